@@ -1,0 +1,115 @@
+"""The settings dict `KPWA`, read when it is asked for, with a type and a default for every name.
+
+Nothing here is read at import and nothing is written back, so `override_settings(KPWA={...})` works in a site's tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+DOCUMENTED_BASE_URLS = ("https://wa.kpntr.com/backend", "https://kpwa.kpntr.com/backend")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One reading of `KPWA`. Durations are seconds unless the name says otherwise."""
+
+    GATEWAY: str = "django_kpwa.gateway.http.HttpGateway"
+    """Dotted path of the `Gateway` class, as `EMAIL_BACKEND` is."""
+    BASE_URLS: tuple[str, ...] = DOCUMENTED_BASE_URLS
+    """Tried in order; a later one only where no connection to the one before could be made."""
+    PUBLIC_URL: str = ""
+    """Where the gateway reaches this site, e.g. `https://shop.example`; needed to register a webhook."""
+    DEFAULT_LICENSE: str = ""
+    """Name of the license for `license=None`. Empty: the only one there is."""
+    DEFAULT_REGION: str = "ID"
+    """Region whose national numbers need no country code (ISO 3166-1 alpha-2)."""
+    SECRET_KEYS: tuple[str, ...] = ()
+    """Secrets that the stored API keys are encrypted with, newest first. Empty: derived from `SECRET_KEY`."""
+    CONNECT_TIMEOUT_SECONDS: float = 5.0
+    READ_TIMEOUT_SECONDS: float = 30.0
+    CALL_DEADLINE_SECONDS: float = 45.0
+    """Everything one call may take, connections and a dripping answer included."""
+    STATUS_DEADLINE_SECONDS: float = 10.0
+    """The same for the status check that follows a refused or failed send."""
+    MAX_ANSWER_BYTES: int = 2 * 1024 * 1024
+    PACE_SECONDS: tuple[float, float] = (4.0, 8.0)
+    """Between two messages of a license: a random time in this range, where the license names none of its own."""
+    SLICE_SECONDS: float = 20.0
+    """How long one task drives a lane before it lets another task go on."""
+    SWEEP_SECONDS: float = 15.0
+    """How often `dispatch_due` runs; a lost task is made good within this."""
+    MAX_ATTEMPTS: int = 6
+    RETRY_SECONDS: float = 15.0
+    """The first wait after a failure that sent nothing; doubled each time, with jitter."""
+    MAX_RETRY_SECONDS: float = 900.0
+    FAILURES_BEFORE_PAUSE: int = 3
+    """So many failures of one kind in a row pause the lane."""
+    PROBE_SECONDS: float = 30.0
+    """How long a paused lane waits before its status is asked; doubled up to `MAX_PROBE_SECONDS` while it fails."""
+    MAX_PROBE_SECONDS: float = 300.0
+    MAX_RETRY_AFTER_SECONDS: float = 900.0
+    """A 429's Retry-After is honoured up to this."""
+    RENDER_DELAY_SECONDS: float = 3.0
+    """A receipt of a sale saved outside a transaction is not rendered before this: its lines may still be coming."""
+    RESEND_UNKNOWN: tuple[str, ...] = ("logged_out",)
+    """Causes of doubt after which a second copy is risked rather than a missing message."""
+    RECORD_SECONDS: float = 10.0
+    """How long recording a call's outcome is tried again while the database fails."""
+    WEBHOOK_PARSER: str = "django_kpwa.webhooks.parsers.DefaultParser"
+    WEBHOOK_USERNAME: str = ""
+    WEBHOOK_PASSWORD: str = ""
+    """Where set, a webhook must carry them as HTTP basic authentication, beside its token in the path."""
+    WEBHOOK_MAX_BYTES: int = 1024 * 1024
+    RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
+    """What `kpwa purge` keeps, by kind. Messages that are not settled are kept for ever."""
+    SANDBOX_URL: str = ""
+    """Where the demo's phone is; templates of the example project use it."""
+
+
+def kpwa_settings() -> Settings:
+    """Read `settings.KPWA`.
+
+    Raises `ImproperlyConfigured` for a name that is not known or a value of another type.
+    """
+    given = getattr(settings, "KPWA", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"KPWA must be a dict, not {type(given).__name__}.")
+    known = {setting.name: setting for setting in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ImproperlyConfigured(f"KPWA[{name!r}] is not a setting of django-kpwa. Known: {', '.join(known)}.")
+        values[name] = _coerced(name, value, getattr(_DEFAULTS, name))
+    return Settings(**values)
+
+
+def lease_seconds() -> float:
+    """How long a lane's lease lasts: longer than a send, the status check after it, and a slow recording."""
+    read = kpwa_settings()
+    return read.CALL_DEADLINE_SECONDS + read.STATUS_DEADLINE_SECONDS + read.RECORD_SECONDS + 5
+
+
+def _coerced(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ImproperlyConfigured(f"KPWA[{name!r}] must be a list or tuple, not {type(value).__name__}.")
+        return tuple(value)
+    if isinstance(default, dict):
+        if not isinstance(value, dict):
+            raise ImproperlyConfigured(f"KPWA[{name!r}] must be a dict, not {type(value).__name__}.")
+        return {**default, **value}
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise ImproperlyConfigured(
+            f"KPWA[{name!r}] must be a {type(default).__name__}, not {type(value).__name__}."
+        )
+    return value
+
+
+_DEFAULTS = Settings()

@@ -1,0 +1,106 @@
+"""Secrets in memory and at rest.
+
+`Secret` keeps a value out of reprs, logs, tracebacks and pickles; `encrypt` and `decrypt` keep API keys at rest under
+rotating Fernet keys (`cryptography.fernet.MultiFernet`): `KPWA["SECRET_KEYS"]`, newest first, else keys derived from
+`SECRET_KEY` and `SECRET_KEY_FALLBACKS`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from typing import NoReturn
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+
+from .conf import kpwa_settings
+from .exceptions import InvalidApiKeyError, KeyUnreadableError
+
+
+class Secret:
+    """A string that shows itself only to `reveal()`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._value))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Secret is not pickled: it would leave the process in the clear.")
+
+
+def clean_api_key(value: str) -> str:
+    """Return `value` without white space around it.
+
+    Raises `InvalidApiKeyError` for a key that cannot stand in an HTTP header: `requests` would print it in the error.
+    """
+    key = value.strip()
+    if not key:
+        raise InvalidApiKeyError("The API key is empty. Copy it from the gateway's dashboard.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidApiKeyError(
+            "The API key has white space or unusual characters inside. Copy it again from the gateway's dashboard."
+        )
+    return key
+
+
+def encrypt(value: str) -> str:
+    """Return `value` encrypted with the newest key, as ASCII text."""
+    return _fernet().encrypt(value.encode()).decode("ascii")
+
+
+def decrypt(token: str) -> Secret:
+    """Open what `encrypt` made, with whichever configured key fits.
+
+    Raises `KeyUnreadableError` where none does.
+    """
+    try:
+        return Secret(_fernet().decrypt(token.encode("ascii")).decode())
+    except (InvalidToken, UnicodeError):
+        raise KeyUnreadableError(
+            "The stored API key opens with none of the configured secret keys. Put the key that it was stored under "
+            'back into KPWA["SECRET_KEYS"] (or SECRET_KEY_FALLBACKS), or enter the API key again.'
+        ) from None
+
+
+def is_under_newest_key(token: str) -> bool:
+    """Whether `token` opens with the newest key alone, so that older ones are no longer needed for it."""
+    try:
+        _fernets()[0].decrypt(token.encode("ascii"))
+    except (InvalidToken, UnicodeError):
+        return False
+    return True
+
+
+def _fernet() -> MultiFernet:
+    return MultiFernet(_fernets())
+
+
+def _fernets() -> list[Fernet]:
+    secrets = kpwa_settings().SECRET_KEYS or (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return [Fernet(_derived_key(str(secret))) for secret in secrets]
+
+
+def _derived_key(secret: str) -> bytes:
+    # Any string serves as a secret: SECRET_KEY is random and long, so one keyed hash is derivation enough.
+    digest = hmac.new(b"django_kpwa.encryption", secret.encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest)

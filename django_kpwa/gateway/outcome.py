@@ -1,0 +1,124 @@
+"""What a send's answer or failure means for its message: the one table, in one place.
+
+| what happened | kind | cause |
+|---|---|---|
+| 200 with a JSON object and a non-empty `result.id` | accepted | |
+| no connection: refused, DNS, TLS, connect timeout | not sent | `not_connected` |
+| 429 | rate limited | `rate_limited` |
+| 400 | refused | `refused` |
+| 401 from the first base URL | license refused | `unauthorized` |
+| 401 from another base URL: does not count against the key | not sent | `not_connected` |
+| 500 in the documented shape | in doubt | `server_error` |
+| read timeout or total deadline passed, 502, 504 | in doubt | `timeout` |
+| reset after the request left, a body cut short | in doubt | `connection_lost` |
+| any other status, a redirect, a 200 that fits no documented shape | in doubt | `bad_answer` |
+
+`worker_lost` (a lease ran out) and `logged_out` (a status check after a 400 or 500 said so) are added by the driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ..exceptions import (
+    BadRequestError,
+    ConnectionLostError,
+    GatewayError,
+    GatewayTimeoutError,
+    NotConnectedError,
+    RateLimitedError,
+    ServerError,
+    UnauthorizedError,
+)
+from .base import Code, SentMessage
+
+
+class OutcomeKind(str, Enum):
+    """What is known after a send."""
+
+    ACCEPTED = "accepted"
+    NOT_SENT = "not_sent"
+    RATE_LIMITED = "rate_limited"
+    REFUSED = "refused"
+    LICENSE_REFUSED = "license_refused"
+    IN_DOUBT = "in_doubt"
+
+
+class Cause(str, Enum):
+    """Why a send was not accepted. Stored with the attempt and, where it decides, with the message."""
+
+    NONE = ""
+    NOT_CONNECTED = "not_connected"
+    RATE_LIMITED = "rate_limited"
+    REFUSED = "refused"
+    UNAUTHORIZED = "unauthorized"
+    SERVER_ERROR = "server_error"
+    TIMEOUT = "timeout"
+    CONNECTION_LOST = "connection_lost"
+    BAD_ANSWER = "bad_answer"
+    WORKER_LOST = "worker_lost"
+    LOGGED_OUT = "logged_out"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A send's outcome. `words` is what the gateway said, masked; `answer` is there where it accepted."""
+
+    kind: OutcomeKind
+    cause: Cause = Cause.NONE
+    status_code: int | None = None
+    code: Code = None
+    words: str = ""
+    retry_after_seconds: float | None = None
+    answer: SentMessage | None = None
+
+    @property
+    def asks_for_status(self) -> bool:
+        """A logged-out license may answer a send with 400 or 500: which one it was, the status tells."""
+        return self.cause in (Cause.REFUSED, Cause.SERVER_ERROR)
+
+    def because_logged_out(self) -> Outcome:
+        """The same outcome, known to come from a license that is not linked."""
+        return replace(self, cause=Cause.LOGGED_OUT)
+
+
+def outcome_of_answer(answer: SentMessage) -> Outcome:
+    """The outcome of a send that returned."""
+    return Outcome(OutcomeKind.ACCEPTED, status_code=200, code=answer.code, words=answer.message, answer=answer)
+
+
+def outcome_of_error(error: BaseException) -> Outcome:
+    """The outcome of a send that raised. Whatever is not a known "nothing was sent" is in doubt."""
+    kind, cause = _classify(error)
+    if not isinstance(error, GatewayError):
+        return Outcome(kind, cause, words=type(error).__name__)
+    return Outcome(
+        kind,
+        cause,
+        status_code=error.status_code,
+        code=error.code,
+        words="; ".join((error.words, *error.errors)) if error.errors else error.words,
+        retry_after_seconds=error.retry_after_seconds if isinstance(error, RateLimitedError) else None,
+    )
+
+
+def _classify(error: BaseException) -> tuple[OutcomeKind, Cause]:
+    if isinstance(error, UnauthorizedError):
+        if error.from_fallback:
+            return OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED
+        return OutcomeKind.LICENSE_REFUSED, Cause.UNAUTHORIZED
+    for kind_of_error, kind, cause in _TABLE:
+        if isinstance(error, kind_of_error):
+            return kind, cause
+    return OutcomeKind.IN_DOUBT, Cause.BAD_ANSWER
+
+
+_TABLE: tuple[tuple[type[GatewayError], OutcomeKind, Cause], ...] = (
+    (NotConnectedError, OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED),
+    (RateLimitedError, OutcomeKind.RATE_LIMITED, Cause.RATE_LIMITED),
+    (BadRequestError, OutcomeKind.REFUSED, Cause.REFUSED),
+    (ServerError, OutcomeKind.IN_DOUBT, Cause.SERVER_ERROR),
+    (GatewayTimeoutError, OutcomeKind.IN_DOUBT, Cause.TIMEOUT),
+    (ConnectionLostError, OutcomeKind.IN_DOUBT, Cause.CONNECTION_LOST),
+)

@@ -1,0 +1,29 @@
+"""`BEAT_SCHEDULE`: what Celery beat runs for this app. Imports no model, so that a settings module can use it:
+
+    from django_kpwa.schedule import beat_schedule
+    CELERY_BEAT_SCHEDULE = {**beat_schedule(), ...}
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
+    """Return the schedule; `sweep_seconds` is how soon a lost task is made good (see `KPWA["SWEEP_SECONDS"]`).
+
+    Every entry expires before its next run, so that a stopped worker does not find a pile of them.
+    """
+
+    def every(seconds: float, task: str) -> dict[str, Any]:
+        return {"task": task, "schedule": seconds, "options": {"expires": seconds, "ignore_result": True}}
+
+    return {
+        "kpwa-dispatch-due": every(sweep_seconds, "django_kpwa.dispatch_due"),
+        "kpwa-process-webhooks": every(sweep_seconds, "django_kpwa.process_due_webhooks"),
+        "kpwa-roll-up-statistics": every(60.0, "django_kpwa.roll_up_statistics"),
+        "kpwa-purge": every(3600.0, "django_kpwa.purge"),
+    }
+
+
+BEAT_SCHEDULE = beat_schedule()

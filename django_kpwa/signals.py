@@ -1,0 +1,26 @@
+"""Signals, sent with `send_robust` outside any transaction: a receiver that raises is logged (by Django) and changes
+nothing else.
+
+| signal | sender | arguments |
+|---|---|---|
+| `message_sent`, `message_failed`, `message_unknown`, `message_expired`, `message_cancelled` | `OutboundMessage` | `message` |
+| `message_delivered`, `message_read` | `OutboundMessage` | `message`, `event` (the `WebhookEvent`, or None) |
+| `message_received` | `WebhookEvent` | `event`, `incoming` (a `webhooks.parsers.ParsedEvent`) |
+| `webhook_received` | `WebhookEvent` | `event` |
+| `license_status_changed` | `License` | `license`, `session_status`, `previous_session_status` |
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+message_sent = Signal()
+message_failed = Signal()
+message_unknown = Signal()
+message_expired = Signal()
+message_cancelled = Signal()
+message_delivered = Signal()
+message_read = Signal()
+message_received = Signal()
+webhook_received = Signal()
+license_status_changed = Signal()

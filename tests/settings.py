@@ -1,0 +1,68 @@
+"""Settings of the test site: PostgreSQL, MariaDB or SQLite by `DATABASE_URL`, which `tests.servers` fills in."""
+
+from __future__ import annotations
+
+import os
+
+import dj_database_url
+
+from django_kpwa.schedule import beat_schedule
+
+SECRET_KEY = "tests-only"
+DEBUG = False
+USE_TZ = True
+TIME_ZONE = "Asia/Jakarta"
+LANGUAGE_CODE = "en"
+USE_I18N = True
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_kpwa",
+    "tests.shop",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+
+DATABASES = {"default": dj_database_url.parse(os.environ.get("DATABASE_URL", "sqlite:///:memory:"))}
+if DATABASES["default"]["ENGINE"].endswith("mysql"):
+    DATABASES["default"].setdefault("OPTIONS", {})["charset"] = "utf8mb4"
+    if os.environ.get("MYSQL_TIME_ZONE"):
+        DATABASES["default"]["OPTIONS"]["init_command"] = f"SET time_zone = '{os.environ['MYSQL_TIME_ZONE']}'"
+    DATABASES["default"]["TEST"] = {"CHARSET": "utf8mb4"}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
+
+CELERY_BROKER_URL = os.environ.get("REDIS_URL", "")
+CELERY_BEAT_SCHEDULE = beat_schedule(1.0)
+
+KPWA = {
+    "GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway",
+    "PUBLIC_URL": "https://shop.example",
+    "PACE_SECONDS": (0, 0),
+    "SWEEP_SECONDS": 1,
+}
