@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import NoReturn
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
+from django.utils.encoding import force_bytes
 
 from .conf import kpwa_settings
 from .exceptions import InvalidApiKeyError, KeyUnreadableError
@@ -96,11 +98,14 @@ def _fernet() -> MultiFernet:
 
 
 def _fernets() -> list[Fernet]:
-    secrets = kpwa_settings().SECRET_KEYS or (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    return [Fernet(_derived_key(str(secret))) for secret in secrets]
+    secrets: Sequence[str | bytes] = kpwa_settings().SECRET_KEYS or (
+        settings.SECRET_KEY,
+        *settings.SECRET_KEY_FALLBACKS,
+    )
+    return [Fernet(_derived_key(force_bytes(secret))) for secret in secrets]
 
 
-def _derived_key(secret: str) -> bytes:
+def _derived_key(secret: bytes) -> bytes:
     # Any string serves as a secret: SECRET_KEY is random and long, so one keyed hash is derivation enough.
-    digest = hmac.new(b"django_kpwa.encryption", secret.encode(), hashlib.sha256).digest()
+    digest = hmac.new(b"django_kpwa.encryption", secret, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest)

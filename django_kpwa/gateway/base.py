@@ -13,7 +13,12 @@ from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from ..conf import kpwa_settings
 from ..encryption import Secret
+from ..exceptions import InvalidMessageError
 from .qr import LoginQr
 
 if TYPE_CHECKING:
@@ -89,6 +94,27 @@ def session_status_of(word: object) -> SessionStatus:
         return SessionStatus.UNKNOWN
 
 
+def require_content(text: str, image_url: str) -> None:
+    """Refuse a message with neither text nor image: the reference makes both optional, a person would get nothing.
+
+    Raises `InvalidMessageError`. Every implementation calls it before it sends.
+    """
+    if not text.strip() and not image_url:
+        raise InvalidMessageError("A message needs a text or an image URL.")
+
+
+def load_gateway_class() -> type[Gateway]:
+    """Return the class that `KPWA["GATEWAY"]` names. Raises `ImproperlyConfigured` where it is not a `Gateway`."""
+    path = kpwa_settings().GATEWAY
+    try:
+        gateway_class = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"KPWA['GATEWAY'] is {path!r}, which cannot be imported: {error}") from error
+    if not (isinstance(gateway_class, type) and issubclass(gateway_class, Gateway)):
+        raise ImproperlyConfigured(f"KPWA['GATEWAY'] is {path!r}, not a subclass of django_kpwa.gateway.Gateway.")
+    return gateway_class
+
+
 class Gateway(ABC):
     """One license's view of the gateway.
 
@@ -122,11 +148,11 @@ class Gateway(ABC):
 
     @abstractmethod
     def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
-        """Send to a number. `text` or `image_url` must be given."""
+        """Send to a number. Raises `InvalidMessageError` where neither `text` nor `image_url` is given."""
 
     @abstractmethod
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
-        """Send to the group called `group_name`. `text` or `image_url` must be given."""
+        """Send to the group called `group_name`. Raises `InvalidMessageError` as `send_message()` does."""
 
     @abstractmethod
     def set_webhook(self, url: str) -> WebhookAnswer:
