@@ -1,0 +1,159 @@
+"""`python -m django_kpwa.sandbox`: the simulated phone as a process of its own, under its own settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from .world import DEFAULT_KEY, DEFAULT_LICENSE, Sandbox, install
+
+EXIT_USAGE = 2
+EXIT_PORT_TAKEN = 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM. Returns the exit code: 0 stopped, 2 wrong arguments, 3 the address is taken."""
+    options = _parser().parse_args(argv)
+    try:
+        sandbox = _furnished(options)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    install(sandbox)
+    _set_up_django(options.host)
+    return _serve(options, sandbox)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m django_kpwa.sandbox",
+        description="A simulated WhatsApp phone behind the gateway's HTTP contract. Nothing leaves this machine.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8900, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--linked", action="store_true", help="start with the phone linked, without scanning a QR code")
+    parser.add_argument(
+        "--license",
+        action="append",
+        default=[],
+        metavar="NAME:KEY",
+        help=f"a license and its API key; may be repeated (default: {DEFAULT_LICENSE}:{DEFAULT_KEY})",
+    )
+    parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group; may be repeated")
+    parser.add_argument(
+        "--unregistered", action="append", default=[], metavar="NUMBER", help="a number without WhatsApp; may be repeated"
+    )
+    parser.add_argument(
+        "--unlinked-status",
+        type=int,
+        choices=(400, 500),
+        default=400,
+        help="what a send answers while the phone is not linked (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=PROBABILITY",
+        help="a fault and how likely it is, from 0 to 1; may be repeated",
+    )
+    parser.add_argument("--latency", type=float, metavar="MS", help="milliseconds that every answer takes longer")
+    parser.add_argument("--seed", type=int, metavar="N", help="makes the faults strike at the same requests every time")
+    return parser
+
+
+def _furnished(options: argparse.Namespace) -> Sandbox:
+    from ..phone import gateway_reading
+
+    sandbox = Sandbox(seed=options.seed)
+    for license_and_key in options.license or [f"{DEFAULT_LICENSE}:{DEFAULT_KEY}"]:
+        name, _, key = license_and_key.partition(":")
+        if not name or not key:
+            raise ValueError("--license must be NAME:KEY.")
+        sandbox.add_account(name, key, linked=options.linked, groups=options.group)
+    for number in options.unregistered:
+        sandbox.set_registered(gateway_reading(number), False)
+    sandbox.set_unlinked_status(options.unlinked_status)
+    if options.latency is not None:
+        sandbox.faults.set("latency", {"amount": options.latency})
+    for fault in options.fault:
+        name, _, probability = fault.partition("=")
+        sandbox.faults.set(name, _number(probability, fault))
+    return sandbox
+
+
+def _number(text: str, fault: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--fault must be NAME=PROBABILITY, not {fault!r}.") from None
+
+
+def _set_up_django(host: str) -> None:
+    # Overridden, not defaulted: a shell or a manage.py that names the site's settings must not decide this process'.
+    os.environ["DJANGO_SETTINGS_MODULE"] = "django_kpwa.sandbox.settings"
+    if host not in ("localhost", "127.0.0.1", "::1"):
+        os.environ["KPWA_SANDBOX_ALLOWED_HOSTS"] = "*"
+    import django
+
+    django.setup()
+
+
+def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
+    # Django's own parts can be imported only once the settings are known.
+    from django.core.wsgi import get_wsgi_application
+
+    from .http import serve
+    from .transport import FaultyTransport
+
+    try:
+        server = serve(options.host, options.port, FaultyTransport(get_wsgi_application(), sandbox))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        sys.stderr.write(
+            f"The sandbox cannot listen on {options.host}:{options.port}: {reason}.\n"
+            "Choose another port with --port (0 takes a free one).\n"
+        )
+        return EXIT_PORT_TAKEN
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        _announce(_address(options.host, server.server_port), sandbox)
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+    return 0
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _address(host: str, port: int) -> str:
+    # A wildcard is nothing a browser can open; this machine's own address is.
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def _announce(address: str, sandbox: Sandbox) -> None:
+    lines = [
+        "A simulated WhatsApp phone is running.",
+        "",
+        f"  Phone     {address}/",
+        f'  Base URL  {address}/backend    (KPWA = {{"BASE_URLS": ["{address}/backend"]}})',
+    ]
+    for account in sandbox.accounts:
+        linked = "linked" if account.linked else "not linked yet: open the phone and scan"
+        lines.append(f"  License   {account.name}, API key {account.key.reveal()}    ({linked})")
+    lines += ["", "Ctrl-C stops it; nothing is kept.", ""]
+    sys.stdout.write("\n".join(lines))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

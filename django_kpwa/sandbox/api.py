@@ -1,0 +1,209 @@
+"""`/sandbox/api/…`: the page's own requests, and what tests read and switch.
+
+There is no login and no CSRF cookie: a change must be a POST (faults also PUT and DELETE) that no other site's page sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_http_methods
+
+from ..phone import gateway_reading
+from . import snapshot
+from .chats import Ticks
+from .world import Sandbox, current
+
+MAX_WAIT_SECONDS = 25.0
+View = Callable[..., HttpResponse]
+
+
+def guarded(view: View) -> View:
+    """Refuse other sites' requests, and answer what cannot be done as JSON."""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method != "GET" and not _is_same_origin(request):
+            return JsonResponse({"message": "Another site's page may not change the sandbox."}, status=403)
+        try:
+            return view(request, *args, **kwargs)
+        except LookupError as error:
+            return JsonResponse({"message": str(error.args[0])}, status=404)
+        except ValueError as error:
+            return JsonResponse({"message": str(error)}, status=400)
+
+    return wrapper
+
+
+@require_http_methods(["GET"])
+@guarded
+def state(request: HttpRequest) -> HttpResponse:
+    """Everything to be seen. With `since` (a version) and `wait` (seconds), answers when something has changed.
+
+    `license` and `chat` choose what is shown in full.
+    """
+    sandbox = current()
+    account = sandbox.account(request.GET.get("license", ""))
+    if not account.linked:
+        sandbox.current_qr(account)
+    if "since" in request.GET:
+        wait = min(float(request.GET.get("wait", "0")), MAX_WAIT_SECONDS)
+        if not account.linked:
+            wait = min(wait, snapshot.seconds_to_next_qr(account))
+        sandbox.wait_for_change(int(request.GET["since"]), wait)
+        if not account.linked:
+            sandbox.current_qr(account)
+    return JsonResponse(snapshot.of_sandbox(sandbox, account, request.GET.get("chat", "")))
+
+
+@require_http_methods(["GET"])
+@guarded
+def ledger(request: HttpRequest) -> HttpResponse:
+    """Every accepted delivery in order, `after` a sequence number."""
+    after = int(request.GET.get("after", "0"))
+    sandbox = current()
+    with sandbox.changed:
+        entries = sandbox.ledger[max(after, 0) :]  # the sequence counts from 1 without gaps
+    return JsonResponse({"deliveries": [asdict(entry) for entry in entries]})
+
+
+@require_http_methods(["GET"])
+@guarded
+def log(request: HttpRequest) -> HttpResponse:
+    """The newest requests and webhooks, oldest first."""
+    sandbox = current()
+    with sandbox.changed:
+        return JsonResponse({"log": list(sandbox.log)})
+
+
+@require_http_methods(["GET", "PUT", "DELETE"])
+@guarded
+def faults(request: HttpRequest) -> HttpResponse:
+    """GET shows them; PUT sets those named in `{NAME: probability or {…}}`; DELETE switches all off."""
+    sandbox = current()
+    if request.method == "PUT":
+        for name, setting in _content(request).items():
+            sandbox.faults.set(name, setting)
+        sandbox.faults_changed()
+    if request.method == "DELETE":
+        sandbox.faults.clear()
+        sandbox.faults_changed()
+    return JsonResponse({"faults": sandbox.faults.settings()})
+
+
+@require_http_methods(["POST"])
+@guarded
+def act(request: HttpRequest, action: str) -> HttpResponse:
+    """One of `_ACTIONS`, with its arguments as a JSON object."""
+    if action not in _ACTIONS:
+        raise LookupError(f"There is no {action!r}. Known: {', '.join(_ACTIONS)}.")
+    arguments = _content(request)
+    for name, value in arguments.items():
+        if not isinstance(value, (str, bool, int)):
+            raise ValueError(f"{name} must be a string, a number or a boolean.")
+    try:
+        _ACTIONS[action](current(), **arguments)
+    except TypeError as error:
+        raise ValueError(str(error).partition("() ")[2]) from None
+    return JsonResponse({"version": current().version})
+
+
+def _scan(sandbox: Sandbox, *, license: str = "") -> None:
+    sandbox.scan(sandbox.account(license))
+
+
+def _log_out(sandbox: Sandbox, *, license: str = "") -> None:
+    sandbox.log_out(sandbox.account(license))
+
+
+def _answer(sandbox: Sandbox, *, text: str, chat: str = "", group: str = "", sender: str = "", license: str = "") -> None:
+    """`chat` is a number in any spelling or a chat's id; `group` a group's name, with its member as `sender`."""
+    account = sandbox.account(license)
+    if group:
+        found = account.group(group)
+        if found is None:
+            raise LookupError("There is no group of that name.")
+        chat = found.id
+    if not text.strip():
+        raise ValueError("text must be given.")
+    sandbox.answer(account, _chat_id(chat), text, sender=gateway_reading(sender))
+
+
+def _read(sandbox: Sandbox, *, chat: str = "", id: str = "", license: str = "") -> None:
+    account = sandbox.account(license)
+    if id:
+        sandbox.mark_message(account, id, Ticks.READ)
+    else:
+        sandbox.mark_read(account, _chat_id(chat))
+
+
+def _delivered(sandbox: Sandbox, *, id: str, license: str = "") -> None:
+    sandbox.mark_message(sandbox.account(license), id, Ticks.DELIVERED)
+
+
+def _groups(sandbox: Sandbox, *, name: str, license: str = "") -> None:
+    if not name.strip():
+        raise ValueError("name must be given.")
+    sandbox.add_group(sandbox.account(license), name.strip())
+
+
+def _registered(sandbox: Sandbox, *, number: str, registered: bool) -> None:
+    sandbox.set_registered(gateway_reading(number), registered)
+
+
+def _unlinked_status(sandbox: Sandbox, *, status: int) -> None:
+    sandbox.set_unlinked_status(status)
+
+
+def _reset(sandbox: Sandbox) -> None:
+    sandbox.reset()
+
+
+_ACTIONS: dict[str, Callable[..., None]] = {
+    "scan": _scan,
+    "logout": _log_out,
+    "answer": _answer,
+    "read": _read,
+    "delivered": _delivered,
+    "groups": _groups,
+    "registered": _registered,
+    "unlinked-status": _unlinked_status,
+    "reset": _reset,
+}
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return JsonResponse({"message": "The request cannot be read."}, status=400)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return JsonResponse({"message": "There is nothing here."}, status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"message": "Internal server error", "error": "The sandbox failed.", "code": None}, status=500)
+
+
+def _chat_id(chat: str) -> str:
+    return chat if chat.endswith("@g.us") else gateway_reading(chat)
+
+
+def _is_same_origin(request: HttpRequest) -> bool:
+    # Browsers name the page that sends a POST; programs, which hold no session to abuse, do not.
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        return urlsplit(origin).netloc == request.get_host()
+    return request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+
+
+def _content(request: HttpRequest) -> dict[str, Any]:
+    content = json.loads(request.body or b"{}")
+    if not isinstance(content, dict):
+        raise ValueError("The body must be a JSON object.")
+    return content

@@ -1,0 +1,76 @@
+"""What lies on a simulated phone: chats, their messages, and the ledger's entries. Plain values; `world` locks them."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum
+
+MESSAGES_KEPT_PER_CHAT = 500
+
+
+class Ticks(str, Enum):
+    """How far a message of the shop has come; an answer of the customer has none."""
+
+    NONE = ""
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+
+
+@dataclass
+class ChatMessage:
+    """One bubble. `sender` is the customer's number for an answer, empty for a message of the shop."""
+
+    id: str
+    text: str
+    image_url: str
+    at: datetime
+    sender: str = ""
+    ticks: Ticks = Ticks.NONE
+
+
+@dataclass
+class Chat:
+    """A conversation with a number, or with a group. `id` is the number, or the group's `…@g.us`."""
+
+    id: str
+    name: str
+    is_group: bool = False
+    messages: deque[ChatMessage] = field(default_factory=lambda: deque(maxlen=MESSAGES_KEPT_PER_CHAT))
+    changed_at: datetime = field(default_factory=lambda: utc_now())
+
+    @property
+    def unread(self) -> int:
+        """Messages of the shop that the customer has not opened."""
+        return sum(message.ticks in (Ticks.SENT, Ticks.DELIVERED) for message in self.messages)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A send that the phone accepted. `recipient` is a number, or empty where `group` names a group."""
+
+    sequence: int
+    id: str
+    license: str
+    recipient: str
+    group: str
+    text: str
+    image_url: str
+    accepted_at: str
+    """ISO 8601 in UTC with microseconds."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def new_message_id() -> str:
+    """An id that looks like those of WhatsApp Web, and is unique."""
+    return "3EB0" + secrets.token_hex(9).upper()
+
+
+def new_group_id() -> str:
+    return f"1203{secrets.randbelow(10**14):014d}@g.us"

@@ -1,0 +1,112 @@
+"""Webhooks on their way from the sandbox to a site.
+
+The real gateway's payloads, retries and signatures are not documented: the field names here are those that gateways of
+this family use, JSON is posted, and a site that fails is tried again a few times. Each license has its own thread, so
+that a site which hangs holds up nobody else's webhooks, and a license's own arrive in order unless a fault says otherwise.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import requests
+
+from .faults import FaultBoard
+from .timeline import Timeline
+
+TIMEOUT_SECONDS = (3.05, 10)
+RETRY_SECONDS = (0.5, 1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """One event for one URL. `kind` is `incoming` or the status's word; `tries` how often it was posted already."""
+
+    license: str
+    url: str
+    kind: str
+    payload: dict[str, Any]
+    tries: int = 0
+
+
+class Deliveries:
+    """Posts webhooks, with the faults that concern them. `on_posted` hears of every try and its HTTP status (0: none)."""
+
+    def __init__(self, faults: FaultBoard, timeline: Timeline, on_posted: Callable[[Webhook, int], None]) -> None:
+        self._faults = faults
+        self._timeline = timeline
+        self._on_posted = on_posted
+        self._lock = threading.Lock()
+        self._lines: dict[str, queue.SimpleQueue[Webhook]] = {}
+        self._held: dict[str, Webhook] = {}
+
+    def post(self, webhook: Webhook) -> None:
+        """Send on its way; returns at once."""
+        for _ in range(2 if self._faults.strikes("webhook_repeated") else 1):
+            late = self._faults.strikes("webhook_late")
+            if late:
+                self._timeline.later(late.amount, lambda: self._enqueue(webhook))
+                continue
+            overtaken = self._faults.strikes("webhook_out_of_order")
+            if overtaken:
+                self._hold(webhook, overtaken.amount)
+                continue
+            self._enqueue(webhook)
+
+    def _hold(self, webhook: Webhook, seconds: float) -> None:
+        with self._lock:
+            before = self._held.pop(webhook.license, None)
+            self._held[webhook.license] = webhook
+        if before:
+            self._enqueue(before, release_held=False)
+        self._timeline.later(seconds, lambda: self._release(webhook))
+
+    def _release(self, webhook: Webhook) -> None:
+        with self._lock:
+            if self._held.get(webhook.license) is not webhook:
+                return
+            del self._held[webhook.license]
+        self._enqueue(webhook, release_held=False)
+
+    def _enqueue(self, webhook: Webhook, *, release_held: bool = True) -> None:
+        with self._lock:
+            line = self._lines.get(webhook.license)
+            if line is None:
+                line = self._lines[webhook.license] = queue.SimpleQueue()
+                name = f"sandbox-webhooks-{len(self._lines)}"
+                threading.Thread(target=self._drive, args=(line,), name=name, daemon=True).start()
+            line.put(webhook)
+            held = self._held.pop(webhook.license, None) if release_held else None
+            if held:
+                line.put(held)
+
+    def _drive(self, line: queue.SimpleQueue[Webhook]) -> None:
+        session = requests.Session()
+        session.trust_env = False  # a proxy of the environment has no business between two local processes
+        while True:
+            webhook = line.get()
+            status = _posted(session, webhook)
+            self._on_posted(webhook, status)
+            if not _is_final(status) and webhook.tries < len(RETRY_SECONDS):
+                again = replace(webhook, tries=webhook.tries + 1)
+                self._timeline.later(RETRY_SECONDS[webhook.tries], lambda again=again: self._enqueue(again))  # type: ignore[misc]
+
+
+def _posted(session: requests.Session, webhook: Webhook) -> int:
+    """The HTTP status that the site answered, 0 where it did not."""
+    try:
+        with session.post(
+            webhook.url, json=webhook.payload, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
+        ) as answer:
+            return answer.status_code
+    except (requests.RequestException, ValueError):  # ValueError: URLs that only urllib3 finds impossible
+        return 0
+
+
+def _is_final(status: int) -> bool:
+    """Whether trying again would change nothing: the site took it, or refused it for good."""
+    return status != 0 and status != 429 and status < 500

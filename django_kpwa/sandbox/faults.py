@@ -1,0 +1,125 @@
+"""Everything that can be made to go wrong, each with a probability: on the page, by command line, over HTTP.
+
+`before` and `after` in a name say whether the message had been delivered when the fault struck: that is what a client
+must not have to guess. All draws come from one seeded generator, so a run can be repeated.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+SENDS = ("message", "message-group")
+OPERATIONS = ("restart", "status", "login-qr", "check-number", *SENDS, "webhook", "webhook/reset")
+ANY, ANY_SEND = "any", "sends"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault and how it is set. `amount` is in `unit`, and means nothing where `unit` is empty.
+
+    `count` is how often it will still strike (None: without end); `operation` one of `OPERATIONS`, `any` or `sends`.
+    """
+
+    name: str
+    about: str
+    amount: float = 0
+    unit: str = ""
+    probability: float = 0
+    count: int | None = None
+    operation: str = ANY
+
+    def concerns(self, operation: str) -> bool:
+        return self.operation in (ANY, operation) or (self.operation == ANY_SEND and operation in SENDS)
+
+
+KNOWN_FAULTS = (
+    Fault("latency", "The answer comes late", amount=500, unit="ms"),
+    Fault("revoked_key", "401: the key is no longer accepted"),
+    Fault("logged_out", "The phone is logged out, then the request is handled"),
+    Fault("rate_limited_429", "429 with Retry-After; not delivered", amount=5, unit="s"),
+    Fault("error_500", "500 in the documented shape; not delivered"),
+    Fault("timeout_504_before", "504; not delivered"),
+    Fault("timeout_504_after", "504; delivered all the same"),
+    Fault("reset_before", "Connection reset; not delivered"),
+    Fault("reset_after", "Connection reset; delivered all the same"),
+    Fault("stall_before", "No answer, then the connection ends; not delivered", amount=120, unit="s"),
+    Fault("stall_after", "No answer, then the connection ends; delivered all the same", amount=120, unit="s"),
+    Fault("drip", "The answer comes byte by byte, so long apart; delivered", amount=500, unit="ms"),
+    Fault("html_200", "200 with a page of HTML; not delivered"),
+    Fault("malformed_json_200", "200 with JSON cut short; delivered"),
+    Fault("no_id_200", "200 without result.id; delivered", operation=ANY_SEND),
+    Fault("webhook_repeated", "A webhook is posted twice"),
+    Fault("webhook_late", "A webhook is posted late", amount=5, unit="s"),
+    Fault("webhook_out_of_order", "A webhook is posted after the one that follows it, or so long later", amount=3, unit="s"),
+)
+
+
+class FaultBoard:
+    """The faults and their switches. Safe to use from any thread."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._lock = threading.Lock()
+        self._random = random.Random(seed)
+        self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
+
+    def strikes(self, name: str, operation: str = ANY) -> Fault | None:
+        """Draw: the fault where it strikes this time, else None. A strike counts against its `count`."""
+        with self._lock:
+            fault = self._faults[name]
+            if not fault.probability or not fault.concerns(operation) or self._random.random() >= fault.probability:
+                return None
+            if fault.count is not None:
+                left = fault.count - 1
+                self._faults[name] = replace(fault, count=left or None, probability=fault.probability if left else 0)
+            return fault
+
+    def set(self, name: str, setting: object) -> None:
+        """Switch a fault: a probability, or an object of `probability`, `count`, `operation`, `amount`.
+
+        What an object does not name returns to its default, probability 1. Raises `ValueError` for an unknown fault
+        or an impossible setting.
+        """
+        default = next((fault for fault in KNOWN_FAULTS if fault.name == name), None)
+        if default is None:
+            raise ValueError(f"There is no fault {name!r}. Known: {', '.join(f.name for f in KNOWN_FAULTS)}.")
+        fault = _checked(replace(default, **_as_changes(name, setting)))
+        with self._lock:
+            self._faults[name] = fault
+
+    def clear(self) -> None:
+        """Switch everything off and return every amount to its default."""
+        with self._lock:
+            self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
+
+    def settings(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [asdict(fault) for fault in self._faults.values()]
+
+
+def _as_changes(name: str, setting: object) -> dict[str, Any]:
+    if isinstance(setting, Mapping):
+        unknown = set(setting) - {"probability", "count", "operation", "amount"}
+        if unknown:
+            raise ValueError(f"{name}: unknown {', '.join(sorted(map(str, unknown)))}.")
+        return {"probability": 1, **setting}
+    return {"probability": setting}
+
+
+def _checked(fault: Fault) -> Fault:
+    if not _is_number(fault.probability) or not 0 <= fault.probability <= 1:
+        raise ValueError(f"{fault.name}: the probability must be a number from 0 to 1.")
+    if not _is_number(fault.amount) or not 0 <= fault.amount <= 86_400_000:
+        raise ValueError(f"{fault.name}: the amount must be a number of {fault.unit or 'units'}, not negative.")
+    if fault.count is not None and (not isinstance(fault.count, int) or isinstance(fault.count, bool) or fault.count < 1):
+        raise ValueError(f"{fault.name}: the count must be a whole number from 1, or null.")
+    if fault.operation not in (ANY, ANY_SEND, *OPERATIONS):
+        raise ValueError(f"{fault.name}: the operation must be one of any, sends, {', '.join(OPERATIONS)}.")
+    return fault
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,86 @@
+"""The HTTP server of the sandbox: Django's own, with the connection within reach of the WSGI application.
+
+A reset, a stall and a hang-up happen below HTTP, so the transport faults need the socket itself: `environ[WIRE]`.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+
+WIRE = "kpwa.sandbox.wire"
+
+
+class Wire:
+    """One connection, as the application may misuse it. Its methods end the request by raising `ConnectionError`."""
+
+    def __init__(self, handler: RequestHandler) -> None:
+        self._handler = handler
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset."""
+        self._handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._handler.is_reset = True
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the connection without an answer."""
+        self._handler.close_connection = True
+        raise ConnectionAbortedError  # wsgiref takes this for a client that went away, and writes nothing
+
+    def stall(self, seconds: float) -> None:
+        """Answer nothing for so long, or until the client gives up; then hang up."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            readable, _, _ = select.select([self._handler.connection], [], [], left)
+            if readable and not self._handler.connection.recv(1, socket.MSG_PEEK):
+                break
+            if readable:
+                time.sleep(min(left, 0.05))  # bytes of a next request lie there, which select would report for ever
+        self.hang_up()
+
+
+class RequestHandler(WSGIRequestHandler):
+    # Head and body are written apart: with Nagle's algorithm a kept-alive client waits 40 ms for each answer.
+    disable_nagle_algorithm = True
+    is_reset = False
+
+    def get_environ(self) -> dict[str, Any]:
+        environ = super().get_environ()
+        environ[WIRE] = Wire(self)
+        return environ
+
+    def handle(self) -> None:
+        self.close_connection = True
+        self.handle_one_request()
+        while not self.close_connection:
+            self.handle_one_request()
+        if self.is_reset:
+            # Closed here, because socketserver would say goodbye (FIN) before it closes.
+            self.rfile.close()
+            self.connection.close()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the page has the log, and a request line here would hold a customer's number."""
+
+
+class SandboxServer(ThreadedWSGIServer):
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Broken connections are everyday life here, so only other errors are shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+def serve(host: str, port: int, application: Any) -> SandboxServer:
+    """A server bound to `host` and `port` (0: a free one), ready for `serve_forever()`. Raises `OSError`."""
+    server = SandboxServer((host, port), RequestHandler, ipv6=":" in host)
+    server.set_app(application)
+    return server

@@ -1,0 +1,147 @@
+"""The simulated phone as a `Gateway`: the contract's eight operations over the sandbox's memory.
+
+Only what the real service would answer is decided here. Faults of the transport are no business of a gateway: see
+`transport`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta, timezone
+
+from ..encryption import Secret
+from ..exceptions import BadRequestError, GatewayError, ServerError, UnauthorizedError
+from ..gateway.base import (
+    Gateway,
+    NumberCheck,
+    SentMessage,
+    ServiceStatus,
+    SessionStatus,
+    WebhookAnswer,
+    session_status_of,
+)
+from ..gateway.qr import LoginQr
+from ..phone import gateway_reading
+from .chats import ChatMessage
+from .world import Account, Sandbox, current
+
+SUCCESS_CODE = 20001
+# created_at has no zone in the reference; the service is Indonesian, so its clock is likely Jakarta's.
+_JAKARTA = timezone(timedelta(hours=7))
+
+
+def resolve(api_key: str) -> SandboxGateway | None:
+    """The gateway of a key of this process' sandbox, None for a key that it does not know."""
+    sandbox = current()
+    if sandbox.account_of_key(api_key) is None:
+        return None
+    return SandboxGateway(Secret(api_key), sandbox=sandbox)
+
+
+class SandboxGateway(Gateway):
+    """Sends to a simulated phone: that of `sandbox`, or of the process where none is given.
+
+    A key that the sandbox does not know makes every operation raise `UnauthorizedError`.
+    """
+
+    def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = (), sandbox: Sandbox | None = None) -> None:
+        super().__init__(api_key, base_urls=base_urls)
+        self._sandbox = sandbox or current()
+
+    def restart(self) -> ServiceStatus:
+        account = self._account()
+        if not account.linked:
+            self._sandbox.renew_qr(account)
+        return _status(account, linked_word="ready", message="The service has been restarted.")
+
+    def get_status(self, *, deadline_seconds: float | None = None) -> ServiceStatus:
+        return _status(self._account(), message="The status of the service.")
+
+    def get_login_qr(self) -> LoginQr:
+        account = self._account()
+        if account.linked:
+            raise BadRequestError("The license is connected already.", status_code=400)
+        return LoginQr.from_text(self._sandbox.current_qr(account))
+
+    def check_number(self, phone_number: str) -> NumberCheck:
+        self._linked_account()
+        registered = self._sandbox.is_registered(_read(phone_number))
+        message = "The number is registered." if registered else "The number is not registered."
+        return NumberCheck(registered, message=message, code=SUCCESS_CODE)
+
+    def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
+        account = self._linked_account()
+        number = _read(phone_number)
+        _must_have_content(text, image_url)
+        if not self._sandbox.is_registered(number):
+            raise _refused("The number is not registered on WhatsApp.")
+        return _sent(account, number, self._sandbox.accept(account, number, text, image_url))
+
+    def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
+        account = self._linked_account()
+        _must_have_content(text, image_url)
+        group = account.group(group_name)
+        if group is None:
+            raise _refused("There is no group of that name.")
+        return _sent(account, group.id, self._sandbox.accept(account, group.id, text, image_url))
+
+    def set_webhook(self, url: str) -> WebhookAnswer:
+        self._sandbox.set_webhook(self._account(), url)
+        return WebhookAnswer("The webhook has been stored.", SUCCESS_CODE)
+
+    def reset_webhook(self) -> ServiceStatus:
+        account = self._account()
+        self._sandbox.set_webhook(account, "")
+        return _status(account, message="The webhook has been removed.")
+
+    def _account(self) -> Account:
+        account = self._sandbox.account_of_key(self.api_key.reveal())
+        if account is None:
+            raise UnauthorizedError("The API key is not valid.", status_code=401)
+        return account
+
+    def _linked_account(self) -> Account:
+        account = self._account()
+        if not account.linked:
+            raise self._not_linked()
+        return account
+
+    def _not_linked(self) -> GatewayError:
+        reason = "The session is not ready: scan the QR code first."
+        if self._sandbox.unlinked_status == 500:
+            return ServerError("WhatsApp is not connected.", status_code=500, errors=(reason,))
+        return _refused(reason, "WhatsApp is not connected.")
+
+
+def _status(account: Account, *, message: str, linked_word: str = "connected") -> ServiceStatus:
+    word = linked_word if account.linked else SessionStatus.QR.value
+    return ServiceStatus(session_status_of(word), word, message, SUCCESS_CODE)
+
+
+def _read(phone_number: str) -> str:
+    number = gateway_reading(phone_number)
+    if not number:
+        raise _refused("phoneNumber must have digits.")
+    return number
+
+
+def _must_have_content(text: str, image_url: str) -> None:
+    if not text.strip() and not image_url:
+        raise _refused("message or imageUrl must be given.")
+
+
+def _sent(account: Account, to: str, message: ChatMessage) -> SentMessage:
+    return SentMessage(
+        id=message.id,
+        body=message.text,
+        from_number=account.number,
+        to=to,
+        media_url=message.image_url or None,
+        created_at=message.at.astimezone(_JAKARTA).strftime("%Y-%m-%d %H:%M:%S"),
+        message="The message has been sent.",
+        code=SUCCESS_CODE,
+    )
+
+
+def _refused(reason: str, message: str = "The request was refused.") -> BadRequestError:
+    return BadRequestError(message, status_code=400, errors=(reason,))

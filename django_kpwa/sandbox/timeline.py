@@ -1,0 +1,48 @@
+"""One thread that does things later: ticks that come by themselves, late webhooks, another try of a failed one.
+
+One thread for all of them, because a thread a message would be thousands in a benchmark. Actions must be quick.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+
+class Timeline:
+    """Runs actions at their time, in the order of their times. Starts its thread with the first action."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), action))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sandbox-timeline", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._next()()
+            except Exception:
+                logger.exception("A sandbox action failed.")
+
+    def _next(self) -> Callable[[], None]:
+        with self._changed:
+            while True:
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if wait is not None and wait <= 0:
+                    return heapq.heappop(self._due)[2]
+                self._changed.wait(wait)

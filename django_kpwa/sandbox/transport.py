@@ -1,0 +1,171 @@
+"""WSGI middleware in front of the gateway's paths: the faults of a network and of an overloaded service, and the log.
+
+A fault strikes before the application runs, so that nothing is delivered, or after, so that something is and the client
+does not hear of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from .faults import Fault
+from .http import WIRE, Wire
+from .world import Sandbox
+
+BASE_PATH = "/backend"
+Headers: TypeAlias = "list[tuple[str, str]]"
+Application: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+_JSON: Headers = [("Content-Type", "application/json")]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, before it is written."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def with_body(self, body: bytes, status: int | None = None) -> Answer:
+        headers = [(name, value) for name, value in self.headers if name.lower() != "content-length"]
+        return Answer(status or self.status, [*headers, ("Content-Length", str(len(body)))], body)
+
+
+class FaultyTransport:
+    """Wraps the Django application; requests outside `BASE_PATH` pass untouched."""
+
+    def __init__(self, application: Application, sandbox: Sandbox) -> None:
+        self._application = application
+        self._sandbox = sandbox
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if not environ["PATH_INFO"].startswith(f"{BASE_PATH}/"):
+            return self._application(environ, start_response)
+        call = _Call(self._application, self._sandbox, environ)
+        try:
+            answer = call.answered()
+        finally:
+            call.note()
+        reason = HTTPStatus(answer.status).phrase
+        start_response(f"{answer.status} {reason}", answer.headers)
+        return _dripping(answer.body, call.drip_seconds) if call.drip_seconds else [answer.body]
+
+
+class _Call:
+    """One request on its way through the faults."""
+
+    def __init__(self, application: Application, sandbox: Sandbox, environ: dict[str, Any]) -> None:
+        self._application = application
+        self._sandbox = sandbox
+        self._environ = environ
+        self._wire: Wire = environ[WIRE]
+        self._operation = _operation_of(environ["PATH_INFO"])
+        self._account = sandbox.account_of_key(environ.get("HTTP_X_API_KEY", "").strip())
+        self._started_at = time.monotonic()
+        self._status = 0
+        self._struck: list[str] = []
+        self.drip_seconds = 0.0
+
+    def answered(self) -> Answer:
+        answer = self._before() or self._after(self._run())
+        self._status = answer.status
+        return answer
+
+    def note(self) -> None:
+        self._sandbox.note(
+            license=self._account.name if self._account else "",
+            direction="in",
+            method=self._environ["REQUEST_METHOD"],
+            operation=self._operation,
+            status=self._status,
+            milliseconds=round((time.monotonic() - self._started_at) * 1000),
+            fault=", ".join(self._struck),
+        )
+
+    def _strikes(self, name: str) -> Fault | None:
+        fault = self._sandbox.faults.strikes(name, self._operation)
+        if fault:
+            self._struck.append(name)
+        return fault
+
+    def _before(self) -> Answer | None:
+        """What answers in the application's place, with nothing delivered."""
+        if latency := self._strikes("latency"):
+            time.sleep(latency.amount / 1000)
+        if self._account and self._strikes("logged_out"):
+            self._sandbox.log_out(self._account)
+        if self._strikes("reset_before"):
+            self._wire.reset()
+        if stall := self._strikes("stall_before"):
+            self._wire.stall(stall.amount)
+        if self._strikes("revoked_key"):
+            return _json_answer(401, {"message": "The API key is not valid."})
+        if limit := self._strikes("rate_limited_429"):
+            retry_after = ("Retry-After", str(round(limit.amount)))
+            return _json_answer(429, {"message": "Too many requests.", "code": None}, retry_after)
+        if self._strikes("error_500"):
+            return _json_answer(500, {"message": "Internal server error", "error": "A simulated failure", "code": None})
+        if self._strikes("timeout_504_before"):
+            return _json_answer(504, {"message": "Timeout"})
+        if self._strikes("html_200"):
+            page = b"<!DOCTYPE html><title>Welcome</title><p>Please log in to the network.</p>"
+            return Answer(200, [("Content-Type", "text/html")], b"").with_body(page)
+        return None
+
+    def _after(self, answer: Answer) -> Answer:
+        """What becomes of the application's answer on its way back."""
+        if self._strikes("reset_after"):
+            self._wire.reset()
+        if stall := self._strikes("stall_after"):
+            self._wire.stall(stall.amount)
+        if self._strikes("timeout_504_after"):
+            return _json_answer(504, {"message": "Timeout"})
+        if self._strikes("malformed_json_200"):
+            return answer.with_body(answer.body[: len(answer.body) // 2], status=200)
+        if answer.status == 200 and self._strikes("no_id_200"):
+            return answer.with_body(_without_id(answer.body))
+        if drip := self._strikes("drip"):
+            self.drip_seconds = drip.amount / 1000
+        return answer
+
+    def _run(self) -> Answer:
+        started: list[tuple[str, Headers]] = []
+
+        def start_response(status: str, headers: Headers, exc_info: object = None) -> None:
+            started.append((status, headers))
+
+        parts = self._application(self._environ, start_response)
+        try:
+            body = b"".join(parts)
+        finally:
+            getattr(parts, "close", lambda: None)()
+        status, headers = started[-1]
+        return Answer(int(status.split()[0]), headers, b"").with_body(body)
+
+
+def _operation_of(path: str) -> str:
+    """The operation's path without its number: what the log shows, and what a fault can be limited to."""
+    operation = path.removeprefix(f"{BASE_PATH}/openapi/wa/")
+    return "check-number" if operation.startswith("check-number/") else operation
+
+
+def _json_answer(status: int, content: dict[str, Any], *headers: tuple[str, str]) -> Answer:
+    return Answer(status, [*_JSON, *headers], b"").with_body(json.dumps(content).encode())
+
+
+def _without_id(body: bytes) -> bytes:
+    content = json.loads(body)
+    content.get("result", {}).pop("id", None)
+    return json.dumps(content).encode()
+
+
+def _dripping(body: bytes, seconds: float) -> Iterator[bytes]:
+    for position in range(len(body)):
+        time.sleep(seconds)
+        yield body[position : position + 1]

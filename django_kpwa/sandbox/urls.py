@@ -1,0 +1,29 @@
+"""The sandbox's three faces: the contract under `/backend/`, the page at `/`, and `/sandbox/api/` for page and tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.urls import include, path
+from django.views.static import serve
+
+from .. import server
+from . import api, page
+from .phone import resolve
+from .transport import BASE_PATH
+
+urlpatterns = [
+    path("", page.phone_page),
+    path("sandbox/qr/<str:license_name>/<int:serial>.png", page.qr_image),
+    path("sandbox/static/<path:path>", serve, {"document_root": Path(__file__).parent / "static"}),
+    path("sandbox/api/state", api.state),
+    path("sandbox/api/ledger", api.ledger),
+    path("sandbox/api/log", api.log),
+    path("sandbox/api/faults", api.faults),
+    path("sandbox/api/<str:action>", api.act),
+    path(f"{BASE_PATH.strip('/')}/", include(server.urls(resolve))),
+]
+
+handler400 = "django_kpwa.sandbox.api.bad_request"
+handler404 = "django_kpwa.sandbox.api.not_found"
+handler500 = "django_kpwa.sandbox.api.server_error"

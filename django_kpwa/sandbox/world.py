@@ -1,0 +1,316 @@
+"""The sandbox's whole memory: licenses with their phones, the ledger, the log, and one lock around all of it.
+
+Every change raises `version` and wakes whoever waits for it; the page and the tests follow the version instead of asking
+again and again. Nothing survives the process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..encryption import Secret, clean_api_key
+from .chats import Chat, ChatMessage, Delivery, Ticks, new_group_id, new_message_id, utc_now
+from .deliveries import Deliveries, Webhook
+from .faults import FaultBoard
+from .timeline import Timeline
+
+DEFAULT_LICENSE, DEFAULT_KEY = "sandbox", "sandbox-key"
+QR_SECONDS = 20.0
+DELIVERED_AFTER_SECONDS = 0.3
+LOG_ENTRIES_KEPT = 300
+_TICKS_IN_ORDER = list(Ticks)
+
+
+@dataclass(eq=False)
+class Account:
+    """One license and the phone that is, or will be, linked to it."""
+
+    name: str
+    key: Secret
+    number: str
+    linked: bool = False
+    webhook_url: str = ""
+    chats: dict[str, Chat] = field(default_factory=dict)
+    qr_text: str = field(default="", repr=False)
+    qr_serial: int = 0
+    qr_expires_at: float = 0.0
+    """On the monotonic clock."""
+
+    def group(self, name: str) -> Chat | None:
+        return next((chat for chat in self.chats.values() if chat.is_group and chat.name == name), None)
+
+
+class Sandbox:
+    """All licenses of one process. Every method is safe to call from any thread.
+
+    Methods that take an account's message or chat raise `LookupError` where there is none.
+    """
+
+    def __init__(self, *, seed: int | None = None) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self.version = 0
+        self.accounts: list[Account] = []
+        self.ledger: list[Delivery] = []
+        self.log: deque[dict[str, Any]] = deque(maxlen=LOG_ENTRIES_KEPT)
+        self.unregistered: set[str] = set()
+        self.unlinked_status = 400
+        """What a send answers while the license is not linked: 400 or 500. The reference does not say which."""
+        self.faults = FaultBoard(seed)
+        self._sequence = itertools.count(1)
+        self._log_sequence = itertools.count(1)
+        self._timeline = Timeline()
+        self._deliveries = Deliveries(self.faults, self._timeline, self._note_webhook)
+
+    # Licenses
+
+    def add_account(self, name: str, key: str, *, linked: bool = False, groups: Iterable[str] = ()) -> Account:
+        """Raises `ValueError` where the name or key is taken, or the key cannot stand in a header."""
+        key = clean_api_key(key)
+        with self.changed:
+            if self.account_of_key(key) or any(account.name == name for account in self.accounts):
+                raise ValueError(f"There is a license called {name!r} already, or one with the same key.")
+            account = Account(name, Secret(key), str(6281100000001 + len(self.accounts)), linked=linked)
+            self.accounts.append(account)
+            for group in groups:
+                self.add_group(account, group)
+            self._touch()
+        return account
+
+    def account_of_key(self, key: str) -> Account | None:
+        wanted = Secret(key)
+        with self.changed:
+            return next((account for account in self.accounts if account.key == wanted), None)
+
+    def account(self, name: str = "") -> Account:
+        """The license called `name`; the first where no name is given."""
+        with self.changed:
+            for account in self.accounts:
+                if name in ("", account.name):
+                    return account
+        raise LookupError(f"There is no license {name!r}.")
+
+    def scan(self, account: Account) -> None:
+        """Link the phone, as scanning the QR code would."""
+        with self.changed:
+            account.linked = True
+            self._touch()
+
+    def log_out(self, account: Account) -> None:
+        with self.changed:
+            account.linked = False
+            self.renew_qr(account)
+
+    def current_qr(self, account: Account) -> str:
+        """The text of the QR code, another one every 20 seconds."""
+        with self.changed:
+            if time.monotonic() >= account.qr_expires_at:
+                self.renew_qr(account)
+            return account.qr_text
+
+    def renew_qr(self, account: Account) -> None:
+        with self.changed:
+            # The form of WhatsApp's own: a reference, then three keys.
+            account.qr_text = "2@" + ",".join(secrets.token_urlsafe(size) for size in (64, 32, 32, 32))
+            account.qr_serial += 1
+            account.qr_expires_at = time.monotonic() + QR_SECONDS
+            self._touch()
+
+    def set_webhook(self, account: Account, url: str) -> None:
+        with self.changed:
+            account.webhook_url = url
+            self._touch()
+
+    # Numbers and groups
+
+    def is_registered(self, number: str) -> bool:
+        """Whether a number has WhatsApp: every number of a possible length, unless it was said to have none."""
+        with self.changed:
+            return 8 <= len(number) <= 15 and number not in self.unregistered
+
+    def set_registered(self, number: str, registered: bool) -> None:
+        with self.changed:
+            (self.unregistered.discard if registered else self.unregistered.add)(number)
+            self._touch()
+
+    def add_group(self, account: Account, name: str) -> Chat:
+        """The group of that name, made where there is none yet."""
+        with self.changed:
+            group = account.group(name)
+            if group is None:
+                group = Chat(new_group_id(), name, is_group=True)
+                account.chats[group.id] = group
+                self._touch()
+            return group
+
+    # Messages
+
+    def accept(self, account: Account, chat_id: str, text: str, image_url: str) -> ChatMessage:
+        """Deliver a message of the shop to a number or a group's id; it is in the ledger when this returns."""
+        with self.changed:
+            chat = account.chats.get(chat_id) or account.chats.setdefault(chat_id, Chat(chat_id, f"+{chat_id}"))
+            message = ChatMessage(new_message_id(), text, image_url, utc_now(), ticks=Ticks.SENT)
+            chat.messages.append(message)
+            chat.changed_at = message.at
+            self.ledger.append(
+                Delivery(
+                    sequence=next(self._sequence),
+                    id=message.id,
+                    license=account.name,
+                    recipient="" if chat.is_group else chat_id,
+                    group=chat.name if chat.is_group else "",
+                    text=text,
+                    image_url=image_url,
+                    accepted_at=message.at.isoformat(timespec="microseconds"),
+                )
+            )
+            self._touch()
+        self._timeline.later(DELIVERED_AFTER_SECONDS, lambda: self._advance(account, chat, message, Ticks.DELIVERED))
+        return message
+
+    def answer(self, account: Account, chat_id: str, text: str, *, sender: str = "") -> ChatMessage:
+        """The customer writes. In a group, `sender` is the member's number. The webhook is posted."""
+        with self.changed:
+            chat = account.chats.get(chat_id)
+            if chat is None:
+                if not chat_id.isdigit():
+                    raise LookupError("There is no such chat.")
+                chat = account.chats[chat_id] = Chat(chat_id, f"+{chat_id}")
+            author = sender or ("6281299990001" if chat.is_group else chat_id)
+            message = ChatMessage(new_message_id(), text, "", utc_now(), sender=author)
+            chat.messages.append(message)
+            chat.changed_at = message.at
+            self._touch()
+        self.mark_read(account, chat_id)
+        self._post(account, "incoming", _incoming_payload(chat, message))
+        return message
+
+    def mark_read(self, account: Account, chat_id: str) -> None:
+        """The customer opens the chat: everything in it is read."""
+        with self.changed:
+            chat = self._chat(account, chat_id)
+            waiting = [message for message in chat.messages if message.ticks in (Ticks.SENT, Ticks.DELIVERED)]
+        for message in waiting:
+            self._advance(account, chat, message, Ticks.READ)
+
+    def mark_message(self, account: Account, message_id: str, ticks: Ticks) -> None:
+        """Move one message of the shop forward to `delivered` or `read`, and post its webhook."""
+        with self.changed:
+            for chat in account.chats.values():
+                for message in chat.messages:
+                    if message.id == message_id:
+                        self._advance(account, chat, message, ticks)
+                        return
+        raise LookupError("There is no such message.")
+
+    def reset(self) -> None:
+        """Empty the chats, the ledger and the log, and switch the faults off. Licenses, links and groups stay."""
+        with self.changed:
+            self.ledger.clear()
+            self._sequence = itertools.count(1)
+            self.log.clear()
+            self.faults.clear()
+            self.unregistered.clear()
+            self.unlinked_status = 400
+            for account in self.accounts:
+                account.webhook_url = ""
+                account.chats = {chat.id: Chat(chat.id, chat.name, True) for chat in account.chats.values() if chat.is_group}
+            self._touch()
+
+    # Watching
+
+    def wait_for_change(self, since: int, seconds: float) -> None:
+        """Return when the version is another than `since`, or after so many seconds."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.version != since, timeout=seconds)
+
+    def note(self, **entry: Any) -> None:
+        """Add an entry to the log that the page shows. Callers mask keys and tokens."""
+        with self.changed:
+            self.log.append({"sequence": next(self._log_sequence), "at": utc_now().isoformat(), **entry})
+            self._touch()
+
+    def set_unlinked_status(self, status: int) -> None:
+        if status not in (400, 500):
+            raise ValueError("The status must be 400 or 500.")
+        with self.changed:
+            self.unlinked_status = status
+            self._touch()
+
+    def faults_changed(self) -> None:
+        with self.changed:
+            self._touch()
+
+    def _touch(self) -> None:
+        self.version += 1
+        self.changed.notify_all()
+
+    def _chat(self, account: Account, chat_id: str) -> Chat:
+        try:
+            return account.chats[chat_id]
+        except KeyError:
+            raise LookupError("There is no such chat.") from None
+
+    def _advance(self, account: Account, chat: Chat, message: ChatMessage, ticks: Ticks) -> None:
+        with self.changed:
+            if message.ticks is Ticks.NONE or _TICKS_IN_ORDER.index(ticks) <= _TICKS_IN_ORDER.index(message.ticks):
+                return
+            message.ticks = ticks
+            self._touch()
+        self._post(account, ticks.value, _status_payload(chat, message, ticks))
+
+    def _post(self, account: Account, kind: str, payload: dict[str, Any]) -> None:
+        if account.webhook_url:
+            self._deliveries.post(Webhook(account.name, account.webhook_url, kind, payload))
+
+    def _note_webhook(self, webhook: Webhook, status: int) -> None:
+        self.note(license=webhook.license, direction="out", operation=f"webhook: {webhook.kind}", status=status)
+
+
+def _incoming_payload(chat: Chat, message: ChatMessage) -> dict[str, Any]:
+    payload = {
+        "id": message.id,
+        "from": chat.id if chat.is_group else f"{message.sender}@s.whatsapp.net",
+        "phone": message.sender,
+        "message": message.text,
+        "isFromMe": False,
+        "isGroup": chat.is_group,
+        "timestamp": int(message.at.timestamp()),
+    }
+    if chat.is_group:
+        payload.update(member=f"{message.sender}@s.whatsapp.net", group=chat.name)
+    return payload
+
+
+def _status_payload(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "status": ticks.value.capitalize(),
+        "phone": chat.id,
+        "isFromMe": True,
+        "timestamp": int(utc_now().timestamp()),
+    }
+
+
+_current: Sandbox | None = None
+
+
+def current() -> Sandbox:
+    """The sandbox of this process; made, with the one default license, where nobody has installed another."""
+    global _current
+    if _current is None:
+        _current = Sandbox()
+        _current.add_account(DEFAULT_LICENSE, DEFAULT_KEY)
+    return _current
+
+
+def install(sandbox: Sandbox) -> None:
+    """Make `sandbox` the one that `current()` returns."""
+    global _current
+    _current = sandbox

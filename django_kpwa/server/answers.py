@@ -1,0 +1,99 @@
+"""The documented answers, and the one place where a gateway's failure becomes an HTTP status.
+
+| failure | answer |
+|---|---|
+| `BadRequestError` | 400, with `errors` where there are any |
+| `UnauthorizedError` | 401 |
+| `RateLimitedError` | 429 with Retry-After: not in the reference, but what clients of such a service meet |
+| `GatewayTimeoutError`, `ConnectionLostError`: nobody knows what happened | 504 |
+| `ServerError`, every other failure | 500 |
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from django.http import HttpResponse, JsonResponse
+
+from ..exceptions import (
+    BadRequestError,
+    ConnectionLostError,
+    GatewayError,
+    GatewayTimeoutError,
+    RateLimitedError,
+    UnauthorizedError,
+)
+from ..gateway.base import SentMessage, ServiceStatus
+
+SUCCESS_CODE = 20001
+"""The one result code that the reference names."""
+
+logger = logging.getLogger(__name__)
+
+
+def success(message: str, code: Any = None, **fields: Any) -> JsonResponse:
+    """200 with the gateway's sentence, its code as it came (20001 where it gave none) and the operation's `fields`."""
+    return JsonResponse({"message": message or "OK", **fields, "code": SUCCESS_CODE if code is None else code})
+
+
+def service_status(status: ServiceStatus, word: str) -> JsonResponse:
+    """200 of status, restart and webhook reset; `word` is one that the reference has for the operation."""
+    return success(status.message, status.code, status=word)
+
+
+def sent(message: SentMessage) -> JsonResponse:
+    """200 of both sends."""
+    result = {
+        "id": message.id,
+        "body": message.body,
+        "from": message.from_number,
+        "to": message.to,
+        "media_url": message.media_url,
+        "created_at": message.created_at,
+    }
+    return success(message.message, message.code, result=result)
+
+
+def not_found() -> JsonResponse:
+    return JsonResponse({"message": "There is no such operation."}, status=404)
+
+
+def method_not_allowed(method: str) -> JsonResponse:
+    return JsonResponse({"message": f"The operation does not take {method}."}, status=405)
+
+
+def failure(error: Exception) -> HttpResponse:
+    """The answer for whatever an operation raised."""
+    if isinstance(error, BadRequestError):
+        return _bad_request(error)
+    if isinstance(error, UnauthorizedError):
+        return JsonResponse({"message": error.words}, status=401)
+    if isinstance(error, RateLimitedError):
+        return _rate_limited(error)
+    if isinstance(error, (GatewayTimeoutError, ConnectionLostError)):
+        return JsonResponse({"message": error.words}, status=504)
+    if isinstance(error, GatewayError):
+        return _server_error(error.words, "; ".join(error.errors) or error.words, error.code)
+    # The stranger's own text may hold a number or a key, so only its kind leaves the process.
+    logger.error("A gateway operation raised %s.", type(error).__name__, exc_info=error)
+    return _server_error("Internal server error", type(error).__name__, None)
+
+
+def _bad_request(error: BadRequestError) -> JsonResponse:
+    content: dict[str, Any] = {"message": error.words, "code": error.code}
+    if error.errors:
+        content["errors"] = list(error.errors)
+    return JsonResponse(content, status=400)
+
+
+def _rate_limited(error: RateLimitedError) -> JsonResponse:
+    answer = JsonResponse({"message": error.words, "code": error.code}, status=429)
+    if error.retry_after_seconds is not None:
+        answer["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+    return answer
+
+
+def _server_error(message: str, error: str, code: Any) -> JsonResponse:
+    return JsonResponse({"message": message, "error": error, "code": code}, status=500)
