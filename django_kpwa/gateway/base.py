@@ -59,13 +59,14 @@ class NumberCheck:
 
 @dataclass(frozen=True)
 class SentMessage:
-    """Answer of a send that the gateway accepted. `id` is never empty.
+    """Answer of a send that the gateway accepted. `id` is never empty; some gateways put the
+    recipient's number in it, so that it is not in the repr.
 
     `from_number` is the linked phone, `to` the recipient as the gateway read it, `created_at` the gateway's own text
     (`YYYY-MM-DD HH:mm:ss`, its time zone not documented).
     """
 
-    id: str
+    id: str = field(repr=False)
     body: str = field(default="", repr=False)
     from_number: str = field(default="", repr=False)
     to: str = field(default="", repr=False)

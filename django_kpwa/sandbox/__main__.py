@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A simulated WhatsApp phone behind the gateway's HTTP contract. Nothing leaves this machine.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8900, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8900, help="0 takes a free port (default: %(default)s)")
     parser.add_argument("--linked", action="store_true", help="start with the phone linked, without scanning a QR code")
     parser.add_argument(
         "--license",
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group; may be repeated")
     parser.add_argument(
-        "--unregistered", action="append", default=[], metavar="NUMBER", help="a number without WhatsApp; may be repeated"
+        "--unregistered", action="append", default=[], metavar="NUMBER", help="one without WhatsApp; may be repeated"
     )
     parser.add_argument(
         "--unlinked-status",
@@ -79,10 +79,10 @@ def _furnished(options: argparse.Namespace) -> Sandbox:
         sandbox.set_registered(gateway_reading(number), False)
     sandbox.set_unlinked_status(options.unlinked_status)
     if options.latency is not None:
-        sandbox.faults.set("latency", {"amount": options.latency})
+        sandbox.faults.update({"latency": {"amount": options.latency}})
     for fault in options.fault:
         name, _, probability = fault.partition("=")
-        sandbox.faults.set(name, _number(probability, fault))
+        sandbox.faults.update({name: _number(probability, fault)})
     return sandbox
 
 

@@ -1,6 +1,7 @@
 """`/sandbox/api/…`: the page's own requests, and what tests read and switch.
 
-There is no login and no CSRF cookie: a change must be a POST (faults also PUT and DELETE) that no other site's page sent.
+There is no login and no CSRF cookie: a change must be a POST (faults also PUT and DELETE), and not from the page of
+another site.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
+from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -88,8 +90,7 @@ def faults(request: HttpRequest) -> HttpResponse:
     """GET shows them; PUT sets those named in `{NAME: probability or {…}}`; DELETE switches all off."""
     sandbox = current()
     if request.method == "PUT":
-        for name, setting in _content(request).items():
-            sandbox.faults.set(name, setting)
+        sandbox.faults.update(_content(request))
         sandbox.faults_changed()
     if request.method == "DELETE":
         sandbox.faults.clear()
@@ -103,15 +104,17 @@ def act(request: HttpRequest, action: str) -> HttpResponse:
     """One of `_ACTIONS`, with its arguments as a JSON object."""
     if action not in _ACTIONS:
         raise LookupError(f"There is no {action!r}. Known: {', '.join(_ACTIONS)}.")
+    sandbox = current()
     arguments = _content(request)
     for name, value in arguments.items():
-        if not isinstance(value, (str, bool, int)):
-            raise ValueError(f"{name} must be a string, a number or a boolean.")
+        if type(value) is not _ARGUMENT_TYPES.get(name, str):
+            raise ValueError(f"{name} must be a {_ARGUMENT_TYPES.get(name, str).__name__}.")
     try:
-        _ACTIONS[action](current(), **arguments)
+        bound = signature(_ACTIONS[action]).bind(sandbox, **arguments)
     except TypeError as error:
-        raise ValueError(str(error).partition("() ")[2]) from None
-    return JsonResponse({"version": current().version})
+        raise ValueError(f"{error}.") from None
+    _ACTIONS[action](*bound.args, **bound.kwargs)
+    return JsonResponse({"version": sandbox.version})
 
 
 def _scan(sandbox: Sandbox, *, license: str = "") -> None:
@@ -122,14 +125,13 @@ def _log_out(sandbox: Sandbox, *, license: str = "") -> None:
     sandbox.log_out(sandbox.account(license))
 
 
-def _answer(sandbox: Sandbox, *, text: str, chat: str = "", group: str = "", sender: str = "", license: str = "") -> None:
+def _answer(
+    sandbox: Sandbox, *, text: str, chat: str = "", group: str = "", sender: str = "", license: str = ""
+) -> None:
     """`chat` is a number in any spelling or a chat's id; `group` a group's name, with its member as `sender`."""
     account = sandbox.account(license)
     if group:
-        found = account.group(group)
-        if found is None:
-            raise LookupError("There is no group of that name.")
-        chat = found.id
+        chat = sandbox.group(account, group).id
     if not text.strip():
         raise ValueError("text must be given.")
     sandbox.answer(account, _chat_id(chat), text, sender=gateway_reading(sender))
@@ -176,6 +178,7 @@ _ACTIONS: dict[str, Callable[..., None]] = {
     "unlinked-status": _unlinked_status,
     "reset": _reset,
 }
+_ARGUMENT_TYPES: dict[str, type] = {"registered": bool, "status": int}  # all others are text
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -2,7 +2,7 @@
 
 The real gateway's payloads, retries and signatures are not documented: the field names here are those that gateways of
 this family use, JSON is posted, and a site that fails is tried again a few times. Each license has its own thread, so
-that a site which hangs holds up nobody else's webhooks, and a license's own arrive in order unless a fault says otherwise.
+that a site which hangs holds up nobody else's webhooks; a license's own arrive in order unless a fault says otherwise.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class Webhook:
     kind: str
     payload: dict[str, Any]
     tries: int = 0
+    era: int = 0
+    """How often everything had been forgotten when it was made."""
 
 
 class Deliveries:
-    """Posts webhooks, with the faults that concern them. `on_posted` hears of every try and its HTTP status (0: none)."""
+    """Posts webhooks, with the faults that concern them. `on_posted` hears of every try, and its status (0: none)."""
 
     def __init__(self, faults: FaultBoard, timeline: Timeline, on_posted: Callable[[Webhook, int], None]) -> None:
         self._faults = faults
@@ -43,9 +45,17 @@ class Deliveries:
         self._lock = threading.Lock()
         self._lines: dict[str, queue.SimpleQueue[Webhook]] = {}
         self._held: dict[str, Webhook] = {}
+        self._era = 0
+
+    def forget(self) -> None:
+        """Post nothing more of what is under way."""
+        with self._lock:
+            self._era += 1
+            self._held.clear()
 
     def post(self, webhook: Webhook) -> None:
         """Send on its way; returns at once."""
+        webhook = replace(webhook, era=self._era)
         for _ in range(2 if self._faults.strikes("webhook_repeated") else 1):
             late = self._faults.strikes("webhook_late")
             if late:
@@ -89,6 +99,8 @@ class Deliveries:
         session.trust_env = False  # a proxy of the environment has no business between two local processes
         while True:
             webhook = line.get()
+            if webhook.era != self._era:
+                continue
             status = _posted(session, webhook)
             self._on_posted(webhook, status)
             if not _is_final(status) and webhook.tries < len(RETRY_SECONDS):

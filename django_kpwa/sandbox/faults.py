@@ -54,7 +54,7 @@ KNOWN_FAULTS = (
     Fault("no_id_200", "200 without result.id; delivered", operation=ANY_SEND),
     Fault("webhook_repeated", "A webhook is posted twice"),
     Fault("webhook_late", "A webhook is posted late", amount=5, unit="s"),
-    Fault("webhook_out_of_order", "A webhook is posted after the one that follows it, or so long later", amount=3, unit="s"),
+    Fault("webhook_out_of_order", "A webhook is overtaken by the next, or comes late", amount=3, unit="s"),
 )
 
 
@@ -77,18 +77,17 @@ class FaultBoard:
                 self._faults[name] = replace(fault, count=left or None, probability=fault.probability if left else 0)
             return fault
 
-    def set(self, name: str, setting: object) -> None:
-        """Switch a fault: a probability, or an object of `probability`, `count`, `operation`, `amount`.
+    def update(self, settings: Mapping[str, object]) -> None:
+        """Switch faults by name: to a probability, or an object of `probability`, `count`, `operation`, `amount`.
 
         What an object does not name returns to its default, probability 1. Raises `ValueError` for an unknown fault
-        or an impossible setting.
+        or an impossible setting, and has then changed nothing.
         """
-        default = next((fault for fault in KNOWN_FAULTS if fault.name == name), None)
-        if default is None:
-            raise ValueError(f"There is no fault {name!r}. Known: {', '.join(f.name for f in KNOWN_FAULTS)}.")
-        fault = _checked(replace(default, **_as_changes(name, setting)))
+        changed = {
+            name: _checked(replace(_default(name), **_as_changes(name, setting))) for name, setting in settings.items()
+        }
         with self._lock:
-            self._faults[name] = fault
+            self._faults.update(changed)
 
     def clear(self) -> None:
         """Switch everything off and return every amount to its default."""
@@ -98,6 +97,13 @@ class FaultBoard:
     def settings(self) -> list[dict[str, Any]]:
         with self._lock:
             return [asdict(fault) for fault in self._faults.values()]
+
+
+def _default(name: str) -> Fault:
+    for fault in KNOWN_FAULTS:
+        if fault.name == name:
+            return fault
+    raise ValueError(f"There is no fault {name!r}. Known: {', '.join(fault.name for fault in KNOWN_FAULTS)}.")
 
 
 def _as_changes(name: str, setting: object) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def _checked(fault: Fault) -> Fault:
         raise ValueError(f"{fault.name}: the probability must be a number from 0 to 1.")
     if not _is_number(fault.amount) or not 0 <= fault.amount <= 86_400_000:
         raise ValueError(f"{fault.name}: the amount must be a number of {fault.unit or 'units'}, not negative.")
-    if fault.count is not None and (not isinstance(fault.count, int) or isinstance(fault.count, bool) or fault.count < 1):
+    if fault.count is not None and (type(fault.count) is not int or fault.count < 1):
         raise ValueError(f"{fault.name}: the count must be a whole number from 1, or null.")
     if fault.operation not in (ANY, ANY_SEND, *OPERATIONS):
         raise ValueError(f"{fault.name}: the operation must be one of any, sends, {', '.join(OPERATIONS)}.")

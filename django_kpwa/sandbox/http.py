@@ -5,7 +5,7 @@ A reset, a stall and a hang-up happen below HTTP, so the transport faults need t
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import struct
 import sys
@@ -22,10 +22,11 @@ class Wire:
 
     def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler
+        self._socket: socket.socket = handler.connection  # type: ignore[assignment]  # the stubs say WSGIRequest
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
-        self._handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._handler.is_reset = True
         self.hang_up()
 
@@ -37,13 +38,18 @@ class Wire:
     def stall(self, seconds: float) -> None:
         """Answer nothing for so long, or until the client gives up; then hang up."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            readable, _, _ = select.select([self._handler.connection], [], [], left)
-            if readable and not self._handler.connection.recv(1, socket.MSG_PEEK):
-                break
-            if readable:
-                time.sleep(min(left, 0.05))  # bytes of a next request lie there, which select would report for ever
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            while (left := until - time.monotonic()) > 0:
+                readable = selector.select(left)
+                if readable and not self._socket.recv(1, socket.MSG_PEEK):
+                    break
+                if readable:
+                    time.sleep(min(left, 0.05))  # bytes of a next request lie there, and would be reported for ever
         self.hang_up()
+
+    def close_after_answer(self) -> None:
+        self._handler.close_connection = True
 
 
 class RequestHandler(WSGIRequestHandler):
@@ -52,7 +58,7 @@ class RequestHandler(WSGIRequestHandler):
     is_reset = False
 
     def get_environ(self) -> dict[str, Any]:
-        environ = super().get_environ()
+        environ: dict[str, Any] = super().get_environ()
         environ[WIRE] = Wire(self)
         return environ
 

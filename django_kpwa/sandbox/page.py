@@ -1,4 +1,4 @@
-"""The page that looks like a phone, and the QR code on it. Everything else on the page is drawn by `phone.js` from JSON."""
+"""The page that looks like a phone, and the QR code on it. Everything else is drawn by `phone.js` from JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from django.views.decorators.http import require_http_methods
 from ..gateway.qr import LoginQr
 from .world import current
 
-# Receipts may show pictures from anywhere; nothing else is loaded from elsewhere, and no frame-ancestors: the demo shows
-# the phone in a frame beside its till, whatever address it is reached by.
+# Receipts may show pictures from anywhere; nothing else is loaded from elsewhere. No frame-ancestors: the demo shows the
+# phone in a frame beside its till, whatever address it is reached by.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; "
     "form-action 'none'; base-uri 'none'"
@@ -27,11 +27,11 @@ def phone_page(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD"])
-def qr_image(request: HttpRequest, license_name: str, serial: int) -> HttpResponse:
-    """The QR code as PNG. `serial` only makes each code's address its own; an old one shows the present code."""
+def qr_image(request: HttpRequest) -> HttpResponse:
+    """The present QR code of `license` as PNG. (The `serial` in its address only tells one code from the next.)"""
     sandbox = current()
     try:
-        account = sandbox.account(license_name)
+        account = sandbox.account(request.GET.get("license", ""))
     except LookupError as error:
         return JsonResponse({"message": str(error)}, status=404)
     response = HttpResponse(LoginQr.from_text(sandbox.current_qr(account)).png(), content_type="image/png")

@@ -80,9 +80,10 @@ class SandboxGateway(Gateway):
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
         account = self._linked_account()
         _must_have_content(text, image_url)
-        group = account.group(group_name)
-        if group is None:
-            raise _refused("There is no group of that name.")
+        try:
+            group = self._sandbox.group(account, group_name)
+        except LookupError as error:
+            raise _refused(str(error)) from None
         return _sent(account, group.id, self._sandbox.accept(account, group.id, text, image_url))
 
     def set_webhook(self, url: str) -> WebhookAnswer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from itertools import islice
 from typing import Any
+from urllib.parse import urlencode
 
 from .chats import Chat, ChatMessage
 from .world import Account, Sandbox
@@ -38,12 +39,13 @@ def seconds_to_next_qr(account: Account) -> float:
 
 
 def _license(sandbox: Sandbox, account: Account) -> dict[str, Any]:
+    address = urlencode({"license": account.name, "serial": account.qr_serial})
     return {
         "name": account.name,
         "number": account.number,
         "linked": account.linked,
         "has_webhook": bool(account.webhook_url),
-        "qr_url": "" if account.linked else f"/sandbox/qr/{account.name}/{account.qr_serial}.png",
+        "qr_url": "" if account.linked else f"/sandbox/qr.png?{address}",
     }
 
 

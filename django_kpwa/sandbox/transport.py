@@ -73,7 +73,7 @@ class _Call:
         self.drip_seconds = 0.0
 
     def answered(self) -> Answer:
-        answer = self._before() or self._after(self._run())
+        answer = self._unreadable() or self._before() or self._after(self._run())
         self._status = answer.status
         return answer
 
@@ -93,6 +93,12 @@ class _Call:
         if fault:
             self._struck.append(name)
         return fault
+
+    def _unreadable(self) -> Answer | None:
+        if not self._environ.get("HTTP_TRANSFER_ENCODING"):
+            return None
+        self._wire.close_after_answer()  # wsgiref would take the chunks for the next request
+        return _json_answer(400, {"message": "A body must come with its Content-Length, not in chunks.", "code": None})
 
     def _before(self) -> Answer | None:
         """What answers in the application's place, with nothing delivered."""

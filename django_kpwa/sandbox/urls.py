@@ -1,4 +1,4 @@
-"""The sandbox's three faces: the contract under `/backend/`, the page at `/`, and `/sandbox/api/` for page and tests."""
+"""The contract under `/backend/`, the page at `/`, and `/sandbox/api/` for the page and for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .transport import BASE_PATH
 
 urlpatterns = [
     path("", page.phone_page),
-    path("sandbox/qr/<str:license_name>/<int:serial>.png", page.qr_image),
+    path("sandbox/qr.png", page.qr_image),
     path("sandbox/static/<path:path>", serve, {"document_root": Path(__file__).parent / "static"}),
     path("sandbox/api/state", api.state),
     path("sandbox/api/ledger", api.ledger),

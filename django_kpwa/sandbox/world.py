@@ -1,7 +1,7 @@
 """The sandbox's whole memory: licenses with their phones, the ledger, the log, and one lock around all of it.
 
-Every change raises `version` and wakes whoever waits for it; the page and the tests follow the version instead of asking
-again and again. Nothing survives the process.
+Every change raises `version` and wakes whoever waits for it: the page and the tests follow the version instead of
+asking again and again. Nothing survives the process.
 """
 
 from __future__ import annotations
@@ -42,9 +42,6 @@ class Account:
     qr_serial: int = 0
     qr_expires_at: float = 0.0
     """On the monotonic clock."""
-
-    def group(self, name: str) -> Chat | None:
-        return next((chat for chat in self.chats.values() if chat.is_group and chat.name == name), None)
 
 
 class Sandbox:
@@ -142,12 +139,20 @@ class Sandbox:
     def add_group(self, account: Account, name: str) -> Chat:
         """The group of that name, made where there is none yet."""
         with self.changed:
-            group = account.group(name)
-            if group is None:
+            try:
+                return self.group(account, name)
+            except LookupError:
                 group = Chat(new_group_id(), name, is_group=True)
-                account.chats[group.id] = group
-                self._touch()
+            account.chats[group.id] = group
+            self._touch()
             return group
+
+    def group(self, account: Account, name: str) -> Chat:
+        with self.changed:
+            for chat in account.chats.values():
+                if chat.is_group and chat.name == name:
+                    return chat
+        raise LookupError("There is no group of that name.")
 
     # Messages
 
@@ -220,8 +225,10 @@ class Sandbox:
             self.unlinked_status = 400
             for account in self.accounts:
                 account.webhook_url = ""
-                account.chats = {chat.id: Chat(chat.id, chat.name, True) for chat in account.chats.values() if chat.is_group}
+                groups = [chat for chat in account.chats.values() if chat.is_group]
+                account.chats = {group.id: Chat(group.id, group.name, is_group=True) for group in groups}
             self._touch()
+        self._deliveries.forget()
 
     # Watching
 
@@ -259,6 +266,8 @@ class Sandbox:
 
     def _advance(self, account: Account, chat: Chat, message: ChatMessage, ticks: Ticks) -> None:
         with self.changed:
+            if account.chats.get(chat.id) is not chat:
+                return  # emptied by a reset meanwhile
             if message.ticks is Ticks.NONE or _TICKS_IN_ORDER.index(ticks) <= _TICKS_IN_ORDER.index(message.ticks):
                 return
             message.ticks = ticks

@@ -1,4 +1,4 @@
-"""The `X-API-KEY` header. Not a DRF authentication class: DRF's touch `request.user`, which needs the host's auth app."""
+"""The `X-API-KEY` header. No DRF authentication class: those touch `request.user`, which needs the host's auth app."""
 
 from __future__ import annotations
 

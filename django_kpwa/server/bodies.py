@@ -31,15 +31,16 @@ def read_fields(request: HttpRequest) -> dict[str, str]:
     Raises `BadRequestError` for a body that is broken, too big, or of a kind that the gateway does not read.
     """
     raw = _raw_body(request)
-    if raw is None or request.content_type == _MULTIPART:
+    content_type = request.content_type or ""
+    if raw is None or content_type == _MULTIPART:
         return _multipart_fields(request)
     if not raw.strip():
         return {}
-    if raw.lstrip().startswith(b"{") or request.content_type == _JSON:
+    if raw.lstrip().startswith(b"{") or content_type == _JSON:
         return _json_fields(raw)
-    if request.content_type in _READ_AS_FORM:
+    if content_type in _READ_AS_FORM:
         return _form_fields(raw)
-    raise _unreadable(f"A body of the type {request.content_type[:100]} cannot be read: send a form or JSON.")
+    raise _unreadable(f"A body of the type {content_type[:100]} cannot be read: send a form or JSON.")
 
 
 def _raw_body(request: HttpRequest) -> bytes | None:

@@ -1,7 +1,7 @@
 """One DRF view an operation. Fields are read, the gateway is called, its answer or failure takes its documented shape.
 
-Every attribute that DRF fills from the host's `REST_FRAMEWORK` setting is pinned in `GatewayView`: a site that demands a
-session, throttles, versions or renders HTML by default must not change what a client of the contract sees.
+Every attribute that DRF fills from the host's `REST_FRAMEWORK` setting is pinned in `GatewayView`: a site that demands
+a session, throttles, versions or renders HTML by default must not change what a client of the contract sees.
 """
 
 from __future__ import annotations

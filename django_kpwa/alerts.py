@@ -1,0 +1,35 @@
+"""Tells the people who run the site that a license stopped sending: one line a pause, on the logger `django_kpwa.alerts`.
+
+The level is ERROR, so that Django's own `AdminEmailHandler`, Sentry or whatever the site has carries it on.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from .models import License, PauseReason
+from .models.transitions import Pause
+
+logger = logging.getLogger("django_kpwa.alerts")
+
+_ADVICE = {
+    PauseReason.LOGGED_OUT: "Scan the QR code of this license again (admin, or `manage.py kpwa qr`).",
+    PauseReason.UNAUTHORIZED: "Enter the license's present API key in the admin; sending goes on by itself.",
+    PauseReason.FAILING: "The gateway or the way to it fails; it is asked again by itself. See `manage.py kpwa doctor`.",
+    PauseReason.KEY_UNREADABLE: 'Put the secret key back into KPWA["SECRET_KEYS"], or enter the API key again.',
+}
+
+
+def lane_paused(license_: License, pause: Pause) -> None:
+    """Alert that `license_` was just paused. Call it once a pause; short waits that end by themselves are no alert."""
+    advice = _ADVICE.get(pause.reason)
+    if advice is None:
+        logger.info("License %s paused: %s.", license_.name, pause.reason.value)
+        return
+    logger.error(
+        "License %s stopped sending (%s%s). Its messages are kept. %s",
+        license_.name,
+        pause.reason.value,
+        f": {pause.words}" if pause.words else "",
+        advice,
+    )

@@ -1,0 +1,19 @@
+"""The app's configuration: registers the checks, and finds each app's `whatsapp.py` as the admin finds `admin.py`."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class KpwaConfig(AppConfig):
+    name = "django_kpwa"
+    label = "django_kpwa"
+    verbose_name = _("WhatsApp")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401 - registers the system checks
+        from .receipts import autodiscover
+
+        autodiscover()

@@ -1,0 +1,288 @@
+"""Drives one lane: claim, call the gateway, record, and again, until there is nothing to do or its slice is over.
+
+The order is what keeps the promises. A claim is committed before the call; no call and no signal receiver runs inside
+a transaction; the outcome is recorded before anything else happens; a worker that was frozen between claim and call
+gives the message back instead of calling.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from .. import alerts, signals
+from ..conf import Settings, kpwa_settings, lease_seconds
+from ..exceptions import GatewayError
+from ..gateway import Gateway, SessionStatus
+from ..gateway.outcome import Outcome, outcome_of_answer, outcome_of_error
+from ..models import DatabaseNow, Lane, OutboundMessage, RecipientType, write_alias
+from ..models.transitions import (
+    Claim,
+    Claimed,
+    Idle,
+    Lease,
+    LaneVerdict,
+    LeaseLost,
+    MessageVerdict,
+    Recorded,
+    Unrendered,
+    claim_next,
+    ensure_lane,
+    give_back,
+    record,
+    release_lease,
+    swap_lease,
+    take_lease,
+)
+from .announce import announce, has_listeners, signal_of
+from .render import render_message
+from .session import may_send
+from .verdict import Circumstances, judge
+
+logger = logging.getLogger("django_kpwa.dispatch")
+
+# Between a claim's begin and its call; what is longer was a frozen process, and its lease may be another's.
+MOST_SECONDS_BEFORE_CALL = 5.0
+# A wait of the pace up to this is slept, up to the other the lease is kept and passed on; beyond, beat looks again.
+MOST_SECONDS_SLEPT = 0.05
+MOST_SECONDS_HELD = 20.0
+
+
+@dataclass(frozen=True)
+class Driven:
+    """How a drive ended.
+
+    `has_more`: drive again at once; with `lease_token`, after `wait_seconds` and under that token.
+    """
+
+    attempts: int = 0
+    has_more: bool = False
+    lease_token: uuid.UUID | None = None
+    wait_seconds: float = 0.0
+
+
+def drive(
+    license_id: int, lease_token: uuid.UUID | None = None, *, should_stop: Callable[[], bool] = lambda: False
+) -> Driven:
+    """Drive the lane of `license_id` for one slice; ends at once where somebody else does.
+
+    `lease_token`: the lease that an earlier drive passed on. `should_stop` is asked between messages.
+    """
+    read = kpwa_settings()
+    attempts = 0
+    while True:
+        lease = _take(license_id, lease_token, read)
+        if lease is None:
+            return Driven(attempts)
+        driver = _Driver(lease, read, should_stop)
+        driven = driver.run()
+        attempts += driven.attempts
+        if driven.lease_token is not None or driven.has_more:
+            return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)
+        # The lane is free again, and committed so: whoever stored a message before that was told that it is driven.
+        if should_stop() or not _has_startable_work(license_id):
+            return Driven(attempts)
+        lease_token = None
+
+
+def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings) -> Lease | None:
+    if lease_token is not None:
+        return swap_lease(license_id, lease_token, lease_seconds())
+    resend_lost = "worker_lost" in read.RESEND_UNKNOWN
+    lease = take_lease(license_id, lease_seconds(), resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+    if lease is None and not Lane.objects.using(write_alias()).filter(pk=license_id).exists():
+        ensure_lane(license_id)
+        lease = take_lease(license_id, lease_seconds(), resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+    if lease is not None:
+        announce(signals.message_unknown, lease.lost_message_ids)
+    return lease
+
+
+def _has_startable_work(license_id: int) -> bool:
+    using = write_alias()
+    return (
+        OutboundMessage.objects.using(using).due().filter(license_id=license_id).exists()
+        and Lane.objects.using(using)
+        .filter(pk=license_id)
+        .startable()
+        .free()
+        .exclude(next_send_at__gt=DatabaseNow())
+        .exists()
+    )
+
+
+class _Driver:
+    """One holder of one lease."""
+
+    def __init__(self, lease: Lease, read: Settings, should_stop: Callable[[], bool]) -> None:
+        self.lease = lease
+        self.read = read
+        self.should_stop = should_stop
+        self.lease_seconds = lease_seconds()
+        self.ends_at = _elapsed() + read.SLICE_SECONDS
+        self.attempts = 0
+        self.has_broken = False
+        self._gateway: Gateway | None = None
+
+    def run(self) -> Driven:
+        try:
+            return self._run()
+        finally:
+            if self._gateway is not None:
+                self._gateway.close()
+
+    def _run(self) -> Driven:
+        using = write_alias()
+        self.lane = (
+            Lane.objects.using(using).select_related("license").annotate(now=DatabaseNow()).get(pk=self.lease.license_id)
+        )
+        self.failures, self.failure_cause = self.lane.failures, self.lane.failure_cause
+        until = self.lane.paused_until
+        is_time_over = until is not None and until <= self.lane.now
+        if not self.lane.license.is_active or not may_send(
+            self.lease, self.lane, is_time_over, self.open_gateway, self.read
+        ):
+            release_lease(self.lease)
+            return Driven()
+        return self._send_all()
+
+    def open_gateway(self) -> Gateway:
+        """This lane's gateway, opened once. Raises `KeyUnreadableError`."""
+        if self._gateway is None:
+            self._gateway = self.lane.license.get_gateway()
+        return self._gateway
+
+    def _send_all(self) -> Driven:
+        claimed: Claimed | None = None
+        while True:
+            if claimed is None:
+                if self._is_over():
+                    return self._stop(has_more=not self.has_broken)
+                began_at = _elapsed()
+                claimed = claim_next(self.lease, self.lease_seconds)
+            announce(signals.message_expired, claimed.expired_ids)
+            announce(signals.message_unknown, claimed.doubtful_ids)
+            found, claimed = claimed.next, None
+            if isinstance(found, LeaseLost):
+                return Driven(self.attempts)
+            if isinstance(found, Idle):
+                ended = self._wait(found)
+                if ended is not None:
+                    return ended
+            elif isinstance(found, Unrendered):
+                render_message(found.message_id)
+            else:
+                recorded = self._send(found, began_at)
+                if recorded is None or recorded.lease_lost:
+                    return Driven(self.attempts)
+                began_at = self.recorded_at
+                claimed = recorded.claimed
+
+    def _is_over(self) -> bool:
+        return self.has_broken or self.should_stop() or _elapsed() >= self.ends_at
+
+    def _stop(self, *, has_more: bool) -> Driven:
+        release_lease(self.lease)
+        return Driven(self.attempts, has_more=has_more and not self.should_stop())
+
+    def _wait(self, idle: Idle) -> Driven | None:
+        wait = idle.wait_seconds
+        if wait is None or wait > MOST_SECONDS_HELD:
+            return self._stop(has_more=False)
+        if wait > MOST_SECONDS_SLEPT:
+            return Driven(self.attempts, lease_token=self.lease.token, wait_seconds=wait)
+        time.sleep(wait)
+        return None
+
+    def _send(self, claim: Claim, began_at: float) -> Recorded | None:
+        """Make one attempt and record it. None: it was not made, or could not be recorded."""
+        if _elapsed() - began_at > MOST_SECONDS_BEFORE_CALL:
+            give_back(claim)
+            logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
+            return None
+        outcome, session_status = self._call(claim)
+        known = Circumstances(
+            claim.attempts_spent,
+            self.failures,
+            self.failure_cause,
+            self.lane.license.api_key_version,
+            self.lane.license.pace_seconds,
+            session_status,
+        )
+        outcome, verdict, lane = judge(outcome, known, self.read)
+        listens = has_listeners(verdict.status)
+        claims_next = not (listens or lane.pause or self._is_over())
+        self.recorded_at = _elapsed()
+        recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
+        self.attempts += 1
+        self.failures, self.failure_cause = lane.failures, lane.failure_cause
+        if lane.pause is not None and not recorded.lease_lost:
+            alerts.lane_paused(self.lane.license, lane.pause)
+        if recorded.status is not None:
+            announce(signal_of(recorded.status), (claim.message_id,))
+        return recorded
+
+    def _call(self, claim: Claim) -> tuple[Outcome, SessionStatus | None]:
+        gateway = self.open_gateway()
+        send = gateway.send_message if claim.recipient_type == RecipientType.NUMBER else gateway.send_group_message
+        try:
+            outcome = outcome_of_answer(send(claim.recipient, claim.text, claim.image_url))
+        except GatewayError as error:
+            outcome = outcome_of_error(error)
+        except Exception as error:
+            # A task's soft time limit, or a gateway class with a fault of its own: recorded, then this drive ends.
+            logger.exception("The gateway class raised %s; the message is in doubt.", type(error).__name__)
+            self.has_broken = True
+            return outcome_of_error(error), None
+        return outcome, self._ask_status(gateway) if outcome.asks_for_status else None
+
+    def _ask_status(self, gateway: Gateway) -> SessionStatus | None:
+        try:
+            return gateway.get_status(deadline_seconds=self.read.STATUS_DEADLINE_SECONDS).session_status
+        except GatewayError as error:
+            logger.info("The status after a refused or failed send was not told (%s).", type(error).__name__)
+            return None
+
+    def _record(
+        self, claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict, *, claims_next: bool
+    ) -> Recorded:
+        """Record; try again over a fresh connection while the database fails, for it is known here alone."""
+        gives_up_at = _elapsed() + self.read.RECORD_SECONDS
+        is_retry = False
+        while True:
+            try:
+                return record(
+                    self.lease,
+                    claim,
+                    outcome,
+                    verdict,
+                    lane,
+                    lease_seconds=self.lease_seconds,
+                    claims_next=claims_next and not is_retry,
+                    is_retry=is_retry,
+                )
+            except (DatabaseError, InterfaceError) as error:
+                if _elapsed() >= gives_up_at:
+                    logger.exception(
+                        "The outcome of message %s (%s) could not be recorded; it will be in doubt.",
+                        claim.message_id,
+                        outcome.kind.value,
+                    )
+                    raise
+                logger.warning("Recording failed (%s); trying again.", type(error).__name__)
+                connections[write_alias()].close()
+                time.sleep(0.2)
+                is_retry = True
+
+
+def _elapsed() -> float:
+    """Seconds on a clock that goes on while the process, or the whole machine, is stopped."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -1,0 +1,92 @@
+"""Whether a lane may send now: is it paused, is that over, and is WhatsApp linked. Asks the gateway where need be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .. import alerts, signals
+from ..conf import Settings
+from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError
+from ..gateway import Gateway, SessionStatus
+from ..models import Lane, License, PauseReason
+from ..models.decisions import lift_pause, note_session
+from ..models.transitions import Lease, Pause, pause_lane
+from . import pace
+
+
+def may_send(lease: Lease, lane: Lane, is_time_over: bool, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
+    """Decide for a lane that one drives. `is_time_over`: its `paused_until` has come, by the database's clock."""
+    reason = PauseReason(lane.pause_reason)
+    license_ = lane.license
+    if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+        lift_pause(lane.license_id, reason)
+    elif reason != PauseReason.NONE:
+        if not is_time_over:
+            return False
+        if reason == PauseReason.RATE_LIMITED:
+            lift_pause(lane.license_id, reason)
+    elif lane.session_status == SessionStatus.CONNECTED.value:
+        return _key_is_readable(lease, lane, open_gateway, read)
+    return _probe(lease, lane, open_gateway, read)
+
+
+def _key_is_readable(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
+    try:
+        open_gateway()
+    except KeyUnreadableError as error:
+        _pause(lease, lane, PauseReason.KEY_UNREADABLE, str(error), read)
+        return False
+    return True
+
+
+def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
+    """Ask for the status: pause, pause anew, or lift the pause, by what it says."""
+    license_ = lane.license
+    try:
+        status = open_gateway().get_status(deadline_seconds=read.STATUS_DEADLINE_SECONDS).session_status
+    except KeyUnreadableError as error:
+        _pause(lease, lane, PauseReason.KEY_UNREADABLE, str(error), read)
+        return False
+    except UnauthorizedError as error:
+        if error.from_fallback:
+            _pause(lease, lane, PauseReason.FAILING, error.words, read)
+        else:
+            _pause(lease, lane, PauseReason.UNAUTHORIZED, error.words, read)
+        return False
+    except GatewayError as error:
+        # Logged out stays logged out while the gateway does not say otherwise.
+        reason = PauseReason.LOGGED_OUT if lane.pause_reason == PauseReason.LOGGED_OUT else PauseReason.FAILING
+        _pause(lease, lane, reason, error.words, read)
+        return False
+    announce_session(license_, note_session(lane.license_id, status), status)
+    if status == SessionStatus.QR:
+        _pause(lease, lane, PauseReason.LOGGED_OUT, "", read)
+        return False
+    if status == SessionStatus.UNKNOWN and lane.pause_reason == PauseReason.LOGGED_OUT:
+        _pause(lease, lane, PauseReason.LOGGED_OUT, "", read)
+        return False
+    # A word that nobody documented does not keep the shop's messages back: the send itself will tell.
+    lift_pause(lane.license_id, PauseReason.LOGGED_OUT, PauseReason.FAILING, PauseReason.KEY_UNREADABLE)
+    return True
+
+
+def announce_session(license_: License, previous: SessionStatus, status: SessionStatus) -> None:
+    """Send `license_status_changed` where it did."""
+    if previous != status:
+        signals.license_status_changed.send_robust(
+            License, license=license_, session_status=status, previous_session_status=previous
+        )
+
+
+def _pause(lease: Lease, lane: Lane, reason: PauseReason, words: str, read: Settings) -> None:
+    is_same = lane.pause_reason == reason
+    probes = lane.probes + 1 if is_same else 0
+    waits_for_a_key = reason == PauseReason.UNAUTHORIZED
+    pause = Pause(
+        reason,
+        None if waits_for_a_key else pace.probe(probes, read),
+        words,
+        lane.license.api_key_version if waits_for_a_key else None,
+    )
+    if pause_lane(lease, pause, probes=min(probes, 1000)) and not is_same:
+        alerts.lane_paused(lane.license, pause)

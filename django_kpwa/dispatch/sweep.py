@@ -1,0 +1,72 @@
+"""Makes good what was lost: abandoned leases, stale messages, and lanes with something due that nobody drives.
+
+It starts from due messages, not from licenses: most licenses have nothing to do most of the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import signals
+from ..conf import kpwa_settings
+from ..models import DatabaseNow, Heartbeat, Lane, OutboundMessage, write_alias
+from ..models.decisions import expire_overdue
+from ..models.transitions import settle_abandoned
+from .announce import announce
+
+_EXPIRED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found: the licenses to drive, and how much it settled."""
+
+    license_ids: tuple[int, ...]
+    abandoned_lanes: int
+    expired_messages: int
+
+
+def sweep() -> Swept:
+    """Settle what is overdue and return the licenses whose lanes want driving."""
+    abandoned = _settle_abandoned()
+    expired = _expire()
+    license_ids = tuple(_startable_license_ids())
+    Heartbeat.objects.using(write_alias()).update_or_create(name="sweep", defaults={"seen_at": DatabaseNow()})
+    return Swept(license_ids, abandoned, expired)
+
+
+def _settle_abandoned() -> int:
+    read = kpwa_settings()
+    abandoned = list(Lane.objects.using(write_alias()).abandoned().values_list("pk", flat=True))
+    for license_id in abandoned:
+        resend_lost = "worker_lost" in read.RESEND_UNKNOWN
+        doubtful = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+        announce(signals.message_unknown, doubtful)
+    return len(abandoned)
+
+
+def _expire() -> int:
+    count = 0
+    while True:
+        expired, doubtful = expire_overdue(_EXPIRED_AT_ONCE)
+        announce(signals.message_expired, expired)
+        announce(signals.message_unknown, doubtful)
+        settled = len(expired) + len(doubtful)
+        count += settled
+        if settled < _EXPIRED_AT_ONCE:
+            return count
+
+
+def _startable_license_ids() -> list[int]:
+    using = write_alias()
+    with_work = set(
+        OutboundMessage.objects.using(using).due().order_by().values_list("license_id", flat=True).distinct()
+    )
+    if not with_work:
+        return []
+    lanes = Lane.objects.using(using).filter(pk__in=with_work)
+    startable = set(
+        lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True)
+    )
+    without_lane = with_work - set(lanes.values_list("pk", flat=True))
+    return sorted(startable | without_lane)

@@ -1,0 +1,97 @@
+"""What a send's outcome makes of its message and its lane: the policy, without a database.
+
+`gateway.outcome` says what is known; here it is decided what follows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ..conf import Settings
+from ..gateway import SessionStatus
+from ..gateway.outcome import Cause, Outcome, OutcomeKind
+from ..models import PauseReason, Status
+from ..models.transitions import LaneVerdict, MessageVerdict, Pause
+from . import pace
+
+_MOST_FAILURES = 1000
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the driver knows beside the outcome. `session_status`: the answer to the status check that a 400 or 500
+    asks for; None where it was not asked, or its answer did not come."""
+
+    attempts_spent: int
+    failures: int
+    failure_cause: str
+    key_version: int
+    pace_seconds: tuple[float, float]
+    session_status: SessionStatus | None = None
+
+
+def judge(outcome: Outcome, known: Circumstances, read: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
+    """Return the outcome as it is to be recorded, and what becomes of the message and the lane."""
+    if outcome.asks_for_status and known.session_status == SessionStatus.QR:
+        outcome = outcome.because_logged_out()
+    return outcome, _message(outcome, known, read), _lane(outcome, known, read)
+
+
+def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageVerdict:
+    reason, words = outcome.cause.value, outcome.words
+    may_try_again = known.attempts_spent < read.MAX_ATTEMPTS
+    if outcome.kind == OutcomeKind.ACCEPTED:
+        return MessageVerdict(Status.SENT)
+    if outcome.kind == OutcomeKind.IN_DOUBT:
+        if reason in read.RESEND_UNKNOWN and may_try_again:
+            wait = 0.0 if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, read)
+            return MessageVerdict(Status.QUEUED, reason, words, wait)
+        return MessageVerdict(Status.UNKNOWN, reason, words)
+    if outcome.kind == OutcomeKind.RATE_LIMITED:
+        return MessageVerdict(Status.QUEUED, reason, words, _retry_after(outcome, read), refunds_attempt=True)
+    if outcome.kind == OutcomeKind.LICENSE_REFUSED or outcome.cause == Cause.LOGGED_OUT:
+        return MessageVerdict(Status.QUEUED, reason, words, refunds_attempt=True)
+    # A refusal counts as one only where the license is known to be linked: a logged-out one may refuse everything.
+    is_final = outcome.kind == OutcomeKind.REFUSED and known.session_status is not None
+    if is_final or not may_try_again:
+        return MessageVerdict(Status.FAILED, reason, words)
+    return MessageVerdict(Status.QUEUED, reason, words, pace.retry(known.attempts_spent, read))
+
+
+def _lane(outcome: Outcome, known: Circumstances, read: Settings) -> LaneVerdict:
+    wait = pace.next_send(known.pace_seconds)
+    if outcome.kind == OutcomeKind.ACCEPTED:
+        number = outcome.answer.from_number if outcome.answer else ""
+        return LaneVerdict(wait, session_status=SessionStatus.CONNECTED, linked_number=number)
+    cause = _sameness(outcome)
+    failures = min(known.failures + 1, _MOST_FAILURES) if cause == known.failure_cause else 1
+    pause = _pause(outcome, failures, known, read)
+    if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
+        failures, cause = known.failures, known.failure_cause
+    return LaneVerdict(wait, failures, cause, session_status=known.session_status, pause=pause)
+
+
+def _pause(outcome: Outcome, failures: int, known: Circumstances, read: Settings) -> Pause | None:
+    words = outcome.words
+    if outcome.cause == Cause.LOGGED_OUT:
+        return Pause(PauseReason.LOGGED_OUT, pace.probe(0, read), words)
+    if outcome.kind == OutcomeKind.LICENSE_REFUSED:
+        return Pause(PauseReason.UNAUTHORIZED, None, words, known.key_version)
+    if outcome.kind == OutcomeKind.RATE_LIMITED:
+        return Pause(PauseReason.RATE_LIMITED, _retry_after(outcome, read), words)
+    if failures >= read.FAILURES_BEFORE_PAUSE:
+        return Pause(PauseReason.FAILING, pace.probe(failures - read.FAILURES_BEFORE_PAUSE, read), words)
+    return None
+
+
+def _sameness(outcome: Outcome) -> str:
+    """By what a run of failures is known to say the same thing. Refusals differ by their words."""
+    if outcome.kind == OutcomeKind.REFUSED and outcome.cause == Cause.REFUSED:
+        return f"refused:{hashlib.sha256(outcome.words.encode()).hexdigest()[:16]}"
+    return outcome.cause.value
+
+
+def _retry_after(outcome: Outcome, read: Settings) -> float:
+    asked = outcome.retry_after_seconds
+    return min(max(read.RETRY_SECONDS if asked is None else asked, 1.0), read.MAX_RETRY_AFTER_SECONDS)

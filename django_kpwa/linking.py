@@ -1,0 +1,128 @@
+"""A license and the WhatsApp account behind it: status, QR, restart, and registration of the webhook.
+
+Every function asks the gateway and stores what it said on the lane; each may raise `GatewayError` or
+`KeyUnreadableError`. None is called inside a transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse
+
+from . import alerts, signals
+from .conf import kpwa_settings
+from .exceptions import GatewayError
+from .gateway import LoginQr, NumberCheck, ServiceStatus, SessionStatus
+from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds, write_alias
+from .models.decisions import lift_pause, note_session, pause
+from .models.transitions import Pause
+from .wake import wake_license
+
+OLD_TOKEN_DAYS = 1
+
+
+def check_status(license_: License, *, deadline_seconds: float | None = None) -> ServiceStatus:
+    """Ask whether WhatsApp is linked. Linked again, a lane that was paused for it goes on."""
+    with license_.get_gateway() as gateway:
+        status = gateway.get_status(deadline_seconds=deadline_seconds)
+    note_status(license_, status.session_status)
+    return status
+
+
+def restart(license_: License) -> ServiceStatus:
+    """Restart the license's service, then ask for the status: restart's `ready` may not mean linked."""
+    with license_.get_gateway() as gateway:
+        gateway.restart()
+        status = gateway.get_status()
+    note_status(license_, status.session_status)
+    return status
+
+
+def get_login_qr(license_: License) -> LoginQr | None:
+    """The QR code to scan now, or None where the license turns out to be linked."""
+    with license_.get_gateway() as gateway:
+        try:
+            return gateway.get_login_qr()
+        except GatewayError:
+            # A linked license may answer with an error; what is the case, the status tells.
+            status = gateway.get_status()
+            note_status(license_, status.session_status)
+            if status.session_status == SessionStatus.CONNECTED:
+                return None
+            raise
+
+
+def check_number(license_: License, phone_number: str) -> NumberCheck:
+    """Ask whether `phone_number` (digits with the country code) has WhatsApp."""
+    with license_.get_gateway() as gateway:
+        return gateway.check_number(phone_number)
+
+
+def note_status(license_: License, session_status: SessionStatus, linked_number: str = "") -> None:
+    """Store a status that the gateway told; pause or wake the lane where that follows from it."""
+    previous = note_session(license_.pk, session_status, linked_number)
+    if session_status == SessionStatus.QR:
+        pause_ = Pause(PauseReason.LOGGED_OUT, kpwa_settings().PROBE_SECONDS)
+        if pause(license_.pk, pause_) and previous == SessionStatus.CONNECTED:
+            alerts.lane_paused(license_, pause_)
+    elif session_status == SessionStatus.CONNECTED and lift_pause(
+        license_.pk, PauseReason.LOGGED_OUT, PauseReason.FAILING
+    ):
+        wake_license(license_.pk)
+    if session_status != previous:
+        signals.license_status_changed.send_robust(
+            License, license=license_, session_status=session_status, previous_session_status=previous
+        )
+
+
+def set_webhook(license_: License) -> str:
+    """Register this site's webhook with a new token: reset, then set. Returns the URL, which is a secret.
+
+    The tokens before it live until the first event under the new one, and a day more.
+    """
+    token = secrets.token_urlsafe(32)
+    url = webhook_url(token)
+    tokens = WebhookToken.objects.using(write_alias())
+    row = tokens.create(license=license_, digest=token_digest(token), created_at=DatabaseNow())
+    try:
+        with license_.get_gateway() as gateway:
+            gateway.reset_webhook()
+            gateway.set_webhook(url)
+    except GatewayError:
+        # The gateway may have stored it in spite of its answer, so the token stays good for a day.
+        tokens.filter(pk=row.pk).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
+        raise
+    tokens.filter(pk=row.pk).update(registered_at=DatabaseNow())
+    return url
+
+
+def reset_webhook(license_: License) -> ServiceStatus:
+    """Remove the webhook from the gateway and let the license's tokens expire."""
+    with license_.get_gateway() as gateway:
+        status = gateway.reset_webhook()
+    note_status(license_, status.session_status)
+    WebhookToken.objects.using(write_alias()).filter(license=license_, expires_at=None).update(
+        expires_at=in_seconds(OLD_TOKEN_DAYS * 86400)
+    )
+    return status
+
+
+def webhook_url(token: str) -> str:
+    """The address of this site's webhook under `token`.
+
+    Raises `ImproperlyConfigured` without `KPWA["PUBLIC_URL"]`.
+    """
+    public_url = kpwa_settings().PUBLIC_URL
+    if not public_url.startswith(("https://", "http://")):
+        raise ImproperlyConfigured(
+            'Set KPWA["PUBLIC_URL"] to the address at which the gateway reaches this site, e.g. "https://shop.example".'
+        )
+    return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
+
+
+def token_digest(token: str) -> str:
+    """SHA-256 of a webhook token, as stored."""
+    return hashlib.sha256(token.encode()).hexdigest()

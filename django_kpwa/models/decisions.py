@@ -1,0 +1,163 @@
+"""What people, policies and webhooks decide about messages and lanes: conditional UPDATEs, like `transitions`.
+
+Each function says whether it changed anything. None opens a durable transaction, because a site may call them inside
+one of its own.
+"""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
+
+from ..gateway import SessionStatus
+from .attempt import AttemptOutcome, SendAttempt
+from .clock import DatabaseNow, in_seconds, write_alias
+from .lane import Lane, PauseReason
+from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
+from .transitions import Pause, ensure_lane, expire, pause_columns, sent_columns, session_columns
+
+# Messages younger than this at the end of a pause are new: they go before the backlog.
+BACKLOG_AFTER_SECONDS = 300.0
+
+
+def _message(message_id: int) -> OutboundMessageQuerySet:
+    return OutboundMessage.objects.using(write_alias()).filter(pk=message_id)
+
+
+def cancel(message_id: int) -> Status | None:
+    """Withdraw a waiting message: `cancelled`, or `unknown` again where an earlier attempt is in doubt."""
+    queued = _message(message_id).filter(status=Status.QUEUED)
+    for in_doubt, status in ((False, Status.CANCELLED), (True, Status.UNKNOWN)):
+        if queued.filter(in_doubt=in_doubt).update(status=status, settled_at=DatabaseNow()):
+            return status
+    return None
+
+
+def resend(message_id: int) -> bool:
+    """Queue a message again that did not arrive, or may not have; its expiry and spent attempts are cleared."""
+    return bool(
+        _message(message_id)
+        .filter(status__in=RESENDABLE)
+        .update(
+            status=Status.QUEUED,
+            due_at=DatabaseNow(),
+            expires_at=None,
+            settled_at=None,
+            dismissed_at=None,
+            attempts_spent=0,
+            reason="",
+            reason_words="",
+        )
+    )
+
+
+def mark_sent(message_id: int) -> bool:
+    """A person knows that a message in doubt arrived."""
+    return bool(_message(message_id).filter(status=Status.UNKNOWN).update(**sent_columns(DatabaseNow())))
+
+
+def dismiss(message_id: int) -> bool:
+    """A person leaves a message in doubt as it is; it no longer waits for a decision."""
+    return bool(_message(message_id).undecided().update(dismissed_at=DatabaseNow()))
+
+
+def expire_overdue(limit: int) -> tuple[list[int], list[int]]:
+    """Expire up to `limit` waiting messages; returns those expired, and those in doubt that are `unknown` again."""
+    using = write_alias()
+    overdue = OutboundMessage.objects.using(using).overdue().order_by("expires_at")
+    expired: list[int] = []
+    doubtful: list[int] = []
+    for message_id, in_doubt in list(overdue.values_list("pk", "in_doubt")[:limit]):
+        if expire(using, message_id):
+            (doubtful if in_doubt else expired).append(message_id)
+    return expired, doubtful
+
+
+def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_id: str = "") -> bool:
+    """Record proof that an attempt was accepted. True: the message became `sent` by it.
+
+    From `sending` it becomes so when the running attempt is recorded.
+    """
+    using = write_alias()
+    message = _message(message_id)
+    with transaction.atomic(using=using):
+        became_sent = message.filter(status__in=[Status.UNKNOWN, Status.QUEUED]).update(**sent_columns(DatabaseNow()))
+        if not became_sent:
+            message.filter(status=Status.SENDING, proven_at=None).update(proven_at=DatabaseNow())
+        if attempt_number is not None:
+            attempt = SendAttempt.objects.using(using).filter(
+                message_id=message_id, number=attempt_number, outcome=AttemptOutcome.IN_DOUBT
+            )
+            attempt.update(outcome=AttemptOutcome.ACCEPTED, gateway_id=gateway_id[:191])
+    return bool(became_sent)
+
+
+def advance(message_id: int, status: Status) -> bool:
+    """Move an accepted message forward to `delivered` or `read`; never back."""
+    message = _message(message_id)
+    if status == Status.DELIVERED:
+        # A late "delivered" after "read" still tells when; it moves nothing.
+        message.filter(status=Status.READ, delivered_at=None).update(delivered_at=DatabaseNow())
+        return bool(message.filter(status=Status.SENT).update(status=Status.DELIVERED, delivered_at=DatabaseNow()))
+    return bool(
+        message.filter(status__in=[Status.SENT, Status.DELIVERED]).update(
+            status=Status.READ, read_at=DatabaseNow(), delivered_at=Coalesce("delivered_at", DatabaseNow())
+        )
+    )
+
+
+def note_session(license_id: int, session_status: SessionStatus, linked_number: str = "") -> SessionStatus:
+    """Store what the gateway just said of the link; returns what was known before."""
+    using = write_alias()
+    ensure_lane(license_id)
+    lane = Lane.objects.using(using).filter(pk=license_id)
+    columns = session_columns(session_status)
+    if linked_number:
+        columns["linked_number"] = linked_number[:32]
+    with transaction.atomic(using=using):
+        # The write comes first; what it replaced is read by trying each value that it can have replaced.
+        for previous in SessionStatus:
+            if previous != session_status and lane.filter(session_status=previous.value).update(**columns):
+                return previous
+        lane.update(**columns)
+    return session_status
+
+
+def pause(license_id: int, pause_: Pause) -> bool:
+    """Pause a lane, whoever drives it. False: it is paused for this reason already."""
+    ensure_lane(license_id)
+    lane = Lane.objects.using(write_alias()).filter(pk=license_id).exclude(pause_reason=pause_.reason)
+    return bool(lane.update(**pause_columns(pause_), probes=0))
+
+
+def lift_pause(license_id: int, *reasons: PauseReason) -> bool:
+    """End a pause that has one of `reasons`. The backlog that it left goes behind what is new.
+
+    False: the lane was not paused for any of them.
+    """
+    using = write_alias()
+    with transaction.atomic(using=using):
+        lifted = (
+            Lane.objects.using(using)
+            .filter(pk=license_id, pause_reason__in=reasons)
+            .update(
+                pause_reason=PauseReason.NONE,
+                pause_words="",
+                paused_at=None,
+                paused_until=None,
+                paused_key_version=None,
+                probes=0,
+            )
+        )
+        if lifted:
+            _step_backlog_back(using, license_id)
+    return bool(lifted)
+
+
+def _step_backlog_back(using: str, license_id: int) -> None:
+    """One step, once: a message that has waited through two outages is not pushed ever further back."""
+    backlog = OutboundMessage.objects.using(using).filter(
+        license_id=license_id, status=Status.QUEUED, created_at__lte=in_seconds(-BACKLOG_AFTER_SECONDS)
+    )
+    backlog.filter(Q(priority__in=Priority.values)).update(priority=F("priority") + 1)

@@ -1,0 +1,88 @@
+"""A lane: the operational state of one license. A word of the code, never of the screen.
+
+Written by UPDATEs of named columns alone (`transitions`), never `.save()`d: a driver, the beat, a person and a webhook
+write different columns of one row at the same time. A missing row is inserted by whoever finds it missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from ..gateway import SessionStatus
+from .clock import DatabaseNow
+from .license import License
+
+
+class PauseReason(models.TextChoices):
+    NONE = "", _("not paused")
+    LOGGED_OUT = "logged_out", _("WhatsApp is logged out")
+    UNAUTHORIZED = "unauthorized", _("the API key was refused")
+    FAILING = "failing", _("the gateway keeps failing")
+    RATE_LIMITED = "rate_limited", _("the gateway asked to wait")
+    KEY_UNREADABLE = "key_unreadable", _("the stored API key cannot be read")
+    BY_PERSON = "by_person", _("paused by a person")
+
+
+class LaneQuerySet(models.QuerySet["Lane"]):
+    def free(self) -> LaneQuerySet:
+        """Lanes that nobody drives: no lease, or one that has run out."""
+        return self.filter(Q(lease_token=None) | Q(lease_expires_at__lte=DatabaseNow()))
+
+    def abandoned(self) -> LaneQuerySet:
+        """Lanes whose lease ran out without being given back: a worker was lost."""
+        return self.filter(lease_token__isnull=False, lease_expires_at__lte=DatabaseNow())
+
+    def startable(self) -> LaneQuerySet:
+        """Lanes that are not paused, or whose pause may be over: its time has come, or there is a new key."""
+        return self.filter(license__is_active=True).filter(
+            Q(pause_reason=PauseReason.NONE)
+            | Q(paused_until__lte=DatabaseNow())
+            | Q(pause_reason=PauseReason.UNAUTHORIZED) & ~Q(paused_key_version=F("license__api_key_version"))
+        )
+
+
+class Lane(models.Model):
+    license = models.OneToOneField(
+        License, models.CASCADE, primary_key=True, related_name="lane", verbose_name=_("license")
+    )
+    session_status = models.CharField(
+        _("WhatsApp"),
+        max_length=16,
+        choices=[
+            (SessionStatus.UNKNOWN.value, _("unknown")),
+            (SessionStatus.QR.value, _("needs a scan")),
+            (SessionStatus.CONNECTED.value, _("connected")),
+        ],
+        default=SessionStatus.UNKNOWN.value,
+    )
+    session_seen_at = models.DateTimeField(_("last seen"), null=True)
+    linked_number = models.CharField(_("linked number"), max_length=32, blank=True)
+    pause_reason = models.CharField(_("paused because"), max_length=16, choices=PauseReason.choices, blank=True)
+    pause_words = models.TextField(_("in the gateway's words"), blank=True)
+    paused_at = models.DateTimeField(_("paused since"), null=True)
+    # Empty with a reason: until something lifts it (a new key, a person).
+    paused_until = models.DateTimeField(_("looked at again"), null=True)
+    paused_key_version = models.PositiveIntegerField(_("key version that was refused"), null=True)
+    probes = models.PositiveSmallIntegerField(_("status checks since the pause began"), default=0)
+    failures = models.PositiveSmallIntegerField(_("failures in a row"), default=0)
+    failure_cause = models.CharField(_("their cause"), max_length=32, blank=True)
+    lease_token = models.UUIDField(_("lease"), null=True)
+    lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
+    next_send_at = models.DateTimeField(_("next send"), null=True)
+
+    objects = LaneQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        license_id: int
+
+    class Meta:
+        verbose_name = _("sending state")
+        verbose_name_plural = _("sending states")
+        indexes = [models.Index(fields=["lease_expires_at"], name="kpwa_lane_lease_expires")]
+
+    def __str__(self) -> str:
+        return f"{self.license_id}: {self.pause_reason or self.session_status}"

@@ -1,0 +1,128 @@
+"""A license: one linked WhatsApp account at the gateway, as a person configures it.
+
+Workers never write this table; what they learn stands in `Lane`. The API key is stored encrypted and never shown.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator, URLValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ..conf import kpwa_settings
+from ..encryption import Secret, clean_api_key, decrypt, encrypt
+from ..gateway import Gateway, load_gateway_class
+
+if TYPE_CHECKING:
+    from .lane import Lane
+
+
+class LicenseQuerySet(models.QuerySet["License"]):
+    def active(self) -> LicenseQuerySet:
+        return self.filter(is_active=True)
+
+
+class License(models.Model):
+    uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(_("name"), max_length=100, unique=True, help_text=_("For people: the outlet or the number."))
+    api_key_ciphertext = models.TextField(_("API key, encrypted"), blank=True, editable=False)
+    api_key_version = models.PositiveIntegerField(_("API key version"), default=0, editable=False)
+    api_key_hint = models.CharField(_("API key ends in"), max_length=4, blank=True, editable=False)
+    base_url = models.CharField(
+        _("base URL"),
+        max_length=500,
+        blank=True,
+        validators=[URLValidator(schemes=["http", "https"])],
+        help_text=_("Empty: the gateway's two documented addresses. A sandbox has its own."),
+    )
+    pace_min_seconds = models.FloatField(
+        _("shortest pause between messages (seconds)"), null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    pace_max_seconds = models.FloatField(
+        _("longest pause between messages (seconds)"), null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+    is_active = models.BooleanField(
+        _("active"),
+        default=True,
+        help_text=_("Inactive: messages are accepted and held; nothing is sent."),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    objects = LicenseQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        lane: Lane
+
+    class Meta:
+        verbose_name = _("license")
+        verbose_name_plural = _("licenses")
+        ordering = ["name"]
+        permissions = [("link_license", _("Can link WhatsApp to a license (see its QR code)"))]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        super().clean()
+        low, high = self.pace_min_seconds, self.pace_max_seconds
+        if (low is None) != (high is None):
+            raise ValidationError(_("Give both the shortest and the longest pause, or neither."))
+        if low is not None and high is not None and low > high:
+            raise ValidationError(_("The shortest pause is longer than the longest."))
+
+    def set_api_key(self, value: str) -> None:
+        """Take `value` as the key and count its version up; the caller saves.
+
+        Raises `InvalidApiKeyError` for a key that cannot stand in an HTTP header.
+        """
+        key = clean_api_key(value)
+        self.api_key_ciphertext = encrypt(key)
+        self.api_key_version += 1
+        # Four characters of a short key would be most of it.
+        self.api_key_hint = key[-4:] if len(key) >= 16 else ""
+
+    def get_api_key(self) -> Secret:
+        """Return the key. Raises `KeyUnreadableError` where no configured secret key opens it."""
+        return decrypt(self.api_key_ciphertext)
+
+    def get_gateway(self) -> Gateway:
+        """Return a gateway of the configured class for this license; the caller closes it.
+
+        Raises `KeyUnreadableError`.
+        """
+        base_urls = (self.base_url,) if self.base_url else kpwa_settings().BASE_URLS
+        return load_gateway_class()(self.get_api_key(), base_urls=base_urls)
+
+    @property
+    def pace_seconds(self) -> tuple[float, float]:
+        """Shortest and longest pause between two messages, in seconds."""
+        if self.pace_min_seconds is None or self.pace_max_seconds is None:
+            low, high = kpwa_settings().PACE_SECONDS
+            return low, high
+        return self.pace_min_seconds, self.pace_max_seconds
+
+
+class WebhookToken(models.Model):
+    """One secret path of a license's webhook, stored as its SHA-256.
+
+    A new one takes over with its first event; those before it expire a day after that.
+    """
+
+    license = models.ForeignKey(License, models.CASCADE, related_name="webhook_tokens", verbose_name=_("license"))
+    digest = models.CharField(_("SHA-256 of the token"), max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created"))
+    registered_at = models.DateTimeField(_("registered with the gateway"), null=True)
+    first_used_at = models.DateTimeField(_("first event"), null=True)
+    expires_at = models.DateTimeField(_("expires"), null=True)
+
+    class Meta:
+        verbose_name = _("webhook token")
+        verbose_name_plural = _("webhook tokens")
+
+    def __str__(self) -> str:
+        return f"{self.license_id}/{self.pk}"

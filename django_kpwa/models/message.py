@@ -1,0 +1,159 @@
+"""A message of the outbox: what is to be said to whom, and what became of it.
+
+`status` is changed by the conditional UPDATEs in `transitions` and `decisions` alone, never by `.save()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import TYPE_CHECKING
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from ..phone import mask
+from .clock import DatabaseNow
+from .license import License
+
+if TYPE_CHECKING:
+    from .attempt import SendAttempt
+
+
+class Status(models.TextChoices):
+    QUEUED = "queued", _("waiting")
+    SENDING = "sending", _("sending")
+    SENT = "sent", _("sent")
+    DELIVERED = "delivered", _("delivered")
+    READ = "read", _("read")
+    FAILED = "failed", _("failed")
+    UNKNOWN = "unknown", _("in doubt")
+    CANCELLED = "cancelled", _("cancelled")
+    EXPIRED = "expired", _("expired")
+
+
+ARRIVED = (Status.SENT, Status.DELIVERED, Status.READ)
+"""Statuses of a message that the gateway accepted, in the order that webhooks move it through."""
+
+RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
+
+
+class RecipientType(models.TextChoices):
+    NUMBER = "number", _("number")
+    GROUP = "group", _("group")
+
+
+class Priority(models.IntegerChoices):
+    """Lower goes first. A backlog left by an outage moves one step back, behind what is new."""
+
+    URGENT = 10, _("urgent")
+    NORMAL = 50, _("normal")
+    BULK = 90, _("bulk")
+
+
+def idempotency_digest(key: str) -> str:
+    """SHA-256 of an idempotency key, as stored.
+
+    The key itself cannot be the unique column: MariaDB's collations would take `Order-A` for `order-a`.
+    """
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
+    def due(self) -> OutboundMessageQuerySet:
+        return self.filter(status=Status.QUEUED, due_at__lte=DatabaseNow())
+
+    def overdue(self) -> OutboundMessageQuerySet:
+        """Waiting messages whose time to be useful has passed."""
+        return self.filter(status=Status.QUEUED, expires_at__lte=DatabaseNow())
+
+    def undecided(self) -> OutboundMessageQuerySet:
+        """Messages in doubt that wait for a person."""
+        return self.filter(status=Status.UNKNOWN, dismissed_at=None)
+
+    def for_source(self, source: models.Model) -> OutboundMessageQuerySet:
+        """Messages about `source`, a saved model instance."""
+        content_type = ContentType.objects.get_for_model(source, for_concrete_model=False)
+        return self.filter(source_content_type=content_type, source_id=str(source.pk))
+
+
+class OutboundMessage(models.Model):
+    uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
+    license = models.ForeignKey(License, models.PROTECT, related_name="messages", verbose_name=_("license"))
+    recipient_type = models.CharField(
+        _("recipient type"), max_length=8, choices=RecipientType.choices, default=RecipientType.NUMBER
+    )
+    recipient_typed = models.CharField(_("recipient as typed"), max_length=255)
+    recipient = models.CharField(_("recipient"), max_length=255, help_text=_("Digits with the country code, or a group."))
+    text = models.TextField(_("text"), blank=True)
+    image_url = models.CharField(_("image URL"), max_length=2000, blank=True)
+    # Names who renders the text before the first claim (see `rendering`); empty: the text is there already.
+    renderer = models.CharField(_("rendered by"), max_length=200, blank=True)
+    rendered_at = models.DateTimeField(_("rendered"), null=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
+    idempotency_digest = models.CharField(_("its SHA-256"), max_length=64, null=True, unique=True, editable=False)
+    priority = models.PositiveSmallIntegerField(_("priority"), default=Priority.NORMAL)
+    created_at = models.DateTimeField(_("queued"))
+    due_at = models.DateTimeField(_("due"))
+    expires_at = models.DateTimeField(_("expires"), null=True)
+    source_content_type = models.ForeignKey(
+        ContentType, models.SET_NULL, null=True, related_name="+", verbose_name=_("source type"), db_index=False
+    )
+    source_id = models.CharField(_("source id"), max_length=255, blank=True)
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.QUEUED)
+    reason = models.CharField(_("reason"), max_length=32, blank=True)
+    reason_words = models.TextField(_("in words"), blank=True)
+    attempts_made = models.PositiveIntegerField(_("attempts"), default=0)
+    attempts_spent = models.PositiveIntegerField(_("attempts that count"), default=0)
+    in_doubt = models.BooleanField(_("has an attempt in doubt"), default=False)
+    # Proof that an attempt was accepted, come while another was running: recorded with that one.
+    proven_at = models.DateTimeField(_("proven"), null=True)
+    settled_at = models.DateTimeField(_("settled"), null=True)
+    sent_at = models.DateTimeField(_("sent"), null=True)
+    delivered_at = models.DateTimeField(_("delivered"), null=True)
+    read_at = models.DateTimeField(_("read"), null=True)
+    dismissed_at = models.DateTimeField(_("dismissed"), null=True)
+
+    objects = OutboundMessageQuerySet.as_manager()
+
+    if TYPE_CHECKING:
+        license_id: int
+        source_content_type_id: int | None
+        attempts: models.Manager[SendAttempt]
+
+    class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+        # Plain composites: MariaDB drops the condition of a partial index.
+        indexes = [
+            models.Index(fields=["license", "status", "priority", "due_at"], name="kpwa_message_claim"),
+            models.Index(fields=["status", "due_at"], name="kpwa_message_due"),
+            models.Index(fields=["status", "expires_at"], name="kpwa_message_expiry"),
+            models.Index(fields=["settled_at"], name="kpwa_message_settled"),
+            models.Index(fields=["created_at"], name="kpwa_message_created"),
+            models.Index(fields=["source_content_type", "source_id"], name="kpwa_message_source"),
+            models.Index(fields=["recipient", "created_at"], name="kpwa_message_recipient"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="kpwa_message_status_known"),
+            models.CheckConstraint(
+                condition=~Q(text="") | ~Q(image_url="") | ~Q(renderer=""), name="kpwa_message_says_something"
+            ),
+            models.CheckConstraint(
+                condition=Q(in_doubt=False) | ~Q(status__in=["failed", "expired", "cancelled"]),
+                name="kpwa_message_doubt_stays_visible",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_status_display()} · {self.masked_recipient}"
+
+    @property
+    def masked_recipient(self) -> str:
+        return mask(self.recipient) if self.recipient_type == RecipientType.NUMBER else self.recipient
+
+    @property
+    def needs_rendering(self) -> bool:
+        return bool(self.renderer) and self.rendered_at is None

@@ -1,0 +1,25 @@
+"""A receipt class that raised while a sale was being saved: the sale went on, and this tells what was missed."""
+
+from __future__ import annotations
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class ReceiptFailure(models.Model):
+    receipt = models.CharField(_("receipt"), max_length=200)
+    source_content_type = models.ForeignKey(
+        ContentType, models.CASCADE, related_name="+", verbose_name=_("source type")
+    )
+    source_id = models.CharField(_("source id"), max_length=255)
+    error = models.CharField(_("error"), max_length=1000)
+    occurred_at = models.DateTimeField(_("occurred"))
+
+    class Meta:
+        verbose_name = _("receipt failure")
+        verbose_name_plural = _("receipt failures")
+        indexes = [models.Index(fields=["occurred_at"], name="kpwa_failure_occurred")]
+
+    def __str__(self) -> str:
+        return f"{self.receipt} {self.source_id}"

@@ -1,0 +1,48 @@
+"""Figures that a dashboard reads instead of counting messages, and signs of life of what should be running."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .license import License
+
+HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
+"""Upper bounds of the buckets of queued-to-sent; the last bucket has none."""
+
+
+class HourlyStatistic(models.Model):
+    """What became of a license's messages in one hour of UTC, by the time that they were settled."""
+
+    license = models.ForeignKey(License, models.CASCADE, related_name="statistics", verbose_name=_("license"))
+    hour = models.DateTimeField(_("hour"))
+    sent = models.PositiveIntegerField(_("sent"), default=0)
+    failed = models.PositiveIntegerField(_("failed"), default=0)
+    unknown = models.PositiveIntegerField(_("in doubt"), default=0)
+    cancelled = models.PositiveIntegerField(_("cancelled"), default=0)
+    expired = models.PositiveIntegerField(_("expired"), default=0)
+    # Counts, one a bucket of HISTOGRAM_SECONDS and one beyond.
+    queued_to_sent = models.JSONField(_("queued to sent"), default=list)
+
+    class Meta:
+        verbose_name = _("hourly statistic")
+        verbose_name_plural = _("hourly statistics")
+        constraints = [models.UniqueConstraint(fields=["license", "hour"], name="kpwa_statistic_once")]
+        indexes = [models.Index(fields=["hour"], name="kpwa_statistic_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.license_id} {self.hour:%Y-%m-%d %H}"
+
+
+class Heartbeat(models.Model):
+    """When a part of the machinery was last seen alive: `beat`, `worker`, …"""
+
+    name = models.CharField(_("name"), max_length=64, primary_key=True)
+    seen_at = models.DateTimeField(_("seen"))
+
+    class Meta:
+        verbose_name = _("heartbeat")
+        verbose_name_plural = _("heartbeats")
+
+    def __str__(self) -> str:
+        return self.name

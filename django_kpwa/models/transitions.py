@@ -1,0 +1,501 @@
+"""The hot path's SQL: leases, claims and records. Every status change is a conditional UPDATE on the status it leaves.
+
+Whoever writes both locks in one order, lane first, then messages. A transaction begins with a write, so that SQLite
+takes its lock at once and MariaDB reads what is committed. Recording is durable: it never hides in a caller's
+transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from ..gateway import SessionStatus
+from ..gateway.outcome import Cause, Outcome, OutcomeKind
+from .attempt import AttemptOutcome, SendAttempt
+from .clock import DatabaseNow, in_seconds, write_alias
+from .lane import Lane, PauseReason
+from .message import OutboundMessage, Status
+
+# An unrendered message steps back this far before its template runs, so that one that hangs cannot block its lane.
+RENDER_STEP_BACK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to drive one lane, until it is given back or runs out."""
+
+    license_id: int
+    token: uuid.UUID
+    lost_message_ids: tuple[int, ...] = ()
+    """Messages of a lost worker that became `unknown` when this lease was taken."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A message that is now `sending`, by one numbered attempt."""
+
+    message_id: int
+    attempt_id: int
+    attempt_number: int
+    attempts_spent: int
+    recipient_type: str
+    recipient: str = field(repr=False)
+    text: str = field(repr=False)
+    image_url: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Unrendered:
+    """The next message wants its text first."""
+
+    message_id: int
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Nothing to send now. `wait_seconds`: the pace allows the next after so long; None: nothing is due."""
+
+    wait_seconds: float | None = None
+    is_paused: bool = False
+
+
+@dataclass(frozen=True)
+class LeaseLost:
+    """The lease is somebody else's, or nobody's."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What a look for the next message found, and the messages that expired on the way."""
+
+    next: Claim | Unrendered | Idle | LeaseLost
+    expired_ids: tuple[int, ...] = ()
+    doubtful_ids: tuple[int, ...] = ()
+    """Messages whose resend expired: an earlier attempt is in doubt, so they are `unknown` again."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A pause to be written on a lane. `seconds` None: until something lifts it."""
+
+    reason: PauseReason
+    seconds: float | None
+    words: str = ""
+    key_version: int | None = None
+
+
+@dataclass(frozen=True)
+class MessageVerdict:
+    """What a recorded outcome makes of its message. `status` is the one wanted; doubt and proof may change it."""
+
+    status: Status
+    reason: str = ""
+    words: str = ""
+    due_in_seconds: float = 0.0
+    refunds_attempt: bool = False
+
+
+@dataclass(frozen=True)
+class LaneVerdict:
+    """What a recorded outcome makes of its lane."""
+
+    next_send_in_seconds: float = 0.0
+    failures: int = 0
+    failure_cause: str = ""
+    session_status: SessionStatus | None = None
+    linked_number: str = ""
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What recording did: the message's status now (None: it had moved on), and the next claim where one was asked."""
+
+    status: Status | None
+    claimed: Claimed | None
+    lease_lost: bool = False
+
+
+@contextmanager
+def durable() -> Iterator[str]:
+    """A transaction that is really committed at its end; gives the database's alias."""
+    using = write_alias()
+    with transaction.atomic(using=using, durable=True):
+        yield using
+
+
+def ensure_lane(license_id: int) -> None:
+    """Insert the lane's row where it is missing; harmless where somebody else just did."""
+    Lane.objects.using(write_alias()).bulk_create([Lane(license_id=license_id)], ignore_conflicts=True)
+
+
+def take_lease(license_id: int, seconds: float, *, resend_lost: bool, max_attempts: int) -> Lease | None:
+    """Take a lane that nobody drives. None: somebody does.
+
+    Where the lease had run out, its worker was lost: the message that it was sending is in doubt from here on
+    (`resend_lost`: goes back to `queued` instead, while attempts are left).
+    """
+    token = uuid.uuid4()
+    with durable() as using:
+        taken = (
+            Lane.objects.using(using)
+            .filter(pk=license_id)
+            .free()
+            .update(lease_token=token, lease_expires_at=in_seconds(seconds))
+        )
+        if not taken:
+            return None
+        lost = _settle_lost(using, license_id, resend_lost=resend_lost, max_attempts=max_attempts)
+    return Lease(license_id, token, lost)
+
+
+def swap_lease(license_id: int, token: uuid.UUID, seconds: float) -> Lease | None:
+    """Take over a lease that its holder passed on with `token`. None: it was taken already, by a repeat of the task."""
+    fresh = uuid.uuid4()
+    with durable() as using:
+        swapped = (
+            Lane.objects.using(using)
+            .filter(pk=license_id, lease_token=token)
+            .update(lease_token=fresh, lease_expires_at=in_seconds(seconds))
+        )
+    return Lease(license_id, fresh) if swapped else None
+
+
+def renew_lease(lease: Lease, seconds: float) -> bool:
+    """Make the lease last `seconds` from now. False: it is lost."""
+    with durable() as using:
+        return _renew(using, lease, seconds)
+
+
+def release_lease(lease: Lease) -> bool:
+    """Give the lane back. False: the lease was lost before."""
+    with durable() as using:
+        return bool(_held(using, lease).update(lease_token=None, lease_expires_at=None))
+
+
+def claim_next(lease: Lease, seconds: float) -> Claimed:
+    """Renew the lease and claim the next message that may go now."""
+    with durable() as using:
+        if not _renew(using, lease, seconds):
+            return Claimed(LeaseLost())
+        return _claim(using, lease)
+
+
+def give_back(claim: Claim) -> bool:
+    """Return a claimed message that was not sent after all. False: the lease ran out and it is in doubt already."""
+    with durable() as using:
+        return _undo_claim(using, claim.message_id, claim.attempt_number)
+
+
+def record(
+    lease: Lease,
+    claim: Claim,
+    outcome: Outcome,
+    verdict: MessageVerdict,
+    lane: LaneVerdict,
+    *,
+    lease_seconds: float,
+    claims_next: bool,
+    is_retry: bool = False,
+) -> Recorded:
+    """Record an outcome, renew the lease and, where `claims_next`, claim the next message: one transaction.
+
+    Where the lease was lost meanwhile, what was learned still upgrades this attempt and its message, and nothing else.
+    `is_retry`: an earlier try's COMMIT may have gone through unanswered; what it claimed is given back.
+    """
+    with durable() as using:
+        held = bool(_held(using, lease).update(**_lane_columns(lane), lease_expires_at=in_seconds(lease_seconds)))
+        if held and lane.pause is not None:
+            # A person's pause stays: no status check may lift it.
+            _held(using, lease).exclude(pause_reason=PauseReason.BY_PERSON).update(**pause_columns(lane.pause), probes=0)
+        _finish_attempt(using, claim, outcome)
+        status = _settle(using, claim, outcome, verdict)
+        if not held:
+            return Recorded(status, None, lease_lost=True)
+        if is_retry:
+            _give_back_unstarted(using, lease.license_id, claim.message_id)
+        return Recorded(status, _claim(using, lease) if claims_next else None)
+
+
+def pause_lane(lease: Lease, pause: Pause, *, probes: int = 0, session_status: SessionStatus | None = None) -> bool:
+    """Pause a lane that one drives, or pause it anew after `probes` status checks. False: the lease was lost."""
+    with durable() as using:
+        columns = pause_columns(pause)
+        if probes:
+            del columns["paused_at"]
+        if session_status is not None:
+            columns |= session_columns(session_status)
+        return bool(_held(using, lease).update(**columns, probes=probes))
+
+
+def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -> tuple[int, ...]:
+    """Free a lane whose lease ran out and that nobody takes; returns the messages that are in doubt now."""
+    with durable() as using:
+        freed = (
+            Lane.objects.using(using)
+            .filter(pk=license_id)
+            .abandoned()
+            .update(lease_token=None, lease_expires_at=None)
+        )
+        if not freed:
+            return ()
+        return _settle_lost(using, license_id, resend_lost=resend_lost, max_attempts=max_attempts)
+
+
+# --- inside a transaction ---------------------------------------------------------------------------------------------
+
+
+def _held(using: str, lease: Lease) -> Any:
+    return Lane.objects.using(using).filter(pk=lease.license_id, lease_token=lease.token)
+
+
+def _sending(using: str, claim: Claim) -> Any:
+    return OutboundMessage.objects.using(using).filter(
+        pk=claim.message_id, status=Status.SENDING, attempts_made=claim.attempt_number
+    )
+
+
+def _renew(using: str, lease: Lease, seconds: float) -> bool:
+    return bool(_held(using, lease).update(lease_expires_at=in_seconds(seconds)))
+
+
+def _claim(using: str, lease: Lease) -> Claimed:
+    """Find and claim the next due message; expire what is in the way. The lane's row is locked already."""
+    lane = (
+        Lane.objects.using(using)
+        .filter(pk=lease.license_id)
+        .annotate(now=DatabaseNow())
+        .values("pause_reason", "next_send_at", "now", "license__is_active")
+        .get()
+    )
+    if lane["pause_reason"] or not lane["license__is_active"]:
+        return Claimed(Idle(is_paused=True))
+    now: datetime = lane["now"]
+    expired: list[int] = []
+    doubtful: list[int] = []
+
+    def found(next_: Claim | Unrendered | Idle) -> Claimed:
+        return Claimed(next_, tuple(expired), tuple(doubtful))
+
+    messages = OutboundMessage.objects.using(using)
+    while True:
+        message = (
+            messages.filter(license_id=lease.license_id, status=Status.QUEUED, due_at__lte=DatabaseNow())
+            .order_by("priority", "due_at", "id")
+            .only(
+                "id", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent",
+                "recipient_type", "recipient", "text", "image_url", "in_doubt",
+            )
+            .first()
+        )  # fmt: skip
+        if message is None:
+            return found(Idle())
+        if message.expires_at is not None and message.expires_at <= now:
+            if expire(using, message.pk):
+                (doubtful if message.in_doubt else expired).append(message.pk)
+            continue
+        if message.needs_rendering:
+            if messages.filter(pk=message.pk, status=Status.QUEUED).update(
+                due_at=in_seconds(RENDER_STEP_BACK_SECONDS)
+            ):
+                return found(Unrendered(message.pk))
+            continue
+        next_send_at = lane["next_send_at"]
+        if next_send_at is not None and next_send_at > now:
+            return found(Idle(wait_seconds=(next_send_at - now).total_seconds()))
+        claimed = messages.filter(pk=message.pk, status=Status.QUEUED, attempts_made=message.attempts_made).update(
+            status=Status.SENDING,
+            attempts_made=message.attempts_made + 1,
+            attempts_spent=F("attempts_spent") + 1,
+        )
+        if claimed:
+            return found(_start_attempt(using, message))
+        # Cancelled, or proven sent, between the look and the claim: look again.
+
+
+def _start_attempt(using: str, message: OutboundMessage) -> Claim:
+    number = message.attempts_made + 1
+    attempt = SendAttempt(message_id=message.pk, number=number, started_at=DatabaseNow())
+    attempt.save(using=using, force_insert=True)
+    return Claim(
+        message_id=message.pk,
+        attempt_id=attempt.pk,
+        attempt_number=number,
+        attempts_spent=message.attempts_spent + 1,
+        recipient_type=message.recipient_type,
+        recipient=message.recipient,
+        text=message.text,
+        image_url=message.image_url,
+    )
+
+
+def expire(using: str, message_id: int) -> bool:
+    """Expire a waiting message whose time has passed; one with an attempt in doubt returns to `unknown`."""
+    overdue = OutboundMessage.objects.using(using).filter(pk=message_id).overdue()
+    return bool(
+        overdue.filter(in_doubt=False).update(status=Status.EXPIRED, settled_at=DatabaseNow())
+        or overdue.filter(in_doubt=True).update(status=Status.UNKNOWN, settled_at=DatabaseNow())
+    )
+
+
+def _finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
+    """Complete the attempt. One that was declared in doubt meanwhile may only become more certain."""
+    running = Q(outcome=AttemptOutcome.RUNNING)
+    if outcome.kind != OutcomeKind.IN_DOUBT:
+        running |= Q(outcome=AttemptOutcome.IN_DOUBT)
+    answer = outcome.answer
+    SendAttempt.objects.using(using).filter(running, pk=claim.attempt_id).update(
+        finished_at=DatabaseNow(),
+        outcome=outcome.kind.value,
+        cause=outcome.cause.value,
+        http_status=outcome.status_code,
+        code="" if outcome.code is None else str(outcome.code)[:64],
+        words=outcome.words,
+        gateway_id=answer.id[:191] if answer else "",
+        read_as=answer.to[:64] if answer else "",
+        gateway_created_at=answer.created_at[:64] if answer else "",
+    )
+
+
+def _settle(using: str, claim: Claim, outcome: Outcome, verdict: MessageVerdict) -> Status | None:
+    """Move the message by its verdict; returns where it went, None where it had moved on."""
+    if verdict.status == Status.SENT:
+        # Also from where a lost lease or a withdrawn resend had put it: proof of any attempt is proof.
+        accepted = OutboundMessage.objects.using(using).filter(pk=claim.message_id)
+        if accepted.filter(
+            Q(status__in=[Status.UNKNOWN, Status.QUEUED]) | Q(status=Status.SENDING, attempts_made=claim.attempt_number)
+        ).update(**sent_columns(DatabaseNow())):
+            return Status.SENT
+        # A later attempt is in flight: the proof is recorded with it.
+        accepted.filter(status=Status.SENDING, proven_at=None).update(proven_at=DatabaseNow())
+        return None
+    sending = _sending(using, claim)
+    if sending.filter(proven_at__isnull=False).update(**sent_columns(F("proven_at"))):
+        return Status.SENT
+    columns = _verdict_columns(verdict)
+    if outcome.kind == OutcomeKind.IN_DOUBT:
+        return verdict.status if sending.update(**columns, in_doubt=True) else None
+    if verdict.status == Status.QUEUED:
+        if sending.update(**columns):
+            return Status.QUEUED
+    elif sending.filter(in_doubt=False).update(**columns):
+        return verdict.status
+    elif sending.filter(in_doubt=True).update(**columns | {"status": Status.UNKNOWN}):
+        return Status.UNKNOWN
+    return _settle_late(using, claim, verdict)
+
+
+def _verdict_columns(verdict: MessageVerdict) -> dict[str, Any]:
+    columns: dict[str, Any] = {"status": verdict.status, "reason": verdict.reason, "reason_words": verdict.words}
+    if verdict.status == Status.QUEUED:
+        columns["due_at"] = in_seconds(verdict.due_in_seconds)
+        if verdict.refunds_attempt:
+            columns["attempts_spent"] = F("attempts_spent") - 1
+    else:
+        columns["settled_at"] = DatabaseNow()
+    return columns
+
+
+def _settle_late(using: str, claim: Claim, verdict: MessageVerdict) -> Status | None:
+    """The lease had run out and the message was declared in doubt; now it is certain that this attempt sent nothing.
+
+    Where no other attempt is in doubt, neither is the message.
+    """
+    attempts = SendAttempt.objects.using(using).filter(message_id=claim.message_id)
+    if attempts.filter(outcome__in=[AttemptOutcome.IN_DOUBT, AttemptOutcome.RUNNING]).exists():
+        return None
+    messages = OutboundMessage.objects.using(using).filter(pk=claim.message_id, in_doubt=True)
+    unknown = messages.filter(status=Status.UNKNOWN, dismissed_at=None, attempts_made=claim.attempt_number)
+    if unknown.update(**_verdict_columns(verdict), in_doubt=False):
+        return verdict.status
+    # A person asked for a resend meanwhile: all that is left to take back is the flag.
+    messages.update(in_doubt=False)
+    return None
+
+
+def _give_back_unstarted(using: str, license_id: int, except_message_id: int) -> None:
+    """Return what a first, unanswered COMMIT of this record had claimed: it was never called."""
+    unstarted = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
+    for message_id, number in list(unstarted.exclude(pk=except_message_id).values_list("pk", "attempts_made")):
+        _undo_claim(using, message_id, number)
+
+
+def _undo_claim(using: str, message_id: int, attempt_number: int) -> bool:
+    sending = OutboundMessage.objects.using(using).filter(
+        pk=message_id, status=Status.SENDING, attempts_made=attempt_number
+    )
+    undone = sending.update(status=Status.QUEUED, due_at=DatabaseNow(), attempts_spent=F("attempts_spent") - 1)
+    if undone:
+        SendAttempt.objects.using(using).filter(
+            message_id=message_id, number=attempt_number, outcome=AttemptOutcome.RUNNING
+        ).update(outcome=AttemptOutcome.NOT_SENT, finished_at=DatabaseNow())
+    return bool(undone)
+
+
+def _settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts: int) -> tuple[int, ...]:
+    """The worker of this lane is gone: nobody knows what became of the message it was sending."""
+    sending = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
+    lost: list[int] = []
+    for message_id, number in list(sending.values_list("pk", "attempts_made")):
+        SendAttempt.objects.using(using).filter(
+            message_id=message_id, number=number, outcome=AttemptOutcome.RUNNING
+        ).update(outcome=AttemptOutcome.IN_DOUBT, cause=Cause.WORKER_LOST, finished_at=DatabaseNow())
+        message = sending.filter(pk=message_id)
+        if message.filter(proven_at__isnull=False).update(**sent_columns(F("proven_at"))):
+            continue
+        doubt = {"in_doubt": True, "reason": Cause.WORKER_LOST.value, "reason_words": ""}
+        if resend_lost and message.filter(attempts_spent__lt=max_attempts).update(
+            status=Status.QUEUED, due_at=DatabaseNow(), **doubt
+        ):
+            continue
+        if message.update(status=Status.UNKNOWN, settled_at=DatabaseNow(), **doubt):
+            lost.append(message_id)
+    return tuple(lost)
+
+
+def sent_columns(at: Any) -> dict[str, Any]:
+    return {
+        "status": Status.SENT,
+        "sent_at": at,
+        "settled_at": DatabaseNow(),
+        "reason": "",
+        "reason_words": "",
+        "in_doubt": False,
+        "dismissed_at": None,
+    }
+
+
+def _lane_columns(lane: LaneVerdict) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "next_send_at": in_seconds(lane.next_send_in_seconds),
+        "failures": lane.failures,
+        "failure_cause": lane.failure_cause,
+    }
+    if lane.session_status is not None:
+        columns |= session_columns(lane.session_status)
+    if lane.linked_number:
+        columns["linked_number"] = lane.linked_number[:32]
+    return columns
+
+
+def session_columns(session_status: SessionStatus) -> dict[str, Any]:
+    return {"session_status": session_status.value, "session_seen_at": DatabaseNow()}
+
+
+def pause_columns(pause: Pause) -> dict[str, Any]:
+    return {
+        "pause_reason": pause.reason,
+        "pause_words": pause.words,
+        "paused_at": DatabaseNow(),
+        "paused_until": None if pause.seconds is None else in_seconds(pause.seconds),
+        "paused_key_version": pause.key_version,
+    }
+

@@ -1,0 +1,88 @@
+"""What the gateway posted to our webhook: the raw bytes first, then what was understood of them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from .clock import DatabaseNow
+from .license import License
+from .message import OutboundMessage
+
+
+class EventStatus(models.TextChoices):
+    PENDING = "pending", _("waiting")
+    PROCESSED = "processed", _("processed")
+    UNMATCHED = "unmatched", _("no message found yet")
+    UNRECOGNISED = "unrecognised", _("not understood")
+    FAILED = "failed", _("could not be processed")
+
+
+class EventKind(models.TextChoices):
+    UNKNOWN = "", _("not understood")
+    INCOMING = "incoming", _("a message from a customer")
+    OWN = "own", _("a message of ours coming back")
+    STATE = "state", _("the state of a message")
+    SESSION = "session", _("the state of WhatsApp")
+
+
+def body_digest(license_id: int, body: bytes) -> str:
+    """SHA-256 by which the same body for the same license is known to be a repeat."""
+    return hashlib.sha256(b"%d:" % license_id + body).hexdigest()
+
+
+class WebhookEventQuerySet(models.QuerySet["WebhookEvent"]):
+    def to_process(self) -> WebhookEventQuerySet:
+        """Events whose next try is due."""
+        return self.filter(next_try_at__lte=DatabaseNow())
+
+
+class WebhookEvent(models.Model):
+    uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
+    license = models.ForeignKey(License, models.CASCADE, related_name="webhook_events", verbose_name=_("license"))
+    body = models.BinaryField(_("body, as it came"))
+    content_type = models.CharField(_("content type"), max_length=255, blank=True)
+    # Freed where a body that names neither an id nor a time comes again much later: two customers' "ok".
+    digest = models.CharField(_("digest of the body"), max_length=64, null=True, unique=True, editable=False)
+    received_at = models.DateTimeField(_("received"))
+    last_received_at = models.DateTimeField(_("last received"))
+    times_received = models.PositiveIntegerField(_("times received"), default=1)
+    status = models.CharField(_("status"), max_length=16, choices=EventStatus.choices, default=EventStatus.PENDING)
+    next_try_at = models.DateTimeField(_("next try"), null=True)
+    tries = models.PositiveSmallIntegerField(_("tries"), default=0)
+    processed_at = models.DateTimeField(_("processed"), null=True)
+    kind = models.CharField(_("kind"), max_length=16, choices=EventKind.choices, blank=True)
+    # What the parser understood, as JSON: keys are the fields of `webhooks.parsers.ParsedEvent`.
+    understood = models.JSONField(_("understood"), default=dict, blank=True)
+    gateway_id = models.CharField(_("the gateway's id"), max_length=191, blank=True, db_index=True)
+    message = models.ForeignKey(
+        OutboundMessage,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="webhook_events",
+        verbose_name=_("message"),
+    )
+    error = models.TextField(_("error"), blank=True)
+
+    objects = WebhookEventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("webhook event")
+        verbose_name_plural = _("webhook events")
+        indexes = [
+            models.Index(fields=["next_try_at"], name="kpwa_event_next_try"),
+            models.Index(fields=["status", "received_at"], name="kpwa_event_status"),
+            models.Index(fields=["received_at"], name="kpwa_event_received"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(status__in=EventStatus.values), name="kpwa_event_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} · {self.get_status_display()}"

@@ -1,0 +1,404 @@
+"""The front door: what a site calls to send a message, and to decide about one.
+
+    from django_kpwa.outbox import send_message
+    send_message("0812 3456 7890", "Pesanan Anda siap diambil.", idempotency_key=f"ready:{order.pk}")
+
+A call stores a row in the site's own transaction and never waits for WhatsApp. Anything wrong with the message is
+refused here, with the reason, before anything is stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import IntegrityError, models, transaction
+from django.dispatch import Signal
+from django.utils import timezone
+
+from . import phone, signals
+from .conf import kpwa_settings
+from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
+from .models import (
+    DatabaseNow,
+    License,
+    OutboundMessage,
+    Priority,
+    RecipientType,
+    Status,
+    decisions,
+    idempotency_digest,
+    in_seconds,
+    write_alias,
+)
+from .wake import wake_license_on_commit
+
+logger = logging.getLogger("django_kpwa.outbox")
+
+MAX_TEXT_LENGTH = 65_536
+"""WhatsApp's own limit for one message, in characters."""
+MAX_IMAGE_URL_LENGTH = 2000
+MAX_KEY_LENGTH = 255
+_ROWS_A_STATEMENT = 500
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message for `send_messages()`; the fields are the arguments of `send_message()`.
+
+    Exactly one of `to` (a number) and `group` (a group's name) is given.
+    """
+
+    to: str = ""
+    text: str = ""
+    group: str = ""
+    image_url: str | None = None
+    license: License | None = None
+    idempotency_key: str | None = None
+    priority: int = Priority.NORMAL
+    send_after: datetime | None = None
+    expires_at: datetime | None = None
+    source: models.Model | None = None
+
+
+def send_message(
+    to: str,
+    text: str = "",
+    *,
+    image_url: str | None = None,
+    license: License | None = None,
+    idempotency_key: str | None = None,
+    priority: int = Priority.NORMAL,
+    send_after: datetime | None = None,
+    expires_at: datetime | None = None,
+    source: models.Model | None = None,
+) -> OutboundMessage:
+    """Queue a message to a phone number and return it.
+
+    `to`: a number as people write it (`0812…`, `+62 812…`). `text` may be empty where `image_url` (http or https) is
+    given. `idempotency_key`: any text of up to 255 characters; a key that is known returns its message, whatever has
+    become of it, and sends nothing. `priority`: lower goes first, see `Priority`. `send_after` and `expires_at`: aware
+    datetimes. `source`: the saved object that the message is about.
+
+    Raises `InvalidMessageError` (its subclasses say what is wrong) and `LicenseChoiceError` before anything is stored.
+    """
+    return _enqueue(
+        Message(to, text, "", image_url, license, idempotency_key, priority, send_after, expires_at, source)
+    )
+
+
+def send_group_message(
+    group: str,
+    text: str = "",
+    *,
+    image_url: str | None = None,
+    license: License | None = None,
+    idempotency_key: str | None = None,
+    priority: int = Priority.NORMAL,
+    send_after: datetime | None = None,
+    expires_at: datetime | None = None,
+    source: models.Model | None = None,
+) -> OutboundMessage:
+    """Queue a message to the group called `group`, as WhatsApp shows its name. Otherwise like `send_message()`."""
+    return _enqueue(
+        Message("", text, group, image_url, license, idempotency_key, priority, send_after, expires_at, source)
+    )
+
+
+def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
+    """Queue many messages, in a few statements; returns them in the order given.
+
+    Everything is validated first: `InvalidMessageError.index` says which one is wrong, and then none is stored.
+    """
+    chosen: dict[None, License] = {}
+    rows: list[OutboundMessage] = []
+    for index, message in enumerate(messages):
+        try:
+            license_ = message.license
+            if license_ is None:
+                license_ = chosen.get(None) or chosen.setdefault(None, choose_license())
+            rows.append(_build(message, license_))
+        except InvalidMessageError as error:
+            raise type(error)(error.reason, index=index) from None
+    stored = _insert_many(rows)
+    for license_id in {row.license_id for row in rows}:
+        wake_license_on_commit(license_id)
+    return stored
+
+
+def send_rendered_later(
+    to: str,
+    renderer: str,
+    *,
+    idempotency_key: str,
+    source: models.Model,
+    license: License | None = None,
+    render_after_seconds: float = 0.0,
+    expires_at: datetime | None = None,
+) -> OutboundMessage:
+    """Queue a message whose text `renderer` (see `rendering`) writes just before it is sent.
+
+    `render_after_seconds` delays it where the source is not committed in one piece. Raises as `send_message()` does.
+    """
+    row = _build(
+        Message(to, license=license, idempotency_key=idempotency_key, expires_at=expires_at, source=source),
+        license or choose_license(),
+        renderer=renderer,
+    )
+    row.due_at = in_seconds(render_after_seconds)  # type: ignore[assignment]
+    return _insert(row)
+
+
+def cancel(message: OutboundMessage) -> bool:
+    """Withdraw a waiting message. False: it is being sent or was, so nothing was changed."""
+    status = decisions.cancel(message.pk)
+    if status is not None:
+        signal = signals.message_cancelled if status == Status.CANCELLED else signals.message_unknown
+        _announce_on_commit(signal, message.pk)
+    _refresh(message)
+    return status is not None
+
+
+def resend(message: OutboundMessage) -> bool:
+    """Queue a message again that failed, expired, was cancelled or is in doubt. False: its status allows no resend.
+
+    After doubt the customer may get a second copy.
+    """
+    queued = decisions.resend(message.pk)
+    if queued:
+        wake_license_on_commit(message.license_id)
+    _refresh(message)
+    return queued
+
+
+def mark_sent(message: OutboundMessage) -> bool:
+    """Say that a message in doubt arrived. False: it is not in doubt."""
+    marked = decisions.mark_sent(message.pk)
+    if marked:
+        _announce_on_commit(signals.message_sent, message.pk)
+    _refresh(message)
+    return marked
+
+
+def dismiss(message: OutboundMessage) -> bool:
+    """Leave a message in doubt as it is; it no longer waits for a decision. False: it was not waiting for one."""
+    dismissed = decisions.dismiss(message.pk)
+    _refresh(message)
+    return dismissed
+
+
+def choose_license() -> License:
+    """The license for `license=None`: `KPWA["DEFAULT_LICENSE"]`, else the only one.
+
+    Raises `LicenseChoiceError` where that does not say which.
+    """
+    licenses = License.objects.using(write_alias())
+    name = kpwa_settings().DEFAULT_LICENSE
+    if name:
+        named = licenses.filter(name=name).first()
+        if named is None:
+            raise LicenseChoiceError(f'KPWA["DEFAULT_LICENSE"] names {name!r}, and there is no license of that name.')
+        return named
+    first_two = list(licenses.order_by("pk")[:2])
+    if not first_two:
+        raise LicenseChoiceError("There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`.")
+    if len(first_two) > 1:
+        raise LicenseChoiceError(
+            'There are several licenses: pass license=…, or name one in KPWA["DEFAULT_LICENSE"].'
+        )
+    return first_two[0]
+
+
+def _enqueue(message: Message) -> OutboundMessage:
+    return _insert(_build(message, message.license or choose_license()))
+
+
+def _build(message: Message, license_: License, renderer: str = "") -> OutboundMessage:
+    """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
+    if license_.pk is None:
+        raise InvalidMessageError("the license has not been saved yet.")
+    typed, recipient, recipient_type = _recipient(message)
+    text, image_url = message.text or "", message.image_url or ""
+    if not text.strip() and not image_url and not renderer:
+        raise InvalidMessageError("it has neither text nor image_url; give at least one.")
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvalidMessageError(f"its text has {len(text):,} characters; WhatsApp takes {MAX_TEXT_LENGTH:,}.")
+    if "\x00" in text:
+        raise InvalidMessageError("its text holds a NUL character, which databases refuse.")
+    if image_url:
+        check_image_url(image_url)
+    _check_encodable(text, typed, message.idempotency_key or "")
+    content_type, source_id = _source(message.source)
+    now = DatabaseNow()
+    return OutboundMessage(
+        license=license_,
+        recipient_type=recipient_type,
+        recipient_typed=typed,
+        recipient=recipient,
+        text=text,
+        image_url=image_url,
+        renderer=renderer,
+        idempotency_key=message.idempotency_key or "",
+        idempotency_digest=_digest(message.idempotency_key),
+        priority=_priority(message.priority),
+        created_at=now,
+        due_at=now if message.send_after is None else _aware("send_after", message.send_after),
+        expires_at=None if message.expires_at is None else _aware("expires_at", message.expires_at),
+        source_content_type=content_type,
+        source_id=source_id,
+    )
+
+
+def _recipient(message: Message) -> tuple[str, str, RecipientType]:
+    if bool(message.to) == bool(message.group):
+        raise InvalidMessageError("give either a number (to) or a group's name (group).")
+    if message.group:
+        name = message.group.strip()
+        if not name or len(name) > 255:
+            raise InvalidMessageError("a group's name has between 1 and 255 characters.")
+        return message.group[:255], name, RecipientType.GROUP
+    number = phone.parse(message.to)
+    return str(message.to)[:255], number, RecipientType.NUMBER
+
+
+def check_image_url(url: str) -> None:
+    """Raise `InvalidImageUrlError` where the gateway could not, or should not, fetch `url`."""
+    if len(url) > MAX_IMAGE_URL_LENGTH:
+        raise InvalidImageUrlError(f"its image_url has {len(url)} characters; at most {MAX_IMAGE_URL_LENGTH} are kept.")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise InvalidImageUrlError("its image_url holds white space or control characters; percent-encode them.")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidImageUrlError("its image_url is malformed.") from None
+    if parts.scheme not in ("http", "https"):
+        raise InvalidImageUrlError(f"its image_url begins with {parts.scheme or 'no scheme'!r}; it must be http(s)://.")
+    if not host:
+        raise InvalidImageUrlError("its image_url names no host.")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidImageUrlError("its image_url carries a user name; everybody who gets the message would see it.")
+
+
+def _check_encodable(*texts: str) -> None:
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidMessageError("it holds half of a surrogate pair, which is not a character.") from None
+
+
+def _digest(key: str | None) -> str | None:
+    if not key:
+        return None
+    if len(key) > MAX_KEY_LENGTH:
+        raise InvalidMessageError(f"its idempotency_key has {len(key)} characters; at most {MAX_KEY_LENGTH} are kept.")
+    if "\x00" in key:
+        raise InvalidMessageError("its idempotency_key holds a NUL character, which databases refuse.")
+    return idempotency_digest(key)
+
+
+def _priority(priority: int) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 32_767:
+        raise InvalidMessageError(f"its priority is {priority!r}; it must be a whole number from 0 to 32767.")
+    return int(priority)
+
+
+def _aware(name: str, moment: datetime) -> datetime:
+    if not isinstance(moment, datetime) or timezone.is_naive(moment):
+        raise InvalidMessageError(f"its {name} must be an aware datetime, e.g. django.utils.timezone.now().")
+    return moment
+
+
+def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
+    if source is None:
+        return None, ""
+    if source.pk is None:
+        raise InvalidMessageError("its source has not been saved yet, so nothing could point to it.")
+    return ContentType.objects.get_for_model(source, for_concrete_model=False), str(source.pk)
+
+
+def _insert(row: OutboundMessage) -> OutboundMessage:
+    """Insert in a savepoint: on a clash of keys the site's own transaction lives on."""
+    using = write_alias()
+    try:
+        with transaction.atomic(using=using):
+            row.save(using=using, force_insert=True)
+    except IntegrityError:
+        existing = _known(row.idempotency_digest)
+        if existing is None:
+            raise
+        _log_difference(existing, row)
+        return existing
+    _refresh(row, "created_at", "due_at")
+    wake_license_on_commit(row.license_id)
+    return row
+
+
+def _insert_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
+    using = write_alias()
+    by_digest: dict[str, OutboundMessage] = {}
+    fresh: list[OutboundMessage] = []
+    for row in rows:
+        # The first of several with one key stands for all.
+        if row.idempotency_digest is None or by_digest.setdefault(row.idempotency_digest, row) is row:
+            fresh.append(row)
+    with transaction.atomic(using=using):
+        OutboundMessage.objects.using(using).bulk_create(
+            fresh, batch_size=_ROWS_A_STATEMENT, ignore_conflicts=bool(by_digest)
+        )
+    stored = _stored([row.uuid for row in fresh], list(by_digest))
+    result = []
+    for row in rows:
+        match = stored.get(row.uuid) or stored[row.idempotency_digest or ""]
+        _log_difference(match, row)
+        result.append(match)
+    return result
+
+
+def _stored(uuids: Sequence[uuid.UUID], digests: Sequence[str]) -> dict[uuid.UUID | str, OutboundMessage]:
+    found: dict[uuid.UUID | str, OutboundMessage] = {}
+    messages = OutboundMessage.objects.using(write_alias()).select_related("license")
+    for start in range(0, len(uuids), _ROWS_A_STATEMENT):
+        for message in messages.filter(uuid__in=uuids[start : start + _ROWS_A_STATEMENT]):
+            found[message.uuid] = message
+    for start in range(0, len(digests), _ROWS_A_STATEMENT):
+        for message in messages.filter(idempotency_digest__in=digests[start : start + _ROWS_A_STATEMENT]):
+            found[message.idempotency_digest or ""] = message
+    return found
+
+
+def _known(digest: str | None) -> OutboundMessage | None:
+    if digest is None:
+        return None
+    return OutboundMessage.objects.using(write_alias()).filter(idempotency_digest=digest).first()
+
+
+def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
+    """A repeat that says something else is most likely a key that is not unique enough."""
+    if row.pk is not None and existing.pk == row.pk:
+        return
+    if existing.recipient != row.recipient or (not row.renderer and existing.text != row.text):
+        logger.warning(
+            "Idempotency key of message %s was used again with another text or recipient; nothing new is sent.",
+            existing.pk,
+        )
+
+
+def _refresh(message: OutboundMessage, *names: str) -> None:
+    message.refresh_from_db(using=write_alias(), fields=list(names) or None)
+
+
+def _announce_on_commit(signal: Signal, message_id: int) -> None:
+    using = write_alias()
+
+    def announce() -> None:
+        if signal.has_listeners(OutboundMessage):
+            signal.send_robust(OutboundMessage, message=OutboundMessage.objects.using(using).get(pk=message_id))
+
+    transaction.on_commit(announce, using=using, robust=True)

@@ -1,0 +1,47 @@
+"""Who renders a message's text when its turn comes.
+
+A message that is stored without its text names its renderer as `family/label`; `receipts` registers a family here, so
+that the dispatcher need not know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .exceptions import KpwaError
+from .models import OutboundMessage
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What the message says. One of both must not be empty."""
+
+    text: str
+    image_url: str = ""
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The message is not to be sent any more; `reason` says why, for people."""
+
+    reason: str
+
+
+Renderer = Callable[[OutboundMessage, str], Rendered | Withdrawn]
+"""Called with the message and the label; whatever it raises makes the message `failed`."""
+
+_families: dict[str, Renderer] = {}
+
+
+def register_renderer(family: str, renderer: Renderer) -> None:
+    """Let `renderer` render the messages whose `renderer` begins with `family/`."""
+    _families[family] = renderer
+
+
+def render(message: OutboundMessage) -> Rendered | Withdrawn:
+    """Render `message`. Raises `KpwaError` where nobody is registered for it, else whatever the renderer raises."""
+    family, _, label = message.renderer.partition("/")
+    if family not in _families:
+        raise KpwaError(f"Nobody renders {message.renderer!r}: is the app that registered it still installed?")
+    return _families[family](message, label)

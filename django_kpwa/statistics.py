@@ -1,0 +1,84 @@
+"""Rolls the figures of the last hours up, so that a dashboard never counts messages."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import connections
+from django.db.models import Count, F, Q
+from django.db.models.functions import TruncHour
+from django.utils import timezone
+
+from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
+
+# A decision or a webhook may still settle a message of the hours before; a new count replaces the old one.
+HOURS_COUNTED_AGAIN = 3
+
+_COLUMN_OF = {
+    **{status: "sent" for status in ARRIVED},
+    Status.FAILED: "failed",
+    Status.UNKNOWN: "unknown",
+    Status.CANCELLED: "cancelled",
+    Status.EXPIRED: "expired",
+}
+
+
+def roll_up(now: datetime | None = None) -> int:
+    """Count the last hours anew; returns the rows written. Running it twice changes nothing."""
+    last = (now or timezone.now()).replace(minute=0, second=0, microsecond=0)
+    since = last - timedelta(hours=HOURS_COUNTED_AGAIN - 1)
+    rows = _rows(since)
+    HourlyStatistic.objects.using(write_alias()).bulk_create(
+        rows,
+        batch_size=500,
+        update_conflicts=True,
+        # MySQL has no conflict target: its unique keys decide.
+        unique_fields=["license", "hour"] if _names_conflict_target() else None,
+        update_fields=["sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent"],
+    )
+    return len(rows)
+
+
+def _names_conflict_target() -> bool:
+    return connections[write_alias()].features.supports_update_conflicts_with_target
+
+
+def _rows(since: datetime) -> list[HourlyStatistic]:
+    settled = (
+        OutboundMessage.objects.using(write_alias())
+        .filter(settled_at__gte=since)
+        .annotate(hour=TruncHour("settled_at", tzinfo=timezone.get_fixed_timezone(0)))
+        .order_by()
+    )
+    rows: dict[tuple[int, datetime], HourlyStatistic] = {}
+
+    def row_of(license_id: int, hour: datetime) -> HourlyStatistic:
+        key = (license_id, hour)
+        if key not in rows:
+            rows[key] = HourlyStatistic(license_id=license_id, hour=hour)
+        return rows[key]
+
+    for counted in settled.values("license_id", "hour", "status").annotate(count=Count("id")):
+        column = _COLUMN_OF.get(Status(counted["status"]))
+        if column is not None:
+            row = row_of(counted["license_id"], counted["hour"])
+            setattr(row, column, getattr(row, column) + counted["count"])
+    for counted in settled.filter(sent_at__isnull=False).values("license_id", "hour").annotate(**_buckets()):
+        row_of(counted["license_id"], counted["hour"]).queued_to_sent = [
+            counted[f"bucket_{index}"] for index in range(len(HISTOGRAM_SECONDS) + 1)
+        ]
+    return list(rows.values())
+
+
+def _buckets() -> dict[str, Count]:
+    """One conditional count a bucket of the time from queued to sent."""
+    bounds = [None, *HISTOGRAM_SECONDS, None]
+    buckets = {}
+    for index, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        within = Q()
+        if low is not None:
+            within &= Q(sent_at__gt=F("created_at") + timedelta(seconds=low))
+        if high is not None:
+            within &= Q(sent_at__lte=F("created_at") + timedelta(seconds=high))
+        buckets[f"bucket_{index}"] = Count("id", filter=within)
+    return buckets

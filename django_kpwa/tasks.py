@@ -1,0 +1,72 @@
+"""Celery tasks: thin shells with fixed names and JSON ids for arguments. Losing or repeating one harms nothing."""
+
+from __future__ import annotations
+
+import mmap
+import uuid
+from typing import Any
+
+from celery import shared_task, signals
+
+from . import dispatch, retention, statistics, wake, webhooks
+from .models.transitions import Lease, release_lease
+
+# One byte that a prefork worker's children share with it: on shutdown only the parent is told.
+_shutting_down = mmap.mmap(-1, 1)
+
+_OPTIONS: dict[str, Any] = {"ignore_result": True, "acks_late": False}
+# Above a slice and the longest call in it; a task that outlives this is stuck, and its lease has run out.
+_TIME_LIMIT_SECONDS = 600
+
+
+@signals.worker_shutting_down.connect(weak=False)
+def _worker_shutting_down(**_: Any) -> None:
+    _shutting_down[0] = 1
+
+
+def is_shutting_down() -> bool:
+    """Whether this worker was told to stop: a driver finishes its call, records it, and gives the lane back."""
+    return _shutting_down[0] == 1
+
+
+@shared_task(name=wake.DISPATCH_LICENSE, time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
+    """Drive one lane for a slice, and publish its continuation."""
+    token = uuid.UUID(lease_token) if lease_token else None
+    driven = dispatch.drive(license_id, token, should_stop=is_shutting_down)
+    if driven.lease_token is not None:
+        if is_shutting_down() or not wake.publish_dispatch(license_id, driven.lease_token, driven.wait_seconds):
+            release_lease(Lease(license_id, driven.lease_token))
+    elif driven.has_more:
+        wake.publish_dispatch(license_id)
+
+
+@shared_task(name="django_kpwa.dispatch_due", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+def dispatch_due() -> None:
+    """Settle what was lost and wake every lane that has something due and nobody driving it."""
+    for license_id in dispatch.sweep().license_ids:
+        wake.publish_dispatch(license_id)
+
+
+@shared_task(name=wake.PROCESS_WEBHOOK, time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+def process_webhook(event_id: int) -> None:
+    """Process one stored webhook event."""
+    webhooks.process_event(event_id)
+
+
+@shared_task(name="django_kpwa.process_due_webhooks", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+def process_due_webhooks() -> None:
+    """Process the events whose task was lost, and try unmatched ones again."""
+    webhooks.process_due_events(should_stop=is_shutting_down)
+
+
+@shared_task(name="django_kpwa.roll_up_statistics", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+def roll_up_statistics() -> None:
+    """Bring the hourly statistics up to date."""
+    statistics.roll_up()
+
+
+@shared_task(name="django_kpwa.purge", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+def purge() -> None:
+    """Delete what `KPWA["RETENTION_DAYS"]` does not keep."""
+    retention.purge(should_stop=is_shutting_down)

@@ -1,0 +1,21 @@
+"""A small shop for the tests: a sale with lines, saved in whichever order a till does."""
+
+from django.db import models
+
+
+class Sale(models.Model):
+    class Status(models.TextChoices):
+        OPEN = "open"
+        PAID = "paid"
+        VOID = "void"
+        REFUNDED = "refunded"
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
+    customer_phone = models.CharField(max_length=32, blank=True)
+    sold_at = models.DateTimeField(auto_now_add=True)
+
+
+class Line(models.Model):
+    sale = models.ForeignKey(Sale, models.CASCADE, related_name="lines")
+    name = models.CharField(max_length=50)
+    price = models.PositiveIntegerField()
