@@ -59,9 +59,9 @@ class NumberCheck:
 
 @dataclass(frozen=True)
 class SentMessage:
-    """Answer of a send that the gateway accepted. `id` is never empty; some gateways put the
-    recipient's number in it, so that it is not in the repr.
+    """Answer of a send that the gateway accepted. `id` is never empty.
 
+    The repr leaves out what may hold a phone number; gateways of this family put one into the id, too.
     `from_number` is the linked phone, `to` the recipient as the gateway read it, `created_at` the gateway's own text
     (`YYYY-MM-DD HH:mm:ss`, its time zone not documented).
     """

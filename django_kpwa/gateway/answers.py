@@ -1,0 +1,232 @@
+"""What an HTTP answer of the gateway means: a frozen dataclass, or the exception to raise.
+
+An answer is a stranger's text. It is read once, here; what is kept of it can be stored in any database (no NUL, no
+lone surrogates), and its words are bounded and shown with keys and numbers masked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from ..encryption import Secret
+from ..exceptions import (
+    BadRequestError,
+    GatewayError,
+    GatewayTimeoutError,
+    RateLimitedError,
+    ServerError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+)
+from ..phone import mask_numbers
+from .base import NumberCheck, SentMessage, ServiceStatus, WebhookAnswer, session_status_of
+from .qr import LoginQr
+
+MAX_ID_CHARACTERS = 255
+MAX_WORDS_CHARACTERS = 500
+MAX_ERRORS = 20
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_WEBHOOK_HINT = (
+    " The reference is ambiguous here: its headings say /openapi/wa/webhook, its generated anchors openapi_webhook."
+    " Ask the gateway's support for the path."
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, whole and unpacked. `path` is the operation's; `secrets` must not show in any words."""
+
+    status_code: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    path: str = field(repr=False)
+    secrets: tuple[Secret, ...] = ()
+
+
+def read_object(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object of a 200. Raises the `GatewayError` that any other answer means."""
+    require_success(answer)
+    content = _json_object(answer)
+    if content is None:
+        raise UnexpectedAnswerError("The gateway answered 200 with something else than a JSON object.", status_code=200)
+    return content
+
+
+def require_success(answer: Answer) -> None:
+    """Raise the `GatewayError` that an answer other than 200 means."""
+    if answer.status_code != 200:
+        raise _failure(answer)
+
+
+def sent_message(answer: Answer) -> SentMessage:
+    """Read the answer of a send."""
+    content = read_object(answer)
+    result = content.get("result")
+    result = result if isinstance(result, dict) else {}
+    gateway_id = _text(result.get("id")).strip()
+    if not gateway_id or len(gateway_id) > MAX_ID_CHARACTERS:
+        raise UnexpectedAnswerError(
+            "The gateway answered 200 without a message id.",
+            status_code=200,
+            code=_code(content, answer),
+            words=_words(content.get("message"), answer),
+        )
+    return SentMessage(
+        id=gateway_id,
+        body=_text(result.get("body")),
+        from_number=_text(result.get("from"))[:64],
+        to=_text(result.get("to"))[:255],
+        media_url=_text(result.get("media_url")) or None,
+        created_at=_text(result.get("created_at"))[:64],
+        message=_words(content.get("message"), answer),
+        code=_code(content, answer),
+    )
+
+
+def service_status(answer: Answer) -> ServiceStatus:
+    """Read the answer of status, restart and webhook reset; a word that nobody documented is `UNKNOWN`."""
+    content = read_object(answer)
+    word = _words(content.get("status"), answer)[:64]
+    return ServiceStatus(
+        session_status_of(word), word=word, message=_words(content.get("message"), answer), code=_code(content, answer)
+    )
+
+
+def number_check(answer: Answer) -> NumberCheck:
+    """Read the answer of check-number."""
+    content = read_object(answer)
+    is_registered = content.get("is_registered")
+    if not isinstance(is_registered, bool):
+        raise UnexpectedAnswerError("The gateway did not say whether the number is registered.", status_code=200)
+    return NumberCheck(is_registered, message=_words(content.get("message"), answer), code=_code(content, answer))
+
+
+def webhook_answer(answer: Answer) -> WebhookAnswer:
+    """Read the answer of setting the webhook."""
+    content = read_object(answer)
+    return WebhookAnswer(message=_words(content.get("message"), answer), code=_code(content, answer))
+
+
+def login_qr(answer: Answer) -> LoginQr:
+    """Read the answer of login-qr, in whatever form it came."""
+    require_success(answer)
+    return LoginQr.from_answer(answer.body)
+
+
+def _failure(answer: Answer) -> GatewayError:
+    """The error that an answer other than 200 means. Its body is believed where it fits the documented shape."""
+    status = answer.status_code
+    content = _json_object(answer)
+    said: dict[str, Any] = {"status_code": status}
+    if content is not None:
+        said |= {
+            "code": _code(content, answer),
+            "errors": _errors(content, answer),
+            "words": _words(content.get("message"), answer),
+        }
+    if status == 401:
+        return UnauthorizedError("The gateway does not accept the API key.", **said)
+    if status == 429:
+        seconds = retry_after_seconds(answer.headers.get("Retry-After"))
+        return RateLimitedError("The gateway asks to wait: too many requests.", retry_after_seconds=seconds, **said)
+    if status in (502, 504):
+        return GatewayTimeoutError(f"The gateway answered {status}: it did not hear from WhatsApp in time.", **said)
+    if content is not None and (said["words"] or said["errors"]):
+        if status == 400:
+            return BadRequestError(f"The gateway refused the request: {_shown(said)}", **said)
+        if status == 500:
+            return ServerError(f"The gateway failed: {_shown(said)}", **said)
+    return UnexpectedAnswerError(_unexpected(answer), **said)
+
+
+def _unexpected(answer: Answer) -> str:
+    status = answer.status_code
+    if 300 <= status < 400:
+        where = urlsplit(_words(answer.headers.get("Location"), answer))
+        target = f" to {where.scheme}://{where.hostname}" if where.hostname else ""
+        return f"The gateway answered {status}, a redirect{target}. It is not followed: the API key would go along."
+    if status == 404:
+        hint = _WEBHOOK_HINT if answer.path.startswith("/openapi/wa/webhook") else " Check the base URL."
+        return f"The gateway answered 404: it does not know this path.{hint}"
+    if status in (400, 500):
+        return f"The gateway answered {status}, but not as its reference says: something in front of it may have."
+    return f"The gateway answered {status}, which its reference does not have."
+
+
+def _shown(said: dict[str, Any]) -> str:
+    return "; ".join(filter(None, (said["words"], *said["errors"])))
+
+
+def retry_after_seconds(value: str | None) -> float | None:
+    """Read a Retry-After header, seconds or an HTTP date, as seconds from now, at least 0 and at most a day.
+
+    None where there is none or it makes no sense.
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text):
+        return min(float(text), 86400.0)
+    if not text or len(text) > 64 or text[0].isdigit():
+        return None
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, OSError, IndexError):
+        return None
+    return min(max(seconds, 0.0), 86400.0) if math.isfinite(seconds) else None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _json_object(answer: Answer) -> dict[str, Any] | None:
+    """The JSON object in the body whatever its content type, else None."""
+    try:
+        content = _DECODER.decode(answer.body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        # ValueError is also an integer of more digits than the interpreter converts, and bytes that are not UTF-8.
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _code(content: dict[str, Any], answer: Answer) -> Any:
+    """The gateway's code as it came. Only a text is looked at: it might repeat what must not be shown."""
+    code = content.get("code")
+    return _words(code, answer) if isinstance(code, str) else code
+
+
+def _errors(content: dict[str, Any], answer: Answer) -> tuple[str, ...]:
+    """The reasons given: `errors` of a 400, `error` of a 500."""
+    given = content.get("errors")
+    reasons = list(given[:MAX_ERRORS]) if isinstance(given, list) else [given]
+    return tuple(filter(None, (_words(reason, answer) for reason in (*reasons, content.get("error")))))
+
+
+def _words(value: object, answer: Answer) -> str:
+    """A sentence of the gateway's, fit to be shown; an empty string for what is no text."""
+    if not isinstance(value, str):
+        return ""
+    for secret in answer.secrets:
+        if len(secret.reveal()) > 3:
+            value = value.replace(secret.reveal(), "…")
+    shown = mask_numbers(_UNPRINTABLE.sub(" ", value[: 4 * MAX_WORDS_CHARACTERS])).strip()
+    return shown if len(shown) <= MAX_WORDS_CHARACTERS else f"{shown[: MAX_WORDS_CHARACTERS - 1]}…"
+
+
+def _text(value: object) -> str:
+    """A text of the gateway's, kept whole but storable. An id may come as a number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else ""

@@ -1,0 +1,302 @@
+"""`HttpGateway`: the real service, over `requests`.
+
+The adapter of `requests` is used without a `Session`, on purpose. A session takes proxies and `.netrc` from the
+environment, reads a redirect's body to its end (which beats every cap) before it is asked whether to follow, and keeps
+cookies. The one thing wanted of it, connections that stay open, is the adapter's.
+
+Errors are raised outside of the handlers that caught what was behind them: those exceptions hold the request, and with
+it the API key and the number in check-number's path.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from time import monotonic
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import requests
+from django.core.exceptions import ImproperlyConfigured
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.exceptions import HTTPError
+
+from .. import __version__
+from ..conf import kpwa_settings
+from ..encryption import Secret, clean_api_key
+from ..exceptions import (
+    ConnectionLostError,
+    GatewayError,
+    GatewayTimeoutError,
+    NotConnectedError,
+    UnexpectedAnswerError,
+)
+from . import answers
+from .answers import Answer
+from .base import Gateway, NumberCheck, SentMessage, ServiceStatus, WebhookAnswer, require_content
+from .qr import LoginQr
+from .transport import BoundedPools, Call
+
+MAX_IDLE_SECONDS = 1.5
+"""An idle connection is not used again after this. Servers close theirs after 2 seconds (gunicorn) or 5 (Node, Apache),
+and a request that meets the closing is in doubt: a receipt that a person has to decide about, for a handshake saved."""
+
+_MAX_HEADER_BYTES = 64 * 1024
+_READ_BYTES = 64 * 1024
+_TRANSPORT_ERRORS = (OSError, HTTPError, http.client.HTTPException)
+
+_Read = TypeVar("_Read")
+
+
+class HttpGateway(Gateway):
+    """The gateway at `base_urls` (`KPWA["BASE_URLS"]` where none is given), each up to `/backend`.
+
+    Raises `InvalidApiKeyError` for a key that cannot stand in a header, `ImproperlyConfigured` for a bad base URL.
+    Reads its settings once. `close()` it, or use it in a `with`: it holds connections open.
+    """
+
+    def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
+        clean_api_key(api_key.reveal())
+        settings = kpwa_settings()
+        urls = tuple(_normalized(url) for url in base_urls or settings.BASE_URLS)
+        if not urls:
+            raise ImproperlyConfigured("KPWA['BASE_URLS'] is empty: there is no gateway to talk to.")
+        super().__init__(api_key, base_urls=urls)
+        self._deadline_seconds = settings.CALL_DEADLINE_SECONDS
+        self._timeouts = (settings.CONNECT_TIMEOUT_SECONDS, settings.READ_TIMEOUT_SECONDS)
+        self._max_bytes = settings.MAX_ANSWER_BYTES
+        self._call = Call(self._max_bytes + _MAX_HEADER_BYTES)
+        self._adapter = _Adapter(self._call)
+        self._used_at = monotonic()
+
+    def restart(self) -> ServiceStatus:
+        return self._ask("GET", "/openapi/wa/restart", answers.service_status)
+
+    def get_status(self, *, deadline_seconds: float | None = None) -> ServiceStatus:
+        return self._ask("POST", "/openapi/wa/status", answers.service_status, deadline_seconds=deadline_seconds)
+
+    def get_login_qr(self) -> LoginQr:
+        return self._ask("POST", "/openapi/wa/login-qr", answers.login_qr, {"responseAs": "string"})
+
+    def check_number(self, phone_number: str) -> NumberCheck:
+        path = f"/openapi/wa/check-number/{quote(phone_number, safe='')}"
+        return self._ask("GET", path, answers.number_check)
+
+    def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
+        return self._send("/openapi/wa/message", {"phoneNumber": phone_number}, text, image_url)
+
+    def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
+        return self._send("/openapi/wa/message-group", {"groupName": group_name}, text, image_url)
+
+    def set_webhook(self, url: str) -> WebhookAnswer:
+        # The URL's path holds the token that makes the webhook ours; the gateway may repeat it in its words.
+        return self._ask(
+            "POST",
+            "/openapi/wa/webhook",
+            answers.webhook_answer,
+            {"webhook": url},
+            secrets=(Secret(url), Secret(urlsplit(url).path)),
+        )
+
+    def reset_webhook(self) -> ServiceStatus:
+        return self._ask("GET", "/openapi/wa/webhook/reset", answers.service_status)
+
+    def close(self) -> None:
+        self._adapter.close()
+
+    def _send(self, path: str, form: dict[str, str], text: str, image_url: str) -> SentMessage:
+        require_content(text, image_url)
+        if text:
+            form["message"] = text
+        if image_url:
+            form["imageUrl"] = image_url
+        return self._ask("POST", path, answers.sent_message, form)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Answer], _Read],
+        form: dict[str, str] | None = None,
+        *,
+        secrets: tuple[Secret, ...] = (),
+        deadline_seconds: float | None = None,
+    ) -> _Read:
+        """Do one operation: at the first base URL, and at a later one only where there was no connection."""
+        ends_at = monotonic() + (self._deadline_seconds if deadline_seconds is None else deadline_seconds)
+        body = None if method == "GET" else urlencode(form or {}, errors="replace").encode("ascii")
+        failures: list[str] = []
+        for base_url in self.base_urls:
+            try:
+                status_code, headers, content = self._exchange(method, base_url, path, body, ends_at)
+                return read(Answer(status_code, headers, content, path, (self.api_key, *secrets)))
+            except NotConnectedError as error:
+                failures.append(str(error))
+            except GatewayError as error:
+                error.from_fallback = base_url is not self.base_urls[0]
+                raise
+        raise NotConnectedError(" ".join(failures))
+
+    def _exchange(
+        self, method: str, base_url: str, path: str, body: bytes | None, ends_at: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send a request and return status, headers and the unpacked body of what came back."""
+        if monotonic() - self._used_at > MAX_IDLE_SECONDS:
+            self._adapter.drop_connections()
+        self._call.begin(ends_at)
+        try:
+            response = self._adapter.send(self._request(method, base_url + path, body), True, self._timeouts)
+            return response.status_code, response.headers, self._content(response)
+        except _TRANSPORT_ERRORS as error:
+            failure = self._failure(error, base_url)
+        finally:
+            self._used_at = monotonic()
+        raise failure
+
+    def _request(self, method: str, url: str, body: bytes | None) -> requests.PreparedRequest:
+        headers = {
+            "X-API-KEY": self.api_key.reveal(),
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"django-kpwa/{__version__}",
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        request = requests.PreparedRequest()
+        request.prepare(method=method, url=url, headers=headers, data=body)
+        return request
+
+    def _content(self, response: requests.Response) -> bytes:
+        """The body, unpacked. Raises `UnexpectedAnswerError` where it is longer than `KPWA["MAX_ANSWER_BYTES"]`."""
+        content = bytearray()
+        is_whole = False
+        try:
+            # Asked for in pieces: for a read in one piece the interpreter would allocate what Content-Length claims.
+            while piece := response.raw.read(_READ_BYTES, decode_content=False):
+                content += piece
+                if len(content) > self._max_bytes:
+                    raise self._too_long()
+            is_whole = True
+        finally:
+            if not is_whole or response.status_code < 200:
+                response.raw.close()
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        return bytes(content) if encoding in ("", "identity") else self._unpacked(content, encoding)
+
+    def _unpacked(self, packed: bytearray, encoding: str) -> bytes:
+        # Nobody asked for a packed answer, but something in between may pack it. urllib3 would unpack without a cap.
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise UnexpectedAnswerError("The gateway's answer is packed in a way that was not asked for.")
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            content = unpacker.decompress(packed, self._max_bytes + 1)
+        except zlib.error:
+            content = b""
+        if len(content) > self._max_bytes:
+            raise self._too_long()
+        if not unpacker.eof:
+            raise UnexpectedAnswerError("The gateway's answer is packed and cannot be unpacked.")
+        return content
+
+    def _too_long(self) -> UnexpectedAnswerError:
+        return UnexpectedAnswerError(f"The gateway's answer is longer than {self._max_bytes} bytes.")
+
+    def _failure(self, error: Exception, base_url: str) -> GatewayError:
+        """What a failed exchange means. What was seen of the call decides, not what the exception is called."""
+        call = self._call
+        if not call.request_left:
+            reason = _connect_reason(call.connect_error or error)
+            return NotConnectedError(f"No connection to {_origin(base_url)}: {reason}.")
+        if call.is_too_long:
+            return self._too_long()
+        if call.timed_out:
+            return GatewayTimeoutError(f"{_origin(base_url)} did not answer in time.")
+        if any(_is_no_http(link) for link in _chain(error)):
+            return UnexpectedAnswerError(f"What {_origin(base_url)} answered is not HTTP.")
+        return ConnectionLostError(f"The connection to {_origin(base_url)} broke before the answer was complete.")
+
+
+class _Adapter(HTTPAdapter):
+    """Connections of one `HttpGateway`: bounded by its call, verified, never through a proxy, never tried again."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        self.poolmanager = BoundedPools(self._call, num_pools=connections, maxsize=1, ssl_context=_tls_context())
+
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
+        return self.poolmanager.connection_from_url(request.url or "")
+
+    def cert_verify(self, *_: Any, **__: Any) -> None:
+        """Nothing: the TLS context has the certificates already, read once a process and not with every connection."""
+
+    def drop_connections(self) -> None:
+        self.poolmanager.clear()
+
+
+@lru_cache(maxsize=1)
+def _tls_context() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+
+
+def _normalized(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url.strip())
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        raise ImproperlyConfigured("A base URL of the gateway is malformed.") from None
+    # The URL is not repeated where it may hold a password.
+    if parts.username is not None or parts.password is not None:
+        raise ImproperlyConfigured(
+            "A base URL of the gateway has a user name in it: the API key is a header of its own."
+        )
+    if not is_url or parts.query or parts.fragment:
+        raise ImproperlyConfigured(
+            f"{base_url!r} is not a base URL of the gateway. Write one like https://wa.kpntr.com/backend."
+        )
+    return base_url.strip().rstrip("/")
+
+
+def _origin(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _connect_reason(error: Exception) -> str:
+    """Why there is no connection, in words that name neither path nor header."""
+    for link in _chain(error):
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return f"its TLS certificate is not valid ({link.verify_message})"
+        if isinstance(link, ssl.SSLError):
+            return f"the TLS handshake failed ({link.reason or 'cut short'})"
+        if isinstance(link, socket.gaierror):
+            return "its host name does not resolve"
+        if isinstance(link, TimeoutError):
+            return "it did not answer in time"
+        if isinstance(link, OSError) and link.errno:
+            return os.strerror(link.errno).lower()
+    return f"it broke before the request had left ({type(error).__name__})"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_no_http(error: BaseException) -> bool:
+    """Whether the answer was no HTTP: a bad status line, endless headers. One that never began is a lost connection."""
+    if isinstance(error, ConnectionError):
+        return False
+    return isinstance(error, (http.client.BadStatusLine, http.client.LineTooLong)) or type(error) in (
+        http.client.HTTPException,
+        http.client.UnknownProtocol,
+    )

@@ -1,0 +1,223 @@
+"""Sockets that keep a promise: no call outlasts its deadline, no answer outgrows its cap, and it is known what left.
+
+The read timeout of `requests` starts again with every byte, so a server that drips holds a worker for ever. Here every
+single read and write asks the `Call` in progress how long it may still take. The same place sees the first byte of the
+request leave: before that a failure is "not sent", after it a failure is in doubt. What an exception is called does not
+decide that: a TLS handshake that times out looks like a read timeout to `requests`.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import logging
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from ..phone import mask_numbers
+
+
+class Call:
+    """The call in progress: its limits, and what is known of it. One for a gateway, begun anew for each attempt."""
+
+    __slots__ = ("connect_error", "ends_at", "is_too_long", "max_bytes", "received_bytes", "request_left", "timed_out")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.begin(monotonic())
+
+    def begin(self, ends_at: float) -> None:
+        """Start an attempt that must end by `ends_at`, on the clock of `time.monotonic()`."""
+        self.ends_at = ends_at
+        self.received_bytes = 0
+        self.request_left = self.timed_out = self.is_too_long = False
+        self.connect_error: Exception | None = None
+
+    def seconds_left(self, limit: float | None) -> float:
+        """How long the next step may take, at most `limit`. Raises `TimeoutError` past the deadline."""
+        left = self.ends_at - monotonic()
+        if left <= 0:
+            self.timed_out = True
+            raise TimeoutError("the deadline of the call has passed")
+        return left if limit is None else min(left, limit)
+
+    def count_received(self, count: int) -> None:
+        """Raises `OSError` where the answer, headers and chunk sizes included, grows beyond the cap."""
+        self.received_bytes += count
+        if self.received_bytes > self.max_bytes:
+            self.is_too_long = True
+            raise OSError("the answer is too long")
+
+
+class BoundedPools(PoolManager):
+    """Connection pools whose connections obey `call`."""
+
+    def __init__(self, call: Call, **options: Any) -> None:
+        super().__init__(**options)
+        self._call = call
+
+    def _new_pool(
+        self, scheme: str, host: str, port: int, request_context: dict[str, Any] | None = None
+    ) -> HTTPConnectionPool:
+        pool = super()._new_pool(scheme, host, port, request_context)
+        kind = _HTTPSConnection if scheme == "https" else _HTTPConnection
+        pool.ConnectionCls = partial(kind, call=self._call)  # type: ignore[assignment]
+        return pool
+
+
+class _BoundedSocket:
+    """What `http.client` and urllib3 use of a socket, plain or TLS."""
+
+    def __init__(self, connected: socket.socket, call: Call) -> None:
+        self._socket = connected
+        self._call = call
+        self._seconds = connected.gettimeout()
+        self.fileno = connected.fileno
+        self.shutdown = connected.shutdown
+        self.close = connected.close
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def sendall(self, content: bytes) -> None:
+        unsent = memoryview(content)
+        while unsent:
+            sent = self._bounded(self._socket.send, unsent)
+            # A send that fails hands over nothing, so that until the first success nothing has left.
+            self._call.request_left = True
+            unsent = unsent[sent:]
+
+    def makefile(self, mode: str, buffering: int | None = None) -> io.BufferedReader:
+        # The file of the standard library counts as a user of the socket: http.client closes the socket first.
+        return io.BufferedReader(_BoundedReader(self._socket.makefile("rb", buffering=0), self))
+
+    def receive_into(self, read: Callable[[Any], int], buffer: Any) -> int:
+        count = self._bounded(read, buffer)
+        self._call.count_received(count)
+        return count
+
+    def _bounded(self, step: Callable[[Any], int], content: Any) -> int:
+        self._socket.settimeout(self._call.seconds_left(self._seconds))
+        try:
+            return step(content)
+        except TimeoutError:
+            self._call.timed_out = True
+            raise
+
+
+class _BoundedReader(io.RawIOBase):
+    def __init__(self, file: socket.SocketIO, bounded: _BoundedSocket) -> None:
+        self._file = file
+        self._bounded = bounded
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._bounded.receive_into(self._file.readinto, buffer)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _BoundedConnection:
+    """Mixed into urllib3's connections: connects within the call's limits and hands out a bounded socket."""
+
+    host: str
+    port: int
+    timeout: float | None
+    sock: Any
+    socket_options: Any
+
+    def __init__(self, *args: Any, call: Call, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._call = call
+
+    def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        except Exception as error:
+            self._call.connect_error = error
+            raise
+        self.sock = _BoundedSocket(self.sock, self._call)
+
+    def _new_conn(self) -> socket.socket:
+        error: OSError = OSError("the host name has no address")
+        for family, kind, protocol, _, address in self._addresses():
+            connected = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    connected.setsockopt(*option)
+                connected.settimeout(self._call.seconds_left(self.timeout))
+                connected.connect(address)
+                # The TLS handshake comes next; the interpreter bounds it as a whole by the socket's timeout.
+                connected.settimeout(self._call.seconds_left(self.timeout))
+            except OSError as failure:
+                connected.close()
+                error = failure
+            except BaseException:
+                connected.close()
+                raise
+            else:
+                return connected
+        raise error
+
+    def _addresses(self) -> list[Any]:
+        seconds = self._call.seconds_left(self.timeout)
+        host = self.host.strip("[]")
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return _resolved(host, self.port, seconds)
+        return socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+
+
+class _HTTPConnection(_BoundedConnection, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_BoundedConnection, HTTPSConnection):
+    pass
+
+
+def _resolved(host: str, port: int, seconds: float) -> list[Any]:
+    """The addresses of `host`, or `TimeoutError`: the system's resolver takes no timeout, so a thread waits for it."""
+    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        try:
+            answers.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except OSError as error:
+            answers.put(error)
+        except UnicodeError:
+            answers.put(socket.gaierror(socket.EAI_NONAME, "not a host name"))
+
+    threading.Thread(target=resolve, daemon=True, name="kpwa-resolver").start()
+    try:
+        found = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError("the host name was not resolved in time") from None
+    if isinstance(found, OSError):
+        raise found
+    return found
+
+
+class _CheckedNumbersMasked(logging.Filter):
+    """urllib3 logs the path of every request at DEBUG; that of check-number holds a phone number."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and any("/check-number/" in str(argument) for argument in record.args):
+            record.args = tuple(mask_numbers(part) if isinstance(part, str) else part for part in record.args)
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_CheckedNumbersMasked())
