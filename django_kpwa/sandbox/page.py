@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods
 from ..gateway.qr import LoginQr
 from .world import current
 
-# Receipts may show pictures from anywhere; nothing else is loaded from elsewhere. No frame-ancestors: the demo shows the
+# Receipts may show pictures from anywhere; nothing else comes from elsewhere. No frame-ancestors: the demo shows the
 # phone in a frame beside its till, whatever address it is reached by.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; "
