@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
+from pathlib import Path
 
 import dj_database_url
 
@@ -55,7 +58,13 @@ if DATABASES["default"]["ENGINE"].endswith("mysql"):
         DATABASES["default"]["OPTIONS"]["init_command"] = f"SET time_zone = '{os.environ['MYSQL_TIME_ZONE']}'"
     DATABASES["default"]["TEST"] = {"CHARSET": "utf8mb4"}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        "timeout": 20,
+    }
+    # A file, so that threads and processes can share it.
+    DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"kpwa-tests-{os.getpid()}.sqlite3")}
 
 CELERY_BROKER_URL = os.environ.get("REDIS_URL", "")
 CELERY_BEAT_SCHEDULE = beat_schedule(1.0)
@@ -66,3 +75,5 @@ KPWA = {
     "PACE_SECONDS": (0, 0),
     "SWEEP_SECONDS": 1,
 }
+# For the processes that tests start: see tests/processes.py.
+KPWA |= json.loads(os.environ.get("KPWA_TEST_SETTINGS", "{}"))

@@ -1,0 +1,202 @@
+"""The test site's own processes: `manage.py` commands, Celery workers and beats, on the test database.
+
+    @pytest.mark.django_db(transaction=True)
+    def test_…():
+        kpwa = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [sandbox.base_url]}
+        with start_celery_worker(os.environ["REDIS_URL"], kpwa=kpwa) as worker: …
+
+The test needs a transactional database: what is not committed, another process does not see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parent.parent
+STARTUP_SECONDS = 30
+STOP_SECONDS = 30
+
+
+def site_environment(*, broker_url: str = "", broker_folder: str | Path = "", kpwa: dict | None = None) -> dict[str, str]:
+    """The environment of a process that is to share this test's database.
+
+    `kpwa`: what differs from `KPWA` of tests/settings.py. `broker_folder`: where a `filesystem://` broker keeps files.
+    """
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": _test_database_url(),
+        "CELERY_BROKER_URL": broker_url,
+        "KPWA_TEST_BROKER_FOLDER": str(broker_folder),
+        "KPWA_TEST_SETTINGS": json.dumps(kpwa or {}),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run_manage(
+    *arguments: str, stdin: str = "", seconds: float = 60, environment: dict[str, str] | None = None, **site: object
+) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py` to its end. `site`: arguments of `site_environment()`."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        cwd=ROOT,
+        env=environment or site_environment(**site),
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def start_manage(
+    *arguments: str, environment: dict[str, str] | None = None, **site: object
+) -> Iterator[RunningProcess]:
+    """Start `manage.py` and leave it running; killed at the end where it still does."""
+    with _running([sys.executable, "manage.py", *arguments], environment or site_environment(**site)) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def start_celery_worker(
+    broker_url: str,
+    *,
+    pool: str = "prefork",
+    concurrency: int = 2,
+    environment: dict[str, str] | None = None,
+    **site: object,
+) -> Iterator[RunningProcess]:
+    """Start a worker; gives it when it takes tasks. `pool` is `prefork`, `threads` or `solo`."""
+    command = [
+        *_celery("worker"),
+        "--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO",
+        "--without-gossip", "--without-mingle", "--without-heartbeat",
+    ]  # fmt: skip
+    with _running(command, environment or site_environment(broker_url=broker_url, **site)) as process:
+        process.wait_for_output(" ready.")
+        yield process
+
+
+@contextlib.contextmanager
+def start_celery_beat(
+    broker_url: str, *, schedule_file: str | Path, environment: dict[str, str] | None = None, **site: object
+) -> Iterator[RunningProcess]:
+    """Start a beat, which remembers in `schedule_file` what it ran."""
+    command = [*_celery("beat"), "--schedule", str(schedule_file), "--pidfile", "", "--loglevel", "INFO"]
+    with _running(command, environment or site_environment(broker_url=broker_url, **site)) as process:
+        process.wait_for_output("beat: Starting")
+        yield process
+
+
+class RunningProcess:
+    """A process and what it has written so far, standard output and error in one."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        # A session of its own: a prefork worker's children are ended with it.
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._lines: list[str] = []
+        self._has_ended = False
+        self._grown = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        with self._grown:
+            return "".join(self._lines)
+
+    def wait_for_output(self, text: str, seconds: float = STARTUP_SECONDS) -> str:
+        """Everything written, once `text` is in it; fails where it ends, or `seconds` pass, before that."""
+        with self._grown:
+            found = self._grown.wait_for(
+                lambda: any(text in line for line in self._lines) or self._has_ended, timeout=seconds
+            )
+        assert found, f"No {text!r} within {seconds} s in:\n{self.output}"
+        assert text in self.output, f"It ended with {self.process.wait(5)} without {text!r}:\n{self.output}"
+        return self.output
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
+        """Send a signal to the process itself and return its exit code; fails where it does not end in time."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"It did not end within {seconds} s of signal {number}:\n{self.output}") from None
+
+    def kill_all(self) -> None:
+        """SIGKILL the process and its children, as a machine that loses power would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill_all()
+        self._reader.join(timeout=10)
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            with self._grown:
+                self._lines.append(line)
+                self._grown.notify_all()
+        with self._grown:
+            self._has_ended = True
+            self._grown.notify_all()
+
+
+def wait_until(condition, seconds: float = 20, what: str = "the expected state") -> object:
+    """What `condition()` returns, as soon as it is true; fails after `seconds`."""
+    until = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < until, f"Waited {seconds} s for {what}."
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], environment: dict[str, str]) -> Iterator[RunningProcess]:
+    process = RunningProcess(command, environment)
+    try:
+        yield process
+    finally:
+        process.close()
+
+
+def _celery(command: str) -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "tests.celery_app", command]
+
+
+def _test_database_url() -> str:
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return parts._replace(path=f"/{quote(name)}").geturl()
