@@ -53,7 +53,14 @@ class Answer:
     secrets: tuple[Secret, ...] = ()
 
 
-def read_object(answer: Answer) -> dict[str, Any]:
+class Content(dict[str, Any]):
+    """A JSON object of the gateway's. Its repr hides it: error reports print the locals of every frame."""
+
+    def __repr__(self) -> str:
+        return "{…}"
+
+
+def read_object(answer: Answer) -> Content:
     """Return the JSON object of a 200. Raises the `GatewayError` that any other answer means."""
     require_success(answer)
     content = _json_object(answer)
@@ -71,8 +78,7 @@ def require_success(answer: Answer) -> None:
 def sent_message(answer: Answer) -> SentMessage:
     """Read the answer of a send."""
     content = read_object(answer)
-    result = content.get("result")
-    result = result if isinstance(result, dict) else {}
+    result = Content(content["result"] if isinstance(content.get("result"), dict) else {})
     gateway_id = _text(result.get("id")).strip()
     if not gateway_id or len(gateway_id) > MAX_ID_CHARACTERS:
         raise UnexpectedAnswerError(
@@ -94,12 +100,16 @@ def sent_message(answer: Answer) -> SentMessage:
 
 
 def service_status(answer: Answer) -> ServiceStatus:
-    """Read the answer of status, restart and webhook reset; a word that nobody documented is `UNKNOWN`."""
+    """Read the answer of status; a word that nobody documented is `UNKNOWN`."""
     content = read_object(answer)
-    word = _words(content.get("status"), answer)[:64]
-    return ServiceStatus(
-        session_status_of(word), word=word, message=_words(content.get("message"), answer), code=_code(content, answer)
-    )
+    if not isinstance(content.get("status"), str):
+        raise UnexpectedAnswerError("The gateway answered 200 without a status.", status_code=200)
+    return _status(content, answer)
+
+
+def done(answer: Answer) -> ServiceStatus:
+    """Read the answer of restart and webhook reset: what was asked is done, even where it names no status."""
+    return _status(read_object(answer), answer)
 
 
 def number_check(answer: Answer) -> NumberCheck:
@@ -121,6 +131,13 @@ def login_qr(answer: Answer) -> LoginQr:
     """Read the answer of login-qr, in whatever form it came."""
     require_success(answer)
     return LoginQr.from_answer(answer.body)
+
+
+def _status(content: Content, answer: Answer) -> ServiceStatus:
+    word = _words(content.get("status"), answer)[:64]
+    return ServiceStatus(
+        session_status_of(word), word=word, message=_words(content.get("message"), answer), code=_code(content, answer)
+    )
 
 
 def _failure(answer: Answer) -> GatewayError:
@@ -191,23 +208,23 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def _json_object(answer: Answer) -> dict[str, Any] | None:
+def _json_object(answer: Answer) -> Content | None:
     """The JSON object in the body whatever its content type, else None."""
     try:
         content = _DECODER.decode(answer.body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         # ValueError is also an integer of more digits than the interpreter converts, and bytes that are not UTF-8.
         return None
-    return content if isinstance(content, dict) else None
+    return Content(content) if isinstance(content, dict) else None
 
 
-def _code(content: dict[str, Any], answer: Answer) -> Any:
+def _code(content: Content, answer: Answer) -> Any:
     """The gateway's code as it came. Only a text is looked at: it might repeat what must not be shown."""
     code = content.get("code")
     return _words(code, answer) if isinstance(code, str) else code
 
 
-def _errors(content: dict[str, Any], answer: Answer) -> tuple[str, ...]:
+def _errors(content: Content, answer: Answer) -> tuple[str, ...]:
     """The reasons given: `errors` of a 400, `error` of a 500."""
     given = content.get("errors")
     reasons = list(given[:MAX_ERRORS]) if isinstance(given, list) else [given]

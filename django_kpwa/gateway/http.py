@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from time import monotonic
 from typing import Any, TypeVar
@@ -76,7 +76,7 @@ class HttpGateway(Gateway):
         self._used_at = monotonic()
 
     def restart(self) -> ServiceStatus:
-        return self._ask("GET", "/openapi/wa/restart", answers.service_status)
+        return self._ask("GET", "/openapi/wa/restart", answers.done)
 
     def get_status(self, *, deadline_seconds: float | None = None) -> ServiceStatus:
         return self._ask("POST", "/openapi/wa/status", answers.service_status, deadline_seconds=deadline_seconds)
@@ -105,7 +105,7 @@ class HttpGateway(Gateway):
         )
 
     def reset_webhook(self) -> ServiceStatus:
-        return self._ask("GET", "/openapi/wa/webhook/reset", answers.service_status)
+        return self._ask("GET", "/openapi/wa/webhook/reset", answers.done)
 
     def close(self) -> None:
         self._adapter.close()
@@ -134,8 +134,7 @@ class HttpGateway(Gateway):
         failures: list[str] = []
         for base_url in self.base_urls:
             try:
-                status_code, headers, content = self._exchange(method, base_url, path, body, ends_at)
-                return read(Answer(status_code, headers, content, path, (self.api_key, *secrets)))
+                return read(self._exchange(method, base_url, path, body, ends_at, (self.api_key, *secrets)))
             except NotConnectedError as error:
                 failures.append(str(error))
             except GatewayError as error:
@@ -144,15 +143,15 @@ class HttpGateway(Gateway):
         raise NotConnectedError(" ".join(failures))
 
     def _exchange(
-        self, method: str, base_url: str, path: str, body: bytes | None, ends_at: float
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send a request and return status, headers and the unpacked body of what came back."""
+        self, method: str, base_url: str, path: str, body: bytes | None, ends_at: float, secrets: tuple[Secret, ...]
+    ) -> Answer:
+        """Send a request and return what came back, or raise what is known of the failure."""
         if monotonic() - self._used_at > MAX_IDLE_SECONDS:
             self._adapter.drop_connections()
         self._call.begin(ends_at)
         try:
             response = self._adapter.send(self._request(method, base_url + path, body), True, self._timeouts)
-            return response.status_code, response.headers, self._content(response)
+            return Answer(response.status_code, response.headers, self._content(response), path, secrets)
         except _TRANSPORT_ERRORS as error:
             failure = self._failure(error, base_url)
         finally:
