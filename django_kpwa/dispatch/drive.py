@@ -85,7 +85,7 @@ def drive(
         if driven.lease_token is not None or driven.has_more:
             return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)
         # The lane is free again, and committed so: whoever stored a message before that was told that it is driven.
-        if should_stop() or not _has_startable_work(license_id):
+        if driver.has_broken or should_stop() or not _has_startable_work(license_id):
             return Driven(attempts)
         lease_token = None
 
@@ -127,11 +127,17 @@ class _Driver:
         self.ends_at = _elapsed() + read.SLICE_SECONDS
         self.attempts = 0
         self.has_broken = False
+        self.has_unrecorded_call = False
         self._gateway: Gateway | None = None
 
     def run(self) -> Driven:
         try:
             return self._run()
+        except Exception:
+            # With a call unrecorded, only the lease's end may say that the message is in doubt.
+            if not self.has_unrecorded_call:
+                release_lease(self.lease)
+            raise
         finally:
             if self._gateway is not None:
                 self._gateway.close()
@@ -205,6 +211,7 @@ class _Driver:
             give_back(claim)
             logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
             return None
+        self.has_unrecorded_call = True
         outcome, session_status = self._call(claim)
         known = Circumstances(
             claim.attempts_spent,
@@ -219,6 +226,7 @@ class _Driver:
         claims_next = not (listens or lane.pause or self._is_over())
         self.recorded_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
+        self.has_unrecorded_call = False
         self.attempts += 1
         self.failures, self.failure_cause = lane.failures, lane.failure_cause
         if lane.pause is not None and not recorded.lease_lost:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.core.exceptions import ImproperlyConfigured
+
 from .. import alerts, signals
 from ..conf import Settings
-from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError
+from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
 from ..gateway import Gateway, SessionStatus
 from ..models import Lane, License, PauseReason
 from ..models.decisions import lift_pause, note_session
@@ -26,27 +28,29 @@ def may_send(lease: Lease, lane: Lane, is_time_over: bool, open_gateway: Callabl
         if reason == PauseReason.RATE_LIMITED:
             lift_pause(lane.license_id, reason)
     elif lane.session_status == SessionStatus.CONNECTED.value:
-        return _key_is_readable(lease, lane, open_gateway, read)
+        return _opened(lease, lane, open_gateway, read) is not None
     return _probe(lease, lane, open_gateway, read)
 
 
-def _key_is_readable(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
+def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: Settings) -> Gateway | None:
+    """The gateway, or None where it cannot be opened: the lane is paused then, with what to mend."""
     try:
-        open_gateway()
-    except KeyUnreadableError as error:
+        return open_gateway()
+    except (KeyUnreadableError, InvalidApiKeyError) as error:
         _pause(lease, lane, PauseReason.KEY_UNREADABLE, str(error), read)
-        return False
-    return True
+    except ImproperlyConfigured as error:
+        _pause(lease, lane, PauseReason.FAILING, str(error), read)
+    return None
 
 
 def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
     """Ask for the status: pause, pause anew, or lift the pause, by what it says."""
     license_ = lane.license
-    try:
-        status = open_gateway().get_status(deadline_seconds=read.STATUS_DEADLINE_SECONDS).session_status
-    except KeyUnreadableError as error:
-        _pause(lease, lane, PauseReason.KEY_UNREADABLE, str(error), read)
+    gateway = _opened(lease, lane, open_gateway, read)
+    if gateway is None:
         return False
+    try:
+        status = gateway.get_status(deadline_seconds=read.STATUS_DEADLINE_SECONDS).session_status
     except UnauthorizedError as error:
         if error.from_fallback:
             _pause(lease, lane, PauseReason.FAILING, error.words, read)

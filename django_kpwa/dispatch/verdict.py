@@ -45,7 +45,7 @@ def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageV
         return MessageVerdict(Status.SENT)
     if outcome.kind == OutcomeKind.IN_DOUBT:
         if reason in read.RESEND_UNKNOWN and may_try_again:
-            wait = 0.0 if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, read)
+            wait = None if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, read)
             return MessageVerdict(Status.QUEUED, reason, words, wait)
         return MessageVerdict(Status.UNKNOWN, reason, words)
     if outcome.kind == OutcomeKind.RATE_LIMITED:

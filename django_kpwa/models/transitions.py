@@ -94,12 +94,15 @@ class Pause:
 
 @dataclass(frozen=True)
 class MessageVerdict:
-    """What a recorded outcome makes of its message. `status` is the one wanted; doubt and proof may change it."""
+    """What a recorded outcome makes of its message. `status` is the one wanted; doubt and proof may change it.
+
+    `due_in_seconds`: when a message that goes back to the queue is due; None leaves it its place there.
+    """
 
     status: Status
     reason: str = ""
     words: str = ""
-    due_in_seconds: float = 0.0
+    due_in_seconds: float | None = None
     refunds_attempt: bool = False
 
 
@@ -396,7 +399,8 @@ def _settle(using: str, claim: Claim, outcome: Outcome, verdict: MessageVerdict)
 def _verdict_columns(verdict: MessageVerdict) -> dict[str, Any]:
     columns: dict[str, Any] = {"status": verdict.status, "reason": verdict.reason, "reason_words": verdict.words}
     if verdict.status == Status.QUEUED:
-        columns["due_at"] = in_seconds(verdict.due_in_seconds)
+        if verdict.due_in_seconds is not None:
+            columns["due_at"] = in_seconds(verdict.due_in_seconds)
         if verdict.refunds_attempt:
             columns["attempts_spent"] = F("attempts_spent") - 1
     else:
@@ -432,7 +436,7 @@ def _undo_claim(using: str, message_id: int, attempt_number: int) -> bool:
     sending = OutboundMessage.objects.using(using).filter(
         pk=message_id, status=Status.SENDING, attempts_made=attempt_number
     )
-    undone = sending.update(status=Status.QUEUED, due_at=DatabaseNow(), attempts_spent=F("attempts_spent") - 1)
+    undone = sending.update(status=Status.QUEUED, attempts_spent=F("attempts_spent") - 1)
     if undone:
         SendAttempt.objects.using(using).filter(
             message_id=message_id, number=attempt_number, outcome=AttemptOutcome.RUNNING

@@ -1,0 +1,29 @@
+"""A gateway in memory that lets a test do something in the middle of a call: on the wire's side of things."""
+
+from __future__ import annotations
+
+from django_kpwa.gateway.locmem import LocmemGateway
+
+HOOKED = "tests.gateways.HookedGateway"
+
+
+class HookedGateway(LocmemGateway):
+    """Calls `before_send(text)` and `after_send(text)` around each send; a raised exception is the send's."""
+
+    before_send = None
+    after_send = None
+    on_status = None
+
+    def _send(self, to, group_name, text, image_url):
+        kind = type(self)
+        if kind.before_send:
+            kind.before_send(text)
+        sent = super()._send(to, group_name, text, image_url)
+        if kind.after_send:
+            kind.after_send(text)
+        return sent
+
+    def get_status(self, *, deadline_seconds=None):
+        if type(self).on_status:
+            type(self).on_status()
+        return super().get_status(deadline_seconds=deadline_seconds)

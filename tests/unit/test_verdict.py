@@ -1,0 +1,138 @@
+"""The policy of `dispatch.verdict`: what an outcome makes of its message and its lane."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_kpwa.conf import Settings
+from django_kpwa.dispatch import pace
+from django_kpwa.dispatch.verdict import Circumstances, judge
+from django_kpwa.exceptions import (
+    BadRequestError,
+    ConnectionLostError,
+    GatewayTimeoutError,
+    NotConnectedError,
+    RateLimitedError,
+    ServerError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+)
+from django_kpwa.gateway import SentMessage, SessionStatus
+from django_kpwa.gateway.outcome import Cause, outcome_of_answer, outcome_of_error
+from django_kpwa.models import PauseReason, Status
+
+READ = Settings()
+
+
+def judged(error, *, attempts_spent=1, failures=0, failure_cause="", session_status=None, read=READ):
+    known = Circumstances(attempts_spent, failures, failure_cause, 7, (0.0, 0.0), session_status)
+    return judge(outcome_of_error(error), known, read)
+
+
+def test_an_accepted_message_is_sent_and_the_lane_is_connected_under_the_number_that_sent_it():
+    known = Circumstances(1, 2, "timeout", 1, (4.0, 8.0))
+    _, message, lane = judge(outcome_of_answer(SentMessage("X1", from_number="62811")), known, READ)
+    assert message.status == Status.SENT
+    assert (lane.failures, lane.session_status, lane.linked_number) == (0, SessionStatus.CONNECTED, "62811")
+    assert 4.0 <= lane.next_send_in_seconds <= 8.0
+
+
+def test_without_a_connection_the_message_waits_longer_each_time_and_fails_at_the_last_attempt():
+    waits = [judged(NotConnectedError("refused"), attempts_spent=n)[1].due_in_seconds for n in (1, 2, 3)]
+    assert 12 <= waits[0] <= 18
+    assert 24 <= waits[1] <= 36
+    assert 48 <= waits[2] <= 72
+    last = judged(NotConnectedError("refused"), attempts_spent=READ.MAX_ATTEMPTS)[1]
+    assert (last.status, last.reason) == (Status.FAILED, "not_connected")
+
+
+def test_a_429_waits_as_asked_within_bounds_and_spends_no_attempt():
+    for asked, wait in ((20.0, 20.0), (None, 15.0), (-5.0, 1.0), (1e9, READ.MAX_RETRY_AFTER_SECONDS)):
+        _, message, lane = judged(RateLimitedError("slow", retry_after_seconds=asked))
+        assert (message.status, message.refunds_attempt, message.due_in_seconds) == (Status.QUEUED, True, wait)
+        assert (lane.pause.reason, lane.pause.seconds) == (PauseReason.RATE_LIMITED, wait)
+
+
+def test_a_refusal_by_a_linked_license_is_final_and_keeps_the_gateways_reasons():
+    error = BadRequestError("Bad", words="Bad", errors=("number is not registered",))
+    _, message, lane = judged(error, session_status=SessionStatus.CONNECTED)
+    assert (message.status, message.words) == (Status.FAILED, "Bad; number is not registered")
+    assert lane.pause is None
+
+
+def test_a_refusal_while_logged_out_keeps_the_message_and_pauses_the_lane():
+    outcome, message, lane = judged(BadRequestError("Bad"), session_status=SessionStatus.QR)
+    assert outcome.cause == Cause.LOGGED_OUT
+    assert (message.status, message.refunds_attempt) == (Status.QUEUED, True)
+    assert (lane.pause.reason, lane.session_status) == (PauseReason.LOGGED_OUT, SessionStatus.QR)
+
+
+def test_a_refusal_whose_status_check_failed_is_tried_again_because_it_may_have_been_logged_out():
+    message = judged(BadRequestError("Bad"), session_status=None)[1]
+    assert (message.status, message.refunds_attempt) == (Status.QUEUED, False)
+
+
+def test_a_refused_key_keeps_the_message_and_pauses_the_lane_until_there_is_another_key():
+    _, message, lane = judged(UnauthorizedError("no"))
+    assert (message.status, message.refunds_attempt) == (Status.QUEUED, True)
+    assert (lane.pause.reason, lane.pause.seconds, lane.pause.key_version) == (PauseReason.UNAUTHORIZED, None, 7)
+
+
+def test_a_401_from_the_second_address_does_not_count_against_the_key():
+    _, message, lane = judged(UnauthorizedError("no", from_fallback=True))
+    assert (message.status, message.reason, lane.pause) == (Status.QUEUED, "not_connected", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ServerError("x"), "server_error"),
+        (GatewayTimeoutError("x"), "timeout"),
+        (ConnectionLostError("x"), "connection_lost"),
+        (UnexpectedAnswerError("x"), "bad_answer"),
+        (RuntimeError("x"), "bad_answer"),
+    ],
+)
+def test_doubt_waits_for_a_person(error, cause):
+    message = judged(error, session_status=SessionStatus.CONNECTED)[1]
+    assert (message.status, message.reason) == (Status.UNKNOWN, cause)
+
+
+def test_a_500_while_logged_out_is_sent_again_by_the_default_policy_within_the_attempts_allowed():
+    outcome, message, lane = judged(ServerError("x"), session_status=SessionStatus.QR)
+    assert (outcome.cause, message.status, message.refunds_attempt) == (Cause.LOGGED_OUT, Status.QUEUED, False)
+    assert lane.pause.reason == PauseReason.LOGGED_OUT
+    last = judged(ServerError("x"), session_status=SessionStatus.QR, attempts_spent=READ.MAX_ATTEMPTS)[1]
+    assert last.status == Status.UNKNOWN
+
+
+def test_a_site_may_choose_to_send_again_after_a_timeout():
+    message = judged(GatewayTimeoutError("x"), read=Settings(RESEND_UNKNOWN=("timeout",)))[1]
+    assert message.status == Status.QUEUED
+
+
+def test_the_third_failure_of_one_kind_pauses_the_lane_and_the_second_does_not():
+    def failing(failures, cause="timeout"):
+        return judged(GatewayTimeoutError("x"), failures=failures, failure_cause=cause)[2]
+
+    assert failing(1).pause is None
+    assert failing(2).pause.reason == PauseReason.FAILING
+    assert failing(2, cause="connection_lost").pause is None
+    assert failing(2, cause="connection_lost").failures == 1
+
+
+def test_refusals_count_as_a_run_only_where_they_say_the_same():
+    def refusal(words, failures, cause):
+        error = BadRequestError(words)
+        return judged(error, failures=failures, failure_cause=cause, session_status=SessionStatus.CONNECTED)[2]
+
+    first = refusal("quota exceeded", 0, "")
+    assert refusal("quota exceeded", 2, first.failure_cause).pause.reason == PauseReason.FAILING
+    assert refusal("number unknown", 2, first.failure_cause).pause is None
+
+
+def test_each_fruitless_probe_doubles_the_wait_up_to_a_bound():
+    waits = [pace.probe(n, READ) for n in (0, 1, 2, 10, 5000)]
+    assert 24 <= waits[0] <= 36
+    assert 48 <= waits[1] <= 72
+    assert all(wait <= READ.MAX_PROBE_SECONDS * 1.2 for wait in waits)
