@@ -18,6 +18,7 @@ from ..gateway.base import (
     ServiceStatus,
     SessionStatus,
     WebhookAnswer,
+    require_content,
     session_status_of,
 )
 from ..gateway.qr import LoginQr
@@ -72,14 +73,14 @@ class SandboxGateway(Gateway):
     def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
         account = self._linked_account()
         number = _read(phone_number)
-        _must_have_content(text, image_url)
+        require_content(text, image_url)
         if not self._sandbox.is_registered(number):
             raise _refused("The number is not registered on WhatsApp.")
         return _sent(account, number, self._sandbox.accept(account, number, text, image_url))
 
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
         account = self._linked_account()
-        _must_have_content(text, image_url)
+        require_content(text, image_url)
         try:
             group = self._sandbox.group(account, group_name)
         except LookupError as error:
@@ -124,11 +125,6 @@ def _read(phone_number: str) -> str:
     if not number:
         raise _refused("phoneNumber must have digits.")
     return number
-
-
-def _must_have_content(text: str, image_url: str) -> None:
-    if not text.strip() and not image_url:
-        raise _refused("message or imageUrl must be given.")
 
 
 def _sent(account: Account, to: str, message: ChatMessage) -> SentMessage:

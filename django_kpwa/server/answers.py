@@ -3,6 +3,7 @@
 | failure | answer |
 |---|---|
 | `BadRequestError` | 400, with `errors` where there are any |
+| `InvalidMessageError`: refused before the gateway was asked | 400 with `errors` |
 | `UnauthorizedError` | 401 |
 | `RateLimitedError` | 429 with Retry-After: not in the reference, but what clients of such a service meet |
 | `GatewayTimeoutError`, `ConnectionLostError`: nobody knows what happened | 504 |
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+import traceback
 from typing import Any
 
 from django.http import HttpResponse, JsonResponse
@@ -22,6 +24,7 @@ from ..exceptions import (
     ConnectionLostError,
     GatewayError,
     GatewayTimeoutError,
+    InvalidMessageError,
     RateLimitedError,
     UnauthorizedError,
 )
@@ -68,6 +71,8 @@ def failure(error: Exception) -> HttpResponse:
     """The answer for whatever an operation raised."""
     if isinstance(error, BadRequestError):
         return _bad_request(error)
+    if isinstance(error, InvalidMessageError):
+        return _bad_request(BadRequestError("The request is not valid.", errors=(error.reason,)))
     if isinstance(error, UnauthorizedError):
         return JsonResponse({"message": error.words}, status=401)
     if isinstance(error, RateLimitedError):
@@ -76,8 +81,9 @@ def failure(error: Exception) -> HttpResponse:
         return JsonResponse({"message": error.words}, status=504)
     if isinstance(error, GatewayError):
         return _server_error(error.words, "; ".join(error.errors) or error.words, error.code)
-    # The stranger's own text may hold a number or a key, so only its kind leaves the process.
-    logger.error("A gateway operation raised %s.", type(error).__name__, exc_info=error)
+    # A stranger's own text may hold a number or a key, so neither the answer nor the log repeats it.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("A gateway operation raised %s.\n%s", type(error).__name__, frames)
     return _server_error("Internal server error", type(error).__name__, None)
 
 

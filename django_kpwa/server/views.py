@@ -156,10 +156,8 @@ def _link_word(status: ServiceStatus) -> str:
 
 
 def _content(fields: dict[str, str]) -> tuple[str, str]:
-    """Text and image URL. Both are optional in the reference for a number; there is nothing to send without either."""
+    """Text and image URL. Both are optional in the reference for a number; a gateway refuses to send neither."""
     text, image_url = fields.get("message", ""), fields.get("imageUrl", "").strip()
-    if not text.strip() and not image_url:
-        raise _invalid("message or imageUrl must be given.")
     if image_url:
         _must_be_http("imageUrl", image_url)
     return text, image_url
