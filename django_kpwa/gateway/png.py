@@ -44,10 +44,8 @@ def dark_pixels(image: bytes) -> list[list[bool]]:
     line_bytes = (width * channels * depth + 7) // 8
     packed = _unpacked(chunks[b"IDAT"], height * (line_bytes + 1))
     is_dark = _darkness(colour, depth, chunks)
-    return [
-        [is_dark(samples[at : at + channels]) for at in range(0, width * channels, channels)]
-        for samples in (_samples(line, depth) for line in _lines(packed, line_bytes, max(1, channels * depth // 8)))
-    ]
+    lines = _lines(packed, line_bytes, max(1, channels * depth // 8))
+    return [is_dark(_samples(line, depth)[: width * channels]) for line in lines]
 
 
 def _chunks(image: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -76,29 +74,41 @@ def _unpacked(compressed: bytes, size: int) -> bytes:
 
 
 def _lines(packed: bytes, line_bytes: int, step: int) -> Iterator[bytearray]:
-    """The scan lines with their filters undone (PNG specification, section 9)."""
-    above = bytearray(line_bytes)
+    """The scan lines with their filters undone (PNG specification, section 9); `step` is the bytes of a pixel."""
+    above = bytearray(step + line_bytes)
     for start in range(0, len(packed), line_bytes + 1):
-        kind, line = packed[start], bytearray(packed[start + 1 : start + 1 + line_bytes])
+        kind = packed[start]
         if kind > 4:
             raise ValueError("a damaged PNG file")
-        for at in range(line_bytes if kind else 0):
-            left = line[at - step] if at >= step else 0
-            corner = above[at - step] if at >= step else 0
-            line[at] = (line[at] + _predicted(kind, left, above[at], corner)) & 0xFF
-        yield line
+        # A blank pixel in front spares every step the question whether there is one to the left.
+        line = bytearray(step) + packed[start + 1 : start + 1 + line_bytes]
+        if kind:
+            _undo(kind, line, above, step)
+        yield line[step:]
         above = line
 
 
-def _predicted(kind: int, left: int, above: int, corner: int) -> int:
+def _undo(kind: int, line: bytearray, above: bytearray, step: int) -> None:
+    places = range(step, len(line))
     if kind == 1:
+        for at in places:
+            line[at] = (line[at] + line[at - step]) & 0xFF
+    elif kind == 2:
+        for at in places:
+            line[at] = (line[at] + above[at]) & 0xFF
+    elif kind == 3:
+        for at in places:
+            line[at] = (line[at] + (line[at - step] + above[at]) // 2) & 0xFF
+    else:
+        for at in places:
+            line[at] = (line[at] + _paeth(line[at - step], above[at], above[at - step])) & 0xFF
+
+
+def _paeth(left: int, above: int, corner: int) -> int:
+    from_left, from_above, from_corner = abs(above - corner), abs(left - corner), abs(left + above - 2 * corner)
+    if from_left <= from_above and from_left <= from_corner:
         return left
-    if kind == 2:
-        return above
-    if kind == 3:
-        return (left + above) // 2
-    estimate = left + above - corner
-    return min((left, above, corner), key=lambda value: abs(estimate - value))
+    return above if from_above <= from_corner else corner
 
 
 def _samples(line: bytearray, depth: int) -> bytes:
@@ -110,25 +120,28 @@ def _samples(line: bytearray, depth: int) -> bytes:
     return bytes(byte >> shift & mask for byte in line for shift in range(8 - depth, -1, -depth))
 
 
-def _darkness(colour: int, depth: int, chunks: dict[bytes, bytes]) -> Callable[[bytes], bool]:
-    """What tells whether a pixel, given by its samples, is dark."""
-    white = 255 if depth >= 8 else (1 << depth) - 1
+def _darkness(colour: int, depth: int, chunks: dict[bytes, bytes]) -> Callable[[bytes], list[bool]]:
+    """What tells which pixels of a line, given by its samples, are dark."""
     if colour == _PALETTE:
-        palette, alpha = chunks.get(b"PLTE", b""), chunks.get(b"tRNS", b"")
-        colours = [
-            _is_dark(palette[at : at + 3], alpha[at // 3] if at // 3 < len(alpha) else 255)
-            for at in range(0, len(palette) - 2, 3)
-        ]
-        return lambda pixel: pixel[0] < len(colours) and colours[pixel[0]]
+        palette, alpha = chunks.get(b"PLTE", b""), chunks.get(b"tRNS", b"").ljust(256, b"\xff")
+        colours = zip(palette[::3], palette[1::3], palette[2::3], alpha, strict=False)
+        dark = [_is_dark(red, green, blue, opacity) for red, green, blue, opacity in colours]
+        dark += [False] * (256 - len(dark))
+        return lambda line: [dark[sample] for sample in line]
     if colour == _GRAY:
-        return lambda pixel: pixel[0] * 2 < white
-    if colour == _RGB:
-        return lambda pixel: _is_dark(pixel, 255)
+        white = 255 if depth >= 8 else (1 << depth) - 1
+        return lambda line: [2 * sample < white for sample in line]
     if colour == _GRAY_ALPHA:
-        return lambda pixel: _is_dark(pixel[:1] * 3, pixel[1])
-    return lambda pixel: _is_dark(pixel[:3], pixel[3])
+        return lambda line: [_is_dark(gray, gray, gray, alpha) for gray, alpha in _pixels(line, 2)]
+    if colour == _RGB:
+        return lambda line: [_is_dark(red, green, blue) for red, green, blue in _pixels(line, 3)]
+    return lambda line: [_is_dark(*pixel) for pixel in _pixels(line, 4)]
 
 
-def _is_dark(rgb: bytes, alpha: int) -> bool:
-    luminance = (299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2]) // 1000
-    return (luminance * alpha + 255 * (255 - alpha)) // 255 < 128
+def _pixels(line: bytes, channels: int) -> Iterator[tuple[int, ...]]:
+    return zip(*(line[at::channels] for at in range(channels)), strict=True)
+
+
+def _is_dark(red: int, green: int, blue: int, alpha: int = 255) -> bool:
+    # Luminance on white, in thousandths: with alpha 0 it is 255,000.
+    return (299 * red + 587 * green + 114 * blue - 255_000) * alpha < (128_000 - 255_000) * 255

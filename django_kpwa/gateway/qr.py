@@ -28,7 +28,7 @@ MAX_TEXT_CHARACTERS = 1200
 """A QR code of error correction L holds 2,953 bytes; WhatsApp's texts have about 240."""
 
 _BORDER = 4
-_WHATSAPP_TEXT = re.compile(r"(?:https://wa\.me/settings/linked_devices#)?\d@[\x21-\x7e]{8,}")
+_WHATSAPP_TEXT = re.compile(r"(?:https://wa\.me/settings/linked_devices#)?\d@[\x21-\x7e]{24,}")
 _DATA_URI = re.compile(r"data:image/[\w.+-]+(?:;[\w=-]+)*;base64,", re.IGNORECASE)
 _FINDER = [[max(abs(x - 3), abs(y - 3)) != 2 for x in range(7)] for y in range(7)]
 

@@ -150,7 +150,7 @@ def test_what_is_not_given_is_not_in_the_form(server, gateway):
 
 
 def test_the_qr_is_asked_for_as_a_string(server, gateway):
-    server.behave(answer({"message": "OK", "qr_string": "2@abcdefgh,ijk,lmn", "code": None}))
+    server.behave(answer({"message": "OK", "qr_string": "2@abcdefghijklmnopqrstuvwxyz,ijk,lmn", "code": None}))
     assert gateway.get_login_qr().png().startswith(b"\x89PNG")
     assert server.requests[0].endswith(b"responseAs=string")
 
