@@ -1,0 +1,168 @@
+"""Waking the workers: what is published, what is not, and what a broken broker costs a checkout."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import time
+
+import pytest
+import redis
+from celery import Celery
+from django.db import transaction
+
+from django_kpwa import wake
+from django_kpwa.dispatch import drive
+from django_kpwa.models import OutboundMessage, Status
+from django_kpwa.models.transitions import take_lease
+from django_kpwa.outbox import Message, send_message, send_messages
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NUMBER = "081234567890"
+REDIS_URL = os.environ.get("REDIS_URL", "")
+QUEUE = "kpwa-wake-tests"
+
+@pytest.fixture
+def use_broker():
+    """Make a Celery app with the given broker the present one; the first use forgets what was known of another."""
+    made = []
+
+    def use(url, **settings):
+        app = Celery("wake-tests", broker=url, set_as_current=True)
+        app.conf.update(task_default_queue=QUEUE, **settings)
+        made.append(app)
+        wake._broker.forget()
+        return app
+
+    yield use
+    wake._broker.forget()
+    for app in made:
+        app.close()
+    Celery("default", set_as_current=True).conf.broker_url = None
+
+
+@pytest.fixture
+def published(use_broker, tmp_path):
+    """Takes the tasks that stand in the queue, as (name, args): on Redis, without one in the file system."""
+    folder = {"data_folder_in": str(tmp_path), "data_folder_out": str(tmp_path), "control_folder": str(tmp_path / "c")}
+    app = use_broker(REDIS_URL) if REDIS_URL else use_broker("filesystem://", broker_transport_options=folder)
+    with app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as queue:
+        queue.clear()
+
+        def take():
+            found = []
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    message = queue.get(block=False)
+                    message.ack()
+                    found.append((message.headers["task"], message.payload[0]))
+            return found
+
+        yield take
+        queue.clear()
+
+
+@contextlib.contextmanager
+def silent_server():
+    """Accepts connections (by the kernel's backlog) and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        yield listening.getsockname()[1]
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_stored_message_wakes_its_license_by_id_alone_after_the_commit(license_, published):
+    with transaction.atomic():
+        send_message(NUMBER, "struk")
+        assert published() == []
+    assert published() == [("django_kpwa.dispatch_license", [license_.pk])]
+
+
+def test_a_rolled_back_message_wakes_nobody(license_, published):
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        send_message(NUMBER, "struk")
+        raise ZeroDivisionError
+    assert published() == []
+    assert not OutboundMessage.objects.exists()
+
+
+def test_many_messages_of_a_license_wake_it_once(license_, published):
+    send_messages(Message(NUMBER, f"{n}", license=license_) for n in range(50))
+    assert len(published()) == 1
+
+
+def test_a_lane_that_is_being_driven_is_not_woken(license_, published):
+    drive(license_.pk)
+    take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    send_message(NUMBER, "struk")
+    assert published() == []
+
+
+@pytest.mark.skipif(not REDIS_URL, reason="only Redis counts its connections; there is no wheel of it for this Python")
+def test_a_connection_is_kept_between_wake_ups(license_, published):
+    with redis.Redis.from_url(REDIS_URL) as client:
+        send_message(NUMBER, "first")
+        before = client.info("stats")["total_connections_received"]
+        for n in range(5):
+            send_message(NUMBER, f"{n}")
+        assert client.info("stats")["total_connections_received"] == before
+
+
+def test_a_broker_that_refuses_costs_the_checkout_next_to_nothing_and_the_message_is_kept(license_, use_broker, caplog):
+    use_broker(f"redis://:hunter2@127.0.0.1:{closed_port()}/0")
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING, "django_kpwa"):
+        message = send_message(NUMBER, "struk")
+    assert time.monotonic() - started < 0.5
+    assert OutboundMessage.objects.get(pk=message.pk).status == Status.QUEUED
+    assert "did not take" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_silent_broker_costs_less_than_half_a_second_once_and_then_nothing(license_, use_broker, scheme):
+    with silent_server() as port:
+        use_broker(f"{scheme}://127.0.0.1:{port}//")
+        started = time.monotonic()
+        send_message(NUMBER, "first")
+        first = time.monotonic() - started
+        for n in range(20):
+            send_message(NUMBER, f"{n}")
+        others = time.monotonic() - started - first
+    assert first < 0.8
+    assert others < 0.8
+    assert OutboundMessage.objects.count() == 21
+
+
+def test_a_broker_that_comes_back_is_used_again(license_, use_broker, monkeypatch):
+    monkeypatch.setattr(wake, "QUIET_AFTER_FAILURE_SECONDS", 0.05)
+    use_broker(f"redis://127.0.0.1:{closed_port()}/0")
+    assert not wake.publish_dispatch(license_.pk)
+    assert not wake.can_publish()
+    time.sleep(0.06)
+    assert wake.can_publish()
+
+
+def test_without_a_configured_broker_nothing_is_tried(license_, use_broker, monkeypatch):
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    use_broker(None)
+    assert not wake.has_broker()
+    started = time.monotonic()
+    send_message(NUMBER, "struk")
+    assert time.monotonic() - started < 0.3
+
+
+def test_eager_tasks_are_not_run_inside_a_checkout(license_, use_broker):
+    use_broker("memory://", task_always_eager=True)
+    message = send_message(NUMBER, "struk")
+    message.refresh_from_db()
+    assert message.status == Status.QUEUED
