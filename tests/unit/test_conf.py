@@ -1,0 +1,118 @@
+"""The settings dict `KPWA`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_kpwa.conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, lease_seconds
+from django_kpwa.gateway import load_gateway_class
+from django_kpwa.gateway.console import ConsoleGateway
+from django_kpwa.gateway.locmem import LocmemGateway
+
+
+def test_without_the_dict_every_setting_has_its_default(settings):
+    del settings.KPWA
+    assert kpwa_settings() == Settings()
+    assert kpwa_settings().BASE_URLS == DOCUMENTED_BASE_URLS
+
+
+def test_a_change_is_seen_at_once(settings):
+    settings.KPWA = {"SWEEP_SECONDS": 3.5}
+    assert kpwa_settings().SWEEP_SECONDS == 3.5
+    settings.KPWA = {}
+    assert kpwa_settings().SWEEP_SECONDS == 15.0
+
+
+def test_the_sites_dict_is_not_written_to(settings):
+    given = {"RETENTION_DAYS": {"events": 7}, "BASE_URLS": ["http://127.0.0.1"]}
+    settings.KPWA = given
+    read = kpwa_settings()
+    assert given == {"RETENTION_DAYS": {"events": 7}, "BASE_URLS": ["http://127.0.0.1"]}
+    assert read.RETENTION_DAYS == {"messages": 365, "events": 7, "statistics": 730}
+    assert read.BASE_URLS == ("http://127.0.0.1",)
+
+
+def test_a_whole_number_serves_for_seconds(settings):
+    settings.KPWA = {"READ_TIMEOUT_SECONDS": 30, "PACE_SECONDS": [0, 0]}
+    assert isinstance(kpwa_settings().READ_TIMEOUT_SECONDS, float)
+    assert kpwa_settings().PACE_SECONDS == (0, 0)
+
+
+def test_a_name_that_is_not_known_is_refused_with_those_that_are(settings):
+    settings.KPWA = {"GATEWAYS": "x"}
+    with pytest.raises(ImproperlyConfigured, match=r"'GATEWAYS'.*GATEWAY, BASE_URLS"):
+        kpwa_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY", 5),
+        ("BASE_URLS", "https://wa.kpntr.com/backend"),
+        ("BASE_URLS", {"a": 1}),
+        ("MAX_ATTEMPTS", "6"),
+        ("MAX_ATTEMPTS", 6.5),
+        ("MAX_ATTEMPTS", True),
+        ("READ_TIMEOUT_SECONDS", "30"),
+        ("READ_TIMEOUT_SECONDS", True),
+        ("READ_TIMEOUT_SECONDS", None),
+        ("RETENTION_DAYS", [365]),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(settings, name, value):
+    settings.KPWA = {name: value}
+    with pytest.raises(ImproperlyConfigured, match=name):
+        kpwa_settings()
+
+
+def test_a_value_of_another_type_is_not_shown(settings):
+    settings.KPWA = {"WEBHOOK_PASSWORD": ["hunter2"]}
+    with pytest.raises(ImproperlyConfigured) as refused:
+        kpwa_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_what_is_no_dict_is_refused(settings):
+    settings.KPWA = ["GATEWAY"]
+    with pytest.raises(ImproperlyConfigured, match="must be a dict"):
+        kpwa_settings()
+
+
+def test_every_setting_has_a_name_in_capitals_and_names_its_unit_or_none():
+    assert all(setting.name.isupper() for setting in fields(Settings))
+
+
+def test_a_lease_outlasts_everything_that_a_driver_does_under_it(settings):
+    settings.KPWA = {"CALL_DEADLINE_SECONDS": 100, "STATUS_DEADLINE_SECONDS": 20, "RECORD_SECONDS": 30}
+    assert lease_seconds() > 150
+
+
+@pytest.mark.parametrize(
+    ("path", "gateway_class"),
+    [
+        ("django_kpwa.gateway.console.ConsoleGateway", ConsoleGateway),
+        ("django_kpwa.gateway.locmem.LocmemGateway", LocmemGateway),
+    ],
+)
+def test_the_gateway_is_named_by_its_dotted_path(settings, path, gateway_class):
+    settings.KPWA = {"GATEWAY": path}
+    assert load_gateway_class() is gateway_class
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "locmem",
+        "django_kpwa.gateway.nowhere.Gateway",
+        "django_kpwa.gateway.locmem.Nothing",
+        "django_kpwa.conf.Settings",
+    ],
+)
+def test_a_gateway_that_is_none_is_refused_by_name(settings, path):
+    settings.KPWA = {"GATEWAY": path}
+    with pytest.raises(ImproperlyConfigured, match=r"KPWA\['GATEWAY'\]"):
+        load_gateway_class()

@@ -1,0 +1,99 @@
+"""The table of outcomes: every error that a send can raise, and what it means for the message."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from django_kpwa import exceptions
+from django_kpwa.exceptions import (
+    BadRequestError,
+    ConnectionLostError,
+    GatewayError,
+    GatewayTimeoutError,
+    NotConnectedError,
+    RateLimitedError,
+    ServerError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+)
+from django_kpwa.gateway import SentMessage
+from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_answer, outcome_of_error
+
+TABLE = [
+    (NotConnectedError, OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED),
+    (RateLimitedError, OutcomeKind.RATE_LIMITED, Cause.RATE_LIMITED),
+    (BadRequestError, OutcomeKind.REFUSED, Cause.REFUSED),
+    (UnauthorizedError, OutcomeKind.LICENSE_REFUSED, Cause.UNAUTHORIZED),
+    (ServerError, OutcomeKind.IN_DOUBT, Cause.SERVER_ERROR),
+    (GatewayTimeoutError, OutcomeKind.IN_DOUBT, Cause.TIMEOUT),
+    (ConnectionLostError, OutcomeKind.IN_DOUBT, Cause.CONNECTION_LOST),
+    (UnexpectedAnswerError, OutcomeKind.IN_DOUBT, Cause.BAD_ANSWER),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "cause"), TABLE)
+def test_every_error_has_its_row(error, kind, cause):
+    outcome = outcome_of_error(error("words"))
+    assert (outcome.kind, outcome.cause, outcome.words) == (kind, cause, "words")
+
+
+def test_the_table_has_every_error_of_the_gateway():
+    leaves = {
+        kind
+        for _, kind in inspect.getmembers(exceptions, inspect.isclass)
+        if issubclass(kind, GatewayError) and not kind.__subclasses__()
+    }
+    assert leaves == {error for error, _, _ in TABLE}
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(), KeyError("x"), GatewayError("x"), MemoryError()])
+def test_whatever_else_is_raised_is_in_doubt(error):
+    outcome = outcome_of_error(error)
+    assert (outcome.kind, outcome.cause) == (OutcomeKind.IN_DOUBT, Cause.BAD_ANSWER)
+
+
+def test_the_words_of_a_strange_error_are_not_kept():
+    assert outcome_of_error(ValueError("secret")).words == "ValueError"
+
+
+def test_a_401_of_another_base_url_does_not_count_against_the_key():
+    outcome = outcome_of_error(UnauthorizedError("no", status_code=401, from_fallback=True))
+    assert (outcome.kind, outcome.cause) == (OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED)
+
+
+def test_a_429_says_how_long_to_wait():
+    assert outcome_of_error(RateLimitedError("slow down", retry_after_seconds=7)).retry_after_seconds == 7
+
+
+def test_status_code_and_reasons_of_a_refusal_are_kept():
+    outcome = outcome_of_error(BadRequestError("no", status_code=400, code="E1", errors=("a", "b"), words="Validation"))
+    assert (outcome.status_code, outcome.code, outcome.words) == (400, "E1", "Validation; a; b")
+
+
+def test_an_accepted_message_keeps_its_answer():
+    answer = SentMessage(id="A1", message="Sent", code=20001)
+    outcome = outcome_of_answer(answer)
+    assert (outcome.kind, outcome.cause, outcome.code, outcome.words) == (
+        OutcomeKind.ACCEPTED,
+        Cause.NONE,
+        20001,
+        "Sent",
+    )
+    assert outcome.answer is answer
+
+
+def test_the_status_is_asked_after_a_400_and_a_500_alone():
+    asking = {error for error, _, _ in TABLE if outcome_of_error(error("x")).asks_for_status}
+    assert asking == {BadRequestError, ServerError}
+
+
+def test_a_logged_out_license_changes_the_cause_and_not_the_kind():
+    outcome = outcome_of_error(ServerError("x", status_code=500)).because_logged_out()
+    assert (outcome.kind, outcome.cause, outcome.status_code) == (OutcomeKind.IN_DOUBT, Cause.LOGGED_OUT, 500)
+
+
+def test_every_cause_but_those_of_the_driver_comes_from_the_table():
+    from_the_table = {cause for _, _, cause in TABLE}
+    assert set(Cause) - from_the_table == {Cause.NONE, Cause.WORKER_LOST, Cause.LOGGED_OUT}
