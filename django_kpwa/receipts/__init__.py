@@ -1,8 +1,35 @@
-"""Receipts: from a model's signal to a message."""
+"""Receipts: a class per kind of receipt, registered for a model, found in each app's `whatsapp.py`.
+
+    from django_kpwa import receipts
+
+    @receipts.register(Sale)
+    class SaleReceipt(receipts.Receipt):
+        template_name = "sales/receipt.txt"
+
+        def should_send(self, sale):
+            return sale.status == Sale.Status.PAID
+
+        def get_phone_number(self, sale):
+            return sale.customer_phone
+
+`queueing` stores a message without its text when a sale is saved; `render` writes the text just before it is sent.
+"""
+
+from __future__ import annotations
+
+from django.utils.module_loading import autodiscover_modules
+
+from ..rendering import register_renderer
+from . import registry
+from .base import Receipt, Registration
+from .queueing import FAMILY
+from .registry import register, send_now, unregister
+from .render import render_receipt
+
+__all__ = ["Receipt", "Registration", "autodiscover", "register", "registry", "send_now", "unregister"]
 
 
 def autodiscover() -> None:
-    """Import the `whatsapp` module of every installed app."""
-    from django.utils.module_loading import autodiscover_modules
-
+    """Import the `whatsapp` module of every installed app, as the admin imports `admin`."""
+    register_renderer(FAMILY, render_receipt)
     autodiscover_modules("whatsapp")

@@ -1,0 +1,176 @@
+"""From a saved object to a message that waits for its text.
+
+This runs inside the site's checkout. Whatever a receipt class raises is logged and kept as a `ReceiptFailure`, and
+leaves the site's transaction usable: on PostgreSQL one failed statement outside a savepoint would end it.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.contenttypes.models import ContentType
+from django.db import models, transaction
+from django.utils import timezone
+
+from ..conf import kpwa_settings
+from ..models import DatabaseNow, License, OutboundMessage, ReceiptFailure, idempotency_digest, write_alias
+from ..outbox import send_rendered_later
+from ..phone import mask_numbers
+from .base import Receipt, Registration
+
+logger = logging.getLogger("django_kpwa.receipts")
+
+FAMILY = "receipts"
+"""The family that renders these messages (see `rendering`)."""
+_MAX_ERROR_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a receipt class answered about an object that gets a message."""
+
+    registration: Registration
+    obj: models.Model
+    key: str
+    phone_number: str
+    license: License | None
+    expires_at: datetime | None
+
+    def store(self, render_after_seconds: float) -> OutboundMessage:
+        # Looked for first: a refused INSERT at every later save would fill the database's error log.
+        known = OutboundMessage.objects.using(write_alias()).filter(idempotency_digest=idempotency_digest(self.key))
+        return known.first() or send_rendered_later(
+            self.phone_number,
+            f"{FAMILY}/{self.registration.label}",
+            idempotency_key=self.key,
+            source=self.obj,
+            license=self.license,
+            render_after_seconds=render_after_seconds,
+            expires_at=self.expires_at,
+        )
+
+
+def queue_saved(registration: Registration, obj: models.Model, using: str) -> None:
+    """Queue one receipt of `obj`, which was saved on the database `using`; raises nothing."""
+    # Outside a transaction the lines of the sale may still be coming, each committed by itself.
+    is_complete = transaction.get_connection(using).in_atomic_block
+    queue(registration, obj, using, 0.0 if is_complete else kpwa_settings().RENDER_DELAY_SECONDS)
+
+
+def queue(
+    registration: Registration,
+    obj: models.Model,
+    using: str,
+    render_after_seconds: float = 0.0,
+    *,
+    is_asked_for: bool = False,
+) -> OutboundMessage | None:
+    """Queue one receipt of `obj`, which lives on the database `using`; returns its message where that is stored now.
+
+    `is_asked_for`: a person wants it, whatever its age. Raises nothing because of the receipt class.
+    """
+    outbox = write_alias()
+    with _contained(registration, obj, using, outbox):
+        wanted = _ask(registration, obj, is_asked_for)
+        if wanted is None:
+            return None
+        if using == outbox or not transaction.get_connection(using).in_atomic_block:
+            return wanted.store(render_after_seconds)
+        # Another database: the sale may yet be rolled back there. Weaker, for a crash between the two commits loses it.
+        transaction.on_commit(lambda: _store_committed(wanted, render_after_seconds), using=using, robust=True)
+    return None
+
+
+def key_prefix(obj: models.Model) -> str:
+    """What the idempotency keys of all receipts of `obj` begin with.
+
+    A proxy's rows are its concrete model's: saved through either, a sale is one sale.
+    """
+    concrete = obj._meta.concrete_model or type(obj)
+    return f"receipt:{concrete._meta.label_lower}:{obj.pk}:"
+
+
+def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:
+    with _contained(wanted.registration, wanted.obj, write_alias()):
+        wanted.store(render_after_seconds)
+
+
+def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _Wanted | None:
+    receipt = registration.receipt
+    if not receipt.should_send(obj) or not (is_asked_for or _is_recent(receipt, obj)):
+        return None
+    phone_number = str(receipt.get_phone_number(obj) or "").strip()
+    if not phone_number:
+        return None
+    return _Wanted(
+        registration,
+        obj,
+        key=_key(registration, obj),
+        phone_number=phone_number,
+        license=receipt.get_license(obj),
+        expires_at=timezone.now() + receipt.expires_after if receipt.expires_after else None,
+    )
+
+
+def _key(registration: Registration, obj: models.Model) -> str:
+    event_id = registration.receipt.get_event_id(obj)
+    if not isinstance(event_id, str) or not event_id:
+        raise ValueError(f"get_event_id() returned {event_id!r}; it must be a text that is not empty.")
+    return key_prefix(obj) + event_id
+
+
+def _is_recent(receipt: Receipt, obj: models.Model) -> bool:
+    occurred_at = receipt.get_occurred_at(obj)
+    if occurred_at is None or receipt.max_age is None:
+        return True
+    if not isinstance(occurred_at, datetime) or timezone.is_naive(occurred_at):
+        raise ValueError(f"get_occurred_at() returned {occurred_at!r}; it must be an aware datetime or None.")
+    return timezone.now() - occurred_at <= receipt.max_age
+
+
+@contextmanager
+def _contained(registration: Registration, obj: models.Model, *aliases: str) -> Iterator[None]:
+    """Keep what is raised inside as a failure; a failed statement ends in a savepoint of each transaction there is."""
+    try:
+        with ExitStack() as savepoints:
+            for alias in sorted(set(aliases)):
+                if transaction.get_connection(alias).in_atomic_block:
+                    savepoints.enter_context(transaction.atomic(using=alias))
+            yield
+    except Exception as error:
+        _keep_failure(registration, obj, error)
+
+
+def _keep_failure(registration: Registration, obj: models.Model, error: Exception) -> None:
+    trace = "".join(traceback.format_exception(error))
+    # Not exc_info: a handler would print the exception's own words, which may hold the customer's number.
+    logger.error(
+        "Receipt %s of %s %s was not queued: %s",
+        registration.label,
+        obj._meta.label,
+        obj.pk,
+        mask_numbers(trace),
+    )
+    using = write_alias()
+    try:
+        with transaction.atomic(using=using):
+            ReceiptFailure(
+                receipt=registration.label,
+                source_content_type=ContentType.objects.db_manager(using).get_for_model(obj, for_concrete_model=False),
+                source_id=str(obj.pk)[:255],
+                error=_storable(f"{type(error).__name__}: {error}"),
+                occurred_at=DatabaseNow(),
+            ).save(using=using, force_insert=True)
+    except Exception as failure:
+        logger.error("Nor could that be kept for the admin (%s).", type(failure).__name__)
+
+
+def _storable(words: str) -> str:
+    """`words` masked, and without what PostgreSQL refuses in a text."""
+    words = mask_numbers(words).replace("\x00", "").encode("utf-8", "replace").decode()
+    return words[:_MAX_ERROR_LENGTH]

@@ -1,0 +1,151 @@
+"""Which receipts belong to which model, and the two ways to set them off: a save of that model, and `send_now()`.
+
+A label (`sales.sale.PaidReceipt`) is stored with each message; renaming a class fails the messages that still wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router
+from django.db.models import CompositePrimaryKey, Model
+from django.db.models.signals import post_save
+from django.utils.translation import check_for_language
+
+from ..models import OutboundMessage
+from .base import Receipt, Registration
+from .queueing import queue, queue_saved
+
+ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
+
+MAX_LABEL_LENGTH = 190
+_REQUIRED = ("should_send", "get_phone_number")
+
+
+_by_label: dict[str, Registration] = {}
+
+
+def register(*models: type[Model]) -> Callable[[ReceiptClass], ReceiptClass]:
+    """Class decorator: send this receipt when an instance of one of `models` is saved.
+
+    A save of a proxy or a subclass of a model counts only where that class is named too. Raises
+    `ImproperlyConfigured` for a class that could not work, saying why.
+    """
+    if not models:
+        raise ImproperlyConfigured("receipts.register() needs a model: @receipts.register(Sale).")
+    for model in models:
+        _check_model(model)
+
+    def decorate(receipt_class: ReceiptClass) -> ReceiptClass:
+        _check_receipt_class(receipt_class)
+        fresh = [_registration(model, receipt_class) for model in models]
+        for registration in fresh:
+            _by_label[registration.label] = registration
+            post_save.connect(_saved, sender=registration.model, dispatch_uid=_dispatch_uid(registration.model))
+        return receipt_class
+
+    return decorate
+
+
+def unregister(receipt_class: type[Receipt]) -> None:
+    """Undo `register()`, e.g. after a test. Raises `LookupError` for a class that is not registered."""
+    found = [registration for registration in registrations() if type(registration.receipt) is receipt_class]
+    if not found:
+        raise LookupError(f"{receipt_class.__name__} is not a registered receipt.")
+    for registration in found:
+        del _by_label[registration.label]
+        if not registrations(registration.model):
+            post_save.disconnect(sender=registration.model, dispatch_uid=_dispatch_uid(registration.model))
+
+
+def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[OutboundMessage]:
+    """Queue the receipts of a saved object without a save: after `bulk_create()`, or because a person asks for it.
+
+    All that are registered for its class, or `receipt_class` alone; `should_send()` is asked, `max_age` is not.
+    Returns the messages, new or known already; an empty list where there is nothing to send. As at a save, what a
+    receipt class raises is kept as a `ReceiptFailure`. Inside a transaction on another database than the outbox's, the
+    messages are stored when that commits, and are not returned.
+
+    Raises `LookupError` where no such receipt is registered, `ValueError` for an object without a primary key.
+    """
+    if obj.pk is None:
+        raise ValueError("It has no primary key yet: save it first.")
+    asked_for = [
+        registration
+        for registration in registrations(type(obj))
+        if receipt_class is None or type(registration.receipt) is receipt_class
+    ]
+    if not asked_for:
+        named = receipt_class.__name__ if receipt_class else "A receipt"
+        raise LookupError(f"{named} is not registered for {type(obj)._meta.label}.")
+    using = router.db_for_write(type(obj), instance=obj)
+    queued = [queue(registration, obj, using, is_asked_for=True) for registration in asked_for]
+    return [message for message in queued if message is not None]
+
+
+def registrations(model: type[Model] | None = None) -> list[Registration]:
+    """Everything registered, in that order; with `model`, for exactly that class."""
+    return [registration for registration in _by_label.values() if model is None or registration.model is model]
+
+
+def find(label: str) -> Registration | None:
+    """The registration under `label`, or None."""
+    return _by_label.get(label)
+
+
+def _check_model(model: object) -> None:
+    if not (isinstance(model, type) and issubclass(model, Model)):
+        raise ImproperlyConfigured(f"receipts.register() takes model classes, not {model!r}.")
+    if model._meta.abstract:
+        raise ImproperlyConfigured(f"{model.__name__} is abstract: register its concrete models.")
+    if isinstance(model._meta.pk, CompositePrimaryKey):
+        raise ImproperlyConfigured(f"{model.__name__} has a composite primary key, which a message cannot point to.")
+
+
+def _check_receipt_class(receipt_class: object) -> None:
+    if not (isinstance(receipt_class, type) and issubclass(receipt_class, Receipt)):
+        raise ImproperlyConfigured(f"{receipt_class!r} is not a subclass of django_kpwa.receipts.Receipt.")
+    name = receipt_class.__name__
+    for method in _REQUIRED:
+        if getattr(receipt_class, method) is getattr(Receipt, method):
+            raise ImproperlyConfigured(f"{name} must define {method}().")
+    if not receipt_class.template_name and receipt_class.render is Receipt.render:
+        raise ImproperlyConfigured(f"{name} must name its template in template_name, or define render().")
+    for attribute in ("max_age", "expires_after"):
+        value = getattr(receipt_class, attribute)
+        if value is not None and not (isinstance(value, timedelta) and value > timedelta(0)):
+            raise ImproperlyConfigured(f"{name}.{attribute} must be a positive timedelta or None, not {value!r}.")
+    if receipt_class.language and not check_for_language(receipt_class.language):
+        raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not have.")
+
+
+def _registration(model: type[Model], receipt_class: type[Receipt]) -> Registration:
+    label = f"{model._meta.label_lower}.{receipt_class.__name__}"
+    if len(label) > MAX_LABEL_LENGTH:
+        raise ImproperlyConfigured(f"{label} is longer than {MAX_LABEL_LENGTH} characters: shorten the class's name.")
+    event = receipt_class.event or receipt_class.__name__
+    for known in registrations(model):
+        other = type(known.receipt)
+        if known.label == label:
+            raise ImproperlyConfigured(f"{label} is registered already, by {other.__module__}.")
+        # Where get_event_id() is a method of its own, what it returns cannot be known here.
+        if other.get_event_id is receipt_class.get_event_id and (other.event or other.__name__) == event:
+            raise ImproperlyConfigured(
+                f"{receipt_class.__name__} and {other.__name__} both have the event {event!r}: "
+                f"a {model.__name__} would get the first of them only."
+            )
+    return Registration(model, receipt_class(), label)
+
+
+def _dispatch_uid(model: type[Model]) -> str:
+    return f"django_kpwa.receipts:{model._meta.label}"
+
+
+def _saved(sender: type[Model], instance: Model, raw: bool, using: str, **_: Any) -> None:
+    if raw:  # a fixture: what it refers to may not be there yet, and it is no sale
+        return
+    for registration in registrations(sender):
+        queue_saved(registration, instance, using)

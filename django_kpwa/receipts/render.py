@@ -1,0 +1,62 @@
+"""Writes a receipt's text just before its first send, in the worker: what is true then is what the customer reads."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models, router
+from django.utils import timezone, translation
+from django.utils.translation import gettext
+
+from ..exceptions import InvalidMessageError, KpwaError
+from ..models import OutboundMessage
+from ..outbox import MAX_TEXT_LENGTH, check_image_url
+from ..rendering import Rendered, Withdrawn
+from . import registry
+from .base import Registration
+from .queueing import key_prefix
+
+
+def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn:
+    """Render the receipt called `label` for the object that `message` is about.
+
+    Withdrawn where the object is gone, or `should_send()` now says no. In the site's time zone, and the receipt's
+    language or else the site's. Raises `KpwaError` where no such receipt is registered, `InvalidMessageError` for
+    what cannot be sent, and whatever the receipt class and its template raise.
+    """
+    registration = registry.find(label)
+    if registration is None:
+        raise KpwaError(f"No receipt is registered as {label!r}: was its class renamed, or its app removed?")
+    receipt = registration.receipt
+    with timezone.override(timezone.get_default_timezone()):
+        obj = _read(registration, message.source_id)
+        if obj is None or not receipt.should_send(obj):
+            return Withdrawn(_reason(obj))
+        with translation.override(receipt.language or settings.LANGUAGE_CODE):
+            event_id = message.idempotency_key.removeprefix(key_prefix(obj))
+            text = receipt.render(obj, license=message.license, event_id=event_id)
+            image_url = receipt.get_image_url(obj) or ""
+    _check(text, image_url)
+    return Rendered(text, image_url)
+
+
+def _read(registration: Registration, source_id: str) -> models.Model | None:
+    """The object as it is now: not from a replica, and not through a manager that hides some."""
+    model = registration.model
+    primary_key = model._meta.pk.to_python(source_id)
+    return model._base_manager.using(router.db_for_write(model)).filter(pk=primary_key).first()
+
+
+def _reason(obj: models.Model | None) -> str:
+    with translation.override(settings.LANGUAGE_CODE):
+        if obj is None:
+            return gettext("What the receipt was about has been deleted.")
+        return gettext("No receipt was wanted any more when its turn came.")
+
+
+def _check(text: str, image_url: str) -> None:
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvalidMessageError(f"its text has {len(text):,} characters; WhatsApp takes {MAX_TEXT_LENGTH:,}.")
+    if "\x00" in text:
+        raise InvalidMessageError("its text holds a NUL character, which databases refuse.")
+    if image_url:
+        check_image_url(image_url)

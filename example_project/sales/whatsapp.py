@@ -1,0 +1,49 @@
+"""What this shop sends over WhatsApp; django-kpwa finds this module as Django finds `admin.py`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+
+from django_kpwa import receipts
+
+from .models import Sale
+
+
+class SaleReceipt(receipts.Receipt):
+    """What both receipts of a sale have in common."""
+
+    status: Sale.Status
+
+    def should_send(self, sale: Sale) -> bool:
+        return sale.status == self.status
+
+    def get_phone_number(self, sale: Sale) -> str:
+        return sale.customer_phone
+
+    def get_context_data(self, sale: Sale, **context: Any) -> dict[str, Any]:
+        return super().get_context_data(
+            sale, shop_name=settings.SHOP_NAME, shop_address=settings.SHOP_ADDRESS, **context
+        )
+
+
+@receipts.register(Sale)
+class PaidReceipt(SaleReceipt):
+    event = "paid"
+    status = Sale.Status.PAID
+    template_name = "sales/receipt.txt"
+
+    def get_occurred_at(self, sale: Sale) -> datetime | None:
+        return sale.paid_at
+
+
+@receipts.register(Sale)
+class RefundReceipt(SaleReceipt):
+    event = "refunded"
+    status = Sale.Status.REFUNDED
+    template_name = "sales/refund.txt"
+
+    def get_occurred_at(self, sale: Sale) -> datetime | None:
+        return sale.refunded_at

@@ -1,0 +1,145 @@
+"""Settings of the example shop. Everything runs on a bare machine; the environment says otherwise.
+
+| variable | is | without it |
+|---|---|---|
+| `SHOP_HOME` | folder of the database, the broker's files and the secret key | `var/` beside `manage.py` |
+| `DATABASE_URL` | `postgres://…`, `mysql://…`, `sqlite:///…` | SQLite in `SHOP_HOME` |
+| `CELERY_BROKER_URL` | `redis://…`, `amqp://…` | files in `SHOP_HOME` |
+| `SECRET_KEY` | Django's | made once, kept in `SHOP_HOME` |
+| `DEBUG` | `0` or `1` | `1` |
+| `ALLOWED_HOSTS` | names, separated by commas | this machine's own |
+| `PUBLIC_URL` | where the gateway reaches this site | `http://127.0.0.1:8000` |
+| `SANDBOX_URL` | the simulated phone | `http://127.0.0.1:8900` |
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+import dj_database_url
+
+from django_kpwa.schedule import beat_schedule
+
+from . import filesystem_broker
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+SHOP_HOME = Path(os.environ.get("SHOP_HOME") or BASE_DIR / "var")
+SHOP_HOME.mkdir(parents=True, exist_ok=True)
+
+
+def _kept_secret_key() -> str:
+    """One key for all processes and runs: the licenses' API keys are encrypted with it."""
+    path = SHOP_HOME / "secret_key"
+    if not path.exists():
+        descriptor, name = tempfile.mkstemp(dir=SHOP_HOME)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(50))
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            pass  # another process of the first start was faster; its key counts
+        Path(name).unlink()
+    return path.read_text()
+
+
+SECRET_KEY = os.environ.get("SECRET_KEY") or _kept_secret_key()
+DEBUG = os.environ.get("DEBUG", "1") == "1"
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_kpwa",
+    "example_project.sales",
+    "example_project.demo",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+# The demo page shows the till in a frame beside the phone.
+X_FRAME_OPTIONS = "SAMEORIGIN"
+
+DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{SHOP_HOME / 'shop.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # Readers and one writer side by side, and a transaction that waits for its turn at its begin, not in its middle.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    }
+elif DATABASES["default"]["ENGINE"].endswith("mysql"):
+    DATABASES["default"].setdefault("OPTIONS", {})["charset"] = "utf8mb4"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "id"
+LANGUAGES = [("id", "Bahasa Indonesia"), ("en", "English")]
+TIME_ZONE = "Asia/Jakarta"
+USE_TZ = True
+USE_THOUSAND_SEPARATOR = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = SHOP_HOME / "static"
+
+SHOP_NAME = "Kopi Senja"
+SHOP_ADDRESS = "Jl. Cikini Raya 45, Jakarta Pusat"
+
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or f"{filesystem_broker.SCHEME}://localhost"
+if CELERY_BROKER_URL.startswith(filesystem_broker.SCHEME):
+    CELERY_BROKER_TRANSPORT_OPTIONS = filesystem_broker.transport_options(SHOP_HOME / "broker")
+    # `celery inspect` leaves a queue behind for every worker that was killed; on files nothing clears them away.
+    CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TIMEZONE = TIME_ZONE
+# A task drives a whole license: one that is prefetched behind it would only wait.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BEAT_SCHEDULE_FILENAME = str(SHOP_HOME / "celerybeat-schedule")
+
+PUBLIC_URL = os.environ.get("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+SANDBOX_URL = os.environ.get("SANDBOX_URL", "http://127.0.0.1:8900").rstrip("/")
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+KPWA = {
+    "PUBLIC_URL": PUBLIC_URL,
+    # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.
+    "BASE_URLS": [f"{SANDBOX_URL}/backend"],
+    "SANDBOX_URL": SANDBOX_URL,
+    "SWEEP_SECONDS": 5,
+}
+CELERY_BEAT_SCHEDULE = beat_schedule(KPWA["SWEEP_SECONDS"])
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {"django_kpwa": {"level": "INFO"}},
+}
