@@ -1,0 +1,15 @@
+"""What a site includes, at any prefix: `path("kpwa/", include("django_kpwa.urls"))`."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from .webhooks.views import webhook
+
+app_name = "django_kpwa"
+
+urlpatterns = [
+    path("webhooks/<str:token>/", webhook, name="webhook"),
+    # Without the slash, too: Django would log the whole path as not found, and redirect no POST.
+    path("webhooks/<str:token>", webhook),
+]

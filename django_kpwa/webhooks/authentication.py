@@ -1,0 +1,81 @@
+"""Who may post a webhook: whoever knows the token in the path and, where the site wants it, a password.
+
+The gateway signs nothing, so these secrets are all there is. A wrong one costs one lookup by its SHA-256, takes as
+long as a right one, and is told apart by nothing in the answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from django.db.models import Q
+from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
+
+from ..conf import kpwa_settings
+from ..linking import OLD_TOKEN_DAYS, token_digest
+from ..models import DatabaseNow, WebhookToken, in_seconds, write_alias
+
+PASSWORD_HEADER = "X-Webhook-Password"  # noqa: S105 - the header's name
+
+
+@sensitive_variables()
+def has_password(request: HttpRequest) -> bool:
+    """Whether the request carries `KPWA["WEBHOOK_PASSWORD"]`, where the site has set one.
+
+    Either as HTTP basic authentication, with `KPWA["WEBHOOK_USERNAME"]`, or alone in the header `X-Webhook-Password`.
+    """
+    wanted = kpwa_settings()
+    if not wanted.WEBHOOK_PASSWORD:
+        return True
+    in_header = request.headers.get(PASSWORD_HEADER)
+    if in_header is not None:
+        return _same(in_header, wanted.WEBHOOK_PASSWORD)
+    username, password = _basic_credentials(request)
+    # Both are always compared, so that the time tells nothing of which was wrong.
+    same_username = _same(username, wanted.WEBHOOK_USERNAME) or not wanted.WEBHOOK_USERNAME
+    return _same(password, wanted.WEBHOOK_PASSWORD) and same_username
+
+
+@sensitive_variables()
+def find_token(token: str) -> WebhookToken | None:
+    """The stored token that `token` is, or None where it is unknown or has expired."""
+    digest = token_digest(token)
+    row = (
+        WebhookToken.objects.using(write_alias())
+        .filter(Q(expires_at=None) | Q(expires_at__gt=DatabaseNow()), digest=digest)
+        .first()
+    )
+    return row if row is not None and hmac.compare_digest(row.digest, digest) else None
+
+
+def note_use(token: WebhookToken) -> None:
+    """With a token's first event, the license's older ones begin to expire: the gateway has changed over."""
+    if token.first_used_at is not None:
+        return
+    tokens = WebhookToken.objects.using(write_alias())
+    if not tokens.filter(pk=token.pk, first_used_at=None).update(first_used_at=DatabaseNow()):
+        return
+    siblings = tokens.filter(license_id=token.license_id)
+    if token.registered_at is None and not siblings.filter(pk__gt=token.pk).exists():
+        # Registering it seemed to fail, and did not: the gateway uses it.
+        tokens.filter(pk=token.pk, registered_at=None).update(registered_at=DatabaseNow(), expires_at=None)
+    # Older ones alone: a late event under an old token must not retire the one that replaces it.
+    siblings.filter(pk__lt=token.pk, expires_at=None).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
+
+
+def _basic_credentials(request: HttpRequest) -> tuple[str, str]:
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        username, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return "", ""
+    return username, password
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode("utf-8", "surrogateescape"))

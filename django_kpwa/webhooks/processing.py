@@ -1,0 +1,201 @@
+"""Makes something of stored events: parse, act, record, and tell the site.
+
+An event is a claim: it moves a message of its own license forward, and nothing else. Acting twice changes nothing, for
+every move is conditional on the status it leaves. Whoever processes an event holds it for a while (`next_try_at` is a
+lease, `tries` its number); where its worker is lost, the beat finds it again. Signals come after the record and before
+`processed_at`, which says that they were sent: a worker killed in between sends them again, none is ever lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Case, F, Q, When
+from django.utils.module_loading import import_string
+
+from .. import phone, signals
+from ..conf import kpwa_settings
+from ..models import (
+    DatabaseNow,
+    EventKind,
+    EventStatus,
+    Lane,
+    OutboundMessage,
+    WebhookEvent,
+    in_seconds,
+    write_alias,
+)
+from ..models.webhook_event import WebhookEventQuerySet
+from . import matching
+from .parsers import ParsedEvent, Parser, cleaned
+
+logger = logging.getLogger("django_kpwa.webhooks")
+
+LEASE_SECONDS = 60.0
+"""How long an event is one worker's; then its work counts as lost."""
+ANNOUNCING_SECONDS = 660.0
+"""The same while receivers of the site run: above the time limit of a task, so that they never run twice at once."""
+MATCH_SECONDS = 3600.0
+"""How long a message is looked for that an event tells of."""
+MAX_LOST_TRIES = 10
+"""An event whose processing was cut off so often is given up: it may be what kills its workers."""
+
+_FIRST_WAIT_SECONDS = 5.0
+_LONGEST_WAIT_SECONDS = 300.0
+_BATCH = 100
+
+
+def process_event(event_id: int) -> bool:
+    """Process one stored event. False: it is not due, somebody else is at it, or it is gone."""
+    event = _claim(event_id)
+    if event is None:
+        return False
+    if event.processed_at is None and event.tries > MAX_LOST_TRIES:
+        _give_up(event, f"Its processing was cut off {MAX_LOST_TRIES} times.")
+        return True
+    try:
+        parts = _parse(event)
+    except Exception as error:
+        logger.warning("Webhook event %s could not be parsed (%s).", event.uuid, type(error).__name__)
+        _give_up(event, f"{type(error).__name__}: {error}")
+        return True
+    findings = [matching.act(event.license_id, part, event.received_at) for part in parts]
+    _announce_findings(event, findings)
+    status, next_try_at = _verdict(event, findings)
+    announces = event.processed_at is None
+    message_id = next((finding.message_id for finding in findings if finding.message_id), None)
+    held_until = in_seconds(ANNOUNCING_SECONDS) if announces else next_try_at
+    if not _record(event, parts, message_id, status=status, error="", next_try_at=held_until):
+        return False
+    if announces:
+        event.refresh_from_db(using=write_alias())
+        _announce(event, parts)
+        _held(event).update(processed_at=DatabaseNow(), next_try_at=next_try_at)
+    return True
+
+
+def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> int:
+    """Process every event whose time has come; returns how many. One that raises is logged and left for a later run."""
+    processed = 0
+    failed: set[int] = set()
+    while len(failed) < _BATCH:
+        due = WebhookEvent.objects.using(write_alias()).to_process().exclude(pk__in=failed)
+        event_ids = list(due.order_by("next_try_at", "pk").values_list("pk", flat=True)[:_BATCH])
+        if not event_ids:
+            break
+        for event_id in event_ids:
+            if should_stop():
+                return processed
+            try:
+                processed += process_event(event_id)
+            except Exception:
+                failed.add(event_id)
+                logger.exception("Processing a webhook event failed; it is tried again.")
+    return processed
+
+
+def reprocess(event: WebhookEvent) -> bool:
+    """Process a stored event again, now: with another parser, or because its message is there by now.
+
+    Signals are sent again only where the event had not been understood before. False: somebody is processing it.
+    """
+    not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
+    held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
+    freed = (
+        WebhookEvent.objects.using(write_alias())
+        .filter(~held, pk=event.pk)
+        .update(
+            processed_at=Case(When(not_understood, then=None), default=F("processed_at")),
+            tries=Case(When(not_understood, then=0), default=F("tries")),
+            next_try_at=DatabaseNow(),
+        )
+    )
+    return bool(freed) and process_event(event.pk)
+
+
+def load_parser() -> Parser:
+    """The parser that `KPWA["WEBHOOK_PARSER"]` names. Raises `ImproperlyConfigured` where it is not a `Parser`."""
+    path = kpwa_settings().WEBHOOK_PARSER
+    try:
+        parser_class = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"KPWA['WEBHOOK_PARSER'] is {path!r}, which cannot be imported: {error}") from error
+    if not (isinstance(parser_class, type) and issubclass(parser_class, Parser)):
+        raise ImproperlyConfigured(f"KPWA['WEBHOOK_PARSER'] is {path!r}, not a django_kpwa.webhooks.Parser.")
+    return parser_class()
+
+
+def _claim(event_id: int) -> WebhookEvent | None:
+    rows = WebhookEvent.objects.using(write_alias()).filter(pk=event_id)
+    if not rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(LEASE_SECONDS)):
+        return None
+    return rows.first()
+
+
+def _held(event: WebhookEvent) -> WebhookEventQuerySet:
+    """The event's row, while it is still this worker's."""
+    return WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
+
+
+def _parse(event: WebhookEvent) -> list[ParsedEvent]:
+    lane = Lane.objects.using(write_alias()).filter(pk=event.license_id).only("linked_number").first()
+    parsed = load_parser().parse(
+        bytes(event.body), event.content_type, linked_number=lane.linked_number if lane else ""
+    )
+    if not isinstance(parsed, (list, tuple)) or not all(isinstance(part, ParsedEvent) for part in parsed):
+        raise TypeError("The parser did not return a list of ParsedEvent.")
+    return list(parsed)
+
+
+def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple[EventStatus, Any]:
+    """The status that follows from what was found, and when to look again."""
+    if not findings:
+        return EventStatus.UNRECOGNISED, None
+    if not any(finding.is_missing for finding in findings):
+        return EventStatus.PROCESSED, None
+    if not any(finding.may_come for finding in findings):
+        return EventStatus.UNMATCHED, None
+    if not _held(event).filter(received_at__gt=in_seconds(-MATCH_SECONDS)).exists():
+        return EventStatus.UNMATCHED, None
+    wait = min(_FIRST_WAIT_SECONDS * 2 ** min(event.tries - 1, 10), _LONGEST_WAIT_SECONDS)
+    return EventStatus.UNMATCHED, in_seconds(wait)
+
+
+def _record(event: WebhookEvent, parts: Sequence[ParsedEvent], message_id: int | None, **columns: Any) -> bool:
+    """Write what became of the event. False: it is another worker's by now."""
+    if parts:
+        first, *more = (part.as_json() for part in parts)
+        columns |= {"kind": parts[0].kind, "gateway_id": parts[0].gateway_id[:191]}
+        columns["understood"] = {**first, "more": more} if more else first
+    if message_id is not None:
+        columns["message_id"] = message_id
+    return bool(_held(event).update(**columns))
+
+
+def _give_up(event: WebhookEvent, error: str) -> None:
+    masked = cleaned(phone.mask_numbers(error), 2000)
+    _record(event, [], None, status=EventStatus.FAILED, error=masked, next_try_at=None)
+
+
+def _announce_findings(event: WebhookEvent, findings: Sequence[matching.Finding]) -> None:
+    """Tell of the messages that this event moved."""
+    for finding in findings:
+        for signal in finding.moved:
+            if not signal.has_listeners(OutboundMessage):
+                continue
+            message = OutboundMessage.objects.using(write_alias()).filter(pk=finding.message_id).first()
+            if message is not None:
+                # message_sent tells of a message whoever proved it; the others name the event.
+                about = {} if signal is signals.message_sent else {"event": event}
+                signal.send_robust(OutboundMessage, message=message, **about)
+
+
+def _announce(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
+    """Tell of the event itself."""
+    signals.webhook_received.send_robust(WebhookEvent, event=event)
+    for part in parts:
+        if part.kind == EventKind.INCOMING:
+            signals.message_received.send_robust(WebhookEvent, event=event, incoming=part)

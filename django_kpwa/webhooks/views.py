@@ -1,0 +1,169 @@
+"""The webhook's view: checks the secrets, stores the body as it came, answers 200 and leaves the rest to a task.
+
+Nothing of the host decides about it: every attribute that DRF fills from `REST_FRAMEWORK` is pinned, ATOMIC_REQUESTS
+does not apply, and the body is bounded here, because `DATA_UPLOAD_MAX_MEMORY_SIZE` may be smaller. The path is secret:
+no exception leaves this view and no answer of it is logged by Django, because both would print the path.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+import django.db
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import UnreadablePostError
+from django.http.response import HttpResponseBase
+from django.views.decorators.debug import sensitive_variables
+from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.metadata import SimpleMetadata
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from .. import wake
+from ..conf import kpwa_settings
+from ..models import write_alias
+from .arrivals import store_event
+from .authentication import find_token, has_password, note_use
+
+logger = logging.getLogger("django_kpwa.webhooks")
+
+_FORM = "application/x-www-form-urlencoded"
+_CHUNK_BYTES = 64 * 1024
+
+
+class WebhookView(APIView):
+    """Takes a POST of any content type under a known token."""
+
+    renderer_classes = (JSONRenderer,)
+    parser_classes = (JSONParser,)
+    authentication_classes = ()
+    permission_classes = ()
+    throttle_classes = ()
+    content_negotiation_class = DefaultContentNegotiation
+    metadata_class = SimpleMetadata
+    versioning_class = None
+    schema = None
+    http_method_names = ["post"]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """DRF's own would negotiate by the Accept header and touch `request.user`."""
+
+    @sensitive_variables()
+    def post(self, request: Request, token: str) -> HttpResponse:
+        if not has_password(request._request):
+            return _refusal(401, "The password of this webhook is missing or wrong.")
+        known = find_token(token)
+        if known is None:
+            return _refusal(404, "Not found.")
+        try:
+            body, content_type = read_body(request._request, kpwa_settings().WEBHOOK_MAX_BYTES)
+        except _UnreadableBodyError as error:
+            return _refusal(error.status, str(error))
+        event_id = store_event(known.license_id, body, content_type)
+        note_use(known)
+        if event_id is not None:
+            _wake_on_commit(event_id)
+        return JsonResponse({"status": "ok"})
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
+        if isinstance(exc, MethodNotAllowed):
+            return _refusal(405, "Only POST is allowed.")
+        if isinstance(exc, django.db.Error):
+            # The type alone: messages of databases quote rows. The sender tries again.
+            logger.error("A webhook could not be stored (%s); its sender was asked to try again.", type(exc).__name__)
+            return _refusal(503, "Try again later.")
+        # As text: with `exc_info`, reports would show the request's path among the variables.
+        logger.error("A webhook could not be taken.\n%s", "".join(traceback.format_exception(exc)))
+        return _refusal(500, "Internal error.")
+
+    def finalize_response(
+        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        final = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
+        final["Cache-Control"] = "no-store"
+        # As Django's own log_response() does, which would log the path of every 4xx and 5xx.
+        final._has_been_logged = True  # type: ignore[attr-defined]
+        return final
+
+
+webhook = WebhookView.as_view()
+for _alias in connections:
+    # ATOMIC_REQUESTS: a stored event must survive whatever fails after it, on whichever database it lives.
+    webhook = transaction.non_atomic_requests(using=_alias)(webhook)
+
+
+class _UnreadableBodyError(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str]:
+    """The request's body and its content type; never holds more than `max_bytes` and one chunk of it."""
+    stream: Any = request
+    length = _announced_length(request)
+    if length is None and request.headers.get("Transfer-Encoding"):
+        # Django reads no body without a length, save under ASGI. A WSGI server that ends the input itself may be read.
+        if request.META.get("wsgi.input_terminated"):
+            stream = request.META["wsgi.input"]
+        elif "wsgi.input" in request.META:
+            raise _UnreadableBodyError(411, "Send a Content-Length.")
+    if length is not None and length > max_bytes:
+        raise _too_big(max_bytes)
+    body = _read(stream, max_bytes)
+    content_type = request.META.get("CONTENT_TYPE", "")
+    if not body and length and request.POST:
+        # A middleware of the host has parsed the form, and the stream is spent.
+        return request.POST.urlencode().encode(), _FORM
+    if length is not None and len(body) < length:
+        raise _UnreadableBodyError(400, "The body is shorter than its Content-Length.")
+    return body, content_type
+
+
+def _announced_length(request: HttpRequest) -> int | None:
+    announced = request.META.get("CONTENT_LENGTH", "")
+    if not announced:
+        return None
+    if not (announced.isascii() and announced.isdigit() and len(announced) < 20):
+        raise _UnreadableBodyError(400, "The Content-Length is not a number.")
+    return int(announced)
+
+
+def _read(stream: Any, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        while chunk := stream.read(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > max_bytes:
+                raise _too_big(max_bytes)
+            chunks.append(chunk)
+    except (UnreadablePostError, OSError):
+        raise _UnreadableBodyError(400, "The body ended before its announced length.") from None
+    return b"".join(chunks)
+
+
+def _too_big(max_bytes: int) -> _UnreadableBodyError:
+    return _UnreadableBodyError(413, f"The body is larger than {max_bytes} bytes.")
+
+
+def _wake_on_commit(event_id: int) -> None:
+    """At once, where no middleware of the host has opened a transaction."""
+    transaction.on_commit(lambda: _wake(event_id), using=write_alias(), robust=True)
+
+
+def _wake(event_id: int) -> None:
+    wake.publish_webhook(event_id)
+
+
+def _refusal(status: int, reason: str) -> HttpResponse:
+    response = JsonResponse({"status": "error", "message": reason}, status=status)
+    if status == 401:
+        response["WWW-Authenticate"] = 'Basic realm="webhook", charset="UTF-8"'
+    return response
