@@ -1,6 +1,7 @@
-"""Tells the people who run the site that a license stopped sending: one line a pause, on the logger `django_kpwa.alerts`.
+"""Tells the people who run the site that a license stopped sending: one line a pause.
 
-The level is ERROR, so that Django's own `AdminEmailHandler`, Sentry or whatever the site has carries it on.
+The logger is `django_kpwa.alerts` and the level ERROR, so that Django's own `AdminEmailHandler`, Sentry or whatever
+the site has carries it on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ logger = logging.getLogger("django_kpwa.alerts")
 _ADVICE = {
     PauseReason.LOGGED_OUT: "Scan the QR code of this license again (admin, or `manage.py kpwa qr`).",
     PauseReason.UNAUTHORIZED: "Enter the license's present API key in the admin; sending goes on by itself.",
-    PauseReason.FAILING: "The gateway or the way to it fails; it is asked again by itself. See `manage.py kpwa doctor`.",
+    PauseReason.FAILING: "The gateway, or the way to it, fails; it is asked again. See `manage.py kpwa doctor`.",
     PauseReason.KEY_UNREADABLE: 'Put the secret key back into KPWA["SECRET_KEYS"], or enter the API key again.',
 }
 

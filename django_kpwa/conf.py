@@ -106,9 +106,7 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool)):
-        raise ImproperlyConfigured(
-            f"KPWA[{name!r}] must be a {type(default).__name__}, not {type(value).__name__}."
-        )
+        raise ImproperlyConfigured(f"KPWA[{name!r}] must be a {type(default).__name__}, not {type(value).__name__}.")
     return value
 
 

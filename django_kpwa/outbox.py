@@ -150,7 +150,7 @@ def send_rendered_later(
         license or choose_license(),
         renderer=renderer,
     )
-    row.due_at = in_seconds(render_after_seconds)  # type: ignore[assignment]
+    row.due_at = in_seconds(render_after_seconds)
     return _insert(row)
 
 
@@ -206,11 +206,11 @@ def choose_license() -> License:
         return named
     first_two = list(licenses.order_by("pk")[:2])
     if not first_two:
-        raise LicenseChoiceError("There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`.")
-    if len(first_two) > 1:
         raise LicenseChoiceError(
-            'There are several licenses: pass license=…, or name one in KPWA["DEFAULT_LICENSE"].'
+            "There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`."
         )
+    if len(first_two) > 1:
+        raise LicenseChoiceError('There are several licenses: pass license=…, or name one in KPWA["DEFAULT_LICENSE"].')
     return first_two[0]
 
 

@@ -3,7 +3,8 @@ nothing else.
 
 | signal | sender | arguments |
 |---|---|---|
-| `message_sent`, `message_failed`, `message_unknown`, `message_expired`, `message_cancelled` | `OutboundMessage` | `message` |
+| `message_sent`, `message_failed`, `message_unknown` | `OutboundMessage` | `message` |
+| `message_expired`, `message_cancelled` | `OutboundMessage` | `message` |
 | `message_delivered`, `message_read` | `OutboundMessage` | `message`, `event` (the `WebhookEvent`, or None) |
 | `message_received` | `WebhookEvent` | `event`, `incoming` (a `webhooks.parsers.ParsedEvent`) |
 | `webhook_received` | `WebhookEvent` | `event` |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from django.db import connections
 from django.db.models import Count, F, Q
@@ -15,7 +16,7 @@ from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage
 HOURS_COUNTED_AGAIN = 3
 
 _COLUMN_OF = {
-    **{status: "sent" for status in ARRIVED},
+    **dict.fromkeys(ARRIVED, "sent"),
     Status.FAILED: "failed",
     Status.UNKNOWN: "unknown",
     Status.CANCELLED: "cancelled",
@@ -58,15 +59,15 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
             rows[key] = HourlyStatistic(license_id=license_id, hour=hour)
         return rows[key]
 
-    for counted in settled.values("license_id", "hour", "status").annotate(count=Count("id")):
-        column = _COLUMN_OF.get(Status(counted["status"]))
+    by_status = settled.values_list("license_id", "hour", "status").annotate(count=Count("id"))
+    for license_id, hour, status, count in by_status:
+        column = _COLUMN_OF.get(Status(status))
         if column is not None:
-            row = row_of(counted["license_id"], counted["hour"])
-            setattr(row, column, getattr(row, column) + counted["count"])
-    for counted in settled.filter(sent_at__isnull=False).values("license_id", "hour").annotate(**_buckets()):
-        row_of(counted["license_id"], counted["hour"]).queued_to_sent = [
-            counted[f"bucket_{index}"] for index in range(len(HISTOGRAM_SECONDS) + 1)
-        ]
+            row = row_of(license_id, hour)
+            setattr(row, column, getattr(row, column) + count)
+    by_time = settled.filter(sent_at__isnull=False).values_list("license_id", "hour").annotate(**_buckets())
+    for license_id, hour, *buckets in by_time:
+        row_of(license_id, hour).queued_to_sent = buckets
     return list(rows.values())
 
 
@@ -74,7 +75,7 @@ def _buckets() -> dict[str, Count]:
     """One conditional count a bucket of the time from queued to sent."""
     bounds = [None, *HISTOGRAM_SECONDS, None]
     buckets = {}
-    for index, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for index, (low, high) in enumerate(pairwise(bounds)):
         within = Q()
         if low is not None:
             within &= Q(sent_at__gt=F("created_at") + timedelta(seconds=low))

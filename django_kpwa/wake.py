@@ -15,6 +15,7 @@ import uuid
 from typing import Any
 
 from celery import current_app
+from celery.app import app_or_default
 from django.db import transaction
 from kombu.pools import ProducerPool
 
@@ -100,7 +101,7 @@ class _Broker:
 
     def producers(self) -> ProducerPool:
         with self._lock:
-            app = current_app._get_current_object()
+            app = app_or_default()
             if self._producers is None or self._app is not app:
                 connection = app.connection_for_write(
                     connect_timeout=PUBLISH_TIMEOUT_SECONDS,

@@ -76,7 +76,9 @@ def _must_answer(name: str) -> None:
     parts = urlsplit(os.environ.get(name, ""))
     if not parts.hostname or parts.scheme == "sqlite":
         return
-    port = parts.port or {"postgres": 5432, "postgresql": 5432, "mysql": 3306, "redis": 6379, "amqp": 5672}[parts.scheme]
+    port = (
+        parts.port or {"postgres": 5432, "postgresql": 5432, "mysql": 3306, "redis": 6379, "amqp": 5672}[parts.scheme]
+    )
     try:
         socket.create_connection((parts.hostname, port), timeout=5).close()
     except OSError as error:

@@ -25,8 +25,8 @@ from ..models.transitions import (
     Claim,
     Claimed,
     Idle,
-    Lease,
     LaneVerdict,
+    Lease,
     LeaseLost,
     MessageVerdict,
     Recorded,
@@ -144,15 +144,9 @@ class _Driver:
 
     def _run(self) -> Driven:
         using = write_alias()
-        self.lane = (
-            Lane.objects.using(using).select_related("license").annotate(now=DatabaseNow()).get(pk=self.lease.license_id)
-        )
+        self.lane = Lane.objects.using(using).select_related("license").get(pk=self.lease.license_id)
         self.failures, self.failure_cause = self.lane.failures, self.lane.failure_cause
-        until = self.lane.paused_until
-        is_time_over = until is not None and until <= self.lane.now
-        if not self.lane.license.is_active or not may_send(
-            self.lease, self.lane, is_time_over, self.open_gateway, self.read
-        ):
+        if not self.lane.license.is_active or not may_send(self.lease, self.lane, self.open_gateway, self.read):
             release_lease(self.lease)
             return Driven()
         return self._send_all()

@@ -27,9 +27,7 @@ def render_message(message_id: int) -> None:
     except Exception as error:
         logger.exception("The text of message %s could not be rendered", message_id)
         words = f"{type(error).__name__}: {error}"[:1000]
-        if unrendered.update(
-            status=Status.FAILED, reason="render_error", reason_words=words, settled_at=DatabaseNow()
-        ):
+        if unrendered.update(status=Status.FAILED, reason="render_error", reason_words=words, settled_at=DatabaseNow()):
             announce(signals.message_failed, (message_id,))
         return
     if isinstance(rendered, Withdrawn):
@@ -38,6 +36,4 @@ def render_message(message_id: int) -> None:
         ):
             announce(signals.message_cancelled, (message_id,))
         return
-    unrendered.update(
-        text=rendered.text, image_url=rendered.image_url, rendered_at=DatabaseNow(), due_at=DatabaseNow()
-    )
+    unrendered.update(text=rendered.text, image_url=rendered.image_url, rendered_at=DatabaseNow(), due_at=DatabaseNow())

@@ -10,20 +10,20 @@ from .. import alerts, signals
 from ..conf import Settings
 from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
 from ..gateway import Gateway, SessionStatus
-from ..models import Lane, License, PauseReason
+from ..models import DatabaseNow, Lane, License, PauseReason, write_alias
 from ..models.decisions import lift_pause, note_session
 from ..models.transitions import Lease, Pause, pause_lane
 from . import pace
 
 
-def may_send(lease: Lease, lane: Lane, is_time_over: bool, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
-    """Decide for a lane that one drives. `is_time_over`: its `paused_until` has come, by the database's clock."""
+def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
+    """Decide for a lane that one drives; pause it, pause it anew or lift its pause where the gateway says so."""
     reason = PauseReason(lane.pause_reason)
     license_ = lane.license
     if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
         lift_pause(lane.license_id, reason)
     elif reason != PauseReason.NONE:
-        if not is_time_over:
+        if not Lane.objects.using(write_alias()).filter(pk=lane.pk, paused_until__lte=DatabaseNow()).exists():
             return False
         if reason == PauseReason.RATE_LIMITED:
             lift_pause(lane.license_id, reason)

@@ -65,8 +65,6 @@ def _startable_license_ids() -> list[int]:
     if not with_work:
         return []
     lanes = Lane.objects.using(using).filter(pk__in=with_work)
-    startable = set(
-        lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True)
-    )
+    startable = set(lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True))
     without_lane = with_work - set(lanes.values_list("pk", flat=True))
     return sorted(startable | without_lane)

@@ -1,4 +1,4 @@
-"""The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`. The rest reports."""
+"""The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
 from .attempt import AttemptCause, AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias

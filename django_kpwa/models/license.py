@@ -28,7 +28,9 @@ class LicenseQuerySet(models.QuerySet["License"]):
 
 class License(models.Model):
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
-    name = models.CharField(_("name"), max_length=100, unique=True, help_text=_("For people: the outlet or the number."))
+    name = models.CharField(
+        _("name"), max_length=100, unique=True, help_text=_("For people: the outlet or the number.")
+    )
     api_key_ciphertext = models.TextField(_("API key, encrypted"), blank=True, editable=False)
     api_key_version = models.PositiveIntegerField(_("API key version"), default=0, editable=False)
     api_key_hint = models.CharField(_("API key ends in"), max_length=4, blank=True, editable=False)

@@ -86,14 +86,16 @@ class OutboundMessage(models.Model):
         _("recipient type"), max_length=8, choices=RecipientType.choices, default=RecipientType.NUMBER
     )
     recipient_typed = models.CharField(_("recipient as typed"), max_length=255)
-    recipient = models.CharField(_("recipient"), max_length=255, help_text=_("Digits with the country code, or a group."))
+    recipient = models.CharField(
+        _("recipient"), max_length=255, help_text=_("Digits with the country code, or a group.")
+    )
     text = models.TextField(_("text"), blank=True)
     image_url = models.CharField(_("image URL"), max_length=2000, blank=True)
     # Names who renders the text before the first claim (see `rendering`); empty: the text is there already.
     renderer = models.CharField(_("rendered by"), max_length=200, blank=True)
     rendered_at = models.DateTimeField(_("rendered"), null=True)
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
-    idempotency_digest = models.CharField(_("its SHA-256"), max_length=64, null=True, unique=True, editable=False)
+    idempotency_digest = models.CharField(_("its SHA-256"), max_length=64, null=True, unique=True, editable=False)  # noqa: DJ001 - unique
     priority = models.PositiveSmallIntegerField(_("priority"), default=Priority.NORMAL)
     created_at = models.DateTimeField(_("queued"))
     due_at = models.DateTimeField(_("due"))

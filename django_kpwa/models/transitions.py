@@ -218,7 +218,9 @@ def record(
         held = bool(_held(using, lease).update(**_lane_columns(lane), lease_expires_at=in_seconds(lease_seconds)))
         if held and lane.pause is not None:
             # A person's pause stays: no status check may lift it.
-            _held(using, lease).exclude(pause_reason=PauseReason.BY_PERSON).update(**pause_columns(lane.pause), probes=0)
+            _held(using, lease).exclude(pause_reason=PauseReason.BY_PERSON).update(
+                **pause_columns(lane.pause), probes=0
+            )
         _finish_attempt(using, claim, outcome)
         status = _settle(using, claim, outcome, verdict)
         if not held:
@@ -243,10 +245,7 @@ def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -
     """Free a lane whose lease ran out and that nobody takes; returns the messages that are in doubt now."""
     with durable() as using:
         freed = (
-            Lane.objects.using(using)
-            .filter(pk=license_id)
-            .abandoned()
-            .update(lease_token=None, lease_expires_at=None)
+            Lane.objects.using(using).filter(pk=license_id).abandoned().update(lease_token=None, lease_expires_at=None)
         )
         if not freed:
             return ()
@@ -306,9 +305,7 @@ def _claim(using: str, lease: Lease) -> Claimed:
                 (doubtful if message.in_doubt else expired).append(message.pk)
             continue
         if message.needs_rendering:
-            if messages.filter(pk=message.pk, status=Status.QUEUED).update(
-                due_at=in_seconds(RENDER_STEP_BACK_SECONDS)
-            ):
+            if messages.filter(pk=message.pk, status=Status.QUEUED).update(due_at=in_seconds(RENDER_STEP_BACK_SECONDS)):
                 return found(Unrendered(message.pk))
             continue
         next_send_at = lane["next_send_at"]
@@ -502,4 +499,3 @@ def pause_columns(pause: Pause) -> dict[str, Any]:
         "paused_until": None if pause.seconds is None else in_seconds(pause.seconds),
         "paused_key_version": pause.key_version,
     }
-

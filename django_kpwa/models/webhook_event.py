@@ -46,7 +46,7 @@ class WebhookEvent(models.Model):
     body = models.BinaryField(_("body, as it came"))
     content_type = models.CharField(_("content type"), max_length=255, blank=True)
     # Freed where a body that names neither an id nor a time comes again much later: two customers' "ok".
-    digest = models.CharField(_("digest of the body"), max_length=64, null=True, unique=True, editable=False)
+    digest = models.CharField(_("digest of the body"), max_length=64, null=True, unique=True, editable=False)  # noqa: DJ001 - unique
     received_at = models.DateTimeField(_("received"))
     last_received_at = models.DateTimeField(_("last received"))
     times_received = models.PositiveIntegerField(_("times received"), default=1)
@@ -79,9 +79,7 @@ class WebhookEvent(models.Model):
             models.Index(fields=["received_at"], name="kpwa_event_received"),
         ]
         constraints = [
-            models.CheckConstraint(
-                condition=models.Q(status__in=EventStatus.values), name="kpwa_event_status_known"
-            ),
+            models.CheckConstraint(condition=models.Q(status__in=EventStatus.values), name="kpwa_event_status_known"),
         ]
 
     def __str__(self) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta, timezone as datetime_timezone
+from datetime import datetime, timedelta
+from datetime import timezone as datetime_timezone
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -100,7 +101,7 @@ def test_a_clash_of_keys_leaves_the_sites_transaction_alive(license_):
         ({"to": "08123456789", "text": "x", "idempotency_key": "k" * 256}, "256 characters"),
         ({"to": "08123456789", "text": "x", "priority": -1}, "priority"),
         ({"to": "08123456789", "text": "x", "priority": True}, "priority"),
-        ({"to": "08123456789", "text": "x", "send_after": datetime(2026, 1, 1)}, "aware datetime"),  # noqa: DTZ001
+        ({"to": "08123456789", "text": "x", "send_after": datetime(2026, 1, 1)}, "aware datetime"),
         ({"to": "08123456789", "text": "x", "expires_at": "tomorrow"}, "aware datetime"),
         ({"to": "08123456789", "text": "x", "source": Sale()}, "not been saved"),
         ({"to": "08123456789", "text": "x", "license": License(name="new")}, "not been saved"),

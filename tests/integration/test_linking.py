@@ -1,0 +1,125 @@
+"""Status, QR, restart and webhook registration, against the sandbox over a real socket."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_kpwa import linking, signals
+from django_kpwa.exceptions import GatewayError, UnauthorizedError
+from django_kpwa.gateway import SessionStatus
+from django_kpwa.models import Lane, License, PauseReason, WebhookToken
+from tests.sandbox import SandboxProcess
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with SandboxProcess() as running:
+        yield running
+
+
+@pytest.fixture
+def shop(sandbox, settings):
+    settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway"}
+    license_ = License(name="Toko", base_url=sandbox.base_url)
+    license_.set_api_key(sandbox.key)
+    license_.save()
+    sandbox.clear_faults()
+    sandbox.logout()
+    yield license_
+    sandbox.clear_faults()
+
+
+def lane_of(license_):
+    return Lane.objects.get(pk=license_.pk)
+
+
+def test_a_license_that_waits_for_a_scan_is_paused_and_goes_on_once_it_is_scanned(shop, sandbox):
+    heard = []
+
+    def hear(session_status, previous_session_status, **_):
+        heard.append((previous_session_status.value, session_status.value))
+
+    signals.license_status_changed.connect(hear)
+    try:
+        assert linking.check_status(shop).session_status == SessionStatus.QR
+        assert lane_of(shop).pause_reason == PauseReason.LOGGED_OUT
+        assert linking.get_login_qr(shop).png().startswith(b"\x89PNG")
+        sandbox.scan()
+        assert linking.check_status(shop).session_status == SessionStatus.CONNECTED
+        assert linking.check_status(shop).session_status == SessionStatus.CONNECTED
+    finally:
+        signals.license_status_changed.disconnect(hear)
+    lane = lane_of(shop)
+    assert (lane.pause_reason, lane.session_status) == ("", "connected")
+    assert lane.session_seen_at is not None
+    assert heard == [("unknown", "qr"), ("qr", "connected")]
+
+
+def test_losing_the_link_alerts_once(shop, sandbox, caplog):
+    sandbox.scan()
+    linking.check_status(shop)
+    sandbox.logout()
+    with caplog.at_level(logging.ERROR, "django_kpwa.alerts"):
+        linking.check_status(shop)
+        linking.check_status(shop)
+    assert len([record for record in caplog.records if record.name == "django_kpwa.alerts"]) == 1
+
+
+def test_a_linked_license_has_no_qr_to_show(shop, sandbox):
+    sandbox.scan()
+    assert linking.get_login_qr(shop) is None
+    assert lane_of(shop).session_status == "connected"
+
+
+def test_a_restart_is_followed_by_the_status_because_ready_is_not_linked(shop, sandbox):
+    assert linking.restart(shop).session_status == SessionStatus.QR
+    sandbox.scan()
+    assert linking.restart(shop).session_status == SessionStatus.CONNECTED
+
+
+def test_a_number_can_be_checked(shop, sandbox):
+    sandbox.scan()
+    assert linking.check_number(shop, "6281234567890").is_registered
+
+
+def test_registering_rotates_the_token_and_stores_only_its_digest(shop, sandbox):
+    sandbox.scan()
+    first = linking.set_webhook(shop)
+    second = linking.set_webhook(shop)
+    assert first != second
+    assert second.startswith("https://shop.example/kpwa/webhooks/")
+    token = second.rstrip("/").rpartition("/")[2]
+    assert len(token) >= 43
+    stored = WebhookToken.objects.get(digest=linking.token_digest(token))
+    assert stored.registered_at is not None
+    assert WebhookToken.objects.filter(expires_at=None).count() == 2
+    linking.reset_webhook(shop)
+    assert not WebhookToken.objects.filter(expires_at=None).exists()
+
+
+def test_a_registration_that_failed_leaves_a_token_that_ends_by_itself(shop, sandbox):
+    sandbox.scan()
+    sandbox.set_faults(error_500={"probability": 1})
+    with pytest.raises(GatewayError):
+        linking.set_webhook(shop)
+    token = WebhookToken.objects.get()
+    assert (token.registered_at, token.expires_at is None) == (None, False)
+
+
+def test_without_a_public_url_the_error_says_what_to_set(shop, settings):
+    settings.KPWA = {**settings.KPWA, "PUBLIC_URL": ""}
+    with pytest.raises(ImproperlyConfigured, match="PUBLIC_URL"):
+        linking.set_webhook(shop)
+    assert not WebhookToken.objects.exists()
+
+
+def test_a_wrong_key_is_told_without_showing_it(shop):
+    shop.set_api_key("wrong-key-000000001")
+    with pytest.raises(UnauthorizedError) as refused:
+        linking.check_status(shop)
+    assert "wrong-key" not in f"{refused.value!r} {refused.value}"

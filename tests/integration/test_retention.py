@@ -1,0 +1,71 @@
+"""Purging: what is old goes, what still matters stays."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from django_kpwa import retention
+from django_kpwa.models import OutboundMessage, SendAttempt, Status, WebhookEvent, WebhookToken
+from django_kpwa.outbox import send_message
+
+pytestmark = pytest.mark.django_db
+
+LONG_AGO = timezone.now() - timedelta(days=1000)
+
+
+def message(status, **columns):
+    row = send_message("081234567890", "x")
+    OutboundMessage.objects.filter(pk=row.pk).update(status=status, settled_at=LONG_AGO, **columns)
+    SendAttempt.objects.create(message=row, number=1, started_at=LONG_AGO)
+    return row.pk
+
+
+def event(license_, at, **columns):
+    return WebhookEvent.objects.create(license=license_, body=b"{}", received_at=at, last_received_at=at, **columns)
+
+
+def test_old_messages_go_with_their_attempts_and_undecided_ones_stay(license_):
+    gone = {message(status) for status in (Status.SENT, Status.READ, Status.FAILED, Status.EXPIRED, Status.CANCELLED)}
+    gone.add(message(Status.UNKNOWN, dismissed_at=LONG_AGO))
+    kept = {message(status) for status in (Status.QUEUED, Status.SENDING, Status.UNKNOWN)}
+    recent = send_message("081234567890", "x").pk
+    assert retention.purge().messages == len(gone)
+    assert set(OutboundMessage.objects.values_list("pk", flat=True)) == kept | {recent}
+    assert set(SendAttempt.objects.values_list("message_id", flat=True)) == kept
+
+
+def test_an_event_outlives_the_message_it_moved(license_):
+    old = message(Status.SENT)
+    recent = event(license_, timezone.now(), message_id=old)
+    event(license_, LONG_AGO)
+    purged = retention.purge()
+    assert (purged.messages, purged.events) == (1, 1)
+    recent.refresh_from_db()
+    assert recent.message_id is None
+
+
+def test_expired_tokens_go_and_living_ones_stay(license_):
+    now = timezone.now()
+    WebhookToken.objects.create(license=license_, digest="a" * 64, created_at=LONG_AGO, expires_at=LONG_AGO)
+    WebhookToken.objects.create(license=license_, digest="b" * 64, created_at=LONG_AGO)
+    WebhookToken.objects.create(license=license_, digest="c" * 64, created_at=LONG_AGO, expires_at=now)
+    retention.purge()
+    assert set(WebhookToken.objects.values_list("digest", flat=True)) == {"b" * 64, "c" * 64}
+
+
+def test_what_is_kept_is_the_sites_to_say_and_batches_are_small(license_, settings, monkeypatch):
+    monkeypatch.setattr(retention, "_BATCH", 2)
+    for _ in range(5):
+        message(Status.SENT)
+    settings.KPWA = {**settings.KPWA, "RETENTION_DAYS": {"messages": 2000}}
+    assert retention.purge().messages == 0
+    settings.KPWA = {**settings.KPWA, "RETENTION_DAYS": {"messages": 10}}
+    assert retention.purge().messages == 5
+
+
+def test_a_purge_that_is_told_to_stop_stops(license_):
+    message(Status.SENT)
+    assert retention.purge(should_stop=lambda: True).messages == 0

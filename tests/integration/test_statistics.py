@@ -1,0 +1,63 @@
+"""Hourly figures: counted from messages, the same however often."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from django_kpwa.models import HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status
+from django_kpwa.outbox import send_message
+from django_kpwa.statistics import roll_up
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 3, 4, 10, 30, tzinfo=timezone.utc)
+
+
+def settle(status, at, sent_after=None):
+    message = send_message("081234567890", "x")
+    sent_at = at if sent_after is not None else None
+    created_at = at - timedelta(seconds=sent_after or 0)
+    OutboundMessage.objects.filter(pk=message.pk).update(
+        status=status, settled_at=at, sent_at=sent_at, created_at=created_at
+    )
+
+
+def test_each_hour_counts_what_was_settled_in_it(license_):
+    settle(Status.SENT, NOW, sent_after=1.5)
+    settle(Status.READ, NOW, sent_after=7)
+    settle(Status.FAILED, NOW)
+    settle(Status.UNKNOWN, NOW - timedelta(hours=1))
+    settle(Status.EXPIRED, NOW - timedelta(hours=1))
+    settle(Status.CANCELLED, NOW - timedelta(hours=1))
+    send_message("081234567890", "still waiting")
+    assert roll_up(NOW) == 2
+    earlier, this = HourlyStatistic.objects.order_by("hour")
+    assert (this.hour, this.sent, this.failed, this.unknown) == (NOW.replace(minute=0), 2, 1, 0)
+    assert (earlier.unknown, earlier.expired, earlier.cancelled, earlier.sent) == (1, 1, 1, 0)
+
+
+def test_the_histogram_has_one_bucket_a_bound_and_one_beyond(license_):
+    for seconds in (0.2, 1, 1.5, 200_000):
+        settle(Status.SENT, NOW, sent_after=seconds)
+    roll_up(NOW)
+    histogram = HourlyStatistic.objects.get().queued_to_sent
+    assert len(histogram) == len(HISTOGRAM_SECONDS) + 1
+    assert (histogram[0], histogram[1], histogram[-1], sum(histogram)) == (2, 1, 1, 4)
+
+
+def test_counting_again_replaces_and_follows_a_decision(license_):
+    settle(Status.UNKNOWN, NOW)
+    roll_up(NOW)
+    roll_up(NOW)
+    assert HourlyStatistic.objects.get().unknown == 1
+    OutboundMessage.objects.update(status=Status.SENT, sent_at=NOW)
+    roll_up(NOW)
+    statistic = HourlyStatistic.objects.get()
+    assert (statistic.unknown, statistic.sent) == (0, 1)
+
+
+def test_hours_long_past_are_left_alone(license_):
+    settle(Status.SENT, NOW - timedelta(hours=5), sent_after=1)
+    assert roll_up(NOW) == 0
