@@ -7,6 +7,7 @@ another site.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -24,6 +25,8 @@ from .world import Sandbox, current
 
 MAX_WAIT_SECONDS = 25.0
 View = Callable[..., HttpResponse]
+
+logger = logging.getLogger(__name__)
 
 
 def guarded(view: View) -> View:
@@ -190,6 +193,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    logger.error("The sandbox failed.", exc_info=True)  # Django's own record of it would show the path
     return JsonResponse({"message": "Internal server error", "error": "The sandbox failed.", "code": None}, status=500)
 
 

@@ -12,7 +12,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 ROOT_URLCONF = "django_kpwa.sandbox.urls"
 INSTALLED_APPS: list[str] = []
-MIDDLEWARE: list[str] = []
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # holds requests against ALLOWED_HOSTS
 DATABASES: dict[str, dict[str, str]] = {}
 APPEND_SLASH = False
 # A browser that was led to another name for this address (DNS rebinding) must not read the chats. Where the sandbox
@@ -29,6 +29,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    # 4xx answers are what the sandbox is for; "Bad Request: /…" would only fill the screen, with numbers in it.
+    # Error answers are what the sandbox is for; "Bad Request: /…" would only fill the screen, with numbers in it.
     "loggers": {"django.request": {"level": "CRITICAL"}},
 }

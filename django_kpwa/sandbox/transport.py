@@ -173,5 +173,6 @@ def _without_id(body: bytes) -> bytes:
 
 def _dripping(body: bytes, seconds: float) -> Iterator[bytes]:
     for position in range(len(body)):
-        time.sleep(seconds)
+        if position:
+            time.sleep(seconds)
         yield body[position : position + 1]
