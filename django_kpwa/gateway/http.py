@@ -62,12 +62,11 @@ class HttpGateway(Gateway):
     """
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
-        clean_api_key(api_key.reveal())
         settings = kpwa_settings()
         urls = tuple(_normalized(url) for url in base_urls or settings.BASE_URLS)
         if not urls:
             raise ImproperlyConfigured("KPWA['BASE_URLS'] is empty: there is no gateway to talk to.")
-        super().__init__(api_key, base_urls=urls)
+        super().__init__(Secret(clean_api_key(api_key.reveal())), base_urls=urls)
         self._deadline_seconds = settings.CALL_DEADLINE_SECONDS
         self._timeouts = (settings.CONNECT_TIMEOUT_SECONDS, settings.READ_TIMEOUT_SECONDS)
         self._max_bytes = settings.MAX_ANSWER_BYTES

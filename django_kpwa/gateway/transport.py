@@ -12,6 +12,7 @@ import io
 import ipaddress
 import logging
 import queue
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from ..phone import mask_numbers
+_CHECKED_NUMBER = re.compile(r"/check-number/[^\s?]*")
 
 
 class Call:
@@ -216,7 +217,9 @@ class _CheckedNumbersMasked(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple) and any("/check-number/" in str(argument) for argument in record.args):
-            record.args = tuple(mask_numbers(part) if isinstance(part, str) else part for part in record.args)
+            record.args = tuple(
+                _CHECKED_NUMBER.sub("/check-number/…", part) if isinstance(part, str) else part for part in record.args
+            )
         return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from django_kpwa.encryption import Secret
-from django_kpwa.exceptions import GatewayTimeoutError, NotConnectedError
+from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, NotConnectedError
 from django_kpwa.gateway import locmem
 
 from .gateway_case import GatewayCase
@@ -55,6 +55,11 @@ def test_failures_are_raised_one_a_send_before_sends_succeed_again():
         gateway.send_group_message("Kasir", "struk")
     gateway.send_message("081234567890", "struk")
     assert len(locmem.outbox) == 1
+
+
+def test_a_linked_license_gives_no_qr():
+    with pytest.raises(BadRequestError):
+        make_gateway().get_login_qr()
 
 
 def test_clear_forgets_messages_failures_link_state_webhook_and_numbers():

@@ -79,13 +79,14 @@ Behaviour = Callable[[Peer], None]
 
 
 class MisbehavingServer:
-    """Listens on a free port of 127.0.0.1 until it is closed."""
+    """Listens on a free port of 127.0.0.1 until it is closed. `greeting` is sent before any request is read."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, greeting: bytes = b"") -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self._behaviours: list[Behaviour] = [answer()]
         self._tls = tls
+        self._greeting = greeting
         self._stopped = threading.Event()
         self._peers: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -132,6 +133,7 @@ class MisbehavingServer:
             if self._tls:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             peer = Peer(connection, self._stopped)
+            peer.send(self._greeting)
             while request := peer.read_request():
                 self.requests.append(request)
                 behaviour = self._behaviours.pop(0) if len(self._behaviours) > 1 else self._behaviours[0]

@@ -6,6 +6,7 @@ import datetime
 import gzip
 import ipaddress
 import logging
+import signal
 import socket
 import ssl
 import subprocess
@@ -72,8 +73,8 @@ def opened():
 
 @pytest.fixture
 def start_server(opened):
-    def start(tls=None):
-        server = MisbehavingServer(tls)
+    def start(tls=None, greeting=b""):
+        server = MisbehavingServer(tls, greeting)
         opened.callback(server.close)
         return server
 
@@ -210,6 +211,12 @@ def test_a_base_url_that_is_none_is_refused(make_gateway, url):
         make_gateway(url)
 
 
+def test_without_any_base_url_the_settings_are_at_fault(settings, make_gateway):
+    settings.KPWA = {"BASE_URLS": []}
+    with pytest.raises(ImproperlyConfigured, match="BASE_URLS"):
+        make_gateway()
+
+
 def test_a_password_in_a_base_url_is_refused_and_not_shown(make_gateway):
     with pytest.raises(ImproperlyConfigured) as refused:
         make_gateway("https://kasir:hunter2@127.0.0.1/backend")
@@ -220,6 +227,11 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_shown():
     with pytest.raises(InvalidApiKeyError) as refused:
         HttpGateway(Secret("key-4711\nX-Other: 1"), base_urls=["http://127.0.0.1"])
     assert "4711" not in str(refused.value)
+
+
+def test_white_space_around_a_key_does_not_reach_the_header(server, opened):
+    opened.enter_context(HttpGateway(Secret(f" {KEY}\n"), base_urls=[server.url])).get_status()
+    assert f"X-API-KEY: {KEY}\r\n".encode() in server.requests[0]
 
 
 # What a failure means
@@ -281,15 +293,16 @@ def test_a_dripping_answer_ends_at_the_deadline_of_the_call(server, gateway, beh
     started = time.monotonic()
     with pytest.raises(GatewayTimeoutError):
         send(gateway)
-    assert 0.6 < time.monotonic() - started < 1.2
+    assert 0.6 < time.monotonic() - started < 3
 
 
-def test_a_stalled_answer_ends_at_the_read_timeout(server, gateway):
+def test_a_stalled_answer_ends_at_the_read_timeout(server, make_gateway, settings):
+    settings.KPWA = {"READ_TIMEOUT_SECONDS": 0.2, "CALL_DEADLINE_SECONDS": 30}
     server.behave(lambda peer: peer.stall())
     started = time.monotonic()
     with pytest.raises(GatewayTimeoutError):
-        send(gateway)
-    assert 0.2 < time.monotonic() - started < 0.7
+        send(make_gateway(server.url))
+    assert 0.1 < time.monotonic() - started < 5
 
 
 def test_a_body_that_stalls_in_the_middle_ends_at_the_read_timeout(server, gateway):
@@ -302,12 +315,13 @@ def test_a_body_that_stalls_in_the_middle_ends_at_the_read_timeout(server, gatew
         send(gateway)
 
 
-def test_a_status_call_has_a_deadline_of_its_own(server, gateway):
+def test_a_status_call_has_a_deadline_of_its_own(server, make_gateway, settings):
+    settings.KPWA = {"READ_TIMEOUT_SECONDS": 1, "CALL_DEADLINE_SECONDS": 30}
     server.behave(drip_body)
     started = time.monotonic()
     with pytest.raises(GatewayTimeoutError):
-        gateway.get_status(deadline_seconds=0.2)
-    assert time.monotonic() - started < 0.5
+        make_gateway(server.url).get_status(deadline_seconds=0.2)
+    assert time.monotonic() - started < 5
 
 
 def test_a_server_that_does_not_read_ends_at_the_deadline(gateway, make_gateway):
@@ -316,7 +330,7 @@ def test_a_server_that_does_not_read_ends_at_the_deadline(gateway, make_gateway)
         started = time.monotonic()
         with pytest.raises(GatewayTimeoutError):
             deaf.send_message(NUMBER, "x" * 20_000_000)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
 
 
 def hang_up(peer):
@@ -376,6 +390,46 @@ def test_what_is_no_http_is_an_unexpected_answer(server, gateway, banner):
     server.behave(talk_something_else)
     with pytest.raises(UnexpectedAnswerError):
         send(gateway)
+
+
+class Interrupted(Exception):  # noqa: N818 - stands for Celery's SoftTimeLimitExceeded, raised by a signal handler
+    pass
+
+
+@pytest.fixture
+def interrupted_soon():
+    def interrupt(*_):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("interrupted_soon")
+def test_an_interruption_while_waiting_goes_through_and_the_connection_is_not_used_again(server, gateway):
+    server.behave(lambda peer: peer.stall(), answer(SENT))
+    with pytest.raises(Interrupted):
+        send(gateway)
+    assert send(gateway).id == "3EB0A1"
+    assert server.connections == 2
+
+
+@pytest.mark.usefixtures("interrupted_soon")
+def test_an_interruption_within_a_body_goes_through_and_the_connection_is_not_used_again(server, gateway):
+    server.behave(drip_body, answer(SENT))
+    with pytest.raises(Interrupted):
+        send(gateway)
+    assert send(gateway).id == "3EB0A1"
+    assert server.connections == 2
+
+
+@pytest.mark.usefixtures("interrupted_soon")
+def test_an_interruption_while_connecting_goes_through(make_gateway):
+    with full_port() as port, pytest.raises(Interrupted):
+        send(make_gateway(f"http://127.0.0.1:{port}"))
 
 
 # What is bounded
@@ -509,6 +563,18 @@ def test_the_second_base_url_is_tried_where_the_first_has_no_address(server, mak
     assert send(make_gateway("http://no-such-host.invalid", server.url)).id == "3EB0A1"
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "x." * 130])
+def test_a_host_name_that_is_none_does_not_resolve(make_gateway, host):
+    with pytest.raises(NotConnectedError, match="does not resolve"):
+        send(make_gateway(f"http://{host}/backend"))
+
+
+def test_a_host_that_is_no_tls_is_told_apart(start_server, make_gateway):
+    plain = start_server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(NotConnectedError, match="TLS handshake failed"):
+        send(make_gateway(plain.url.replace("http:", "https:")))
+
+
 def test_the_second_base_url_is_tried_where_the_first_is_no_tls(server, start_server, make_gateway):
     plain = start_server()
     server.behave(answer(SENT))
@@ -520,7 +586,7 @@ def test_the_second_base_url_is_tried_where_connecting_to_the_first_takes_too_lo
     started = time.monotonic()
     with full_port() as port:
         assert send(make_gateway(f"http://127.0.0.1:{port}", server.url)).id == "3EB0A1"
-    assert 0.2 < time.monotonic() - started < 0.7
+    assert time.monotonic() - started > 0.2
 
 
 def test_the_second_base_url_is_tried_where_the_tls_handshake_of_the_first_stalls(server, make_gateway):
@@ -560,21 +626,21 @@ def test_without_any_connection_nothing_was_sent_and_every_reason_is_given(make_
 
 
 def test_the_deadline_holds_over_both_base_urls(make_gateway, settings):
-    settings.KPWA = {"CONNECT_TIMEOUT_SECONDS": 5, "CALL_DEADLINE_SECONDS": 0.4}
+    settings.KPWA = {"CONNECT_TIMEOUT_SECONDS": 30, "CALL_DEADLINE_SECONDS": 0.4}
     started = time.monotonic()
     with full_port() as first, full_port() as second, pytest.raises(NotConnectedError):
         send(make_gateway(f"http://127.0.0.1:{first}", f"http://127.0.0.1:{second}"))
-    assert time.monotonic() - started < 0.8
+    assert time.monotonic() - started < 5
 
 
 def test_a_resolver_that_hangs_is_not_waited_for(make_gateway, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(5) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(30) and [])
     started = time.monotonic()
     try:
         with pytest.raises(NotConnectedError):
             send(make_gateway("http://slow-resolver.example"))
-        assert time.monotonic() - started < 0.7
+        assert time.monotonic() - started < 5
     finally:
         released.set()
 
@@ -637,7 +703,7 @@ def test_over_tls_a_dripping_answer_ends_at_the_deadline(tls_server, make_gatewa
     started = time.monotonic()
     with pytest.raises(GatewayTimeoutError):
         send(make_gateway(tls_server.url))
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < 3
 
 
 @pytest.mark.usefixtures("trusted")
@@ -723,8 +789,9 @@ def test_the_number_in_a_path_is_masked_in_the_http_librarys_log(server, gateway
     server.behave(answer({"message": "OK", "is_registered": True, "code": None}))
     with caplog.at_level(logging.DEBUG):
         gateway.check_number(NUMBER)
-    assert "/check-number/" in caplog.text
-    assert NUMBER not in caplog.text
+        gateway.check_number("+62 812 3456 7890")
+    assert "/check-number/…" in caplog.text
+    assert "7890" not in caplog.text
     assert KEY not in caplog.text
 
 
