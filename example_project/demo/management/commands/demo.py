@@ -1,0 +1,90 @@
+"""`manage.py demo`: parses what was asked for; `demo.stage` does it.
+
+This process itself reads no table: the demo's processes have settings and a database of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentTypeError
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+
+class Command(BaseCommand):
+    help = (
+        "Show everything on this machine: a till, a Celery worker, and the receipts on a simulated phone. "
+        "Needs no account, no broker and no database server."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: Any) -> None:
+        sales = parser.add_mutually_exclusive_group()
+        sales.add_argument(
+            "--sales", type=_positive, metavar="N", help="ring up so many sales and check their receipts"
+        )
+        sales.add_argument("--csv", type=Path, metavar="FILE", help="ring up the sales of a till's export instead")
+        parser.add_argument("--day", type=_day, help="of --csv, only the sales of this day (YYYY-MM-DD)")
+        parser.add_argument(
+            "--exit", action="store_true", help="end after the sales; 0 only if every receipt arrived exactly once"
+        )
+        parser.add_argument(
+            "--timeout", type=_positive, metavar="SECONDS", help="for the sales (default: 120, and 1 for each sale)"
+        )
+        parser.add_argument("--no-browser", action="store_true", help="do not open the demo page")
+        parser.add_argument("--fresh", action="store_true", help="forget what earlier demos left")
+        parser.add_argument("--home", type=Path, help="folder of the demo's state (default: var/demo)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if os.name == "nt":
+            raise CommandError("The demo needs Linux, macOS or WSL: it keeps its processes together by their groups.")
+        from example_project.demo import stage
+        from example_project.demo.home import HomeInUseError
+
+        has_sales = options["sales"] is not None or options["csv"] is not None
+        if options["exit"] and not has_sales:
+            raise CommandError("--exit needs --sales or --csv: it ends the demo after them.")
+        if options["day"] and options["csv"] is None:
+            raise CommandError("--day needs --csv.")
+        home = options["home"] or stage.ROOT / "var" / "demo"
+        wishes = stage.Wishes(
+            home=home.absolute(),
+            may_take_next_home=options["home"] is None,
+            starts_fresh=options["fresh"],
+            sales_run=tuple(_sales_arguments(options)) if has_sales else (),
+            ends_after_sales=options["exit"],
+            opens_browser=not (options["exit"] or options["no_browser"]) and stage.can_open_browser(),
+        )
+        try:
+            sys.exit(stage.perform(wishes))
+        except HomeInUseError as error:
+            raise CommandError(str(error)) from None
+
+
+def _sales_arguments(options: dict[str, Any]) -> list[str]:
+    if options["csv"] is None:
+        arguments = ["--sales", str(options["sales"])]
+    else:
+        if not options["csv"].is_file():
+            raise CommandError(f"There is no file {options['csv']}.")
+        arguments = ["--csv", str(options["csv"].absolute()), "--day", options["day"] or ""]
+    if options["timeout"] is not None:
+        arguments += ["--timeout", str(options["timeout"])]
+    return arguments
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a whole number above 0.")
+    return int(text)
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a day like 2016-11-05.") from None

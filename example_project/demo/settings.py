@@ -1,0 +1,21 @@
+"""The example shop's settings, with the patience of somebody who is watching: what is lost is made good in seconds."""
+
+from django_kpwa.schedule import beat_schedule
+from example_project.settings import *  # noqa: F403
+from example_project.settings import KPWA as _KPWA
+
+KPWA = {
+    **_KPWA,
+    # A killed worker's lease lasts as long as its longest call could, and a little more.
+    "CONNECT_TIMEOUT_SECONDS": 2,
+    "READ_TIMEOUT_SECONDS": 5,
+    "CALL_DEADLINE_SECONDS": 8,
+    "STATUS_DEADLINE_SECONDS": 3,
+    "RECORD_SECONDS": 3,
+    "SWEEP_SECONDS": 2,
+    "RETRY_SECONDS": 2,
+    "MAX_RETRY_SECONDS": 10,
+    "PROBE_SECONDS": 2,
+    "MAX_PROBE_SECONDS": 5,
+}
+CELERY_BEAT_SCHEDULE = beat_schedule(KPWA["SWEEP_SECONDS"])
