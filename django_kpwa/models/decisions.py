@@ -86,10 +86,11 @@ def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_i
         if not became_sent:
             message.filter(status=Status.SENDING, proven_at=None).update(proven_at=DatabaseNow())
         if attempt_number is not None:
-            attempt = SendAttempt.objects.using(using).filter(
-                message_id=message_id, number=attempt_number, outcome=AttemptOutcome.IN_DOUBT
-            )
-            attempt.update(outcome=AttemptOutcome.ACCEPTED, gateway_id=gateway_id[:191])
+            attempt = SendAttempt.objects.using(using).filter(message_id=message_id, number=attempt_number)
+            if gateway_id:
+                # Also of a running one: its own answer may never come, and later events name this id.
+                attempt.filter(gateway_id="").update(gateway_id=gateway_id[:191])
+            attempt.filter(outcome=AttemptOutcome.IN_DOUBT).update(outcome=AttemptOutcome.ACCEPTED)
     return bool(became_sent)
 
 

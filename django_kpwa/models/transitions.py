@@ -352,6 +352,14 @@ def _finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
     if outcome.kind != OutcomeKind.IN_DOUBT:
         running |= Q(outcome=AttemptOutcome.IN_DOUBT)
     answer = outcome.answer
+    answered: dict[str, Any] = {}
+    if answer is not None:
+        # Without one, the id stays that a webhook may have told meanwhile.
+        answered = {
+            "gateway_id": answer.id[:191],
+            "read_as": answer.to[:64],
+            "gateway_created_at": answer.created_at[:64],
+        }
     SendAttempt.objects.using(using).filter(running, pk=claim.attempt_id).update(
         finished_at=DatabaseNow(),
         outcome=outcome.kind.value,
@@ -359,9 +367,7 @@ def _finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
         http_status=outcome.status_code,
         code="" if outcome.code is None else str(outcome.code)[:64],
         words=outcome.words,
-        gateway_id=answer.id[:191] if answer else "",
-        read_as=answer.to[:64] if answer else "",
-        gateway_created_at=answer.created_at[:64] if answer else "",
+        **answered,
     )
 
 

@@ -93,9 +93,9 @@ class Fields:
         return self._text(_TIMES)
 
     @property
-    def state_word(self) -> str:
-        """The word, or the number of an acknowledgement, that stands where a status does."""
-        return self._text(_STATES)
+    def status_words(self) -> list[str]:
+        """The words, or numbers of an acknowledgement, that stand where a status does."""
+        return list(self._texts(_STATES))
 
     @property
     def is_own(self) -> bool | None:

@@ -23,7 +23,6 @@ from ..models import (
     decisions,
     write_alias,
 )
-from ..models.message import OutboundMessageQuerySet
 from .parsers import DeliveryState, ParsedEvent
 
 ECHO_SECONDS = 86_400.0
@@ -36,8 +35,9 @@ _MOVES_TO = {
 }
 _PROVES_ACCEPTED = {DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ}
 _BEFORE = {
-    Status.DELIVERED: (Status.SENDING, Status.SENT),
-    Status.READ: (Status.SENDING, Status.SENT, Status.DELIVERED),
+    Status.SENT: [Status.UNKNOWN, Status.QUEUED],
+    Status.DELIVERED: [Status.UNKNOWN, Status.QUEUED, Status.SENDING, Status.SENT],
+    Status.READ: [Status.UNKNOWN, Status.QUEUED, Status.SENDING, Status.SENT, Status.DELIVERED],
 }
 
 
@@ -62,26 +62,24 @@ def act(license_id: int, part: ParsedEvent, received_at: datetime) -> Finding:
         attempt = _by_content(license_id, part, received_at)
     if attempt is None:
         return Finding(is_missing=True, may_come=bool(part.gateway_id or part.is_own))
+    if not _proves_accepted(part):
+        return Finding(attempt.message_id)
     moved: list[Signal] = []
-    if _proves_accepted(part) and decisions.prove_accepted(attempt.message_id, attempt.number, part.gateway_id):
+    if decisions.prove_accepted(attempt.message_id, attempt.number, part.gateway_id):
         moved.append(signals.message_sent)
-    waits = False
+    status = Status.SENT
     if part.state in _MOVES_TO:
         status, signal = _MOVES_TO[part.state]
         if decisions.advance(attempt.message_id, status):
             moved.append(signal)
-        else:
-            # A resend is in flight: the message moves once that is recorded.
-            waits = _message(attempt.message_id).filter(status__in=_BEFORE[status]).exists()
-    return Finding(attempt.message_id, tuple(moved), is_missing=waits, may_come=waits)
+    # A send may be in flight, or just being recorded: the message moves once that is done.
+    waits = OutboundMessage.objects.using(write_alias()).filter(pk=attempt.message_id, status__in=_BEFORE[status])
+    may_come = waits.exists()
+    return Finding(attempt.message_id, tuple(moved), is_missing=may_come, may_come=may_come)
 
 
 def _proves_accepted(part: ParsedEvent) -> bool:
     return part.state in _PROVES_ACCEPTED or (part.kind == EventKind.OWN and part.state != DeliveryState.FAILED)
-
-
-def _message(message_id: int) -> OutboundMessageQuerySet:
-    return OutboundMessage.objects.using(write_alias()).filter(pk=message_id)
 
 
 def _by_gateway_id(license_id: int, gateway_id: str) -> SendAttempt | None:

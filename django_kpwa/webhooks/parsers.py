@@ -132,14 +132,10 @@ def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
     if payload.is_broadcast:
         return None
     parties = _parties(payload, linked_number)
-    word = payload.state_word
-    text, media_url, state = payload.text, payload.media_url, _state(word)
+    text, media_url = payload.text, payload.media_url
     says_something = bool(text or media_url)
-    # An incoming message may carry an acknowledgement's number of its own, and a status word of an API's answer.
-    is_state = state != DeliveryState.NONE and (
-        not says_something or parties.is_own is True or (parties.is_own is None and not word.lstrip("-").isdigit())
-    )
-    common = {
+    state = _state(payload, parties, says_something)
+    common: dict[str, Any] = {
         "gateway_id": payload.gateway_id,
         "chat": payload.chat,
         "own_number": parties.own,
@@ -150,14 +146,15 @@ def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
         "group": payload.group,
         "occurred_at": payload.occurred_at,
     }
-    if is_state and (payload.gateway_id or parties.is_own):
-        return ParsedEvent(EventKind.STATE, state=state, recipient=parties.recipient, **common)
-    if word and not is_state and not parties.sender and _is_session_word(word):
-        return ParsedEvent(EventKind.SESSION, session_status=word, **common)
+    if state != DeliveryState.NONE and (payload.gateway_id or parties.is_own):
+        return ParsedEvent(EventKind.STATE, state=state, recipient=parties.recipient or parties.sender, **common)
+    session_word = next((word for word in payload.status_words if _spelled(word) in _SESSION_WORDS), "")
+    if session_word and not parties.sender:
+        return ParsedEvent(EventKind.SESSION, session_status=session_word, **common)
     if not says_something:
         return None
     if parties.is_own:
-        return ParsedEvent(EventKind.OWN, state=state, recipient=parties.recipient, **common)
+        return ParsedEvent(EventKind.OWN, recipient=parties.recipient, **common)
     if not (parties.sender or payload.chat):
         return None
     return ParsedEvent(
@@ -221,12 +218,21 @@ _SESSION_WORDS = frozenset(
 
 
 def _spelled(word: str) -> str:
-    return re.sub(r"[\s\-]+", "_", word.strip().lower()) if not word.lstrip("-").isdigit() else word
+    return word if _is_number(word) else re.sub(r"[\s\-]+", "_", word.strip().lower())
 
 
-def _state(word: str) -> DeliveryState:
-    return _STATE_OF.get(_spelled(word), DeliveryState.NONE)
+def _state(payload: Fields, parties: _Parties, says_something: bool) -> DeliveryState:
+    """What the payload says of a message of ours.
+
+    A customer's message may carry a status too: an acknowledgement's number of its own, or a word of an API's answer.
+    """
+    words = payload.status_words
+    if says_something and not parties.is_own:
+        if parties.is_own is False or payload.has_from:
+            return DeliveryState.NONE
+        words = [word for word in words if not _is_number(word)]
+    return next((_STATE_OF[spelled] for word in words if (spelled := _spelled(word)) in _STATE_OF), DeliveryState.NONE)
 
 
-def _is_session_word(word: str) -> bool:
-    return _spelled(word) in _SESSION_WORDS
+def _is_number(word: str) -> bool:
+    return word.lstrip("-").isdigit()

@@ -63,18 +63,18 @@ def process_event(event_id: int) -> bool:
         _give_up(event, f"{type(error).__name__}: {error}")
         return True
     findings = [matching.act(event.license_id, part, event.received_at) for part in parts]
-    _announce_findings(event, findings)
     status, next_try_at = _verdict(event, findings)
     announces = event.processed_at is None
     message_id = next((finding.message_id for finding in findings if finding.message_id), None)
     held_until = in_seconds(ANNOUNCING_SECONDS) if announces else next_try_at
-    if not _record(event, parts, message_id, status=status, error="", next_try_at=held_until):
-        return False
-    if announces:
-        event.refresh_from_db(using=write_alias())
+    recorded = _record(event, parts, message_id, status=status, error="", next_try_at=held_until)
+    event.refresh_from_db(using=write_alias())
+    # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
+    _announce_findings(event, findings)
+    if recorded and announces:
         _announce(event, parts)
         _held(event).update(processed_at=DatabaseNow(), next_try_at=next_try_at)
-    return True
+    return recorded
 
 
 def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> int:
@@ -183,14 +183,13 @@ def _give_up(event: WebhookEvent, error: str) -> None:
 def _announce_findings(event: WebhookEvent, findings: Sequence[matching.Finding]) -> None:
     """Tell of the messages that this event moved."""
     for finding in findings:
+        if not finding.moved or finding.message_id is None:
+            continue
+        message = OutboundMessage.objects.using(write_alias()).get(pk=finding.message_id)
         for signal in finding.moved:
-            if not signal.has_listeners(OutboundMessage):
-                continue
-            message = OutboundMessage.objects.using(write_alias()).filter(pk=finding.message_id).first()
-            if message is not None:
-                # message_sent tells of a message whoever proved it; the others name the event.
-                about = {} if signal is signals.message_sent else {"event": event}
-                signal.send_robust(OutboundMessage, message=message, **about)
+            # message_sent tells of a message whoever proved it; the others name the event.
+            about = {} if signal is signals.message_sent else {"event": event}
+            signal.send_robust(OutboundMessage, message=message, **about)
 
 
 def _announce(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:

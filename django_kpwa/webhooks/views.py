@@ -82,10 +82,10 @@ class WebhookView(APIView):
         logger.error("A webhook could not be taken.\n%s", "".join(traceback.format_exception(exc)))
         return _refusal(500, "Internal error.")
 
-    def finalize_response(
+    def finalize_response(  # type: ignore[override] - the stubs know no plain HttpResponse
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
-        final = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
+        final: HttpResponseBase = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
         final["Cache-Control"] = "no-store"
         # As Django's own log_response() does, which would log the path of every 4xx and 5xx.
         final._has_been_logged = True  # type: ignore[attr-defined]
