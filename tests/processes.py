@@ -29,7 +29,9 @@ STARTUP_SECONDS = 30
 STOP_SECONDS = 30
 
 
-def site_environment(*, broker_url: str = "", broker_folder: str | Path = "", kpwa: dict | None = None) -> dict[str, str]:
+def site_environment(
+    *, broker_url: str = "", broker_folder: str | Path = "", kpwa: dict | None = None
+) -> dict[str, str]:
     """The environment of a process that is to share this test's database.
 
     `kpwa`: what differs from `KPWA` of tests/settings.py. `broker_folder`: where a `filesystem://` broker keeps files.

@@ -1,0 +1,68 @@
+"""What `manage.py kpwa` does: one module a subcommand, each with `HELP`, `add_arguments()` and `run()`.
+
+`run()` returns the exit code: 0 done, 1 the answer is no or it could not be done, 2 wrong usage, 3 the gateway failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Protocol
+
+from . import (
+    check_number,
+    dispatch,
+    doctor,
+    licenses,
+    messages,
+    purge,
+    qr,
+    restart,
+    run,
+    sandbox,
+    send,
+    send_group,
+    status,
+    webhook,
+)
+from .console import EXIT_GATEWAY, EXIT_NO, EXIT_OK, EXIT_USAGE, Console
+from .errors import as_command_error
+
+__all__ = ["EXIT_GATEWAY", "EXIT_NO", "EXIT_OK", "EXIT_USAGE", "SUBCOMMANDS", "Console", "Subcommand", "run_subcommand"]
+
+
+class Subcommand(Protocol):
+    HELP: str
+    """One line for the list of subcommands."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, console: Console, options: dict[str, Any]) -> int: ...
+
+
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "doctor": doctor,
+    "status": status,
+    "qr": qr,
+    "restart": restart,
+    "check-number": check_number,
+    "send": send,
+    "send-group": send_group,
+    "messages": messages,
+    "licenses": licenses,
+    "webhook": webhook,
+    "run": run,
+    "dispatch": dispatch,
+    "purge": purge,
+    "sandbox": sandbox,
+}
+
+
+def run_subcommand(name: str, console: Console, options: dict[str, Any]) -> int:
+    """Run one. Raises `CommandError`, one line without secrets, where it cannot be done."""
+    try:
+        return SUBCOMMANDS[name].run(console, options)
+    except Exception as error:
+        explained = as_command_error(error)
+        if explained is None:
+            raise
+        raise explained from error

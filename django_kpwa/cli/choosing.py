@@ -1,0 +1,124 @@
+"""Arguments that several subcommands share, and what they name: a license, a message, a time."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+from ..exceptions import LicenseChoiceError
+from ..models import License, OutboundMessage, write_alias
+from ..outbox import choose_license
+from .console import Console
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def common_options(*, with_json: bool = True, is_nested: bool = False) -> CommandParser:
+    """What every subcommand takes: `--json`, and Django's own options, which else would have to stand before it.
+
+    Nested parsers leave what they were not given as the parser above them read it.
+    """
+    common = CommandParser(add_help=False)
+    if with_json:
+        common.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS if is_nested else False,
+            help="write one JSON document, for scripts",
+        )
+    for option in ("--settings", "--pythonpath"):
+        common.add_argument(option, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for option in ("--traceback", "--no-color", "--force-color"):
+        common.add_argument(option, action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    common.add_argument("-v", "--verbosity", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return common
+
+
+def add_action(actions: Any, name: str, explained: str) -> argparse.ArgumentParser:
+    """Add an action to a subcommand's own subparsers; `explained` begins with a verb."""
+    description = f"{explained[0].upper()}{explained[1:]}."
+    parents = [common_options(is_nested=True)]
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=explained, description=description, parents=parents)
+    return parser
+
+
+def add_license_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--license",
+        metavar="NAME",
+        help="the license, by its name (default: KPWA['DEFAULT_LICENSE'], or the only one)",
+    )
+
+
+def chosen_license(options: dict[str, Any]) -> License:
+    """The license that `--license` names, or the default one. Raises `LicenseChoiceError`."""
+    name = options["license"]
+    return license_named(name) if name else choose_license()
+
+
+def license_named(name: str) -> License:
+    """Raises `LicenseChoiceError` with the names that there are."""
+    licenses = License.objects.using(write_alias())
+    found = licenses.filter(name=name).first()
+    if found is None:
+        known = ", ".join(licenses.values_list("name", flat=True)[:20]) or "none yet"
+        raise LicenseChoiceError(f"There is no license {name!r}. Known: {known}.")
+    return found
+
+
+def message_with_id(given: str) -> OutboundMessage | None:
+    """The message whose number or public id is `given`."""
+    messages = OutboundMessage.objects.using(write_alias()).select_related("license")
+    if given.isascii() and given.isdecimal() and len(given) <= 18:
+        return messages.filter(pk=int(given)).first()
+    try:
+        return messages.filter(uuid=uuid.UUID(given)).first()
+    except ValueError:
+        return None
+
+
+def text_argument(console: Console, given: str | None) -> str:
+    """A message's text: as given, or from standard input for `-`."""
+    if given == "-":
+        return console.stdin.read().rstrip("\r\n")
+    return given or ""
+
+
+def since(given: str) -> datetime:
+    """An argument's type: `90s`, `30m`, `2h`, `3d` ago, or a date or time (`2016-11-05`, `2016-11-05 09:30`)."""
+    ago = re.fullmatch(r"(\d{1,6})([smhd])", given)
+    if ago:
+        return timezone.now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        day = parse_date(given)
+        read = datetime(day.year, day.month, day.day) if day else parse_datetime(given)
+    except ValueError:
+        read = None
+    if read is None:
+        raise argparse.ArgumentTypeError(f"{given!r} is neither like 30m, 2h or 3d nor a date like 2016-11-05.")
+    return timezone.make_aware(read) if timezone.is_naive(read) else read
+
+
+def positive_seconds(given: str) -> float:
+    """An argument's type: a number of seconds above 0."""
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a number of seconds above 0.")
+    return seconds
+
+
+def positive_count(given: str) -> int:
+    """An argument's type: a whole number above 0."""
+    if not (given.isascii() and given.isdecimal() and 0 < int(given) <= 1_000_000):
+        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number above 0.")
+    return int(given)

@@ -1,0 +1,76 @@
+"""Where a subcommand writes: sentences and tables for people, or one JSON document for scripts, never both.
+
+Everything goes through the command's own stream, so that `call_command(..., stdout=…)` catches it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TextIO
+
+from django.core.management.base import OutputWrapper
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
+
+EXIT_OK = 0
+EXIT_NO = 1
+EXIT_USAGE = 2
+EXIT_GATEWAY = 3
+
+
+class Console:
+    """One run's output. `stdin` is read by what takes a text or a key from standard input."""
+
+    def __init__(self, stdout: OutputWrapper, *, as_json: bool = False, stdin: TextIO | None = None) -> None:
+        self._stdout = stdout
+        self.as_json = as_json
+        self.stdin = stdin or sys.stdin
+
+    def say(self, text: str = "") -> None:
+        """Write a line for people; nothing under `--json`."""
+        if not self.as_json:
+            self._stdout.write(text)
+            self._stdout.flush()
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Write aligned columns for people."""
+        cells = [tuple(headings), *(tuple(_cell(value) for value in row) for row in rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+        for row in cells:
+            self.say("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+
+    def document(self, content: Mapping[str, Any] | Sequence[Any]) -> None:
+        """Write `content` as JSON on one line under `--json`, else nothing. Times are ISO 8601, in UTC."""
+        if self.as_json:
+            self._stdout.write(json.dumps(content, cls=DjangoJSONEncoder, ensure_ascii=False))
+            self._stdout.flush()
+
+    def clear_screen(self) -> None:
+        """Empty a terminal; a file or pipe is left alone."""
+        if not self.as_json and self._stdout.isatty():
+            self._stdout.write("\x1b[2J\x1b[H", ending="")
+
+
+def moment(at: datetime | None) -> str:
+    """A time as people read it, in the site's time zone; "never" for None."""
+    return "never" if at is None else timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """A duration in the largest unit that fits: `45 s`, `12 min`, `3 h`, `2 days`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return moment(value)
+    return "" if value is None else str(value)

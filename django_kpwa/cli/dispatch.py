@@ -1,0 +1,81 @@
+"""`kpwa dispatch`: one round for cron. Sends what is due, at the pace of each license, and processes webhook events.
+
+    * * * * *  python manage.py kpwa dispatch
+
+Rounds may overlap, and run beside workers: a lane that is being driven is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from django.db.models import Min
+
+from .. import webhooks
+from ..dispatch import sweep
+from ..models import DatabaseNow, Lane, OutboundMessage, Status, write_alias
+from .choosing import positive_seconds
+from .console import EXIT_OK, Console
+from .driving import LanePool, stopped_by_signals
+from .run import add_threads_argument
+
+HELP = "send what is due, once, for cron"
+
+_LOOK_SECONDS = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds",
+        type=positive_seconds,
+        default=50.0,
+        help="how long a round may take; what is left is for the next one (default: %(default).0f)",
+    )
+    add_threads_argument(parser)
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    until = time.monotonic() + options["seconds"]
+    pool = LanePool(options["threads"])
+    with stopped_by_signals(pool):
+        try:
+            events = webhooks.process_due_events(should_stop=lambda: pool.is_stopping() or time.monotonic() >= until)
+            _drive_until_done(pool, until)
+        finally:
+            pool.close()
+    waiting = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED).count()
+    console.document({"attempts": pool.attempts, "webhook_events": events, "waiting": waiting})
+    console.say(f"{pool.attempts} sends attempted, {events} webhook events processed, {waiting} messages still wait.")
+    return EXIT_OK
+
+
+def _drive_until_done(pool: LanePool, until: float) -> None:
+    while not pool.is_stopping() and time.monotonic() < until:
+        pool.start(sweep().license_ids)
+        if pool.is_driving():
+            wait = _LOOK_SECONDS
+        else:
+            paced = _seconds_until_next_send()
+            if paced is None or time.monotonic() + paced >= until:
+                return
+            wait = paced
+        pool.wait(min(wait, until - time.monotonic()))
+
+
+def _seconds_until_next_send() -> float | None:
+    """When the pace allows the next of the lanes that have something due; None where there is none."""
+    using = write_alias()
+    with_work = OutboundMessage.objects.using(using).due().order_by().values("license_id").distinct()
+    found: dict[str, Any] = (
+        Lane.objects.using(using)
+        .startable()
+        .free()
+        .filter(pk__in=with_work)
+        .aggregate(next=Min("next_send_at"), now=DatabaseNow())
+    )
+    if found["next"] is None:
+        return None
+    wait: float = (found["next"] - found["now"]).total_seconds()
+    return max(wait, 0.05)

@@ -1,0 +1,257 @@
+"""`kpwa doctor`: says in plain words whether receipts can go out, and if not, what to do. Exit code 1 if not.
+
+It looks from the ground up, and ends early where nothing above can be told: without tables there are no licenses.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.core import checks
+from django.db import DatabaseError, InterfaceError, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Max, Min
+
+from .. import linking, wake
+from ..conf import kpwa_settings
+from ..exceptions import GatewayError, KeyUnreadableError
+from ..gateway import SessionStatus
+from ..models import (
+    DatabaseNow,
+    Heartbeat,
+    Lane,
+    License,
+    OutboundMessage,
+    PauseReason,
+    Status,
+    WebhookEvent,
+    WebhookToken,
+    write_alias,
+)
+from ..phone import mask
+from .choosing import license_named
+from .console import EXIT_NO, EXIT_OK, Console, duration
+
+HELP = "say whether receipts can go out, and if not, what to do"
+
+OK, NOTE, PROBLEM = "ok", "note", "problem"
+
+SILENT_SECONDS = 120.0
+"""So long without a sweep: what should look after the outbox does not run. Cron comes every minute."""
+OLD_SECONDS = 600.0
+"""A message that has been due for so long, on a lane that is not paused, is late."""
+
+# Found again, and said with the names of the licenses, further down.
+_LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007"}
+
+_PAUSES = {
+    PauseReason.LOGGED_OUT: "WhatsApp is logged out. Scan the code: manage.py kpwa qr --license {name}",
+    PauseReason.UNAUTHORIZED: (
+        "the gateway refuses the API key. Enter its present one: manage.py kpwa licenses set-key {name}"
+    ),
+    PauseReason.FAILING: "the gateway keeps failing. It is asked again by itself; nothing is lost.",
+    PauseReason.RATE_LIMITED: "the gateway asked to wait. Sending goes on by itself.",
+    PauseReason.KEY_UNREADABLE: (
+        "the stored API key cannot be read. Put the secret key back into KPWA['SECRET_KEYS'], or enter the API key "
+        "again: manage.py kpwa licenses set-key {name}"
+    ),
+    PauseReason.BY_PERSON: "a person paused it. Go on with: manage.py kpwa licenses resume {name}",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. A `problem` keeps receipts from going out; a `note` should be known."""
+
+    level: str
+    subject: str
+    words: str
+
+
+class _Hopeless(Exception):  # noqa: N818 - it ends the examination, it is no error
+    """What was just found leaves nothing more to look at."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--license", metavar="NAME", help="look at this license alone (default: all that are active)")
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    findings = list(_examine(options["license"]))
+    can_send = not any(finding.level == PROBLEM for finding in findings)
+    console.document(
+        {
+            "receipts_can_go_out": can_send,
+            "findings": [vars(finding) for finding in findings],
+        }
+    )
+    for finding in findings:
+        console.say(f"[{finding.level:^7}] {finding.subject}: {finding.words}")
+    console.say()
+    console.say("Receipts can go out." if can_send else "Receipts cannot go out: see what is marked as a problem.")
+    return EXIT_OK if can_send else EXIT_NO
+
+
+def _examine(license_name: str | None) -> Iterator[Finding]:
+    try:
+        yield from _database()
+        yield from _settings()
+        yield from _machinery()
+        licenses = [license_named(license_name)] if license_name else list(License.objects.using(write_alias()).all())
+        if not licenses:
+            yield Finding(PROBLEM, "licenses", "there is none yet. Add one: manage.py kpwa licenses add NAME")
+        for license_ in licenses:
+            yield from _license(license_)
+        yield from _public_url()
+    except _Hopeless:
+        return
+
+
+def _database() -> Iterator[Finding]:
+    connection = connections[write_alias()]
+    try:
+        connection.ensure_connection()
+        executor = MigrationExecutor(connection)
+        pending = executor.migration_plan(
+            [node for node in executor.loader.graph.leaf_nodes() if node[0] == "django_kpwa"]
+        )
+    except (DatabaseError, InterfaceError) as error:
+        yield Finding(PROBLEM, "database", f"it does not answer ({type(error).__name__}). Sales fail as well.")
+        raise _Hopeless from None
+    if pending:
+        yield Finding(PROBLEM, "database", "not all migrations are applied. Run: manage.py migrate")
+        raise _Hopeless
+    yield Finding(OK, "database", f"answers ({connection.display_name}), its tables are up to date.")
+
+
+def _settings() -> Iterator[Finding]:
+    found = [
+        message
+        for message in checks.run_checks(tags=["kpwa"], databases=[write_alias()])
+        if message.id not in _LOOKED_AT_HERE and not message.is_silenced()
+    ]
+    for message in found:
+        level = PROBLEM if message.level >= checks.ERROR else NOTE
+        yield Finding(level, message.id or "check", f"{message.msg} {message.hint or ''}".strip())
+    if any(message.level >= checks.ERROR for message in found):
+        raise _Hopeless
+    if not found:
+        yield Finding(OK, "settings", "all checks pass.")
+
+
+def _machinery() -> Iterator[Finding]:
+    """Who sends: a broker with beat and workers, or `kpwa run`, or cron. Each sweeps, and so leaves a sign of life."""
+    if wake.has_broker():
+        if wake.broker_answers():
+            yield Finding(OK, "broker", "answers.")
+        else:
+            words = "does not answer. Nothing is lost; messages go out once it does, or with: manage.py kpwa run"
+            yield Finding(NOTE, "broker", words)
+    else:
+        yield Finding(OK, "broker", "none is configured: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
+    beat = Heartbeat.objects.using(write_alias()).filter(name="sweep").annotate(now=DatabaseNow()).first()
+    silent = (beat.now - beat.seen_at).total_seconds() if beat else None
+    how = (
+        "Start a Celery worker and beat with the tasks of django_kpwa.schedule."
+        if wake.has_broker()
+        else "Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute."
+    )
+    if silent is None:
+        yield Finding(PROBLEM, "senders", f"none has ever looked after the outbox. {how}")
+    elif silent > max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS):
+        yield Finding(PROBLEM, "senders", f"none has looked after the outbox for {duration(silent)}. {how}")
+    else:
+        yield Finding(OK, "senders", f"the outbox was looked after {duration(silent)} ago.")
+
+
+def _license(license_: License) -> Iterator[Finding]:
+    subject = f"license {license_.name}"
+    if not license_.is_active:
+        yield Finding(NOTE, subject, "is not active: its messages are held. Tick “active” in the admin to send them.")
+        return
+    yield from _link(license_, subject)
+    yield from _pause(license_, subject)
+    yield from _queue(license_, subject)
+    yield from _webhook(license_, subject)
+
+
+def _link(license_: License, subject: str) -> Iterator[Finding]:
+    try:
+        status = linking.check_status(license_)
+    except KeyUnreadableError:
+        yield Finding(PROBLEM, subject, _advice(PauseReason.KEY_UNREADABLE, license_))
+        return
+    except GatewayError as error:
+        yield Finding(PROBLEM, subject, f"the gateway does not tell its status: {error}")
+        return
+    if status.session_status == SessionStatus.QR:
+        yield Finding(PROBLEM, subject, _advice(PauseReason.LOGGED_OUT, license_))
+    elif status.session_status == SessionStatus.CONNECTED:
+        number = Lane.objects.using(write_alias()).get(pk=license_.pk).linked_number
+        yield Finding(OK, subject, f"WhatsApp is linked{f' ({mask(number)})' if number else ''}.")
+    else:
+        yield Finding(NOTE, subject, f"the gateway calls its status {status.word!r}, which nobody documented.")
+
+
+def _pause(license_: License, subject: str) -> Iterator[Finding]:
+    lane = Lane.objects.using(write_alias()).filter(pk=license_.pk).first()
+    # Logged out was said by the gateway just now, and an unreadable key was met.
+    if lane is None or lane.pause_reason in (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.KEY_UNREADABLE):
+        return
+    reason = PauseReason(lane.pause_reason)
+    level = NOTE if reason == PauseReason.RATE_LIMITED else PROBLEM
+    if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+        yield Finding(OK, subject, "has a new API key; sending goes on with the next look.")
+        return
+    words = f" The gateway said: {lane.pause_words}" if lane.pause_words else ""
+    yield Finding(level, subject, f"is paused: {_advice(reason, license_)}{words}")
+
+
+def _queue(license_: License, subject: str) -> Iterator[Finding]:
+    messages = OutboundMessage.objects.using(write_alias()).filter(license=license_)
+    waiting = messages.filter(status=Status.QUEUED).count()
+    due = messages.due().aggregate(oldest=Min("due_at"), now=DatabaseNow())
+    late = (due["now"] - due["oldest"]).total_seconds() if due["oldest"] else 0.0
+    if late > OLD_SECONDS:
+        yield Finding(NOTE, subject, f"{waiting} messages wait, the oldest has been due for {duration(late)}.")
+    else:
+        yield Finding(OK, subject, f"{waiting} messages wait.")
+    undecided = messages.undecided().count()
+    if undecided:
+        yield Finding(
+            NOTE,
+            subject,
+            f"{undecided} messages are in doubt and wait for your decision: manage.py kpwa messages --status unknown",
+        )
+
+
+def _webhook(license_: License, subject: str) -> Iterator[Finding]:
+    using = write_alias()
+    registered = WebhookToken.objects.using(using).filter(
+        license=license_, registered_at__isnull=False, expires_at=None
+    )
+    if not registered.exists():
+        words = "no webhook is registered, so answers and ticks stay unknown: manage.py kpwa webhook set --license"
+        yield Finding(NOTE, subject, f"{words} {_quoted(license_)}")
+        return
+    seen = WebhookEvent.objects.using(using).filter(license=license_).aggregate(
+        last=Max("last_received_at"), now=DatabaseNow()
+    )
+    last = f"the last event came {duration((seen['now'] - seen['last']).total_seconds())} ago" if seen["last"] else ""
+    yield Finding(OK, subject, f"its webhook is registered; {last or 'no event has come yet'}.")
+
+
+def _public_url() -> Iterator[Finding]:
+    if not kpwa_settings().PUBLIC_URL:
+        yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so none can be registered.")
+
+
+def _advice(reason: PauseReason, license_: License) -> str:
+    return _PAUSES[reason].format(name=_quoted(license_))
+
+
+def _quoted(license_: License) -> str:
+    return f'"{license_.name}"' if " " in license_.name else license_.name

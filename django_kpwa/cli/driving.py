@@ -1,0 +1,170 @@
+"""Drives lanes without Celery: `drive` in a bounded pool of threads, the waits of the pace kept on a heap.
+
+A lane that waits costs nothing: its lease is held, its next drive stands on the heap, no thread sleeps for it. Safe
+beside workers and other such processes, for it is the lease that decides who drives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import queue
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from .. import dispatch
+from ..models.transitions import Lease, release_lease
+
+logger = logging.getLogger("django_kpwa.run")
+
+
+class LanePool:
+    """Threads that drive lanes and do jobs beside. Made, used and closed by one thread."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kpwa")
+        self._lock = threading.Lock()
+        self._underway: set[int] = set()
+        self._jobs: set[str] = set()
+        self._waiting: list[tuple[float, int, uuid.UUID]] = []
+        self._is_stopping = False
+        # A SimpleQueue, because a signal handler writes to it: the lock of an Event would be waited for in itself.
+        self._changes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.attempts = 0
+        """How many sends were attempted so far."""
+
+    def is_stopping(self) -> bool:
+        return self._is_stopping
+
+    def ask_to_stop(self) -> None:
+        """Have every drive end after its present call. A signal handler may call it."""
+        self._is_stopping = True
+        self._changes.put(None)
+
+    def is_driving(self) -> bool:
+        """Whether a lane is driven or waited for."""
+        with self._lock:
+            return bool(self._underway)
+
+    def start(self, license_ids: Iterable[int]) -> int:
+        """Drive these lanes, except those that are being driven here already; returns how many were started."""
+        with self._lock:
+            fresh = [license_id for license_id in license_ids if license_id not in self._underway]
+            self._underway.update(fresh)
+        for license_id in fresh:
+            self._pool.submit(self._drive, license_id, None)
+        return len(fresh)
+
+    def start_job(self, name: str, job: Callable[[], object]) -> None:
+        """Do `job` in a thread, unless the one called `name` still runs."""
+        with self._lock:
+            if name in self._jobs:
+                return
+            self._jobs.add(name)
+        self._pool.submit(self._do, name, job)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something ends, a stop is asked for, or `seconds` pass; drives whose wait is over are started."""
+        until_resumed = self._resume_waiting()
+        if until_resumed is not None:
+            seconds = min(seconds, until_resumed)
+        if not self._is_stopping and seconds > 0:
+            with contextlib.suppress(queue.Empty):
+                self._changes.get(timeout=seconds)
+        while not self._changes.empty():
+            self._changes.get()
+
+    def close(self) -> None:
+        """Let running calls end and be recorded, and give every lane back."""
+        with self._lock:
+            self._is_stopping = True
+        self._pool.shutdown(wait=True)
+        for _, license_id, token in self._waiting:
+            _release(license_id, token)
+        self._waiting.clear()
+
+    def _resume_waiting(self) -> float | None:
+        """Start the drives whose wait is over; returns the seconds until the next, None where nothing waits."""
+        with self._lock:
+            now = time.monotonic()
+            while self._waiting and self._waiting[0][0] <= now:
+                _, license_id, token = heapq.heappop(self._waiting)
+                self._pool.submit(self._drive, license_id, token)
+            return self._waiting[0][0] - now if self._waiting else None
+
+    def _drive(self, license_id: int, token: uuid.UUID | None) -> None:
+        driven = dispatch.Driven()
+        try:
+            if not self._is_stopping:
+                driven = dispatch.drive(license_id, token, should_stop=self.is_stopping)
+            elif token is not None:
+                _release(license_id, token)
+        except Exception as error:
+            report(error, f"driving license {license_id}")
+        finally:
+            connections.close_all()
+            self._after(license_id, driven)
+
+    def _after(self, license_id: int, driven: dispatch.Driven) -> None:
+        with self._lock:
+            self.attempts += driven.attempts
+            if driven.lease_token is not None:
+                heapq.heappush(self._waiting, (time.monotonic() + driven.wait_seconds, license_id, driven.lease_token))
+            elif driven.has_more and not self._is_stopping:
+                self._pool.submit(self._drive, license_id, None)
+            else:
+                self._underway.discard(license_id)
+        self._changes.put(None)
+
+    def _do(self, name: str, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except Exception as error:
+            report(error, name)
+        finally:
+            connections.close_all()
+            with self._lock:
+                self._jobs.discard(name)
+            self._changes.put(None)
+
+
+@contextlib.contextmanager
+def stopped_by_signals(pool: LanePool) -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C stop `pool` gently; a second one ends the process at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        pool.ask_to_stop()
+        signal.signal(number, signal.SIG_DFL)
+
+    # Only the main thread may set handlers; in any other, its owner decides when to stop.
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    previous = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _release(license_id: int, token: uuid.UUID) -> None:
+    try:
+        release_lease(Lease(license_id, token))
+    except (DatabaseError, InterfaceError) as error:
+        report(error, f"giving license {license_id} back")
+
+
+def report(error: Exception, doing: str) -> None:
+    """Log that something failed that is tried again by itself."""
+    if isinstance(error, (DatabaseError, InterfaceError)):
+        # A database that is away for a minute is no fault of the code: no traceback a second.
+        logger.warning("The database failed while %s (%s); it is tried again.", doing, type(error).__name__)
+    else:
+        logger.error("%s failed (%s); it is tried again.", doing.capitalize(), type(error).__name__, exc_info=error)

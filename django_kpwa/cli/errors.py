@@ -1,0 +1,47 @@
+"""Turns what goes wrong into one line for a terminal, with the exit code that a script branches on."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.management.base import CommandError
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+
+from ..exceptions import GatewayError, InvalidApiKeyError, InvalidMessageError, KpwaError, LicenseChoiceError
+from .console import EXIT_GATEWAY, EXIT_NO, EXIT_USAGE
+
+_SIGNS_OF_NO_TABLE = ("relation", "no such table", "no such column", "doesn't exist", "Unknown column")
+
+
+def as_command_error(error: Exception) -> CommandError | None:
+    """The error to show for `error`; None for one that is a fault of ours and wants its traceback."""
+    if isinstance(error, CommandError):
+        return error
+    if isinstance(error, GatewayError):
+        return CommandError(_gateway_words(error), returncode=EXIT_GATEWAY)
+    if isinstance(error, (InvalidMessageError, InvalidApiKeyError, LicenseChoiceError)):
+        return CommandError(_one_line(str(error)), returncode=EXIT_USAGE)
+    if isinstance(error, ValidationError):
+        return CommandError(_one_line(" ".join(error.messages)), returncode=EXIT_USAGE)
+    if isinstance(error, (KpwaError, ImproperlyConfigured)):
+        return CommandError(_one_line(str(error)), returncode=EXIT_NO)
+    if isinstance(error, (DatabaseError, InterfaceError)):
+        return CommandError(_database_words(error), returncode=EXIT_NO)
+    return None
+
+
+def _gateway_words(error: GatewayError) -> str:
+    reasons = "; ".join(error.errors)
+    words = "" if error.words == str(error) or error.words in str(error) else f" It said: {error.words}"
+    return _one_line(f"{error}{words}{f' ({reasons})' if reasons and reasons not in str(error) else ''}")
+
+
+def _database_words(error: Exception) -> str:
+    # The first line: PostgreSQL goes on with the statement, and with it what was to be stored.
+    words = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, (ProgrammingError, OperationalError)) and any(sign in words for sign in _SIGNS_OF_NO_TABLE):
+        return f"The database has not all tables of django-kpwa. Run `manage.py migrate`. ({words})"
+    return f"The database failed: {words}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,141 @@
+"""`kpwa licenses`: lists them, adds one, changes a key, pauses and resumes.
+
+A key comes from a prompt or standard input, never from an argument: those stand in process lists and shell histories.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from ..models import Lane, License, OutboundMessage, PauseReason, Status, decisions, write_alias
+from ..models.transitions import Pause
+from ..phone import mask
+from ..wake import wake_license
+from .choosing import add_action, license_named
+from .console import EXIT_OK, EXIT_USAGE, Console
+
+HELP = "list licenses, add one, change its key, pause and resume sending"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    add = add_action(actions, "add", "add a license; its API key is asked for, or read from standard input")
+    add.add_argument("name", help="for people: the outlet or the number")
+    add.add_argument("--base-url", default="", metavar="URL", help="only for a sandbox or a gateway of one's own")
+    for action, explained in (
+        ("set-key", "store a new API key, asked for or read from standard input"),
+        ("pause", "hold the license's messages until it is resumed"),
+        ("resume", "end a pause, whatever its reason"),
+    ):
+        add_action(actions, action, explained).add_argument("name")
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    action = options["action"]
+    if action is None:
+        return _list(console)
+    if action == "add":
+        return _add(console, options["name"], options["base_url"])
+    license_ = license_named(options["name"])
+    if action == "set-key":
+        return _set_key(console, license_)
+    return _pause(console, license_) if action == "pause" else _resume(console, license_)
+
+
+def _list(console: Console) -> int:
+    using = write_alias()
+    licenses = list(License.objects.using(using).all())
+    lanes = {lane.pk: lane for lane in Lane.objects.using(using).all()}
+    rows = []
+    for license_ in licenses:
+        lane = lanes.get(license_.pk) or Lane(license=license_)
+        waiting = OutboundMessage.objects.using(using).filter(license=license_, status=Status.QUEUED).count()
+        rows.append(
+            {
+                "name": license_.name,
+                "uuid": license_.uuid,
+                "is_active": license_.is_active,
+                "api_key_hint": license_.api_key_hint,
+                "base_url": license_.base_url,
+                "session_status": lane.session_status,
+                "session_seen_at": lane.session_seen_at,
+                "linked_number": mask(lane.linked_number),
+                "pause_reason": lane.pause_reason,
+                "waiting": waiting,
+            }
+        )
+    console.document(rows)
+    if not rows:
+        console.say("There is no license yet. Add one: manage.py kpwa licenses add NAME")
+        return EXIT_OK
+    console.table(
+        ("LICENSE", "WHATSAPP", "NUMBER", "SENDING", "WAITING", "KEY"),
+        [
+            (
+                row["name"],
+                row["session_status"],
+                row["linked_number"],
+                "not active" if not row["is_active"] else row["pause_reason"] or "on",
+                row["waiting"],
+                f"…{row['api_key_hint']}" if row["api_key_hint"] else "stored",
+            )
+            for row in rows
+        ],
+    )
+    return EXIT_OK
+
+
+def _add(console: Console, name: str, base_url: str) -> int:
+    license_ = License(name=name, base_url=base_url)
+    license_.full_clean()
+    license_.set_api_key(_read_key(console))
+    license_.save(using=write_alias(), force_insert=True)
+    console.document({"name": license_.name, "uuid": license_.uuid})
+    console.say(f"Added {license_.name}. Link WhatsApp to it: manage.py kpwa qr --license {_quoted(license_.name)}")
+    return EXIT_OK
+
+
+def _set_key(console: Console, license_: License) -> int:
+    license_.set_api_key(_read_key(console))
+    license_.save(
+        using=write_alias(), update_fields=["api_key_ciphertext", "api_key_version", "api_key_hint", "updated_at"]
+    )
+    # A pause for the old key ends by itself when its lane is looked at.
+    wake_license(license_.pk)
+    console.document({"name": license_.name, "api_key_version": license_.api_key_version})
+    console.say(f"Stored the new key of {license_.name}.")
+    return EXIT_OK
+
+
+def _pause(console: Console, license_: License) -> int:
+    paused = decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+    console.document({"name": license_.name, "paused": True, "changed": paused})
+    console.say(f"{license_.name} {'is paused; its messages are kept' if paused else 'was paused already'}.")
+    return EXIT_OK
+
+
+def _resume(console: Console, license_: License) -> int:
+    lifted = decisions.lift_pause(license_.pk, *(reason for reason in PauseReason if reason != PauseReason.NONE))
+    if lifted:
+        wake_license(license_.pk)
+    console.document({"name": license_.name, "paused": False, "changed": lifted})
+    console.say(f"{license_.name} sends again." if lifted else f"{license_.name} was not paused.")
+    return EXIT_OK
+
+
+def _read_key(console: Console) -> str:
+    try:
+        key = getpass.getpass("API key: ") if console.stdin.isatty() else console.stdin.readline()
+    except EOFError:
+        key = ""
+    if not key.strip():
+        raise CommandError("No API key was given: type it at the prompt, or pipe it in.", returncode=EXIT_USAGE)
+    return key
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if " " in name else name

@@ -1,0 +1,25 @@
+"""`kpwa purge`: deletes what `KPWA["RETENTION_DAYS"]` does not keep."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from .. import retention
+from .console import EXIT_OK, Console
+
+HELP = "delete what KPWA['RETENTION_DAYS'] does not keep"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none: what is kept is a setting, so that beat and people delete the same."""
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    purged = retention.purge()
+    console.document(asdict(purged))
+    console.say(
+        f"Deleted {purged.messages} messages, {purged.events} webhook events, {purged.statistics} hours of statistics."
+    )
+    return EXIT_OK

@@ -1,0 +1,95 @@
+"""`kpwa run`: lanes, webhooks, statistics and purge in one process, for a site without Celery.
+
+There is no broker, so it looks into the database: every second while there is something to do, less often at rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, connections
+
+from .. import retention, statistics, webhooks
+from ..dispatch import sweep
+from ..models import WebhookEvent, write_alias
+from .choosing import positive_count
+from .console import EXIT_OK, Console
+from .driving import LanePool, report, stopped_by_signals
+
+HELP = "send, process webhooks and keep house in one process, without Celery"
+
+SHORTEST_LOOK_SECONDS = 1.0
+LONGEST_LOOK_SECONDS = 3.0
+STATISTICS_SECONDS = 60.0
+PURGE_SECONDS = 3600.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_threads_argument(parser)
+
+
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads",
+        type=positive_count,
+        default=8,
+        metavar="N",
+        help="calls to the gateway at the same time, at most one a license (default: %(default)s)",
+    )
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    pool = LanePool(options["threads"])
+    with stopped_by_signals(pool):
+        console.say("Running: sends, processes webhooks and keeps house. Ctrl-C stops it.")
+        try:
+            _Loop(pool).run()
+        finally:
+            console.say("Stopping: calls that are under way end first.")
+            pool.close()
+            connections.close_all()
+    console.say(f"Stopped after {pool.attempts} sends.")
+    return EXIT_OK
+
+
+class _Loop:
+    """Looks, starts what is due, and waits until the next thing can be due."""
+
+    def __init__(self, pool: LanePool) -> None:
+        self.pool = pool
+        self.look_seconds = SHORTEST_LOOK_SECONDS
+        self.next_look = self.next_statistics = self.next_purge = 0.0
+
+    def run(self) -> None:
+        while not self.pool.is_stopping():
+            now = time.monotonic()
+            if now >= self.next_look:
+                self._look()
+                self.next_look = now + self.look_seconds
+            if now >= self.next_statistics:
+                self.pool.start_job("rolling statistics up", statistics.roll_up)
+                self.next_statistics = now + STATISTICS_SECONDS
+            if now >= self.next_purge:
+                self.pool.start_job("purging", lambda: retention.purge(should_stop=self.pool.is_stopping))
+                self.next_purge = now + PURGE_SECONDS
+            self.pool.wait(self.next_look - time.monotonic())
+
+    def _look(self) -> None:
+        """One sweep, and the webhook events that are due."""
+        try:
+            found = self.pool.start(sweep().license_ids)
+            if WebhookEvent.objects.using(write_alias()).to_process().exists():
+                found += 1
+                self.pool.start_job("processing webhooks", self._process_webhooks)
+        except (DatabaseError, InterfaceError) as error:
+            report(error, "looking for what is due")
+            # The next look opens a fresh one.
+            connections.close_all()
+            found = 0
+        is_busy = found or self.pool.is_driving()
+        self.look_seconds = SHORTEST_LOOK_SECONDS if is_busy else min(self.look_seconds * 1.25, LONGEST_LOOK_SECONDS)
+
+    def _process_webhooks(self) -> None:
+        webhooks.process_due_events(should_stop=self.pool.is_stopping)

@@ -1,0 +1,20 @@
+"""`kpwa sandbox`: becomes `python -m django_kpwa.sandbox`, which has settings of its own, with the same arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from .console import Console
+
+HELP = "start a simulated WhatsApp phone; see `manage.py kpwa sandbox --help`"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arguments", nargs="*", help="those of python -m django_kpwa.sandbox")
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    os.execv(sys.executable, [sys.executable, "-m", "django_kpwa.sandbox", *options["arguments"]])  # noqa: S606

@@ -1,0 +1,89 @@
+"""`kpwa send` and what it shares with `kpwa send-group`: put a message into the outbox, and wait for it if asked to."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from .. import outbox, wake
+from ..models import ARRIVED, OutboundMessage, Status, write_alias
+from .choosing import add_license_argument, chosen_license, positive_seconds, text_argument
+from .console import EXIT_NO, EXIT_OK, Console
+
+HELP = "send a message to a number"
+
+_POLL_SECONDS = 0.2
+_UNSETTLED = (Status.QUEUED, Status.SENDING)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", help="as people write it: 0812…, +62 812…")
+    add_message_arguments(parser)
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    message = outbox.send_message(options["number"], **message_arguments(console, options))
+    return show_message(console, message, options)
+
+
+def add_message_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="?", help="the text; - reads it from standard input; not needed with --image")
+    parser.add_argument("--image", metavar="URL", help="an http(s) address that the gateway fetches the image from")
+    parser.add_argument("--key", metavar="KEY", help="idempotency key: the same key again sends nothing")
+    parser.add_argument("--wait", action="store_true", help="wait until the message was sent, or was not")
+    parser.add_argument(
+        "--timeout",
+        type=positive_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long --wait waits (default: %(default).0f)",
+    )
+    add_license_argument(parser)
+
+
+def message_arguments(console: Console, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that both kinds of `outbox` calls take."""
+    return {
+        "text": text_argument(console, options["text"]),
+        "image_url": options["image"],
+        "license": chosen_license(options),
+        "idempotency_key": options["key"],
+    }
+
+
+def show_message(console: Console, message: OutboundMessage, options: dict[str, Any]) -> int:
+    """Tell what became of `message`. Exit code 1 where it did not arrive, or `--wait` waited in vain."""
+    if options["wait"]:
+        _wait_until_settled(message, options["timeout"])
+    console.document(
+        {
+            "id": message.pk,
+            "uuid": message.uuid,
+            "license": message.license.name,
+            "recipient": message.masked_recipient,
+            "status": message.status,
+            "reason": message.reason,
+            "reason_words": message.reason_words,
+        }
+    )
+    reason = ": ".join(part for part in (message.reason, message.reason_words) if part)
+    shown = f"{message.status} ({reason})" if reason else message.status
+    console.say(f"Message {message.uuid} to {message.masked_recipient}: {shown}")
+    if message.status in ARRIVED:
+        return EXIT_OK
+    if message.status not in _UNSETTLED:
+        return EXIT_NO
+    if options["wait"]:
+        console.say("It still waits. See `manage.py kpwa doctor`; `manage.py kpwa dispatch` sends what is due now.")
+        return EXIT_NO
+    if not wake.has_broker():
+        console.say("This site has no broker: `manage.py kpwa run` or `manage.py kpwa dispatch` sends it.")
+    return EXIT_OK
+
+
+def _wait_until_settled(message: OutboundMessage, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while message.status in _UNSETTLED and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        message.refresh_from_db(using=write_alias())

@@ -1,0 +1,62 @@
+"""`kpwa status`: asks the gateway whether WhatsApp is linked, and tells what waits. Exit code 0 only where it is."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..gateway import ServiceStatus, SessionStatus
+from ..linking import check_status
+from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
+from ..phone import mask
+from .choosing import add_license_argument, chosen_license
+from .console import EXIT_NO, EXIT_OK, Console, moment
+
+HELP = "ask the gateway whether WhatsApp is linked"
+
+IN_WORDS = {
+    SessionStatus.CONNECTED: "linked",
+    SessionStatus.QR: "not linked: scan the code of `manage.py kpwa qr`",
+    SessionStatus.UNKNOWN: "not known",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_license_argument(parser)
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    license_ = chosen_license(options)
+    status = check_status(license_)
+    show_status(console, license_, status)
+    return EXIT_OK if status.session_status == SessionStatus.CONNECTED else EXIT_NO
+
+
+def show_status(console: Console, license_: License, status: ServiceStatus) -> None:
+    """Write what the gateway said and what the outbox holds for the license."""
+    lane = Lane.objects.using(write_alias()).get(pk=license_.pk)
+    messages = OutboundMessage.objects.using(write_alias()).filter(license=license_)
+    waiting = messages.filter(status=Status.QUEUED).count()
+    undecided = messages.undecided().count()
+    console.document(
+        {
+            "license": license_.name,
+            "session_status": status.session_status.value,
+            "gateway_word": status.word,
+            "linked_number": mask(lane.linked_number),
+            "is_active": license_.is_active,
+            "pause_reason": lane.pause_reason,
+            "paused_until": lane.paused_until,
+            "waiting": waiting,
+            "in_doubt": undecided,
+        }
+    )
+    word = f" (the gateway says {status.word!r})" if status.session_status == SessionStatus.UNKNOWN else ""
+    number = f", {mask(lane.linked_number)}" if lane.linked_number else ""
+    console.say(f"{license_.name}: {IN_WORDS[status.session_status]}{word}{number}")
+    if lane.pause_reason != PauseReason.NONE:
+        until = f", looked at again at {moment(lane.paused_until)}" if lane.paused_until else ""
+        console.say(f"Sending is paused ({lane.pause_reason}{until}).")
+    if not license_.is_active:
+        console.say("The license is not active: its messages are held.")
+    console.say(f"{waiting} waiting, {undecided} in doubt.")

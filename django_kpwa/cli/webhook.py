@@ -1,0 +1,132 @@
+"""`kpwa webhook`: registers this site with the gateway, removes it, tells what came, and processes events again.
+
+The token in the address is the webhook's only secret; it is never written out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db.models import Count, Max
+
+from .. import linking, webhooks
+from ..models import EventStatus, License, WebhookEvent, WebhookToken, write_alias
+from .choosing import add_action, add_license_argument, chosen_license, since
+from .console import EXIT_NO, EXIT_OK, Console, moment
+
+HELP = "register this site's webhook, remove it, see what came, process it again"
+
+_NOT_UNDERSTOOD = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMATCHED)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action, explained in (
+        ("set", "register this site with the gateway, under a new token"),
+        ("reset", "remove the webhook from the gateway"),
+        ("show", "tell since when it is registered and what came"),
+    ):
+        add_license_argument(add_action(actions, action, explained))
+    replay = add_action(actions, "replay", "process stored events again, e.g. with a better parser")
+    replay.add_argument("ids", nargs="*", metavar="ID", help="public ids; without: all that were not understood")
+    replay.add_argument("--since", type=since, metavar="WHEN", help="30m, 2h, 3d ago, or a date like 2016-11-05")
+    add_license_argument(replay)
+
+
+def run(console: Console, options: dict[str, Any]) -> int:
+    if options["action"] == "replay":
+        return _replay(console, options)
+    license_ = chosen_license(options)
+    if options["action"] == "set":
+        return _set(console, license_)
+    if options["action"] == "reset":
+        return _reset(console, license_)
+    return _show(console, license_)
+
+
+def _set(console: Console, license_: License) -> int:
+    url = _masked(linking.set_webhook(license_))
+    console.document({"license": license_.name, "url": url})
+    console.say(f"The gateway now posts the events of {license_.name} to {url}")
+    return EXIT_OK
+
+
+def _reset(console: Console, license_: License) -> int:
+    linking.reset_webhook(license_)
+    console.document({"license": license_.name, "url": None})
+    console.say(f"The gateway no longer posts the events of {license_.name}. Late ones are taken for another day.")
+    return EXIT_OK
+
+
+def _show(console: Console, license_: License) -> int:
+    using = write_alias()
+    token = (
+        WebhookToken.objects.using(using)
+        .filter(license=license_, registered_at__isnull=False, expires_at=None)
+        .order_by("-pk")
+        .first()
+    )
+    events = WebhookEvent.objects.using(using).filter(license=license_)
+    by_status = dict(events.order_by().values_list("status").annotate(Count("pk")))
+    last_event_at = events.aggregate(last=Max("last_received_at"))["last"]
+    console.document(
+        {
+            "license": license_.name,
+            "registered_at": token.registered_at if token else None,
+            "first_event_at": token.first_used_at if token else None,
+            "last_event_at": last_event_at,
+            "events": by_status,
+        }
+    )
+    if token is None:
+        console.say(f"No webhook is registered for {license_.name}: manage.py kpwa webhook set")
+    else:
+        console.say(f"Registered for {license_.name} at {moment(token.registered_at)}.")
+        console.say(f"First event under its token: {moment(token.first_used_at)}.")
+    console.say(f"Last event: {moment(last_event_at)}.")
+    for status, count in sorted(by_status.items()):
+        console.say(f"  {status}: {count}")
+    return EXIT_OK if token else EXIT_NO
+
+
+def _replay(console: Console, options: dict[str, Any]) -> int:
+    events = _chosen_events(options)
+    processed = sum(webhooks.reprocess(event) for event in events.iterator())
+    chosen = WebhookEvent.objects.using(write_alias()).filter(pk__in=list(events.values_list("pk", flat=True)))
+    left = chosen.filter(status__in=_NOT_UNDERSTOOD).count() if options["ids"] else events.count()
+    missing = len(set(options["ids"])) - chosen.count() if options["ids"] else 0
+    console.document({"processed": processed, "not_understood": left, "missing": missing})
+    console.say(f"Processed {processed} again; {left} are still not understood.")
+    if missing:
+        console.say(f"{missing} of the ids name no event.")
+    return EXIT_NO if missing or left else EXIT_OK
+
+
+def _chosen_events(options: dict[str, Any]) -> Any:
+    events = WebhookEvent.objects.using(write_alias()).order_by("pk")
+    if options["license"]:
+        events = events.filter(license=chosen_license(options))
+    if options["since"]:
+        events = events.filter(received_at__gte=options["since"])
+    if options["ids"]:
+        return events.filter(uuid__in=list(_uuids(options["ids"])))
+    return events.filter(status__in=_NOT_UNDERSTOOD)
+
+
+def _uuids(given: Iterable[str]) -> Iterable[uuid.UUID]:
+    for text in given:
+        try:
+            yield uuid.UUID(text)
+        except ValueError:
+            continue
+
+
+def _masked(url: str) -> str:
+    """The address with its token left out: everything after `webhooks/`."""
+    parts = urlsplit(url)
+    head, _, token = parts.path.rstrip("/").rpartition("/")
+    return parts._replace(path=f"{head}/•••/").geturl() if token else url

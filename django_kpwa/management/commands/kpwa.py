@@ -1,0 +1,55 @@
+"""`manage.py kpwa`: parses; what the subcommands do stands in `django_kpwa.cli`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from ...cli import SUBCOMMANDS, Console, run_subcommand
+from ...cli.choosing import common_options
+
+_WITHOUT_JSON = {"run", "sandbox"}
+_EPILOG = """\
+exit codes:
+  0  done, or the answer is yes
+  1  the answer is no, or it could not be done
+  2  wrong usage
+  3  the gateway failed or could not be reached
+"""
+
+
+class Command(BaseCommand):
+    help = "Links, sends, looks and repairs: everything about WhatsApp messages from the command line."
+    # `doctor` reports them in plain words; before every other subcommand they would be noise.
+    requires_system_checks = []
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(
+            prog_name, subcommand, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+        )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+        for name, module in SUBCOMMANDS.items():
+            if name == "sandbox":
+                # Nothing looks like an option here, so that all of them, --help too, reach the sandbox as they are.
+                module.add_arguments(
+                    subparsers.add_parser(name, help=module.HELP, prefix_chars="\0", add_help=False)
+                )
+                continue
+            common = common_options(with_json=name not in _WITHOUT_JSON)
+            description = f"{module.HELP[0].upper()}{module.HELP[1:]}."
+            subparser = subparsers.add_parser(name, help=module.HELP, description=description, parents=[common])
+            module.add_arguments(subparser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        console = Console(self.stdout, as_json=options.get("json", False))
+        try:
+            code = run_subcommand(options["subcommand"], console, options)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        if code:
+            sys.exit(code)

@@ -1,0 +1,82 @@
+"""What a site's own tests need: send what is queued, into memory, and look at it.
+
+    from django_kpwa import testing
+
+    class ReceiptTests(TestCase):
+        def setUp(self):
+            testing.clear()
+            testing.create_license()
+
+        def test_a_paid_sale_sends_its_receipt(self):
+            Sale.objects.create(...)
+            [receipt] = testing.deliver()
+            self.assertIn("Terima kasih", receipt.text)
+
+Works in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.test import override_settings
+
+from . import dispatch
+from .conf import kpwa_settings
+from .gateway import locmem
+from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
+from .models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds, write_alias
+from .models.transitions import Lease, release_lease
+
+__all__ = [
+    "LocmemMessage",
+    "clear",
+    "create_license",
+    "deliver",
+    "fail_next",
+    "link",
+    "outbox",
+    "set_unregistered",
+    "unlink",
+]
+
+
+def create_license(name: str = "Test") -> License:
+    """Store a license with a made-up API key."""
+    license_ = License(name=name)
+    license_.set_api_key("key-for-tests")
+    license_.save()
+    return license_
+
+
+def deliver() -> list[LocmemMessage]:
+    """Send everything that is due, in this thread, and return what was sent, oldest first.
+
+    The pace is skipped, and so is the wait for a sale's lines; a `send_after` in the future and the wait before another
+    try are not. Nothing leaves the process: the gateway is `LocmemGateway`.
+    """
+    before = len(outbox)
+    kpwa = {**getattr(settings, "KPWA", {}), "GATEWAY": f"{locmem.__name__}.LocmemGateway", "PACE_SECONDS": (0, 0)}
+    with override_settings(KPWA=kpwa):
+        _end_waits_for_lines()
+        while license_ids := _sweep():
+            for license_id in license_ids:
+                _drive(license_id)
+    return outbox[before:]
+
+
+def _sweep() -> tuple[int, ...]:
+    Lane.objects.using(write_alias()).update(next_send_at=None)
+    return dispatch.sweep().license_ids
+
+
+def _drive(license_id: int) -> None:
+    driven = dispatch.drive(license_id)
+    if driven.lease_token is not None:
+        release_lease(Lease(license_id, driven.lease_token))
+
+
+def _end_waits_for_lines() -> None:
+    waiting = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED, rendered_at=None)
+    waiting.exclude(renderer="").filter(due_at__lte=in_seconds(kpwa_settings().RENDER_DELAY_SECONDS)).update(
+        due_at=DatabaseNow()
+    )
