@@ -18,6 +18,7 @@ from typing import Any
 from ..encryption import Secret, clean_api_key
 from .chats import Chat, ChatMessage, Delivery, Ticks, new_group_id, new_message_id, utc_now
 from .deliveries import Deliveries, Webhook
+from .events import incoming_event, status_event
 from .faults import FaultBoard
 from .timeline import Timeline
 
@@ -193,7 +194,7 @@ class Sandbox:
             chat.changed_at = message.at
             self._touch()
         self.mark_read(account, chat_id)
-        self._post(account, "incoming", _incoming_payload(chat, message))
+        self._post(account, "incoming", incoming_event(chat, message))
         return message
 
     def mark_read(self, account: Account, chat_id: str) -> None:
@@ -272,7 +273,7 @@ class Sandbox:
                 return
             message.ticks = ticks
             self._touch()
-        self._post(account, ticks.value, _status_payload(chat, message, ticks))
+        self._post(account, ticks.value, status_event(chat, message, ticks))
 
     def _post(self, account: Account, kind: str, payload: dict[str, Any]) -> None:
         if account.webhook_url:
@@ -280,31 +281,6 @@ class Sandbox:
 
     def _note_webhook(self, webhook: Webhook, status: int) -> None:
         self.note(license=webhook.license, direction="out", operation=f"webhook: {webhook.kind}", status=status)
-
-
-def _incoming_payload(chat: Chat, message: ChatMessage) -> dict[str, Any]:
-    payload = {
-        "id": message.id,
-        "from": chat.id if chat.is_group else f"{message.sender}@s.whatsapp.net",
-        "phone": message.sender,
-        "message": message.text,
-        "isFromMe": False,
-        "isGroup": chat.is_group,
-        "timestamp": int(message.at.timestamp()),
-    }
-    if chat.is_group:
-        payload.update(member=f"{message.sender}@s.whatsapp.net", group=chat.name)
-    return payload
-
-
-def _status_payload(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "status": ticks.value.capitalize(),
-        "phone": chat.id,
-        "isFromMe": True,
-        "timestamp": int(utc_now().timestamp()),
-    }
 
 
 _current: Sandbox | None = None

@@ -1,0 +1,32 @@
+"""What the sandbox's webhooks say. The real payloads are not documented: these use the names of similar gateways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .chats import Chat, ChatMessage, Ticks, utc_now
+
+
+def incoming_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
+    payload = {
+        "id": message.id,
+        "from": chat.id if chat.is_group else f"{message.sender}@s.whatsapp.net",
+        "phone": message.sender,
+        "message": message.text,
+        "isFromMe": False,
+        "isGroup": chat.is_group,
+        "timestamp": int(message.at.timestamp()),
+    }
+    if chat.is_group:
+        payload.update(member=f"{message.sender}@s.whatsapp.net", group=chat.name)
+    return payload
+
+
+def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "status": ticks.value.capitalize(),
+        "phone": chat.id,
+        "isFromMe": True,
+        "timestamp": int(utc_now().timestamp()),
+    }

@@ -1,0 +1,161 @@
+"""Headless Chromium, driven over its debugging pipe: no driver, no port and no package beyond the browser itself.
+
+with Chromium() as browser:
+    browser.open("http://127.0.0.1:8900/", width=1200, height=900)
+    browser.wait_for("document.querySelector('.bubble')")
+    Path("phone.png").write_bytes(browser.screenshot())
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# Nothing that the browser does by itself may leave this machine.
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
+    "--remote-debugging-pipe",
+)
+
+
+class Chromium:
+    """One browser with one page. Every method raises `AssertionError` where the page does not do as asked."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        """Uncaught exceptions and console errors of the page, Content-Security-Policy violations among them."""
+        self._answers: dict[int, dict] = {}
+        self._events: list[dict] = []
+        self._changed = threading.Condition()
+        self._last_id = 0
+        self._session: str | None = None
+
+    def __enter__(self) -> Chromium:
+        program = next((found for name in NAMES if (found := shutil.which(name))), None)
+        assert program, f"None of {', '.join(NAMES)} is installed."
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        for_browser, self._write_fd = os.pipe()
+        self._read_fd, from_browser = os.pipe()
+        # The browser reads its descriptor 3 and writes its 4; a shell puts them there without racing other threads.
+        command = [program, *OPTIONS, f"--user-data-dir={self._profile.name}", "about:blank"]
+        placed = f'exec "$@" 3<&{for_browser} 4>&{from_browser}'
+        self._process = subprocess.Popen(
+            ["/bin/bash", "-c", placed, "chromium", *command],
+            pass_fds=(for_browser, from_browser),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(for_browser)
+        os.close(from_browser)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self._call(f"{domain}.enable")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._write_fd)  # the browser ends with its pipe
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(timeout=10)
+        os.close(self._read_fd)
+        self._profile.cleanup()
+
+    def open(self, url: str, *, width: int = 1200, height: int = 900) -> None:
+        """Load `url` in a window of so many CSS pixels; returns when the page has loaded."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
+        self._events.clear()
+        self._call("Page.navigate", url=url)
+        self._wait(
+            lambda: any(event["method"] == "Page.loadEventFired" for event in self._events), 20, f"{url} to load"
+        )
+
+    def evaluate(self, expression: str) -> object:
+        """The value of a JavaScript expression; a promise's value is waited for."""
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def wait_for(self, expression: str, seconds: float = 15) -> object:
+        """The expression's value, as soon as it is true."""
+        until = time.monotonic() + seconds
+        while not (value := self.evaluate(f"(() => {{ const v = {expression}; return v instanceof Node || v; }})()")):
+            assert time.monotonic() < until, f"Waited {seconds} s for {expression}"
+            time.sleep(0.05)
+        return value
+
+    def click(self, selector: str) -> None:
+        """Press the mouse in the middle of the element, as a person would: what lies over it gets the click."""
+        self.wait_for(f"document.querySelector({json.dumps(selector)})?.getClientRects().length")
+        x, y = self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'nearest', behavior: 'instant'});"
+            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def type(self, text: str) -> None:
+        """Type into the element that has the focus; a line break presses Enter."""
+        for index, line in enumerate(text.split("\n")):
+            if index:
+                for kind in ("keyDown", "keyUp"):
+                    enter = {"key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}
+                    self._call("Input.dispatchKeyEvent", type=kind, **enter)
+            if line:
+                self._call("Input.insertText", text=line)
+
+    def screenshot(self) -> bytes:
+        """The window as a PNG."""
+        return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
+
+    def _call(self, method: str, **parameters: object) -> dict:
+        with self._changed:
+            self._last_id += 1
+            number = self._last_id
+        request = {"id": number, "method": method, "params": parameters}
+        if self._session:
+            request["sessionId"] = self._session
+        os.write(self._write_fd, json.dumps(request).encode() + b"\0")
+        self._wait(lambda: number in self._answers, 30, f"the browser to answer {method}")
+        answer = self._answers.pop(number)
+        assert "error" not in answer, f"{method}: {answer.get('error')}"
+        return answer["result"]
+
+    def _wait(self, condition, seconds: float, what: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, seconds), f"Waited {seconds} s for {what}"
+
+    def _read(self) -> None:
+        buffer = b""
+        while chunk := os.read(self._read_fd, 1 << 20):
+            *messages, buffer = (buffer + chunk).split(b"\0")
+            with self._changed:
+                for message in messages:
+                    self._take(json.loads(message))
+                self._changed.notify_all()
+
+    def _take(self, message: dict) -> None:
+        if "id" in message:
+            self._answers[message["id"]] = message
+            return
+        self._events.append(message)
+        if message["method"] == "Runtime.exceptionThrown":
+            details = message["params"]["exceptionDetails"]
+            self.errors.append(details.get("exception", {}).get("description", details["text"]))
+        if message["method"] == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
+            self.errors.append(message["params"]["entry"]["text"])
