@@ -41,7 +41,7 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
         wake.publish_dispatch(license_id)
 
 
-@shared_task(name="django_kpwa.dispatch_due", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+@shared_task(name=wake.DISPATCH_DUE, time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
 def dispatch_due() -> None:
     """Settle what was lost and wake every lane that has something due and nobody driving it."""
     for license_id in dispatch.sweep().license_ids:

@@ -25,6 +25,7 @@ logger = logging.getLogger("django_kpwa.wake")
 
 DISPATCH_LICENSE = "django_kpwa.dispatch_license"
 PROCESS_WEBHOOK = "django_kpwa.process_webhook"
+DISPATCH_DUE = "django_kpwa.dispatch_due"
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
 QUIET_AFTER_FAILURE_SECONDS = 5.0
@@ -57,6 +58,33 @@ def publish_webhook(event_id: int) -> bool:
 def has_broker() -> bool:
     """Whether the site has configured one: unconfigured, Celery would try localhost for 0.6 s a call."""
     return bool(current_app.conf.broker_write_url)
+
+
+def broker_answers() -> bool:
+    """Whether a connection to the broker can be made now. For people who look for a fault: it may take a second."""
+    options = {**current_app.conf.broker_transport_options, **_timeouts(current_app)}
+    seconds = PUBLISH_TIMEOUT_SECONDS
+    try:
+        with current_app.connection_for_write(connect_timeout=seconds, transport_options=options) as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+    except Exception as error:
+        logger.info("The broker does not answer (%s).", type(error).__name__)
+        return False
+    return True
+
+
+def broker_lacks_timeouts() -> bool:
+    """Whether a silent Redis would hold the site's own `.delay()` for ever; what is published here has limits."""
+    is_redis = str(current_app.conf.broker_write_url).startswith(("redis", "sentinel"))
+    return is_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
+
+
+def is_sweep_scheduled() -> bool:
+    """Whether beat runs `dispatch_due`; another scheduler than Celery's own (in a database) is taken at its word."""
+    conf = current_app.conf
+    if conf.beat_scheduler != "celery.beat:PersistentScheduler":
+        return True
+    return any(entry.get("task") == DISPATCH_DUE for entry in conf.beat_schedule.values())
 
 
 def can_publish() -> bool:
@@ -94,6 +122,7 @@ class _Broker:
         self.forget()
 
     def forget(self) -> None:
+        """Begin anew without touching the connections there are: after a fork they are the parent's."""
         self.quiet_until = 0.0
         self._producers: ProducerPool | None = None
         self._app: Any = None
@@ -114,8 +143,15 @@ class _Broker:
 
     def fell_silent(self) -> None:
         self.quiet_until = time.monotonic() + QUIET_AFTER_FAILURE_SECONDS
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection; the next publishing opens new ones."""
         with self._lock:
-            self._producers = None
+            producers, self._producers = self._producers, None
+        if producers is not None:
+            producers.force_close_all()
+            producers.connections.force_close_all()
 
 
 def _timeouts(app: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--license", metavar="NAME", help="only those of this license")
     parser.add_argument("--to", metavar="NUMBER", help="only those to this number or group")
     parser.add_argument("--since", type=since, metavar="WHEN", help="30m, 2h, 3d ago, or a date like 2016-11-05")
-    parser.add_argument("--limit", type=positive_count, default=20, metavar="N", help="newest first (default %(default)s)")
+    parser.add_argument("--limit", type=positive_count, default=20, metavar="N", help="so many (default: %(default)s)")
     decisions = parser.add_subparsers(dest="decision", metavar="DECISION")
     for name, (_, _, explained) in _DECISIONS.items():
         decision = add_action(decisions, name, explained)
