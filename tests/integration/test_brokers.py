@@ -52,6 +52,7 @@ class Site:
         configure_broker(app, self.broker_url, str(folder))
         app.set_current()
         app.set_default()
+        wake._broker.close()
         wake._broker.forget()
         with contextlib.suppress(Exception):
             app.control.purge()
@@ -65,7 +66,7 @@ class Site:
         )
 
     def close(self):
-        wake._broker.forget()
+        wake._broker.close()
         app.conf.broker_url = None
         app.close()
 

@@ -25,6 +25,7 @@ NUMBER = "081234567890"
 REDIS_URL = os.environ.get("REDIS_URL", "")
 QUEUE = "kpwa-wake-tests"
 
+
 @pytest.fixture
 def use_broker():
     """Make a Celery app with the given broker the present one; the first use forgets what was known of another."""
@@ -34,11 +35,12 @@ def use_broker():
         app = Celery("wake-tests", broker=url, set_as_current=True)
         app.conf.update(task_default_queue=QUEUE, **settings)
         made.append(app)
+        wake._broker.close()
         wake._broker.forget()
         return app
 
     yield use
-    wake._broker.forget()
+    wake._broker.close()
     for app in made:
         app.close()
     Celery("default", set_as_current=True).conf.broker_url = None
