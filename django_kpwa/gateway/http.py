@@ -182,8 +182,11 @@ class HttpGateway(Gateway):
                     raise self._too_long()
             is_whole = True
         finally:
-            if not is_whole or response.status_code < 200:
+            if not is_whole:
                 response.raw.close()
+        if response.status_code < 200:
+            # An interim answer: the final one may follow, and would be taken for the answer to the next request.
+            self._adapter.drop_connections()
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         return bytes(content) if encoding in ("", "identity") else self._unpacked(content, encoding)
 

@@ -378,6 +378,14 @@ def test_a_connection_lost_on_a_reused_connection_is_in_doubt_and_not_tried_agai
     assert len(server.requests) == 2
 
 
+def test_the_final_answer_after_an_interim_one_is_not_taken_for_that_of_the_next_call(server, gateway):
+    server.behave(said(103, None, body=b"", headers={"Content-Length": ""}), answer(SENT))
+    with pytest.raises(UnexpectedAnswerError):
+        send(gateway)
+    assert send(gateway).id == "3EB0A1"
+    assert server.connections == 2
+
+
 def test_after_a_failure_the_next_call_has_a_new_connection(server, gateway):
     server.behave(cut_the_body_short, answer(SENT))
     with pytest.raises(ConnectionLostError):
