@@ -82,7 +82,7 @@ class WebhookView(APIView):
         logger.error("A webhook could not be taken.\n%s", "".join(traceback.format_exception(exc)))
         return _refusal(500, "Internal error.")
 
-    def finalize_response(  # type: ignore[override] - the stubs know no plain HttpResponse
+    def finalize_response(  # type: ignore[override]
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         final: HttpResponseBase = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
