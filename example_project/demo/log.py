@@ -46,7 +46,7 @@ class Log:
             self._file.write(f"{name:<{NAME_WIDTH}} {line}\n")
             self._kept.setdefault(name, deque(maxlen=_KEPT_LINES)).append(line)
             if self.is_shown and not _ROUTINE.search(line):
-                self._print(name, _TASK_DONE.sub(r"\1 done in \2 s", _PREFIX.sub("", line)))
+                self._print(name, _TASK_DONE.sub(_shortened, _PREFIX.sub("", line)))
 
     def note(self, line: str) -> None:
         """A line of the demo itself, always shown."""
@@ -72,3 +72,7 @@ class Log:
         except (BrokenPipeError, UnicodeEncodeError):
             # The terminal was closed, or knows no such character: the file has the line.
             pass
+
+
+def _shortened(task_done: re.Match[str]) -> str:
+    return f"{task_done[1]} done in {float(task_done[2]) * 1000:.0f} ms"

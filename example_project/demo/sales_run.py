@@ -118,7 +118,11 @@ class SalesRun:
         from example_project.sales import till
 
         began_at = timezone.now()
-        sale = till.ring_up(planned.items, customer_phone=planned.customer_phone, customer_name=planned.customer_name)
+        sale = till.ring_up(
+            [till.Item(*item) for item in planned.items],
+            customer_phone=planned.customer_phone,
+            customer_name=planned.customer_name,
+        )
         self._fates[str(sale.pk)] = Fate(_label(sale, planned), began_at)
 
     def _print_arrivals(self) -> None:
@@ -174,7 +178,7 @@ def _source_of(delivery: Delivery) -> str:
 def _label(sale: Sale, planned: PlannedSale) -> str:
     from django_kpwa.phone import mask
 
-    count = sum(item.quantity for item in planned.items)
+    count = sum(quantity for _name, _price, quantity in planned.items)
     amount = f"{sale.total:,}".replace(",", ".")
     own_label = f"{planned.label}  " if planned.label else ""
     return f"{sale.number}  {own_label}{mask(sale.customer_phone)}  {count:>2} items  Rp {amount:>9}"

@@ -15,7 +15,6 @@ from pathlib import Path
 from zlib import crc32
 
 from example_project.sales.catalogue import MENU
-from example_project.sales.till import Item
 
 COLUMNS = ("date", "time", "sale", "item")
 # Rows that the till wrote for itself.
@@ -29,9 +28,9 @@ class TillExportError(Exception):
 
 @dataclass(frozen=True)
 class PlannedSale:
-    """`label`: what the report calls it, where it came from a till."""
+    """`items`: name, price and quantity. `label`: what the report calls it, where it came from a till."""
 
-    items: tuple[Item, ...]
+    items: tuple[tuple[str, int, int], ...]
     customer_phone: str
     customer_name: str = ""
     label: str = ""
@@ -76,12 +75,12 @@ def price_of(name: str) -> int:
 def _made_up_sale(number: int) -> PlannedSale:
     chance = random.Random(number)
     chosen = chance.sample(MENU, chance.randint(1, 4))
-    items = tuple(Item(name, price, chance.choice((1, 1, 1, 2))) for _category, name, price in chosen)
+    items = tuple((name, price, chance.choice((1, 1, 1, 2))) for _category, name, price in chosen)
     return PlannedSale(items, phone_of(number), chance.choice(_CUSTOMERS))
 
 
-def _priced(names: Sequence[str]) -> tuple[Item, ...]:
-    return tuple(Item(name[:60], price_of(name), quantity) for name, quantity in Counter(names).items())
+def _priced(names: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+    return tuple((name[:60], price_of(name), quantity) for name, quantity in Counter(names).items())
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
