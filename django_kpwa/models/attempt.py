@@ -47,7 +47,7 @@ class SendAttempt(models.Model):
     http_status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
     code = models.CharField(_("the gateway's code"), max_length=64, blank=True)
     words = models.TextField(_("the gateway's words"), blank=True)
-    gateway_id = models.CharField(_("the gateway's id"), max_length=191, blank=True, db_index=True)
+    gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True, db_index=True)
     read_as = models.CharField(_("recipient as the gateway read it"), max_length=64, blank=True)
     gateway_created_at = models.CharField(_("the gateway's time, as it wrote it"), max_length=64, blank=True)
 

@@ -89,7 +89,7 @@ def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_i
             attempt = SendAttempt.objects.using(using).filter(message_id=message_id, number=attempt_number)
             if gateway_id:
                 # Also of a running one: its own answer may never come, and later events name this id.
-                attempt.filter(gateway_id="").update(gateway_id=gateway_id[:191])
+                attempt.filter(gateway_id="").update(gateway_id=gateway_id[:255])
             attempt.filter(outcome=AttemptOutcome.IN_DOUBT).update(outcome=AttemptOutcome.ACCEPTED)
     return bool(became_sent)
 

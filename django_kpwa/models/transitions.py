@@ -356,7 +356,7 @@ def _finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
     if answer is not None:
         # Without one, the id stays that a webhook may have told meanwhile.
         answered = {
-            "gateway_id": answer.id[:191],
+            "gateway_id": answer.id[:255],
             "read_as": answer.to[:64],
             "gateway_created_at": answer.created_at[:64],
         }

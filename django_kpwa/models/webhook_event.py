@@ -57,7 +57,7 @@ class WebhookEvent(models.Model):
     kind = models.CharField(_("kind"), max_length=16, choices=EventKind.choices, blank=True)
     # What the parser understood, as JSON: keys are the fields of `webhooks.parsers.ParsedEvent`.
     understood = models.JSONField(_("understood"), default=dict, blank=True)
-    gateway_id = models.CharField(_("the gateway's id"), max_length=191, blank=True, db_index=True)
+    gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True, db_index=True)
     message = models.ForeignKey(
         OutboundMessage,
         models.SET_NULL,

@@ -1,0 +1,46 @@
+"""The documentation says what the code does, where both can be compared."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from django_kpwa import conf, exceptions, signals
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def documented_settings() -> dict[str, tuple[str, str]]:
+    table = re.findall(r"^\| `(\w+)` \| (.+?) \| (.*?) \|$", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    return {name: (default, text) for name, default, text in table}
+
+
+def test_every_setting_is_documented_with_its_default_and_its_meaning():
+    documented = documented_settings()
+    assert set(documented) == {setting.name for setting in fields(conf.Settings)}
+    for setting in fields(conf.Settings):
+        default, text = documented[setting.name]
+        expected = setting.default if setting.default is not MISSING else setting.default_factory()
+        if setting.name != "BASE_URLS":
+            assert ast.literal_eval(default.strip("`")) == expected, setting.name
+        assert text, f"{setting.name} says nothing"
+
+
+def test_every_exception_stands_in_the_drawn_tree_and_only_those():
+    drawn = set(re.findall(r"\b\w+Error\b", exceptions.__doc__)) - {"ValueError"}
+    defined = {name for name, value in vars(exceptions).items() if isinstance(value, type)} - {"Any"}
+    assert drawn == defined
+
+
+def test_every_signal_is_described_where_it_is_defined():
+    described = set(re.findall(r"`(\w+)`", signals.__doc__))
+    defined = {name for name, value in vars(signals).items() if isinstance(value, signals.Signal)}
+    assert defined <= described
+
+
+def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
