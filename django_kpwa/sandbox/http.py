@@ -75,6 +75,10 @@ class RequestHandler(WSGIRequestHandler):
             self.wfile.close()
             self.connection.close()
 
+    def handle_one_request(self) -> None:
+        super().handle_one_request()
+        self.wfile.flush()  # wsgiref does so with a body only, and an answer may have none
+
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the page has the log, and a request line here would hold a customer's number."""
 

@@ -7,7 +7,8 @@ import pytest
 from django_kpwa.encryption import Secret
 from django_kpwa.exceptions import BadRequestError, ServerError
 from django_kpwa.gateway.http import HttpGateway
-from django_kpwa.sandbox.phone import SandboxGateway
+from django_kpwa.sandbox import snapshot, world
+from django_kpwa.sandbox.phone import SandboxGateway, resolve
 from django_kpwa.sandbox.world import QR_SECONDS, Sandbox
 from tests.sandbox import SandboxProcess
 
@@ -103,3 +104,23 @@ class TestHttpGatewayAndSandboxProcess(GatewayCase):
 
     def test_the_answer_names_the_linked_phone(self, gateway):
         assert gateway.send_message(self.registered_number, self.text).from_number == "6281100000001"
+
+
+def test_in_a_process_without_a_sandbox_of_its_own_there_is_one_with_the_default_key(monkeypatch):
+    monkeypatch.setattr(world, "_current", None)
+    assert resolve("another-key") is None
+    gateway = resolve(world.DEFAULT_KEY)
+    assert gateway.get_status().word == "qr"
+    world.current().scan(world.current().account())
+    assert gateway.send_message("081234567890", "Struk").id == world.current().ledger[0].id
+
+
+def test_the_state_of_a_phone_changes_with_its_qr():
+    sandbox = Sandbox()
+    account = sandbox.add_account("Toko", "contract-key")
+    sandbox.current_qr(account)
+    first = snapshot.of_sandbox(sandbox, account, "")
+    assert 0 < snapshot.seconds_to_next_qr(account) <= QR_SECONDS
+    account.qr_expires_at -= QR_SECONDS
+    sandbox.current_qr(account)
+    assert snapshot.of_sandbox(sandbox, account, "")["version"] > first["version"]

@@ -173,6 +173,8 @@ def test_a_429_says_when_to_come_back():
     failing(RateLimitedError("Slow down.", retry_after_seconds=1.2))
     answer = ask(*CALLS["message"], must_be_documented=False)
     assert (answer.status_code, answer["Retry-After"]) == (429, "2")
+    failing(RateLimitedError("Slow down."))
+    assert "Retry-After" not in ask(*CALLS["message"], must_be_documented=False)
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "contract-key-2"])

@@ -220,3 +220,28 @@ def test_a_number_can_be_taken_off_whatsapp_and_put_back(sandbox):
     assert not is_registered()
     sandbox.set_registered("081234567890", True)
     assert is_registered()
+
+
+def test_a_message_is_marked_delivered_once_and_never_moves_back(sandbox):
+    message_id = send(sandbox)
+    sandbox.read(id=message_id)
+    requests.post(f"{sandbox.url}/sandbox/api/delivered", json={"id": message_id}, timeout=10)
+    assert sandbox.state(chat=NUMBER)["chat"]["messages"][0]["ticks"] == "read"
+
+
+def test_an_unlinked_phones_state_does_not_outlast_its_qr(sandbox):
+    sandbox.logout()
+    version = sandbox.state()["version"]
+    answer = requests.get(f"{sandbox.url}/sandbox/api/state?since={version}&wait=0.2", timeout=10)
+    assert answer.json()["licenses"][0]["qr_url"]
+    assert requests.get(f"{sandbox.url}/sandbox/qr.png?license=Nobody", timeout=10).status_code == 404
+
+
+def test_an_answer_without_a_body_comes_at_once_on_a_kept_connection(sandbox):
+    with requests.Session() as session:
+        session.trust_env = False
+        asset = f"{sandbox.url}/sandbox/static/phone.js"
+        modified = session.get(asset, timeout=5).headers["Last-Modified"]
+        assert session.get(asset, headers={"If-Modified-Since": modified}, timeout=5).status_code == 304
+        assert session.head(f"{sandbox.url}/", timeout=5).status_code == 200
+        assert session.head(f"{sandbox.base_url}/openapi/wa/status", timeout=5).status_code == 401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 import time
 
@@ -18,7 +19,7 @@ NUMBER = "6281234567890"
 class Site:
     """A site's webhook: keeps what was posted, and answers the statuses that it was told, then 200."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.events: list[dict] = []
         self.statuses: list[int] = []
         self.changed = threading.Condition()
@@ -38,7 +39,7 @@ class Site:
             def log_message(self, *arguments):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/kpwa/webhooks/secret-token/"
         self.thread = threading.Thread(target=self.server.serve_forever)
 
@@ -185,3 +186,22 @@ def test_after_a_reset_nothing_of_before_is_posted(sandbox, site):
     time.sleep(0.6)
     sandbox.answer("baru", chat=NUMBER)
     assert [event["message"] for event in site.wait_for(1)] == ["baru"]
+
+
+def test_two_webhooks_held_back_in_a_row_both_come(sandbox, site):
+    sandbox.set_faults(webhook_out_of_order={"count": 2, "amount": 30})
+    for text in ("satu", "dua", "tiga"):
+        sandbox.answer(text, chat=NUMBER)
+    assert [event["message"] for event in site.wait_for(3)] == ["satu", "tiga", "dua"]
+
+
+def test_a_site_that_is_down_gets_its_webhook_when_it_is_back(sandbox, site):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    ask(sandbox, "webhook", webhook=f"http://127.0.0.1:{port}/")
+    sandbox.answer("halo", chat=NUMBER)
+    sandbox.wait_until(lambda state: state["log"][0].get("direction") == "out", what="the first try")
+    assert sandbox.log()[-1]["status"] == 0
+    with Site(port) as restarted:
+        assert restarted.wait_for(1)[0]["message"] == "halo"
