@@ -76,8 +76,6 @@ class Settings:
     """A longer webhook body is refused with 413."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
     """What `kpwa purge` keeps, by kind. Messages that are not settled are kept for ever."""
-    SANDBOX_URL: str = ""
-    """Where the demo's phone is; templates of the example project use it."""
 
 
 def kpwa_settings() -> Settings:

@@ -103,7 +103,6 @@ LANGUAGE_CODE = "id"
 LANGUAGES = [("id", "Bahasa Indonesia"), ("en", "English")]
 TIME_ZONE = "Asia/Jakarta"
 USE_TZ = True
-USE_THOUSAND_SEPARATOR = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = SHOP_HOME / "static"
@@ -130,7 +129,6 @@ KPWA = {
     "PUBLIC_URL": PUBLIC_URL,
     # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.
     "BASE_URLS": [f"{SANDBOX_URL}/backend"],
-    "SANDBOX_URL": SANDBOX_URL,
     "SWEEP_SECONDS": 5,
 }
 CELERY_BEAT_SCHEDULE = beat_schedule(KPWA["SWEEP_SECONDS"])

@@ -83,7 +83,7 @@ def _proves_accepted(part: ParsedEvent) -> bool:
 
 
 def _by_gateway_id(license_id: int, gateway_id: str) -> SendAttempt | None:
-    wanted = gateway_id[:191]
+    wanted = gateway_id[:255]
     if not wanted:
         return None
     attempts = SendAttempt.objects.using(write_alias()).filter(gateway_id=wanted, message__license_id=license_id)

@@ -168,7 +168,7 @@ def _record(event: WebhookEvent, parts: Sequence[ParsedEvent], message_id: int |
     """Write what became of the event. False: it is another worker's by now."""
     if parts:
         first, *more = (part.as_json() for part in parts)
-        columns |= {"kind": parts[0].kind, "gateway_id": parts[0].gateway_id[:191]}
+        columns |= {"kind": parts[0].kind, "gateway_id": parts[0].gateway_id[:255]}
         columns["understood"] = {**first, "more": more} if more else first
     if message_id is not None:
         columns["message_id"] = message_id

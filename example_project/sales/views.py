@@ -14,7 +14,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from django_kpwa.conf import kpwa_settings
 from django_kpwa.models import OutboundMessage, Status
 
 from . import till as counter
@@ -94,7 +93,7 @@ def statuses(request: HttpRequest) -> JsonResponse | HttpResponseBadRequest:
 @require_GET
 @never_cache
 def demo(request: HttpRequest) -> HttpResponse:
-    return render(request, "sales/demo.html", {"sandbox_url": kpwa_settings().SANDBOX_URL, **_shop()})
+    return render(request, "sales/demo.html", {"sandbox_url": settings.SANDBOX_URL, **_shop()})
 
 
 def _till_page(request: HttpRequest, form: PaymentForm, status: int = 200) -> HttpResponse:
