@@ -1,7 +1,10 @@
-"""`BEAT_SCHEDULE`: what Celery beat runs for this app. Imports no model, so that a settings module can use it:
+"""What Celery beat runs for this app.
+
+Imports no model, so that a settings module can use it:
 
     from django_kpwa.schedule import beat_schedule
-    CELERY_BEAT_SCHEDULE = {**beat_schedule(), ...}
+
+    CELERY_BEAT_SCHEDULE = {**beat_schedule(), **yours}
 """
 
 from __future__ import annotations
@@ -27,3 +30,4 @@ def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
 
 
 BEAT_SCHEDULE = beat_schedule()
+"""The schedule as most sites want it."""
