@@ -150,7 +150,7 @@ class _Broker:
         with self._lock:
             producers, self._producers = self._producers, None
         if producers is not None:
-            producers.force_close_all()
+            producers.force_close_all()  # type: ignore[attr-defined]  # missing in the stubs
             producers.connections.force_close_all()
 
 
