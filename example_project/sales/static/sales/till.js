@@ -1,0 +1,105 @@
+// The cart, counted here and checked by the server; and the state of the receipts, asked again while the page is open.
+"use strict";
+
+const form = document.querySelector(".cart");
+const tiles = new Map([...document.querySelectorAll(".tile")].map((tile) => [tile.dataset.product, tile]));
+const quantities = new Map(Object.entries(JSON.parse(document.getElementById("cart").textContent)));
+const MAX_QUANTITY = 99;
+const POLL_MILLISECONDS = 1500;
+
+const rupiah = (amount) => `Rp ${amount.toLocaleString("id-ID")}`;
+
+function change(product, by) {
+  const quantity = Math.min(MAX_QUANTITY, Math.max(0, (quantities.get(product) || 0) + by));
+  if (quantity) quantities.set(product, quantity);
+  else quantities.delete(product);
+  draw();
+}
+
+function draw() {
+  const lines = form.querySelector(".lines");
+  let total = 0;
+  lines.replaceChildren();
+  for (const [product, tile] of tiles) {
+    const quantity = quantities.get(product) || 0;
+    const count = tile.querySelector(".count");
+    count.hidden = !quantity;
+    count.textContent = quantity;
+    if (!quantity) continue;
+    total += quantity * Number(tile.dataset.price);
+    lines.append(line(product, tile.dataset.name, Number(tile.dataset.price), quantity));
+  }
+  form.querySelector(".empty").hidden = total > 0;
+  form.querySelector("output").textContent = rupiah(total);
+  form.querySelector(".pay").disabled = !total;
+}
+
+function line(product, name, price, quantity) {
+  const item = element("li");
+  const steps = element("span", "steps");
+  steps.append(
+    step("−", `Kurangi ${name}`, product, -1),
+    element("b", "", String(quantity)),
+    step("+", `Tambah ${name}`, product, 1),
+    element("span", "", `× ${rupiah(price)}`),
+  );
+  const field = element("input");
+  Object.assign(field, { type: "hidden", name: `quantity-${product}`, value: quantity });
+  item.append(element("span", "", name), element("span", "amount", rupiah(price * quantity)), steps, field);
+  return item;
+}
+
+function step(text, label, product, by) {
+  const button = element("button", "", text);
+  button.type = "button";
+  button.setAttribute("aria-label", label);
+  button.addEventListener("click", () => {
+    change(product, by);
+    // The line was drawn anew: the keyboard's place goes along.
+    const again = form.querySelector(`.lines button[aria-label="${CSS.escape(label)}"]`);
+    (again || form.querySelector(".lines button") || tiles.get(product)).focus();
+  });
+  return button;
+}
+
+function element(tag, className = "", text = "") {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text) made.textContent = text;
+  return made;
+}
+
+for (const [product, tile] of tiles) tile.addEventListener("click", () => change(product, 1));
+form.addEventListener("submit", () => { form.querySelector(".pay").disabled = true; });
+for (const button of document.querySelectorAll("[data-confirm]")) {
+  button.addEventListener("click", (event) => { if (!confirm(button.dataset.confirm)) event.preventDefault(); });
+}
+// Back from another page the browser restores the page as it was left, the button disabled.
+window.addEventListener("pageshow", draw);
+draw();
+
+async function poll() {
+  const list = document.querySelector("[data-statuses]");
+  const chips = [...list.querySelectorAll("[data-sale]")];
+  if (chips.length && !document.hidden) {
+    const asked = new URLSearchParams(chips.map((chip) => ["sale", chip.dataset.sale]));
+    try {
+      const answer = await fetch(`${list.dataset.statuses}?${asked}`);
+      if (answer.ok) show(chips, await answer.json());
+    } catch {
+      // The site restarts or the network is gone: the next look finds it.
+    }
+  }
+  setTimeout(poll, POLL_MILLISECONDS);
+}
+
+function show(chips, states) {
+  for (const chip of chips) {
+    const state = states[chip.dataset.sale];
+    if (!state || chip.textContent === state.text) continue;
+    chip.textContent = state.text;
+    chip.className = `chip ${state.kind}`;
+  }
+}
+
+poll();
