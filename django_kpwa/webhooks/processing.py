@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Case, F, Q, When
+from django.db.models import F, Q
 from django.utils.module_loading import import_string
 
 from .. import phone, signals
@@ -102,17 +102,12 @@ def reprocess(event: WebhookEvent) -> bool:
 
     Signals are sent again only where the event had not been understood before. False: somebody is processing it.
     """
-    not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
     held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
-    freed = (
-        WebhookEvent.objects.using(write_alias())
-        .filter(~held, pk=event.pk)
-        .update(
-            processed_at=Case(When(not_understood, then=None), default=F("processed_at")),
-            tries=Case(When(not_understood, then=0), default=F("tries")),
-            next_try_at=DatabaseNow(),
-        )
-    )
+    idle = WebhookEvent.objects.using(write_alias()).filter(~held, pk=event.pk)
+    not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
+    freed = idle.filter(not_understood).update(next_try_at=DatabaseNow(), tries=0, processed_at=None) or idle.filter(
+        ~not_understood
+    ).update(next_try_at=DatabaseNow())
     return bool(freed) and process_event(event.pk)
 
 

@@ -1,0 +1,594 @@
+"""What stored events do: they move messages of their own license forward, and tell the site, once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connections
+from django.utils import timezone
+
+from django_kpwa import signals
+from django_kpwa.dispatch import drive
+from django_kpwa.exceptions import GatewayTimeoutError
+from django_kpwa.gateway import locmem
+from django_kpwa.models import (
+    EventKind,
+    EventStatus,
+    Lane,
+    License,
+    OutboundMessage,
+    SendAttempt,
+    Status,
+    WebhookEvent,
+)
+from django_kpwa.outbox import resend, send_group_message, send_message
+from django_kpwa.webhooks import ParsedEvent, Parser, process_due_events, process_event, processing, reprocess
+from django_kpwa.webhooks.arrivals import store_event
+
+pytestmark = pytest.mark.django_db
+
+NUMBER = "6281234567890"
+ALL_SIGNALS = [
+    "webhook_received", "message_received", "message_sent", "message_delivered", "message_read",
+    "message_failed", "message_unknown", "license_status_changed",
+]  # fmt: skip
+
+
+@contextmanager
+def listening():
+    """Gives the signals sent, in order: each one's name, and what came with it."""
+    heard = []
+    receivers = []
+    for name in ALL_SIGNALS:
+
+        def receiver(sender, signal, name=name, **arguments):
+            heard.append((name, arguments))
+
+        getattr(signals, name).connect(receiver, weak=False)
+        receivers.append((getattr(signals, name), receiver))
+    try:
+        yield heard
+    finally:
+        for signal, receiver in receivers:
+            signal.disconnect(receiver)
+
+
+def event_of(license_, payload):
+    event_id = store_event(license_.pk, json.dumps(payload).encode(), "application/json")
+    return WebhookEvent.objects.get(pk=event_id)
+
+
+def processed(license_, payload):
+    event = event_of(license_, payload)
+    assert process_event(event.pk)
+    event.refresh_from_db()
+    return event
+
+
+def fresh(message):
+    return OutboundMessage.objects.get(pk=message.pk)
+
+
+def sent_message(license_, text="struk"):
+    message = send_message(NUMBER, text, license=license_)
+    drive(license_.pk)
+    message = fresh(message)
+    assert message.status == Status.SENT
+    return message, message.attempts.get().gateway_id
+
+
+def in_doubt_message(license_, hooks, text="struk", send=send_message, to=NUMBER):
+    def time_out(_):
+        raise GatewayTimeoutError("no answer in time")
+
+    hooks.after_send = time_out
+    message = send(to, text, license=license_)
+    drive(license_.pk)
+    hooks.after_send = None
+    message = fresh(message)
+    assert message.status == Status.UNKNOWN
+    return message
+
+
+def age(event, minutes):
+    WebhookEvent.objects.filter(pk=event.pk).update(received_at=timezone.now() - timedelta(minutes=minutes))
+
+
+def make_due(event):
+    WebhookEvent.objects.filter(pk=event.pk).update(next_try_at=timezone.now() - timedelta(seconds=1))
+
+
+def other_license():
+    row = License(name="Toko Kedua")
+    row.set_api_key("test-api-key-0002")
+    row.save()
+    return row
+
+
+# --- states
+
+
+def test_a_message_moves_from_sent_to_delivered_to_read(license_):
+    message, gateway_id = sent_message(license_)
+    with listening() as heard:
+        event = processed(license_, {"id": gateway_id, "status": "Delivered"})
+        assert (fresh(message).status, event.status, event.message_id) == (Status.DELIVERED, "processed", message.pk)
+        processed(license_, {"id": gateway_id, "status": "Read"})
+    message = fresh(message)
+    assert message.status == Status.READ
+    assert message.sent_at <= message.delivered_at <= message.read_at
+    assert [name for name, _ in heard] == ["message_delivered", "webhook_received", "message_read", "webhook_received"]
+    assert heard[0][1]["message"].status == Status.DELIVERED
+    assert (heard[0][1]["event"], heard[1][1]["event"]) == (event, event)
+    assert (event.kind, event.gateway_id, event.understood["state"]) == (EventKind.STATE, gateway_id, "delivered")
+    assert (event.processed_at is not None, event.next_try_at) == (True, None)
+
+
+def test_a_message_never_moves_back(license_):
+    message, gateway_id = sent_message(license_)
+    processed(license_, {"id": gateway_id, "ack": 3})
+    with listening() as heard:
+        for number, word in enumerate(["Delivered", "Sent", "Pending", "Failed", "PLAYED"]):
+            processed(license_, {"id": gateway_id, "status": word, "timestamp": number})
+    assert fresh(message).status == Status.READ
+    assert {name for name, _ in heard} == {"webhook_received"}
+
+
+def test_a_failed_state_is_recorded_and_moves_nothing(license_):
+    message, gateway_id = sent_message(license_)
+    event = processed(license_, {"id": gateway_id, "status": "Failed"})
+    assert (fresh(message).status, event.status, event.message_id) == (Status.SENT, "processed", message.pk)
+
+
+def test_an_event_moves_messages_of_its_own_license_alone(license_):
+    message, gateway_id = sent_message(license_)
+    event = processed(other_license(), {"id": gateway_id, "status": "Read"})
+    assert (fresh(message).status, event.status, event.message_id) == (Status.SENT, "unmatched", None)
+
+
+def test_an_id_that_differs_in_case_is_another(license_):
+    message, _ = sent_message(license_)
+    SendAttempt.objects.update(gateway_id="AbC1")
+    assert processed(license_, {"id": "aBc1", "status": "Read"}).status == "unmatched"
+    assert processed(license_, {"id": "AbC1", "status": "Read"}).status == "processed"
+    assert fresh(message).status == Status.READ
+
+
+def test_an_id_that_two_messages_have_moves_neither(license_):
+    first, _ = sent_message(license_, "satu")
+    second, _ = sent_message(license_, "dua")
+    SendAttempt.objects.update(gateway_id="1")
+    assert processed(license_, {"id": "1", "status": "Read"}).status == "unmatched"
+    assert (fresh(first).status, fresh(second).status) == (Status.SENT, Status.SENT)
+
+
+def test_a_state_that_overtakes_the_sends_own_answer_is_matched_later(license_, hooks):
+    early = []
+
+    def gateway_posts_first(text):
+        early.append(processed(license_, {"id": locmem.outbox[-1].id, "status": "Delivered"}))
+
+    hooks.after_send = gateway_posts_first
+    message = send_message(NUMBER, "struk", license=license_)
+    drive(license_.pk)
+    (event,) = early
+    assert (event.status, fresh(message).status) == ("unmatched", Status.SENT)
+    assert event.next_try_at > timezone.now()
+    assert process_due_events() == 0, "it waits its time"
+    make_due(event)
+    with listening() as heard:
+        assert process_due_events() == 1
+    event.refresh_from_db()
+    assert (event.status, event.next_try_at, fresh(message).status) == ("processed", None, Status.DELIVERED)
+    assert [name for name, _ in heard] == ["message_delivered"]
+
+
+def test_an_event_without_its_message_is_tried_for_an_hour(license_):
+    event = processed(license_, {"id": "nobody's", "status": "Read"})
+    waits = []
+    for minutes in (1, 5, 30, 59):
+        age(event, minutes)
+        make_due(event)
+        assert process_event(event.pk)
+        event.refresh_from_db()
+        assert event.status == "unmatched"
+        waits.append((event.next_try_at - timezone.now()).total_seconds())
+    assert waits == sorted(waits)
+    assert waits[-1] <= 300
+    age(event, 61)
+    make_due(event)
+    assert process_event(event.pk)
+    event.refresh_from_db()
+    assert (event.status, event.next_try_at) == ("unmatched", None)
+
+
+def test_a_state_for_a_message_that_is_being_sent_again_waits_for_that(license_, hooks):
+    message = in_doubt_message(license_, hooks)
+    SendAttempt.objects.update(gateway_id="first")
+    resend(message)
+    early = []
+    hooks.before_send = lambda _: early.append(processed(license_, {"id": "first", "status": "Delivered"}))
+    drive(license_.pk)
+    message = fresh(message)
+    assert (message.status, message.proven_at is not None) == (Status.SENT, True)
+    assert early[0].status == "unmatched"
+    make_due(early[0])
+    process_due_events()
+    assert fresh(message).status == Status.DELIVERED
+
+
+# --- the site's own messages coming back
+
+
+def own(text="struk", **fields):
+    return {"isFromMe": True, "phone": NUMBER, "message": text, **fields}
+
+
+def test_the_shops_own_message_coming_back_proves_that_one_in_doubt_was_sent(license_, hooks):
+    message = in_doubt_message(license_, hooks)
+    with listening() as heard:
+        event = processed(license_, own(id="W1"))
+    message = fresh(message)
+    assert (message.status, message.in_doubt, event.status) == (Status.SENT, False, "processed")
+    attempt = message.attempts.get()
+    assert (attempt.outcome, attempt.gateway_id) == ("accepted", "W1")
+    assert [name for name, _ in heard] == ["message_sent", "webhook_received"]
+    processed(license_, {"id": "W1", "ack": 3})
+    assert fresh(message).status == Status.READ
+
+
+def test_a_state_with_the_own_messages_text_proves_and_moves_at_once(license_, hooks):
+    message = in_doubt_message(license_, hooks)
+    with listening() as heard:
+        processed(license_, own(id="W1", ack=2))
+    assert fresh(message).status == Status.DELIVERED
+    assert [name for name, _ in heard] == ["message_sent", "message_delivered", "webhook_received"]
+
+
+def test_proof_withdraws_a_resend_that_waits(license_, hooks):
+    message = in_doubt_message(license_, hooks)
+    resend(message)
+    processed(license_, own(id="W1"))
+    assert fresh(message).status == Status.SENT
+    assert drive(license_.pk).attempts == 0
+
+
+def test_proof_during_a_send_is_recorded_with_it_and_its_id_is_learnt(license_, hooks):
+    def comes_back_then_breaks(text):
+        processed(license_, own(text, id="W1"))
+        raise GatewayTimeoutError("no answer in time")
+
+    hooks.after_send = comes_back_then_breaks
+    message = send_message(NUMBER, "struk", license=license_)
+    drive(license_.pk)
+    assert fresh(message).status == Status.SENT
+    processed(license_, {"id": "W1", "status": "Read"})
+    assert fresh(message).status == Status.READ
+
+
+def test_two_messages_that_both_fit_are_left_in_doubt(license_, hooks):
+    first = in_doubt_message(license_, hooks)
+    second = in_doubt_message(license_, hooks)
+    event = processed(license_, own(id="W1"))
+    assert (fresh(first).status, fresh(second).status, event.status) == (Status.UNKNOWN, Status.UNKNOWN, "unmatched")
+
+
+def test_an_accepted_message_of_the_same_text_competes_until_its_own_echo_came(license_, hooks):
+    accepted, gateway_id = sent_message(license_)
+    doubtful = in_doubt_message(license_, hooks)
+    assert processed(license_, own(id="W1")).status == "unmatched"
+    assert fresh(doubtful).status == Status.UNKNOWN
+    processed(license_, own(id=gateway_id))
+    assert processed(license_, own(id="W2")).message_id == doubtful.pk
+    assert (fresh(accepted).status, fresh(doubtful).status) == (Status.SENT, Status.SENT)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [own("lain", id="W1"), own(id="W1") | {"phone": "6281299999999"}, own("STRUK", id="W1"), own("", id="W1", ack=1)],
+)
+def test_what_does_not_fit_proves_nothing(license_, hooks, payload):
+    message = in_doubt_message(license_, hooks)
+    assert processed(license_, payload).status == "unmatched"
+    assert fresh(message).status == Status.UNKNOWN
+
+
+def test_an_echo_from_before_the_attempt_proves_nothing(license_, hooks):
+    event = event_of(license_, own(id="W1"))
+    age(event, 5)
+    message = in_doubt_message(license_, hooks)
+    assert process_event(event.pk)
+    assert fresh(message).status == Status.UNKNOWN
+
+
+def test_an_echo_proves_nothing_about_another_license(license_, hooks):
+    message = in_doubt_message(license_, hooks)
+    assert processed(other_license(), own(id="W1")).status == "unmatched"
+    assert fresh(message).status == Status.UNKNOWN
+
+
+def test_a_groups_message_coming_back_is_matched_by_the_groups_name(license_, hooks):
+    message = in_doubt_message(license_, hooks, send=send_group_message, to="Dapur")
+    wrong = processed(license_, {"isFromMe": True, "from": "1@g.us", "group": "dapur", "message": "struk", "id": "W1"})
+    assert (wrong.status, fresh(message).status) == ("unmatched", Status.UNKNOWN)
+    processed(license_, {"isFromMe": True, "from": "1@g.us", "group": "Dapur", "message": "struk", "id": "W2"})
+    assert fresh(message).status == Status.SENT
+
+
+# --- customers, sessions, and what nobody understands
+
+
+def test_a_customers_answer_is_told_once(license_):
+    with listening() as heard:
+        event = processed(license_, {"id": "C1", "from": NUMBER, "message": "terima kasih 🙏"})
+        assert not process_event(event.pk)
+        assert reprocess(event)
+    assert [name for name, _ in heard] == ["webhook_received", "message_received"]
+    incoming = heard[1][1]["incoming"]
+    assert (incoming.sender, incoming.text, heard[1][1]["event"]) == (NUMBER, "terima kasih 🙏", event)
+    assert (event.status, event.kind, event.understood["text"]) == ("processed", "incoming", "terima kasih 🙏")
+
+
+def test_the_licenses_own_number_decides_who_the_sender_is(license_):
+    Lane.objects.create(license=license_, linked_number="6281100000001")
+    event = processed(license_, {"sender": "6281100000001", "phone": NUMBER, "message": "halo"})
+    assert (event.kind, event.understood["sender"]) == ("incoming", NUMBER)
+    event = processed(license_, {"from": "6281100000001", "to": NUMBER, "message": "halo", "id": "W9"})
+    assert event.kind == "own"
+
+
+def test_an_event_about_the_session_is_recorded_and_changes_nothing(license_):
+    Lane.objects.create(license=license_, session_status="connected")
+    with listening() as heard:
+        event = processed(license_, {"device": "6281100000001", "status": "disconnected"})
+    assert (event.kind, event.status, event.understood["session_status"]) == ("session", "processed", "disconnected")
+    assert Lane.objects.get().session_status == "connected"
+    assert [name for name, _ in heard] == ["webhook_received"]
+
+
+@pytest.mark.parametrize("body", [b"", b"\x00\xff", b"[" * 100_000, b'{"a": 1}', b"%PDF-1.4"])
+def test_what_nobody_understands_is_kept(license_, body):
+    event = WebhookEvent.objects.get(pk=store_event(license_.pk, body, "application/x-\x00odd\ud800"))
+    assert process_event(event.pk)
+    event.refresh_from_db()
+    assert (event.status, event.kind, event.next_try_at, bytes(event.body)) == ("unrecognised", "", None, body)
+
+
+def test_what_databases_refuse_is_stored_in_a_form_they_take(license_):
+    event = processed(license_, {"id": "a\x00b", "from": NUMBER, "message": "x\ud800y\x00z"})
+    assert (event.gateway_id, event.understood["text"]) == ("a\ufffdb", "x\ufffdy\ufffdz")
+
+
+def test_each_part_of_a_payload_is_acted_on(license_):
+    first, first_id = sent_message(license_, "satu")
+    second, second_id = sent_message(license_, "dua")
+    with listening() as heard:
+        event = processed(
+            license_, [{"id": first_id, "ack": 2}, {"id": second_id, "ack": 3}, {"from": NUMBER, "message": "ok"}]
+        )
+    assert (fresh(first).status, fresh(second).status) == (Status.DELIVERED, Status.READ)
+    assert [name for name, _ in heard] == ["message_delivered", "message_read", "webhook_received", "message_received"]
+    assert [part["kind"] for part in event.understood["more"]] == ["state", "incoming"]
+
+
+# --- parsers of the site
+
+
+class HalfKnowing(Parser):
+    """Understands one word; changes its mind where `KNOWS` is set."""
+
+    KNOWS = b"halo"
+
+    def parse(self, body, content_type, *, linked_number):
+        if body == b"raise":
+            raise ValueError(f"cannot read {NUMBER}")
+        if body == b"nonsense":
+            return [{"kind": "incoming"}]
+        if body == b"none":
+            return None
+        if body == b"recurse":
+            return self.parse(body, content_type, linked_number=linked_number)
+        return [ParsedEvent(EventKind.INCOMING, sender=NUMBER, text="halo")] if body == self.KNOWS else []
+
+
+@pytest.fixture
+def half_knowing(settings):
+    settings.KPWA = {**settings.KPWA, "WEBHOOK_PARSER": f"{__name__}.HalfKnowing"}
+
+
+@pytest.mark.parametrize("body", [b"raise", b"nonsense", b"none", b"recurse"])
+def test_a_parser_that_fails_leaves_the_event_with_its_error(license_, half_knowing, body, settings, caplog):
+    event = WebhookEvent.objects.get(pk=store_event(license_.pk, body, ""))
+    assert process_event(event.pk)
+    event.refresh_from_db()
+    assert (event.status, event.next_try_at, event.processed_at) == ("failed", None, None)
+    assert "Error" in event.error
+    assert NUMBER not in event.error + caplog.text
+    settings.KPWA = {**settings.KPWA, "WEBHOOK_PARSER": "django_kpwa.webhooks.parsers.DefaultParser"}
+    assert reprocess(event)
+    event.refresh_from_db()
+    assert (event.status, event.error) == ("unrecognised", "")
+
+
+@pytest.mark.parametrize("path", ["nothing.there", "django_kpwa.webhooks.parsers.ParsedEvent"])
+def test_a_parser_that_is_none_is_shown_on_the_event(license_, settings, path):
+    settings.KPWA = {**settings.KPWA, "WEBHOOK_PARSER": path}
+    event = processed(license_, {"from": NUMBER, "message": "x"})
+    assert event.status == "failed"
+    assert path in event.error
+
+
+def test_an_event_that_was_not_understood_is_told_anew_once_it_is(license_, half_knowing, monkeypatch):
+    event = WebhookEvent.objects.get(pk=store_event(license_.pk, b"hai", ""))
+    process_event(event.pk)
+    monkeypatch.setattr(HalfKnowing, "KNOWS", b"hai")
+    with listening() as heard:
+        assert reprocess(event)
+        assert reprocess(event)
+    assert [name for name, _ in heard] == ["webhook_received", "message_received"]
+    event.refresh_from_db()
+    assert (event.status, event.kind) == ("processed", "incoming")
+
+
+def test_reprocessing_finds_a_message_that_is_there_by_now(license_):
+    event = processed(license_, {"id": "late", "status": "Read"})
+    age(event, 120)
+    message, _ = sent_message(license_)
+    SendAttempt.objects.update(gateway_id="late")
+    with listening() as heard:
+        assert reprocess(event)
+    assert fresh(message).status == Status.READ
+    assert [name for name, _ in heard] == ["message_read"]
+
+
+# --- workers
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_is_processed_by_one_of_many_workers(license_):
+    event = event_of(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+
+    def work(_):
+        try:
+            return process_event(event.pk)
+        finally:
+            connections.close_all()
+
+    with listening() as heard, ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(work, range(16))) == [False] * 15 + [True]
+    assert [name for name, _ in heard] == ["webhook_received", "message_received"]
+
+
+class CutOff(BaseException):
+    """A worker that dies: nothing catches it."""
+
+
+def test_a_worker_lost_in_the_middle_is_made_good_by_the_beat(license_, monkeypatch):
+    message, gateway_id = sent_message(license_)
+    event = event_of(license_, {"id": gateway_id, "status": "Read"})
+    with monkeypatch.context() as patched:
+        patched.setattr("django_kpwa.webhooks.processing._record", cut_off)
+        with pytest.raises(CutOff):
+            process_event(event.pk)
+    assert fresh(message).status == Status.READ
+    assert not process_event(event.pk), "it is that worker's for a minute"
+    make_due(event)
+    with listening() as heard:
+        assert process_due_events() == 1
+    event.refresh_from_db()
+    assert (event.status, event.tries) == ("processed", 2)
+    assert [name for name, _ in heard] == ["webhook_received"]
+
+
+def cut_off(*arguments, **columns):
+    raise CutOff
+
+
+def test_a_worker_lost_while_the_site_listens_tells_it_again(license_):
+    event = event_of(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+    heard = []
+
+    def dies_once(sender, incoming, **arguments):
+        heard.append(incoming.text)
+        if len(heard) == 1:
+            raise CutOff
+
+    signals.message_received.connect(dies_once)
+    try:
+        with pytest.raises(CutOff):
+            process_event(event.pk)
+        event.refresh_from_db()
+        assert (event.status, event.processed_at) == ("processed", None)
+        assert event.next_try_at > timezone.now() + timedelta(minutes=10), "a slow receiver never runs twice at once"
+        assert not reprocess(event)
+        make_due(event)
+        assert process_due_events() == 1
+        assert process_due_events() == 0
+    finally:
+        signals.message_received.disconnect(dies_once)
+    assert heard == ["halo", "halo"]
+
+
+def test_an_event_that_keeps_killing_its_workers_is_given_up(license_, monkeypatch):
+    event = event_of(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+    with monkeypatch.context() as patched:
+        patched.setattr("django_kpwa.webhooks.processing._parse", cut_off)
+        for _ in range(10):
+            make_due(event)
+            with pytest.raises(CutOff):
+                process_event(event.pk)
+        make_due(event)
+        assert process_event(event.pk)
+    event.refresh_from_db()
+    assert (event.status, event.next_try_at) == ("failed", None)
+    assert "10 times" in event.error
+    assert reprocess(event)
+    event.refresh_from_db()
+    assert event.status == "processed"
+
+
+def test_a_receiver_that_raises_changes_nothing_else(license_, caplog):
+    def breaks(sender, **arguments):
+        raise RuntimeError("the site's own mistake")
+
+    signals.message_received.connect(breaks)
+    try:
+        with listening() as heard:
+            event = processed(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+    finally:
+        signals.message_received.disconnect(breaks)
+    assert event.status == "processed"
+    assert "message_received" in [name for name, _ in heard]
+    assert "the site's own mistake" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_receivers_run_outside_any_transaction(license_):
+    seen = []
+
+    def look(sender, **arguments):
+        seen.append(connections["default"].in_atomic_block)
+
+    signals.webhook_received.connect(look)
+    try:
+        processed(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+    finally:
+        signals.webhook_received.disconnect(look)
+    assert seen == [False]
+
+
+def test_one_event_that_fails_does_not_hold_up_the_others(license_, monkeypatch, caplog):
+    first = event_of(license_, {"id": "C0", "from": NUMBER, "message": "halo"})
+    for number in (1, 2):
+        event_of(license_, {"id": f"C{number}", "from": NUMBER, "message": "halo"})
+    record = processing._record
+
+    def record_others(event, *arguments, **columns):
+        if event.pk == first.pk:
+            raise OperationalError("the connection dropped")
+        return record(event, *arguments, **columns)
+
+    monkeypatch.setattr(processing, "_record", record_others)
+    assert process_due_events() == 2
+    assert [event.status for event in WebhookEvent.objects.order_by("pk")] == ["pending", "processed", "processed"]
+    assert "it is tried again" in caplog.text
+
+
+def test_process_due_events_stops_when_told(license_):
+    for number in range(3):
+        event_of(license_, {"id": f"C{number}", "from": NUMBER, "message": "halo"})
+    answers = iter([False, True])
+    assert process_due_events(should_stop=lambda: next(answers)) == 1
+    assert WebhookEvent.objects.filter(status=EventStatus.PENDING).count() == 2
+
+
+def test_logs_hold_no_whole_number(license_, caplog, half_knowing):
+    caplog.set_level(logging.DEBUG)
+    for body in (b"halo", b"raise", b"hai"):
+        process_event(store_event(license_.pk, body, ""))
+    assert NUMBER not in caplog.text
