@@ -11,8 +11,6 @@ import argparse
 import time
 from typing import Any
 
-from django.db.models import Min
-
 from .. import webhooks
 from ..dispatch import sweep
 from ..models import DatabaseNow, Lane, OutboundMessage, Status, write_alias
@@ -47,7 +45,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
             pool.close()
     waiting = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED).count()
     console.document({"attempts": pool.attempts, "webhook_events": events, "waiting": waiting})
-    console.say(f"{pool.attempts} sends attempted, {events} webhook events processed, {waiting} messages still wait.")
+    console.say(f"Sends attempted: {pool.attempts}. Webhook events processed: {events}. Messages waiting: {waiting}.")
     return EXIT_OK
 
 
@@ -68,14 +66,17 @@ def _seconds_until_next_send() -> float | None:
     """When the pace allows the next of the lanes that have something due; None where there is none."""
     using = write_alias()
     with_work = OutboundMessage.objects.using(using).due().order_by().values("license_id").distinct()
-    found: dict[str, Any] = (
+    found = (
         Lane.objects.using(using)
         .startable()
         .free()
-        .filter(pk__in=with_work)
-        .aggregate(next=Min("next_send_at"), now=DatabaseNow())
+        .filter(pk__in=with_work, next_send_at__isnull=False)
+        .order_by("next_send_at")
+        .values_list("next_send_at", DatabaseNow())
+        .first()
     )
-    if found["next"] is None:
+    if found is None:
         return None
-    wait: float = (found["next"] - found["now"]).total_seconds()
+    next_send_at, now = found
+    wait: float = (next_send_at - now).total_seconds()
     return max(wait, 0.05)

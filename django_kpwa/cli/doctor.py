@@ -13,7 +13,7 @@ from typing import Any
 from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Max, Min
+from django.db.models import QuerySet
 
 from .. import linking, wake
 from ..conf import kpwa_settings
@@ -152,8 +152,7 @@ def _machinery() -> Iterator[Finding]:
             yield Finding(NOTE, "broker", words)
     else:
         yield Finding(OK, "broker", "none is configured: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
-    beat = Heartbeat.objects.using(write_alias()).filter(name="sweep").annotate(now=DatabaseNow()).first()
-    silent = (beat.now - beat.seen_at).total_seconds() if beat else None
+    silent = _age(Heartbeat.objects.using(write_alias()).filter(name="sweep"), "seen_at")
     how = (
         "Start a Celery worker and beat with the tasks of django_kpwa.schedule."
         if wake.has_broker()
@@ -213,8 +212,7 @@ def _pause(license_: License, subject: str) -> Iterator[Finding]:
 def _queue(license_: License, subject: str) -> Iterator[Finding]:
     messages = OutboundMessage.objects.using(write_alias()).filter(license=license_)
     waiting = messages.filter(status=Status.QUEUED).count()
-    due = messages.due().aggregate(oldest=Min("due_at"), now=DatabaseNow())
-    late = (due["now"] - due["oldest"]).total_seconds() if due["oldest"] else 0.0
+    late = _age(messages.due().order_by("due_at"), "due_at") or 0.0
     if late > OLD_SECONDS:
         yield Finding(NOTE, subject, f"{waiting} messages wait, the oldest has been due for {duration(late)}.")
     else:
@@ -237,16 +235,21 @@ def _webhook(license_: License, subject: str) -> Iterator[Finding]:
         words = "no webhook is registered, so answers and ticks stay unknown: manage.py kpwa webhook set --license"
         yield Finding(NOTE, subject, f"{words} {_quoted(license_)}")
         return
-    seen = WebhookEvent.objects.using(using).filter(license=license_).aggregate(
-        last=Max("last_received_at"), now=DatabaseNow()
-    )
-    last = f"the last event came {duration((seen['now'] - seen['last']).total_seconds())} ago" if seen["last"] else ""
-    yield Finding(OK, subject, f"its webhook is registered; {last or 'no event has come yet'}.")
+    events = WebhookEvent.objects.using(using).filter(license=license_)
+    age = _age(events.order_by("-last_received_at"), "last_received_at")
+    last = "no event has come yet" if age is None else f"the last event came {duration(age)} ago"
+    yield Finding(OK, subject, f"its webhook is registered; {last}.")
 
 
 def _public_url() -> Iterator[Finding]:
     if not kpwa_settings().PUBLIC_URL:
         yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so none can be registered.")
+
+
+def _age(rows: QuerySet[Any], column: str) -> float | None:
+    """Seconds since `column` of the first row, by the database's clock; None where there is no row."""
+    first = rows.values_list(column, DatabaseNow()).first()
+    return None if first is None else (first[1] - first[0]).total_seconds()
 
 
 def _advice(reason: PauseReason, license_: License) -> str:

@@ -20,6 +20,6 @@ def run(console: Console, options: dict[str, Any]) -> int:
     purged = retention.purge()
     console.document(asdict(purged))
     console.say(
-        f"Deleted {purged.messages} messages, {purged.events} webhook events, {purged.statistics} hours of statistics."
+        f"Deleted: messages {purged.messages}, webhook events {purged.events}, hours of statistics {purged.statistics}."
     )
     return EXIT_OK

@@ -50,7 +50,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
             console.say("Stopping: calls that are under way end first.")
             pool.close()
             connections.close_all()
-    console.say(f"Stopped after {pool.attempts} sends.")
+    console.say(f"Stopped. Sends attempted: {pool.attempts}.")
     return EXIT_OK
 
 

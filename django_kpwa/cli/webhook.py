@@ -94,11 +94,14 @@ def _show(console: Console, license_: License) -> int:
 
 
 def _replay(console: Console, options: dict[str, Any]) -> int:
-    events = _chosen_events(options)
-    processed = sum(webhooks.reprocess(event) for event in events.iterator())
-    chosen = WebhookEvent.objects.using(write_alias()).filter(pk__in=list(events.values_list("pk", flat=True)))
-    left = chosen.filter(status__in=_NOT_UNDERSTOOD).count() if options["ids"] else events.count()
-    missing = len(set(options["ids"])) - chosen.count() if options["ids"] else 0
+    event_ids = list(_chosen_events(options).values_list("pk", flat=True))
+    processed = left = 0
+    for event_id in event_ids:
+        event = WebhookEvent.objects.using(write_alias()).get(pk=event_id)
+        processed += webhooks.reprocess(event)
+        event.refresh_from_db(fields=["status"])
+        left += event.status in _NOT_UNDERSTOOD
+    missing = max(len(set(options["ids"])) - len(event_ids), 0)
     console.document({"processed": processed, "not_understood": left, "missing": missing})
     console.say(f"Processed {processed} again; {left} are still not understood.")
     if missing:

@@ -1,0 +1,252 @@
+"""`kpwa run` and `kpwa dispatch` as processes of their own: they send, pace, stop, and stay out of others' way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+
+import psutil
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from django_kpwa.linking import token_digest
+from django_kpwa.models import (
+    DatabaseNow,
+    EventStatus,
+    HourlyStatistic,
+    Lane,
+    License,
+    OutboundMessage,
+    Status,
+    WebhookEvent,
+    WebhookToken,
+    in_seconds,
+)
+from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.webhooks.arrivals import store_event
+from tests.cli import kpwa, kpwa_json
+from tests.processes import run_manage, start_manage, wait_until
+from tests.sandbox import SandboxProcess
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAMES = ("Pusat", "Cabang", "Gerobak")
+
+
+@pytest.fixture(scope="module")
+def running_phone():
+    licenses = [part for name in NAMES for part in ("--license", f"{name}:key-of-{name}-0123456789")]
+    with SandboxProcess("--linked", *licenses) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def phone(running_phone):
+    running_phone.reset()
+    return running_phone
+
+
+@pytest.fixture
+def site(phone):
+    """What a process of the site differs in from tests/settings.py."""
+    return {"kpwa": {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [phone.base_url]}}
+
+
+@pytest.fixture
+def shops(db):
+    """Three licenses of the phone."""
+    found = []
+    for name in NAMES:
+        license_ = License(name=name)
+        license_.set_api_key(f"key-of-{name}-0123456789")
+        license_.save()
+        found.append(license_)
+    return found
+
+
+def queue(shops, each: int) -> None:
+    send_messages(
+        Message(f"0812 3456 7{number:03}", f"{shop.name} {number}", license=shop)
+        for shop in shops
+        for number in range(each)
+    )
+
+
+def statuses() -> Counter[str]:
+    return Counter(OutboundMessage.objects.values_list("status", flat=True))
+
+
+class TestRun:
+    def test_it_sends_what_waits_and_what_comes_later_once_each_in_little_memory(self, shops, phone, site):
+        queue(shops, 5)
+        with start_manage("kpwa", "run", **site) as process:
+            phone.wait_for_deliveries(15)
+            send_message("0812 3456 7999", "Belakangan", license=shops[0])
+            ledger = phone.wait_for_deliveries(16)
+            wait_until(lambda: statuses() == {"sent": 16})
+            megabytes = psutil.Process(process.pid).memory_info().rss / 1_000_000
+            assert process.stop() == 0
+            assert "Sends attempted: 16." in process.output
+        assert megabytes < 100
+        assert max(Counter(delivery["text"] for delivery in ledger).values()) == 1
+
+    def test_the_pace_of_a_license_is_kept_while_others_go_on(self, shops, phone, site):
+        paced, *others = shops
+        License.objects.filter(pk=paced.pk).update(pace_min_seconds=1.0, pace_max_seconds=1.2)
+        queue(shops, 3)
+        with start_manage("kpwa", "run", "--threads", "1", **site):
+            wait_until(lambda: statuses() == {"sent": 9})
+        sent = {
+            shop.pk: sorted(OutboundMessage.objects.filter(license=shop).values_list("sent_at", flat=True))
+            for shop in shops
+        }
+        gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(sent[paced.pk])]
+        assert min(gaps) >= 0.95
+        assert max(gaps) < 3
+        # One thread alone: it slept for nobody.
+        assert max(sent[other.pk][-1] for other in others) < sent[paced.pk][-1]
+
+    def test_on_sigterm_it_ends_its_call_records_it_and_gives_every_lane_back(self, shops, phone, site):
+        phone.set_faults(latency={"amount": 1500})
+        try:
+            Lane.objects.bulk_create(Lane(license=shop, session_status="connected") for shop in shops)
+            queue(shops, 2)
+            with start_manage("kpwa", "run", **site) as process:
+                wait_until(lambda: statuses()["sending"] == 3)
+                began = time.monotonic()
+                assert process.stop(signal.SIGTERM) == 0
+                assert time.monotonic() - began < 10
+        finally:
+            phone.clear_faults()
+        assert statuses() == {"sent": 3, "queued": 3}
+        assert not Lane.objects.exclude(lease_token=None).exists()
+        assert len(phone.ledger()) == 3
+
+    def test_on_ctrl_c_a_lane_that_waits_for_its_pace_is_given_back(self, shops, phone, site):
+        License.objects.update(pace_min_seconds=15, pace_max_seconds=15)
+        queue(shops[:1], 2)
+        with start_manage("kpwa", "run", **site) as process:
+            wait_until(lambda: statuses()["sent"] == 1)
+            wait_until(lambda: Lane.objects.exclude(lease_token=None).exists())
+            assert process.stop(signal.SIGINT, seconds=5) == 0
+            assert "Traceback" not in process.output
+        assert not Lane.objects.exclude(lease_token=None).exists()
+
+    def test_two_of_them_send_nothing_twice(self, shops, phone, site):
+        queue(shops, 10)
+        with start_manage("kpwa", "run", **site), start_manage("kpwa", "run", **site):
+            wait_until(lambda: statuses() == {"sent": 30})
+        texts = [delivery["text"] for delivery in phone.ledger()]
+        assert len(texts) == len(set(texts)) == 30
+
+    def test_killed_in_a_call_it_leaves_one_message_in_doubt_and_another_run_goes_on(self, shops, phone, site):
+        # A lease that ends soon, in place of the minute that calls are given.
+        site["kpwa"] |= {"CALL_DEADLINE_SECONDS": 3, "STATUS_DEADLINE_SECONDS": 1, "RECORD_SECONDS": 0.1}
+        phone.set_faults(stall_before={"count": 1, "operation": "sends"})
+        queue(shops[:1], 3)
+        with start_manage("kpwa", "run", **site) as process:
+            wait_until(lambda: statuses()["sending"] == 1)
+            process.kill_all()
+        phone.clear_faults()
+        Lane.objects.update(lease_expires_at=DatabaseNow())
+        with start_manage("kpwa", "run", **site):
+            wait_until(lambda: statuses() == {"unknown": 1, "sent": 2})
+        assert OutboundMessage.objects.get(status=Status.UNKNOWN).reason == "worker_lost"
+
+    def test_it_processes_webhooks_rolls_statistics_up_and_purges(self, shops, phone, site):
+        queue(shops[:1], 1)
+        with start_manage("kpwa", "run", **site):
+            wait_until(lambda: statuses() == {"sent": 1})
+            store_event(shops[0].pk, b'{"whatever": [1]}', "application/json")
+            wait_until(lambda: WebhookEvent.objects.exclude(status=EventStatus.PENDING).exists())
+        WebhookToken.objects.create(
+            license=shops[0], digest=token_digest("x"), created_at=DatabaseNow(), expires_at=in_seconds(-3 * 86400)
+        )
+        with start_manage("kpwa", "run", **site):
+            wait_until(lambda: HourlyStatistic.objects.filter(license=shops[0], sent=1).exists())
+            wait_until(lambda: not WebhookToken.objects.exists())
+
+    def test_it_survives_a_database_that_drops_its_connections(self, shops, phone, site, drop_connections):
+        with start_manage("kpwa", "run", **site) as process:
+            queue(shops, 1)
+            wait_until(lambda: statuses() == {"sent": 3})
+            drop_connections()
+            queue(shops, 2)
+            wait_until(lambda: statuses()["sent"] == 9)
+            assert process.stop() == 0
+
+
+@pytest.fixture
+def drop_connections():
+    """Have the server end every other session of this database, as its restart would. SQLite has no sessions."""
+
+    def drop():
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            elif connection.vendor == "mysql":
+                cursor.execute(
+                    "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+                )
+                for (session,) in cursor.fetchall():
+                    cursor.execute(f"KILL {session}")
+
+    return drop
+
+
+class TestDispatch:
+    @pytest.fixture
+    def here(self, site, settings):
+        """Rounds in this process: starting one takes longer than most rounds."""
+        settings.KPWA = {**settings.KPWA, **site["kpwa"]}
+
+    def test_one_round_sends_everything_that_is_due_and_ends(self, shops, phone, site):
+        queue(shops, 4)
+        send_message("0812 3456 7999", "Besok", license=shops[0], send_after=timezone.now() + timedelta(days=1))
+        store_event(shops[0].pk, b'{"whatever": [1]}', "application/json")
+        finished = run_manage("kpwa", "dispatch", "--json", **site)
+        assert finished.returncode == 0, finished.stderr
+        assert json.loads(finished.stdout) == {"attempts": 12, "webhook_events": 1, "waiting": 1}
+        assert len(phone.ledger()) == 12
+
+    def test_it_waits_for_the_pace(self, shops, phone, here):
+        License.objects.update(pace_min_seconds=0.4, pace_max_seconds=0.5)
+        queue(shops, 3)
+        assert kpwa("dispatch") == (0, "Sends attempted: 9. Webhook events processed: 0. Messages waiting: 0.\n")
+        assert statuses() == {"sent": 9}
+
+    def test_it_waits_for_the_pace_that_the_round_before_began(self, shops, phone, here):
+        queue(shops[:1], 1)
+        Lane.objects.bulk_create(
+            [Lane(license=shops[0], session_status="connected", next_send_at=timezone.now() + timedelta(seconds=1.5))]
+        )
+        assert kpwa_json("dispatch") == (0, {"attempts": 1, "webhook_events": 0, "waiting": 0})
+
+    def test_what_does_not_fit_into_its_time_is_left_for_the_next_round(self, shops, phone, here):
+        License.objects.update(pace_min_seconds=10, pace_max_seconds=10)
+        queue(shops[:1], 3)
+        began = time.monotonic()
+        assert kpwa_json("dispatch", "--seconds", "1.5") == (0, {"attempts": 1, "webhook_events": 0, "waiting": 2})
+        assert time.monotonic() - began < 5
+        assert not Lane.objects.exclude(lease_token=None).exists()
+
+    def test_with_nothing_to_do_it_ends_at_once(self, shops, phone, here):
+        began = time.monotonic()
+        assert kpwa("dispatch")[0] == 0
+        assert time.monotonic() - began < 1
+
+    def test_beside_a_run_it_sends_nothing_twice(self, shops, phone, site, here):
+        queue(shops, 10)
+        with start_manage("kpwa", "run", **site) as process:
+            process.wait_for_output("Running")
+            kpwa("dispatch")
+            wait_until(lambda: statuses() == {"sent": 30})
+        assert len({delivery["text"] for delivery in phone.ledger()}) == len(phone.ledger()) == 30
