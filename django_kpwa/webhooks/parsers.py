@@ -110,7 +110,10 @@ class DefaultParser(Parser):
     """Reads the payloads that are usual in this family of gateways. Never raises."""
 
     def parse(self, body: bytes, content_type: str, *, linked_number: str) -> list[ParsedEvent]:
-        read = [payload for content in read_payload(body, content_type) for payload in fields_of(content)]
+        contents = read_payload(body, content_type)
+        if len(contents) > MAX_EVENTS:
+            return []
+        read = [payload for content in contents for payload in fields_of(content)]
         if len(read) > MAX_EVENTS:
             return []
         own_number = number_of(linked_number)

@@ -1,0 +1,90 @@
+"""The whole way back over real sockets: the sandbox's phone posts to this site, and its outbox follows."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from django_kpwa import linking
+from django_kpwa.dispatch import drive
+from django_kpwa.models import DatabaseNow, EventKind, EventStatus, OutboundMessage, Status, WebhookEvent, WebhookToken
+from django_kpwa.outbox import send_message
+from django_kpwa.webhooks import process_due_events
+from tests.sandbox import SandboxProcess
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CUSTOMER = "6281234567890"
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with SandboxProcess("--linked") as process:
+        yield process
+
+
+@pytest.fixture
+def linked(sandbox, license_, live_server, settings):
+    """The license, with the sandbox behind it and its webhook registered."""
+    settings.KPWA = {
+        **settings.KPWA,
+        "GATEWAY": "django_kpwa.gateway.http.HttpGateway",
+        "PUBLIC_URL": live_server.url,
+    }
+    license_.base_url = sandbox.base_url
+    license_.set_api_key(sandbox.key)
+    license_.save()
+    linking.set_webhook(license_)
+    yield license_
+    sandbox.reset()
+    sandbox.clear_faults()
+
+
+def process_until(condition, what):
+    until = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < until, f"Waited in vain for {what}."
+        WebhookEvent.objects.filter(status=EventStatus.UNMATCHED).update(next_try_at=DatabaseNow())
+        process_due_events()
+        time.sleep(0.05)
+
+
+def status_of(message):
+    return OutboundMessage.objects.get(pk=message.pk).status
+
+
+def test_ticks_and_the_customers_answer_come_back(sandbox, linked):
+    message = send_message(CUSTOMER, "Struk Anda")
+    drive(linked.pk)
+    process_until(lambda: status_of(message) == Status.DELIVERED, "the delivered tick")
+    sandbox.read(chat=CUSTOMER)
+    process_until(lambda: status_of(message) == Status.READ, "the read tick")
+    sandbox.answer("terima kasih", chat=CUSTOMER)
+    incoming = WebhookEvent.objects.filter(kind=EventKind.INCOMING)
+    process_until(incoming.exists, "the answer")
+    understood = incoming.get().understood
+    assert (understood["text"], understood["sender"], understood["sender_is_certain"]) == (
+        "terima kasih",
+        CUSTOMER,
+        True,
+    )
+    assert WebhookToken.objects.get().first_used_at is not None
+
+
+def test_repeated_and_disordered_webhooks_leave_a_message_where_it_got_to(sandbox, linked):
+    with sandbox.having_faults(webhook_repeated=1.0, webhook_out_of_order={"probability": 0.5, "amount": 0.3}):
+        message = send_message(CUSTOMER, "Struk Anda")
+        drive(linked.pk)
+        sandbox.read(chat=CUSTOMER)
+        process_until(lambda: status_of(message) == Status.READ, "the read tick")
+        process_until(lambda: WebhookEvent.objects.filter(times_received__gt=1).exists(), "a repeat")
+    assert status_of(message) == Status.READ
+
+
+def test_an_answer_in_a_group_names_the_group_and_its_member(sandbox, linked):
+    sandbox.add_group("Dapur")
+    sandbox.answer("siap", group="Dapur", sender=CUSTOMER)
+    process_until(WebhookEvent.objects.filter(kind=EventKind.INCOMING).exists, "the answer")
+    understood = WebhookEvent.objects.get().understood
+    assert (understood["is_group"], understood["group"], understood["sender"]) == (True, "Dapur", CUSTOMER)
