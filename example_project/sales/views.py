@@ -33,7 +33,7 @@ RECEIPT_STATES = {
     Status.CANCELLED: ("dibatalkan", "none"),
     Status.EXPIRED: ("kedaluwarsa", "failed"),
 }
-NO_RECEIPT = ("tanpa struk WA", "none")
+NO_RECEIPT = ("tanpa struk", "none")
 
 
 @require_GET

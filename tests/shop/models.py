@@ -1,6 +1,7 @@
 """A small shop for the tests: a sale with lines, saved in whichever order a till does."""
 
 from django.db import models
+from django.utils import timezone
 
 
 class Sale(models.Model):
@@ -12,7 +13,8 @@ class Sale(models.Model):
 
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.OPEN)
     customer_phone = models.CharField(max_length=32, blank=True)
-    sold_at = models.DateTimeField(auto_now_add=True)
+    sold_at = models.DateTimeField(default=timezone.now)
+    refunds = models.PositiveSmallIntegerField(default=0)
 
 
 class Line(models.Model):
