@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from celery import Celery, current_app
 
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
@@ -20,3 +21,18 @@ def license_(db):
     row.set_api_key("test-api-key-0001")
     row.save()
     return row
+
+
+@pytest.fixture
+def celery_settings():
+    """Has Celery configured like this for the test, e.g. `celery_settings(broker_url="amqp://…")`."""
+    previous = current_app._get_current_object()
+    app = Celery("configured-for-a-test", set_as_current=False)
+
+    def configure(**changed):
+        app.conf.update(changed)
+        app.set_current()
+
+    yield configure
+    previous.set_current()
+    app.close()

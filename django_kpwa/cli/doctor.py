@@ -214,15 +214,15 @@ def _queue(license_: License, subject: str) -> Iterator[Finding]:
     waiting = messages.filter(status=Status.QUEUED).count()
     late = _age(messages.due().order_by("due_at"), "due_at") or 0.0
     if late > OLD_SECONDS:
-        yield Finding(NOTE, subject, f"{waiting} messages wait, the oldest has been due for {duration(late)}.")
+        yield Finding(NOTE, subject, f"messages waiting: {waiting}, the oldest due for {duration(late)}.")
     else:
-        yield Finding(OK, subject, f"{waiting} messages wait.")
+        yield Finding(OK, subject, f"messages waiting: {waiting}.")
     undecided = messages.undecided().count()
     if undecided:
         yield Finding(
             NOTE,
             subject,
-            f"{undecided} messages are in doubt and wait for your decision: manage.py kpwa messages --status unknown",
+            f"messages in doubt, for you to decide: {undecided}. See: manage.py kpwa messages --status unknown",
         )
 
 

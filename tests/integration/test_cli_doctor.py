@@ -1,0 +1,206 @@
+"""`kpwa doctor`: whether receipts can go out, and if not, what to do."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError
+from django.utils import timezone
+
+from django_kpwa import dispatch
+from django_kpwa.exceptions import GatewayTimeoutError, NotConnectedError, UnauthorizedError
+from django_kpwa.gateway import locmem
+from django_kpwa.models import Heartbeat, License, OutboundMessage, WebhookEvent
+from django_kpwa.outbox import send_message
+from django_kpwa.testing import deliver, fail_next, unlink
+from tests.cli import kpwa, kpwa_json
+from tests.processes import run_manage
+
+
+@pytest.fixture
+def healthy(license_):
+    """A license that is linked, and a sweep a moment ago."""
+    dispatch.sweep()
+    return license_
+
+
+def levels(findings) -> dict[str, str]:
+    return {finding["words"]: finding["level"] for finding in findings}
+
+
+def finding(told, words: str):
+    """The one finding whose words hold `words`."""
+    [found] = [finding for finding in told["findings"] if words in finding["words"]]
+    return found
+
+
+def test_where_all_is_well_receipts_can_go_out(healthy):
+    code, told = kpwa("doctor")
+    assert code == 0, told
+    assert told.endswith("\nReceipts can go out.\n")
+    assert "[  ok   ] license Toko Utama: WhatsApp is linked" in told
+    code, told = kpwa_json("doctor")
+    assert (code, told["receipts_can_go_out"]) == (0, True)
+
+
+def test_without_tables_it_says_migrate_and_looks_no_further(tmp_path):
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3",
+    }
+    finished = run_manage("kpwa", "doctor", environment=environment)
+    assert finished.returncode == 1
+    assert "Run: manage.py migrate" in finished.stdout
+    assert "license" not in finished.stdout
+
+
+def test_a_database_that_does_not_answer_is_said_plainly():
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": "postgres://nobody:secret-password@127.0.0.1:9/nothing",
+    }
+    finished = run_manage("kpwa", "doctor", environment=environment)
+    assert finished.returncode == 1
+    assert "database: it does not answer" in finished.stdout
+    assert "secret-password" not in finished.stdout + finished.stderr
+
+
+def test_settings_that_cannot_be_read_are_a_problem(healthy, settings):
+    settings.KPWA = {**settings.KPWA, "GATEWAY": "nowhere.Gateway"}
+    code, told = kpwa_json("doctor")
+    assert code == 1
+    assert finding(told, "nowhere.Gateway")["subject"] == "kpwa.E001"
+
+
+def test_warnings_of_the_checks_are_notes_with_their_hint(healthy, settings):
+    settings.KPWA = {**settings.KPWA, "PUBLIC_URL": "http://shop.example"}
+    code, told = kpwa_json("doctor")
+    assert code == 0
+    found = finding(told, "is not https")
+    assert (found["level"], found["subject"]) == ("note", "kpwa.W005")
+    assert "Write for example" in found["words"]
+
+
+def test_no_license_says_how_to_add_one(db):
+    dispatch.sweep()
+    code, told = kpwa_json("doctor")
+    assert code == 1
+    assert finding(told, "manage.py kpwa licenses add NAME")["level"] == "problem"
+
+
+class TestSenders:
+    def test_nobody_ever_having_looked_is_a_problem(self, license_):
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "none has ever looked after the outbox. Start `manage.py kpwa run`")
+
+    def test_nobody_having_looked_for_long_is_a_problem(self, healthy):
+        Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=3))
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "none has looked after the outbox for 3 h")
+
+    def test_a_broker_that_answers_is_said(self, healthy, celery_settings):
+        celery_settings(broker_url=os.environ.get("REDIS_URL") or "memory://")
+        code, told = kpwa_json("doctor")
+        assert code == 0
+        assert levels(told["findings"])["answers."] == "ok"
+
+    def test_one_that_does_not_is_a_note_and_with_it_beat_and_worker_are_named(self, healthy, celery_settings):
+        celery_settings(broker_url="redis://:secret-password@127.0.0.1:9/0")
+        Heartbeat.objects.all().delete()
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "does not answer. Nothing is lost")["level"] == "note"
+        assert finding(told, "Start a Celery worker and beat")["level"] == "problem"
+        assert "secret-password" not in str(told)
+
+
+class TestLicense:
+    def test_logged_out_says_to_scan(self, healthy):
+        unlink()
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, 'manage.py kpwa qr --license "Toko Utama"')["level"] == "problem"
+
+    def test_a_gateway_that_cannot_be_reached_is_a_problem(self, healthy, monkeypatch):
+        def fail(gateway, **_):
+            raise NotConnectedError("no connection to the gateway could be made")
+
+        monkeypatch.setattr(locmem.LocmemGateway, "get_status", fail)
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "no connection to the gateway could be made")
+
+    def test_a_status_that_nobody_documented_is_a_note(self, healthy, monkeypatch):
+        status = locmem.ServiceStatus(locmem.SessionStatus.UNKNOWN, word="dozing")
+        monkeypatch.setattr(locmem.LocmemGateway, "get_status", lambda gateway, **_: status)
+        code, told = kpwa_json("doctor")
+        assert code == 0
+        assert finding(told, "'dozing', which nobody documented")["level"] == "note"
+
+    def test_a_key_that_cannot_be_read_says_how_to_mend_it(self, healthy, settings):
+        settings.KPWA = {**settings.KPWA, "SECRET_KEYS": ["another"]}
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert 'licenses set-key "Toko Utama"' in finding(told, "the stored API key cannot be read")["words"]
+
+    def test_a_refused_key_says_to_enter_the_present_one_and_a_new_one_is_enough(self, healthy):
+        fail_next(UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized"))
+        send_message("0812 3456 7890", "Halo")
+        deliver()
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "The gateway said: Unauthorized")["level"] == "problem"
+        kpwa("licenses", "set-key", "Toko Utama", stdin="a-new-key-0123456789\n")
+        code, told = kpwa_json("doctor")
+        assert code == 0
+        assert finding(told, "has a new API key")
+
+    def test_a_pause_by_a_person_is_a_problem_until_it_is_ended(self, healthy):
+        kpwa("licenses", "pause", "Toko Utama")
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, 'manage.py kpwa licenses resume "Toko Utama"')
+
+    def test_one_that_is_not_active_is_a_note_and_not_asked(self, healthy):
+        unlink()
+        License.objects.update(is_active=False)
+        code, told = kpwa_json("doctor")
+        assert code == 0
+        assert finding(told, "is not active: its messages are held")["level"] == "note"
+
+    def test_late_messages_and_those_in_doubt_are_notes(self, healthy):
+        fail_next(GatewayTimeoutError("no answer in time"))
+        send_message("0812 3456 7890", "Satu")
+        deliver()
+        send_message("0812 3456 7890", "Dua")
+        OutboundMessage.objects.filter(text="Dua").update(due_at=timezone.now() - timedelta(hours=5))
+        code, told = kpwa_json("doctor")
+        assert code == 0
+        assert finding(told, "messages waiting: 1, the oldest due for 5 h")["level"] == "note"
+        assert finding(told, "manage.py kpwa messages --status unknown")["level"] == "note"
+
+    def test_the_webhook_and_its_last_event_are_told(self, healthy):
+        assert finding(kpwa_json("doctor")[1], "no webhook is registered")["level"] == "note"
+        kpwa("webhook", "set")
+        assert finding(kpwa_json("doctor")[1], "no event has come yet")["level"] == "ok"
+        at = timezone.now() - timedelta(minutes=5)
+        WebhookEvent.objects.create(license=healthy, body=b"{}", received_at=at, last_received_at=at)
+        assert finding(kpwa_json("doctor")[1], "the last event came 5 min ago")
+
+    def test_without_a_public_url_no_webhook_can_be_registered(self, healthy, settings):
+        settings.KPWA = {**settings.KPWA, "PUBLIC_URL": ""}
+        assert finding(kpwa_json("doctor")[1], "KPWA['PUBLIC_URL'] is not set")["level"] == "note"
+
+    def test_one_license_can_be_looked_at_alone(self, healthy):
+        other = License(name="Cabang", is_active=True, api_key_ciphertext="nonsense")
+        other.save()
+        assert kpwa("doctor")[0] == 1
+        assert kpwa("doctor", "--license", "Toko Utama")[0] == 0
+        with pytest.raises(CommandError, match="There is no license 'Pusat'"):
+            kpwa("doctor", "--license", "Pusat")

@@ -1,0 +1,253 @@
+"""System checks: each finds what it names, says what to write, and is quiet otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from django.core import checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection, connections
+
+from django_kpwa.models import License
+
+HTTP = "django_kpwa.gateway.http.HttpGateway"
+
+
+def found(**databases) -> dict[str, checks.CheckMessage]:
+    """What the checks say, by id."""
+    messages = checks.run_checks(tags=["kpwa"], **databases)
+    assert all(message.hint for message in messages)
+    return {message.id: message for message in messages}
+
+
+def found_in_database() -> dict[str, checks.CheckMessage]:
+    return found(databases=["default"])
+
+
+@pytest.fixture
+def kpwa(settings):
+    """Changes `KPWA`."""
+
+    def change(**changed):
+        settings.KPWA = {**settings.KPWA, **changed}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"PACE": 1}, "KPWA['PACE'] is not a setting"),
+        ({"PACE_SECONDS": 4}, "must be a list or tuple"),
+        ({"PACE_SECONDS": (8, 4)}, "not a shortest and a longest wait"),
+        ({"PACE_SECONDS": (1, 2, 3)}, "not a shortest and a longest wait"),
+        ({"PACE_SECONDS": ("4", "8")}, "not a shortest and a longest wait"),
+        ({"GATEWAY": "shop.Nowhere"}, "cannot be imported"),
+        ({"GATEWAY": "django_kpwa.models.License"}, "not a subclass"),
+        ({"WEBHOOK_PARSER": "shop.nowhere.Parser"}, "No module named 'shop"),
+        ({"RESEND_UNKNOWN": ("time_out",)}, "names a cause that does not exist"),
+        ({"DEFAULT_REGION": "Indonesia"}, "is no region"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_an_error(kpwa, changed, words):
+    kpwa(**changed)
+    error = found()["kpwa.E001"]
+    assert error.level == checks.ERROR
+    assert words in error.msg
+
+
+def test_the_settings_of_the_documentation_are_no_error(kpwa):
+    kpwa(PACE_SECONDS=(4, 8), RESEND_UNKNOWN=["logged_out", "timeout"], DEFAULT_REGION="SG", GATEWAY=HTTP)
+    assert "kpwa.E001" not in found()
+
+
+def test_settings_that_cannot_be_read_silence_the_checks_that_need_them(settings):
+    settings.KPWA = "nonsense"
+    assert set(found()) <= {"kpwa.E001", "kpwa.W001"}
+
+
+def test_time_zones_are_required(settings):
+    assert "kpwa.E002" not in found()
+    settings.USE_TZ = False
+    assert found()["kpwa.E002"].hint == "Write USE_TZ = True in the settings."
+
+
+class TestBroker:
+    def test_none_is_a_warning_that_names_the_ways_without(self, celery_settings):
+        celery_settings(broker_url="")
+        assert "kpwa run" in found()["kpwa.W001"].hint
+
+    def test_redis_without_timeouts_is_a_warning(self, celery_settings):
+        celery_settings(broker_url="redis://127.0.0.1:6379/0", broker_transport_options={})
+        assert "socket_timeout" in found()["kpwa.W002"].hint
+
+    def test_redis_with_timeouts_and_rabbitmq_are_none(self, celery_settings):
+        celery_settings(broker_url="redis://127.0.0.1:6379/0", broker_transport_options={"socket_timeout": 5})
+        assert not {"kpwa.W001", "kpwa.W002"} & set(found())
+        celery_settings(broker_url="amqp://127.0.0.1:5672//", broker_transport_options={})
+        assert not {"kpwa.W001", "kpwa.W002"} & set(found())
+
+    def test_a_beat_that_does_not_sweep_is_a_warning(self, celery_settings):
+        others = {"report": {"task": "shop.report", "schedule": 60}}
+        celery_settings(broker_url="amqp://127.0.0.1:5672//", beat_schedule=others)
+        assert "beat_schedule()" in found()["kpwa.W009"].hint
+
+    def test_one_that_does_is_none_and_a_schedule_in_a_database_is_trusted(self, celery_settings):
+        sweep = {"anything": {"task": "django_kpwa.dispatch_due", "schedule": 15}}
+        celery_settings(broker_url="amqp://127.0.0.1:5672//", beat_schedule=sweep)
+        assert "kpwa.W009" not in found()
+        celery_settings(beat_schedule={}, beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler")
+        assert "kpwa.W009" not in found()
+
+
+@pytest.mark.parametrize(
+    ("url", "is_warned"),
+    [
+        ("http://shop.example", True),
+        ("shop.example", True),
+        ("https://shop.example", False),
+        ("", False),
+        ("http://127.0.0.1:8000", False),
+        ("http://localhost:8000", False),
+    ],
+)
+def test_a_public_url_that_is_not_https_is_a_warning(kpwa, url, is_warned):
+    kpwa(PUBLIC_URL=url)
+    assert ("kpwa.W005" in found()) == is_warned
+
+
+@pytest.mark.parametrize(
+    ("debug", "changed", "is_warned"),
+    [
+        (True, {"GATEWAY": HTTP}, True),
+        (False, {"GATEWAY": HTTP}, False),
+        (True, {"GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1:8900/backend"]}, False),
+        (True, {}, False),
+    ],
+)
+def test_the_real_gateway_under_debug_is_a_warning(settings, kpwa, debug, changed, is_warned):
+    settings.DEBUG = debug
+    kpwa(**changed)
+    assert ("kpwa.W006" in found()) == is_warned
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"CALL_DEADLINE_SECONDS": 20}, {"SLICE_SECONDS": 580}, {"READ_TIMEOUT_SECONDS": 60}],
+    ids=str,
+)
+def test_durations_that_contradict_each_other_are_a_warning(kpwa, changed):
+    assert "kpwa.W008" not in found()
+    kpwa(**changed)
+    assert "kpwa.W008" in found()
+
+
+class _LiteRouter:
+    def db_for_write(self, model, **hints):
+        return "lite" if model._meta.app_label == "django_kpwa" else None
+
+
+@pytest.fixture
+def lite(settings, tmp_path, django_db_blocker):
+    """Has the outbox live in a SQLite file with these options, and without tables."""
+
+    def configure(**options):
+        forget()
+        connections.settings["lite"] = {
+            **connections.settings["default"],
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(tmp_path / "site.sqlite3"),
+            "OPTIONS": options,
+        }
+        settings.DATABASE_ROUTERS = [_LiteRouter()]
+
+    def forget():
+        if "lite" in connections.settings:
+            connections["lite"].close()
+            del connections["lite"], connections.settings["lite"]
+
+    with django_db_blocker.unblock():
+        yield configure
+        forget()
+
+
+class TestSqlite:
+    def test_stock_options_lack_both_the_lock_and_the_log(self, lite):
+        lite()
+        messages = [message.msg for message in checks.run_checks(tags=["kpwa"], databases=["lite"])]
+        assert any("begins its transactions without a lock" in words for words in messages)
+        assert any("has no write-ahead log" in words for words in messages)
+
+    def test_what_the_hint_says_is_enough(self, lite):
+        lite()
+        hint = found(databases=["lite"])["kpwa.W004"].hint
+        options = eval(hint.removeprefix("Write DATABASES['default']['OPTIONS'] = ").rstrip("."))
+        lite(**options)
+        assert "kpwa.W004" not in found(databases=["lite"])
+
+    def test_the_database_is_asked_only_where_that_was_wanted(self, lite):
+        lite(transaction_mode="IMMEDIATE")
+        assert "kpwa.W004" not in found()
+        assert "kpwa.W004" not in found(databases=["default"])
+        assert "kpwa.W004" in found(databases=["lite"])
+
+
+class TestStoredKeys:
+    def test_a_key_that_opens_is_fine(self, license_):
+        assert not {"kpwa.W007", "kpwa.I001"} & set(found_in_database())
+
+    def test_one_that_does_not_is_a_warning_that_names_the_license_and_no_error(self, license_, kpwa):
+        kpwa(SECRET_KEYS=["another"])
+        message = found_in_database()["kpwa.W007"]
+        # An error would keep `migrate` from running.
+        assert message.level == checks.WARNING
+        assert "Toko Utama" in message.msg
+        assert "licenses set-key" in message.hint
+
+    def test_one_under_an_older_secret_key_is_said(self, license_, kpwa, settings):
+        kpwa(SECRET_KEYS=["another", settings.SECRET_KEY])
+        assert "Toko Utama" in found_in_database()["kpwa.I001"].msg
+
+    def test_unreadable_settings_and_missing_tables_are_others_to_report(self, license_, settings):
+        settings.KPWA = {"NONSENSE": 1}
+        assert set(found_in_database()) <= {"kpwa.E001", "kpwa.W001"}
+
+    def test_without_tables_it_is_quiet(self, lite):
+        lite()
+        assert "kpwa.W007" not in found(databases=["lite"])
+
+
+@pytest.mark.mariadb
+@pytest.mark.django_db(transaction=True)
+def test_mysql_tables_that_cannot_hold_emoji_are_a_warning():
+    table = License._meta.db_table
+    assert "kpwa.W003" not in found_in_database()
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET latin1")
+    try:
+        message = found_in_database()["kpwa.W003"]
+        assert table in message.msg
+        with connection.cursor() as cursor:
+            cursor.execute(message.hint.removeprefix("Run for each: ").rstrip(";"))
+        assert "kpwa.W003" not in found_in_database()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4")
+
+
+@pytest.mark.mariadb
+@pytest.mark.django_db(transaction=True)
+def test_a_mysql_connection_without_emoji_is_a_warning():
+    with connection.cursor() as cursor:
+        cursor.execute("SET NAMES latin1")
+    try:
+        assert "charset" in found_in_database()["kpwa.W003"].hint
+    finally:
+        connection.close()
+
+
+def test_manage_py_check_runs_them(db, settings):
+    settings.USE_TZ = False
+    with pytest.raises(SystemCheckError, match=r"kpwa\.E002"):
+        call_command("check")
