@@ -74,7 +74,7 @@ class Receipt:
         values = self.get_context_data(obj, **context)
         if isinstance(template, Template):
             # Plain text: an escaped "Kopi &amp; Roti" would reach the customer as that.
-            text = template.template.render(Context(values, autoescape=False))
+            text = str(template.template.render(Context(values, autoescape=False)))
         else:
             text = template.render(values)
         return _BLANK_LINES.sub("\n\n", text.replace("\r\n", "\n")).strip()
