@@ -476,6 +476,27 @@ def test_an_event_is_processed_by_one_of_many_workers(license_):
     assert [name for name, _ in heard] == ["webhook_received", "message_received"]
 
 
+class Slow(Parser):
+    """Takes so long that another worker takes over, and is done, before it returns."""
+
+    def parse(self, body, content_type, *, linked_number):
+        event = WebhookEvent.objects.get()
+        if event.tries == 1:
+            make_due(event)
+            assert process_event(event.pk)
+        return [ParsedEvent(EventKind.INCOMING, sender=NUMBER, text=f"read by worker {event.tries}")]
+
+
+def test_a_worker_that_was_too_slow_records_and_tells_nothing(license_, settings):
+    settings.KPWA = {**settings.KPWA, "WEBHOOK_PARSER": f"{__name__}.Slow"}
+    event = event_of(license_, {})
+    with listening() as heard:
+        assert not process_event(event.pk)
+    event.refresh_from_db()
+    assert event.understood["text"] == "read by worker 2"
+    assert [name for name, _ in heard] == ["webhook_received", "message_received"]
+
+
 class CutOff(BaseException):
     """A worker that dies: nothing catches it."""
 
