@@ -11,6 +11,7 @@ and its end takes one message along: django-kpwa's beat makes that good, other t
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -53,9 +54,9 @@ class Channel(FilesystemChannel):
         _write(Path(self.data_folder_out, name), dumps(payload))
 
     def _get(self, queue: str) -> Any:
-        for name in sorted(path.name for path in Path(self.data_folder_in).iterdir()):
-            if name.partition(".")[2] != f"{queue}.msg":
-                continue
+        # Not Path.iterdir(): an object for each of some thousand waiting messages, at every one that is taken.
+        names = os.listdir(self.data_folder_in)  # noqa: PTH208
+        for name in sorted(name for name in names if name.partition(".")[2] == f"{queue}.msg"):
             claimed = _aside(Path(self.data_folder_in, name))
             try:
                 Path(self.data_folder_in, name).rename(claimed)
