@@ -1,0 +1,114 @@
+"""What may be registered as a receipt, and what is refused when the site starts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.sessions.base_session import AbstractBaseSession
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import CompositePrimaryKey
+from django.db.models.signals import post_save
+
+from django_kpwa import receipts
+from tests.shop.models import Line, Sale
+from tests.shop.whatsapp import PaidReceipt
+
+
+class Notice(receipts.Receipt):
+    event = "notice"
+
+    def should_send(self, line):
+        return True
+
+    def get_phone_number(self, line):
+        return ""
+
+    def render(self, line, **context):
+        return line.name
+
+
+def variant(**attributes):
+    return type("Variant", (Notice,), attributes)
+
+
+def test_one_class_may_serve_several_models_and_be_taken_back():
+    receipts.register(Sale, Line)(Notice)
+    labels = [found.label for found in receipts.registry.registrations() if found.receipt.__class__ is Notice]
+    receipts.unregister(Notice)
+    assert labels == ["shop.sale.Notice", "shop.line.Notice"]
+    assert receipts.registry.find("shop.line.Notice") is None
+    assert not post_save.has_listeners(Line)
+    assert post_save.has_listeners(Sale)
+    with pytest.raises(LookupError, match="Notice is not a registered receipt"):
+        receipts.unregister(Notice)
+
+
+@pytest.mark.parametrize(
+    ("receipt_class", "words"),
+    [
+        (object, "is not a subclass of"),
+        (type("Bare", (receipts.Receipt,), {"template_name": "a.txt"}), r"Bare must define should_send\(\)"),
+        (
+            type("Half", (receipts.Receipt,), {"template_name": "a.txt", "should_send": lambda self, obj: True}),
+            r"Half must define get_phone_number\(\)",
+        ),
+        (variant(render=receipts.Receipt.render), "must name its template"),
+        (variant(max_age=2), "max_age must be a positive timedelta or None, not 2"),
+        (variant(expires_after=timedelta(0)), "expires_after must be a positive timedelta"),
+        (variant(language="xx-klingon"), "language is 'xx-klingon'"),
+        (type("V" * 200, (Notice,), {}), "longer than 190"),
+        (variant(event="paid"), "PaidReceipt both have the event 'paid'"),
+        (type("PaidReceipt", (Notice,), {}), r"registered already, by tests\.shop\.whatsapp"),
+    ],
+)
+def test_a_class_that_could_not_work_is_refused_with_the_reason(receipt_class, words):
+    before = receipts.registry.registrations()
+    with pytest.raises(ImproperlyConfigured, match=words):
+        receipts.register(Sale)(receipt_class)
+    assert receipts.registry.registrations() == before
+
+
+def test_what_is_no_concrete_model_is_refused():
+    with pytest.raises(ImproperlyConfigured, match="needs a model"):
+        receipts.register()
+    with pytest.raises(ImproperlyConfigured, match="takes model classes"):
+        receipts.register(Notice)
+    with pytest.raises(ImproperlyConfigured, match="is abstract"):
+        receipts.register(AbstractBaseSession)
+
+
+def test_a_model_with_a_composite_key_is_refused(monkeypatch):
+    monkeypatch.setattr(Line._meta, "pk", CompositePrimaryKey("sale_id", "id"))
+    with pytest.raises(ImproperlyConfigured, match="composite primary key"):
+        receipts.register(Line)
+
+
+def test_a_receipt_renders_for_a_preview_without_a_message(db):
+    sale = Sale.objects.create()
+    Line.objects.create(sale=sale, name="Kopi & Roti", price=9_000)
+    assert PaidReceipt().render(sale) == f"Struk {sale.pk}\nKopi & Roti Rp 9.000"
+
+
+def test_blank_lines_that_template_tags_leave_become_one(db, tmp_path, settings):
+    (tmp_path / "gaps.txt").write_bytes(b"\n\n{% if 1 %}\r\nSatu\r\n\r\n \r\n\r\n  Dua\r\n{% endif %}\n\n")
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
+    assert variant(render=receipts.Receipt.render, template_name="gaps.txt")().render(Sale()) == "Satu\n\n  Dua"
+
+
+def test_another_template_engine_renders_a_receipt_too(tmp_path, settings):
+    (tmp_path / "plain.txt").write_text("Struk $n")
+    settings.TEMPLATES = [
+        {
+            "BACKEND": "django.template.backends.dummy.TemplateStrings",
+            "DIRS": [tmp_path],
+            "APP_DIRS": False,
+            "OPTIONS": {},
+        }
+    ]
+    receipt = variant(
+        render=receipts.Receipt.render,
+        template_name="plain.txt",
+        get_context_data=lambda self, obj, **context: {"n": "7"},
+    )()
+    assert receipt.render(Sale()) == "Struk 7"
