@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from datetime import timezone as datetime_timezone
 from itertools import pairwise
 
 from django.db import connections
@@ -48,7 +49,8 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
     settled = (
         OutboundMessage.objects.using(write_alias())
         .filter(settled_at__gte=since)
-        .annotate(hour=TruncHour("settled_at", tzinfo=timezone.get_fixed_timezone(0)))
+        # UTC by its name, as the connection has it: MariaDB converts to another only with its time zone tables.
+        .annotate(hour=TruncHour("settled_at", tzinfo=datetime_timezone.utc))
         .order_by()
     )
     rows: dict[tuple[int, datetime], HourlyStatistic] = {}
