@@ -8,13 +8,13 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 from django.db import connection, transaction
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from django_kpwa import outbox, receipts
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
 from django_kpwa.models import DatabaseNow, License, OutboundMessage, ReceiptFailure, Status
-from tests.shop.models import Line, Sale
+from tests.shop.models import CounterSale, Line, Sale
 from tests.shop.whatsapp import PaidReceipt, RefundReceipt
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("license_")]
@@ -391,3 +391,27 @@ def test_a_receipt_that_waited_too_long_expires(register):
 def test_refund_receipts_are_registered_after_paid_ones():
     labels = [registration.label for registration in receipts.registry.registrations(Sale)]
     assert labels == ["shop.sale.PaidReceipt", f"shop.sale.{RefundReceipt.__name__}"]
+
+
+def test_a_sale_saved_through_a_proxy_and_through_its_model_gets_one_receipt():
+    receipts.register(Sale, CounterSale)(Notice)
+    try:
+        sale = CounterSale.objects.create(**PAID)
+        assert OutboundMessage.objects.get().idempotency_key == f"receipt:shop.sale:{sale.pk}:notice"
+        Sale.objects.get().save()
+        assert sorted(sent_texts()) == [f"Catatan {sale.pk}", f"Struk {sale.pk}"]
+    finally:
+        receipts.unregister(Notice)
+
+
+@pytest.mark.parametrize(("language", "rendered"), [("", "en"), ("id", "id")])
+def test_the_text_is_in_the_receipts_language_or_else_the_sites_and_in_the_sites_time_zone(
+    register, language, rendered
+):
+    def render(self, sale, **context):
+        return f"{translation.get_language()} {timezone.get_current_timezone_name()}"
+
+    register(type("Spoken", (Notice,), {"language": language, "render": render}))
+    with translation.override("fr"), timezone.override("UTC"):
+        Sale.objects.create(**PAID)
+        assert f"{rendered} Asia/Jakarta" in sent_texts()

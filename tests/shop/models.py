@@ -17,6 +17,13 @@ class Sale(models.Model):
     refunds = models.PositiveSmallIntegerField(default=0)
 
 
+class CounterSale(Sale):
+    """The same rows under another name."""
+
+    class Meta:
+        proxy = True
+
+
 class Line(models.Model):
     sale = models.ForeignKey(Sale, models.CASCADE, related_name="lines")
     name = models.CharField(max_length=50)
