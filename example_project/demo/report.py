@@ -61,11 +61,15 @@ class Fate:
 
 @dataclass(frozen=True)
 class Report:
-    """`strangers`: what the phone got without the outbox knowing of it. `not_rung_up`: sales that time ran out for."""
+    """`strangers`: what the phone got without the outbox knowing of it. `not_rung_up`: sales that time ran out for.
+
+    `hindrances`: sentences that say why something is missing.
+    """
 
     fates: Sequence[Fate]
     strangers: Sequence[Delivery]
     not_rung_up: int = 0
+    hindrances: Sequence[str] = ()
 
     @property
     def is_good(self) -> bool:
@@ -85,6 +89,7 @@ class Report:
             lines += _listed(title, [fate for fate in self.fates if belongs(fate)])
         if self.strangers:
             lines.append(f"{len(self.strangers)} on the phone that the outbox knows nothing of.")
+        lines += self.hindrances
         if self.not_rung_up:
             lines.append(f"{self.not_rung_up} sales were not rung up before the time was over.")
         lines.append(self._verdict(len(arrived)))

@@ -139,9 +139,11 @@ class SalesRun:
     def _report(self) -> Report:
         for row in self._messages():
             fate = self._fates[row["source_id"]]
-            fate.status, fate.reason = row["status"], row["reason"]
+            fate.status = row["status"]
+            fate.reason = ": ".join(words for words in (row["reason"], row["reason_words"]) if words)
         strangers = [delivery for delivery in self._ledger.all_deliveries() if not _source_of(delivery)]
-        return Report(list(self._fates.values()), strangers, len(self._planned) - len(self._fates))
+        fates = list(self._fates.values())
+        return Report(fates, strangers, len(self._planned) - len(fates), _hindrances(fates))
 
     def _messages(self) -> list[dict[str, str]]:
         from django.contrib.contenttypes.models import ContentType
@@ -155,9 +157,24 @@ class SalesRun:
             row
             for start in range(0, len(keys), _IDS_A_QUERY)
             for row in messages.filter(source_id__in=keys[start : start + _IDS_A_QUERY]).values(
-                "source_id", "status", "reason"
+                "source_id", "status", "reason", "reason_words"
             )
         ]
+
+
+def _hindrances(fates: Sequence[Fate]) -> list[str]:
+    """Why receipts are still waiting, or were never queued, as the app itself knows it."""
+    from django_kpwa.models import Lane, ReceiptFailure
+
+    hindrances = []
+    if any(fate.status in UNSETTLED_STATUSES for fate in fates):
+        for lane in Lane.objects.select_related("license").exclude(pause_reason=""):
+            hindrances.append(f"{lane.license.name} is paused: {lane.pause_reason} {lane.pause_words}".rstrip())
+    if any(not fate.status for fate in fates):
+        failure = ReceiptFailure.objects.order_by("pk").last()
+        if failure is not None:
+            hindrances.append(f"A receipt class raised: {failure.error}")
+    return hindrances
 
 
 def _source_of(delivery: Delivery) -> str:

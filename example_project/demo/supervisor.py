@@ -44,7 +44,10 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """A process that is to run all the time. It is up when its `port` answers, or it has written `ready_words`."""
+    """A process that is to run all the time. It is up when its `port` answers, or it has written `ready_words`.
+
+    `after_restart` is called when it is up again; it may raise `StartError`.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -62,6 +65,7 @@ class _Running:
     is_up: threading.Event = field(default_factory=threading.Event)
     backoff_seconds: float = 0.0
     starts_again_at: float | None = None
+    is_followed_up: bool = True
 
 
 class Supervisor:
@@ -149,6 +153,8 @@ class Supervisor:
                 self._plan_restart(running, now)
             elif running.starts_again_at is not None and now >= running.starts_again_at:
                 self._restart(running)
+            elif not running.is_followed_up and _is_up(running):
+                self._follow_up(running)
 
     def _plan_restart(self, running: _Running, now: float) -> None:
         self._tell_watchdog("-", running.process)
@@ -164,10 +170,16 @@ class Supervisor:
     def _restart(self, running: _Running) -> None:
         again = self._start(running.part)
         again.backoff_seconds = running.backoff_seconds
+        again.is_followed_up = running.part.after_restart is None
         self._running[running.part.name] = again
         self._log.note(f"{running.part.name} started again, pid {again.process.pid}.")
-        if running.part.after_restart is not None:
+
+    def _follow_up(self, running: _Running) -> None:
+        running.is_followed_up = True
+        try:
             running.part.after_restart()
+        except StartError as error:
+            self._log.note(f"What {running.part.name} needs after a restart could not be done: {error}")
 
     def _start(self, part: Part) -> _Running:
         process = self._spawn(part.command, stdout=subprocess.PIPE)

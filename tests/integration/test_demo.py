@@ -69,10 +69,14 @@ class Demo:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"It did not end within {seconds} s:\n{self.output}") from None
 
-    def set_faults(self, **faults: object) -> None:
-        environment = psutil.Process(self.pids()["worker"]).environ()
+    def tell_phone(self, method: str, path: str, content: object) -> None:
+        """One request to the phone's own API, see tests/sandbox.py."""
+        url = psutil.Process(self.pids()["worker"]).environ()["SANDBOX_URL"]
         request = urllib.request.Request(
-            f"{environment['SANDBOX_URL']}/sandbox/api/faults", json.dumps(faults).encode(), method="PUT"
+            f"{url}/sandbox/api/{path}",
+            json.dumps(content).encode(),
+            {"Content-Type": "application/json"},
+            method=method,
         )
         urllib.request.urlopen(request, timeout=10).close()
 
@@ -145,7 +149,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_started(tmp_path, argume
 def test_a_worker_killed_while_it_sends_comes_back_and_every_sale_ends_sent_or_in_doubt(tmp_path):
     with Demo(tmp_path / "demo", "--sales", "40", "--exit") as demo:
         demo.wait_for("KS-000010 ")
-        demo.set_faults(latency={"amount": 4000, "count": 1, "operation": "sends"})
+        demo.tell_phone("PUT", "faults", {"latency": {"amount": 4000, "count": 1, "operation": "sends"}})
         demo.wait_until_sending_for(0.5)
         os.kill(demo.pids()["worker"], signal.SIGKILL)
         exit_code = demo.wait_for_end(180)
@@ -208,6 +212,19 @@ def test_a_process_that_dies_is_started_again_and_sales_go_on(tmp_path, name):
         # What the phone got before it was killed is known to the report; a send in that moment may be in doubt.
         assert re.search(r"2[345] of 25 receipts arrived, once each", demo.output), demo.output
         assert "DISAGREE" not in demo.output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_receipts_that_do_not_arrive_in_time_are_listed_with_the_reason(tmp_path):
+    with Demo(tmp_path / "demo", "--sales", "30", "--exit", "--timeout", "18") as demo:
+        demo.wait_for("KS-000003 ")
+        demo.tell_phone("POST", "logout", {})
+
+        assert demo.wait_for_end(90) == 1
+        assert "Toko Demo is paused: logged_out" in demo.output
+        assert re.search(r"Not sent: \d+\n +KS-0000\d\d .* queued.*, not on the phone", demo.output), demo.output
+        assert "None was lost and none came twice" in demo.output
 
 
 @pytest.mark.slow
