@@ -6,11 +6,13 @@ that the dispatcher need not know it.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .exceptions import KpwaError
 from .models import OutboundMessage
+from .phone import mask_numbers
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,17 @@ def render(message: OutboundMessage) -> Rendered | Withdrawn:
     if family not in _families:
         raise KpwaError(f"Nobody renders {message.renderer!r}: is the app that registered it still installed?")
     return _families[family](message, label)
+
+
+def words_of(error: Exception) -> str:
+    """What a site's code raised, for the admin: numbers masked, at most 1000 characters, storable everywhere.
+
+    PostgreSQL refuses NUL and halves of surrogate pairs, which a customer's text may have brought into the words.
+    """
+    words = mask_numbers(f"{type(error).__name__}: {error}")
+    return words.replace("\x00", "").encode("utf-8", "replace").decode()[:1000]
+
+
+def masked_traceback(error: Exception) -> str:
+    """The traceback for a log. Not `exc_info`: a handler would print the exception's own words, numbers and all."""
+    return mask_numbers("".join(traceback.format_exception(error)))

@@ -6,7 +6,7 @@ import logging
 
 from .. import signals
 from ..models import DatabaseNow, OutboundMessage, Status, write_alias
-from ..rendering import Rendered, Withdrawn, render
+from ..rendering import Rendered, Withdrawn, masked_traceback, render, words_of
 from .announce import announce
 
 logger = logging.getLogger("django_kpwa.dispatch")
@@ -25,8 +25,8 @@ def render_message(message_id: int) -> None:
         if isinstance(rendered, Rendered) and not (rendered.text.strip() or rendered.image_url):
             raise ValueError("it rendered to nothing: neither text nor image")
     except Exception as error:
-        logger.exception("The text of message %s could not be rendered", message_id)
-        words = f"{type(error).__name__}: {error}"[:1000]
+        logger.error("The text of message %s could not be rendered: %s", message_id, masked_traceback(error))
+        words = words_of(error)
         if unrendered.update(status=Status.FAILED, reason="render_error", reason_words=words, settled_at=DatabaseNow()):
             announce(signals.message_failed, (message_id,))
         return

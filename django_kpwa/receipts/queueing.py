@@ -7,7 +7,6 @@ leaves the site's transaction usable: on PostgreSQL one failed statement outside
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,14 +19,13 @@ from django.utils import timezone
 from ..conf import kpwa_settings
 from ..models import DatabaseNow, License, OutboundMessage, ReceiptFailure, idempotency_digest, write_alias
 from ..outbox import send_rendered_later
-from ..phone import mask_numbers
+from ..rendering import masked_traceback, words_of
 from .base import Receipt, Registration
 
 logger = logging.getLogger("django_kpwa.receipts")
 
 FAMILY = "receipts"
 """The family that renders these messages (see `rendering`)."""
-_MAX_ERROR_LENGTH = 1000
 
 
 @dataclass(frozen=True)
@@ -147,14 +145,12 @@ def _contained(registration: Registration, obj: models.Model, *aliases: str) -> 
 
 
 def _keep_failure(registration: Registration, obj: models.Model, error: Exception) -> None:
-    trace = "".join(traceback.format_exception(error))
-    # Not exc_info: a handler would print the exception's own words, which may hold the customer's number.
     logger.error(
         "Receipt %s of %s %s was not queued: %s",
         registration.label,
         obj._meta.label,
         obj.pk,
-        mask_numbers(trace),
+        masked_traceback(error),
     )
     using = write_alias()
     try:
@@ -163,14 +159,8 @@ def _keep_failure(registration: Registration, obj: models.Model, error: Exceptio
                 receipt=registration.label,
                 source_content_type=ContentType.objects.db_manager(using).get_for_model(obj, for_concrete_model=False),
                 source_id=str(obj.pk)[:255],
-                error=_storable(f"{type(error).__name__}: {error}"),
+                error=words_of(error),
                 occurred_at=DatabaseNow(),
             ).save(using=using, force_insert=True)
     except Exception as failure:
         logger.error("Nor could that be kept for the admin (%s).", type(failure).__name__)
-
-
-def _storable(words: str) -> str:
-    """`words` masked, and without what PostgreSQL refuses in a text."""
-    words = mask_numbers(words).replace("\x00", "").encode("utf-8", "replace").decode()
-    return words[:_MAX_ERROR_LENGTH]

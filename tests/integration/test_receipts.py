@@ -262,6 +262,18 @@ def test_what_cannot_be_rendered_fails_with_the_reason_and_holds_up_nothing(regi
     assert words in failed.reason_words
 
 
+def test_the_reason_of_a_failed_rendering_hides_numbers_and_is_storable(register, caplog):
+    def render(self, sale, **context):
+        raise ValueError(f"no outlet for {sale.customer_phone}\x00\ud800")
+
+    register(type("Broken", (Notice,), {"render": render}))
+    Sale.objects.create(**PAID)
+    drive_now()
+    failed = OutboundMessage.objects.get(status=Status.FAILED)
+    assert failed.reason_words.startswith("ValueError: no outlet for 08")
+    assert "3456" not in failed.reason_words + caplog.text
+
+
 def test_a_receipt_class_that_is_gone_fails_its_waiting_messages(register):
     receipts.register(Sale)(Notice)
     Sale.objects.create(**PAID)
