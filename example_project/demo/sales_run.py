@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING
 import django
 
 from .report import UNSETTLED_STATUSES, Delivery, Fate, Report
+from .till_export import PlannedSale, made_up_sales, sales_of_export
 
 if TYPE_CHECKING:
     from example_project.sales.models import Sale
-
-    from .till_export import PlannedSale
 
 SECONDS_BETWEEN_SALES = 0.35
 """A busy shop with many tills, and yet no more than one WhatsApp account can carry at the demo's pace."""
@@ -36,17 +35,7 @@ _IDS_A_QUERY = 500
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     django.setup()
-    from . import till_export
-
-    try:
-        planned = (
-            till_export.sales_of_export(options.csv, options.day)
-            if options.csv
-            else till_export.made_up_sales(options.sales)
-        )
-    except till_export.TillExportError as error:
-        print(error)
-        return 2
+    planned = sales_of_export(options.csv, options.day) if options.csv else made_up_sales(options.sales)
     seconds = options.timeout or 120 + len(planned)
     print(
         f"Ringing up {len(planned)} sales. How long each receipt took from the sale's save to the phone:\n", flush=True

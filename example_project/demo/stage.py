@@ -31,7 +31,6 @@ class Wishes:
     sales_run: tuple[str, ...] = ()
     ends_after_sales: bool = False
     opens_browser: bool = True
-    shows_log: bool = True
 
 
 def perform(wishes: Wishes) -> int:
@@ -46,13 +45,17 @@ def perform(wishes: Wishes) -> int:
     stage = _Stage(wishes, home, site.number, phone.number)
     try:
         with Supervisor(ROOT, stage.environment(), stage.log) as supervisor:
-            code = stage.perform(supervisor)
+            try:
+                code = stage.perform(supervisor)
+            except StoppedError:
+                stage.say("\nStopping: the worker finishes what it is sending …")
+                raise
     except StartError as error:
         print(f"\nThe demo could not start: {error}\n\nEverything that was written: {home.log}", file=sys.stderr)
         code = 1
     except StoppedError as error:
         code = 128 + error.signal_number if wishes.ends_after_sales or error.signal_number != signal.SIGINT else 0
-        stage.say("\nStopped; nothing is left running. `--fresh` starts anew next time.")
+        stage.say("Stopped; nothing is left running. `--fresh` starts anew next time.")
     finally:
         stage.log.close()
     return code
@@ -94,7 +97,7 @@ class _Stage:
             code = supervisor.run_beside(_python("-m", "example_project.demo.sales_run", *self.wishes.sales_run))
             if self.wishes.ends_after_sales:
                 return code
-        self.log.is_shown = self.wishes.shows_log
+        self.log.is_shown = True
         supervisor.run_until_stopped()
         return 0
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from example_project.demo.till_export import TillExportError, sales_of_export
+
 
 class Command(BaseCommand):
     help = (
@@ -37,7 +39,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--no-browser", action="store_true", help="do not open the demo page")
         parser.add_argument("--fresh", action="store_true", help="forget what earlier demos left")
-        parser.add_argument("--home", type=Path, help="folder of the demo's state (default: var/demo)")
+        parser.add_argument("--home", type=Path, help="folder of its state (default: $KPWA_DEMO_HOME, or var/demo)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if os.name == "nt":
@@ -50,10 +52,11 @@ class Command(BaseCommand):
             raise CommandError("--exit needs --sales or --csv: it ends the demo after them.")
         if options["day"] and options["csv"] is None:
             raise CommandError("--day needs --csv.")
-        home = options["home"] or stage.ROOT / "var" / "demo"
+        named = options["home"] or os.environ.get("KPWA_DEMO_HOME")
+        home = Path(named) if named else stage.ROOT / "var" / "demo"
         wishes = stage.Wishes(
             home=home.absolute(),
-            may_take_next_home=options["home"] is None,
+            may_take_next_home=not named,
             starts_fresh=options["fresh"],
             sales_run=tuple(_sales_arguments(options)) if has_sales else (),
             ends_after_sales=options["exit"],
@@ -69,9 +72,12 @@ def _sales_arguments(options: dict[str, Any]) -> list[str]:
     if options["csv"] is None:
         arguments = ["--sales", str(options["sales"])]
     else:
-        if not options["csv"].is_file():
-            raise CommandError(f"There is no file {options['csv']}.")
-        arguments = ["--csv", str(options["csv"].absolute()), "--day", options["day"] or ""]
+        day = options["day"] or ""
+        try:
+            sales_of_export(options["csv"], day)
+        except TillExportError as error:
+            raise CommandError(str(error)) from None
+        arguments = ["--csv", str(options["csv"].absolute()), "--day", day]
     if options["timeout"] is not None:
         arguments += ["--timeout", str(options["timeout"])]
     return arguments
