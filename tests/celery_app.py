@@ -1,6 +1,6 @@
 """The test site's Celery app, for real workers and beats: the broker is `CELERY_BROKER_URL`.
 
-`filesystem://` keeps its files in the folder that `KPWA_TEST_BROKER_FOLDER` names.
+`filesystem-atomic://localhost` keeps its files in the folder that `KPWA_TEST_BROKER_FOLDER` names.
 """
 
 from __future__ import annotations
@@ -10,22 +10,17 @@ from pathlib import Path
 
 from celery import Celery
 
+from example_project import filesystem_broker
+
 
 def configure_broker(app: Celery, broker_url: str, folder: str = "") -> None:
     """Point `app` at `broker_url`; `folder` is where a filesystem broker keeps its files."""
     app.conf.broker_url = broker_url
-    if broker_url.startswith("filesystem:"):
-        queue, control = Path(folder, "queue"), Path(folder, "control")
-        for path in (queue, control):
-            path.mkdir(parents=True, exist_ok=True)
-        app.conf.broker_transport_options = {
-            "data_folder_in": str(queue),
-            "data_folder_out": str(queue),
-            "control_folder": str(control),
-            "polling_interval": 0.05,
-        }
+    is_in_files = broker_url.startswith(filesystem_broker.SCHEME)
+    app.conf.broker_transport_options = filesystem_broker.transport_options(Path(folder)) if is_in_files else {}
 
 
+filesystem_broker.register()
 app = Celery("tests")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 configure_broker(app, os.environ.get("CELERY_BROKER_URL", ""), os.environ.get("KPWA_TEST_BROKER_FOLDER", ""))

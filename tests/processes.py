@@ -34,7 +34,7 @@ def site_environment(
 ) -> dict[str, str]:
     """The environment of a process that is to share this test's database.
 
-    `kpwa`: what differs from `KPWA` of tests/settings.py. `broker_folder`: where a `filesystem://` broker keeps files.
+    `kpwa`: what differs from `KPWA` of tests/settings.py. `broker_folder`: where a filesystem broker keeps files.
     """
     return {
         **os.environ,

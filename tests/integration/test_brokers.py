@@ -45,7 +45,7 @@ class Site:
     """The site under test: this process sells, its workers and beats send."""
 
     def __init__(self, broker, folder, sandbox):
-        self.broker_url = {"filesystem": "filesystem://", "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}[broker]
+        self.broker_url = {"filesystem": "filesystem-atomic://localhost", "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}[broker]
         self.folder = folder
         self.kpwa = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [sandbox.base_url], **IMPATIENT}
         self.sandbox = sandbox

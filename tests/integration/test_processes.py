@@ -20,7 +20,7 @@ def test_beat_and_a_worker_over_files_carry_a_message(license_, tmp_path):
     site = {"broker_folder": tmp_path}
     message = send_message("0812 3456 7890", "Halo", license=license_)
     with (
-        start_celery_worker("filesystem://", pool="threads", **site),
-        start_celery_beat("filesystem://", schedule_file=tmp_path / "beat", **site),
+        start_celery_worker("filesystem-atomic://localhost", pool="threads", **site),
+        start_celery_beat("filesystem-atomic://localhost", schedule_file=tmp_path / "beat", **site),
     ):
         wait_until(lambda: OutboundMessage.objects.get(pk=message.pk).status == Status.SENT)
