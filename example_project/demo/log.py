@@ -22,7 +22,8 @@ _ROUTINE = re.compile(
     r'|"GET \S+ HTTP/1\.1" (200|304) |"(GET|POST) \S*/webhooks/\S* HTTP/1\.1" 200 '
     r"|Performing system checks|System check identified no issues|Starting development server|Quit the server with"
     r"|^Django version|^\w+ \d\d, \d{4} - \d\d:\d\d:\d\d$"
-    r"|Discarding revoked task|superuser privileges|absolutely not recommended|specify a different user|User information|_warn_or_raise|^\s*$"
+    r"|Discarding revoked task|^\s*$"
+    r"|superuser privileges|absolutely not recommended|specify a different user|User information|_warn_or_raise"
 )
 # A web server's request lines hold the webhook's address, which is a secret.
 _TOKEN = re.compile(r"(/webhooks/)[^/\s]+")
