@@ -151,7 +151,7 @@ def send_rendered_later(
         renderer=renderer,
     )
     row.due_at = in_seconds(render_after_seconds)
-    return _insert(row)
+    return _insert(row, wake_after_seconds=render_after_seconds)
 
 
 def cancel(message: OutboundMessage) -> bool:
@@ -323,7 +323,7 @@ def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
     return ContentType.objects.get_for_model(source, for_concrete_model=False), str(source.pk)
 
 
-def _insert(row: OutboundMessage) -> OutboundMessage:
+def _insert(row: OutboundMessage, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
     """Insert in a savepoint: on a clash of keys the site's own transaction lives on."""
     using = write_alias()
     try:
@@ -336,7 +336,7 @@ def _insert(row: OutboundMessage) -> OutboundMessage:
         _log_difference(existing, row)
         return existing
     _refresh(row, "created_at", "due_at")
-    wake_license_on_commit(row.license_id)
+    wake_license_on_commit(row.license_id, countdown_seconds=wake_after_seconds)
     return row
 
 

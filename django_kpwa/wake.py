@@ -32,16 +32,21 @@ QUIET_AFTER_FAILURE_SECONDS = 5.0
 _POOL_SIZE = 10
 
 
-def wake_license_on_commit(license_id: int, using: str | None = None) -> None:
-    """Have the lane of `license_id` looked at once the present transaction is committed; at once outside of one."""
-    transaction.on_commit(lambda: wake_license(license_id), using=using or write_alias(), robust=True)
+def wake_license_on_commit(license_id: int, *, countdown_seconds: float = 0.0) -> None:
+    """Have the lane of `license_id` looked at once the present transaction is committed; at once outside of one.
+
+    `countdown_seconds`: so much later, where the message is not due before.
+    """
+    transaction.on_commit(
+        lambda: wake_license(license_id, countdown_seconds=countdown_seconds), using=write_alias(), robust=True
+    )
 
 
-def wake_license(license_id: int) -> bool:
+def wake_license(license_id: int, *, countdown_seconds: float = 0.0) -> bool:
     """Ask for the lane to be driven. Nothing is published where it is being driven: its driver looks once more."""
-    if not can_publish() or _is_driven(license_id):
+    if not can_publish() or (not countdown_seconds and _is_driven(license_id)):
         return False
-    return publish_dispatch(license_id)
+    return publish_dispatch(license_id, countdown_seconds=countdown_seconds)
 
 
 def publish_dispatch(license_id: int, lease_token: uuid.UUID | None = None, countdown_seconds: float = 0.0) -> bool:

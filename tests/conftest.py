@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 from celery import Celery, current_app
 
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
+
+# A busy machine is slow at everything; that is no finding.
+hypothesis.settings.register_profile(
+    "kpwa", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("kpwa")
 
 
 @pytest.fixture(autouse=True)
