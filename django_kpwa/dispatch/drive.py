@@ -11,6 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -98,8 +99,6 @@ def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings) -> Lea
     if lease is None and not Lane.objects.using(write_alias()).filter(pk=license_id).exists():
         ensure_lane(license_id)
         lease = take_lease(license_id, lease_seconds(), resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
-    if lease is not None:
-        announce(signals.message_unknown, lease.lost_message_ids)
     return lease
 
 
@@ -127,22 +126,30 @@ class _Driver:
         self.ends_at = _elapsed() + read.SLICE_SECONDS
         self.attempts = 0
         self.has_broken = False
+        self.claim: Claim | None = None
         self.has_unrecorded_call = False
         self._gateway: Gateway | None = None
 
     def run(self) -> Driven:
         try:
             return self._run()
-        except Exception:
-            # With a call unrecorded, only the lease's end may say that the message is in doubt.
-            if not self.has_unrecorded_call:
-                release_lease(self.lease)
+        except BaseException:
+            self._let_go()
             raise
         finally:
             if self._gateway is not None:
                 self._gateway.close()
 
+    def _let_go(self) -> None:
+        """Leave the lane to others after a failure of ours; with a call unrecorded, that is for the lease's end to do."""
+        if self.has_unrecorded_call:
+            return
+        if self.claim is not None:
+            give_back(self.claim)
+        release_lease(self.lease)
+
     def _run(self) -> Driven:
+        announce(signals.message_unknown, self.lease.lost_message_ids)
         using = write_alias()
         self.lane = Lane.objects.using(using).select_related("license").get(pk=self.lease.license_id)
         self.failures, self.failure_cause = self.lane.failures, self.lane.failure_cause
@@ -165,6 +172,7 @@ class _Driver:
                     return self._stop(has_more=not self.has_broken)
                 began_at = _elapsed()
                 claimed = claim_next(self.lease, self.lease_seconds)
+            self.claim = _claim_in(claimed)
             announce(signals.message_expired, claimed.expired_ids)
             announce(signals.message_unknown, claimed.doubtful_ids)
             found, claimed = claimed.next, None
@@ -178,7 +186,9 @@ class _Driver:
                 render_message(found.message_id)
             else:
                 recorded = self._send(found, began_at)
-                if recorded is None or recorded.lease_lost:
+                if recorded is None:
+                    return self._stop(has_more=True)
+                if recorded.lease_lost:
                     return Driven(self.attempts)
                 began_at = self.recorded_at
                 claimed = recorded.claimed
@@ -200,7 +210,7 @@ class _Driver:
         return None
 
     def _send(self, claim: Claim, began_at: float) -> Recorded | None:
-        """Make one attempt and record it. None: it was not made, or could not be recorded."""
+        """Make one attempt and record it. None: it was not made."""
         if _elapsed() - began_at > MOST_SECONDS_BEFORE_CALL:
             give_back(claim)
             logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
@@ -221,6 +231,7 @@ class _Driver:
         self.recorded_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
         self.has_unrecorded_call = False
+        self.claim = _claim_in(recorded.claimed)
         self.attempts += 1
         self.failures, self.failure_cause = lane.failures, lane.failure_cause
         if lane.pause is not None and not recorded.lease_lost:
@@ -277,9 +288,14 @@ class _Driver:
                     )
                     raise
                 logger.warning("Recording failed (%s); trying again.", type(error).__name__)
-                connections[write_alias()].close()
+                with suppress(DatabaseError, InterfaceError):
+                    connections[write_alias()].close()
                 time.sleep(0.2)
                 is_retry = True
+
+
+def _claim_in(claimed: Claimed | None) -> Claim | None:
+    return claimed.next if claimed is not None and isinstance(claimed.next, Claim) else None
 
 
 def _elapsed() -> float:

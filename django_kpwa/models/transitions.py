@@ -172,12 +172,6 @@ def swap_lease(license_id: int, token: uuid.UUID, seconds: float) -> Lease | Non
     return Lease(license_id, fresh) if swapped else None
 
 
-def renew_lease(lease: Lease, seconds: float) -> bool:
-    """Make the lease last `seconds` from now. False: it is lost."""
-    with durable() as using:
-        return _renew(using, lease, seconds)
-
-
 def release_lease(lease: Lease) -> bool:
     """Give the lane back. False: the lease was lost before."""
     with durable() as using:

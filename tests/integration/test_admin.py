@@ -41,7 +41,7 @@ def operator(client, db):
 def woken(monkeypatch):
     """The licenses whose lanes were woken; publishing itself has its own tests, with a broker."""
     licenses = []
-    monkeypatch.setattr(wake, "wake_license", licenses.append)
+    monkeypatch.setattr(wake, "wake_license", lambda license_id, **_: licenses.append(license_id))
     return licenses
 
 

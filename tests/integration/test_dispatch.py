@@ -8,7 +8,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from django_kpwa import outbox, signals
@@ -505,13 +505,13 @@ def test_a_claim_under_a_lost_lease_finds_nothing(license_):
 
 def test_a_worker_that_stood_still_between_claim_and_call_gives_the_message_back(license_, monkeypatch):
     message = send_message(NUMBER, "x")
-    # The function `drive` hides the module of its name.
-    monkeypatch.setattr(sys.modules["django_kpwa.dispatch.drive"], "MOST_SECONDS_BEFORE_CALL", -1.0)
+    monkeypatch.setattr(drive_module(), "MOST_SECONDS_BEFORE_CALL", -1.0)
     drive(license_.pk)
     message = fresh(message)
     assert locmem.outbox == []
     assert (message.status, message.attempts_spent, message.in_doubt) == (Status.QUEUED, 0, False)
     assert message.attempts.get().outcome == AttemptOutcome.NOT_SENT
+    assert lane_of(license_).lease_token is None
 
 
 def test_proof_that_comes_while_a_resend_is_in_flight_makes_it_sent_whatever_its_outcome(license_, hooks):
@@ -555,6 +555,192 @@ def test_a_gateway_class_with_a_fault_of_its_own_ends_the_drive_and_leaves_doubt
     assert drive(license_.pk).attempts == 1
     assert (fresh(message).status, fresh(message).reason) == (Status.UNKNOWN, "bad_answer")
     assert lane_of(license_).lease_token is None
+
+
+# --- databases that fail, and answers to a COMMIT that never come -----------------------------------------------------
+
+
+def drop_the_connection():
+    """End this thread's session from the server's side; SQLite has no server, so its file is closed underneath."""
+    if connection.vendor == "sqlite":
+        connection.connection.close()
+        return
+    session = connection.connection
+    number = session.thread_id() if connection.vendor == "mysql" else session.info.backend_pid
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("KILL %s" if connection.vendor == "mysql" else "SELECT pg_terminate_backend(%s)", [number])
+    other.close()
+
+
+def test_an_outcome_is_recorded_over_a_fresh_connection_where_the_old_one_is_gone(license_, hooks):
+    send_messages([Message(NUMBER, "a", license=license_), Message(NUMBER, "b", license=license_)])
+    hooks.after_send = lambda text: drop_the_connection() if text == "a" else None
+    drive(license_.pk)
+    assert texts() == ["a", "b"]
+    assert set(OutboundMessage.objects.values_list("status", "attempts_made")) == {(Status.SENT, 1)}
+
+
+def drive_module():
+    # The function `drive` hides the module of its name.
+    return sys.modules["django_kpwa.dispatch.drive"]
+
+
+def test_a_commit_that_went_through_unanswered_sends_nothing_twice_and_loses_nothing(license_, monkeypatch):
+    send_messages([Message(NUMBER, text, license=license_) for text in "abc"])
+    record = drive_module().record
+    unanswered = []
+
+    def record_without_an_answer(*arguments, **options):
+        recorded = record(*arguments, **options)
+        if not unanswered:
+            unanswered.append(recorded)
+            raise OperationalError("the server closed the connection unexpectedly")
+        return recorded
+
+    monkeypatch.setattr(drive_module(), "record", record_without_an_answer)
+    drive(license_.pk)
+    assert isinstance(unanswered[0].claimed.next, Claim)
+    assert texts() == ["a", "b", "c"]
+    assert set(OutboundMessage.objects.values_list("status", "attempts_spent")) == {(Status.SENT, 1)}
+
+
+def test_an_outcome_that_cannot_be_recorded_ends_in_doubt_with_the_lease(license_, monkeypatch, settings, caplog):
+    settings.KPWA = {**settings.KPWA, "RECORD_SECONDS": 0}
+    message = send_message(NUMBER, "x")
+
+    def fail(*_, **__):
+        raise OperationalError("disk full")
+
+    monkeypatch.setattr(drive_module(), "record", fail)
+    with pytest.raises(OperationalError):
+        drive(license_.pk)
+    assert "could not be recorded" in caplog.text
+    assert fresh(message).status == Status.SENDING
+    assert take(license_) is None
+    set_lane(license_, lease_expires_at=timezone.now() - timedelta(seconds=1))
+    assert sweep().abandoned_lanes == 1
+    assert (fresh(message).status, fresh(message).reason) == (Status.UNKNOWN, "worker_lost")
+
+
+def test_a_failure_between_a_claim_and_its_call_gives_message_and_lane_back(license_, monkeypatch):
+    message = send_message(NUMBER, "x")
+
+    def fail(*_):
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(drive_module(), "announce", fail)
+    with pytest.raises(OperationalError):
+        drive(license_.pk)
+    assert (fresh(message).status, fresh(message).attempts_spent) == (Status.QUEUED, 0)
+    assert lane_of(license_).lease_token is None
+
+
+def test_a_lost_worker_whose_message_was_proven_meanwhile_leaves_it_sent(license_):
+    drive(license_.pk)
+    message = send_message(NUMBER, "x")
+    claim_as_a_worker_that_dies(license_)
+    decisions.prove_accepted(message.pk, 1, "GW-1")
+    assert take(license_).lost_message_ids == ()
+    assert fresh(message).status == Status.SENT
+
+
+def test_a_proof_that_a_later_attempt_is_in_flight_waits_for_it(license_, hooks):
+    message = send_message(NUMBER, "x")
+
+    def lose_the_lease_and_resend(_):
+        set_lane(license_, lease_expires_at=timezone.now() - timedelta(seconds=1))
+        sweep()
+        outbox.resend(fresh(message))
+        hooks.after_send = None
+        lease = take(license_)
+        assert isinstance(claim_next(lease, 60).next, Claim)
+
+    hooks.after_send = lose_the_lease_and_resend
+    drive(license_.pk)
+    message = fresh(message)
+    assert (message.status, message.proven_at is None) == (Status.SENDING, False)
+
+
+def test_a_late_certainty_after_a_resend_was_asked_for_takes_back_the_doubt_alone(license_, hooks):
+    message = send_message(NUMBER, "x")
+    drive_once_connected(license_)
+
+    def lose_the_lease(_):
+        hooks.before_send = None
+        set_lane(license_, lease_expires_at=timezone.now() - timedelta(seconds=1))
+        sweep()
+        outbox.resend(fresh(message))
+        later = timezone.now() + timedelta(hours=1)
+        OutboundMessage.objects.filter(pk=message.pk).update(due_at=later)
+        raise BadRequestError("unknown number", status_code=400)
+
+    hooks.before_send = lose_the_lease
+    drive(license_.pk)
+    message = fresh(message)
+    assert (message.status, message.in_doubt) == (Status.QUEUED, False)
+
+
+# --- what the status check says ---------------------------------------------------------------------------------------
+
+
+def test_a_key_that_the_status_check_refuses_pauses_the_lane(license_, hooks):
+    message = send_message(NUMBER, "x")
+
+    def refuse():
+        raise UnauthorizedError("no", status_code=401)
+
+    hooks.on_status = refuse
+    drive(license_.pk)
+    assert lane_of(license_).pause_reason == PauseReason.UNAUTHORIZED
+    assert fresh(message).attempts_made == 0
+
+
+def test_a_401_of_the_second_address_to_the_status_check_says_nothing_of_the_key(license_, hooks):
+    send_message(NUMBER, "x")
+
+    def refuse():
+        raise UnauthorizedError("no", status_code=401, from_fallback=True)
+
+    hooks.on_status = refuse
+    drive(license_.pk)
+    assert lane_of(license_).pause_reason == PauseReason.FAILING
+
+
+def test_a_logged_out_license_stays_so_while_its_status_cannot_be_told(license_, hooks):
+    locmem.unlink()
+    send_message(NUMBER, "x")
+    drive(license_.pk)
+
+    def unreachable():
+        raise NotConnectedError("refused")
+
+    hooks.on_status = unreachable
+    set_lane(license_, paused_until=timezone.now() - timedelta(seconds=1))
+    drive(license_.pk)
+    assert (lane_of(license_).pause_reason, lane_of(license_).probes) == (PauseReason.LOGGED_OUT, 1)
+
+
+def test_a_refusal_whose_status_check_fails_is_tried_again(license_, hooks):
+    drive_once_connected(license_)
+    message = send_message(NUMBER, "x")
+    locmem.fail_next(BadRequestError("no", status_code=400))
+
+    def unreachable():
+        raise NotConnectedError("refused")
+
+    hooks.on_status = unreachable
+    drive(license_.pk)
+    assert (fresh(message).status, fresh(message).reason) == (Status.QUEUED, "refused")
+
+
+def test_a_gateway_that_is_configured_wrongly_pauses_the_lane_and_says_why(license_, settings, caplog):
+    settings.KPWA = {**settings.KPWA, "GATEWAY": "tests.gateways.no_such_class"}
+    message = send_message(NUMBER, "x")
+    drive(license_.pk)
+    assert lane_of(license_).pause_reason == PauseReason.FAILING
+    assert "no_such_class" in caplog.text
+    assert fresh(message).attempts_made == 0
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
