@@ -141,7 +141,7 @@ class _Driver:
                 self._gateway.close()
 
     def _let_go(self) -> None:
-        """Leave the lane to others after a failure of ours; with a call unrecorded, that is for the lease's end to do."""
+        """Leave the lane to others after a failure of ours; an unrecorded call leaves that to the end of the lease."""
         if self.has_unrecorded_call:
             return
         if self.claim is not None:

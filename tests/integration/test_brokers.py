@@ -22,6 +22,8 @@ from tests.sandbox import SandboxProcess
 REDIS_URL = os.environ.get("REDIS_URL", "")
 RABBITMQ_URL = os.environ.get("RABBITMQ_URL", "")
 
+BROKER_URLS = {"filesystem": "filesystem-atomic://localhost", "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}
+
 # Short limits, so that a lost worker's lease runs out within a test.
 IMPATIENT = {
     "CONNECT_TIMEOUT_SECONDS": 1,
@@ -34,9 +36,9 @@ IMPATIENT = {
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-_workers = [("filesystem", "prefork"), ("filesystem", "threads")]
+_workers = [("filesystem", "threads"), pytest.param("filesystem", "prefork", marks=pytest.mark.slow)]
 if REDIS_URL:
-    _workers += [("redis", "prefork"), ("redis", "threads")]
+    _workers += [("redis", "prefork"), pytest.param("redis", "threads", marks=pytest.mark.slow)]
 _workers.append(pytest.param("rabbitmq", "prefork", marks=pytest.mark.rabbitmq))
 every_broker = pytest.mark.parametrize(("broker", "pool"), _workers)
 
@@ -45,7 +47,7 @@ class Site:
     """The site under test: this process sells, its workers and beats send."""
 
     def __init__(self, broker, folder, sandbox):
-        self.broker_url = {"filesystem": "filesystem-atomic://localhost", "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}[broker]
+        self.broker_url = BROKER_URLS[broker]
         self.folder = folder
         self.kpwa = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [sandbox.base_url], **IMPATIENT}
         self.sandbox = sandbox
@@ -157,6 +159,7 @@ def test_a_killed_worker_leaves_at_most_one_message_in_doubt_and_the_rest_arrive
     assert {f"Struk {n}" for n in range(20)} - set(counts) <= {message.text for message in unknown}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REDIS_URL, reason="flushes a Redis; there is no wheel of it for this Python")
 def test_a_flushed_redis_loses_nothing_beat_makes_it_good(shop_license, make_site, sandbox):
     site = make_site("redis")
@@ -170,7 +173,7 @@ def test_a_flushed_redis_loses_nothing_beat_makes_it_good(shop_license, make_sit
     assert set(arrived(sandbox).values()) == {1}
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_worker_that_is_told_to_stop_finishes_its_call_records_it_and_gives_the_lane_back(
     shop_license, make_site, sandbox, pool
 ):

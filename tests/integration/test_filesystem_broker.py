@@ -61,6 +61,7 @@ def marks(folder: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
+@pytest.mark.slow
 def test_a_worker_loses_none_of_two_thousand_messages_of_two_producers_and_repeats_none(tmp_path):
     (tmp_path / "hammer.py").write_text(APP)
     environment = {**os.environ, "HAMMER_FOLDER": str(tmp_path), "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
