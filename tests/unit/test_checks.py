@@ -13,15 +13,15 @@ from django_kpwa.models import License
 HTTP = "django_kpwa.gateway.http.HttpGateway"
 
 
-def found(**databases) -> dict[str, checks.CheckMessage]:
-    """What the checks say, by id."""
-    messages = checks.run_checks(tags=["kpwa"], **databases)
+def found(databases: tuple[str, ...] = ()) -> dict[str, checks.CheckMessage]:
+    """What the checks say, by id. Django 6.1 takes None for all databases, so none of them is an empty list."""
+    messages = checks.run_checks(tags=["kpwa"], databases=databases)
     assert all(message.hint for message in messages)
     return {message.id: message for message in messages}
 
 
 def found_in_database() -> dict[str, checks.CheckMessage]:
-    return found(databases=["default"])
+    return found(("default",))
 
 
 @pytest.fixture
@@ -181,16 +181,16 @@ class TestSqlite:
 
     def test_what_the_hint_says_is_enough(self, lite):
         lite()
-        hint = found(databases=["lite"])["kpwa.W004"].hint
+        hint = found(("lite",))["kpwa.W004"].hint
         options = eval(hint.removeprefix("Write DATABASES['default']['OPTIONS'] = ").rstrip("."))
         lite(**options)
-        assert "kpwa.W004" not in found(databases=["lite"])
+        assert "kpwa.W004" not in found(("lite",))
 
     def test_the_database_is_asked_only_where_that_was_wanted(self, lite):
         lite(transaction_mode="IMMEDIATE")
         assert "kpwa.W004" not in found()
-        assert "kpwa.W004" not in found(databases=["default"])
-        assert "kpwa.W004" in found(databases=["lite"])
+        assert "kpwa.W004" not in found(("default",))
+        assert "kpwa.W004" in found(("lite",))
 
 
 class TestStoredKeys:
@@ -211,11 +211,12 @@ class TestStoredKeys:
 
     def test_unreadable_settings_and_missing_tables_are_others_to_report(self, license_, settings):
         settings.KPWA = {"NONSENSE": 1}
-        assert set(found_in_database()) <= {"kpwa.E001", "kpwa.W001"}
+        assert "kpwa.E001" in (ids := found_in_database())
+        assert not {"kpwa.W007", "kpwa.I001"} & set(ids)
 
     def test_without_tables_it_is_quiet(self, lite):
         lite()
-        assert "kpwa.W007" not in found(databases=["lite"])
+        assert "kpwa.W007" not in found(("lite",))
 
 
 @pytest.mark.mariadb
