@@ -7,6 +7,7 @@ that was asked for and does not answer ends the run: nothing is skipped for want
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -21,6 +22,9 @@ _redis = None
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config):
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell that starts us in the background has us ignore Ctrl-C, and so would every process that we start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = _start_postgresql()
     if not os.environ.get("REDIS_URL") and sys.version_info < (3, 13) and sys.platform != "win32":
