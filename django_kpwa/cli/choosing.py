@@ -12,6 +12,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
+from ..conf import kpwa_settings
 from ..exceptions import LicenseChoiceError
 from ..models import License, OutboundMessage, write_alias
 from ..outbox import choose_license
@@ -60,17 +61,26 @@ def add_license_argument(parser: argparse.ArgumentParser) -> None:
 def chosen_license(options: dict[str, Any]) -> License:
     """The license that `--license` names, or the default one. Raises `LicenseChoiceError`."""
     name = options["license"]
+    if not name and not kpwa_settings().DEFAULT_LICENSE and License.objects.using(write_alias()).count() > 1:
+        raise LicenseChoiceError(f"There are several licenses: name one with --license. Known: {_known()}.")
     return license_named(name) if name else choose_license()
 
 
 def license_named(name: str) -> License:
     """Raises `LicenseChoiceError` with the names that there are."""
-    licenses = License.objects.using(write_alias())
-    found = licenses.filter(name=name).first()
+    found = License.objects.using(write_alias()).filter(name=name).first()
     if found is None:
-        known = ", ".join(licenses.values_list("name", flat=True)[:20]) or "none yet"
-        raise LicenseChoiceError(f"There is no license {name!r}. Known: {known}.")
+        raise LicenseChoiceError(f"There is no license {name!r}. Known: {_known()}.")
     return found
+
+
+def _known() -> str:
+    return ", ".join(License.objects.using(write_alias()).values_list("name", flat=True)[:20]) or "none yet"
+
+
+def quoted(name: str) -> str:
+    """`name` as it stands in a command that a person copies."""
+    return f'"{name}"' if " " in name else name
 
 
 def message_with_id(given: str) -> OutboundMessage | None:

@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 
 from .. import linking, wake
 from ..conf import kpwa_settings
-from ..exceptions import GatewayError, KeyUnreadableError
+from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError
 from ..gateway import SessionStatus
 from ..models import (
     DatabaseNow,
@@ -32,7 +32,7 @@ from ..models import (
     write_alias,
 )
 from ..phone import mask
-from .choosing import license_named
+from .choosing import license_named, quoted
 from .console import EXIT_NO, EXIT_OK, Console, duration
 
 HELP = "say whether receipts can go out, and if not, what to do"
@@ -43,6 +43,11 @@ SILENT_SECONDS = 120.0
 """So long without a sweep: what should look after the outbox does not run. Cron comes every minute."""
 OLD_SECONDS = 600.0
 """A message that has been due for so long, on a lane that is not paused, is late."""
+
+_PRETENDED = {
+    "django_kpwa.gateway.console.ConsoleGateway": "messages are printed",
+    "django_kpwa.gateway.locmem.LocmemGateway": "messages are kept in memory",
+}
 
 # Found again, and said with the names of the licenses, further down.
 _LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007"}
@@ -140,6 +145,8 @@ def _settings() -> Iterator[Finding]:
         raise _Hopeless
     if not found:
         yield Finding(OK, "settings", "all checks pass.")
+    if gateway := _PRETENDED.get(kpwa_settings().GATEWAY):
+        yield Finding(NOTE, "gateway", f"{gateway} and reach nobody: KPWA['GATEWAY'] is not the real one.")
 
 
 def _machinery() -> Iterator[Finding]:
@@ -183,6 +190,11 @@ def _link(license_: License, subject: str) -> Iterator[Finding]:
     except KeyUnreadableError:
         yield Finding(PROBLEM, subject, _advice(PauseReason.KEY_UNREADABLE, license_))
         return
+    except UnauthorizedError:
+        # Where sending met it first, the pause says so, with the gateway's words.
+        if not _is_paused_for_its_key(license_):
+            yield Finding(PROBLEM, subject, _advice(PauseReason.UNAUTHORIZED, license_))
+        return
     except GatewayError as error:
         yield Finding(PROBLEM, subject, f"the gateway does not tell its status: {error}")
         return
@@ -193,6 +205,11 @@ def _link(license_: License, subject: str) -> Iterator[Finding]:
         yield Finding(OK, subject, f"WhatsApp is linked{f' ({mask(number)})' if number else ''}.")
     else:
         yield Finding(NOTE, subject, f"the gateway calls its status {status.word!r}, which nobody documented.")
+
+
+def _is_paused_for_its_key(license_: License) -> bool:
+    paused = Lane.objects.using(write_alias()).filter(pk=license_.pk, pause_reason=PauseReason.UNAUTHORIZED)
+    return paused.filter(paused_key_version=license_.api_key_version).exists()
 
 
 def _pause(license_: License, subject: str) -> Iterator[Finding]:
@@ -257,4 +274,4 @@ def _advice(reason: PauseReason, license_: License) -> str:
 
 
 def _quoted(license_: License) -> str:
-    return f'"{license_.name}"' if " " in license_.name else license_.name
+    return quoted(license_.name)

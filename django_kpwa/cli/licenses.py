@@ -15,7 +15,7 @@ from ..models import Lane, License, OutboundMessage, PauseReason, Status, decisi
 from ..models.transitions import Pause
 from ..phone import mask
 from ..wake import wake_license
-from .choosing import add_action, license_named
+from .choosing import add_action, license_named, quoted
 from .console import EXIT_OK, EXIT_USAGE, Console
 
 HELP = "list licenses, add one, change its key, pause and resume sending"
@@ -79,7 +79,7 @@ def _list(console: Console) -> int:
                 row["name"],
                 row["session_status"],
                 row["linked_number"],
-                "not active" if not row["is_active"] else row["pause_reason"] or "on",
+                _sending(row),
                 row["waiting"],
                 f"…{row['api_key_hint']}" if row["api_key_hint"] else "stored",
             )
@@ -89,13 +89,19 @@ def _list(console: Console) -> int:
     return EXIT_OK
 
 
+def _sending(row: dict[str, Any]) -> str:
+    if not row["is_active"]:
+        return "not active"
+    return str(PauseReason(row["pause_reason"]).label) if row["pause_reason"] else "on"
+
+
 def _add(console: Console, name: str, base_url: str) -> int:
     license_ = License(name=name, base_url=base_url)
     license_.full_clean()
     license_.set_api_key(_read_key(console))
     license_.save(using=write_alias(), force_insert=True)
     console.document({"name": license_.name, "uuid": license_.uuid})
-    console.say(f"Added {license_.name}. Link WhatsApp to it: manage.py kpwa qr --license {_quoted(license_.name)}")
+    console.say(f"Added {license_.name}. Link WhatsApp to it: manage.py kpwa qr --license {quoted(license_.name)}")
     return EXIT_OK
 
 
@@ -135,7 +141,3 @@ def _read_key(console: Console) -> str:
     if not key.strip():
         raise CommandError("No API key was given: type it at the prompt, or pipe it in.", returncode=EXIT_USAGE)
     return key
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if " " in name else name

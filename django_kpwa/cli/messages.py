@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -73,9 +74,15 @@ def _list(console: Console, options: dict[str, Any]) -> int:
         return EXIT_OK
     console.table(
         ("ID", "QUEUED", "LICENSE", "RECIPIENT", "STATUS", "REASON"),
-        [(m.pk, m.created_at, m.license.name, m.masked_recipient, m.status, m.reason) for m in messages],
+        [(m.pk, m.created_at, m.license.name, m.masked_recipient, m.status, _reason(m)) for m in messages],
     )
     return EXIT_OK
+
+
+def _reason(message: OutboundMessage) -> str:
+    """The reason on a table's line; the whole of it is in `--json` and the admin."""
+    words = " ".join(message.reason_words.split())
+    return ": ".join(filter(None, (message.reason, textwrap.shorten(words, 60, placeholder="…"))))
 
 
 def _filtered(options: dict[str, Any]) -> Any:

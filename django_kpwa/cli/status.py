@@ -55,8 +55,8 @@ def show_status(console: Console, license_: License, status: ServiceStatus) -> N
     number = f", {mask(lane.linked_number)}" if lane.linked_number else ""
     console.say(f"{license_.name}: {IN_WORDS[status.session_status]}{word}{number}")
     if lane.pause_reason != PauseReason.NONE:
-        until = f", looked at again at {moment(lane.paused_until)}" if lane.paused_until else ""
-        console.say(f"Sending is paused ({lane.pause_reason}{until}).")
+        until = f"; looked at again at {moment(lane.paused_until)}" if lane.paused_until else ""
+        console.say(f"Nothing is sent: {PauseReason(lane.pause_reason).label}{until}.")
     if not license_.is_active:
         console.say("The license is not active: its messages are held.")
     console.say(f"{waiting} waiting, {undecided} in doubt.")

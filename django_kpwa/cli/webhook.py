@@ -15,7 +15,7 @@ from django.db.models import Count, Max
 
 from .. import linking, webhooks
 from ..models import EventStatus, License, WebhookEvent, WebhookToken, write_alias
-from .choosing import add_action, add_license_argument, chosen_license, since
+from .choosing import add_action, add_license_argument, chosen_license, quoted, since
 from .console import EXIT_NO, EXIT_OK, Console, moment
 
 HELP = "register this site's webhook, remove it, see what came, process it again"
@@ -83,7 +83,7 @@ def _show(console: Console, license_: License) -> int:
         }
     )
     if token is None:
-        console.say(f"No webhook is registered for {license_.name}: manage.py kpwa webhook set")
+        console.say(f"No webhook is registered for {license_.name}: {_how_to_set(license_)}")
     else:
         console.say(f"Registered for {license_.name} at {moment(token.registered_at)}.")
         console.say(f"First event under its token: {moment(token.first_used_at)}.")
@@ -91,6 +91,10 @@ def _show(console: Console, license_: License) -> int:
     for status, count in sorted(by_status.items()):
         console.say(f"  {status}: {count}")
     return EXIT_OK if token else EXIT_NO
+
+
+def _how_to_set(license_: License) -> str:
+    return f"manage.py kpwa webhook set --license {quoted(license_.name)}"
 
 
 def _replay(console: Console, options: dict[str, Any]) -> int:

@@ -98,9 +98,14 @@ def outcome_of_error(error: BaseException) -> Outcome:
         cause,
         status_code=error.status_code,
         code=error.code,
-        words="; ".join((error.words, *error.errors)) if error.errors else error.words,
+        words=_words_and_reasons(error),
         retry_after_seconds=error.retry_after_seconds if isinstance(error, RateLimitedError) else None,
     )
+
+
+def _words_and_reasons(error: GatewayError) -> str:
+    reasons = "; ".join(error.errors)
+    return ": ".join(filter(None, (error.words.rstrip("."), reasons))) if reasons else error.words
 
 
 def _classify(error: BaseException) -> tuple[OutcomeKind, Cause]:

@@ -161,6 +161,22 @@ class TestLicense:
         assert code == 0
         assert finding(told, "has a new API key")
 
+    def test_a_key_that_is_refused_now_says_the_same_and_says_it_once(self, healthy, monkeypatch):
+        def refuse(gateway, **_):
+            raise UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized")
+
+        monkeypatch.setattr(locmem.LocmemGateway, "get_status", refuse)
+        assert 'licenses set-key "Toko Utama"' in finding(kpwa_json("doctor")[1], "refuses the API key")["words"]
+        fail_next(UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized"))
+        send_message("0812 3456 7890", "Halo")
+        deliver()
+        assert "The gateway said" in finding(kpwa_json("doctor")[1], "refuses the API key")["words"]
+
+    def test_a_gateway_that_only_pretends_is_noted(self, healthy, settings):
+        assert finding(kpwa_json("doctor")[1], "kept in memory and reach nobody")["level"] == "note"
+        settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.console.ConsoleGateway"}
+        assert finding(kpwa_json("doctor")[1], "printed and reach nobody")["level"] == "note"
+
     def test_a_pause_by_a_person_is_a_problem_until_it_is_ended(self, healthy):
         kpwa("licenses", "pause", "Toko Utama")
         code, told = kpwa_json("doctor")

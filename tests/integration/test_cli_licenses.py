@@ -98,6 +98,7 @@ def test_a_paused_license_holds_its_messages_until_it_is_resumed(license_):
     assert kpwa("licenses", "pause", "Toko Utama")[0] == 0
     assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON
     assert "was paused already" in kpwa("licenses", "pause", "Toko Utama")[1]
+    assert "paused by a person" in kpwa("licenses")[1]
     kpwa("send", "0812 3456 7890", "Halo")
     assert deliver() == []
     assert kpwa("licenses", "resume", "Toko Utama") == (0, "Toko Utama sends again.\n")

@@ -48,7 +48,7 @@ class TestStatus:
         code, told = kpwa("status")
         assert code == 1
         assert "not linked: scan the code" in told
-        assert "Sending is paused (logged_out" in told
+        assert "Nothing is sent: WhatsApp is logged out; looked at again at" in told
 
     def test_one_that_is_not_active_says_that_its_messages_are_held(self, shop):
         License.objects.update(is_active=False)
@@ -70,7 +70,7 @@ class TestStatus:
         other.set_api_key("another-key-0123456789")
         other.save()
         assert kpwa("status", "--license", "Toko Utama")[0] == 0
-        with pytest.raises(CommandError, match="There are several licenses") as raised:
+        with pytest.raises(CommandError, match="Known: Cabang, Toko Utama") as raised:
             kpwa("status")
         assert raised.value.returncode == 2
         with pytest.raises(CommandError, match=r"There is no license 'Pusat'. Known: Cabang, Toko Utama\."):

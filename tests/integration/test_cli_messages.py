@@ -97,6 +97,13 @@ class TestWait:
         assert code == 1
         assert "failed (refused: nomor ditolak)" in told
 
+    def test_the_list_tells_why_it_failed_on_one_line(self, driven):
+        fail_next(BadRequestError("bad request", status_code=400, words="ditolak.", errors=("nomor\nsalah " * 20,)))
+        kpwa("send", NUMBER, "Halo", "--wait")
+        row = kpwa("messages")[1].splitlines()[1]
+        assert "failed  refused: ditolak: nomor salah nomor" in row
+        assert row.endswith("…")
+
     def test_it_gives_up_after_its_timeout_and_says_what_to_do(self, license_):
         code, told = kpwa("send", NUMBER, "Halo", "--wait", "--timeout", "0.3")
         assert code == 1

@@ -69,7 +69,7 @@ def test_a_429_says_how_long_to_wait():
 
 def test_status_code_and_reasons_of_a_refusal_are_kept():
     outcome = outcome_of_error(BadRequestError("no", status_code=400, code="E1", errors=("a", "b"), words="Validation"))
-    assert (outcome.status_code, outcome.code, outcome.words) == (400, "E1", "Validation; a; b")
+    assert (outcome.status_code, outcome.code, outcome.words) == (400, "E1", "Validation: a; b")
 
 
 def test_an_accepted_message_keeps_its_answer():

@@ -56,7 +56,7 @@ def test_a_429_waits_as_asked_within_bounds_and_spends_no_attempt():
 def test_a_refusal_by_a_linked_license_is_final_and_keeps_the_gateways_reasons():
     error = BadRequestError("Bad", words="Bad", errors=("number is not registered",))
     _, message, lane = judged(error, session_status=SessionStatus.CONNECTED)
-    assert (message.status, message.words) == (Status.FAILED, "Bad; number is not registered")
+    assert (message.status, message.words) == (Status.FAILED, "Bad: number is not registered")
     assert lane.pause is None
 
 
