@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import io
 import ipaddress
-import logging
 import queue
-import re
 import socket
 import threading
 from collections.abc import Callable
@@ -23,7 +21,7 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-_CHECKED_NUMBER = re.compile(r"/check-number/[^\s?]*")
+from ..logs import mask_paths_in
 
 
 class Call:
@@ -212,15 +210,4 @@ def _resolved(host: str, port: int, seconds: float) -> list[Any]:
     return found
 
 
-class _CheckedNumbersMasked(logging.Filter):
-    """urllib3 logs the path of every request at DEBUG; that of check-number holds a phone number."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple) and any("/check-number/" in str(argument) for argument in record.args):
-            record.args = tuple(
-                _CHECKED_NUMBER.sub("/check-number/…", part) if isinstance(part, str) else part for part in record.args
-            )
-        return True
-
-
-logging.getLogger("urllib3.connectionpool").addFilter(_CheckedNumbersMasked())
+mask_paths_in("urllib3.connectionpool")

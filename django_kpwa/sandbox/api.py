@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_http_methods
 
-from ..phone import gateway_reading
+from ..phone import gateway_reading, mask_numbers
 from . import snapshot
 from .chats import Ticks
 from .world import Sandbox, current
@@ -193,7 +194,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    logger.error("The sandbox failed.", exc_info=True)  # Django's own record of it would show the path
+    # Django's own record of it would show the path.
+    logger.error("The sandbox failed.\n%s", mask_numbers(traceback.format_exc()))
     return JsonResponse({"message": "Internal server error", "error": "The sandbox failed.", "code": None}, status=500)
 
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import requests
 
+from ..logs import mask_paths_in
 from .faults import FaultBoard
 from .timeline import Timeline
 
 TIMEOUT_SECONDS = (3.05, 10)
 RETRY_SECONDS = (0.5, 1, 2, 4, 8)
+
+mask_paths_in("urllib3.connectionpool")
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class Webhook:
     """One event for one URL. `kind` is `incoming` or the status's word; `tries` how often it was posted already."""
 
     license: str
-    url: str
+    url: str = field(repr=False)
     kind: str
-    payload: dict[str, Any]
+    payload: dict[str, Any] = field(repr=False)
     tries: int = 0
     era: int = 0
     """How often everything had been forgotten when it was made."""

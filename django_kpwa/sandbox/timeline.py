@@ -10,7 +10,10 @@ import itertools
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
+
+from ..phone import mask_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class Timeline:
             try:
                 self._next()()
             except Exception:
-                logger.exception("A sandbox action failed.")
+                logger.error("A sandbox action failed.\n%s", mask_numbers(traceback.format_exc()))
 
     def _next(self) -> Callable[[], None]:
         with self._changed:

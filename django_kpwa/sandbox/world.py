@@ -37,8 +37,8 @@ class Account:
     key: Secret
     number: str
     linked: bool = False
-    webhook_url: str = ""
-    chats: dict[str, Chat] = field(default_factory=dict)
+    webhook_url: str = field(default="", repr=False)
+    chats: dict[str, Chat] = field(default_factory=dict, repr=False)
     qr_text: str = field(default="", repr=False)
     qr_serial: int = 0
     qr_expires_at: float = 0.0
