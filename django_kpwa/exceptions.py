@@ -6,6 +6,7 @@
     ├── InvalidMessageError (ValueError)  refused before anything was stored
     │   ├── InvalidPhoneNumberError
     │   └── InvalidImageUrlError
+    ├── TaskFailedError                   a Celery task raised something; its words are masked
     ├── InvalidApiKeyError (ValueError)   a key that cannot stand in an HTTP header
     └── GatewayError                      an operation of the gateway did not succeed
         ├── NotConnectedError             no connection could be made; nothing was sent
@@ -56,6 +57,10 @@ class InvalidPhoneNumberError(InvalidMessageError):
 
 class InvalidImageUrlError(InvalidMessageError):
     """The image URL is malformed, not http(s), or carries a user name."""
+
+
+class TaskFailedError(KpwaError):
+    """Stands in Celery's logs and events for what a task of ours raised, whose own words may hold a number."""
 
 
 class InvalidApiKeyError(KpwaError, ValueError):

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .encryption import Secret
 from .exceptions import KpwaError
 from .models import OutboundMessage
 from .phone import mask_numbers
@@ -58,6 +59,12 @@ def words_of(error: Exception) -> str:
     return words.replace("\x00", "").encode("utf-8", "replace").decode()[:1000]
 
 
-def masked_traceback(error: Exception) -> str:
-    """The traceback for a log. Not `exc_info`: a handler would print the exception's own words, numbers and all."""
-    return mask_numbers("".join(traceback.format_exception(error)))
+def masked_traceback(error: BaseException, *secrets: Secret) -> str:
+    """The traceback for a log, with numbers and `secrets` masked.
+
+    Not `exc_info`: a handler would print the exception's own words, and a report the variables of every frame.
+    """
+    text = "".join(traceback.format_exception(error))
+    for secret in filter(None, secrets):
+        text = text.replace(secret.reveal(), "…")
+    return mask_numbers(text)

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 import uuid
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from celery import shared_task, signals
 
 from . import dispatch, retention, statistics, wake, webhooks
+from .exceptions import TaskFailedError
 from .models.transitions import Lease, release_lease
+from .rendering import masked_traceback, words_of
 
 # One byte that a prefork worker's children share with it: on shutdown only the parent is told.
 _shutting_down = mmap.mmap(-1, 1)
 
-_OPTIONS: dict[str, Any] = {"ignore_result": True, "acks_late": False}
 # Above a slice and the longest call in it; a task that outlives this is stuck, and its lease has run out.
 _TIME_LIMIT_SECONDS = 600
+
+logger = logging.getLogger("django_kpwa.tasks")
+
+
+def _task(name: str) -> Callable[[Callable[..., None]], Any]:
+    """A shared task. Celery logs what one raises and sends it round as an event, so that it is masked before."""
+
+    def decorate(work: Callable[..., None]) -> Any:
+        @wraps(work)
+        def task(*args: Any, **kwargs: Any) -> None:
+            try:
+                return work(*args, **kwargs)
+            except Exception as error:
+                logger.error("Task %s failed.\n%s", name, masked_traceback(error))
+                failure = TaskFailedError(words_of(error))
+            raise failure
+
+        return shared_task(name=name, time_limit=_TIME_LIMIT_SECONDS, ignore_result=True, acks_late=False)(task)
+
+    return decorate
 
 
 @signals.worker_shutting_down.connect(weak=False)
@@ -29,7 +53,7 @@ def is_shutting_down() -> bool:
     return _shutting_down[0] == 1
 
 
-@shared_task(name=wake.DISPATCH_LICENSE, time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+@_task(wake.DISPATCH_LICENSE)
 def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
     """Drive one lane for a slice, and publish its continuation."""
     token = uuid.UUID(lease_token) if lease_token else None
@@ -41,32 +65,32 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
         wake.publish_dispatch(license_id)
 
 
-@shared_task(name=wake.DISPATCH_DUE, time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+@_task(wake.DISPATCH_DUE)
 def dispatch_due() -> None:
     """Settle what was lost and wake every lane that has something due and nobody driving it."""
     for license_id in dispatch.sweep().license_ids:
         wake.publish_dispatch(license_id)
 
 
-@shared_task(name=wake.PROCESS_WEBHOOK, time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+@_task(wake.PROCESS_WEBHOOK)
 def process_webhook(event_id: int) -> None:
     """Process one stored webhook event."""
     webhooks.process_event(event_id)
 
 
-@shared_task(name="django_kpwa.process_due_webhooks", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+@_task("django_kpwa.process_due_webhooks")
 def process_due_webhooks() -> None:
     """Process the events whose task was lost, and try unmatched ones again."""
     webhooks.process_due_events(should_stop=is_shutting_down)
 
 
-@shared_task(name="django_kpwa.roll_up_statistics", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+@_task("django_kpwa.roll_up_statistics")
 def roll_up_statistics() -> None:
     """Bring the hourly statistics up to date."""
     statistics.roll_up()
 
 
-@shared_task(name="django_kpwa.purge", time_limit=_TIME_LIMIT_SECONDS, **_OPTIONS)
+@_task("django_kpwa.purge")
 def purge() -> None:
     """Delete what `KPWA["RETENTION_DAYS"]` does not keep."""
     retention.purge(should_stop=is_shutting_down)

@@ -22,6 +22,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import dispatch
 from ..models.transitions import Lease, release_lease
+from ..rendering import masked_traceback
 
 logger = logging.getLogger("django_kpwa.run")
 
@@ -167,4 +168,4 @@ def report(error: Exception, doing: str) -> None:
         # A database that is away for a minute is no fault of the code: no traceback a second.
         logger.warning("The database failed while %s (%s); it is tried again.", doing, type(error).__name__)
     else:
-        logger.error("%s failed (%s); it is tried again.", doing.capitalize(), type(error).__name__, exc_info=error)
+        logger.error("%s failed; it is tried again.\n%s", doing.capitalize(), masked_traceback(error))

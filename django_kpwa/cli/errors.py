@@ -7,6 +7,7 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 
 from ..exceptions import GatewayError, InvalidApiKeyError, InvalidMessageError, KpwaError, LicenseChoiceError
+from ..phone import mask_numbers
 from .console import EXIT_GATEWAY, EXIT_NO, EXIT_USAGE
 
 _SIGNS_OF_NO_TABLE = ("relation", "no such table", "no such column", "doesn't exist", "Unknown column")
@@ -37,7 +38,8 @@ def _gateway_words(error: GatewayError) -> str:
 
 def _database_words(error: Exception) -> str:
     # The first line: PostgreSQL goes on with the statement, and with it what was to be stored.
-    words = (str(error).splitlines() or [type(error).__name__])[0]
+    # MariaDB quotes the value that clashed, which may be a number.
+    words = mask_numbers((str(error).splitlines() or [type(error).__name__])[0])
     if isinstance(error, (ProgrammingError, OperationalError)) and any(sign in words for sign in _SIGNS_OF_NO_TABLE):
         return f"The database has not all tables of django-kpwa. Run `manage.py migrate`. ({words})"
     return f"The database failed: {words}"

@@ -40,6 +40,7 @@ from ..models.transitions import (
     swap_lease,
     take_lease,
 )
+from ..rendering import masked_traceback
 from .announce import announce, has_listeners, signal_of
 from .render import render_message
 from .session import may_send
@@ -150,6 +151,7 @@ class _Driver:
 
     def _run(self) -> Driven:
         announce(signals.message_unknown, self.lease.lost_message_ids)
+        announce(signals.message_sent, self.lease.proven_message_ids)
         using = write_alias()
         self.lane = Lane.objects.using(using).select_related("license").get(pk=self.lease.license_id)
         self.failures, self.failure_cause = self.lane.failures, self.lane.failure_cause
@@ -183,7 +185,7 @@ class _Driver:
                 if ended is not None:
                     return ended
             elif isinstance(found, Unrendered):
-                render_message(found.message_id)
+                render_message(found.message_id, found.due_at)
             else:
                 recorded = self._send(found, began_at)
                 if recorded is None:
@@ -212,7 +214,8 @@ class _Driver:
     def _send(self, claim: Claim, began_at: float) -> Recorded | None:
         """Make one attempt and record it. None: it was not made."""
         if _elapsed() - began_at > MOST_SECONDS_BEFORE_CALL:
-            give_back(claim)
+            status = give_back(claim)
+            announce(signal_of(status) if status else None, (claim.message_id,))
             logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
             return None
         self.has_unrecorded_call = True
@@ -230,8 +233,8 @@ class _Driver:
         claims_next = not (listens or lane.pause or self._is_over())
         self.recorded_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
-        self.has_unrecorded_call = False
         self.claim = _claim_in(recorded.claimed)
+        self.has_unrecorded_call = False
         self.attempts += 1
         self.failures, self.failure_cause = lane.failures, lane.failure_cause
         if lane.pause is not None and not recorded.lease_lost:
@@ -249,7 +252,8 @@ class _Driver:
             outcome = outcome_of_error(error)
         except Exception as error:
             # A task's soft time limit, or a gateway class with a fault of its own: recorded, then this drive ends.
-            logger.exception("The gateway class raised %s; the message is in doubt.", type(error).__name__)
+            trace = masked_traceback(error, gateway.api_key)
+            logger.error("The gateway class raised %s; the message is in doubt.\n%s", type(error).__name__, trace)
             self.has_broken = True
             return outcome_of_error(error), None
         return outcome, self._ask_status(gateway) if outcome.asks_for_status else None
@@ -259,6 +263,15 @@ class _Driver:
             return gateway.get_status(deadline_seconds=self.read.STATUS_DEADLINE_SECONDS).session_status
         except GatewayError as error:
             logger.info("The status after a refused or failed send was not told (%s).", type(error).__name__)
+            return None
+        except Exception as error:
+            # As in the send, whose outcome must be recorded all the same.
+            logger.error(
+                "The gateway class raised %s when asked for the status.\n%s",
+                type(error).__name__,
+                masked_traceback(error, gateway.api_key),
+            )
+            self.has_broken = True
             return None
 
     def _record(
@@ -281,10 +294,11 @@ class _Driver:
                 )
             except (DatabaseError, InterfaceError) as error:
                 if _elapsed() >= gives_up_at:
-                    logger.exception(
-                        "The outcome of message %s (%s) could not be recorded; it will be in doubt.",
+                    logger.error(
+                        "The outcome of message %s (%s) could not be recorded; it will be in doubt.\n%s",
                         claim.message_id,
                         outcome.kind.value,
+                        masked_traceback(error),
                     )
                     raise
                 logger.warning("Recording failed (%s); trying again.", type(error).__name__)

@@ -29,6 +29,7 @@ from ..models import (
     write_alias,
 )
 from ..models.webhook_event import WebhookEventQuerySet
+from ..rendering import masked_traceback
 from . import matching
 from .parsers import ParsedEvent, Parser, cleaned
 
@@ -91,9 +92,9 @@ def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> in
                 return processed
             try:
                 processed += process_event(event_id)
-            except Exception:
+            except Exception as error:
                 failed.add(event_id)
-                logger.exception("Processing a webhook event failed; it is tried again.")
+                logger.error("Processing a webhook event failed; it is tried again.\n%s", masked_traceback(error))
     return processed
 
 

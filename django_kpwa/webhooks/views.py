@@ -8,7 +8,6 @@ no exception leaves this view and no answer of it is logged by Django, because b
 from __future__ import annotations
 
 import logging
-import traceback
 from typing import Any
 
 import django.db
@@ -27,7 +26,9 @@ from rest_framework.views import APIView
 
 from .. import wake
 from ..conf import kpwa_settings
+from ..encryption import Secret
 from ..models import write_alias
+from ..rendering import masked_traceback
 from .arrivals import store_event
 from .authentication import find_token, has_password, note_use
 
@@ -79,7 +80,7 @@ class WebhookView(APIView):
             logger.error("A webhook could not be stored (%s); its sender was asked to try again.", type(exc).__name__)
             return _refusal(503, "Try again later.")
         # As text: with `exc_info`, reports would show the request's path among the variables.
-        logger.error("A webhook could not be taken.\n%s", "".join(traceback.format_exception(exc)))
+        logger.error("A webhook could not be taken.\n%s", masked_traceback(exc, Secret(self.kwargs.get("token", ""))))
         return _refusal(500, "Internal error.")
 
     def finalize_response(  # type: ignore[override]
