@@ -28,7 +28,7 @@ class Settings:
     """Name of the license for `license=None`. Empty: the only one there is."""
     DEFAULT_REGION: str = "ID"
     """Region whose national numbers need no country code (ISO 3166-1 alpha-2)."""
-    SECRET_KEYS: tuple[str, ...] = ()
+    SECRET_KEYS: tuple[str, ...] = field(default=(), repr=False)
     """Secrets that the stored API keys are encrypted with, newest first. Empty: derived from `SECRET_KEY`."""
     CONNECT_TIMEOUT_SECONDS: float = 5.0
     """For a connection to be made; nothing was sent where it is not."""
@@ -68,9 +68,9 @@ class Settings:
     """How long recording a call's outcome is tried again while the database fails."""
     WEBHOOK_PARSER: str = "django_kpwa.webhooks.parsers.DefaultParser"
     """Dotted path of the class that reads what the gateway posts."""
-    WEBHOOK_USERNAME: str = ""
+    WEBHOOK_USERNAME: str = field(default="", repr=False)
     """The user name of the HTTP basic authentication below; empty: any."""
-    WEBHOOK_PASSWORD: str = ""
+    WEBHOOK_PASSWORD: str = field(default="", repr=False)
     """Where set, a webhook must carry them as HTTP basic authentication, beside its token in the path."""
     WEBHOOK_MAX_BYTES: int = 1_048_576
     """A longer webhook body is refused with 413."""

@@ -16,6 +16,7 @@ from typing import NoReturn
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.utils.encoding import force_bytes
+from django.views.decorators.debug import sensitive_variables
 
 from .conf import kpwa_settings
 from .exceptions import InvalidApiKeyError, KeyUnreadableError
@@ -50,6 +51,7 @@ class Secret:
         raise TypeError("A Secret is not pickled: it would leave the process in the clear.")
 
 
+@sensitive_variables()
 def clean_api_key(value: str) -> str:
     """Return `value` without white space around it.
 
@@ -65,6 +67,7 @@ def clean_api_key(value: str) -> str:
     return key
 
 
+@sensitive_variables()
 def encrypt(value: str) -> str:
     """Return `value` encrypted with the newest key, as ASCII text."""
     return _fernet().encrypt(value.encode()).decode("ascii")
@@ -97,6 +100,7 @@ def _fernet() -> MultiFernet:
     return MultiFernet(_fernets())
 
 
+@sensitive_variables()
 def _fernets() -> list[Fernet]:
     secrets: Sequence[str | bytes] = kpwa_settings().SECRET_KEYS or (
         settings.SECRET_KEY,
@@ -105,6 +109,7 @@ def _fernets() -> list[Fernet]:
     return [Fernet(_derived_key(force_bytes(secret))) for secret in secrets]
 
 
+@sensitive_variables()
 def _derived_key(secret: bytes) -> bytes:
     # Any string serves as a secret: SECRET_KEY is random and long, so one keyed hash is derivation enough.
     digest = hmac.new(b"django_kpwa.encryption", secret, hashlib.sha256).digest()

@@ -11,9 +11,11 @@ import secrets
 
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse
+from django.views.decorators.debug import sensitive_variables
 
 from . import alerts, signals
 from .conf import kpwa_settings
+from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import LoginQr, NumberCheck, ServiceStatus, SessionStatus
 from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds, write_alias
@@ -55,6 +57,7 @@ def get_login_qr(license_: License) -> LoginQr | None:
             raise
 
 
+@sensitive_variables("phone_number")
 def check_number(license_: License, phone_number: str) -> NumberCheck:
     """Ask whether `phone_number` (digits with the country code) has WhatsApp."""
     with license_.get_gateway() as gateway:
@@ -83,20 +86,20 @@ def set_webhook(license_: License) -> str:
 
     The tokens before it live until the first event under the new one, and a day more.
     """
-    token = secrets.token_urlsafe(32)
-    url = webhook_url(token)
+    token = Secret(secrets.token_urlsafe(32))
+    url = Secret(webhook_url(token.reveal()))
     tokens = WebhookToken.objects.using(write_alias())
-    row = tokens.create(license=license_, digest=token_digest(token), created_at=DatabaseNow())
+    row = tokens.create(license=license_, digest=token_digest(token.reveal()), created_at=DatabaseNow())
     try:
         with license_.get_gateway() as gateway:
             gateway.reset_webhook()
-            gateway.set_webhook(url)
+            gateway.set_webhook(url.reveal())
     except GatewayError:
         # The gateway may have stored it in spite of its answer, so the token stays good for a day.
         tokens.filter(pk=row.pk).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
         raise
     tokens.filter(pk=row.pk).update(registered_at=DatabaseNow())
-    return url
+    return url.reveal()
 
 
 def reset_webhook(license_: License) -> ServiceStatus:
@@ -110,6 +113,7 @@ def reset_webhook(license_: License) -> ServiceStatus:
     return status
 
 
+@sensitive_variables()
 def webhook_url(token: str) -> str:
     """The address of this site's webhook under `token`.
 
@@ -123,6 +127,7 @@ def webhook_url(token: str) -> str:
     return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
 
 
+@sensitive_variables()
 def token_digest(token: str) -> str:
     """SHA-256 of a webhook token, as stored."""
     return hashlib.sha256(token.encode()).hexdigest()

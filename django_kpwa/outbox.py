@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, models, transaction
 from django.dispatch import Signal
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
 from . import phone, signals
 from .conf import kpwa_settings
@@ -54,8 +55,8 @@ class Message:
     Exactly one of `to` (a number) and `group` (a group's name) is given.
     """
 
-    to: str = ""
-    text: str = ""
+    to: str = field(default="", repr=False)
+    text: str = field(default="", repr=False)
     group: str = ""
     image_url: str | None = None
     license: License | None = None
@@ -66,6 +67,7 @@ class Message:
     source: models.Model | None = None
 
 
+@sensitive_variables("to", "text")
 def send_message(
     to: str,
     text: str = "",
@@ -92,6 +94,7 @@ def send_message(
     )
 
 
+@sensitive_variables("text")
 def send_group_message(
     group: str,
     text: str = "",
@@ -131,6 +134,7 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
     return stored
 
 
+@sensitive_variables("to")
 def send_rendered_later(
     to: str,
     renderer: str,
@@ -218,6 +222,7 @@ def _enqueue(message: Message) -> OutboundMessage:
     return _insert(_build(message, message.license or choose_license()))
 
 
+@sensitive_variables("typed", "recipient", "text")
 def _build(message: Message, license_: License, renderer: str = "") -> OutboundMessage:
     """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
     if license_.pk is None:
@@ -254,6 +259,7 @@ def _build(message: Message, license_: License, renderer: str = "") -> OutboundM
     )
 
 
+@sensitive_variables()
 def _recipient(message: Message) -> tuple[str, str, RecipientType]:
     if bool(message.to) == bool(message.group):
         raise InvalidMessageError("give either a number (to) or a group's name (group).")

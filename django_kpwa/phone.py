@@ -10,6 +10,7 @@ import re
 import unicodedata
 
 import phonenumbers
+from django.views.decorators.debug import sensitive_variables
 from phonenumbers import ValidationResult
 
 from .conf import kpwa_settings
@@ -36,6 +37,7 @@ def gateway_reading(number: str) -> str:
     return f"62{digits[1:]}" if digits.startswith("0") else digits
 
 
+@sensitive_variables()
 def parse(number: str, region: str | None = None) -> str:
     """Return the number that a shop in `region` means, as E.164 digits without the plus (`6281234567890`).
 
@@ -72,6 +74,7 @@ def mask_numbers(text: str) -> str:
     return _DIGIT_RUN.sub(lambda found: mask(found.group()), text)
 
 
+@sensitive_variables()
 def _typed_digits(number: str) -> tuple[str, bool]:
     """The ASCII digits typed, and whether `+` or `00` stood before them."""
     if not isinstance(number, str):
@@ -121,6 +124,7 @@ def _not_in_use(is_international: bool, region: str) -> str:
     return f"no number of {region} looks like it, and a foreign number needs its + and country code"
 
 
+@sensitive_variables()
 def _refused(number: str, reason: str) -> InvalidPhoneNumberError:
     masked = mask(number)
     return InvalidPhoneNumberError(f"{masked or 'This'} is not a phone number: {reason}.")

@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from ..encryption import clean_api_key
 from ..exceptions import InvalidApiKeyError
@@ -57,6 +58,7 @@ class LicenseForm(_ModelForm):
             else gettext("From the gateway's dashboard. It is stored encrypted and never shown again.")
         )
 
+    @sensitive_variables()
     def clean_api_key(self) -> str:
         typed: str = self.cleaned_data["api_key"]
         if not typed:
@@ -97,6 +99,8 @@ class LicenseAdmin(_ModelAdmin):
 
     @method_decorator(sensitive_post_parameters("api_key"))
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        # Django reads it off the request: what is marked as sensitive stays hidden from its DEBUG page, too.
+        request.exception_reporter_filter = _hiding_filter()
         return super().changeform_view(request, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[License]:
@@ -139,6 +143,16 @@ class LicenseAdmin(_ModelAdmin):
 
     def _may_edit(self, request: HttpRequest, obj: License | None) -> bool:
         return self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+
+
+def _hiding_filter() -> SafeExceptionReporterFilter:
+    """The site's own filter of error reports, at work under DEBUG as well."""
+
+    class HidingFilter(get_exception_reporter_filter(None).__class__):  # type: ignore[misc]
+        def is_active(self, request: HttpRequest | None) -> bool:
+            return True
+
+    return HidingFilter()
 
 
 def _lane(license_: License) -> Lane | None:

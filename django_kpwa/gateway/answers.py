@@ -219,8 +219,12 @@ def _json_object(answer: Answer) -> Content | None:
 
 
 def _code(content: Content, answer: Answer) -> Any:
-    """The gateway's code as it came. Only a text is looked at: it might repeat what must not be shown."""
+    """The gateway's code as it came. Whatever may hold text is looked at: it might repeat what must not be shown."""
     code = content.get("code")
+    if isinstance(code, (dict, list)):
+        text = json.dumps(code, ensure_ascii=False)
+        shown = _words(text, answer)
+        return code if shown == text else shown
     return _words(code, answer) if isinstance(code, str) else code
 
 

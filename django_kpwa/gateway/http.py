@@ -23,6 +23,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 from django.core.exceptions import ImproperlyConfigured
+from django.views.decorators.debug import sensitive_variables
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.exceptions import HTTPError
@@ -83,16 +84,20 @@ class HttpGateway(Gateway):
     def get_login_qr(self) -> LoginQr:
         return self._ask("POST", "/openapi/wa/login-qr", answers.login_qr, {"responseAs": "string"})
 
+    @sensitive_variables()
     def check_number(self, phone_number: str) -> NumberCheck:
         path = f"/openapi/wa/check-number/{quote(phone_number, safe='')}"
         return self._ask("GET", path, answers.number_check)
 
+    @sensitive_variables()
     def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
         return self._send("/openapi/wa/message", {"phoneNumber": phone_number}, text, image_url)
 
+    @sensitive_variables()
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
         return self._send("/openapi/wa/message-group", {"groupName": group_name}, text, image_url)
 
+    @sensitive_variables()
     def set_webhook(self, url: str) -> WebhookAnswer:
         # The URL's path holds the token that makes the webhook ours; the gateway may repeat it in its words.
         return self._ask(
@@ -109,6 +114,7 @@ class HttpGateway(Gateway):
     def close(self) -> None:
         self._adapter.close()
 
+    @sensitive_variables()
     def _send(self, path: str, form: dict[str, str], text: str, image_url: str) -> SentMessage:
         require_content(text, image_url)
         if text:
@@ -117,6 +123,7 @@ class HttpGateway(Gateway):
             form["imageUrl"] = image_url
         return self._ask("POST", path, answers.sent_message, form)
 
+    @sensitive_variables("path", "form", "body")
     def _ask(
         self,
         method: str,
@@ -138,8 +145,17 @@ class HttpGateway(Gateway):
                 failures.append(str(error))
             except GatewayError as error:
                 error.from_fallback = base_url is not self.base_urls[0]
-                raise
-        raise NotConnectedError(" ".join(failures))
+                raised: Exception = error
+                break
+            except Exception as error:
+                # A task's soft time limit, or a fault of a library.
+                raised = error
+                break
+        else:
+            raised = NotConnectedError(" ".join(failures))
+        # Without the frames that it came through: their variables hold the key's header and a QR code, and reports of
+        # errors print them, Django's DEBUG page and Sentry whatever is marked as sensitive.
+        raise raised.with_traceback(None)
 
     def _exchange(
         self, method: str, base_url: str, path: str, body: bytes | None, ends_at: float, secrets: tuple[Secret, ...]

@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, URLValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_variables
 
 from ..conf import kpwa_settings
 from ..encryption import Secret, clean_api_key, decrypt, encrypt
@@ -77,6 +78,7 @@ class License(models.Model):
         if low is not None and high is not None and low > high:
             raise ValidationError(_("The shortest pause is longer than the longest."))
 
+    @sensitive_variables()
     def set_api_key(self, value: str) -> None:
         """Take `value` as the key and count its version up; the caller saves.
 
