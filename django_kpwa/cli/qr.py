@@ -80,9 +80,13 @@ def _save(qr: LoginQr, output: Path) -> None:
         image, _ = qr.image()
     try:
         descriptor, aside = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(image)
-        Path(aside).replace(output)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(image)
+            Path(aside).replace(output)
+        except BaseException:
+            Path(aside).unlink()
+            raise
     except OSError as error:
         raise CommandError(f"{output} cannot be written: {error.strerror}.", returncode=EXIT_NO) from error
 
