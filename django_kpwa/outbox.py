@@ -267,6 +267,8 @@ def _recipient(message: Message) -> tuple[str, str, RecipientType]:
         name = message.group.strip()
         if not name or len(name) > 255:
             raise InvalidMessageError("a group's name has between 1 and 255 characters.")
+        if "\x00" in name:
+            raise InvalidMessageError("its group's name holds a NUL character, which databases refuse.")
         return message.group[:255], name, RecipientType.GROUP
     number = phone.parse(message.to)
     return str(message.to)[:255], number, RecipientType.NUMBER
@@ -326,7 +328,8 @@ def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
         return None, ""
     if source.pk is None:
         raise InvalidMessageError("its source has not been saved yet, so nothing could point to it.")
-    return ContentType.objects.get_for_model(source, for_concrete_model=False), str(source.pk)
+    content_types = ContentType.objects.db_manager(write_alias())
+    return content_types.get_for_model(source, for_concrete_model=False), str(source.pk)
 
 
 def _insert(row: OutboundMessage, *, wake_after_seconds: float = 0.0) -> OutboundMessage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from .. import signals
 from ..models import DatabaseNow, OutboundMessage, Status, write_alias
@@ -12,10 +13,11 @@ from .announce import announce
 logger = logging.getLogger("django_kpwa.dispatch")
 
 
-def render_message(message_id: int) -> None:
+def render_message(message_id: int, due_at: datetime) -> None:
     """Render and store a message's text, or cancel it, or fail it with the reason.
 
-    Its due time has been moved forward already, so that a template that hangs cannot block its lane.
+    Its due time has been moved forward already, so that a template that hangs cannot block its lane. With its text it
+    takes its place at `due_at` again: it is the next to go, and the text of no other is written before that.
     """
     using = write_alias()
     message = OutboundMessage.objects.using(using).get(pk=message_id)
@@ -36,4 +38,4 @@ def render_message(message_id: int) -> None:
         ):
             announce(signals.message_cancelled, (message_id,))
         return
-    unrendered.update(text=rendered.text, image_url=rendered.image_url, rendered_at=DatabaseNow(), due_at=DatabaseNow())
+    unrendered.update(text=rendered.text, image_url=rendered.image_url, rendered_at=DatabaseNow(), due_at=due_at)

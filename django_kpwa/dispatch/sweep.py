@@ -40,8 +40,9 @@ def _settle_abandoned() -> int:
     abandoned = list(Lane.objects.using(write_alias()).abandoned().values_list("pk", flat=True))
     for license_id in abandoned:
         resend_lost = "worker_lost" in read.RESEND_UNKNOWN
-        doubtful = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
-        announce(signals.message_unknown, doubtful)
+        lost = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+        announce(signals.message_unknown, lost.doubtful_ids)
+        announce(signals.message_sent, lost.proven_ids)
     return len(abandoned)
 
 

@@ -15,7 +15,7 @@ from .attempt import AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
 from .lane import Lane, PauseReason
 from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
-from .transitions import Pause, ensure_lane, expire, pause_columns, sent_columns, session_columns
+from .transitions import Pause, ensure_lane, expire, pause_columns, sent_columns, session_columns, settle_proven
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0
@@ -28,10 +28,11 @@ def _message(message_id: int) -> OutboundMessageQuerySet:
 def cancel(message_id: int) -> Status | None:
     """Withdraw a waiting message: `cancelled`, or `unknown` again where an earlier attempt is in doubt."""
     queued = _message(message_id).filter(status=Status.QUEUED)
-    for in_doubt, status in ((False, Status.CANCELLED), (True, Status.UNKNOWN)):
-        if queued.filter(in_doubt=in_doubt).update(status=status, settled_at=DatabaseNow()):
-            return status
-    return None
+    if queued.filter(in_doubt=False).update(status=Status.CANCELLED, settled_at=DatabaseNow()):
+        return Status.CANCELLED
+    # The reason keeps it from going out again where its lost worker learns late that nothing was sent.
+    withdrawn = {"status": Status.UNKNOWN, "reason": "withdrawn", "settled_at": DatabaseNow()}
+    return Status.UNKNOWN if queued.filter(in_doubt=True).update(**withdrawn) else None
 
 
 def resend(message_id: int) -> bool:
@@ -80,18 +81,15 @@ def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_i
     From `sending` it becomes so when the running attempt is recorded.
     """
     using = write_alias()
-    message = _message(message_id)
     with transaction.atomic(using=using):
-        became_sent = message.filter(status__in=[Status.UNKNOWN, Status.QUEUED]).update(**sent_columns(DatabaseNow()))
-        if not became_sent:
-            message.filter(status=Status.SENDING, proven_at=None).update(proven_at=DatabaseNow())
+        became_sent = settle_proven(using, message_id)
         if attempt_number is not None:
             attempt = SendAttempt.objects.using(using).filter(message_id=message_id, number=attempt_number)
             if gateway_id:
                 # Also of a running one: its own answer may never come, and later events name this id.
                 attempt.filter(gateway_id="").update(gateway_id=gateway_id[:255])
             attempt.filter(outcome=AttemptOutcome.IN_DOUBT).update(outcome=AttemptOutcome.ACCEPTED)
-    return bool(became_sent)
+    return became_sent
 
 
 def advance(message_id: int, status: Status) -> bool:
@@ -126,9 +124,10 @@ def note_session(license_id: int, session_status: SessionStatus, linked_number: 
 
 
 def pause(license_id: int, pause_: Pause) -> bool:
-    """Pause a lane, whoever drives it. False: it is paused for this reason already."""
+    """Pause a lane, whoever drives it. False: it is paused for this reason already, or by a person, which stays."""
     ensure_lane(license_id)
-    lane = Lane.objects.using(write_alias()).filter(pk=license_id).exclude(pause_reason=pause_.reason)
+    stays = [PauseReason.BY_PERSON, pause_.reason]
+    lane = Lane.objects.using(write_alias()).filter(pk=license_id).exclude(pause_reason__in=stays)
     return bool(lane.update(**pause_columns(pause_), probes=0))
 
 

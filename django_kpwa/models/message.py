@@ -75,7 +75,7 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
 
     def for_source(self, source: models.Model) -> OutboundMessageQuerySet:
         """Messages about `source`, a saved model instance."""
-        content_type = ContentType.objects.get_for_model(source, for_concrete_model=False)
+        content_type = ContentType.objects.db_manager(self.db).get_for_model(source, for_concrete_model=False)
         return self.filter(source_content_type=content_type, source_id=str(source.pk))
 
 

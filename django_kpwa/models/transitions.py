@@ -1,8 +1,8 @@
 """The hot path's SQL: leases, claims and records. Every status change is a conditional UPDATE on the status it leaves.
 
-Whoever writes both locks in one order, lane first, then messages. A transaction begins with a write, so that SQLite
-takes its lock at once and MariaDB reads what is committed. Recording is durable: it never hides in a caller's
-transaction.
+Whoever writes several of them locks in one order: lane, then messages, then their attempts. A transaction begins with
+a write, so that SQLite takes its lock at once and MariaDB reads what is committed. Recording is durable: it never hides
+in a caller's transaction.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 
 from ..gateway import SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
 from .attempt import AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
 from .lane import Lane, PauseReason
-from .message import OutboundMessage, Status
+from .message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
 
 # An unrendered message steps back this far before its template runs, so that one that hangs cannot block its lane.
 RENDER_STEP_BACK_SECONDS = 60.0
+# One look for the next message goes past so many that cannot go; then it commits, for it holds up other writers.
+MOST_PASSED = 100
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Lease:
     token: uuid.UUID
     lost_message_ids: tuple[int, ...] = ()
     """Messages of a lost worker that became `unknown` when this lease was taken."""
+    proven_message_ids: tuple[int, ...] = ()
+    """Those that became `sent`, for proof had come while they were being sent."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Unrendered:
-    """The next message wants its text first."""
+    """The next message wants its text first. `due_at`: its place in the queue, which it left for that."""
 
     message_id: int
+    due_at: datetime
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,14 @@ class LaneVerdict:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """What became of the messages that a lost worker was sending: `unknown`, or `sent` where proof had come."""
+
+    doubtful_ids: tuple[int, ...] = ()
+    proven_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recorded:
     """What recording did: the message's status now (None: it had moved on), and the next claim where one was asked."""
 
@@ -157,7 +171,7 @@ def take_lease(license_id: int, seconds: float, *, resend_lost: bool, max_attemp
         if not taken:
             return None
         lost = _settle_lost(using, license_id, resend_lost=resend_lost, max_attempts=max_attempts)
-    return Lease(license_id, token, lost)
+    return Lease(license_id, token, lost.doubtful_ids, lost.proven_ids)
 
 
 def swap_lease(license_id: int, token: uuid.UUID, seconds: float) -> Lease | None:
@@ -186,8 +200,11 @@ def claim_next(lease: Lease, seconds: float) -> Claimed:
         return _claim(using, lease)
 
 
-def give_back(claim: Claim) -> bool:
-    """Return a claimed message that was not sent after all. False: the lease ran out and it is in doubt already."""
+def give_back(claim: Claim) -> Status | None:
+    """Return a claimed message that was not sent after all; `sent` where proof of an earlier attempt has come.
+
+    None: the lease ran out and it is in doubt already.
+    """
     with durable() as using:
         return _undo_claim(using, claim.message_id, claim.attempt_number)
 
@@ -215,34 +232,39 @@ def record(
             _held(using, lease).exclude(pause_reason=PauseReason.BY_PERSON).update(
                 **pause_columns(lane.pause), probes=0
             )
-        _finish_attempt(using, claim, outcome)
         status = _settle(using, claim, outcome, verdict)
+        _finish_attempt(using, claim, outcome)
         if not held:
             return Recorded(status, None, lease_lost=True)
         if is_retry:
-            _give_back_unstarted(using, lease.license_id, claim.message_id)
+            status = status or _recorded_before(using, claim)
+            _give_back_unstarted(using, lease.license_id)
         return Recorded(status, _claim(using, lease) if claims_next else None)
 
 
 def pause_lane(lease: Lease, pause: Pause, *, probes: int = 0, session_status: SessionStatus | None = None) -> bool:
-    """Pause a lane that one drives, or pause it anew after `probes` status checks. False: the lease was lost."""
+    """Pause a lane that one drives, or pause it anew after `probes` status checks.
+
+    False: the lease was lost, or a person has paused the lane meanwhile, which stays.
+    """
     with durable() as using:
         columns = pause_columns(pause)
         if probes:
             del columns["paused_at"]
         if session_status is not None:
             columns |= session_columns(session_status)
-        return bool(_held(using, lease).update(**columns, probes=probes))
+        pausable = _held(using, lease).exclude(pause_reason=PauseReason.BY_PERSON)
+        return bool(pausable.update(**columns, probes=probes))
 
 
-def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -> tuple[int, ...]:
-    """Free a lane whose lease ran out and that nobody takes; returns the messages that are in doubt now."""
+def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
+    """Free a lane whose lease ran out and that nobody takes; returns what became of its messages."""
     with durable() as using:
         freed = (
             Lane.objects.using(using).filter(pk=license_id).abandoned().update(lease_token=None, lease_expires_at=None)
         )
         if not freed:
-            return ()
+            return Lost()
         return _settle_lost(using, license_id, resend_lost=resend_lost, max_attempts=max_attempts)
 
 
@@ -253,7 +275,7 @@ def _held(using: str, lease: Lease) -> Any:
     return Lane.objects.using(using).filter(pk=lease.license_id, lease_token=lease.token)
 
 
-def _sending(using: str, claim: Claim) -> Any:
+def _sending(using: str, claim: Claim) -> OutboundMessageQuerySet:
     return OutboundMessage.objects.using(using).filter(
         pk=claim.message_id, status=Status.SENDING, attempts_made=claim.attempt_number
     )
@@ -282,25 +304,29 @@ def _claim(using: str, lease: Lease) -> Claimed:
         return Claimed(next_, tuple(expired), tuple(doubtful))
 
     messages = OutboundMessage.objects.using(using)
-    while True:
+    # Cancelled, or proven sent, between the look and the claim; under REPEATABLE READ every look would find it again.
+    passed: list[int] = []
+    while len(passed) < MOST_PASSED:
         message = (
             messages.filter(license_id=lease.license_id, status=Status.QUEUED, due_at__lte=DatabaseNow())
+            .exclude(pk__in=passed)
             .order_by("priority", "due_at", "id")
             .only(
-                "id", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent",
+                "id", "due_at", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent",
                 "recipient_type", "recipient", "text", "image_url", "in_doubt",
             )
             .first()
         )  # fmt: skip
         if message is None:
             return found(Idle())
+        passed.append(message.pk)
         if message.expires_at is not None and message.expires_at <= now:
             if expire(using, message.pk):
                 (doubtful if message.in_doubt else expired).append(message.pk)
             continue
         if message.needs_rendering:
             if messages.filter(pk=message.pk, status=Status.QUEUED).update(due_at=in_seconds(RENDER_STEP_BACK_SECONDS)):
-                return found(Unrendered(message.pk))
+                return found(Unrendered(message.pk, message.due_at))
             continue
         next_send_at = lane["next_send_at"]
         if next_send_at is not None and next_send_at > now:
@@ -312,7 +338,7 @@ def _claim(using: str, lease: Lease) -> Claimed:
         )
         if claimed:
             return found(_start_attempt(using, message))
-        # Cancelled, or proven sent, between the look and the claim: look again.
+    return found(Idle(wait_seconds=0.0))
 
 
 def _start_attempt(using: str, message: OutboundMessage) -> Claim:
@@ -375,22 +401,33 @@ def _settle(using: str, claim: Claim, outcome: Outcome, verdict: MessageVerdict)
         ).update(**sent_columns(DatabaseNow())):
             return Status.SENT
         # A later attempt is in flight: the proof is recorded with it.
-        accepted.filter(status=Status.SENDING, proven_at=None).update(proven_at=DatabaseNow())
-        return None
+        return Status.SENT if settle_proven(using, claim.message_id) else None
     sending = _sending(using, claim)
-    if sending.filter(proven_at__isnull=False).update(**sent_columns(F("proven_at"))):
-        return Status.SENT
+    settled = _settle_sending(_unproven(sending), outcome, verdict) or _settle_as_proven(sending)
+    if settled is None and outcome.kind != OutcomeKind.IN_DOUBT:
+        return _settle_late(using, claim, verdict)
+    return settled
+
+
+def _settle_sending(sending: OutboundMessageQuerySet, outcome: Outcome, verdict: MessageVerdict) -> Status | None:
     columns = _verdict_columns(verdict)
     if outcome.kind == OutcomeKind.IN_DOUBT:
         return verdict.status if sending.update(**columns, in_doubt=True) else None
     if verdict.status == Status.QUEUED:
-        if sending.update(**columns):
-            return Status.QUEUED
-    elif sending.filter(in_doubt=False).update(**columns):
+        return Status.QUEUED if sending.update(**columns) else None
+    if sending.filter(in_doubt=False).update(**columns):
         return verdict.status
-    elif sending.filter(in_doubt=True).update(**columns | {"status": Status.UNKNOWN}):
-        return Status.UNKNOWN
-    return _settle_late(using, claim, verdict)
+    return Status.UNKNOWN if sending.filter(in_doubt=True).update(**columns | {"status": Status.UNKNOWN}) else None
+
+
+def _unproven(sending: OutboundMessageQuerySet) -> OutboundMessageQuerySet:
+    """The others are tried last: proof that is being committed now is seen by an UPDATE that had to wait for it."""
+    return sending.filter(proven_at=None)
+
+
+def _settle_as_proven(sending: OutboundMessageQuerySet) -> Status | None:
+    proven = sending.filter(proven_at__isnull=False)
+    return Status.SENT if proven.update(**sent_columns(F("proven_at"))) else None
 
 
 def _verdict_columns(verdict: MessageVerdict) -> dict[str, Any]:
@@ -410,56 +447,87 @@ def _settle_late(using: str, claim: Claim, verdict: MessageVerdict) -> Status | 
 
     Where no other attempt is in doubt, neither is the message.
     """
-    attempts = SendAttempt.objects.using(using).filter(message_id=claim.message_id)
-    if attempts.filter(outcome__in=[AttemptOutcome.IN_DOUBT, AttemptOutcome.RUNNING]).exists():
-        return None
     messages = OutboundMessage.objects.using(using).filter(pk=claim.message_id, in_doubt=True)
-    unknown = messages.filter(status=Status.UNKNOWN, dismissed_at=None, attempts_made=claim.attempt_number)
-    if unknown.update(**_verdict_columns(verdict), in_doubt=False):
+    # Locked before its attempts are read: a resend that is claimed in between brings a doubt of its own.
+    if not list(messages.select_for_update().values_list("pk", flat=True)):
+        return None
+    others = SendAttempt.objects.using(using).filter(message_id=claim.message_id).exclude(pk=claim.attempt_id)
+    if others.filter(outcome__in=[AttemptOutcome.IN_DOUBT, AttemptOutcome.RUNNING]).exists():
+        return None
+    untouched = messages.filter(
+        status=Status.UNKNOWN, reason=Cause.WORKER_LOST, dismissed_at=None, attempts_made=claim.attempt_number
+    )
+    if untouched.update(**_verdict_columns(verdict), in_doubt=False):
         return verdict.status
-    # A person asked for a resend meanwhile: all that is left to take back is the flag.
+    # A person decided about it meanwhile: all that is left to take back is the flag.
     messages.update(in_doubt=False)
     return None
 
 
-def _give_back_unstarted(using: str, license_id: int, except_message_id: int) -> None:
+def settle_proven(using: str, message_id: int) -> bool:
+    """Make a message `sent` that is proven to have been accepted; one that is being sent, when that is recorded.
+
+    True: it became `sent`.
+    """
+    message = OutboundMessage.objects.using(using).filter(pk=message_id)
+    # One write over all of them comes first and locks: between two it could slip from `sending` to `unknown`.
+    open_ones = [Status.UNKNOWN, Status.QUEUED, Status.SENDING]
+    if not message.filter(status__in=open_ones).update(proven_at=Coalesce("proven_at", DatabaseNow())):
+        return False
+    return bool(message.exclude(status=Status.SENDING).update(**sent_columns(F("proven_at"))))
+
+
+def _recorded_before(using: str, claim: Claim) -> Status:
+    """What a first, unanswered COMMIT of this record had made of the message."""
+    status = Status(OutboundMessage.objects.using(using).values_list("status", flat=True).get(pk=claim.message_id))
+    return Status.SENT if status in ARRIVED else status
+
+
+def _give_back_unstarted(using: str, license_id: int) -> None:
     """Return what a first, unanswered COMMIT of this record had claimed: it was never called."""
     unstarted = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
-    for message_id, number in list(unstarted.exclude(pk=except_message_id).values_list("pk", "attempts_made")):
+    for message_id, number in list(unstarted.values_list("pk", "attempts_made")):
         _undo_claim(using, message_id, number)
 
 
-def _undo_claim(using: str, message_id: int, attempt_number: int) -> bool:
+def _undo_claim(using: str, message_id: int, attempt_number: int) -> Status | None:
     sending = OutboundMessage.objects.using(using).filter(
         pk=message_id, status=Status.SENDING, attempts_made=attempt_number
     )
-    undone = sending.update(status=Status.QUEUED, attempts_spent=F("attempts_spent") - 1)
+    queued = _unproven(sending).update(status=Status.QUEUED, attempts_spent=F("attempts_spent") - 1)
+    undone = Status.QUEUED if queued else _settle_as_proven(sending)
     if undone:
         SendAttempt.objects.using(using).filter(
             message_id=message_id, number=attempt_number, outcome=AttemptOutcome.RUNNING
         ).update(outcome=AttemptOutcome.NOT_SENT, finished_at=DatabaseNow())
-    return bool(undone)
+    return undone
 
 
-def _settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts: int) -> tuple[int, ...]:
+def _settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
     """The worker of this lane is gone: nobody knows what became of the message it was sending."""
     sending = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
-    lost: list[int] = []
+    most_spent = max_attempts - 1 if resend_lost else -1
+    became: dict[int, Status | None] = {}
     for message_id, number in list(sending.values_list("pk", "attempts_made")):
+        became[message_id] = _lose(sending.filter(pk=message_id), most_spent)
         SendAttempt.objects.using(using).filter(
             message_id=message_id, number=number, outcome=AttemptOutcome.RUNNING
         ).update(outcome=AttemptOutcome.IN_DOUBT, cause=Cause.WORKER_LOST, finished_at=DatabaseNow())
-        message = sending.filter(pk=message_id)
-        if message.filter(proven_at__isnull=False).update(**sent_columns(F("proven_at"))):
-            continue
-        doubt = {"in_doubt": True, "reason": Cause.WORKER_LOST.value, "reason_words": ""}
-        if resend_lost and message.filter(attempts_spent__lt=max_attempts).update(
-            status=Status.QUEUED, due_at=DatabaseNow(), **doubt
-        ):
-            continue
-        if message.update(status=Status.UNKNOWN, settled_at=DatabaseNow(), **doubt):
-            lost.append(message_id)
-    return tuple(lost)
+    return Lost(
+        tuple(message_id for message_id, status in became.items() if status == Status.UNKNOWN),
+        tuple(message_id for message_id, status in became.items() if status == Status.SENT),
+    )
+
+
+def _lose(sending: OutboundMessageQuerySet, most_spent: int) -> Status | None:
+    """Move one message of a lost worker: sent again only where it spent at most `most_spent` attempts."""
+    doubt = {"in_doubt": True, "reason": Cause.WORKER_LOST.value, "reason_words": ""}
+    unproven = _unproven(sending)
+    if unproven.filter(attempts_spent__lte=most_spent).update(status=Status.QUEUED, due_at=DatabaseNow(), **doubt):
+        return Status.QUEUED
+    if unproven.update(status=Status.UNKNOWN, settled_at=DatabaseNow(), **doubt):
+        return Status.UNKNOWN
+    return _settle_as_proven(sending)
 
 
 def sent_columns(at: Any) -> dict[str, Any]:

@@ -1,0 +1,469 @@
+"""Workers, webhooks and people who meet in the middle of a statement, of a transaction, or of a call."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from django_kpwa import linking, outbox, rendering, signals
+from django_kpwa.dispatch import drive, sweep
+from django_kpwa.exceptions import (
+    BadRequestError,
+    GatewayTimeoutError,
+    InvalidMessageError,
+    NotConnectedError,
+    RateLimitedError,
+)
+from django_kpwa.gateway import SessionStatus, locmem
+from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind
+from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status, decisions
+from django_kpwa.models.transitions import (
+    MOST_PASSED,
+    Claim,
+    LaneVerdict,
+    MessageVerdict,
+    Pause,
+    claim_next,
+    give_back,
+    record,
+    release_lease,
+    take_lease,
+)
+from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
+from tests.shop.models import Sale
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NUMBER = "081234567890"
+IN_DOUBT = Outcome(OutcomeKind.IN_DOUBT, Cause.TIMEOUT)
+
+
+def fresh(message):
+    return OutboundMessage.objects.get(pk=message.pk)
+
+
+def connected(license_):
+    Lane.objects.update_or_create(license=license_, defaults={"session_status": "connected"})
+
+
+def take(license_):
+    lease = take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    assert lease is not None
+    return lease
+
+
+def claimed_under(lease):
+    claim = claim_next(lease, 60).next
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def lose_the_lease(license_):
+    Lane.objects.filter(pk=license_.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    return sweep()
+
+
+def recorded_in_doubt(lease, claim):
+    return record(
+        lease,
+        claim,
+        IN_DOUBT,
+        MessageVerdict(Status.UNKNOWN, "timeout"),
+        LaneVerdict(),
+        lease_seconds=60,
+        claims_next=False,
+    )
+
+
+class Elsewhere:
+    """A function that another connection runs; what it raises comes out at the end."""
+
+    def __init__(self, function):
+        self._function = function
+        self._error = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        try:
+            self._function()
+        except Exception as error:
+            self._error = error
+        finally:
+            connection.close()
+
+    def start(self, wait_seconds=0.5):
+        """Give it this long to end, or to wait for a lock of ours."""
+        self._thread.start()
+        self._thread.join(wait_seconds)
+
+    def ended(self):
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+@contextmanager
+def after_statement(begins, table, then):
+    """Call `then` once, after the first statement of this connection that begins with `begins` and names `table`."""
+    waiting = [then]
+
+    def wrapper(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if waiting and sql.startswith(begins) and table in sql:
+            waiting.pop()()
+        return result
+
+    with connection.execute_wrapper(wrapper):
+        yield
+
+
+MESSAGES, ATTEMPTS = "kpwa_outboundmessage", "kpwa_sendattempt"
+
+
+# --- locks and looks --------------------------------------------------------------------------------------------------
+
+
+def test_a_webhooks_proof_and_the_record_of_the_same_attempt_never_lock_each_other_out(license_, hooks, caplog):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    has_locked = threading.Event()
+    pause = threading.Event()
+
+    def prove():
+        def hold():
+            has_locked.set()
+            pause.wait(0.5)
+
+        with after_statement("UPDATE", MESSAGES, hold):
+            decisions.prove_accepted(message.pk, 1, "GW-1")
+
+    proof = Elsewhere(prove)
+
+    def meet_the_webhook(_):
+        proof.start(0)
+        has_locked.wait()
+        raise GatewayTimeoutError("late")
+
+    hooks.before_send = meet_the_webhook
+    drive(license_.pk)
+    proof.ended()
+    assert fresh(message).status == Status.SENT
+    assert "Recording failed" not in caplog.text
+
+
+def test_a_message_cancelled_between_the_look_and_the_claim_does_not_hold_the_lane_for_ever(license_):
+    if connection.vendor == "mysql":
+        # Not Django's default there, but a site may choose it: every look of a transaction finds the same.
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    connected(license_)
+    message, other = send_message(NUMBER, "x"), send_message(NUMBER, "y")
+    lease = take(license_)
+    looks = []
+
+    def count(execute, sql, params, many, context):
+        looks.append(sql)
+        assert len(looks) < 50, "it looks again and again"
+        return execute(sql, params, many, context)
+
+    if connection.vendor == "sqlite":
+        # Its writers stand in line: nobody comes in between.
+        cancel = Elsewhere(lambda: None)
+        outbox.cancel(message)
+    else:
+        cancel = Elsewhere(lambda: outbox.cancel(message))
+    try:
+        with after_statement("SELECT", MESSAGES, cancel.start), connection.execute_wrapper(count):
+            claim = claimed_under(lease)
+    finally:
+        cancel.ended()
+        connection.close()
+    assert claim.message_id == other.pk
+    assert fresh(message).status == Status.CANCELLED
+
+
+def test_a_backlog_that_went_stale_expires_in_short_transactions(license_):
+    connected(license_)
+    stale = timezone.now() - timedelta(minutes=1)
+    send_messages(
+        [Message(NUMBER, str(n), license=license_, expires_at=stale) for n in range(MOST_PASSED + 5)]
+        + [Message(NUMBER, "good", license=license_)]
+    )
+    lease = take(license_)
+    assert len(claim_next(lease, 60).expired_ids) == MOST_PASSED
+    release_lease(lease)
+    drive(license_.pk)
+    assert [sent.text for sent in locmem.outbox] == ["good"]
+    assert OutboundMessage.objects.filter(status=Status.EXPIRED).count() == MOST_PASSED + 5
+
+
+# --- proof and late answers -------------------------------------------------------------------------------------------
+
+
+def test_proof_that_comes_just_as_doubt_is_recorded_is_not_lost(license_):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    lease = take(license_)
+    claim = claimed_under(lease)
+    doubt = Elsewhere(lambda: recorded_in_doubt(lease, claim))
+    with after_statement("UPDATE", MESSAGES, doubt.start):
+        decisions.prove_accepted(message.pk)
+    doubt.ended()
+    assert fresh(message).status == Status.SENT
+
+
+def test_a_late_acceptance_that_comes_just_as_the_resend_is_recorded_is_not_lost(license_):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    lost_lease = take(license_)
+    first = claimed_under(lost_lease)
+    lose_the_lease(license_)
+    outbox.resend(fresh(message))
+    lease = take(license_)
+    second = claimed_under(lease)
+    doubt = Elsewhere(lambda: recorded_in_doubt(lease, second))
+    with after_statement("UPDATE", MESSAGES, doubt.start):
+        record(
+            lost_lease,
+            first,
+            Outcome(OutcomeKind.ACCEPTED),
+            MessageVerdict(Status.SENT),
+            LaneVerdict(),
+            lease_seconds=60,
+            claims_next=False,
+        )
+    doubt.ended()
+    assert fresh(message).status == Status.SENT
+
+
+def test_a_late_certainty_does_not_wipe_out_the_doubt_of_a_resend_that_began_meanwhile(license_):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    lost_lease = take(license_)
+    first = claimed_under(lost_lease)
+    lose_the_lease(license_)
+    outbox.resend(fresh(message))
+
+    def send_again_in_doubt():
+        lease = take(license_)
+        recorded_in_doubt(lease, claimed_under(lease))
+
+    again = Elsewhere(send_again_in_doubt)
+    with after_statement("SELECT", ATTEMPTS, again.start):
+        record(
+            lost_lease,
+            first,
+            Outcome(OutcomeKind.REFUSED, Cause.REFUSED),
+            MessageVerdict(Status.FAILED, "refused"),
+            LaneVerdict(),
+            lease_seconds=60,
+            claims_next=False,
+        )
+    again.ended()
+    assert (fresh(message).status, fresh(message).in_doubt) == (Status.UNKNOWN, True)
+
+
+@pytest.mark.parametrize("error", [NotConnectedError("refused"), RateLimitedError("slow")])
+def test_what_a_person_withdrew_is_not_sent_again_because_of_a_late_certainty(license_, hooks, error):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+
+    def lose_it_resend_and_cancel(_):
+        hooks.before_send = None
+        lose_the_lease(license_)
+        outbox.resend(fresh(message))
+        assert outbox.cancel(fresh(message))
+        raise error
+
+    hooks.before_send = lose_it_resend_and_cancel
+    drive(license_.pk)
+    assert (fresh(message).status, fresh(message).in_doubt) == (Status.UNKNOWN, False)
+    assert locmem.outbox == []
+
+
+def test_what_a_person_withdrew_after_the_policy_queued_it_is_not_sent_by_a_late_certainty(license_, hooks, settings):
+    settings.KPWA = {**settings.KPWA, "RESEND_UNKNOWN": ["worker_lost"]}
+    connected(license_)
+    message = send_message(NUMBER, "x")
+
+    def lose_it_and_cancel(_):
+        hooks.before_send = None
+        lose_the_lease(license_)
+        assert fresh(message).status == Status.QUEUED
+        assert outbox.cancel(fresh(message))
+        raise NotConnectedError("refused")
+
+    hooks.before_send = lose_it_and_cancel
+    drive(license_.pk)
+    assert fresh(message).status == Status.UNKNOWN
+    assert locmem.outbox == []
+
+
+def test_a_claim_that_is_given_back_after_proof_came_is_sent_not_queued(license_):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    locmem.fail_next(GatewayTimeoutError("late"))
+    drive(license_.pk)
+    outbox.resend(fresh(message))
+    lease = take(license_)
+    claim = claimed_under(lease)
+    decisions.prove_accepted(message.pk, 1, "GW-1")
+    assert give_back(claim) == Status.SENT
+    release_lease(lease)
+    drive(license_.pk)
+    assert locmem.outbox == []
+    assert [attempt.outcome for attempt in message.attempts.all()] == ["accepted", "not_sent"]
+
+
+def test_a_lost_workers_message_that_was_proven_meanwhile_is_announced_as_sent(license_):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    claimed_under(take(license_))
+    decisions.prove_accepted(message.pk, 1, "GW-1")
+    heard = []
+
+    def hear(message, **_):
+        heard.append(message.status)
+
+    signals.message_sent.connect(hear)
+    try:
+        lose_the_lease(license_)
+    finally:
+        signals.message_sent.disconnect(hear)
+    assert heard == [Status.SENT]
+
+
+# --- answers that never come ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unanswered(monkeypatch):
+    """The first record's COMMIT goes through and its answer is lost."""
+    recorded = []
+
+    def record_without_an_answer(*arguments, **options):
+        result = record(*arguments, **options)
+        if not recorded:
+            recorded.append(result)
+            raise OperationalError("the server closed the connection unexpectedly")
+        return result
+
+    monkeypatch.setattr(sys.modules["django_kpwa.dispatch.drive"], "record", record_without_an_answer)
+    return recorded
+
+
+def test_an_outcome_whose_commit_went_unanswered_is_announced(license_, unanswered):
+    heard = []
+
+    def hear(message, **_):
+        heard.append(message.status)
+
+    signals.message_sent.connect(hear)
+    try:
+        send_message(NUMBER, "a")
+        drive(license_.pk)
+    finally:
+        signals.message_sent.disconnect(hear)
+    assert heard == [Status.SENT]
+
+
+def test_a_message_that_an_unanswered_commit_claimed_anew_is_given_back(license_, unanswered, settings):
+    settings.KPWA = {**settings.KPWA, "RETRY_SECONDS": 0}
+    connected(license_)
+    message = send_message(NUMBER, "a")
+    locmem.fail_next(NotConnectedError("refused"))
+    drive(license_.pk)
+    assert unanswered[0].claimed.next.message_id == message.pk
+    assert fresh(message).status == Status.SENT
+    assert [attempt.outcome for attempt in message.attempts.all()] == ["not_sent", "not_sent", "accepted"]
+    assert fresh(message).attempts_spent == 2
+
+
+def test_a_gateway_class_that_breaks_when_asked_for_the_status_leaves_the_sends_outcome_recorded(license_, hooks):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    locmem.fail_next(BadRequestError("no", status_code=400))
+
+    def break_down():
+        raise RuntimeError("a bug")
+
+    hooks.on_status = break_down
+    drive(license_.pk)
+    assert (fresh(message).status, fresh(message).reason) == (Status.QUEUED, "refused")
+    assert Lane.objects.get().lease_token is None
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_person_who_pauses_during_a_status_check_that_fails_is_not_overruled(license_, hooks):
+    send_message(NUMBER, "x")
+
+    def pause_and_fail():
+        decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+        raise NotConnectedError("refused")
+
+    hooks.on_status = pause_and_fail
+    drive(license_.pk)
+    assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON
+
+
+def test_a_status_that_somebody_asked_for_does_not_overrule_a_persons_pause(license_):
+    decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+    linking.note_status(license_, SessionStatus.QR)
+    linking.note_status(license_, SessionStatus.CONNECTED)
+    assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON
+
+
+# --- what is rendered, and where it is read ---------------------------------------------------------------------------
+
+
+def test_each_text_of_a_backlog_is_written_just_before_its_own_send(license_, hooks, monkeypatch):
+    happened = []
+
+    def renderer(message, label):
+        happened.append(f"render {label}")
+        return rendering.Rendered(label)
+
+    monkeypatch.setitem(rendering._families, "test", renderer)
+    sale = Sale.objects.create()
+    for label in "abc":
+        outbox.send_rendered_later(NUMBER, f"test/{label}", idempotency_key=label, source=sale, license=license_)
+    hooks.before_send = lambda text: happened.append(f"send {text}")
+    drive(license_.pk)
+    assert happened == ["render a", "send a", "render b", "send b", "render c", "send c"]
+
+
+class ReadsElsewhere:
+    """A site with a replica that must not be asked: it lags, and here it is not there at all."""
+
+    def db_for_read(self, model, **hints):
+        return "replica"
+
+    def db_for_write(self, model, **hints):
+        return "default"
+
+
+def test_nothing_is_read_from_a_replica(license_, settings):
+    settings.DATABASE_ROUTERS = [ReadsElsewhere()]
+    ContentType.objects.clear_cache()
+    sale = Sale.objects.create()
+    message = send_message(NUMBER, "x", source=sale)
+    send_messages([Message(NUMBER, "y")])
+    assert drive(license_.pk).attempts == 2
+    sweep()
+    outbox.cancel(message)
+    linking.note_status(license_, SessionStatus.QR)
+    assert OutboundMessage.objects.using("default").for_source(sale).get().status == Status.SENT
+
+
+def test_a_groups_name_that_no_database_takes_is_refused(license_):
+    with pytest.raises(InvalidMessageError, match="NUL"):
+        send_group_message("Dapur\x00", "halo")
