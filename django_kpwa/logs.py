@@ -19,6 +19,11 @@ def mask_paths_in(*logger_names: str) -> None:
         logging.getLogger(name).addFilter(_filter)
 
 
+def mask_paths(text: str) -> str:
+    """Return `text` with `…` for the secret part of every path in it."""
+    return _SECRET_PATH.sub(r"\1…", text)
+
+
 class _SecretPathsMasked(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -27,7 +32,7 @@ class _SecretPathsMasked(logging.Filter):
 
 
 def _masked(argument: object) -> object:
-    return _SECRET_PATH.sub(r"\1…", argument) if isinstance(argument, str) else argument
+    return mask_paths(argument) if isinstance(argument, str) else argument
 
 
 _filter = _SecretPathsMasked()

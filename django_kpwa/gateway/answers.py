@@ -26,6 +26,7 @@ from ..exceptions import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
+from ..logs import mask_paths
 from ..phone import mask_numbers
 from .base import NumberCheck, SentMessage, ServiceStatus, WebhookAnswer, session_status_of
 from .qr import LoginQr
@@ -242,7 +243,8 @@ def _words(value: object, answer: Answer) -> str:
     for secret in answer.secrets:
         if len(secret.reveal()) > 3:
             value = value.replace(secret.reveal(), "…")
-    shown = mask_numbers(_UNPRINTABLE.sub(" ", value[: 4 * MAX_WORDS_CHARACTERS])).strip()
+    # An answer to any operation may name the webhook, whose token we no longer know.
+    shown = mask_numbers(mask_paths(_UNPRINTABLE.sub(" ", value[: 4 * MAX_WORDS_CHARACTERS]))).strip()
     return shown if len(shown) <= MAX_WORDS_CHARACTERS else f"{shown[: MAX_WORDS_CHARACTERS - 1]}…"
 
 
