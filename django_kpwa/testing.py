@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 
-def create_license(name: str = "Test") -> License:
-    """Store a license with a made-up API key."""
-    license_ = License(name=name)
+def create_license(name: str = "") -> License:
+    """Store a license with a made-up API key. Without a name it is the one that `license=None` means."""
+    license_ = License(name=name or kpwa_settings().DEFAULT_LICENSE or "Test")
     license_.set_api_key("key-for-tests")
     license_.save()
     return license_

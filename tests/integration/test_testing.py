@@ -34,6 +34,12 @@ class DeliverTests(TestCase):
             send_message(NUMBER, "Satu")
             assert len(testing.deliver()) == 1
 
+    def test_a_site_that_names_a_default_license_gets_that_one(self):
+        with override_settings(KPWA={"DEFAULT_LICENSE": "Toko Utama"}):
+            license_ = testing.create_license()
+            assert send_message(NUMBER, "Satu").license == license_
+            assert len(testing.deliver()) == 1
+
     def test_the_pace_of_a_license_is_skipped(self):
         License.objects.update(pace_min_seconds=60, pace_max_seconds=60)
         for number in range(5):
