@@ -6,7 +6,14 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import CommandError
 from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 
-from ..exceptions import GatewayError, InvalidApiKeyError, InvalidMessageError, KpwaError, LicenseChoiceError
+from ..exceptions import (
+    GatewayError,
+    InvalidApiKeyError,
+    InvalidMessageError,
+    InvalidPhoneNumberError,
+    KpwaError,
+    LicenseChoiceError,
+)
 from ..phone import mask_numbers
 from .console import EXIT_GATEWAY, EXIT_NO, EXIT_USAGE
 
@@ -19,7 +26,11 @@ def as_command_error(error: Exception) -> CommandError | None:
         return error
     if isinstance(error, GatewayError):
         return CommandError(_gateway_words(error), returncode=EXIT_GATEWAY)
-    if isinstance(error, (InvalidMessageError, InvalidApiKeyError, LicenseChoiceError)):
+    if isinstance(error, InvalidMessageError):
+        # Its reasons begin with "it" or "its", except a number's.
+        words = str(error) if isinstance(error, InvalidPhoneNumberError) else f"This cannot be sent: {error}"
+        return CommandError(_one_line(words), returncode=EXIT_USAGE)
+    if isinstance(error, (InvalidApiKeyError, LicenseChoiceError)):
         return CommandError(_one_line(str(error)), returncode=EXIT_USAGE)
     if isinstance(error, ValidationError):
         return CommandError(_one_line(" ".join(error.messages)), returncode=EXIT_USAGE)

@@ -55,10 +55,16 @@ class TestSend:
         assert len(deliver()) == 1
 
     @pytest.mark.parametrize(
-        "arguments", [("budi", "Halo"), (NUMBER,), (NUMBER, "Halo", "--image", "ftp://x/a.png")], ids=str
+        ("arguments", "words"),
+        [
+            (("budi", "Halo"), "^•+ is not a phone number: "),
+            ((NUMBER,), "^This cannot be sent: it has neither text"),
+            ((NUMBER, "Halo", "--image", "ftp://x/a.png"), "^This cannot be sent: its image_url begins with 'ftp'"),
+        ],
+        ids=str,
     )
-    def test_what_cannot_be_sent_is_wrong_usage_and_stores_nothing(self, license_, arguments):
-        with pytest.raises(CommandError) as raised:
+    def test_what_cannot_be_sent_is_wrong_usage_and_stores_nothing(self, license_, arguments, words):
+        with pytest.raises(CommandError, match=words) as raised:
             kpwa("send", *arguments)
         assert raised.value.returncode == 2
         assert not OutboundMessage.objects.exists()
