@@ -1,17 +1,19 @@
-"""Does to a new site what the README's install section says: appends its blocks to the files that they name."""
+"""Does to a new site what the README says: puts its blocks into the files that their first lines name."""
 
 import re
 import sys
 from pathlib import Path
 
+FILES = {"settings.py": "shop/settings.py", "urls.py": "shop/urls.py", "sales/whatsapp.py": "sales/whatsapp.py"}
+EXPECTED = ["settings.py", "urls.py", "settings.py", "sales/whatsapp.py"]
+
 readme, site = Path(sys.argv[1]).read_text(), Path(sys.argv[2])
-section = readme.split("## Install it into your site", 1)[1].split("\n## ", 1)[0]
 followed = []
-for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
-    named = re.match(r"# (\w+\.py)\n", block)
+for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+    named = re.match(r"# ([\w/]+\.py)\b", block)
     if named:
-        path = site / "shop" / named[1]
-        path.write_text(f"{path.read_text()}\n{block}")
+        path = site / FILES[named[1]]
+        path.write_text(f"{path.read_text() if path.exists() else ''}\n{block}")
         followed.append(named[1])
-if followed != ["settings.py", "urls.py"]:
-    raise SystemExit(f"The README's install section has changed its blocks: {followed}")
+if followed != EXPECTED:
+    raise SystemExit(f"The README names other files in its blocks than it used to: {followed}")

@@ -1,30 +1,72 @@
 #!/usr/bin/env bash
-# Builds the wheel and installs it into a new Django site that follows the README's steps, outside of this checkout.
+# Builds the source distribution and from it the wheel, looks what is in it, and installs it into a new Django site that
+# follows the README's steps, outside of this checkout: a message and a receipt must come out.
 # Usage: .ci/new_site.sh EMPTY_FOLDER
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-site=$1
-mkdir -p "$site"
+mkdir -p "$1"
+site=$(cd "$1" && pwd)
 "${CI_PYTHON:-python3}" -m venv "$site/venv"
-"$site/venv/bin/pip" install -q build
-"$site/venv/bin/python" -m build -q --wheel --outdir "$site/dist" "$root"
-"$site/venv/bin/pip" install -q "$site"/dist/*.whl
-cd "$site"
-"$site/venv/bin/django-admin" startproject shop .
-# The README's steps are the blocks of its section "Install it into your site" that name a file in their first line.
-"$site/venv/bin/python" "$root/.ci/follow_readme.py" "$root/README.md" "$site"
 python="$site/venv/bin/python"
+"$python" -m pip install -q build twine
+"$python" -m build -q --outdir "$site/dist" "$root"
+"$python" -m twine check --strict "$site"/dist/*
+"$python" - "$site"/dist/*.whl <<'EOF'
+import sys
+import zipfile
+
+names = zipfile.ZipFile(sys.argv[1]).namelist()
+for wanted in ("py.typed", "server/openapi.yaml", "migrations/0001_initial.py", "sandbox/templates/", "sandbox/static/"):
+    assert any(name.startswith(f"django_kpwa/{wanted}") for name in names), f"{wanted} is missing from the wheel"
+foreign = [name for name in names if not name.startswith(("django_kpwa/", "django_kpwa-"))]
+assert not foreign, f"The wheel holds what is not the package: {foreign}"
+EOF
+"$python" -m pip install -q "$(echo "$site"/dist/*.whl)[redis]"
+
+cd "$site"
+venv/bin/django-admin startproject shop .
+"$python" manage.py startapp sales
+cat > sales/models.py <<'EOF'
+from django.db import models
+
+
+class Sale(models.Model):
+    class Status(models.TextChoices):
+        PAID = "paid"
+
+    status = models.CharField(max_length=10, choices=Status.choices)
+    customer_phone = models.CharField(max_length=30)
+EOF
+mkdir -p sales/templates/sales
+echo 'Terima kasih, nota {{ sale.pk }}' > sales/templates/sales/receipt.txt
+echo 'INSTALLED_APPS += ["sales"]' >> shop/settings.py
+# The README's steps are its blocks that name a file in their first line.
+"$python" "$root/.ci/follow_readme.py" "$root/README.md" "$site"
 "$python" manage.py check --fail-level ERROR
+"$python" manage.py makemigrations -v 0 sales
 "$python" manage.py migrate -v 0
 echo "console-gateway-key" | "$python" manage.py kpwa licenses add "Toko Baru"
-"$python" manage.py shell --no-imports -c "
+"$python" manage.py shell -v 0 -c "
+from django.db import transaction
+from django.urls import resolve
 from django_kpwa.outbox import send_message
-send_message('0812 3456 7890', 'Halo dari situs baru', idempotency_key='halo-1')"
-"$python" manage.py kpwa dispatch | tee "$site/dispatched"
-grep -q "Halo dari situs baru" "$site/dispatched"
+from sales.models import Sale
+assert resolve('/kpwa/webhooks/token/').view_name == 'django_kpwa:webhook'
+send_message('0812 3456 7890', 'Halo dari situs baru', idempotency_key='halo-1')
+with transaction.atomic():  # outside of one, its lines would be waited for
+    Sale.objects.create(status='paid', customer_phone='0812 3456 7891')"
+"$python" manage.py kpwa dispatch | tee dispatched
+grep -q "Halo dari situs baru" dispatched
+grep -q "Terima kasih, nota 1" dispatched
 "$python" manage.py kpwa messages --json | "$python" -c "
 import json, sys
 messages = json.load(sys.stdin)
-messages = messages['messages'] if isinstance(messages, dict) else messages
-assert [message['status'] for message in messages] == ['sent'], messages
-print('The new site sent its first message.')"
+assert [message['status'] for message in messages] == ['sent', 'sent'], messages
+print('The new site sent its first message and its first receipt.')"
+# The worker of the README's Celery settings, with no broker to ask: what it would run has to be there.
+"$python" manage.py shell -v 0 -c "
+from celery import current_app
+from django.conf import settings
+current_app.autodiscover_tasks(force=True)
+missing = {entry['task'] for entry in settings.CELERY_BEAT_SCHEDULE.values()} - set(current_app.tasks)
+assert not missing, missing"
