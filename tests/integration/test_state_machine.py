@@ -1,0 +1,283 @@
+"""Workers, a phone, webhooks and people in any order, against a ledger of what the phone accepted.
+
+The phone is the test's own; workers are taken apart into their transactions, so that anything can happen between two of
+them. Times pass by being moved in the database. A failing run prints the steps that lead there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from django_kpwa import outbox
+from django_kpwa.conf import kpwa_settings
+from django_kpwa.dispatch import drive, sweep
+from django_kpwa.dispatch.verdict import Circumstances, judge
+from django_kpwa.exceptions import (
+    BadRequestError,
+    GatewayTimeoutError,
+    NotConnectedError,
+    RateLimitedError,
+    ServerError,
+    UnauthorizedError,
+)
+from django_kpwa.gateway import SentMessage, SessionStatus, locmem
+from django_kpwa.gateway.outcome import outcome_of_answer, outcome_of_error
+from django_kpwa.models import (
+    ARRIVED,
+    AttemptOutcome,
+    EventKind,
+    Lane,
+    OutboundMessage,
+    PauseReason,
+    SendAttempt,
+    Status,
+    decisions,
+)
+from django_kpwa.models.transitions import Claim, Lease, claim_next, give_back, record, release_lease, take_lease
+from django_kpwa.webhooks.matching import act
+from django_kpwa.webhooks.parsers import DeliveryState, ParsedEvent
+
+NUMBER = "6281234567890"
+MAX_ATTEMPTS = 3
+CERTAINLY_NOT_SENT = [
+    NotConnectedError("refused"),
+    BadRequestError("no such number", status_code=400),
+    RateLimitedError("slow", status_code=429),
+    UnauthorizedError("no", status_code=401),
+]
+DOUBTS = [GatewayTimeoutError("late", status_code=504), ServerError("broken", status_code=500)]
+
+
+@dataclass
+class Call:
+    """An attempt of one worker. `accepted` None: not called yet; `may_call`: its lease has not run out since."""
+
+    lease: Lease
+    claim: Claim
+    accepted: bool | None = None
+    may_call: bool = True
+
+
+class Outbox(RuleBasedStateMachine):
+    license_ = None
+
+    leases = Bundle("leases")
+    calls = Bundle("calls")
+    messages = Bundle("messages")
+
+    def __init__(self):
+        super().__init__()
+        SendAttempt.objects.all().delete()
+        OutboundMessage.objects.all().delete()
+        Lane.objects.all().delete()
+        locmem.clear()
+        self.accepted: dict[str, int] = {}
+        self.allowed: dict[str, int] = {}
+        self.vouched: set[str] = set()
+        self.out: list[Call] = []
+
+    # --- the shop ---
+
+    @rule(target=messages, expires=st.booleans())
+    def send(self, expires):
+        text = f"m{len(self.allowed)}"
+        self.allowed[text], self.accepted[text] = 1, 0
+        later = timezone.now() + timedelta(hours=1) if expires else None
+        return outbox.send_message(NUMBER, text, license=self.license_, expires_at=later)
+
+    # --- workers ---
+
+    @rule(target=leases)
+    def take(self):
+        lease = take_lease(self.license_.pk, 600, resend_lost=False, max_attempts=MAX_ATTEMPTS)
+        if lease is None:
+            Lane.objects.get_or_create(license=self.license_)
+        return multiple() if lease is None else lease
+
+    @rule(target=calls, lease=leases)
+    def claim(self, lease):
+        if any(call.lease is lease and call.may_call for call in self.out):
+            return multiple()  # a driver sends one at a time
+        return self._called(lease, claim_next(lease, 600).next)
+
+    @rule(call=calls, accepted=st.booleans())
+    def call_the_phone(self, call, accepted):
+        if call in self.out and call.accepted is None and call.may_call:
+            call.accepted = accepted
+            self.accepted[call.claim.text] += accepted
+
+    @rule(target=calls, call=consumes(calls), error=st.sampled_from(CERTAINLY_NOT_SENT + DOUBTS),
+          loses_answer=st.booleans(), session=st.sampled_from([None, *SessionStatus]), claims_next=st.booleans(),
+          is_unanswered=st.booleans())  # fmt: skip
+    def answer(self, call, error, loses_answer, session, claims_next, is_unanswered):
+        if call not in self.out or call.accepted is None:
+            return multiple()
+        self.out.remove(call)
+        if call.accepted and not loses_answer:
+            outcome = outcome_of_answer(SentMessage(id=f"GW-{call.claim.attempt_id}", body=call.claim.text))
+        else:
+            outcome = outcome_of_error(DOUBTS[0] if call.accepted else error)
+        if session == SessionStatus.QR and outcome.kind.value == "in_doubt":
+            session = None  # by default the policy sends these again
+        known = Circumstances(call.claim.attempts_spent, 0, "", self.license_.api_key_version, (0.0, 0.0), session)
+        outcome, message_verdict, lane_verdict = judge(outcome, known, kpwa_settings())
+        arguments = (call.lease, call.claim, outcome, message_verdict, lane_verdict)
+        recorded = record(*arguments, lease_seconds=600, claims_next=claims_next)
+        if is_unanswered:
+            recorded = record(*arguments, lease_seconds=600, claims_next=False, is_retry=True)
+        return self._called(call.lease, recorded.claimed.next) if recorded.claimed else multiple()
+
+    def _called(self, lease, found):
+        if not isinstance(found, Claim):
+            return multiple()
+        call = Call(lease, found)
+        self.out.append(call)
+        return call
+
+    @rule(call=consumes(calls))
+    def stand_still_and_give_back(self, call):
+        if call in self.out and call.accepted is None:
+            self.out.remove(call)
+            give_back(call.claim)
+
+    @rule(call=consumes(calls))
+    def crash(self, call):
+        if call in self.out:
+            self.out.remove(call)
+
+    @rule(lease=consumes(leases))
+    def release(self, lease):
+        if not any(call.lease is lease for call in self.out):
+            release_lease(lease)
+
+    # --- time ---
+
+    @rule()
+    def the_lease_runs_out(self):
+        Lane.objects.filter(lease_token__isnull=False).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+        for call in self.out:
+            call.may_call = False
+
+    @rule()
+    def waits_are_over(self):
+        OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=timezone.now() - timedelta(minutes=1))
+        Lane.objects.update(next_send_at=None)
+
+    @rule()
+    def the_sweep_runs(self):
+        sweep()
+
+    @rule(message=messages)
+    def expires(self, message):
+        OutboundMessage.objects.filter(pk=message.pk, expires_at__isnull=False).update(
+            expires_at=timezone.now() - timedelta(seconds=1)
+        )
+
+    # --- people and webhooks ---
+
+    @rule(message=messages)
+    def cancel(self, message):
+        outbox.cancel(message)
+
+    @rule(message=messages)
+    def resend(self, message):
+        self.allowed[message.text] += outbox.resend(message)
+
+    @rule(message=messages)
+    def mark_sent(self, message):
+        if outbox.mark_sent(message):
+            self.vouched.add(message.text)
+
+    @rule(message=messages)
+    def dismiss(self, message):
+        outbox.dismiss(message)
+
+    @rule()
+    def resume(self):
+        decisions.lift_pause(self.license_.pk, *(reason for reason in PauseReason if reason != PauseReason.NONE))
+
+    @precondition(lambda self: any(self.accepted.values()))
+    @rule(message=messages, state=st.sampled_from([DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ]))
+    def a_webhook_tells(self, message, state):
+        if self.accepted[message.text]:
+            echo = ParsedEvent(EventKind.OWN, recipient=NUMBER, text=message.text, is_own=True, state=state)
+            act(self.license_.pk, echo, timezone.now() + timedelta(seconds=1))
+
+    # --- what must hold, whatever happens ---
+
+    @invariant()
+    def nothing_is_accepted_twice_unless_a_person_asked(self):
+        assert all(count <= self.allowed[text] for text, count in self.accepted.items()), "A"
+
+    @invariant()
+    def one_message_is_being_sent_and_under_a_lease(self):
+        sending = OutboundMessage.objects.filter(status=Status.SENDING).count()
+        assert sending <= 1
+        assert not sending or Lane.objects.get().lease_token is not None, "B"
+
+    @invariant()
+    def statuses_tell_what_the_phone_did(self):
+        for message in OutboundMessage.objects.prefetch_related("attempts"):
+            accepted, status = self.accepted[message.text], Status(message.status)
+            if status in ARRIVED:
+                assert accepted or message.text in self.vouched, "C"
+            elif accepted:
+                on_its_way = status in (Status.QUEUED, Status.SENDING) and self.allowed[message.text] > 1
+                assert on_its_way or status in (Status.UNKNOWN, Status.SENDING), "D"
+            outcomes = {attempt.outcome for attempt in message.attempts.all()}
+            if status not in ARRIVED and message.text not in self.vouched:
+                assert AttemptOutcome.ACCEPTED not in outcomes or status == Status.SENDING, "proof counts"
+                assert message.in_doubt or AttemptOutcome.IN_DOUBT not in outcomes, "doubt is kept"
+
+    def teardown(self):
+        """All workers die; then what is left goes out by itself."""
+        self.the_lease_runs_out()
+        sweep()
+        self.resume()
+        self.waits_are_over()
+        Lane.objects.update(session_status="connected")
+        drive(self.license_.pk)
+        for sent in locmem.outbox:
+            self.accepted[sent.text] += 1
+        left = OutboundMessage.objects.filter(status__in=[Status.QUEUED, Status.SENDING])
+        assert not left.exists(), "B"
+        self.nothing_is_accepted_twice_unless_a_person_asked()
+        self.statuses_tell_what_the_phone_did()
+
+
+@pytest.fixture
+def few_attempts(settings):
+    settings.KPWA = {**settings.KPWA, "MAX_ATTEMPTS": MAX_ATTEMPTS}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(12, 30), pytest.param(400, 60, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
+def test_whatever_happens_in_whatever_order_the_outbox_keeps_its_promises(license_, few_attempts, examples, steps):
+    machine = type("Outbox", (Outbox,), {"license_": license_})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
