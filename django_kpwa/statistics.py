@@ -15,6 +15,8 @@ from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage
 
 # A decision or a webhook may still settle a message of the hours before; a new count replaces the old one.
 HOURS_COUNTED_AGAIN = 3
+# Hours that nobody counted, because beat stood still, are made good as far back as this.
+MOST_HOURS_MADE_GOOD = 7 * 24
 
 _COLUMN_OF = {
     **dict.fromkeys(ARRIVED, "sent"),
@@ -28,7 +30,7 @@ _COLUMN_OF = {
 def roll_up(now: datetime | None = None) -> int:
     """Count the last hours anew; returns the rows written. Running it twice changes nothing."""
     last = (now or timezone.now()).replace(minute=0, second=0, microsecond=0)
-    since = last - timedelta(hours=HOURS_COUNTED_AGAIN - 1)
+    since = _since(last)
     rows = _rows(since)
     HourlyStatistic.objects.using(write_alias()).bulk_create(
         rows,
@@ -39,6 +41,14 @@ def roll_up(now: datetime | None = None) -> int:
         update_fields=["sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent"],
     )
     return len(rows)
+
+
+def _since(last: datetime) -> datetime:
+    since = last - timedelta(hours=HOURS_COUNTED_AGAIN - 1)
+    newest = HourlyStatistic.objects.using(write_alias()).order_by("-hour").values_list("hour", flat=True).first()
+    if newest is None or newest >= since:
+        return since
+    return max(newest, last - timedelta(hours=MOST_HOURS_MADE_GOOD))
 
 
 def _names_conflict_target() -> bool:
@@ -53,7 +63,9 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
         .annotate(hour=TruncHour("settled_at", tzinfo=datetime_timezone.utc))
         .order_by()
     )
-    rows: dict[tuple[int, datetime], HourlyStatistic] = {}
+    # Those that were counted before begin at nothing: what they counted may have been settled anew in another hour.
+    counted = HourlyStatistic.objects.using(write_alias()).filter(hour__gte=since)
+    rows = {key: HourlyStatistic(license_id=key[0], hour=key[1]) for key in counted.values_list("license_id", "hour")}
 
     def row_of(license_id: int, hour: datetime) -> HourlyStatistic:
         key = (license_id, hour)

@@ -61,3 +61,20 @@ def test_counting_again_replaces_and_follows_a_decision(license_):
 def test_hours_long_past_are_left_alone(license_):
     settle(Status.SENT, NOW - timedelta(hours=5), sent_after=1)
     assert roll_up(NOW) == 0
+
+
+def test_an_hour_whose_doubt_was_decided_in_a_later_one_does_not_keep_it(license_):
+    settle(Status.UNKNOWN, NOW - timedelta(hours=1))
+    roll_up(NOW - timedelta(hours=1))
+    OutboundMessage.objects.update(status=Status.SENT, sent_at=NOW, settled_at=NOW)
+    roll_up(NOW)
+    earlier, this = HourlyStatistic.objects.order_by("hour")
+    assert (earlier.unknown, this.sent) == (0, 1)
+
+
+def test_hours_in_which_nobody_counted_are_made_good(license_):
+    settle(Status.SENT, NOW - timedelta(hours=30), sent_after=1)
+    roll_up(NOW - timedelta(hours=30))
+    settle(Status.SENT, NOW - timedelta(hours=20), sent_after=1)
+    roll_up(NOW)
+    assert [statistic.sent for statistic in HourlyStatistic.objects.order_by("hour")] == [1, 1]
