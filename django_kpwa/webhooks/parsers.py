@@ -40,7 +40,7 @@ def cleaned(text: str, max_length: int) -> str:
     return _UNSTORABLE.sub("\ufffd", text[:max_length])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParsedEvent:
     """One thing that a payload says. Numbers are digits with the country code, empty where none is known.
 
@@ -88,6 +88,10 @@ class ParsedEvent:
                 object.__setattr__(self, field.name, cleaned(value, _MAX_LENGTHS.get(field.name, 255)))
             elif not isinstance(value, bool) and value is not field.default:
                 raise TypeError(f"{field.name} must be a bool, not {type(value).__name__}.")
+
+    def __repr__(self) -> str:
+        # Error reports print it: neither numbers nor what a customer wrote.
+        return f"<ParsedEvent {self.kind.value or 'unknown'} {self.state.value}>"
 
     def as_json(self) -> dict[str, Any]:
         """What is stored of it: plain JSON, storable on every database."""
