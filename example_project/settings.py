@@ -125,6 +125,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(SHOP_HOME / "celerybeat-schedule")
 PUBLIC_URL = os.environ.get("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 SANDBOX_URL = os.environ.get("SANDBOX_URL", "http://127.0.0.1:8900").rstrip("/")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+# Over plain http, as on a developer's machine, such cookies would never come back.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 KPWA = {
     "PUBLIC_URL": PUBLIC_URL,
     # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.

@@ -24,7 +24,7 @@ class HomeInUseError(Exception):
 
 
 class Home:
-    """A folder that this process alone uses while it lives."""
+    """A folder that this process alone uses while it lives, and this user alone may look into."""
 
     def __init__(self, folder: Path, lock: IO[str]) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Home:
         """
         for number in count(1):
             candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-            candidate.mkdir(parents=True, exist_ok=True)
+            candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = _locked(candidate / "lock")
             if lock is not None:
                 return cls(candidate, lock)
