@@ -14,6 +14,8 @@ import os
 import re
 import signal
 import stat
+import subprocess
+import sys
 import traceback
 
 import pytest
@@ -38,6 +40,7 @@ from django_kpwa.gateway.http import HttpGateway
 from django_kpwa.linking import token_digest
 from django_kpwa.models import (
     DatabaseNow,
+    EventKind,
     License,
     OutboundMessage,
     ReceiptFailure,
@@ -46,11 +49,13 @@ from django_kpwa.models import (
     WebhookToken,
 )
 from django_kpwa.sandbox.deliveries import Webhook
-from django_kpwa.webhooks import process_due_events
+from django_kpwa.webhooks import ParsedEvent, process_due_events
+from example_project.demo.home import Home
+from example_project.demo.log import Log
 from tests.celery_app import app, configure_broker
 from tests.cli import kpwa
 from tests.integration.misbehaving import MisbehavingServer, answer, free_port
-from tests.processes import start_celery_worker, start_manage
+from tests.processes import ROOT, start_celery_worker, start_manage
 from tests.sandbox import SandboxProcess
 from tests.shop.models import Sale
 
@@ -457,6 +462,7 @@ def test_no_repr_shows_a_secret(canary_license, rf):
         HttpGateway(Secret(KEY)),
         Settings(SECRET_KEYS=(KEY,), WEBHOOK_PASSWORD=KEY),
         LoginQr.from_text(QR_TEXT),
+        ParsedEvent(EventKind.INCOMING, sender=NUMBER, text=NUMBER),
         outbox.Message(to=TYPED, text=NUMBER),
         Webhook("sandbox", f"https://shop.example/kpwa/webhooks/{TOKEN}/", "incoming", {"from": NUMBER}),
         canary_license,
@@ -535,3 +541,21 @@ def test_the_sandbox_shows_its_key_to_whoever_started_it_and_nobody_else(setting
     assert shown in ([], ["phone number"]), shown  # the phone shows whom it got a message for
     assert leaks(sandbox_log := json.dumps(seen[1])) == [], sandbox_log
     assert leaks(*logged(everything_logged)) == []
+
+
+# The example
+
+
+def test_the_demos_state_is_for_its_owner_alone_and_its_log_masks_tokens(tmp_path):
+    home = Home.claim(tmp_path / "demo", or_next=False)
+    assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
+    environment = {**os.environ, "SHOP_HOME": str(home.folder), "DJANGO_SETTINGS_MODULE": "example_project.settings"}
+    environment = {name: value for name, value in environment.items() if name not in ("SECRET_KEY", "DATABASE_URL")}
+    subprocess.run([sys.executable, "-c", "import example_project.settings"], cwd=ROOT, env=environment, check=True)
+    assert stat.S_IMODE((home.folder / "secret_key").stat().st_mode) == 0o600
+    log = Log(home.log, is_shown=False)
+    log.write("site", f'"POST /kpwa/webhooks/{TOKEN}/ HTTP/1.1" 200 16\n')
+    log.close()
+    assert "/kpwa/webhooks/…/" in home.log.read_text()
+    assert leaks(home.log.read_text(), *log.last_lines("site", 9)) == []
+    home._lock.close()
