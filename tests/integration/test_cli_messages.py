@@ -57,7 +57,7 @@ class TestSend:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("budi", "Halo"), "^•+ is not a phone number: "),
+            (("budi", "Halo"), "is not a phone number: "),
             ((NUMBER,), "^This cannot be sent: it has neither text"),
             ((NUMBER, "Halo", "--image", "ftp://x/a.png"), "^This cannot be sent: its image_url begins with 'ftp'"),
         ],
