@@ -36,9 +36,7 @@ class Command(BaseCommand):
         for name, module in SUBCOMMANDS.items():
             if name == "sandbox":
                 # Nothing looks like an option here, so that all of them, --help too, reach the sandbox as they are.
-                module.add_arguments(
-                    subparsers.add_parser(name, help=module.HELP, prefix_chars="\0", add_help=False)
-                )
+                module.add_arguments(subparsers.add_parser(name, help=module.HELP, prefix_chars="\0", add_help=False))
                 continue
             common = common_options(with_json=name not in _WITHOUT_JSON)
             description = f"{module.HELP[0].upper()}{module.HELP[1:]}."
