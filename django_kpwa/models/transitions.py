@@ -455,7 +455,7 @@ def _settle_late(using: str, claim: Claim, verdict: MessageVerdict) -> Status | 
     if others.filter(outcome__in=[AttemptOutcome.IN_DOUBT, AttemptOutcome.RUNNING]).exists():
         return None
     untouched = messages.filter(
-        status=Status.UNKNOWN, reason=Cause.WORKER_LOST, dismissed_at=None, attempts_made=claim.attempt_number
+        status=Status.UNKNOWN, reason=Cause.WORKER_LOST.value, dismissed_at=None, attempts_made=claim.attempt_number
     )
     if untouched.update(**_verdict_columns(verdict), in_doubt=False):
         return verdict.status
@@ -512,7 +512,7 @@ def _settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts
         became[message_id] = _lose(sending.filter(pk=message_id), most_spent)
         SendAttempt.objects.using(using).filter(
             message_id=message_id, number=number, outcome=AttemptOutcome.RUNNING
-        ).update(outcome=AttemptOutcome.IN_DOUBT, cause=Cause.WORKER_LOST, finished_at=DatabaseNow())
+        ).update(outcome=AttemptOutcome.IN_DOUBT, cause=Cause.WORKER_LOST.value, finished_at=DatabaseNow())
     return Lost(
         tuple(message_id for message_id, status in became.items() if status == Status.UNKNOWN),
         tuple(message_id for message_id, status in became.items() if status == Status.SENT),

@@ -340,6 +340,14 @@ def test_a_lost_workers_message_that_was_proven_meanwhile_is_announced_as_sent(l
     assert heard == [Status.SENT]
 
 
+def test_a_lost_workers_attempt_keeps_its_cause_in_the_words_that_the_admin_knows(license_):
+    connected(license_)
+    message = send_message(NUMBER, "x")
+    claimed_under(take(license_))
+    lose_the_lease(license_)
+    assert message.attempts.get().cause == "worker_lost"
+
+
 # --- answers that never come ------------------------------------------------------------------------------------------
 
 
