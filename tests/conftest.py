@@ -21,6 +21,16 @@ def _empty_locmem_gateway():
     locmem.clear()
 
 
+@pytest.fixture(autouse=True)
+def _celery_without_a_broker():
+    """Several test modules import a Celery app, and the last one imported would be every test's, with its broker."""
+    _without_a_broker.set_current()
+    _without_a_broker.set_default()
+
+
+_without_a_broker = Celery("tests-without-a-broker", set_as_current=False)
+
+
 @pytest.fixture
 def license_(db):
     """A stored license whose API key is `test-api-key-0001`."""
