@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
     invariant,
-    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -37,7 +35,7 @@ from django_kpwa.exceptions import (
     UnauthorizedError,
 )
 from django_kpwa.gateway import SentMessage, SessionStatus, locmem
-from django_kpwa.gateway.outcome import outcome_of_answer, outcome_of_error
+from django_kpwa.gateway.outcome import OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.models import (
     ARRIVED,
     AttemptOutcome,
@@ -64,6 +62,9 @@ CERTAINLY_NOT_SENT = [
 DOUBTS = [GatewayTimeoutError("late", status_code=504), ServerError("broken", status_code=500)]
 
 
+NTH = st.integers(0, 5)
+
+
 @dataclass
 class Call:
     """An attempt of one worker. `accepted` None: not called yet; `may_call`: its lease has not run out since."""
@@ -77,8 +78,6 @@ class Call:
 class Outbox(RuleBasedStateMachine):
     license_ = None
 
-    leases = Bundle("leases")
-    calls = Bundle("calls")
     messages = Bundle("messages")
 
     def __init__(self):
@@ -90,6 +89,7 @@ class Outbox(RuleBasedStateMachine):
         self.accepted: dict[str, int] = {}
         self.allowed: dict[str, int] = {}
         self.vouched: set[str] = set()
+        self.leases: list[Lease] = []
         self.out: list[Call] = []
 
     # --- the shop ---
@@ -103,37 +103,40 @@ class Outbox(RuleBasedStateMachine):
 
     # --- workers ---
 
-    @rule(target=leases)
+    @rule()
     def take(self):
         lease = take_lease(self.license_.pk, 600, resend_lost=False, max_attempts=MAX_ATTEMPTS)
         if lease is None:
             Lane.objects.get_or_create(license=self.license_)
-        return multiple() if lease is None else lease
+        else:
+            self.leases.append(lease)
 
-    @rule(target=calls, lease=leases)
-    def claim(self, lease):
-        if any(call.lease is lease and call.may_call for call in self.out):
-            return multiple()  # a driver sends one at a time
-        return self._called(lease, claim_next(lease, 600).next)
+    @precondition(lambda self: self.leases and all(call.lease is not self.leases[-1] for call in self.out))
+    @rule()
+    def claim(self):
+        lease = self.leases[-1]
+        self._called(lease, claim_next(lease, 600).next)
 
-    @rule(call=calls, accepted=st.booleans())
-    def call_the_phone(self, call, accepted):
-        if call in self.out and call.accepted is None and call.may_call:
-            call.accepted = accepted
-            self.accepted[call.claim.text] += accepted
+    @precondition(lambda self: any(call.accepted is None and call.may_call for call in self.out))
+    @rule(accepted=st.booleans())
+    def call_the_phone(self, accepted):
+        call = next(call for call in self.out if call.accepted is None and call.may_call)
+        call.accepted = accepted
+        self.accepted[call.claim.text] += accepted
 
-    @rule(target=calls, call=consumes(calls), error=st.sampled_from(CERTAINLY_NOT_SENT + DOUBTS),
-          loses_answer=st.booleans(), session=st.sampled_from([None, *SessionStatus]), claims_next=st.booleans(),
+    @precondition(lambda self: any(call.accepted is not None for call in self.out))
+    @rule(nth=NTH, error=st.sampled_from(CERTAINLY_NOT_SENT + DOUBTS), loses_answer=st.booleans(),
+          session=st.sampled_from([None, *SessionStatus]), claims_next=st.booleans(),
           is_unanswered=st.booleans())  # fmt: skip
-    def answer(self, call, error, loses_answer, session, claims_next, is_unanswered):
-        if call not in self.out or call.accepted is None:
-            return multiple()
+    def answer(self, nth, error, loses_answer, session, claims_next, is_unanswered):
+        answerable = [call for call in self.out if call.accepted is not None]
+        call = answerable[nth % len(answerable)]
         self.out.remove(call)
         if call.accepted and not loses_answer:
             outcome = outcome_of_answer(SentMessage(id=f"GW-{call.claim.attempt_id}", body=call.claim.text))
         else:
             outcome = outcome_of_error(DOUBTS[0] if call.accepted else error)
-        if session == SessionStatus.QR and outcome.kind.value == "in_doubt":
+        if session == SessionStatus.QR and outcome.kind == OutcomeKind.IN_DOUBT:
             session = None  # by default the policy sends these again
         known = Circumstances(call.claim.attempts_spent, 0, "", self.license_.api_key_version, (0.0, 0.0), session)
         outcome, message_verdict, lane_verdict = judge(outcome, known, kpwa_settings())
@@ -141,30 +144,30 @@ class Outbox(RuleBasedStateMachine):
         recorded = record(*arguments, lease_seconds=600, claims_next=claims_next)
         if is_unanswered:
             recorded = record(*arguments, lease_seconds=600, claims_next=False, is_retry=True)
-        return self._called(call.lease, recorded.claimed.next) if recorded.claimed else multiple()
+        if recorded.claimed:
+            self._called(call.lease, recorded.claimed.next)
 
     def _called(self, lease, found):
-        if not isinstance(found, Claim):
-            return multiple()
-        call = Call(lease, found)
-        self.out.append(call)
-        return call
+        if isinstance(found, Claim):
+            self.out.append(Call(lease, found))
 
-    @rule(call=consumes(calls))
-    def stand_still_and_give_back(self, call):
-        if call in self.out and call.accepted is None:
-            self.out.remove(call)
-            give_back(call.claim)
+    @precondition(lambda self: any(call.accepted is None for call in self.out))
+    @rule()
+    def stand_still_and_give_back(self):
+        call = next(call for call in self.out if call.accepted is None)
+        self.out.remove(call)
+        give_back(call.claim)
 
-    @rule(call=consumes(calls))
-    def crash(self, call):
-        if call in self.out:
-            self.out.remove(call)
+    @precondition(lambda self: self.out)
+    @rule(nth=NTH)
+    def crash(self, nth):
+        call = self.out.pop(nth % len(self.out))
+        self.leases = [lease for lease in self.leases if lease is not call.lease]
 
-    @rule(lease=consumes(leases))
-    def release(self, lease):
-        if not any(call.lease is lease for call in self.out):
-            release_lease(lease)
+    @precondition(lambda self: self.leases and all(call.lease is not self.leases[-1] for call in self.out))
+    @rule()
+    def release(self):
+        release_lease(self.leases.pop())
 
     # --- time ---
 
