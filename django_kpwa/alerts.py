@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from .models import License, PauseReason
-from .models.transitions import Pause
+from .models.driving import Pause
 
 logger = logging.getLogger("django_kpwa.alerts")
 

@@ -20,7 +20,7 @@ from .exceptions import GatewayError
 from .gateway import LoginQr, NumberCheck, ServiceStatus, SessionStatus
 from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds, write_alias
 from .models.decisions import lift_pause, note_session, pause
-from .models.transitions import Pause
+from .models.driving import Pause
 from .wake import wake_license
 
 OLD_TOKEN_DAYS = 1

@@ -13,7 +13,8 @@ from celery import shared_task, signals
 
 from . import dispatch, retention, statistics, wake, webhooks
 from .exceptions import TaskFailedError
-from .models.transitions import Lease, release_lease
+from .models.driving import Lease
+from .models.transitions import release_lease
 from .rendering import masked_traceback, words_of
 
 # One byte that a prefork worker's children share with it: on shutdown only the parent is told.

@@ -25,7 +25,8 @@ from .conf import kpwa_settings
 from .gateway import locmem
 from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
 from .models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds, write_alias
-from .models.transitions import Lease, release_lease
+from .models.driving import Lease
+from .models.transitions import release_lease
 
 __all__ = [
     "LocmemMessage",

@@ -21,7 +21,8 @@ from types import FrameType
 from django.db import DatabaseError, InterfaceError, connections
 
 from .. import dispatch
-from ..models.transitions import Lease, release_lease
+from ..models.driving import Lease
+from ..models.transitions import release_lease
 from ..rendering import masked_traceback
 
 logger = logging.getLogger("django_kpwa.run")

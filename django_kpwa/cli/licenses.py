@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, decisions, write_alias
-from ..models.transitions import Pause
+from ..models.driving import Pause
 from ..phone import mask
 from ..wake import wake_license
 from .choosing import add_action, license_named, quoted

@@ -22,24 +22,8 @@ from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Outcome, outcome_of_answer, outcome_of_error
 from ..models import DatabaseNow, Lane, OutboundMessage, RecipientType, write_alias
-from ..models.transitions import (
-    Claim,
-    Claimed,
-    Idle,
-    LaneVerdict,
-    Lease,
-    LeaseLost,
-    MessageVerdict,
-    Recorded,
-    Unrendered,
-    claim_next,
-    ensure_lane,
-    give_back,
-    record,
-    release_lease,
-    swap_lease,
-    take_lease,
-)
+from ..models.driving import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
+from ..models.transitions import claim_next, ensure_lane, give_back, record, release_lease, swap_lease, take_lease
 from ..rendering import masked_traceback
 from .announce import announce, has_listeners, signal_of
 from .render import render_message

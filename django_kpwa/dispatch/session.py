@@ -12,7 +12,8 @@ from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, U
 from ..gateway import Gateway, SessionStatus
 from ..models import DatabaseNow, Lane, License, PauseReason, write_alias
 from ..models.decisions import lift_pause, note_session
-from ..models.transitions import Lease, Pause, pause_lane
+from ..models.driving import Lease, Pause
+from ..models.transitions import pause_lane
 from . import pace
 
 

@@ -13,9 +13,10 @@ from django.db.models.functions import Coalesce
 from ..gateway import SessionStatus
 from .attempt import AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
+from .driving import Pause
 from .lane import Lane, PauseReason
 from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
-from .transitions import Pause, ensure_lane, expire, pause_columns, sent_columns, session_columns, settle_proven
+from .transitions import ensure_lane, expire, pause_columns, sent_columns, session_columns, settle_proven
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +21,19 @@ from ..gateway import SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
 from .attempt import AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
+from .driving import (
+    Claim,
+    Claimed,
+    Idle,
+    LaneVerdict,
+    Lease,
+    LeaseLost,
+    Lost,
+    MessageVerdict,
+    Pause,
+    Recorded,
+    Unrendered,
+)
 from .lane import Lane, PauseReason
 from .message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
 
@@ -29,116 +41,6 @@ from .message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
 RENDER_STEP_BACK_SECONDS = 60.0
 # One look for the next message goes past so many that cannot go; then it commits, for it holds up other writers.
 MOST_PASSED = 100
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to drive one lane, until it is given back or runs out."""
-
-    license_id: int
-    token: uuid.UUID
-    lost_message_ids: tuple[int, ...] = ()
-    """Messages of a lost worker that became `unknown` when this lease was taken."""
-    proven_message_ids: tuple[int, ...] = ()
-    """Those that became `sent`, for proof had come while they were being sent."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A message that is now `sending`, by one numbered attempt."""
-
-    message_id: int
-    attempt_id: int
-    attempt_number: int
-    attempts_spent: int
-    recipient_type: str
-    recipient: str = field(repr=False)
-    text: str = field(repr=False)
-    image_url: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Unrendered:
-    """The next message wants its text first. `due_at`: its place in the queue, which it left for that."""
-
-    message_id: int
-    due_at: datetime
-
-
-@dataclass(frozen=True)
-class Idle:
-    """Nothing to send now. `wait_seconds`: the pace allows the next after so long; None: nothing is due."""
-
-    wait_seconds: float | None = None
-    is_paused: bool = False
-
-
-@dataclass(frozen=True)
-class LeaseLost:
-    """The lease is somebody else's, or nobody's."""
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """What a look for the next message found, and the messages that expired on the way."""
-
-    next: Claim | Unrendered | Idle | LeaseLost
-    expired_ids: tuple[int, ...] = ()
-    doubtful_ids: tuple[int, ...] = ()
-    """Messages whose resend expired: an earlier attempt is in doubt, so they are `unknown` again."""
-
-
-@dataclass(frozen=True)
-class Pause:
-    """A pause to be written on a lane. `seconds` None: until something lifts it."""
-
-    reason: PauseReason
-    seconds: float | None
-    words: str = ""
-    key_version: int | None = None
-
-
-@dataclass(frozen=True)
-class MessageVerdict:
-    """What a recorded outcome makes of its message. `status` is the one wanted; doubt and proof may change it.
-
-    `due_in_seconds`: when a message that goes back to the queue is due; None leaves it its place there.
-    """
-
-    status: Status
-    reason: str = ""
-    words: str = ""
-    due_in_seconds: float | None = None
-    refunds_attempt: bool = False
-
-
-@dataclass(frozen=True)
-class LaneVerdict:
-    """What a recorded outcome makes of its lane."""
-
-    next_send_in_seconds: float = 0.0
-    failures: int = 0
-    failure_cause: str = ""
-    session_status: SessionStatus | None = None
-    linked_number: str = ""
-    pause: Pause | None = None
-
-
-@dataclass(frozen=True)
-class Lost:
-    """What became of the messages that a lost worker was sending: `unknown`, or `sent` where proof had come."""
-
-    doubtful_ids: tuple[int, ...] = ()
-    proven_ids: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What recording did: the message's status now (None: it had moved on), and the next claim where one was asked."""
-
-    status: Status | None
-    claimed: Claimed | None
-    lease_lost: bool = False
 
 
 @contextmanager

@@ -23,14 +23,8 @@ from django_kpwa.exceptions import (
 )
 from django_kpwa.gateway import locmem
 from django_kpwa.models import AttemptOutcome, Lane, OutboundMessage, PauseReason, Priority, Status, decisions
-from django_kpwa.models.transitions import (
-    Claim,
-    LeaseLost,
-    Pause,
-    claim_next,
-    release_lease,
-    take_lease,
-)
+from django_kpwa.models.driving import Claim, LeaseLost, Pause
+from django_kpwa.models.transitions import claim_next, release_lease, take_lease
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
 
 pytestmark = pytest.mark.django_db(transaction=True)

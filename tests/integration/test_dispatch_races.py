@@ -24,18 +24,8 @@ from django_kpwa.exceptions import (
 from django_kpwa.gateway import SessionStatus, locmem
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind
 from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status, decisions
-from django_kpwa.models.transitions import (
-    MOST_PASSED,
-    Claim,
-    LaneVerdict,
-    MessageVerdict,
-    Pause,
-    claim_next,
-    give_back,
-    record,
-    release_lease,
-    take_lease,
-)
+from django_kpwa.models.driving import Claim, LaneVerdict, MessageVerdict, Pause
+from django_kpwa.models.transitions import MOST_PASSED, claim_next, give_back, record, release_lease, take_lease
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
 from tests.shop.models import Sale
 

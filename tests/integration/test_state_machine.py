@@ -47,7 +47,8 @@ from django_kpwa.models import (
     Status,
     decisions,
 )
-from django_kpwa.models.transitions import Claim, Lease, claim_next, give_back, record, release_lease, take_lease
+from django_kpwa.models.driving import Claim, Lease
+from django_kpwa.models.transitions import claim_next, give_back, record, release_lease, take_lease
 from django_kpwa.webhooks.matching import act
 from django_kpwa.webhooks.parsers import DeliveryState, ParsedEvent
 
