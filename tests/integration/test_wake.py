@@ -18,6 +18,7 @@ from django_kpwa.dispatch import drive
 from django_kpwa.models import OutboundMessage, Status
 from django_kpwa.models.transitions import take_lease
 from django_kpwa.outbox import Message, send_message, send_messages
+from tests.shop.models import Line, Sale
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -143,6 +144,24 @@ def test_a_silent_broker_costs_less_than_half_a_second_once_and_then_nothing(lic
     assert first < 0.8
     assert others < 0.8
     assert OutboundMessage.objects.count() == 21
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
+def test_saving_a_paid_sale_succeeds_and_takes_hardly_longer_while_the_broker_is_down(license_, use_broker, is_silent):
+    def seconds_for_a_sale():
+        started = time.monotonic()
+        with transaction.atomic():
+            sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone=NUMBER)
+            Line.objects.create(sale=sale, name="Kopi", price=18_000)
+        return time.monotonic() - started
+
+    use_broker(None)
+    usual = seconds_for_a_sale()
+    with silent_server() if is_silent else contextlib.nullcontext(closed_port()) as port:
+        use_broker(f"redis://127.0.0.1:{port}/0")
+        while_down = seconds_for_a_sale()
+    assert while_down - usual < 0.5
+    assert Sale.objects.count() == OutboundMessage.objects.filter(status=Status.QUEUED).count() == 2
 
 
 def test_a_broker_that_comes_back_is_used_again(license_, use_broker, monkeypatch):
