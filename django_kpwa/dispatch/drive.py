@@ -27,7 +27,7 @@ from ..models.transitions import claim_next, ensure_lane, give_back, record, rel
 from ..rendering import masked_traceback
 from .announce import announce, has_listeners, signal_of
 from .render import render_message
-from .session import may_send
+from .session import announce_session, may_send
 from .verdict import Circumstances, judge
 
 logger = logging.getLogger("django_kpwa.dispatch")
@@ -223,6 +223,9 @@ class _Driver:
         self.failures, self.failure_cause = lane.failures, lane.failure_cause
         if lane.pause is not None and not recorded.lease_lost:
             alerts.lane_paused(self.lane.license, lane.pause)
+        if lane.session_status is not None and not recorded.lease_lost:
+            announce_session(self.lane.license, SessionStatus(self.lane.session_status), lane.session_status)
+            self.lane.session_status = lane.session_status.value
         if recorded.status is not None:
             announce(signal_of(recorded.status), (claim.message_id,))
         return recorded

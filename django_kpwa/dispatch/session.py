@@ -64,6 +64,7 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: 
         _pause(lease, lane, reason, error.words, read)
         return False
     announce_session(license_, note_session(lane.license_id, status), status)
+    lane.session_status = status.value
     if status == SessionStatus.QR:
         _pause(lease, lane, PauseReason.LOGGED_OUT, "", read)
         return False

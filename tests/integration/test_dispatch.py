@@ -759,6 +759,28 @@ def test_receivers_hear_outside_transactions_before_the_next_claim_and_a_raising
     assert "receiver" in caplog.text
 
 
+def test_a_change_of_the_link_that_a_send_brings_to_light_is_announced_once(license_):
+    heard = []
+
+    def hear(previous_session_status, session_status, **_):
+        heard.append((previous_session_status.value, session_status.value))
+
+    signals.license_status_changed.connect(hear)
+    try:
+        send_message(NUMBER, "a")
+        drive(license_.pk)
+        locmem.unlink()
+        send_message(NUMBER, "b")
+        drive(license_.pk)
+        locmem.link()
+        set_lane(license_, paused_until=timezone.now() - timedelta(seconds=1))
+        drive(license_.pk)
+    finally:
+        signals.license_status_changed.disconnect(hear)
+    assert heard == [("unknown", "connected"), ("connected", "qr"), ("qr", "connected")]
+    assert texts() == ["a", "b"]
+
+
 def test_an_expired_message_is_announced(license_):
     heard = []
 
