@@ -51,12 +51,7 @@ class LicenseForm(_ModelForm):
         if field is None:  # a person who may only look
             return
         field.required = not self.instance.api_key_ciphertext
-        field.help_text = (
-            gettext("A key is stored (%(hint)s). Leave this empty to keep it; it is never shown.")
-            % {"hint": key_hint(self.instance)}
-            if self.instance.api_key_ciphertext
-            else gettext("From the gateway's dashboard. It is stored encrypted and never shown again.")
-        )
+        field.help_text = _key_help(self.instance)
 
     @sensitive_variables()
     def clean_api_key(self) -> str:
@@ -65,8 +60,11 @@ class LicenseForm(_ModelForm):
             return ""
         try:
             return clean_api_key(typed)
-        except InvalidApiKeyError as error:
-            raise ValidationError(str(error)) from None
+        except InvalidApiKeyError:
+            # In the words of the form: those of the error are a developer's, and not translated.
+            raise ValidationError(
+                _("The API key has white space or unusual characters inside. Copy it from the gateway's dashboard.")
+            ) from None
 
     def save(self, commit: bool = True) -> License:
         if self.cleaned_data.get("api_key"):
@@ -143,6 +141,16 @@ class LicenseAdmin(_ModelAdmin):
 
     def _may_edit(self, request: HttpRequest, obj: License | None) -> bool:
         return self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+
+
+def _key_help(license_: License) -> str:
+    if not license_.api_key_ciphertext:
+        return gettext("From the gateway's dashboard. It is stored encrypted and never shown again.")
+    if not license_.api_key_hint:
+        return gettext("A key is stored. Leave this empty to keep it; it is never shown.")
+    return gettext("A key that ends in %(end)s is stored. Leave this empty to keep it; it is never shown.") % {
+        "end": license_.api_key_hint
+    }
 
 
 def _hiding_filter() -> SafeExceptionReporterFilter:

@@ -13,7 +13,8 @@ from typing import Any, TextIO
 
 from django.core.management.base import OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.functional import Promise
 
 EXIT_OK = 0
 EXIT_NO = 1
@@ -57,6 +58,12 @@ class Console:
 def moment(at: datetime | None) -> str:
     """A time as people read it, in the site's time zone; "never" for None."""
     return "never" if at is None else timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def in_english(label: str | Promise) -> str:
+    """A label of the models as the commands' own sentences have it, whatever the site's language is."""
+    with translation.override("en"):
+        return str(label)
 
 
 def duration(seconds: float) -> str:

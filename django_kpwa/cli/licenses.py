@@ -16,7 +16,7 @@ from ..models.driving import Pause
 from ..phone import mask
 from ..wake import wake_license
 from .choosing import add_action, license_named, quoted
-from .console import EXIT_OK, EXIT_USAGE, Console
+from .console import EXIT_OK, EXIT_USAGE, Console, in_english
 
 HELP = "list licenses, add one, change its key, pause and resume sending"
 
@@ -92,7 +92,7 @@ def _list(console: Console) -> int:
 def _sending(row: dict[str, Any]) -> str:
     if not row["is_active"]:
         return "not active"
-    return str(PauseReason(row["pause_reason"]).label) if row["pause_reason"] else "on"
+    return in_english(PauseReason(row["pause_reason"]).label) if row["pause_reason"] else "on"
 
 
 def _add(console: Console, name: str, base_url: str) -> int:

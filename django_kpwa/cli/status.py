@@ -10,7 +10,7 @@ from ..linking import check_status
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
 from ..phone import mask
 from .choosing import add_license_argument, chosen_license
-from .console import EXIT_NO, EXIT_OK, Console, moment
+from .console import EXIT_NO, EXIT_OK, Console, in_english, moment
 
 HELP = "ask the gateway whether WhatsApp is linked"
 
@@ -56,7 +56,7 @@ def show_status(console: Console, license_: License, status: ServiceStatus) -> N
     console.say(f"{license_.name}: {IN_WORDS[status.session_status]}{word}{number}")
     if lane.pause_reason != PauseReason.NONE:
         until = f"; looked at again at {moment(lane.paused_until)}" if lane.paused_until else ""
-        console.say(f"Nothing is sent: {PauseReason(lane.pause_reason).label}{until}.")
+        console.say(f"Nothing is sent: {in_english(PauseReason(lane.pause_reason).label)}{until}.")
     if not license_.is_active:
         console.say("The license is not active: its messages are held.")
     console.say(f"{waiting} waiting, {undecided} in doubt.")

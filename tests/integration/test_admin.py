@@ -98,6 +98,27 @@ def test_the_key_is_on_no_page_and_only_its_end_is_told(operator):
     assert "This field is required" in pages[-1]
 
 
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [(KEY, "A key that ends in 9x7z is stored. Leave"), ("short-key", "A key is stored. Leave")],
+    ids=["a long key", "a key too short to tell its end"],
+)
+def test_the_form_says_which_key_is_stored(operator, license_, key, told):
+    license_.set_api_key(key)
+    license_.save()
+
+    assert told in operator.get(f"/admin/django_kpwa/license/{license_.pk}/change/").content.decode()
+
+
+def test_the_admin_speaks_indonesian_on_a_site_that_does(operator, license_, settings):
+    settings.LANGUAGE_CODE = "id"
+    outbox.send_message("081234567890", "Struk 1")
+
+    assert "menunggu" in operator.get("/admin/django_kpwa/outboundmessage/").content.decode()
+    refused = operator.post(f"/admin/django_kpwa/license/{license_.pk}/change/", license_form(api_key="broken key"))
+    assert "Kunci API berisi spasi" in refused.content.decode()
+
+
 def test_a_key_that_cannot_stand_in_a_header_is_an_error_of_the_form_that_does_not_repeat_it(operator, license_):
     answer = operator.post(
         f"/admin/django_kpwa/license/{license_.pk}/change/", license_form(api_key="broken key\nsecond line")
