@@ -40,8 +40,8 @@ EOF
 mkdir -p sales/templates/sales
 echo 'Terima kasih, nota {{ sale.pk }}' > sales/templates/sales/receipt.txt
 echo 'INSTALLED_APPS += ["sales"]' >> shop/settings.py
-# The README's steps are its blocks that name a file in their first line.
-"$python" "$root/.ci/follow_readme.py" "$root/README.md" "$site"
+# The steps are the blocks of README and docs/running.md that name a file in their first line.
+"$python" "$root/.ci/follow_readme.py" "$root" "$site"
 "$python" manage.py check --fail-level ERROR
 "$python" manage.py makemigrations -v 0 sales
 "$python" manage.py migrate -v 0
@@ -63,10 +63,9 @@ import json, sys
 messages = json.load(sys.stdin)
 assert [message['status'] for message in messages] == ['sent', 'sent'], messages
 print('The new site sent its first message and its first receipt.')"
-# The worker of the README's Celery settings, with no broker to ask: what it would run has to be there.
+# The site's worker, with no broker to ask: what beat would have it run has to be there.
 "$python" manage.py shell -v 0 -c "
-from celery import current_app
-from django.conf import settings
-current_app.autodiscover_tasks(force=True)
-missing = {entry['task'] for entry in settings.CELERY_BEAT_SCHEDULE.values()} - set(current_app.tasks)
+from shop.celery import app
+app.loader.import_default_modules()
+missing = {entry['task'] for entry in app.conf.beat_schedule.values()} - set(app.tasks)
 assert not missing, missing"
