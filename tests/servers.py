@@ -51,6 +51,8 @@ def pytest_report_header():
 
 def pytest_unconfigure(config):
     if _redis is not None:
+        # Its own clean-up leaves a server running that still has another client.
+        os.kill(_redis.pid, signal.SIGTERM)
         _redis._cleanup()
 
 
