@@ -10,6 +10,7 @@ import logging
 
 from .models import License, PauseReason
 from .models.driving import Pause
+from .phone import mask
 
 logger = logging.getLogger("django_kpwa.alerts")
 
@@ -17,20 +18,30 @@ _ADVICE = {
     PauseReason.LOGGED_OUT: "Scan the QR code of this license again (admin, or `manage.py kpwa qr`).",
     PauseReason.UNAUTHORIZED: "Enter the license's present API key in the admin; sending goes on by itself.",
     PauseReason.FAILING: "The gateway, or the way to it, fails; it is asked again. See `manage.py kpwa doctor`.",
+    PauseReason.NUMBER_CHANGED: (
+        "If the phone that is linked now is the right one, confirm its number (admin, or `manage.py kpwa licenses "
+        "confirm-number`); if not, link the one from before again."
+    ),
     PauseReason.KEY_UNREADABLE: 'Put the secret key back into KPWA["SECRET_KEYS"], or enter the API key again.',
 }
 
 
-def lane_paused(license_: License, pause: Pause) -> None:
-    """Alert that `license_` was just paused. Call it once a pause; short waits that end by themselves are no alert."""
+def lane_paused(license_: License, pause: Pause, confirmed_number: str = "", linked_number: str = "") -> None:
+    """Alert that `license_` was just paused. Call it once a pause; short waits that end by themselves are no alert.
+
+    The numbers are those of a phone that was exchanged for another; they are masked.
+    """
     advice = _ADVICE.get(pause.reason)
     if advice is None:
         logger.info("License %s paused: %s.", license_.name, pause.reason.value)
         return
+    words = pause.words
+    if pause.reason == PauseReason.NUMBER_CHANGED:
+        words = f"{mask(linked_number)} instead of {mask(confirmed_number)}"
     logger.error(
         "License %s stopped sending (%s%s). Its messages are kept. %s",
         license_.name,
         pause.reason.value,
-        f": {pause.words}" if pause.words else "",
+        f": {words}" if words else "",
         advice,
     )

@@ -1,7 +1,8 @@
 """A license and the WhatsApp account behind it: status, QR, restart, and registration of the webhook.
 
-Every function asks the gateway and stores what it said on the lane; each may raise `GatewayError` or
-`KeyUnreadableError`. None is called inside a transaction.
+Every function that asks the gateway stores what it said on the lane, and may raise `GatewayError` or
+`KeyUnreadableError`; none of those is called inside a transaction. `pause()`, `resume()` and `confirm_number()` ask
+nobody.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from .conf import kpwa_settings
 from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import LoginQr, NumberCheck, ServiceStatus, SessionStatus
-from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds, write_alias
-from .models.decisions import lift_pause, note_session, pause
+from .models import DatabaseNow, License, PauseReason, WebhookToken, decisions, in_seconds, write_alias
+from .models.decisions import lift_pause, note_session
 from .models.driving import Pause
 from .wake import wake_license
 
 OLD_TOKEN_DAYS = 1
+RESUMABLE = tuple(reason for reason in PauseReason if reason not in (PauseReason.NONE, PauseReason.NUMBER_CHANGED))
+"""The pauses that `resume()` ends."""
 
 
 def check_status(license_: License, *, deadline_seconds: float | None = None) -> ServiceStatus:
@@ -64,12 +67,12 @@ def check_number(license_: License, phone_number: str) -> NumberCheck:
         return gateway.check_number(phone_number)
 
 
-def note_status(license_: License, session_status: SessionStatus, linked_number: str = "") -> None:
+def note_status(license_: License, session_status: SessionStatus) -> None:
     """Store a status that the gateway told; pause or wake the lane where that follows from it."""
-    previous = note_session(license_.pk, session_status, linked_number)
+    previous = note_session(license_.pk, session_status)
     if session_status == SessionStatus.QR:
         pause_ = Pause(PauseReason.LOGGED_OUT, kpwa_settings().PROBE_SECONDS)
-        if pause(license_.pk, pause_) and previous == SessionStatus.CONNECTED:
+        if decisions.pause(license_.pk, pause_) and previous == SessionStatus.CONNECTED:
             alerts.lane_paused(license_, pause_)
     elif session_status == SessionStatus.CONNECTED and lift_pause(
         license_.pk, PauseReason.LOGGED_OUT, PauseReason.FAILING
@@ -79,6 +82,38 @@ def note_status(license_: License, session_status: SessionStatus, linked_number:
         signals.license_status_changed.send_robust(
             License, license=license_, session_status=session_status, previous_session_status=previous
         )
+
+
+def pause(license_: License) -> bool:
+    """Hold the license's messages until a person resumes it. False: it is held already, by a person or for its number.
+
+    Any other pause becomes a person's: it no longer ends by itself.
+    """
+    return decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+
+
+def resume(license_: License) -> bool:
+    """End a pause, whatever its reason, and send. False: the license was not paused, or for its changed number.
+
+    That last one ends with `confirm_number()` alone: somebody has to say that the other phone is the shop's.
+    """
+    lifted = lift_pause(license_.pk, *RESUMABLE)
+    if lifted:
+        wake_license(license_.pk)
+    return lifted
+
+
+def confirm_number(license_: License, *, keep: bool = False) -> bool:
+    """Say which phone sends from now on, after another one was found linked, and send. False: nothing to confirm.
+
+    The phone that is linked now, whose number `lane.linked_number` shows, becomes the license's. `keep`: it does not;
+    the one before, `lane.confirmed_number`, has been linked again. Should the next send come from any other phone than
+    the one confirmed here, the license stops again after that one message.
+    """
+    confirmed = decisions.confirm_number(license_.pk, keep=keep)
+    if confirmed:
+        wake_license(license_.pk)
+    return confirmed
 
 
 def set_webhook(license_: License) -> str:

@@ -196,6 +196,34 @@ def dismiss(message: OutboundMessage) -> bool:
     return dismissed
 
 
+@sensitive_variables("to", "recipient")
+def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage:
+    """Queue what `message` says to the number `to` as well: a new message of the same license about the same source.
+
+    Asked for twice, the message of the first time is returned. A text that is not written yet is written for each of
+    them when its turn comes. Raises `InvalidPhoneNumberError`, or `InvalidMessageError` as `send_message()` does.
+    """
+    recipient = phone.parse(to)
+    # Read again: what was fetched for a page may have gone stale, or lack the text.
+    original = OutboundMessage.objects.using(write_alias()).select_related("license").get(pk=message.pk)
+    is_written = not original.needs_rendering
+    row = _build(
+        Message(
+            to,
+            original.text if is_written else "",
+            image_url=(original.image_url or None) if is_written else None,
+            idempotency_key=f"copy:{original.uuid}:{recipient}",
+        ),
+        original.license,
+        renderer="" if is_written else original.renderer,
+    )
+    if not is_written:
+        # A receipt reads in it which event of its source it is about; unique is the digest, which stays this copy's.
+        row.idempotency_key = original.idempotency_key
+    row.source_content_type_id, row.source_id = original.source_content_type_id, original.source_id
+    return _insert(row)
+
+
 def choose_license() -> License:
     """The license for `license=None`: `KPWA["DEFAULT_LICENSE"]`, else the only one.
 

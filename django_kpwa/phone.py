@@ -22,6 +22,9 @@ MAX_LENGTH = 40
 _GATEWAY_DROPS = re.compile(r"[^0-9]")
 _NOT_A_NUMBER = re.compile(r"[^\d\s+().\-/\u00ad\u2010-\u2015\u2060\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\uff0b]")
 _DIGIT_RUN = re.compile(r"\+?\d(?:[\s\-./()]{0,3}\d){7,}")
+_NUMBER_DOMAINS = ("s.whatsapp.net", "c.us")
+_WRITTEN_NUMBER = re.compile(r"\+?[\d\s().\-]{6,30}")
+_DEVICE_SUFFIX = re.compile(r"[:.].*")
 _LENGTH_REASONS = {
     ValidationResult.TOO_SHORT: "it is too short",
     ValidationResult.TOO_LONG: "it is too long",
@@ -35,6 +38,22 @@ def gateway_reading(number: str) -> str:
     """Return `number` as the gateway reads it: every character but the digits removed, then a leading 0 made 62."""
     digits = _GATEWAY_DROPS.sub("", number)
     return f"62{digits[1:]}" if digits.startswith("0") else digits
+
+
+def number_of(value: str) -> str:
+    """The digits, with country code, of a number or a JID as gateways of this family write them.
+
+    Empty for what is neither (a group, a `…@lid`, a name).
+    """
+    local, at, domain = value.strip().partition("@")
+    if at:
+        if domain.lower() not in _NUMBER_DOMAINS:
+            return ""
+        local = _DEVICE_SUFFIX.sub("", local)
+    if not _WRITTEN_NUMBER.fullmatch(local):
+        return ""
+    digits = gateway_reading(local)
+    return digits if 6 <= len(digits) <= 20 and digits.isascii() else ""
 
 
 @sensitive_variables()

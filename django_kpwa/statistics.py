@@ -17,6 +17,8 @@ from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage
 HOURS_COUNTED_AGAIN = 3
 # Hours that nobody counted, because beat stood still, are made good as far back as this.
 MOST_HOURS_MADE_GOOD = 7 * 24
+# Doubt is often decided about days later; so far back, an hour's messages in doubt are counted again.
+HOURS_OF_DOUBT_COUNTED_AGAIN = 7 * 24
 
 _COLUMN_OF = {
     **dict.fromkeys(ARRIVED, "sent"),
@@ -28,7 +30,7 @@ _COLUMN_OF = {
 
 
 def roll_up(now: datetime | None = None) -> int:
-    """Count the last hours anew; returns the rows written. Running it twice changes nothing."""
+    """Count the last hours anew, and the doubt of older ones; returns the rows written. Twice changes nothing."""
     last = (now or timezone.now()).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
     rows = _rows(since)
@@ -40,7 +42,38 @@ def roll_up(now: datetime | None = None) -> int:
         unique_fields=["license", "hour"] if _names_conflict_target() else None,
         update_fields=["sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent"],
     )
-    return len(rows)
+    return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
+
+
+def _take_back_doubt(first: datetime, until: datetime) -> int:
+    """Correct the older hours that say they have messages in doubt: some may have been decided about since.
+
+    Nothing enters an hour that has passed, and who leaves it is counted where it is settled anew; so that the one
+    column is all there is to correct. Where no hour speaks of doubt, no message is looked at.
+    """
+    using = write_alias()
+    hours = HourlyStatistic.objects.using(using).filter(hour__gte=first, hour__lt=until, unknown__gt=0)
+    told = {(license_id, hour): (pk, unknown) for pk, license_id, hour, unknown in hours.values_list(*_HOUR_OF_DOUBT)}
+    if not told:
+        return 0
+    still = (
+        OutboundMessage.objects.using(using)
+        .filter(status=Status.UNKNOWN, settled_at__gte=min(hour for _, hour in told), settled_at__lt=until)
+        .annotate(hour=TruncHour("settled_at", tzinfo=datetime_timezone.utc))
+        .order_by()
+        .values_list("license_id", "hour")
+        .annotate(count=Count("id"))
+    )
+    in_doubt = {(license_id, hour): count for license_id, hour, count in still}
+    corrected = 0
+    for key, (pk, unknown) in told.items():
+        now_unknown = in_doubt.get(key, 0)
+        if now_unknown != unknown:
+            corrected += hours.filter(pk=pk).update(unknown=now_unknown)
+    return corrected
+
+
+_HOUR_OF_DOUBT = ("pk", "license_id", "hour", "unknown")
 
 
 def _since(last: datetime) -> datetime:

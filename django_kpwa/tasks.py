@@ -13,6 +13,7 @@ from celery import shared_task, signals
 
 from . import dispatch, retention, statistics, wake, webhooks
 from .exceptions import TaskFailedError
+from .models import note_alive
 from .models.driving import Lease
 from .models.transitions import release_lease
 from .rendering import masked_traceback, words_of
@@ -32,6 +33,7 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
     def decorate(work: Callable[..., None]) -> Any:
         @wraps(work)
         def task(*args: Any, **kwargs: Any) -> None:
+            note_alive("worker")
             try:
                 return work(*args, **kwargs)
             except Exception as error:

@@ -34,6 +34,7 @@ from ..models import (
 from ..phone import mask
 from .choosing import license_named, quoted
 from .console import EXIT_NO, EXIT_OK, Console, duration
+from .licenses import how_to_confirm
 
 HELP = "say whether receipts can go out, and if not, what to do"
 
@@ -159,18 +160,42 @@ def _machinery() -> Iterator[Finding]:
             yield Finding(NOTE, "broker", words)
     else:
         yield Finding(OK, "broker", "none is configured: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
-    silent = _age(Heartbeat.objects.using(write_alias()).filter(name="sweep"), "seen_at")
-    how = (
-        "Start a Celery worker and beat with the tasks of django_kpwa.schedule."
-        if wake.has_broker()
-        else "Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute."
+    yield _senders()
+
+
+def _senders() -> Finding:
+    swept = _silence("sweep")
+    if swept is not None and swept <= _most_silent_seconds():
+        return Finding(OK, "senders", f"the outbox was looked after {duration(swept)} ago.")
+    looked = "ever looked after the outbox" if swept is None else f"looked after the outbox for {duration(swept)}"
+    words = f"none has {looked}"
+    if not wake.has_broker():
+        return Finding(
+            PROBLEM,
+            "senders",
+            f"{words}. Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute.",
+        )
+    worked = _silence("worker")
+    if worked is not None and worked <= _most_silent_seconds():
+        return Finding(
+            PROBLEM,
+            "senders",
+            f"{words}, though a worker took a task {duration(worked)} ago: beat is missing. Start celery's beat, with "
+            "the schedule of django_kpwa.schedule.",
+        )
+    return Finding(
+        PROBLEM,
+        "senders",
+        f"{words}, and no worker takes tasks. Start a Celery worker and beat with the tasks of django_kpwa.schedule.",
     )
-    if silent is None:
-        yield Finding(PROBLEM, "senders", f"none has ever looked after the outbox. {how}")
-    elif silent > max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS):
-        yield Finding(PROBLEM, "senders", f"none has looked after the outbox for {duration(silent)}. {how}")
-    else:
-        yield Finding(OK, "senders", f"the outbox was looked after {duration(silent)} ago.")
+
+
+def _silence(name: str) -> float | None:
+    return _age(Heartbeat.objects.using(write_alias()).filter(name=name), "seen_at")
+
+
+def _most_silent_seconds() -> float:
+    return max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS)
 
 
 def _license(license_: License) -> Iterator[Finding]:
@@ -221,6 +246,9 @@ def _pause(license_: License, subject: str) -> Iterator[Finding]:
     level = NOTE if reason == PauseReason.RATE_LIMITED else PROBLEM
     if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
         yield Finding(OK, subject, "has a new API key; sending goes on with the next look.")
+        return
+    if reason == PauseReason.NUMBER_CHANGED:
+        yield Finding(PROBLEM, subject, f"is paused: {how_to_confirm(license_, lane)}")
         return
     words = f" The gateway said: {lane.pause_words}" if lane.pause_words else ""
     yield Finding(level, subject, f"is paused: {_advice(reason, license_)}{words}")

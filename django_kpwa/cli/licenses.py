@@ -1,4 +1,4 @@
-"""`kpwa licenses`: lists them, adds one, changes a key, pauses and resumes.
+"""`kpwa licenses`: lists them, adds one, changes a key, pauses and resumes, confirms a changed number.
 
 A key comes from a prompt or standard input, never from an argument: those stand in process lists and shell histories.
 """
@@ -11,14 +11,14 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ..models import Lane, License, OutboundMessage, PauseReason, Status, decisions, write_alias
-from ..models.driving import Pause
+from .. import linking
+from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
 from ..phone import mask
 from ..wake import wake_license
 from .choosing import add_action, license_named, quoted
-from .console import EXIT_OK, EXIT_USAGE, Console, in_english
+from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, in_english
 
-HELP = "list licenses, add one, change its key, pause and resume sending"
+HELP = "list licenses, add one, change its key, pause and resume sending, confirm a changed number"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action, explained in (
         ("set-key", "store a new API key, asked for or read from standard input"),
         ("pause", "hold the license's messages until it is resumed"),
-        ("resume", "end a pause, whatever its reason"),
+        ("resume", "end a pause, whatever its reason; a changed number is confirmed instead"),
     ):
         add_action(actions, action, explained).add_argument("name")
+    confirm = add_action(actions, "confirm-number", "send again after another phone was linked")
+    confirm.add_argument("name")
+    confirm.add_argument("--keep", action="store_true", help="the phone from before has been linked again")
 
 
 def run(console: Console, options: dict[str, Any]) -> int:
@@ -43,7 +46,18 @@ def run(console: Console, options: dict[str, Any]) -> int:
     license_ = license_named(options["name"])
     if action == "set-key":
         return _set_key(console, license_)
+    if action == "confirm-number":
+        return _confirm_number(console, license_, keep=options["keep"])
     return _pause(console, license_) if action == "pause" else _resume(console, license_)
+
+
+def how_to_confirm(license_: License, lane: Lane) -> str:
+    """What a person does about a license that stopped because another phone is linked; numbers are masked."""
+    command = f"manage.py kpwa licenses confirm-number {quoted(license_.name)}"
+    return (
+        f"another phone is linked, {mask(lane.linked_number)} instead of {mask(lane.confirmed_number)}. If that is "
+        f"right: {command}. If not, link the phone from before again, then: {command} --keep"
+    )
 
 
 def _list(console: Console) -> int:
@@ -64,6 +78,7 @@ def _list(console: Console) -> int:
                 "session_status": lane.session_status,
                 "session_seen_at": lane.session_seen_at,
                 "linked_number": mask(lane.linked_number),
+                "confirmed_number": mask(lane.confirmed_number),
                 "pause_reason": lane.pause_reason,
                 "waiting": waiting,
             }
@@ -118,18 +133,33 @@ def _set_key(console: Console, license_: License) -> int:
 
 
 def _pause(console: Console, license_: License) -> int:
-    paused = decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+    paused = linking.pause(license_)
     console.document({"name": license_.name, "paused": True, "changed": paused})
     console.say(f"{license_.name} {'is paused; its messages are kept' if paused else 'was paused already'}.")
     return EXIT_OK
 
 
 def _resume(console: Console, license_: License) -> int:
-    lifted = decisions.lift_pause(license_.pk, *(reason for reason in PauseReason if reason != PauseReason.NONE))
-    if lifted:
-        wake_license(license_.pk)
+    lifted = linking.resume(license_)
+    lane = Lane.objects.using(write_alias()).filter(pk=license_.pk).first()
+    if lane is not None and lane.pause_reason == PauseReason.NUMBER_CHANGED:
+        console.document({"name": license_.name, "paused": True, "changed": False})
+        console.say(f"{license_.name} stays paused: {how_to_confirm(license_, lane)}")
+        return EXIT_NO
     console.document({"name": license_.name, "paused": False, "changed": lifted})
     console.say(f"{license_.name} sends again." if lifted else f"{license_.name} was not paused.")
+    return EXIT_OK
+
+
+def _confirm_number(console: Console, license_: License, *, keep: bool) -> int:
+    confirmed = linking.confirm_number(license_, keep=keep)
+    lane = Lane.objects.using(write_alias()).filter(pk=license_.pk).first()
+    number = mask(lane.confirmed_number) if lane else ""
+    console.document({"name": license_.name, "confirmed_number": number, "changed": confirmed})
+    if not confirmed:
+        console.say(f"{license_.name} has no changed number to confirm.")
+        return EXIT_NO
+    console.say(f"{license_.name} sends again, from {number}.")
     return EXIT_OK
 
 

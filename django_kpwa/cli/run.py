@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import retention, statistics, webhooks
 from ..dispatch import sweep
-from ..models import WebhookEvent, write_alias
+from ..models import WebhookEvent, note_alive, write_alias
 from .choosing import positive_count
 from .console import EXIT_OK, Console
 from .driving import LanePool, report, stopped_by_signals
@@ -78,6 +78,7 @@ class _Loop:
 
     def _look(self) -> None:
         """One sweep, and the webhook events that are due."""
+        note_alive("worker")
         try:
             found = self.pool.start(sweep().license_ids)
             if WebhookEvent.objects.using(write_alias()).to_process().exists():

@@ -11,6 +11,7 @@ from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_
 from ..phone import mask
 from .choosing import add_license_argument, chosen_license
 from .console import EXIT_NO, EXIT_OK, Console, in_english, moment
+from .licenses import how_to_confirm
 
 HELP = "ask the gateway whether WhatsApp is linked"
 
@@ -44,9 +45,12 @@ def show_status(console: Console, license_: License, status: ServiceStatus) -> N
             "session_status": status.session_status.value,
             "gateway_word": status.word,
             "linked_number": mask(lane.linked_number),
+            "confirmed_number": mask(lane.confirmed_number),
             "is_active": license_.is_active,
             "pause_reason": lane.pause_reason,
             "paused_until": lane.paused_until,
+            "last_error": lane.last_error,
+            "last_error_at": lane.last_error_at,
             "waiting": waiting,
             "in_doubt": undecided,
         }
@@ -54,9 +58,13 @@ def show_status(console: Console, license_: License, status: ServiceStatus) -> N
     word = f" (the gateway says {status.word!r})" if status.session_status == SessionStatus.UNKNOWN else ""
     number = f", {mask(lane.linked_number)}" if lane.linked_number else ""
     console.say(f"{license_.name}: {IN_WORDS[status.session_status]}{word}{number}")
-    if lane.pause_reason != PauseReason.NONE:
+    if lane.pause_reason == PauseReason.NUMBER_CHANGED:
+        console.say(f"Nothing is sent: {how_to_confirm(license_, lane)}")
+    elif lane.pause_reason != PauseReason.NONE:
         until = f"; looked at again at {moment(lane.paused_until)}" if lane.paused_until else ""
         console.say(f"Nothing is sent: {in_english(PauseReason(lane.pause_reason).label)}{until}.")
+    if lane.last_error:
+        console.say(f"The last error, at {moment(lane.last_error_at)}: {lane.last_error}")
     if not license_.is_active:
         console.say("The license is not active: its messages are held.")
     console.say(f"{waiting} waiting, {undecided} in doubt.")

@@ -211,6 +211,7 @@ class _Driver:
             self.lane.license.api_key_version,
             self.lane.license.pace_seconds,
             session_status,
+            self.lane.confirmed_number,
         )
         outcome, verdict, lane = judge(outcome, known, self.read)
         listens = has_listeners(verdict.status)
@@ -221,14 +222,24 @@ class _Driver:
         self.has_unrecorded_call = False
         self.attempts += 1
         self.failures, self.failure_cause = lane.failures, lane.failure_cause
-        if lane.pause is not None and not recorded.lease_lost:
-            alerts.lane_paused(self.lane.license, lane.pause)
-        if lane.session_status is not None and not recorded.lease_lost:
-            announce_session(self.lane.license, SessionStatus(self.lane.session_status), lane.session_status)
-            self.lane.session_status = lane.session_status.value
+        if not recorded.lease_lost:
+            self._tell_of_lane(lane, paused=recorded.paused)
         if recorded.status is not None:
             announce(signal_of(recorded.status), (claim.message_id,))
         return recorded
+
+    def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
+        """Tell people what this send taught about the lane, and keep it for the next."""
+        if lane.pause is not None and paused:
+            alerts.lane_paused(self.lane.license, lane.pause, self.lane.confirmed_number, lane.linked_number)
+        elif lane.pause is not None:
+            # A person was faster: they paused the lane, or confirmed the number that this one did not know.
+            self.lane.refresh_from_db(using=write_alias(), fields=["confirmed_number"])
+        if lane.confirms_number:
+            self.lane.confirmed_number = lane.linked_number
+        if lane.session_status is not None:
+            announce_session(self.lane.license, SessionStatus(self.lane.session_status), lane.session_status)
+            self.lane.session_status = lane.session_status.value
 
     def _call(self, claim: Claim) -> tuple[Outcome, SessionStatus | None]:
         gateway = self.open_gateway()

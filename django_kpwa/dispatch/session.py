@@ -10,17 +10,25 @@ from .. import alerts, signals
 from ..conf import Settings
 from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
 from ..gateway import Gateway, SessionStatus
-from ..models import DatabaseNow, Lane, License, PauseReason, write_alias
+from ..gateway.outcome import outcome_of_error
+from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, PauseReason, write_alias
 from ..models.decisions import lift_pause, note_session
 from ..models.driving import Lease, Pause
 from ..models.transitions import pause_lane
 from . import pace
+from .verdict import error_words
 
 
 def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: Settings) -> bool:
     """Decide for a lane that one drives; pause it, pause it anew or lift its pause where the gateway says so."""
     reason = PauseReason(lane.pause_reason)
     license_ = lane.license
+    if lane.has_changed_number and reason not in HELD_BY_PEOPLE:
+        # Found while a person's pause stood, which went before.
+        pause = Pause(PauseReason.NUMBER_CHANGED, None)
+        if pause_lane(lease, pause):
+            alerts.lane_paused(license_, pause, lane.confirmed_number, lane.linked_number)
+        return False
     if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
         lift_pause(lane.license_id, reason)
     elif reason != PauseReason.NONE:
@@ -38,9 +46,9 @@ def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read:
     try:
         return open_gateway()
     except (KeyUnreadableError, InvalidApiKeyError) as error:
-        _pause(lease, lane, PauseReason.KEY_UNREADABLE, str(error), read)
+        _pause(lease, lane, PauseReason.KEY_UNREADABLE, str(error), read, error=str(error))
     except ImproperlyConfigured as error:
-        _pause(lease, lane, PauseReason.FAILING, str(error), read)
+        _pause(lease, lane, PauseReason.FAILING, str(error), read, error=str(error))
     return None
 
 
@@ -52,16 +60,8 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: 
         return False
     try:
         status = gateway.get_status(deadline_seconds=read.STATUS_DEADLINE_SECONDS).session_status
-    except UnauthorizedError as error:
-        if error.from_fallback:
-            _pause(lease, lane, PauseReason.FAILING, error.words, read)
-        else:
-            _pause(lease, lane, PauseReason.UNAUTHORIZED, error.words, read)
-        return False
     except GatewayError as error:
-        # Logged out stays logged out while the gateway does not say otherwise.
-        reason = PauseReason.LOGGED_OUT if lane.pause_reason == PauseReason.LOGGED_OUT else PauseReason.FAILING
-        _pause(lease, lane, reason, error.words, read)
+        _pause(lease, lane, _reason(error, lane), error.words, read, error=error_words(outcome_of_error(error)))
         return False
     announce_session(license_, note_session(lane.license_id, status), status)
     lane.session_status = status.value
@@ -76,6 +76,14 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read: 
     return True
 
 
+def _reason(error: GatewayError, lane: Lane) -> PauseReason:
+    """Why a lane is paused whose status could not be told."""
+    if isinstance(error, UnauthorizedError):
+        return PauseReason.FAILING if error.from_fallback else PauseReason.UNAUTHORIZED
+    # Logged out stays logged out while the gateway does not say otherwise.
+    return PauseReason.LOGGED_OUT if lane.pause_reason == PauseReason.LOGGED_OUT else PauseReason.FAILING
+
+
 def announce_session(license_: License, previous: SessionStatus, status: SessionStatus) -> None:
     """Send `license_status_changed` where it did."""
     if previous != status:
@@ -84,7 +92,7 @@ def announce_session(license_: License, previous: SessionStatus, status: Session
         )
 
 
-def _pause(lease: Lease, lane: Lane, reason: PauseReason, words: str, read: Settings) -> None:
+def _pause(lease: Lease, lane: Lane, reason: PauseReason, words: str, read: Settings, *, error: str = "") -> None:
     is_same = lane.pause_reason == reason
     probes = lane.probes + 1 if is_same else 0
     waits_for_a_key = reason == PauseReason.UNAUTHORIZED
@@ -94,5 +102,5 @@ def _pause(lease: Lease, lane: Lane, reason: PauseReason, words: str, read: Sett
         words,
         lane.license.api_key_version if waits_for_a_key else None,
     )
-    if pause_lane(lease, pause, probes=min(probes, 1000)) and not is_same:
+    if pause_lane(lease, pause, probes=min(probes, 1000), error=error) and not is_same:
         alerts.lane_paused(lane.license, pause)

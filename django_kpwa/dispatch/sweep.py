@@ -31,7 +31,7 @@ def sweep() -> Swept:
     abandoned = _settle_abandoned()
     expired = _expire()
     license_ids = tuple(_startable_license_ids())
-    Heartbeat.objects.using(write_alias()).update_or_create(name="sweep", defaults={"seen_at": DatabaseNow()})
+    Heartbeat.objects.using(write_alias()).note("sweep")
     return Swept(license_ids, abandoned, expired)
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from django.conf import settings
+from django.utils import translation
+
+from .. import phone
 from ..conf import Settings
 from ..gateway import SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
-from ..models import PauseReason, Status
+from ..models import AttemptCause, PauseReason, Status
 from ..models.driving import LaneVerdict, MessageVerdict, Pause
 from . import pace
 
@@ -21,7 +25,8 @@ _MOST_FAILURES = 1000
 @dataclass(frozen=True)
 class Circumstances:
     """What the driver knows beside the outcome. `session_status`: the answer to the status check that a 400 or 500
-    asks for; None where it was not asked, or its answer did not come."""
+    asks for; None where it was not asked, or its answer did not come. `confirmed_number`: the phone that is to send,
+    in digits; empty before the first send."""
 
     attempts_spent: int
     failures: int
@@ -29,6 +34,7 @@ class Circumstances:
     key_version: int
     pace_seconds: tuple[float, float]
     session_status: SessionStatus | None = None
+    confirmed_number: str = ""
 
 
 def judge(outcome: Outcome, known: Circumstances, read: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
@@ -36,6 +42,14 @@ def judge(outcome: Outcome, known: Circumstances, read: Settings) -> tuple[Outco
     if outcome.asks_for_status and known.session_status == SessionStatus.QR:
         outcome = outcome.because_logged_out()
     return outcome, _message(outcome, known, read), _lane(outcome, known, read)
+
+
+def error_words(outcome: Outcome) -> str:
+    """What went wrong: in the gateway's words, else in ours, in the site's language."""
+    if outcome.words:
+        return outcome.words
+    with translation.override(settings.LANGUAGE_CODE):
+        return str(AttemptCause(outcome.cause.value).label)
 
 
 def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageVerdict:
@@ -62,14 +76,28 @@ def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageV
 def _lane(outcome: Outcome, known: Circumstances, read: Settings) -> LaneVerdict:
     wait = pace.next_send(known.pace_seconds)
     if outcome.kind == OutcomeKind.ACCEPTED:
-        number = outcome.answer.from_number if outcome.answer else ""
-        return LaneVerdict(wait, session_status=SessionStatus.CONNECTED, linked_number=number)
+        return _accepted(outcome, known, wait)
     cause = _sameness(outcome)
     failures = min(known.failures + 1, _MOST_FAILURES) if cause == known.failure_cause else 1
     pause = _pause(outcome, failures, known, read)
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
         failures, cause = known.failures, known.failure_cause
-    return LaneVerdict(wait, failures, cause, session_status=known.session_status, pause=pause)
+    return LaneVerdict(
+        wait, failures, cause, session_status=known.session_status, pause=pause, error=error_words(outcome)
+    )
+
+
+def _accepted(outcome: Outcome, known: Circumstances, wait: float) -> LaneVerdict:
+    """Only an accepted send tells which phone is linked. What cannot be read as a number tells nothing."""
+    number = phone.number_of(outcome.answer.from_number) if outcome.answer else ""
+    is_another = number and known.confirmed_number and number != known.confirmed_number
+    return LaneVerdict(
+        wait,
+        session_status=SessionStatus.CONNECTED,
+        linked_number=number,
+        confirms_number=bool(number) and not known.confirmed_number,
+        pause=Pause(PauseReason.NUMBER_CHANGED, None) if is_another else None,
+    )
 
 
 def _pause(outcome: Outcome, failures: int, known: Circumstances, read: Settings) -> Pause | None:

@@ -2,7 +2,7 @@
 
 from .attempt import AttemptCause, AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
-from .lane import Lane, PauseReason
+from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .license import License, WebhookToken
 from .message import (
     ARRIVED,
@@ -14,15 +14,18 @@ from .message import (
     idempotency_digest,
 )
 from .receipt_failure import ReceiptFailure
-from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic
+from .screens import Dashboard, RegisteredReceipt
+from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic, note_alive
 from .webhook_event import EventKind, EventStatus, WebhookEvent, body_digest
 
 __all__ = [
     "ARRIVED",
+    "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
     "RESENDABLE",
     "AttemptCause",
     "AttemptOutcome",
+    "Dashboard",
     "DatabaseNow",
     "EventKind",
     "EventStatus",
@@ -35,6 +38,7 @@ __all__ = [
     "Priority",
     "ReceiptFailure",
     "RecipientType",
+    "RegisteredReceipt",
     "SendAttempt",
     "Status",
     "WebhookEvent",
@@ -42,5 +46,6 @@ __all__ = [
     "body_digest",
     "idempotency_digest",
     "in_seconds",
+    "note_alive",
     "write_alias",
 ]

@@ -54,6 +54,7 @@ class SendAttempt(models.Model):
     class Meta:
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
+        default_permissions = ()
         ordering = ["number"]
         constraints = [models.UniqueConstraint(fields=["message", "number"], name="kpwa_attempt_once")]
 

@@ -14,7 +14,7 @@ from ..gateway import SessionStatus
 from .attempt import AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
 from .driving import Pause
-from .lane import Lane, PauseReason
+from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
 from .transitions import ensure_lane, expire, pause_columns, sent_columns, session_columns, settle_proven
 
@@ -107,14 +107,12 @@ def advance(message_id: int, status: Status) -> bool:
     )
 
 
-def note_session(license_id: int, session_status: SessionStatus, linked_number: str = "") -> SessionStatus:
+def note_session(license_id: int, session_status: SessionStatus) -> SessionStatus:
     """Store what the gateway just said of the link; returns what was known before."""
     using = write_alias()
     ensure_lane(license_id)
     lane = Lane.objects.using(using).filter(pk=license_id)
     columns = session_columns(session_status)
-    if linked_number:
-        columns["linked_number"] = linked_number[:32]
     with transaction.atomic(using=using):
         # The write comes first; what it replaced is read by trying each value that it can have replaced.
         for previous in SessionStatus:
@@ -125,9 +123,9 @@ def note_session(license_id: int, session_status: SessionStatus, linked_number: 
 
 
 def pause(license_id: int, pause_: Pause) -> bool:
-    """Pause a lane, whoever drives it. False: it is paused for this reason already, or by a person, which stays."""
+    """Pause a lane, whoever drives it. False: it is paused for this reason already, or for one that people end."""
     ensure_lane(license_id)
-    stays = [PauseReason.BY_PERSON, pause_.reason]
+    stays = [*HELD_BY_PEOPLE, pause_.reason]
     lane = Lane.objects.using(write_alias()).filter(pk=license_id).exclude(pause_reason__in=stays)
     return bool(lane.update(**pause_columns(pause_), probes=0))
 
@@ -154,6 +152,18 @@ def lift_pause(license_id: int, *reasons: PauseReason) -> bool:
         if lifted:
             _step_backlog_back(using, license_id)
     return bool(lifted)
+
+
+def confirm_number(license_id: int, *, keep: bool) -> bool:
+    """End the pause of a changed number: the linked one is confirmed, or (`keep`) the confirmed one is linked again.
+
+    False: the lane was not paused for that.
+    """
+    using = write_alias()
+    settled = {"linked_number": F("confirmed_number")} if keep else {"confirmed_number": F("linked_number")}
+    with transaction.atomic(using=using):
+        lane = Lane.objects.using(using).filter(pk=license_id, pause_reason=PauseReason.NUMBER_CHANGED)
+        return bool(lane.update(**settled)) and lift_pause(license_id, PauseReason.NUMBER_CHANGED)
 
 
 def _step_backlog_back(using: str, license_id: int) -> None:

@@ -94,14 +94,19 @@ class MessageVerdict:
 
 @dataclass(frozen=True)
 class LaneVerdict:
-    """What a recorded outcome makes of its lane."""
+    """What a recorded outcome makes of its lane. `error`: what went wrong, in words; empty where nothing did.
+
+    `linked_number`: the phone that sent, in digits, empty where that was not told; `confirms_number`: it is the first.
+    """
 
     next_send_in_seconds: float = 0.0
     failures: int = 0
     failure_cause: str = ""
     session_status: SessionStatus | None = None
     linked_number: str = ""
+    confirms_number: bool = False
     pause: Pause | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,12 @@ class Lost:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What recording did: the message's status now (None: it had moved on), and the next claim where one was asked."""
+    """What recording did: the message's status now (None: it had moved on), and the next claim where one was asked.
+
+    `paused`: the pause that the verdict wanted was written; none of another worker's, or of a person's, stood there.
+    """
 
     status: Status | None
     claimed: Claimed | None
     lease_lost: bool = False
+    paused: bool = False

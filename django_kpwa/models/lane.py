@@ -25,6 +25,11 @@ class PauseReason(models.TextChoices):
     RATE_LIMITED = "rate_limited", _("the gateway asked to wait")
     KEY_UNREADABLE = "key_unreadable", _("the stored API key cannot be read")
     BY_PERSON = "by_person", _("paused by a person")
+    NUMBER_CHANGED = "number_changed", _("another phone is linked")
+
+
+HELD_BY_PEOPLE = (PauseReason.BY_PERSON, PauseReason.NUMBER_CHANGED)
+"""Pauses that a person ends: no status check, and no other pause, takes their place."""
 
 
 class LaneQuerySet(models.QuerySet["Lane"]):
@@ -60,7 +65,10 @@ class Lane(models.Model):
         default=SessionStatus.UNKNOWN.value,
     )
     session_seen_at = models.DateTimeField(_("last seen"), null=True)
+    # As the newest accepted message said, in digits; the status does not tell it.
     linked_number = models.CharField(_("linked number"), max_length=32, blank=True)
+    # The one that sends: the first that was linked, then whichever a person confirmed.
+    confirmed_number = models.CharField(_("confirmed number"), max_length=32, blank=True)
     pause_reason = models.CharField(_("paused because"), max_length=16, choices=PauseReason.choices, blank=True)
     pause_words = models.TextField(_("in the gateway's words"), blank=True)
     paused_at = models.DateTimeField(_("paused since"), null=True)
@@ -70,6 +78,9 @@ class Lane(models.Model):
     probes = models.PositiveSmallIntegerField(_("status checks since the pause began"), default=0)
     failures = models.PositiveSmallIntegerField(_("failures in a row"), default=0)
     failure_cause = models.CharField(_("their cause"), max_length=32, blank=True)
+    # What went wrong last, while sending or asking for the status. A success leaves it: the time tells.
+    last_error = models.TextField(_("last error"), blank=True)
+    last_error_at = models.DateTimeField(_("last error at"), null=True)
     lease_token = models.UUIDField(_("lease"), null=True)
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
     next_send_at = models.DateTimeField(_("next send"), null=True)
@@ -82,7 +93,13 @@ class Lane(models.Model):
     class Meta:
         verbose_name = _("sending state")
         verbose_name_plural = _("sending states")
+        default_permissions = ()
         indexes = [models.Index(fields=["lease_expires_at"], name="kpwa_lane_lease_expires")]
 
     def __str__(self) -> str:
         return f"{self.license_id}: {self.pause_reason or self.session_status}"
+
+    @property
+    def has_changed_number(self) -> bool:
+        """Whether another phone is linked than the one that was confirmed."""
+        return bool(self.confirmed_number) and self.linked_number != self.confirmed_number

@@ -65,7 +65,10 @@ class License(models.Model):
         verbose_name = _("license")
         verbose_name_plural = _("licenses")
         ordering = ["name"]
-        permissions = [("link_license", _("Can link WhatsApp to a license (see its QR code)"))]
+        permissions = [
+            ("link_license", _("Can link WhatsApp to a license (see its QR code)")),
+            ("operate_license", _("Can operate a license (check, restart, pause, webhook, confirm its number)")),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -127,6 +130,7 @@ class WebhookToken(models.Model):
     class Meta:
         verbose_name = _("webhook token")
         verbose_name_plural = _("webhook tokens")
+        default_permissions = ()
 
     def __str__(self) -> str:
         return f"{self.license_id}/{self.pk}"

@@ -128,6 +128,8 @@ class OutboundMessage(models.Model):
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
+        default_permissions = ("add", "view")
+        permissions = [("decide_outboundmessage", _("Can decide about messages (send again, it arrived, cancel)"))]
         # Plain composites: MariaDB drops the condition of a partial index.
         indexes = [
             models.Index(fields=["license", "status", "priority", "due_at"], name="kpwa_message_claim"),
@@ -137,6 +139,10 @@ class OutboundMessage(models.Model):
             models.Index(fields=["created_at"], name="kpwa_message_created"),
             models.Index(fields=["source_content_type", "source_id"], name="kpwa_message_source"),
             models.Index(fields=["recipient", "created_at"], name="kpwa_message_recipient"),
+            # The admin's list under a filter, newest first: a rare status in a long table is found without a scan.
+            models.Index(fields=["status", "created_at"], name="kpwa_message_status"),
+            models.Index(fields=["license", "created_at"], name="kpwa_message_license"),
+            models.Index(fields=["recipient_type", "created_at"], name="kpwa_message_kind"),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=Status.values), name="kpwa_message_status_known"),

@@ -19,6 +19,7 @@ class ReceiptFailure(models.Model):
     class Meta:
         verbose_name = _("receipt failure")
         verbose_name_plural = _("receipt failures")
+        default_permissions = ("view",)
         indexes = [models.Index(fields=["occurred_at"], name="kpwa_failure_occurred")]
 
     def __str__(self) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from django.db import models
+import logging
+import time
+
+from django.db import DatabaseError, InterfaceError, models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from .clock import DatabaseNow, write_alias
 from .license import License
+
+logger = logging.getLogger("django_kpwa.statistics")
 
 HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 """Upper bounds of the buckets of queued-to-sent; the last bucket has none."""
@@ -27,6 +33,7 @@ class HourlyStatistic(models.Model):
     class Meta:
         verbose_name = _("hourly statistic")
         verbose_name_plural = _("hourly statistics")
+        default_permissions = ()
         constraints = [models.UniqueConstraint(fields=["license", "hour"], name="kpwa_statistic_once")]
         indexes = [models.Index(fields=["hour"], name="kpwa_statistic_hour")]
 
@@ -34,15 +41,48 @@ class HourlyStatistic(models.Model):
         return f"{self.license_id} {self.hour:%Y-%m-%d %H}"
 
 
+class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
+    def note(self, name: str) -> None:
+        """Note that the part called `name` is alive now."""
+        if not self.filter(name=name).update(seen_at=DatabaseNow()):
+            self.bulk_create([Heartbeat(name=name, seen_at=DatabaseNow())], ignore_conflicts=True)
+
+
 class Heartbeat(models.Model):
-    """When a part of the machinery was last seen alive: `beat`, `worker`, …"""
+    """When a part of the machinery was last seen alive.
+
+    `sweep`: something looked after the outbox, by beat and a worker, by `kpwa run` or by cron. `worker`: a worker took
+    any task of ours, whoever published it.
+    """
 
     name = models.CharField(_("name"), max_length=64, primary_key=True)
     seen_at = models.DateTimeField(_("seen"))
 
+    objects = HeartbeatQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("heartbeat")
         verbose_name_plural = _("heartbeats")
+        default_permissions = ()
 
     def __str__(self) -> str:
         return self.name
+
+
+NOTE_EVERY_SECONDS = 30.0
+_noted_at: dict[str, float] = {}
+
+
+def note_alive(name: str) -> None:
+    """Note, at most every `NOTE_EVERY_SECONDS` of this process, that its part called `name` is alive. Never raises."""
+    now = time.monotonic()
+    if now - _noted_at.get(name, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
+        return
+    # Also where it fails: a database that is away is not asked again by every task.
+    _noted_at[name] = now
+    using = write_alias()
+    try:
+        with transaction.atomic(using=using):
+            Heartbeat.objects.using(using).note(name)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("That %s is alive could not be noted (%s).", name, type(error).__name__)

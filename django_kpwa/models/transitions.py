@@ -34,7 +34,7 @@ from .driving import (
     Recorded,
     Unrendered,
 )
-from .lane import Lane, PauseReason
+from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
 
 # An unrendered message steps back this far before its template runs, so that one that hangs cannot block its lane.
@@ -129,11 +129,7 @@ def record(
     """
     with durable() as using:
         held = bool(_held(using, lease).update(**_lane_columns(lane), lease_expires_at=in_seconds(lease_seconds)))
-        if held and lane.pause is not None:
-            # A person's pause stays: no status check may lift it.
-            _held(using, lease).exclude(pause_reason=PauseReason.BY_PERSON).update(
-                **pause_columns(lane.pause), probes=0
-            )
+        paused = held and lane.pause is not None and _pause(using, lease, lane.pause, probes=0)
         status = _settle(using, claim, outcome, verdict)
         _finish_attempt(using, claim, outcome)
         if not held:
@@ -141,22 +137,16 @@ def record(
         if is_retry:
             status = status or _recorded_before(using, claim)
             _give_back_unstarted(using, lease.license_id)
-        return Recorded(status, _claim(using, lease) if claims_next else None)
+        return Recorded(status, _claim(using, lease) if claims_next else None, paused=paused)
 
 
-def pause_lane(lease: Lease, pause: Pause, *, probes: int = 0, session_status: SessionStatus | None = None) -> bool:
-    """Pause a lane that one drives, or pause it anew after `probes` status checks.
+def pause_lane(lease: Lease, pause: Pause, *, probes: int = 0, error: str = "") -> bool:
+    """Pause a lane that one drives, or pause it anew after `probes` status checks. `error`: what went wrong, in words.
 
-    False: the lease was lost, or a person has paused the lane meanwhile, which stays.
+    False: the lease was lost, or the lane has meanwhile a pause that people end, which stays.
     """
     with durable() as using:
-        columns = pause_columns(pause)
-        if probes:
-            del columns["paused_at"]
-        if session_status is not None:
-            columns |= session_columns(session_status)
-        pausable = _held(using, lease).exclude(pause_reason=PauseReason.BY_PERSON)
-        return bool(pausable.update(**columns, probes=probes))
+        return _pause(using, lease, pause, probes=probes, **error_columns(error))
 
 
 def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
@@ -175,6 +165,18 @@ def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -
 
 def _held(using: str, lease: Lease) -> Any:
     return Lane.objects.using(using).filter(pk=lease.license_id, lease_token=lease.token)
+
+
+def _pause(using: str, lease: Lease, pause: Pause, *, probes: int, **columns: Any) -> bool:
+    columns |= pause_columns(pause)
+    if probes:
+        del columns["paused_at"]
+    # No status check ends or replaces what a person has to end.
+    pausable = _held(using, lease).exclude(pause_reason__in=set(HELD_BY_PEOPLE) - {pause.reason})
+    if pause.reason == PauseReason.NUMBER_CHANGED:
+        # A person may have confirmed the number since the lane was read.
+        pausable = pausable.exclude(confirmed_number="").exclude(confirmed_number=F("linked_number"))
+    return bool(pausable.update(**columns, probes=probes))
 
 
 def _sending(using: str, claim: Claim) -> OutboundMessageQuerySet:
@@ -453,8 +455,14 @@ def _lane_columns(lane: LaneVerdict) -> dict[str, Any]:
     if lane.session_status is not None:
         columns |= session_columns(lane.session_status)
     if lane.linked_number:
-        columns["linked_number"] = lane.linked_number[:32]
-    return columns
+        columns["linked_number"] = lane.linked_number
+        if lane.confirms_number:
+            columns["confirmed_number"] = lane.linked_number
+    return columns | error_columns(lane.error)
+
+
+def error_columns(error: str) -> dict[str, Any]:
+    return {"last_error": error, "last_error_at": DatabaseNow()} if error else {}
 
 
 def session_columns(session_status: SessionStatus) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class WebhookEvent(models.Model):
     kind = models.CharField(_("kind"), max_length=16, choices=EventKind.choices, blank=True)
     # What the parser understood, as JSON: keys are the fields of `webhooks.parsers.ParsedEvent`.
     understood = models.JSONField(_("understood"), default=dict, blank=True)
+    # Of an incoming message, so that a message's page finds the customer's answers by an index.
+    sender_number = models.CharField(_("the customer's number"), max_length=64, blank=True, editable=False)
     gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True, db_index=True)
     message = models.ForeignKey(
         OutboundMessage,
@@ -73,10 +75,13 @@ class WebhookEvent(models.Model):
     class Meta:
         verbose_name = _("webhook event")
         verbose_name_plural = _("webhook events")
+        default_permissions = ("view",)
+        permissions = [("reprocess_webhookevent", _("Can reprocess webhook events"))]
         indexes = [
             models.Index(fields=["next_try_at"], name="kpwa_event_next_try"),
             models.Index(fields=["status", "received_at"], name="kpwa_event_status"),
             models.Index(fields=["received_at"], name="kpwa_event_received"),
+            models.Index(fields=["sender_number", "received_at"], name="kpwa_event_sender"),
         ]
         constraints = [
             models.CheckConstraint(condition=models.Q(status__in=EventStatus.values), name="kpwa_event_status_known"),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .. import phone
+from ..phone import number_of
 from .payloads import read_json_object
 
 _MAX_DEPTH = 4
@@ -34,24 +34,8 @@ _TIMES = ("timestamp", "messagetimestamp", "time", "datetime", "date", "createda
 _MEDIA = ("mediaurl", "imageurl", "media", "image", "file", "url", "attachment")
 _GROUPS = ("groupname", "group", "subject")
 
-_NUMBER_DOMAINS = ("s.whatsapp.net", "c.us")
 _NOT_IN_NAMES = re.compile(r"[_\-\s]")
-_WRITTEN_NUMBER = re.compile(r"\+?[\d\s().\-]{6,30}")
-_DEVICE_SUFFIX = re.compile(r"[:.].*")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
-
-
-def number_of(value: str) -> str:
-    """The digits, with country code, of a number or a JID; empty for what is neither (a group, a `…@lid`, a name)."""
-    local, at, domain = value.strip().partition("@")
-    if at:
-        if domain.lower() not in _NUMBER_DOMAINS:
-            return ""
-        local = _DEVICE_SUFFIX.sub("", local)
-    if not _WRITTEN_NUMBER.fullmatch(local):
-        return ""
-    digits = phone.gateway_reading(local)
-    return digits if 6 <= len(digits) <= 20 and digits.isascii() else ""
 
 
 def is_group_jid(value: str) -> bool:

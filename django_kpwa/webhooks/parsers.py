@@ -14,7 +14,8 @@ from enum import Enum
 from typing import Any
 
 from ..models import EventKind
-from .fields import Fields, fields_of, number_of
+from ..phone import number_of
+from .fields import Fields, fields_of
 from .payloads import read_payload
 
 MAX_EVENTS = 500

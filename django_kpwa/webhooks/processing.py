@@ -166,6 +166,7 @@ def _record(event: WebhookEvent, parts: Sequence[ParsedEvent], message_id: int |
         first, *more = (part.as_json() for part in parts)
         columns |= {"kind": parts[0].kind, "gateway_id": parts[0].gateway_id[:255]}
         columns["understood"] = {**first, "more": more} if more else first
+        columns["sender_number"] = parts[0].sender[:64] if parts[0].kind == EventKind.INCOMING else ""
     if message_id is not None:
         columns["message_id"] = message_id
     return bool(_held(event).update(**columns))

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_kpwa import dispatch
 from django_kpwa.exceptions import GatewayTimeoutError, NotConnectedError, UnauthorizedError
 from django_kpwa.gateway import locmem
-from django_kpwa.models import Heartbeat, License, OutboundMessage, WebhookEvent
+from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, WebhookEvent
 from django_kpwa.outbox import send_message
 from django_kpwa.testing import deliver, fail_next, unlink
 from tests.cli import kpwa, kpwa_json
@@ -119,6 +119,17 @@ class TestSenders:
         assert finding(told, "Start a Celery worker and beat")["level"] == "problem"
         assert "secret-password" not in str(told)
 
+    def test_a_worker_without_beat_and_neither_of_them_are_told_apart(self, license_, celery_settings):
+        celery_settings(broker_url="memory://")
+        Heartbeat.objects.note("worker")
+        told = finding(kpwa_json("doctor")[1], "none has ever looked after the outbox")
+        assert (told["level"], "beat is missing" in told["words"]) == ("problem", True)
+        Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=3))
+        assert finding(kpwa_json("doctor")[1], "no worker takes tasks. Start a Celery worker and beat")
+        Heartbeat.objects.note("worker")
+        Heartbeat.objects.note("sweep")
+        assert finding(kpwa_json("doctor")[1], "the outbox was looked after")["level"] == "ok"
+
 
 class TestLicense:
     def test_logged_out_says_to_scan(self, healthy):
@@ -182,6 +193,14 @@ class TestLicense:
         code, told = kpwa_json("doctor")
         assert code == 1
         assert finding(told, 'manage.py kpwa licenses resume "Toko Utama"')
+
+    def test_another_phone_is_a_problem_until_its_number_is_confirmed(self, healthy):
+        columns = {"confirmed_number": "6281111111111", "linked_number": "6281222222222"}
+        Lane.objects.update_or_create(license=healthy, defaults={"pause_reason": PauseReason.NUMBER_CHANGED, **columns})
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        found = finding(told, 'licenses confirm-number "Toko Utama"')
+        assert (found["level"], "62812•••••222 instead of" in found["words"]) == ("problem", True)
 
     def test_one_that_is_not_active_is_a_note_and_not_asked(self, healthy):
         unlink()

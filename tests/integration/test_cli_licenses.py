@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime, timezone
 
 import pytest
 from django.core.management import CommandError
@@ -104,3 +105,36 @@ def test_a_paused_license_holds_its_messages_until_it_is_resumed(license_):
     assert kpwa("licenses", "resume", "Toko Utama") == (0, "Toko Utama sends again.\n")
     assert [sent.text for sent in deliver()] == ["Halo"]
     assert "was not paused" in kpwa("licenses", "resume", "Toko Utama")[1]
+
+
+def test_a_changed_number_is_confirmed_by_its_own_command(license_):
+    columns = {"confirmed_number": "6281111111111", "linked_number": "6281222222222"}
+    Lane.objects.create(license=license_, pause_reason=PauseReason.NUMBER_CHANGED, **columns)
+    code, told = kpwa("licenses", "resume", "Toko Utama")
+    assert (code, 'kpwa licenses confirm-number "Toko Utama"' in told) == (1, True)
+    assert "62812•••••222 instead of 62811•••••111" in told
+    assert kpwa_json("licenses", "resume", "Toko Utama")[1]["paused"] is True
+    code, told = kpwa("licenses", "confirm-number", "Toko Utama")
+    assert (code, told) == (0, "Toko Utama sends again, from 62812•••••222.\n")
+    assert Lane.objects.get().pause_reason == ""
+    assert kpwa("licenses", "confirm-number", "Toko Utama")[0] == 1
+
+
+def test_a_phone_that_was_linked_again_is_kept(license_):
+    columns = {"confirmed_number": "6281111111111", "linked_number": "6281222222222"}
+    Lane.objects.create(license=license_, pause_reason=PauseReason.NUMBER_CHANGED, **columns)
+    code, told = kpwa_json("licenses", "confirm-number", "Toko Utama", "--keep")
+    assert (code, told["confirmed_number"], told["changed"]) == (0, "62811•••••111", True)
+
+
+def test_status_says_what_stopped_and_what_went_wrong_last(license_):
+    columns = {"confirmed_number": "6281111111111", "linked_number": "6281222222222"}
+    at = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
+    wrong = {"last_error": "Device busy", "last_error_at": at}
+    Lane.objects.create(license=license_, pause_reason=PauseReason.NUMBER_CHANGED, **columns, **wrong)
+    told = kpwa("status")[1]
+    assert "Nothing is sent: another phone is linked, 62812•••••222 instead of 62811•••••111" in told
+    assert "Device busy" in told
+    told = kpwa_json("status")[1]
+    assert (told["confirmed_number"], told["last_error"]) == ("62811•••••111", "Device busy")
+    assert "another phone is linked" in kpwa("licenses")[1]

@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa import outbox, signals
+from django_kpwa import linking, outbox, signals
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import (
     BadRequestError,
@@ -325,6 +326,160 @@ def test_a_persons_pause_stays_whatever_the_gateway_does(license_, hooks):
     hooks.before_send = None
     drive(license_.pk)
     assert sorted(texts()) == ["a", "b"]
+
+
+def link_another_phone(monkeypatch, number):
+    monkeypatch.setattr(locmem, "LINKED_NUMBER", number)
+
+
+def send_the_first(license_):
+    """The first message of a license says which phone is its own."""
+    send_message(NUMBER, "first")
+    drive(license_.pk)
+
+
+def alerts_in(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "django_kpwa.alerts"]
+
+
+def test_another_phone_stops_the_lane_after_one_message_until_its_number_is_confirmed(license_, monkeypatch, caplog):
+    send_the_first(license_)
+    first = lane_of(license_).confirmed_number
+    assert first == lane_of(license_).linked_number == locmem.LINKED_NUMBER
+    link_another_phone(monkeypatch, "6281222222222@c.us")
+    one, two = send_message(NUMBER, "one"), send_message(NUMBER, "two")
+    drive(license_.pk)
+    lane = lane_of(license_)
+    assert (fresh(one).status, fresh(two).status) == (Status.SENT, Status.QUEUED)
+    assert (lane.pause_reason, lane.paused_until) == (PauseReason.NUMBER_CHANGED, None)
+    assert (lane.confirmed_number, lane.linked_number, lane.session_status) == (first, "6281222222222", "connected")
+    [alert] = alerts_in(caplog)
+    assert "62812•••••222 instead of" in alert
+    assert "6281222222222" not in caplog.text
+    assert first not in caplog.text
+    # Nothing but a person ends it.
+    linking.check_status(license_)
+    locmem.unlink()
+    linking.check_status(license_)
+    locmem.link()
+    linking.check_status(license_)
+    assert not linking.resume(license_)
+    assert sweep().license_ids == ()
+    assert drive(license_.pk).attempts == 0
+    assert linking.confirm_number(license_)
+    drive(license_.pk)
+    lane = lane_of(license_)
+    assert (fresh(two).status, lane.pause_reason, lane.confirmed_number) == (Status.SENT, "", "6281222222222")
+    assert len(alerts_in(caplog)) == 1
+
+
+def test_after_the_phone_from_before_is_linked_again_the_lane_goes_on_with_it(license_, monkeypatch):
+    send_the_first(license_)
+    first = locmem.LINKED_NUMBER
+    link_another_phone(monkeypatch, "6281222222222")
+    send_message(NUMBER, "one")
+    drive(license_.pk)
+    link_another_phone(monkeypatch, first)
+    assert linking.confirm_number(license_, keep=True)
+    for text in ("two", "three"):
+        send_message(NUMBER, text)
+    drive(license_.pk)
+    lane = lane_of(license_)
+    assert (texts()[1:], lane.pause_reason) == (["one", "two", "three"], "")
+    assert lane.confirmed_number == lane.linked_number == first
+
+
+def test_a_phone_that_nobody_confirmed_stops_the_lane_again(license_, monkeypatch, caplog):
+    send_the_first(license_)
+    first = locmem.LINKED_NUMBER
+    link_another_phone(monkeypatch, "6281222222222")
+    for text in ("one", "two", "three"):
+        send_message(NUMBER, text)
+    drive(license_.pk)
+    # Said to be the one from before, and it is not; then confirmed, and a third is linked.
+    assert linking.confirm_number(license_, keep=True)
+    drive(license_.pk)
+    assert (lane_of(license_).pause_reason, lane_of(license_).confirmed_number) == ("number_changed", first)
+    assert linking.confirm_number(license_)
+    link_another_phone(monkeypatch, "6281333333333")
+    drive(license_.pk)
+    lane = lane_of(license_)
+    assert (lane.pause_reason, lane.confirmed_number) == ("number_changed", "6281222222222")
+    assert len(alerts_in(caplog)) == 3
+
+
+def test_a_phone_exchanged_while_a_person_pauses_stops_the_lane_when_it_is_resumed(
+    license_, hooks, monkeypatch, caplog
+):
+    send_the_first(license_)
+
+    def pause_and_exchange(_):
+        linking.pause(license_)
+        link_another_phone(monkeypatch, "6281222222222")
+
+    hooks.before_send = pause_and_exchange
+    send_message(NUMBER, "one")
+    waiting = send_message(NUMBER, "two")
+    drive(license_.pk)
+    assert (lane_of(license_).pause_reason, alerts_in(caplog)) == (PauseReason.BY_PERSON, [])
+    hooks.before_send = None
+    assert linking.resume(license_)
+    assert drive(license_.pk).attempts == 0
+    assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED
+    assert (fresh(waiting).status, len(alerts_in(caplog))) == (Status.QUEUED, 1)
+
+
+def test_the_number_costs_no_statement_of_its_own(license_):
+    drive_once_connected(license_)
+
+    def statements_of(count):
+        for number in range(count):
+            send_message(NUMBER, f"m{number}")
+        with CaptureQueriesContext(connection) as captured:
+            drive(license_.pk)
+        return len(captured)
+
+    two, four = statements_of(2), statements_of(4)
+    # Lane, message, attempt; lane read, next message, its claim, its attempt; and what the transaction itself takes.
+    assert (four - two) / 2 <= 9
+
+
+def test_the_last_error_stays_with_its_time_and_is_the_newest(license_, hooks):
+    drive_once_connected(license_)
+    assert (lane_of(license_).last_error, lane_of(license_).last_error_at) == ("", None)
+    send_message(NUMBER, "a")
+    locmem.fail_next(GatewayTimeoutError("no answer within 30 s"))
+    drive(license_.pk)
+    assert lane_of(license_).last_error == "no answer within 30 s"
+    first_at = lane_of(license_).last_error_at
+    send_message(NUMBER, "b")
+    locmem.fail_next(ServerError("broken", status_code=500, words="Device busy"))
+    drive(license_.pk)
+    lane = lane_of(license_)
+    assert (lane.last_error, lane.last_error_at > first_at) == ("Device busy", True)
+    send_message(NUMBER, "c")
+    drive(license_.pk)
+    assert texts()[-1] == "c"
+    assert (lane_of(license_).last_error, lane_of(license_).last_error_at) == ("Device busy", lane.last_error_at)
+
+
+def test_a_status_check_that_fails_is_the_last_error(license_, hooks):
+    send_message(NUMBER, "x")
+
+    def refuse():
+        raise NotConnectedError("refused")
+
+    hooks.on_status = refuse
+    drive(license_.pk)
+    assert lane_of(license_).last_error == "refused"
+
+    def say_why():
+        raise ServerError("broken", status_code=500, words="Restarting")
+
+    hooks.on_status = say_why
+    set_lane(license_, paused_until=timezone.now() - timedelta(seconds=1))
+    drive(license_.pk)
+    assert (lane_of(license_).last_error, lane_of(license_).pause_words) == ("Restarting", "Restarting")
 
 
 def test_after_a_pause_new_receipts_go_before_the_backlog(license_):

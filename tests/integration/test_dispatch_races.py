@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from contextlib import contextmanager
@@ -418,6 +419,70 @@ def test_a_status_that_somebody_asked_for_does_not_overrule_a_persons_pause(lice
     linking.note_status(license_, SessionStatus.QR)
     linking.note_status(license_, SessionStatus.CONNECTED)
     assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON
+
+
+class Confirming(logging.Handler):
+    """A person who confirms the number the moment that the alert reaches them, while the driver has the lane."""
+
+    def __init__(self, license_):
+        super().__init__()
+        self.license, self.alerts = license_, []
+
+    def emit(self, record):
+        self.alerts.append(record.getMessage())
+        assert linking.confirm_number(self.license)
+
+
+@pytest.fixture
+def another_phone(license_, monkeypatch):
+    """The license has sent from one phone, and another one is linked now."""
+    send_message(NUMBER, "first")
+    drive(license_.pk)
+    monkeypatch.setattr(locmem, "LINKED_NUMBER", "6281222222222")
+
+
+def test_a_number_confirmed_under_the_drivers_hands_does_not_stop_the_lane_again(license_, another_phone):
+    for text in "abcd":
+        send_message(NUMBER, text)
+    handler = Confirming(license_)
+    logger = logging.getLogger("django_kpwa.alerts")
+    logger.addHandler(handler)
+    try:
+        drive(license_.pk)
+    finally:
+        logger.removeHandler(handler)
+    lane = Lane.objects.get()
+    assert (len(handler.alerts), lane.pause_reason, lane.confirmed_number) == (1, "", "6281222222222")
+    assert [sent.text for sent in locmem.outbox] == ["first", *"abcd"]
+
+
+def test_a_changed_number_whose_record_went_unanswered_stops_the_lane_and_alerts_once(
+    license_, another_phone, unanswered, caplog
+):
+    for text in "ab":
+        send_message(NUMBER, text)
+    drive(license_.pk)
+    assert unanswered[0].paused
+    assert Lane.objects.get().pause_reason == PauseReason.NUMBER_CHANGED
+    assert len([record for record in caplog.records if record.name == "django_kpwa.alerts"]) == 1
+    assert [sent.text for sent in locmem.outbox] == ["first", "a"]
+
+
+def test_a_changed_number_goes_before_a_pause_that_ends_by_itself(license_, hooks, another_phone):
+    send_message(NUMBER, "a")
+    hooks.before_send = lambda _: linking.note_status(license_, SessionStatus.QR)
+    drive(license_.pk)
+    linking.note_status(license_, SessionStatus.CONNECTED)
+    assert Lane.objects.get().pause_reason == PauseReason.NUMBER_CHANGED
+
+
+def test_a_worker_that_lost_its_lease_says_nothing_of_the_number(license_, hooks, another_phone):
+    message = send_message(NUMBER, "a")
+    hooks.after_send = lambda _: lose_the_lease(license_)
+    drive(license_.pk)
+    lane = Lane.objects.get()
+    assert (fresh(message).status, lane.pause_reason) == (Status.SENT, "")
+    assert lane.linked_number == lane.confirmed_number != "6281222222222"
 
 
 # --- what is rendered, and where it is read ---------------------------------------------------------------------------

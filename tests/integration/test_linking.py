@@ -87,6 +87,41 @@ def test_a_number_can_be_checked(shop, sandbox):
     assert linking.check_number(shop, "6281234567890").is_registered
 
 
+def stop_for_another_number(license_):
+    columns = {"pause_reason": PauseReason.NUMBER_CHANGED, "confirmed_number": "628111", "linked_number": "628222"}
+    Lane.objects.update_or_create(license=license_, defaults=columns)
+
+
+def test_a_persons_pause_is_lifted_by_a_person_and_said_once(license_):
+    assert linking.pause(license_)
+    assert not linking.pause(license_)
+    assert lane_of(license_).pause_reason == PauseReason.BY_PERSON
+    assert linking.resume(license_)
+    assert not linking.resume(license_)
+    assert lane_of(license_).pause_reason == ""
+
+
+def test_a_changed_number_is_confirmed_and_nothing_else_ends_its_pause(license_):
+    assert not linking.confirm_number(license_)
+    stop_for_another_number(license_)
+    linking.note_status(license_, SessionStatus.QR)
+    linking.note_status(license_, SessionStatus.CONNECTED)
+    assert not linking.pause(license_)
+    assert not linking.resume(license_)
+    assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED
+    assert linking.confirm_number(license_)
+    assert not linking.confirm_number(license_)
+    lane = lane_of(license_)
+    assert (lane.pause_reason, lane.confirmed_number, lane.linked_number) == ("", "628222", "628222")
+
+
+def test_a_phone_that_is_linked_again_keeps_its_place(license_):
+    stop_for_another_number(license_)
+    assert linking.confirm_number(license_, keep=True)
+    lane = lane_of(license_)
+    assert (lane.pause_reason, lane.confirmed_number, lane.linked_number) == ("", "628111", "628111")
+
+
 def test_registering_rotates_the_token_and_stores_only_its_digest(shop, sandbox):
     sandbox.scan()
     first = linking.set_webhook(shop)

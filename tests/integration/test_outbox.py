@@ -271,3 +271,30 @@ def test_the_fields_of_a_message_are_the_arguments_of_send_message(license_):
     later = datetime(2030, 1, 1, tzinfo=datetime_timezone.utc)
     message = send_message("08123456789", "x", priority=Priority.URGENT, send_after=later, expires_at=later)
     assert (message.priority, message.due_at, message.expires_at) == (10, later, later)
+
+
+def test_a_copy_to_another_number_says_the_same_and_a_second_click_sends_nothing_more(license_):
+    sale = Sale.objects.create()
+    message = send_message(
+        "08123456789", "struk", image_url="https://shop.example/a.png", source=sale, idempotency_key="receipt-1"
+    )
+    copy = outbox.send_to_another_number(message, "0857 1111 2222")
+    again = outbox.send_to_another_number(message, "+62 857-1111-2222")
+    assert again.pk == copy.pk != message.pk
+    assert (copy.recipient, copy.recipient_typed) == ("6285711112222", "0857 1111 2222")
+    assert (copy.text, copy.image_url, copy.license) == ("struk", "https://shop.example/a.png", license_)
+    assert (copy.status, copy.expires_at) == (Status.QUEUED, None)
+    assert list(OutboundMessage.objects.for_source(sale).order_by("pk")) == [message, copy]
+    assert outbox.send_to_another_number(message, "0857 1111 3333").pk not in (copy.pk, message.pk)
+
+
+def test_a_copy_of_a_message_to_a_group_goes_to_the_number(license_):
+    copy = outbox.send_to_another_number(send_group_message("Dapur", "halo"), "0857 1111 2222")
+    assert (copy.recipient_type, copy.recipient, copy.text) == ("number", "6285711112222", "halo")
+
+
+def test_a_copy_to_what_is_no_number_is_refused(license_):
+    message = send_message("08123456789", "struk")
+    with pytest.raises(InvalidPhoneNumberError):
+        outbox.send_to_another_number(message, "0857")
+    assert OutboundMessage.objects.count() == 1

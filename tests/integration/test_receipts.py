@@ -427,3 +427,18 @@ def test_the_text_is_in_the_receipts_language_or_else_the_sites_and_in_the_sites
     with translation.override("fr"), timezone.override("UTC"):
         Sale.objects.create(**PAID)
         assert f"{rendered} Asia/Jakarta" in sent_texts()
+
+
+@in_autocommit
+def test_a_copy_of_a_receipt_that_is_not_written_yet_is_written_for_its_own_event():
+    sale = Sale.objects.create(status=Sale.Status.REFUNDED, refunds=1, customer_phone="0812 3456 7890")
+    message = OutboundMessage.objects.get()
+    assert message.needs_rendering
+    copy = outbox.send_to_another_number(message, "0857 1111 2222")
+    assert outbox.send_to_another_number(message, "0857 1111 2222").pk == copy.pk
+    assert sent_texts() == ["Pengembalian refund-1"] * 2
+    assert {sent.to for sent in locmem.outbox} == {"6281234567890", "6285711112222"}
+    assert OutboundMessage.objects.for_source(sale).count() == 2
+    # Saved again, the sale has its receipt already, and only that one.
+    sale.save()
+    assert OutboundMessage.objects.count() == 2

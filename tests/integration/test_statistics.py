@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
+from datetime import timezone as datetime_timezone
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from django_kpwa import outbox
 from django_kpwa.models import HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status
 from django_kpwa.outbox import send_message
 from django_kpwa.statistics import roll_up
 
 pytestmark = pytest.mark.django_db
 
-NOW = datetime(2026, 3, 4, 10, 30, tzinfo=timezone.utc)
+NOW = datetime(2026, 3, 4, 10, 30, tzinfo=datetime_timezone.utc)
 
 
 def settle(status, at, sent_after=None):
@@ -70,6 +75,44 @@ def test_an_hour_whose_doubt_was_decided_in_a_later_one_does_not_keep_it(license
     roll_up(NOW)
     earlier, this = HourlyStatistic.objects.order_by("hour")
     assert (earlier.unknown, this.sent) == (0, 1)
+
+
+@pytest.mark.parametrize("hours", [4, 40, 160])
+@pytest.mark.parametrize(
+    ("decide", "unknown", "sent_later"), [(outbox.mark_sent, 1, 2), (outbox.resend, 1, 1), (outbox.dismiss, 2, 1)]
+)
+def test_doubt_that_is_decided_about_hours_later_leaves_its_hour(license_, hours, decide, unknown, sent_later):
+    now = timezone.now()
+    then = now - timedelta(hours=hours)
+    settle(Status.UNKNOWN, then)
+    settle(Status.UNKNOWN, then)
+    settle(Status.SENT, then, sent_after=1)
+    settle(Status.SENT, now, sent_after=1)
+    roll_up(then)
+    roll_up(now)
+    old = HourlyStatistic.objects.order_by("hour").first()
+    assert (old.unknown, old.sent) == (2, 1)
+    assert decide(OutboundMessage.objects.filter(status=Status.UNKNOWN).first())
+    roll_up()
+    old.refresh_from_db()
+    assert (old.unknown, old.sent) == (unknown, 1)
+    later = HourlyStatistic.objects.exclude(pk=old.pk)
+    assert sum(statistic.sent for statistic in later) == sent_later
+
+
+def test_where_no_hour_speaks_of_doubt_no_message_of_it_is_looked_at(license_):
+    def statements():
+        with CaptureQueriesContext(connection) as captured:
+            roll_up(NOW)
+        return len(captured)
+
+    settle(Status.SENT, NOW - timedelta(hours=20), sent_after=1)
+    settle(Status.SENT, NOW, sent_after=1)
+    roll_up(NOW - timedelta(hours=20))
+    without = statements()
+    HourlyStatistic.objects.filter(hour__lt=NOW - timedelta(hours=10)).update(unknown=3)
+    assert statements() == without + 2
+    assert statements() == without
 
 
 def test_hours_in_which_nobody_counted_are_made_good(license_):

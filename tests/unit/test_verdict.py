@@ -18,7 +18,7 @@ from django_kpwa.exceptions import (
     UnexpectedAnswerError,
 )
 from django_kpwa.gateway import SentMessage, SessionStatus
-from django_kpwa.gateway.outcome import Cause, outcome_of_answer, outcome_of_error
+from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.models import PauseReason, Status
 
 READ = Settings()
@@ -31,10 +31,49 @@ def judged(error, *, attempts_spent=1, failures=0, failure_cause="", session_sta
 
 def test_an_accepted_message_is_sent_and_the_lane_is_connected_under_the_number_that_sent_it():
     known = Circumstances(1, 2, "timeout", 1, (4.0, 8.0))
-    _, message, lane = judge(outcome_of_answer(SentMessage("X1", from_number="62811")), known, READ)
+    _, message, lane = judge(outcome_of_answer(SentMessage("X1", from_number="6281100000001")), known, READ)
     assert message.status == Status.SENT
-    assert (lane.failures, lane.session_status, lane.linked_number) == (0, SessionStatus.CONNECTED, "62811")
+    assert (lane.failures, lane.session_status, lane.linked_number) == (0, SessionStatus.CONNECTED, "6281100000001")
     assert 4.0 <= lane.next_send_in_seconds <= 8.0
+
+
+def accepted_from(number, confirmed=""):
+    known = Circumstances(1, 0, "", 1, (0.0, 0.0), confirmed_number=confirmed)
+    return judge(outcome_of_answer(SentMessage("X1", from_number=number)), known, READ)[2]
+
+
+def test_the_first_number_is_taken_as_the_shops():
+    lane = accepted_from("628111000222:12@s.whatsapp.net")
+    assert (lane.linked_number, lane.confirms_number, lane.pause) == ("628111000222", True, None)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["628111000222", "+62 811-1000-222", "08111000222", "628111000222@c.us", "628111000222:12@s.whatsapp.net"],
+)
+def test_the_same_number_in_another_spelling_is_the_same(spelling):
+    lane = accepted_from(spelling, confirmed="628111000222")
+    assert (lane.linked_number, lane.confirms_number, lane.pause) == ("628111000222", False, None)
+
+
+@pytest.mark.parametrize("unreadable", ["", "Toko Utama", "123456789012345@lid", "12036304@g.us", "null"])
+def test_what_cannot_be_read_as_a_number_tells_nothing(unreadable):
+    lane = accepted_from(unreadable, confirmed="628111000222")
+    assert (lane.linked_number, lane.confirms_number, lane.pause) == ("", False, None)
+    assert not accepted_from(unreadable).confirms_number
+
+
+def test_another_number_pauses_the_lane_until_a_person_ends_it():
+    lane = accepted_from("628111000333", confirmed="628111000222")
+    assert (lane.pause.reason, lane.pause.seconds) == (PauseReason.NUMBER_CHANGED, None)
+    assert (lane.linked_number, lane.confirms_number) == ("628111000333", False)
+
+
+def test_an_error_is_told_in_the_gateways_words_or_else_by_its_cause():
+    assert judged(ServerError("broken", words="Device busy"))[2].error == "Device busy"
+    silent = Outcome(OutcomeKind.IN_DOUBT, Cause.TIMEOUT)
+    assert judge(silent, Circumstances(1, 0, "", 1, (0.0, 0.0)), READ)[2].error == "no answer in time"
+    assert accepted_from("628111000222").error == ""
 
 
 def test_without_a_connection_the_message_waits_longer_each_time_and_fails_at_the_last_attempt():
