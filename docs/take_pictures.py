@@ -66,7 +66,7 @@ def ring_up(browser: Chromium, name: str, number: str, tiles: tuple[int, ...]) -
         browser.evaluate(f"{till}.getElementById('{field}').value = {json.dumps(value)}")
     browser.evaluate(f"{till}.querySelector('button.pay').click()")
     browser.wait_for(f"{till}.querySelector('.recent')?.innerText.includes({json.dumps(name)})")
-    browser.wait_for(f"/sampai|dibaca/.test({till}.querySelector('.chip')?.innerText)")
+    browser.wait_for(f"/sampai|dibaca/.test({till}.querySelector('.kpwa-mark')?.innerText)")
 
 
 def answer(phone: str, number: str, text: str) -> None:

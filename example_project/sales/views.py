@@ -1,4 +1,4 @@
-"""The till's pages. Everything is decided here; the page's script only counts and asks again."""
+"""The till's pages. Everything is decided here; the page's scripts only count and ask again."""
 
 from __future__ import annotations
 
@@ -7,33 +7,17 @@ from itertools import groupby
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
-
-from django_kpwa.models import OutboundMessage, Status
 
 from . import till as counter
 from .forms import PaymentForm
 from .models import Product, Sale
 
 RECENT_SALES = 12
-# What a shop owner reads, and the colour of it.
-RECEIPT_STATES = {
-    Status.QUEUED: ("menunggu", "waiting"),
-    Status.SENDING: ("mengirim…", "waiting"),
-    Status.SENT: ("terkirim", "sent"),
-    Status.DELIVERED: ("sampai", "delivered"),
-    Status.READ: ("dibaca", "read"),
-    Status.FAILED: ("gagal", "failed"),
-    Status.UNKNOWN: ("belum pasti", "doubtful"),
-    Status.CANCELLED: ("dibatalkan", "none"),
-    Status.EXPIRED: ("kedaluwarsa", "failed"),
-}
-NO_RECEIPT = ("tanpa struk", "none")
 
 
 @require_GET
@@ -81,13 +65,9 @@ def void(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_GET
 @never_cache
-def statuses(request: HttpRequest) -> JsonResponse | HttpResponseBadRequest:
-    """What became of the receipts of the sales `?sale=1&sale=2`: `{"1": {"text": …, "kind": …}}`."""
-    asked = request.GET.getlist("sale")
-    if len(asked) > RECENT_SALES or not all(pk.isdecimal() and len(pk) < 19 for pk in asked):
-        return HttpResponseBadRequest("sale: a few whole numbers")
-    sales = Sale.objects.filter(pk__in=asked)
-    return JsonResponse({str(sale.pk): state for sale, state in _with_states(sales)})
+def recent(request: HttpRequest) -> HttpResponse:
+    """The banner and the chips alone: what the till asks for again while it is open."""
+    return render(request, "sales/recent.html", {"sales": Sale.objects.all()[:RECENT_SALES]})
 
 
 @require_GET
@@ -108,7 +88,7 @@ def _till_page(request: HttpRequest, form: PaymentForm, status: int = 200) -> Ht
         ],
         "cart": _posted_quantities(form),
         "payments": Sale.Payment.choices,
-        "sales": _with_states(Sale.objects.prefetch_related("lines")[:RECENT_SALES]),
+        "sales": Sale.objects.prefetch_related("lines")[:RECENT_SALES],
         **_shop(),
     }
     return render(request, "sales/till.html", context, status=status)
@@ -126,19 +106,3 @@ def _posted_quantities(form: PaymentForm) -> dict[int, int]:
         return form.quantities()
     except ValidationError:
         return {}
-
-
-def _with_states(sales) -> list[tuple[Sale, dict[str, str]]]:
-    """Each sale with the state of its newest receipt, in one query for all."""
-    sales = list(sales)
-    content_type = ContentType.objects.get_for_model(Sale)
-    newest = dict(
-        OutboundMessage.objects.filter(source_content_type=content_type, source_id__in=[str(sale.pk) for sale in sales])
-        .order_by("pk")
-        .values_list("source_id", "status")
-    )
-    states = []
-    for sale in sales:
-        text, kind = RECEIPT_STATES.get(newest.get(str(sale.pk)), NO_RECEIPT)
-        states.append((sale, {"text": text, "kind": kind}))
-    return states

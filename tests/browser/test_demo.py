@@ -57,7 +57,7 @@ def sell(browser, shop, number, name):
 def test_a_sale_shows_on_the_phone_and_its_answer_in_the_admin(demo, browser):
     shop, phone = demo
     sell(browser, shop, "0812 9988 7766", "Bu Rina")
-    browser.wait_for("/sampai|dibaca/.test(document.querySelector('li.sale .chip')?.innerText)")
+    browser.wait_for("/sampai|dibaca/.test(document.querySelector('li.sale .kpwa-mark')?.innerText)")
 
     browser.open(f"{phone}/?chat=6281299887766")
     browser.wait_for("document.body?.innerText.includes('Bu Rina')")

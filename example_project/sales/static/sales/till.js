@@ -1,11 +1,10 @@
-// The cart, counted here and checked by the server; and the state of the receipts, asked again while the page is open.
+// The cart, counted here and checked by the server.
 "use strict";
 
 const form = document.querySelector(".cart");
 const tiles = new Map([...document.querySelectorAll(".tile")].map((tile) => [tile.dataset.product, tile]));
 const quantities = new Map(Object.entries(JSON.parse(document.getElementById("cart").textContent)));
 const MAX_QUANTITY = 99;
-const POLL_MILLISECONDS = 1500;
 
 const rupiah = (amount) => `Rp ${amount.toLocaleString("id-ID")}`;
 
@@ -77,29 +76,3 @@ for (const button of document.querySelectorAll("[data-confirm]")) {
 // Back from another page the browser restores the page as it was left, the button disabled.
 window.addEventListener("pageshow", draw);
 draw();
-
-async function poll() {
-  const list = document.querySelector("[data-statuses]");
-  const chips = [...list.querySelectorAll("[data-sale]")];
-  if (chips.length && !document.hidden) {
-    const asked = new URLSearchParams(chips.map((chip) => ["sale", chip.dataset.sale]));
-    try {
-      const answer = await fetch(`${list.dataset.statuses}?${asked}`);
-      if (answer.ok) show(chips, await answer.json());
-    } catch {
-      // The site restarts or the network is gone: the next look finds it.
-    }
-  }
-  setTimeout(poll, POLL_MILLISECONDS);
-}
-
-function show(chips, states) {
-  for (const chip of chips) {
-    const state = states[chip.dataset.sale];
-    if (!state || chip.textContent === state.text) continue;
-    chip.textContent = state.text;
-    chip.className = `chip ${state.kind}`;
-  }
-}
-
-poll();

@@ -1,0 +1,67 @@
+"""The banner: one line a license that needs somebody, and nothing while all is well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from django.utils.translation import gettext
+
+from ..conditions import Condition, Help, Tone, license_condition
+from ..models import DatabaseNow, License, OutboundMessage, Status, write_alias
+from . import words
+from .people import Person, address
+
+MAX_LICENSES = 200
+"""So many are looked at."""
+MAX_LINES = 5
+MAX_WAITING = 1000
+"""Waiting receipts are counted up to this."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is wrong with one license. `name` is there where the site has several; `url` where the person may help."""
+
+    condition: Condition
+    name: str
+    sentence: str
+    url: str
+    help_words: str
+
+
+def banner(person: Person) -> tuple[list[Line], int]:
+    """The most urgent lines, and how many more there are."""
+    active = License.objects.using(write_alias()).active().select_related("lane").defer("base_url")
+    licenses = list(active.annotate(looked_at=DatabaseNow())[:MAX_LICENSES])
+    looked = [(license_condition(license_, cast(Any, license_).looked_at), license_) for license_ in licenses]
+    wrong = [found for found in looked if found[0].tone in (Tone.BAD, Tone.ATTENTION)]
+    wrong.sort(key=lambda found: (found[0].urgency, found[1].name))
+    lines = [_line(person, license_, condition, len(licenses) > 1) for condition, license_ in wrong[:MAX_LINES]]
+    return lines, len(wrong) - len(lines)
+
+
+def _line(person: Person, license_: License, condition: Condition, is_one_of_several: bool) -> Line:
+    problem, since = words.problem(license_, condition)
+    url, help_words = _help(person, license_, condition)
+    said = words.sentence(problem, since, words.waiting(_waiting(license_), MAX_WAITING))
+    return Line(condition, license_.name if is_one_of_several else "", said, url, help_words)
+
+
+def _waiting(license_: License) -> int:
+    queued = OutboundMessage.objects.using(write_alias()).filter(license=license_, status=Status.QUEUED)
+    # A bounded count: the database stops at the limit, and sends one number.
+    return queued.order_by()[: MAX_WAITING + 1].count()
+
+
+def _help(person: Person, license_: License, condition: Condition) -> tuple[str, str]:
+    """Where in the admin the person can help, and what the link says; nothing where they may not."""
+    if not person.is_staff:
+        return "", ""
+    if condition.help == Help.LINK and person.may("link_license"):
+        url = address("admin:django_kpwa_license_link", license_.pk)
+        if url:
+            return url, str(condition.help_words)
+    if person.may("view_license") or person.may("change_license"):
+        return address("admin:django_kpwa_license_change", license_.pk), gettext("Open")
+    return "", ""

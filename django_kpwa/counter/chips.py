@@ -1,0 +1,119 @@
+"""A chip: what became of the messages about an object, and for who may, what to do.
+
+The newest message is shown, and of the earlier ones those that need somebody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import F, Model, Window
+from django.db.models.functions import RowNumber
+
+from ..conditions import Mark, status_mark
+from ..models import RESENDABLE, OutboundMessage, RecipientType, Status, write_alias
+from . import words
+from .people import Person, address
+
+MAX_MESSAGES = 5
+"""So many of an object's newest messages are looked at."""
+MAX_SHOWN = 3
+_PREFETCHED = "_kpwa_messages"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One message as its chip shows it. Without a `resend_url` or `send_to_url` there is no such button."""
+
+    message: OutboundMessage
+    mark: Mark
+    at: datetime | None
+    at_words: str
+    why: str
+    recipient: str
+    resend_url: str
+    asks_first: bool
+    send_to_url: str
+
+
+def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage]]:
+    """The newest messages about each object, newest first, without their texts: one query a model, however many."""
+    found: dict[Model, list[OutboundMessage]] = {obj: [] for obj in objects}
+    by_type: dict[ContentType, dict[str, Model]] = {}
+    for obj in found:
+        content_type = ContentType.objects.db_manager(write_alias()).get_for_model(obj, for_concrete_model=False)
+        by_type.setdefault(content_type, {})[str(obj.pk)] = obj
+    for content_type, by_id in by_type.items():
+        for message in _newest(content_type, list(by_id)):
+            found[by_id[message.source_id]].append(message)
+    return found
+
+
+def prefetch_messages(objects: Iterable[Model]) -> None:
+    """Let the chips of these very instances ask the database no more."""
+    instances = list(objects)
+    about = messages_about(instances)
+    for obj in instances:
+        setattr(obj, _PREFETCHED, about[obj])
+
+
+def chip(obj: Model, person: Person) -> list[Shown]:
+    """What the chip of a saved object shows `person`; empty where there is no message about it."""
+    messages = getattr(obj, _PREFETCHED, None)
+    if messages is None:
+        messages = messages_about([obj])[obj]
+    earlier = [message for message in messages[1:] if _needs_somebody(message)]
+    return [_shown(message, person) for message in [*messages[:1], *earlier][:MAX_SHOWN]]
+
+
+def _newest(content_type: ContentType, source_ids: Sequence[str]) -> list[OutboundMessage]:
+    about = OutboundMessage.objects.using(write_alias()).filter(
+        source_content_type=content_type, source_id__in=source_ids
+    )
+    # Counted object by object: one with thousands of messages leaves the others theirs.
+    place = Window(RowNumber(), partition_by=F("source_id"), order_by=F("pk").desc())
+    newest = about.annotate(place=place).filter(place__lte=MAX_MESSAGES).order_by("-pk")
+    return list(newest.defer("text", "image_url", "idempotency_key"))
+
+
+def _needs_somebody(message: OutboundMessage) -> bool:
+    return message.status == Status.FAILED or (message.status == Status.UNKNOWN and message.dismissed_at is None)
+
+
+def _is_for_another(message: OutboundMessage) -> bool:
+    """Whether what it says could go to another number: not while it is under way, and not to or from a group."""
+    is_under_way = message.status in (Status.QUEUED, Status.SENDING)
+    return message.recipient_type == RecipientType.NUMBER and not is_under_way
+
+
+def _shown(message: OutboundMessage, person: Person) -> Shown:
+    may_view = person.may("view_outboundmessage")
+    may_resend = message.status in RESENDABLE and person.may("decide_outboundmessage")
+    may_send_to = _is_for_another(message) and person.may("add_outboundmessage")
+    at = _moment(message)
+    return Shown(
+        message=message,
+        mark=status_mark(message.status),
+        at=at,
+        at_words=words.clock(at) if at else "",
+        why=words.why(message) if may_view else "",
+        recipient=message.recipient if may_view else "",
+        resend_url=address("django_kpwa:message_resend", message.uuid) if may_resend else "",
+        asks_first=message.status == Status.UNKNOWN,
+        send_to_url=address("django_kpwa:message_send_to", message.uuid) if may_send_to else "",
+    )
+
+
+def _moment(message: OutboundMessage) -> datetime | None:
+    moments = {
+        Status.SENT: message.sent_at,
+        Status.DELIVERED: message.delivered_at or message.sent_at,
+        Status.READ: message.read_at,
+        Status.FAILED: message.settled_at,
+        Status.UNKNOWN: message.settled_at,
+    }
+    return moments.get(cast(Any, message.status))

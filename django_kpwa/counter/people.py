@@ -1,0 +1,35 @@
+"""Who is looking, what they may do, and the addresses that this site has for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import NoReverseMatch, reverse
+
+
+@dataclass(frozen=True)
+class Person:
+    """What somebody may do with messages and licenses; anonymous people nothing."""
+
+    user: Any
+
+    def may(self, codename: str) -> bool:
+        return bool(self.user is not None and self.user.is_active and self.user.has_perm(f"django_kpwa.{codename}"))
+
+    @property
+    def is_staff(self) -> bool:
+        return bool(self.user is not None and getattr(self.user, "is_staff", False))
+
+
+def person_of(request: Any) -> Person:
+    """Who made `request`; nobody without one, or on a site without logins."""
+    return Person(getattr(request, "user", None))
+
+
+def address(name: str, *arguments: object) -> str:
+    """The address called `name`, or nothing where the site has not included those URLs."""
+    try:
+        return reverse(name, args=arguments)
+    except NoReverseMatch:
+        return ""

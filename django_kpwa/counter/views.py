@@ -1,0 +1,104 @@
+"""What a chip's buttons post to. Each checks who pressed it, does it once, says what came of it, and goes back."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.apps import apps
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_POST
+
+from .. import outbox
+from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
+from ..models import OutboundMessage, Status, write_alias
+from .people import address, person_of
+
+_View = Callable[..., HttpResponse]
+
+
+def _pressed_by(codename: str) -> Callable[[_View], _View]:
+    """A POST by somebody who has this permission of ours. CSRF is checked on sites without that middleware, too."""
+
+    def decorator(view: _View) -> _View:
+        @functools.wraps(view)
+        def checked(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
+            person = person_of(request)
+            if not person.may(codename):
+                return _refused(request, person.user)
+            message = get_object_or_404(
+                OutboundMessage.objects.using(write_alias()).select_related("license"), uuid=message_uuid
+            )
+            return view(request, message)
+
+        return require_POST(never_cache(csrf_protect(checked)))
+
+    return decorator
+
+
+@_pressed_by("decide_outboundmessage")
+def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
+    """Queue a message again. One in doubt needs `confirmed`: the customer may get a second copy."""
+    if message.status == Status.UNKNOWN and "confirmed" not in request.POST:
+        return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
+    if outbox.resend(message):
+        _log(request, message, _("Sent again from the counter."))
+        messages.success(request, _("It will be sent again."), fail_silently=True)
+    else:
+        messages.warning(request, _("Nothing was sent: it is under way already, or arrived."), fail_silently=True)
+    return HttpResponseRedirect(_back(request))
+
+
+@sensitive_post_parameters("to")
+@_pressed_by("add_outboundmessage")
+def send_to(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
+    """Send the same to the number that was typed; what is wrong with it is asked again."""
+    typed = request.POST.get("to", "")
+    try:
+        copy = outbox.send_to_another_number(message, typed)
+    except InvalidPhoneNumberError:
+        return _ask_again(request, typed, _("This is not a phone number. Please check it."))
+    except InvalidMessageError:
+        return _ask_again(request, typed, _("This message cannot be sent to another number."))
+    _log(request, message, _("Sent to another number from the counter."))
+    words = _("It will be sent to %(number)s.") % {"number": copy.masked_recipient}
+    messages.success(request, words, fail_silently=True)
+    return HttpResponseRedirect(_back(request))
+
+
+def _ask_again(request: HttpRequest, typed: str, error: str) -> HttpResponse:
+    context = {"back": _back(request), "address": request.path, "typed": typed[:40], "error": error}
+    return render(request, "django_kpwa/counter/send_to.html", context, status=422)
+
+
+def _refused(request: HttpRequest, user: Any) -> HttpResponse:
+    is_known = user is not None and user.is_authenticated
+    context = {"back": _back(request), "is_known": is_known, "login": "" if is_known else address("admin:login")}
+    return render(request, "django_kpwa/counter/refused.html", context, status=403)
+
+
+def _back(request: HttpRequest) -> str:
+    """The `next` that was posted, else the page that the button stood on, where that is of this site; else its root."""
+    for wanted in (request.POST.get("next", ""), request.headers.get("Referer", "")):
+        if wanted and url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure()):
+            return wanted
+    return "/"
+
+
+def _log(request: HttpRequest, message: OutboundMessage, words: str) -> None:
+    """Into the admin's log, where the site has an admin."""
+    if not apps.is_installed("django.contrib.admin"):
+        return
+    from django.contrib.admin.models import CHANGE, LogEntry
+
+    user: Any = request.user
+    LogEntry.objects.log_actions(user.pk, [message], CHANGE, change_message=words, single_object=True)

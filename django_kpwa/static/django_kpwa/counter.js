@@ -1,0 +1,43 @@
+// Keeps the banner and the chips of a page up to date: asks for an address of the site's own and takes over those parts
+// of the answer that the page has. Who may see what is decided by the site's own view. Optional: nothing depends on it.
+//   <script defer src="…/counter.js" data-address="/sales/recent/" data-seconds="5"></script>
+"use strict";
+
+(() => {
+  const { address = location.href, seconds = "5" } = document.currentScript.dataset;
+  const milliseconds = Math.max(1, Number(seconds) || 5) * 1000;
+  const parts = (root) => [...root.querySelectorAll("[data-kpwa-part]")];
+  const words = (element) => element.textContent.replace(/\s+/g, " ");
+  const isInUse = (part) => part.contains(document.activeElement) || part.querySelector("details[open]");
+
+  async function refresh() {
+    if (!document.hidden && parts(document).length) {
+      const fresh = await ask();
+      for (const part of parts(document)) part.classList.toggle("kpwa-stale", !fresh);
+      if (fresh) replace(fresh);
+    }
+    setTimeout(refresh, milliseconds);
+  }
+
+  async function ask() {
+    try {
+      const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(15000) });
+      // Redirected: to a login, most likely.
+      if (!answer.ok || answer.redirected) return null;
+      return new DOMParser().parseFromString(await answer.text(), "text/html");
+    } catch {
+      return null;
+    }
+  }
+
+  function replace(fresh) {
+    const byName = new Map(parts(fresh).map((part) => [part.dataset.kpwaPart, part]));
+    for (const part of parts(document)) {
+      const other = byName.get(part.dataset.kpwaPart);
+      // Compared by their words: a form's token differs every time.
+      if (other && !isInUse(part) && words(part) !== words(other)) part.replaceChildren(...other.childNodes);
+    }
+  }
+
+  setTimeout(refresh, milliseconds);
+})();

@@ -1,0 +1,48 @@
+"""Tags for a site's own pages: `{% load kpwa_counter %}`.
+
+    {% kpwa_banner %}                what is wrong with WhatsApp, and nothing while all is well
+    {% kpwa_prefetch sales %}        one query for the chips of all of them
+    {% kpwa_chip sale %}             what became of the sale's receipt, and the buttons of who may press them
+
+The person is the `user` of the template's `request`; without either, nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django import template
+from django.db.models import Model
+from django.template import Context
+
+from ..counter import banner, chips
+from ..counter.people import Person, person_of
+
+register = template.Library()
+
+
+@register.inclusion_tag("django_kpwa/counter/banner.html", takes_context=True)
+def kpwa_banner(context: Context) -> dict[str, Any]:
+    """One line for each license that needs somebody."""
+    lines, more = banner.banner(_person(context))
+    return {"lines": lines, "more": more}
+
+
+@register.simple_tag
+def kpwa_prefetch(objects: Iterable[Model]) -> str:
+    """Fetch the messages about all `objects` at once; the chips of these instances then cost no query."""
+    chips.prefetch_messages(objects)
+    return ""
+
+
+@register.inclusion_tag("django_kpwa/counter/chip.html", takes_context=True)
+def kpwa_chip(context: Context, obj: Model, next: str = "") -> dict[str, Any]:
+    """The messages about `obj`. `next`: where a button leads back to; without it, to the page it was pressed on."""
+    shown = chips.chip(obj, _person(context))
+    return {"shown": shown, "next": next, "part": f"{obj._meta.label_lower}-{obj.pk}"}
+
+
+def _person(context: Context) -> Person:
+    request = context.get("request")
+    return person_of(request) if request is not None else Person(context.get("user"))
