@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from ..models import License, OutboundMessage, ReceiptFailure, WebhookEvent
+from ..models import Dashboard, License, OutboundMessage, ReceiptFailure, RegisteredReceipt, WebhookEvent
+from .dashboard import DashboardAdmin
 from .license import LicenseAdmin
 from .message import MessageAdmin
+from .receipt import RegisteredReceiptAdmin
 from .receipt_failure import ReceiptFailureAdmin
 from .webhook_event import WebhookEventAdmin
 
-__all__ = ["LicenseAdmin", "MessageAdmin", "ReceiptFailureAdmin", "WebhookEventAdmin", "register"]
+__all__ = [
+    "DashboardAdmin",
+    "LicenseAdmin",
+    "MessageAdmin",
+    "ReceiptFailureAdmin",
+    "RegisteredReceiptAdmin",
+    "WebhookEventAdmin",
+    "register",
+]
+
+_ADMINS = {
+    Dashboard: DashboardAdmin,
+    License: LicenseAdmin,
+    OutboundMessage: MessageAdmin,
+    WebhookEvent: WebhookEventAdmin,
+    RegisteredReceipt: RegisteredReceiptAdmin,
+    ReceiptFailure: ReceiptFailureAdmin,
+}
 
 
 def register(site: admin.AdminSite) -> None:
     """Put the app's models on `site`. Those that it has already are left as they are."""
-    if not site.is_registered(License):
-        site.register(License, LicenseAdmin)
-    if not site.is_registered(OutboundMessage):
-        site.register(OutboundMessage, MessageAdmin)
-    if not site.is_registered(WebhookEvent):
-        site.register(WebhookEvent, WebhookEventAdmin)
-    if not site.is_registered(ReceiptFailure):
-        site.register(ReceiptFailure, ReceiptFailureAdmin)
+    for model, model_admin in _ADMINS.items():
+        if not site.is_registered(model):
+            site.register(model, model_admin)
 
 
 register(admin.site)

@@ -15,17 +15,17 @@ from django.utils.translation import gettext_lazy as _
 from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
+from ..conditions import lane_of
 from ..encryption import clean_api_key
 from ..exceptions import InvalidApiKeyError
-from ..models import Lane, License
+from ..models import License
 from ..wake import wake_license_on_commit
+from .buttons import ButtonsAdmin
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[License]
-    _ModelAdmin = admin.ModelAdmin[License]
 else:
     _ModelForm = forms.ModelForm
-    _ModelAdmin = admin.ModelAdmin
 
 MAX_KEY_LENGTH = 500
 WAKING_FIELDS = frozenset({"api_key", "is_active"})
@@ -81,7 +81,7 @@ def key_hint(license_: License) -> str:
     return gettext("ends in %(end)s") % {"end": license_.api_key_hint}
 
 
-class LicenseAdmin(_ModelAdmin):
+class LicenseAdmin(ButtonsAdmin):
     form = LicenseForm
     list_display = ["name", "whatsapp", "linked_number", "paused", "stored_key", "is_active"]
     list_filter = ["is_active"]
@@ -122,17 +122,17 @@ class LicenseAdmin(_ModelAdmin):
 
     @admin.display(description=_("WhatsApp"), ordering="lane__session_status")
     def whatsapp(self, license_: License) -> str:
-        lane = _lane(license_)
+        lane = lane_of(license_)
         return lane.get_session_status_display() if lane else ""
 
     @admin.display(description=_("linked number"))
     def linked_number(self, license_: License) -> str:
-        lane = _lane(license_)
+        lane = lane_of(license_)
         return lane.linked_number if lane else ""
 
     @admin.display(description=_("paused because"), ordering="lane__pause_reason")
     def paused(self, license_: License) -> str:
-        lane = _lane(license_)
+        lane = lane_of(license_)
         return lane.get_pause_reason_display() if lane and lane.pause_reason else ""
 
     @admin.display(description=_("API key"))
@@ -161,8 +161,3 @@ def _hiding_filter() -> SafeExceptionReporterFilter:
             return True
 
     return HidingFilter()
-
-
-def _lane(license_: License) -> Lane | None:
-    # Inserted by the first worker that needs it.
-    return getattr(license_, "lane", None)

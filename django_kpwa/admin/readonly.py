@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from django.contrib import admin
 from django.http import HttpRequest
 
-if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Any]
-else:
-    _ModelAdmin = admin.ModelAdmin
+from .buttons import ButtonsAdmin
 
 
-class ReadOnlyModelAdmin(_ModelAdmin):
+class ReadOnlyModelAdmin(ButtonsAdmin):
     """Nothing can be added, changed or deleted; the list never counts the whole table beside what it shows."""
 
-    actions = None
+    actions: Sequence[Any] | None = None
     list_per_page = 50
     show_full_result_count = False
     # The primary key: an order that every database reads off an index.

@@ -1,0 +1,67 @@
+"""Links to the objects that messages are about, on their own pages of the same admin site.
+
+The objects themselves are never fetched: a list of fifty messages would fetch fifty sales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.admin import AdminSite
+from django.contrib.admin.utils import quote
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+
+from ..models import OutboundMessage
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a message is about. `url` is empty where this person can't open it here."""
+
+    name: str
+    url: str = ""
+
+
+class Sources:
+    """The sources of one page's messages; each content type is looked at once."""
+
+    def __init__(self, site: AdminSite, request: HttpRequest) -> None:
+        self._site = site
+        self._request = request
+        self._types: dict[int, tuple[str, str]] = {}
+
+    def of(self, message: OutboundMessage) -> Source | None:
+        type_id = message.source_content_type_id
+        if type_id is None:
+            return None
+        if type_id not in self._types:
+            self._types[type_id] = self._read(ContentType.objects.get_for_id(type_id))
+        name, page = self._types[type_id]
+        return Source(f"{name} {message.source_id}", self._url(page, message.source_id))
+
+    def _read(self, content_type: ContentType) -> tuple[str, str]:
+        """The type's name, and the name of the page of one of its objects where this person may see it."""
+        model = content_type.model_class()
+        if model is None:
+            return content_type.name, ""
+        # A proxy may be known to the admin by its concrete model alone.
+        for known in (model, model._meta.concrete_model):
+            if known is not None and self._may_view(known):
+                return content_type.name, f"admin:{known._meta.app_label}_{known._meta.model_name}_change"
+        return content_type.name, ""
+
+    def _may_view(self, model: type[Model]) -> bool:
+        if not self._site.is_registered(model):
+            return False
+        return self._site.get_model_admin(model).has_view_or_change_permission(self._request)
+
+    def _url(self, page: str, source_id: str) -> str:
+        if not page:
+            return ""
+        try:
+            return reverse(page, args=[quote(source_id)], current_app=self._site.name)
+        except NoReverseMatch:
+            return ""

@@ -1,0 +1,512 @@
+"""Messages in the admin: found in any spelling, shown as WhatsApp does, decided by who may, exported safely."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.paginator import EmptyPage
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_kpwa import outbox
+from django_kpwa.admin import paginator
+from django_kpwa.admin.message.actions import MOST_AT_ONCE
+from django_kpwa.admin.message.export import neutralised
+from django_kpwa.admin.paginator import BoundedPaginator
+from django_kpwa.admin.whatsapp_text import wa_html
+from django_kpwa.models import (
+    AttemptCause,
+    AttemptOutcome,
+    EventKind,
+    EventStatus,
+    OutboundMessage,
+    SendAttempt,
+    Status,
+    WebhookEvent,
+)
+from django_kpwa.webhooks.processing import process_event
+from tests.shop.models import Sale
+
+LIST = "/admin/django_kpwa/outboundmessage/"
+NUMBER = "081234567890"
+MARKUP = "<script>alert('here')</script>"
+
+
+@pytest.fixture
+def operator(client, db):
+    client.force_login(get_user_model().objects.create_superuser("boss"))
+    return client
+
+
+@pytest.fixture
+def staff(client, db):
+    """Logs a member of staff in who has these permissions of the app."""
+
+    def log_in(*codenames):
+        user = get_user_model().objects.create_user("ani", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+def a_message(status=Status.QUEUED, text="Struk 7\nKopi Rp 18.000", to=NUMBER, **columns):
+    message = outbox.send_message(to, text)
+    OutboundMessage.objects.filter(pk=message.pk).update(status=status, **columns)
+    message.refresh_from_db()
+    return message
+
+
+def an_attempt(message, number=1, **fields):
+    return SendAttempt.objects.create(message=message, number=number, started_at=timezone.now(), **fields)
+
+
+def page_of(client, message):
+    return client.get(f"{LIST}{message.pk}/change/").content.decode()
+
+
+def listed(client, query=""):
+    answer = client.get(f"{LIST}{query}")
+    assert answer.status_code == 200, answer.headers
+    return [message.pk for message in answer.context["cl"].result_list]
+
+
+def act(client, action, messages, **fields):
+    chosen = [message.pk for message in messages]
+    return client.post(LIST, {"action": action, "_selected_action": chosen, **fields}, follow=True)
+
+
+# The list
+
+
+def test_messages_are_listed_with_their_first_line_and_a_status_in_words(operator, license_):
+    a_message(Status.UNKNOWN)
+    page = operator.get(LIST).content.decode()
+
+    assert "Struk 7" in page
+    assert "Kopi" not in page
+    assert "+6281234567890" in page
+    assert 'class="kpwa-mark kpwa-attention"' in page
+    assert "in doubt" in page
+
+
+def test_the_list_takes_as_many_queries_for_twenty_sales_as_for_one(operator, license_):
+    outbox.send_message(NUMBER, "Struk 0", source=Sale.objects.create())
+    operator.get(LIST)  # content types are cached
+    with CaptureQueriesContext(connection) as for_one:
+        operator.get(LIST)
+    sales = [Sale.objects.create() for _ in range(19)]
+    outbox.send_messages(outbox.Message(NUMBER, f"Struk {sale.pk}", source=sale) for sale in sales)
+    with CaptureQueriesContext(connection) as for_twenty:
+        assert f"Struk {sales[-1].pk}" in operator.get(LIST).content.decode()
+
+    assert len(for_twenty) == len(for_one)
+
+
+def test_the_list_loads_no_text_beyond_its_start_and_counts_no_whole_table(operator, license_):
+    a_message()
+    with CaptureQueriesContext(connection) as queries:
+        operator.get(LIST)
+
+    about_messages = [query["sql"] for query in queries if "django_kpwa_outboundmessage" in query["sql"]]
+    assert not [sql for sql in about_messages if '"text", "' in sql or '"reason_words"' in sql]
+    assert not [sql for sql in about_messages if "COUNT(" in sql.upper() and "LIMIT" not in sql.upper()]
+
+
+def test_a_source_is_linked_where_the_site_shows_it_and_the_person_may_see_it(operator, staff, license_):
+    outbox.send_message(NUMBER, "Struk", source=license_)
+    outbox.send_message(NUMBER, "Struk", source=Sale.objects.create())
+    link = f'href="/admin/django_kpwa/license/{license_.pk}/change/"'
+    page = operator.get(LIST).content.decode()
+
+    assert link in page
+    assert "sale " in page  # the shop's sales are in no admin: named, not linked
+    page = staff("view_outboundmessage").get(LIST).content.decode()
+    assert link not in page
+    assert f"license {license_.pk}" in page
+
+
+def test_an_address_can_not_ask_for_a_lookup_that_reads_the_whole_table(operator, license_):
+    assert operator.get(f"{LIST}?text__icontains=kopi").status_code == 400
+    assert operator.get(f"{LIST}?license__api_key_ciphertext__startswith=a").status_code == 400
+
+
+# Search and filters
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["081234567890", "0812-3456-7890", "+62 812-3456-7890", "6281234567890", "812 3456 7890", " +6281234567890 "],
+)
+def test_a_number_is_found_in_any_spelling(operator, license_, spelling):
+    wanted = a_message()
+    a_message(to="081234567891")
+
+    assert listed(operator, "?q=" + spelling.replace("+", "%2B")) == [wanted.pk]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "finds"), [("0812345", True), ("628123456", True), ("0813", False), ("0812", False)]
+)
+def test_the_beginning_of_a_number_finds_it_from_six_digits_on(operator, license_, beginning, finds):
+    a_message()
+
+    assert bool(listed(operator, f"?q={beginning}")) is finds
+
+
+def test_a_key_an_id_and_a_group_are_found_exactly(operator, license_):
+    keyed = outbox.send_message(NUMBER, "Struk", idempotency_key="Order-A")
+    attempted = a_message()
+    an_attempt(attempted, gateway_id="3EB0C767D82B6A1E")
+    group = outbox.send_group_message("Dapur 1", "Pesanan baru")
+    a_message()
+
+    assert listed(operator, "?q=Order-A") == [keyed.pk]
+    assert listed(operator, "?q=order-a") == []
+    assert listed(operator, "?q=3EB0C767D82B6A1E") == [attempted.pk]
+    assert listed(operator, f"?q={keyed.uuid}") == [keyed.pk]
+    assert listed(operator, "?q=Dapur 1") == [group.pk]
+    assert listed(operator, "?q=%00") != []
+    assert listed(operator, "?q=nothing of ours") == []
+
+
+def test_what_needs_a_decision_is_listed_and_what_was_left_is_not(operator, license_):
+    wanted = a_message(Status.UNKNOWN)
+    a_message(Status.UNKNOWN, dismissed_at=timezone.now())
+    a_message(Status.FAILED)
+
+    assert listed(operator, "?needs_decision=yes") == [wanted.pk]
+
+
+def test_messages_are_found_by_their_day_month_and_year(operator, license_):
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    today, yesterday = a_message(created_at=midnight), a_message(created_at=midnight - timedelta(seconds=1))
+    old = a_message(created_at=midnight - timedelta(days=800))
+    year, month = (midnight - timedelta(days=800)).year, (midnight - timedelta(days=800)).month
+
+    assert listed(operator, "?when=today") == [today.pk]
+    assert listed(operator, "?when=yesterday") == [yesterday.pk]
+    assert listed(operator, "?when=7") == [today.pk, yesterday.pk]
+    assert listed(operator, f"?created_at__year={year}&created_at__month={month}") == [old.pk]
+    years = operator.get(LIST).content.decode()
+    assert f"?created_at__year={year}" in years
+    assert f"?created_at__year={midnight.year}" in years
+    days = operator.get(f"{LIST}?created_at__year={year}&created_at__month={month}").content.decode()
+    assert f"created_at__month={month}&amp;created_at__year={year}" in days
+
+
+def test_dates_that_do_not_exist_break_nothing(operator, license_):
+    a_message()
+    for query in ("?created_at__year=2026&created_at__month=13", "?created_at__year=x", "?created_at__year=0"):
+        assert operator.get(f"{LIST}{query}", follow=True).status_code == 200
+
+
+# Pages
+
+
+def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(operator, license_, monkeypatch):
+    monkeypatch.setattr(paginator, "MOST_COUNTED", 100)
+    monkeypatch.setattr("django_kpwa.admin.message.changelist.MOST_COUNTED", 100)
+    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(100))
+    assert "there are more" not in operator.get(LIST).content.decode()
+    a_message()
+    page = operator.get(f"{LIST}?p=2")
+
+    assert "there are more" in page.content.decode()
+    assert len(page.context["cl"].result_list) == 50
+    assert operator.get(f"{LIST}?p=3").status_code == 302
+
+
+def test_the_paginator_holds_at_its_edges(license_, monkeypatch):
+    monkeypatch.setattr(paginator, "MOST_COUNTED", 4)
+    rows = OutboundMessage.objects.order_by("-pk")
+    empty = BoundedPaginator(rows, 2)
+    assert (empty.count, empty.num_pages, empty.is_cut, list(empty.page(1))) == (0, 1, False, [])
+    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(5))
+    cut = BoundedPaginator(rows, 3)
+    assert (cut.count, cut.num_pages, cut.is_cut) == (4, 2, True)
+    assert [len(cut.page(1)), len(cut.page(2))] == [3, 1]
+    with pytest.raises(EmptyPage):
+        cut.page(3)
+
+
+# The page of a message
+
+
+@pytest.mark.parametrize("status", Status.values)
+def test_the_page_of_every_status_says_what_it_means_and_offers_what_it_allows(operator, license_, status):
+    message = a_message(status, settled_at=timezone.now(), sent_at=timezone.now())
+    page = page_of(operator, message)
+    offered = {name for name in ("send_again", "it_arrived", "leave_it", "cancel") if f"/{message.pk}/{name}/" in page}
+
+    allowed = {
+        Status.UNKNOWN: {"send_again", "it_arrived", "leave_it"},
+        Status.QUEUED: {"cancel"},
+        Status.FAILED: {"send_again"},
+        Status.EXPIRED: {"send_again"},
+        Status.CANCELLED: {"send_again"},
+    }
+    assert offered == allowed.get(status, set())
+    assert "kpwa-meaning" in page
+    assert "Kopi Rp 18.000" in page
+    assert 'name="_save"' not in page
+
+
+@pytest.mark.parametrize("cause", [*AttemptCause.values, "withdrawn", "render_error"])
+def test_a_reason_is_told_in_words(operator, license_, cause):
+    page = page_of(operator, a_message(Status.UNKNOWN, reason=cause))
+
+    assert "_" not in cause or cause not in page
+    assert ("Why: " in page) is bool(cause)
+
+
+def test_the_page_tells_what_happened_in_order(operator, license_):
+    now = timezone.now()
+    message = a_message(
+        Status.READ,
+        sent_at=now + timedelta(seconds=3),
+        delivered_at=now + timedelta(seconds=4),
+        read_at=now + timedelta(seconds=5),
+    )
+    an_attempt(
+        message, outcome=AttemptOutcome.NOT_SENT, cause=AttemptCause.NOT_CONNECTED, words="the gateway's own sentence"
+    )
+    an_attempt(message, 2, outcome=AttemptOutcome.ACCEPTED, gateway_id="3EB0")
+    timeline = page_of(operator, message).partition("What happened")[2]
+
+    told = (
+        "Queued",
+        "Attempt 1",
+        "no connection",
+        "the gateway&#x27;s own sentence",
+        "Attempt 2",
+        "3EB0",
+        "delivered",
+        "> read",
+    )
+    places = [timeline.index(words) for words in told]
+    assert places == sorted(places)
+
+
+def test_a_customers_answer_stands_on_the_page_of_the_message_that_it_follows(operator, license_):
+    message = a_message(Status.SENT, sent_at=timezone.now() - timedelta(minutes=1))
+    before = a_message(Status.SENT, sent_at=timezone.now() + timedelta(minutes=1))
+    event = WebhookEvent.objects.create(
+        license=license_,
+        body=b'{"from": "6281234567890", "message": "terima kasih", "fromMe": false}',
+        content_type="application/json",
+        received_at=timezone.now(),
+        last_received_at=timezone.now(),
+        next_try_at=timezone.now() - timedelta(seconds=1),
+    )
+    process_event(event.pk)
+    event.refresh_from_db()
+
+    assert (event.kind, event.status) == (EventKind.INCOMING, EventStatus.PROCESSED)
+    assert event.sender_number == message.recipient
+    assert "terima kasih" in page_of(operator, message)
+    assert "terima kasih" not in page_of(operator, before)
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("*bold* _italic_ ~struck~", "<strong>bold</strong> <em>italic</em> <s>struck</s>"),
+        ("*_both_*", "<strong><em>both</em></strong>"),
+        ("`code *plain*`", "<code>code *plain*</code>"),
+        ("```a  b\nc```", "<pre>a  b\nc</pre>"),
+        ("Struk\n```\na\n```\nTerima kasih", "Struk<pre>a</pre>Terima kasih"),
+        ("2*3*4 snake_case_name", "2*3*4 snake_case_name"),
+        ("* not bold * and *not\nbold*", "* not bold * and *not\nbold*"),
+        ("```open", "```open"),
+        ("(*bold*).", "(<strong>bold</strong>)."),
+        ("*<b>*", "<strong>&lt;b&gt;</strong>"),
+        ("javascript:alert(1)", "javascript:alert(1)"),
+        ("{} {0} %s", "{} {0} %s"),
+    ],
+)
+def test_formatting_is_whatsapps(text, html):
+    assert wa_html(text) == html
+
+
+def test_links_are_links_to_http_alone_and_tell_nothing_of_the_page():
+    html = wa_html('Lihat https://toko.example/p?a=1&b="2. Terima kasih')
+
+    assert 'href="https://toko.example/p?a=1&amp;b=" target="_blank" rel="noopener noreferrer nofollow"' in html
+    assert "&quot;2. Terima kasih" in html
+
+
+@pytest.mark.parametrize("marker", ["*", "_", "~", "`", "*_", "*a", "a*", "*x ", "*_~x "])
+@pytest.mark.timeout(20)
+def test_a_hostile_text_is_drawn_in_time(marker):
+    assert wa_html(marker * (65_536 // len(marker)))
+
+
+def test_stored_markup_and_addresses_never_become_live(operator, license_):
+    message = a_message(
+        Status.FAILED,
+        text=MARKUP,
+        image_url="javascript:alert(1)",
+        reason_words=MARKUP,
+        idempotency_key=MARKUP,
+        recipient_typed=MARKUP,
+    )
+    an_attempt(message, words=MARKUP, gateway_id=MARKUP, code=MARKUP)
+    pages = [page_of(operator, message), operator.get(LIST).content.decode()]
+
+    assert all("&lt;script&gt;" in page and "<script>alert" not in page for page in pages)
+    assert "javascript:alert(1)" in pages[0]
+    assert 'href="javascript' not in pages[0].lower()
+    assert '<img src="http' not in pages[0]
+
+
+# Decisions
+
+
+def test_send_again_asks_first_and_is_kept_in_the_log(operator, license_):
+    message = a_message(Status.UNKNOWN)
+    address = f"{LIST}{message.pk}/send_again/"
+    asked = operator.post(address).content.decode()
+
+    assert "second copy" in asked
+    message.refresh_from_db()
+    assert message.status == Status.UNKNOWN
+    operator.post(address, {"confirmed": "yes"})
+    message.refresh_from_db()
+    assert message.status == Status.QUEUED
+    assert "Send again" in LogEntry.objects.get().change_message
+
+
+@pytest.mark.parametrize("name", ["send_again", "it_arrived", "leave_it", "cancel"])
+def test_nothing_is_decided_by_a_get_or_by_who_may_only_look(staff, license_, name):
+    message = a_message(Status.UNKNOWN)
+    looker = staff("view_outboundmessage")
+    address = f"{LIST}{message.pk}/{name}/"
+
+    assert looker.get(address).status_code == 405
+    assert looker.post(address, {"confirmed": "yes"}).status_code == 403
+    assert f"/{name}/" not in page_of(looker, message)
+
+
+@pytest.mark.parametrize(
+    ("action", "able", "other", "becomes"),
+    [
+        ("send_again", Status.UNKNOWN, Status.SENT, Status.QUEUED),
+        ("it_arrived", Status.UNKNOWN, Status.FAILED, Status.SENT),
+        ("cancel", Status.QUEUED, Status.READ, Status.CANCELLED),
+    ],
+)
+def test_many_are_decided_after_asking_and_the_others_are_told(staff, license_, action, able, other, becomes):
+    decider = staff("view_outboundmessage", "decide_outboundmessage")
+    messages = [a_message(able), a_message(able), a_message(other)]
+    asked = act(decider, action, messages).content.decode()
+    assert "This is about 2 messages." in asked
+    assert "1 other is left alone" in asked
+    assert ("second copy" in asked) is (action == "send_again")
+    assert set(OutboundMessage.objects.values_list("status", flat=True)) == {able, other}
+    told = act(decider, action, messages, confirmed="yes").content.decode()
+
+    assert "Done for 2 messages." in told
+    assert "1 message was left alone" in told
+    assert sorted(OutboundMessage.objects.values_list("status", flat=True)) == sorted([becomes, becomes, other])
+    assert LogEntry.objects.count() == 2
+
+
+def test_who_may_only_look_is_offered_the_export_alone(staff, license_):
+    looker = staff("view_outboundmessage")
+    message = a_message(Status.UNKNOWN)
+    page = looker.get(LIST).content.decode()
+
+    assert 'value="export"' in page
+    assert 'value="send_again"' not in page
+    act(looker, "send_again", [message], confirmed="yes")
+    message.refresh_from_db()
+    assert message.status == Status.UNKNOWN
+
+
+def test_all_that_match_are_not_decided_where_they_are_too_many(operator, license_):
+    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(MOST_AT_ONCE + 1))
+    first = OutboundMessage.objects.first()
+    told = act(operator, "cancel", [first], select_across="1", confirmed="yes").content.decode()
+
+    assert "Nothing was changed" in told
+    assert not OutboundMessage.objects.exclude(status=Status.QUEUED).exists()
+
+
+# Export
+
+
+def test_the_export_neutralises_formulas_and_holds_all_that_match(operator, license_):
+    text = '=HYPERLINK("http://evil.example")'
+    message = a_message(Status.FAILED, text=text, reason=AttemptCause.REFUSED)
+    a_message(Status.SENT)
+    answer = operator.post(
+        f"{LIST}?status__exact=failed", {"action": "export", "_selected_action": [message.pk], "select_across": "1"}
+    )
+    body = b"".join(answer.streaming_content).decode()
+    header, *rows = csv.reader(io.StringIO(body.removeprefix("\ufeff")))
+
+    assert answer.streaming
+    assert body.startswith("\ufeff")
+    assert f'messages-{timezone.localdate()}.csv"' in answer["Content-Disposition"]
+    assert len(rows) == 1
+    row = dict(zip(header, rows[0], strict=True))
+    assert row["text"] == f"'{text}"
+    assert row["status"] == "failed"
+    assert row["reason"] == "the gateway refused the message"
+
+
+def test_the_export_reads_in_pieces_and_gives_each_message_once(operator, license_, monkeypatch):
+    monkeypatch.setattr("django_kpwa.admin.message.export._ROWS_A_PIECE", 3)
+    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(6))
+    first = OutboundMessage.objects.first()
+    answer = operator.post(LIST, {"action": "export", "_selected_action": [first.pk], "select_across": "1"})
+    lines = b"".join(answer.streaming_content).decode().splitlines()
+
+    assert len(lines) == len(set(lines)) == 7
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+62", "-1", "@SUM(A1)", "\tx", "\r=1"])
+def test_a_cell_that_could_be_a_formula_becomes_text(cell):
+    assert neutralised(cell) == f"'{cell}"
+
+
+# To another number
+
+
+def test_a_message_goes_to_another_number_as_a_new_one(staff, license_):
+    sender = staff("view_outboundmessage", "add_outboundmessage")
+    message = a_message(Status.SENT)
+    address = f"{LIST}{message.pk}/another_number/"
+    assert address in page_of(sender, message)
+    assert 'name="to"' in sender.get(address).content.decode()
+    assert "no phone number" in sender.post(address, {"to": "0812 abc"}).content.decode()
+    assert OutboundMessage.objects.count() == 1
+    answer = sender.post(address, {"to": "0813 1111 2222"})
+
+    copy = OutboundMessage.objects.latest("pk")
+    assert answer.headers["Location"] == f"{LIST}{copy.pk}/change/"
+    assert (copy.recipient, copy.text, copy.status) == ("6281311112222", message.text, Status.QUEUED)
+    assert "6281311112222" not in LogEntry.objects.get().change_message
+
+
+def test_another_number_is_refused_to_who_may_not_send(staff, license_):
+    looker = staff("view_outboundmessage", "decide_outboundmessage")
+    message = a_message(Status.SENT)
+    address = f"{LIST}{message.pk}/another_number/"
+
+    assert address not in page_of(looker, message)
+    assert looker.get(address).status_code == 403
+    assert looker.post(address, {"to": "0813 1111 2222"}).status_code == 403
+    assert OutboundMessage.objects.count() == 1
