@@ -87,7 +87,8 @@ class Shop:
         return self
 
     def _message(self, status: Status, **columns: object) -> OutboundMessage:
-        message = outbox.send_message(NUMBER, TEXT, license=self.license, source=self.sale)
+        sale = Sale.objects.create(status=Sale.Status.OPEN, customer_phone=NUMBER)
+        message = outbox.send_message(NUMBER, TEXT, license=self.license, source=sale)
         now = timezone.now()
         arrived = {"sent_at": now} if status in (Status.SENT, Status.DELIVERED, Status.READ) else {}
         OutboundMessage.objects.filter(pk=message.pk).update(status=status, attempts_made=1, **arrived, **columns)
