@@ -26,6 +26,7 @@ from django_kpwa.models import (
     AttemptOutcome,
     EventKind,
     EventStatus,
+    License,
     OutboundMessage,
     SendAttempt,
     Status,
@@ -93,9 +94,16 @@ def test_messages_are_listed_with_their_first_line_and_a_status_in_words(operato
 
     assert "Struk 7" in page
     assert "Kopi" not in page
-    assert "+6281234567890" in page
+    assert "0812-3456-7890" in page
     assert 'class="kpwa-mark kpwa-attention"' in page
     assert "in doubt" in page
+
+
+def test_the_license_has_a_column_only_where_there_are_several(operator, license_):
+    a_message()
+    assert "column-license" not in operator.get(LIST).content.decode()
+    License(name="Cabang Bogor").save()
+    assert "column-license" in operator.get(LIST).content.decode()
 
 
 def test_the_list_takes_as_many_queries_for_twenty_sales_as_for_one(operator, license_):

@@ -20,10 +20,10 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ... import outbox
+from ... import outbox, phone
 from ...conditions import status_mark
 from ...exceptions import InvalidMessageError
-from ...models import OutboundMessage, RecipientType
+from ...models import License, OutboundMessage, RecipientType, write_alias
 from ..paginator import BoundedPaginator
 from ..readonly import ReadOnlyModelAdmin
 from ..sources import Source, Sources
@@ -79,6 +79,11 @@ class MessageAdmin(ReadOnlyModelAdmin):
         messages: QuerySet[OutboundMessage] = super().get_queryset(request)
         return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        # A shop with one license reads its name in no row.
+        has_several = License.objects.using(write_alias()).count() > 1
+        return [column for column in self.list_display if has_several or column != "license"]
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[MessageChangeList]:
         return MessageChangeList
 
@@ -101,7 +106,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
     def recipient_shown(self, message: OutboundMessage) -> str:
         if message.recipient_type == RecipientType.GROUP:
             return gettext("%(name)s (group)") % {"name": message.recipient}
-        return f"+{message.recipient}"
+        return phone.written(message.recipient)
 
     @admin.display(description=_("first line"))
     def first_line(self, message: OutboundMessage) -> str:
