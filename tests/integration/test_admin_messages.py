@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from django_kpwa import outbox
 from django_kpwa.admin import paginator
-from django_kpwa.admin.message.actions import MOST_AT_ONCE
+from django_kpwa.admin.many import MOST_AT_ONCE
 from django_kpwa.admin.message.export import neutralised
 from django_kpwa.admin.paginator import BoundedPaginator
 from django_kpwa.admin.whatsapp_text import wa_html

@@ -24,9 +24,9 @@ from ...exceptions import InvalidMessageError
 from ...models import OutboundMessage
 from ..dates import WhenFilter
 from ..long_list import LongListAdmin
+from ..many import press_many
 from ..sources import Source, Sources
 from ..whatsapp_text import link_to, wa_html
-from .actions import decide_many
 from .another_number import AnotherNumberForm
 from .decisions import CANCEL, DECISIONS, IT_ARRIVED, SEND_AGAIN
 from .export import csv_response
@@ -108,15 +108,15 @@ class MessageAdmin(LongListAdmin):
 
     @admin.action(description=_("Send again"), permissions=["decide"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return decide_many(self, request, queryset, SEND_AGAIN)
+        return press_many(self, request, queryset, SEND_AGAIN)
 
     @admin.action(description=_("It arrived"), permissions=["decide"])
     def it_arrived(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return decide_many(self, request, queryset, IT_ARRIVED)
+        return press_many(self, request, queryset, IT_ARRIVED)
 
     @admin.action(description=_("Cancel"), permissions=["decide"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return decide_many(self, request, queryset, CANCEL)
+        return press_many(self, request, queryset, CANCEL)
 
     @admin.action(description=_("Export as CSV"), permissions=["view"])
     def export(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
