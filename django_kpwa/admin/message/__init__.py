@@ -22,18 +22,18 @@ from ... import outbox
 from ...conditions import status_mark
 from ...exceptions import InvalidMessageError
 from ...models import OutboundMessage
+from ..bubble import bubble_of
 from ..dates import WhenFilter
 from ..long_list import LongListAdmin
 from ..many import press_many
 from ..sources import Source, Sources
-from ..whatsapp_text import link_to, wa_html
 from .another_number import AnotherNumberForm
 from .decisions import CANCEL, DECISIONS, IT_ARRIVED, SEND_AGAIN
 from .export import csv_response
 from .filters import NeedsDecisionFilter
 from .search import search_messages
 from .timeline import timeline_of
-from .words import first_line_of, meaning_of, reason_of, recipient_of, starts_of
+from .words import first_line_of, instead_of_text, meaning_of, reason_of, recipient_of, starts_of
 
 __all__ = ["MessageAdmin"]
 
@@ -132,9 +132,7 @@ class MessageAdmin(LongListAdmin):
                 "kpwa_mark": status_mark(message.status),
                 "kpwa_meaning": meaning_of(message),
                 "kpwa_reason": reason_of(message),
-                "kpwa_text": wa_html(message.text),
-                "kpwa_image": link_to(message.image_url) if message.image_url else "",
-                "kpwa_stamp": message.sent_at or message.created_at,
+                "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),
                 "kpwa_timeline": timeline_of(message),
                 "kpwa_another_number": self._another_number_url(request, message),
             }

@@ -45,9 +45,14 @@ def first_line_of(message: OutboundMessage) -> str:
     """How a message of `starts_of()` begins."""
     start = str(getattr(message, "text_start", "")).strip()
     if not start:
-        return gettext("(written when it is sent)") if message.needs_rendering else gettext("(an image)")
+        return instead_of_text(message) or gettext("(an image)")
     # Without the marks of WhatsApp's formatting around it.
     return Truncator(start.splitlines()[0].strip("*_~` ")).chars(_START_CHARACTERS)
+
+
+def instead_of_text(message: OutboundMessage) -> str:
+    """What is shown of a text that is not written yet."""
+    return gettext("(written when it is sent)") if message.needs_rendering else ""
 
 
 def recipient_of(message: OutboundMessage) -> str:
