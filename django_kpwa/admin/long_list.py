@@ -20,7 +20,8 @@ class LongChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list: Any = list(self.result_list)
-        self.model_admin.prepare_page(request, self.result_list)
+        admin: Any = self.model_admin
+        admin.prepare_page(request, self.result_list)
 
     @property
     def kpwa_dates(self) -> Dates | None:
