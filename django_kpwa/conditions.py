@@ -14,7 +14,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from .gateway import SessionStatus
-from .models import Lane, License, PauseReason, Status
+from .models import EventStatus, Lane, License, PauseReason, Status
 
 Words = str | Promise
 """Text for a person, translated already or when it is shown."""
@@ -56,6 +56,22 @@ def status_mark(status: str) -> Mark:
     """How a message's status is shown."""
     known = Status(status)
     tone, symbol = _MARKS[known]
+    return Mark(tone, symbol, str(known.label))
+
+
+_EVENT_MARKS = {
+    EventStatus.PENDING: (Tone.WAITING, "◷"),
+    EventStatus.PROCESSED: (Tone.GOOD, "✓"),
+    EventStatus.UNMATCHED: (Tone.NEUTRAL, "–"),
+    EventStatus.UNRECOGNISED: (Tone.ATTENTION, "?"),
+    EventStatus.FAILED: (Tone.BAD, "✕"),
+}
+
+
+def event_mark(status: str) -> Mark:
+    """How a webhook event's status is shown."""
+    known = EventStatus(status)
+    tone, symbol = _EVENT_MARKS[known]
     return Mark(tone, symbol, str(known.label))
 
 

@@ -84,6 +84,8 @@ def written(number: str) -> str:
 
     `0812-3456-7890`, `+60 12-345 6789`; what is no number is returned as it is.
     """
+    if not (number.isascii() and number.isdecimal()):
+        return number
     try:
         read = phonenumbers.parse(f"+{number}")
     except phonenumbers.NumberParseException:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from django_kpwa import outbox
 from django_kpwa.admin import paginator
-from django_kpwa.admin.message.actions import MOST_AT_ONCE
+from django_kpwa.admin.many import MOST_AT_ONCE
 from django_kpwa.admin.message.export import neutralised
 from django_kpwa.admin.paginator import BoundedPaginator
 from django_kpwa.admin.whatsapp_text import wa_html
@@ -222,7 +222,6 @@ def test_dates_that_do_not_exist_break_nothing(operator, license_):
 
 def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(operator, license_, monkeypatch):
     monkeypatch.setattr(paginator, "MOST_COUNTED", 100)
-    monkeypatch.setattr("django_kpwa.admin.message.changelist.MOST_COUNTED", 100)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(100))
     assert "there are more" not in operator.get(LIST).content.decode()
     a_message()

@@ -185,6 +185,7 @@ def test_no_number_of_eight_digits_or_more_survives_masking(text, number):
         ("622150858877", "(021) 50858877"),
         ("60123456789", "+60 12-345 6789"),
         ("Dapur", "Dapur"),
+        ("1800KOPIKU", "1800KOPIKU"),
         ("0", "0"),
         ("", ""),
     ],
