@@ -23,9 +23,12 @@ _MOST_NAMED = 10
 
 
 def decide_many(
-    admin: MessageAdmin, request: HttpRequest, chosen: QuerySet[Any], button: Button
+    admin: MessageAdmin, request: HttpRequest, chosen: QuerySet[Any], button: Button, *, back: str = ""
 ) -> HttpResponse | None:
-    """Press `button` for each of `chosen` that its status allows. None: Django goes back to the list."""
+    """Press `button` for each of `chosen` that its status allows. None: Django goes back to the list.
+
+    `back`: where who does not confirm goes; without it, to the address of the request.
+    """
     ids = list(chosen.order_by("-pk").values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
     if len(ids) > MOST_AT_ONCE:
         words = gettext("Choose at most %(count)s messages at once. Nothing was changed.") % {"count": MOST_AT_ONCE}
@@ -33,7 +36,7 @@ def decide_many(
         return None
     found = list(admin.get_queryset(request).filter(pk__in=ids).order_by("-pk"))
     if "confirmed" not in request.POST:
-        return _asked(admin, request, found, button)
+        return _asked(admin, request, found, button, back or request.get_full_path())
     done = 0
     for message in found:
         if button.is_offered(message):
@@ -42,7 +45,9 @@ def decide_many(
     return None
 
 
-def _asked(admin: MessageAdmin, request: HttpRequest, found: list[Any], button: Button) -> HttpResponse | None:
+def _asked(
+    admin: MessageAdmin, request: HttpRequest, found: list[Any], button: Button, back: str
+) -> HttpResponse | None:
     able = [message for message in found if button.is_offered(message)]
     if not able:
         admin.message_user(
@@ -64,7 +69,7 @@ def _asked(admin: MessageAdmin, request: HttpRequest, found: list[Any], button: 
     if len(able) > _MOST_NAMED:
         named.append(gettext("… and %(count)s more") % {"count": len(able) - _MOST_NAMED})
     fields = [("action", button.name), *((ACTION_CHECKBOX_NAME, str(message.pk)) for message in able)]
-    return confirmation(admin, request, button.label, warnings, named, back=request.get_full_path(), fields=fields)
+    return confirmation(admin, request, button.label, warnings, named, back=back, fields=fields)
 
 
 def _tell(admin: MessageAdmin, request: HttpRequest, done: int, skipped: int) -> None:
