@@ -49,14 +49,14 @@ def roll_up(now: datetime | None = None) -> int:
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
 
-def running_hours(now: datetime) -> list[HourlyStatistic]:
-    """The figures of the hour of `now`, and for its first minutes of the one before, counted as of now; unsaved."""
+def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
+    """Since when, and the figures of the hour of `now` as they are now, unsaved; at its start also of the last."""
     since = (now - _ROLLED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
     using = write_alias()
     settled = OutboundMessage.objects.using(using).filter(settled_at__gte=since)
     if settled.order_by()[: MOST_COUNTED_NOW + 1].count() > MOST_COUNTED_NOW:
-        return list(HourlyStatistic.objects.using(using).filter(hour__gte=since))
-    return _rows(since)
+        return since, list(HourlyStatistic.objects.using(using).filter(hour__gte=since))
+    return since, _rows(since)
 
 
 def _take_back_doubt(first: datetime, until: datetime) -> int:
