@@ -172,7 +172,7 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
     if missing != Missing.NOTHING:
         return gettext("Messages wait, and nobody sends them: see below.")
     if _seconds_to(queue.due_at, found.now) and queue.due_at:
-        return gettext("The next message is due at %(time)s.") % {"time": clock(queue.due_at)}
+        return gettext("At %(time)s the next message is due.") % {"time": clock(queue.due_at)}
     wait = _seconds_to(lane.next_send_at if lane else None, found.now)
     if wait:
         return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": span(wait)}
@@ -183,7 +183,7 @@ def _paused(lane: Lane, now: datetime) -> str:
     reason = PauseReason(lane.pause_reason)
     since = clock(lane.paused_at) if lane.paused_at else ""
     if reason == PauseReason.BY_PERSON:
-        return gettext("A person paused it at %(time)s; messages are kept.") % {"time": since}
+        return gettext("Paused by a person since %(time)s; messages are kept.") % {"time": since}
     if not _seconds_to(lane.paused_until, now) or lane.paused_until is None:
         return gettext("Paused since %(time)s because %(reason)s. Messages are kept.") % {
             "time": since,

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from django.utils import formats, timezone
 from django.utils.translation import gettext
 
-from .figures import Counts, Delay, Figures
+from .figures import KINDS, Counts, Delay, Figures
 from .words import number, span
 
 HEIGHT = 200
@@ -22,7 +22,6 @@ _BOTTOM = 168
 _BAR_SHARE = 0.72
 _LEAST_SEEN = 3.0
 """Pixels of a bar that would otherwise be too flat to be seen: one failure among a thousand."""
-KINDS = ("sent", "failed", "unknown")
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Bar:
 
     @property
     def words(self) -> str:
-        told = {kind: number(getattr(self.counts, kind)) for kind in KINDS}
-        return gettext("%(when)s: %(sent)s sent, %(failed)s failed, %(unknown)s in doubt") % {"when": self.name, **told}
+        words = gettext("%(when)s: %(sent)s sent, %(failed)s failed, %(unknown)s in doubt")
+        return words % {"when": self.name, **self.counts.shown}
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,8 @@ class Chart:
 
     @property
     def words(self) -> str:
-        told = {kind: number(getattr(self.total, kind)) for kind in KINDS}
-        return gettext("%(title)s: %(sent)s sent, %(failed)s failed, %(unknown)s in doubt.") % {
-            "title": self.title,
-            **told,
-        }
+        words = gettext("%(title)s: %(sent)s sent, %(failed)s failed, %(unknown)s in doubt.")
+        return words % {"title": self.title, **self.total.shown}
 
 
 def chart_of_hours(figures: Figures) -> Chart:
@@ -103,12 +99,15 @@ def chart_of_days(figures: Figures) -> Chart:
 
 def top_of_scale(most: int) -> int:
     """The number at the top of the axis: even, round, and not below `most`."""
-    step = 2
+    for top in (2, 4, 6, 8):
+        if top >= most:
+            return top
+    tens = 10
     while True:
-        for factor in (1, 2, 5):
-            if step * factor >= most:
-                return step * factor
-        step *= 10
+        for tenths in (10, 12, 16, 20, 30, 40, 50, 60, 80):
+            if tens * tenths // 10 >= most:
+                return tens * tenths // 10
+        tens *= 10
 
 
 def _chart(

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from ...models import HISTOGRAM_SECONDS, HourlyStatistic, write_alias
 from ...statistics import running_hours
+from .words import number
 
 HOURS = 24
 DAYS = 30
@@ -24,6 +25,9 @@ _SUMS = (Sum("sent"), Sum("failed"), Sum("unknown"))
 _BUCKET_SUMS = {
     f"bucket_{bucket}": Sum(Cast(KT(f"queued_to_sent__{bucket}"), IntegerField())) for bucket in range(_BUCKETS)
 }
+
+
+KINDS = ("sent", "failed", "unknown")
 
 
 @dataclass
@@ -40,6 +44,11 @@ class Counts:
     @property
     def total(self) -> int:
         return self.sent + self.failed + self.unknown
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The numbers as a page writes them."""
+        return {kind: number(getattr(self, kind)) for kind in KINDS}
 
 
 @dataclass(frozen=True)
