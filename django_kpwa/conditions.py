@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from django.utils import formats, timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from . import wake
+from .conf import kpwa_settings
 from .gateway import SessionStatus
-from .models import EventStatus, Lane, License, PauseReason, Status
+from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, write_alias
 
 Words = str | Promise
 """Text for a person, translated already or when it is shown."""
@@ -145,3 +148,57 @@ def license_condition(license_: License, now: datetime) -> Condition:
 def lane_of(license_: License) -> Lane | None:
     """The license's lane, or None where no worker has needed one yet."""
     return getattr(license_, "lane", None)
+
+
+def clock(moment: datetime, *, seconds: bool = False) -> str:
+    """The time in the site's zone and way of writing; with its date where that is not today's."""
+    local = timezone.localtime(moment)
+    if local.date() != timezone.localdate():
+        return str(formats.date_format(local, "SHORT_DATETIME_FORMAT"))
+    # Seconds are the locale's in no format of Django's: theirs are for a stamp that is watched.
+    return f"{local:%H:%M:%S}" if seconds else str(formats.date_format(local, "TIME_FORMAT"))
+
+
+SILENT_SECONDS = 120.0
+"""So long without a sweep: what should look after the outbox does not run. Cron comes every minute."""
+
+
+class Missing(Enum):
+    """Which part of what sends shows no sign of life."""
+
+    NOTHING = "nothing"
+    BEAT = "beat"
+    WORKER_AND_BEAT = "worker and beat"
+    SENDER = "sender"
+    """On a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
+
+
+@dataclass(frozen=True)
+class Senders:
+    """Whether somebody sends. Seconds since the last sweep and since a worker took a task; None: never."""
+
+    missing: Missing
+    swept_seconds: float | None
+    worked_seconds: float | None
+    most_silent_seconds: float
+
+    @property
+    def has_worker(self) -> bool:
+        return self.worked_seconds is not None and self.worked_seconds <= self.most_silent_seconds
+
+
+def senders() -> Senders:
+    """Who sends leaves signs of life: a broker's beat and workers, `kpwa run`, or cron. Each sweeps."""
+    most = max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS)
+    seen = Heartbeat.objects.using(write_alias()).values_list("name", "seen_at", DatabaseNow())
+    silence = {name: (now - seen_at).total_seconds() for name, seen_at, now in seen}
+    swept, worked = silence.get("sweep"), silence.get("worker")
+    if swept is not None and swept <= most:
+        missing = Missing.NOTHING
+    elif not wake.has_broker():
+        missing = Missing.SENDER
+    elif worked is not None and worked <= most:
+        missing = Missing.BEAT
+    else:
+        missing = Missing.WORKER_AND_BEAT
+    return Senders(missing, swept, worked, most)

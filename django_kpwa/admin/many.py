@@ -32,8 +32,12 @@ def press_many(
     *,
     most: int = MOST_AT_ONCE,
     tell: Tell | None = None,
+    back: str = "",
 ) -> HttpResponse | None:
-    """Press `button` for each of `chosen` that its state allows. None: Django goes back to the list."""
+    """Press `button` for each of `chosen` that its state allows. None: Django goes back to the list.
+
+    `back`: where who does not confirm goes; without it, to the address of the request.
+    """
     ids = list(chosen.order_by("-pk").values_list("pk", flat=True)[: most + 1])
     if len(ids) > most:
         words = gettext("Choose at most %(count)s at once. Nothing was changed.") % {"count": most}
@@ -41,7 +45,7 @@ def press_many(
         return None
     found = list(admin.get_queryset(request).filter(pk__in=ids).order_by("-pk"))
     if "confirmed" not in request.POST:
-        return _asked(admin, request, found, button)
+        return _asked(admin, request, found, button, back or request.get_full_path())
     done = [admin.press(request, button, obj) for obj in found if button.is_offered(obj)]
     (tell or _tell)(admin, request, done, len(found) - len(done))
     return None
@@ -52,7 +56,9 @@ def counted(admin: ButtonsAdmin, count: int) -> str:
     return f"{count} {model_ngettext(admin.opts, count)}"
 
 
-def _asked(admin: ButtonsAdmin, request: HttpRequest, found: list[Any], button: Button) -> HttpResponse | None:
+def _asked(
+    admin: ButtonsAdmin, request: HttpRequest, found: list[Any], button: Button, back: str
+) -> HttpResponse | None:
     able = [obj for obj in found if button.is_offered(obj)]
     if not able:
         words = gettext("None of those that you chose allows that. Nothing was changed.")
@@ -72,7 +78,7 @@ def _asked(admin: ButtonsAdmin, request: HttpRequest, found: list[Any], button: 
     if len(able) > _MOST_NAMED:
         named.append(gettext("… and %(count)s more") % {"count": len(able) - _MOST_NAMED})
     fields = [("action", button.name), *((ACTION_CHECKBOX_NAME, str(obj.pk)) for obj in able)]
-    return confirmation(admin, request, button.label, warnings, named, back=request.get_full_path(), fields=fields)
+    return confirmation(admin, request, button.label, warnings, named, back=back, fields=fields)
 
 
 def _tell(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], skipped: int) -> None:
