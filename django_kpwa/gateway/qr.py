@@ -206,7 +206,8 @@ def _modules(dark: list[list[bool]]) -> list[list[bool]]:
     """The modules of the QR code in an image, without its quiet zone.
 
     The first dark run of the topmost dark row is the edge of a finder pattern, seven modules long: that gives the size
-    within a few modules; the three finder patterns and the timing patterns between them tell which one it is. Raises `ValueError` where none fits.
+    within a few modules; the three finder patterns and the timing patterns between them tell which one it is. Raises
+    `ValueError` where none fits.
     """
     rows = [row for row in dark if any(row)]
     if not rows:
