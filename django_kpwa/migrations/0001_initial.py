@@ -334,10 +334,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookevent',
-            index=models.Index(fields=['license', 'received_at'], name='kpwa_event_license'),
-        ),
-        migrations.AddIndex(
-            model_name='webhookevent',
             index=models.Index(fields=['sender_number', 'received_at'], name='kpwa_event_sender'),
         ),
         migrations.AddIndex(

@@ -81,7 +81,6 @@ class WebhookEvent(models.Model):
             models.Index(fields=["next_try_at"], name="kpwa_event_next_try"),
             models.Index(fields=["status", "received_at"], name="kpwa_event_status"),
             models.Index(fields=["received_at"], name="kpwa_event_received"),
-            models.Index(fields=["license", "received_at"], name="kpwa_event_license"),
             models.Index(fields=["sender_number", "received_at"], name="kpwa_event_sender"),
             # The admin's list under a filter, newest first: a rare kind in a long table is found without a scan.
             models.Index(fields=["kind", "received_at"], name="kpwa_event_kind"),

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 from django.views.decorators.debug import sensitive_post_parameters
 
+from ... import phone
 from ...conditions import lane_of
 from ...models import DatabaseNow, License, OutboundMessage, write_alias
 from ...wake import wake_license_on_commit
@@ -80,7 +81,7 @@ class LicenseAdmin(ButtonsAdmin):
     @admin.display(description=_("linked number"))
     def linked_number(self, license_: License) -> str:
         lane = lane_of(license_)
-        return f"+{lane.linked_number}" if lane and lane.linked_number else self.get_empty_value_display()
+        return phone.written(lane.linked_number) if lane and lane.linked_number else self.get_empty_value_display()
 
     @admin.display(description=_("waiting"))
     def queued(self, license_: License) -> str:

@@ -74,7 +74,7 @@ def _asked(admin: LicenseAdmin, request: HttpRequest, license_: License, number:
     words = gettext("%(number)s has WhatsApp.") if check.is_registered else gettext("%(number)s has no WhatsApp.")
     _log(admin, request, license_, CHECK_NUMBER, words % {"number": phone.mask(number)})
     tone, symbol = (Tone.GOOD, "✓") if check.is_registered else (Tone.ATTENTION, "✕")
-    return Mark(tone, symbol, words % {"number": f"+{number}"})
+    return Mark(tone, symbol, words % {"number": phone.written(number)})
 
 
 def _form(request: HttpRequest) -> AnotherNumberForm:
