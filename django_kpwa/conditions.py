@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from django.utils import formats, timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from . import wake
+from .conf import kpwa_settings
 from .gateway import SessionStatus
-from .models import Lane, License, PauseReason, Status
+from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, write_alias
 
 Words = str | Promise
 """Text for a person, translated already or when it is shown."""
@@ -56,6 +59,22 @@ def status_mark(status: str) -> Mark:
     """How a message's status is shown."""
     known = Status(status)
     tone, symbol = _MARKS[known]
+    return Mark(tone, symbol, str(known.label))
+
+
+_EVENT_MARKS = {
+    EventStatus.PENDING: (Tone.WAITING, "◷"),
+    EventStatus.PROCESSED: (Tone.GOOD, "✓"),
+    EventStatus.UNMATCHED: (Tone.NEUTRAL, "–"),
+    EventStatus.UNRECOGNISED: (Tone.ATTENTION, "?"),
+    EventStatus.FAILED: (Tone.BAD, "✕"),
+}
+
+
+def event_mark(status: str) -> Mark:
+    """How a webhook event's status is shown."""
+    known = EventStatus(status)
+    tone, symbol = _EVENT_MARKS[known]
     return Mark(tone, symbol, str(known.label))
 
 
@@ -101,6 +120,7 @@ _BY_PAUSE = {
     PauseReason.RATE_LIMITED: Condition(5, Tone.WAITING, "◷", _("The gateway asked to wait")),
 }
 _NO_KEY = Condition(0, Tone.BAD, "✕", _("No API key"), Help.ENTER_KEY, _ENTER_KEY)
+_NEW_KEY = Condition(5, Tone.WAITING, "◷", _("Trying the new key"))
 _INACTIVE = Condition(7, Tone.NEUTRAL, "–", _("Not active"), Help.ENTER_KEY, _("Open"))
 _NEVER_SEEN = Condition(4, Tone.ATTENTION, "?", _("Not linked yet"), Help.LINK, _LINK)
 _NOT_SEEN = Condition(6, Tone.NEUTRAL, "?", _("Not seen lately"), Help.CHECK_STATUS, _CHECK)
@@ -117,6 +137,8 @@ def license_condition(license_: License, now: datetime) -> Condition:
     lane = lane_of(license_)
     if lane is None:
         return _NEVER_SEEN
+    if lane.pause_reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+        return _NEW_KEY
     if lane.pause_reason:
         return _BY_PAUSE[PauseReason(lane.pause_reason)]
     if lane.session_status == SessionStatus.QR.value:
@@ -129,3 +151,57 @@ def license_condition(license_: License, now: datetime) -> Condition:
 def lane_of(license_: License) -> Lane | None:
     """The license's lane, or None where no worker has needed one yet."""
     return getattr(license_, "lane", None)
+
+
+def clock(moment: datetime, *, seconds: bool = False) -> str:
+    """The time in the site's zone and way of writing; with its date where that is not today's."""
+    local = timezone.localtime(moment)
+    if local.date() != timezone.localdate():
+        return str(formats.date_format(local, "SHORT_DATETIME_FORMAT"))
+    # Seconds are the locale's in no format of Django's: theirs are for a stamp that is watched.
+    return f"{local:%H:%M:%S}" if seconds else str(formats.date_format(local, "TIME_FORMAT"))
+
+
+SILENT_SECONDS = 120.0
+"""So long without a sweep: what should look after the outbox does not run. Cron comes every minute."""
+
+
+class Missing(Enum):
+    """Which part of what sends shows no sign of life."""
+
+    NOTHING = "nothing"
+    BEAT = "beat"
+    WORKER_AND_BEAT = "worker and beat"
+    SENDER = "sender"
+    """On a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
+
+
+@dataclass(frozen=True)
+class Senders:
+    """Whether somebody sends. Seconds since the last sweep and since a worker took a task; None: never."""
+
+    missing: Missing
+    swept_seconds: float | None
+    worked_seconds: float | None
+    most_silent_seconds: float
+
+    @property
+    def has_worker(self) -> bool:
+        return self.worked_seconds is not None and self.worked_seconds <= self.most_silent_seconds
+
+
+def senders() -> Senders:
+    """Who sends leaves signs of life: a broker's beat and workers, `kpwa run`, or cron. Each sweeps."""
+    most = max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS)
+    seen = Heartbeat.objects.using(write_alias()).values_list("name", "seen_at", DatabaseNow())
+    silence = {name: (now - seen_at).total_seconds() for name, seen_at, now in seen}
+    swept, worked = silence.get("sweep"), silence.get("worker")
+    if swept is not None and swept <= most:
+        missing = Missing.NOTHING
+    elif not wake.has_broker():
+        missing = Missing.SENDER
+    elif worked is not None and worked <= most:
+        missing = Missing.BEAT
+    else:
+        missing = Missing.WORKER_AND_BEAT
+    return Senders(missing, swept, worked, most)

@@ -13,6 +13,10 @@ from django.utils import timezone
 
 from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
 
+MOST_COUNTED_NOW = 10_000
+"""So many messages of the running hour are counted for a page; of more, it has what the last roll-up counted."""
+# Beat rolls up every minute: until it has, the hour that just ended lacks its last messages.
+_ROLLED_UP_AFTER = timedelta(minutes=3)
 # A decision or a webhook may still settle a message of the hours before; a new count replaces the old one.
 HOURS_COUNTED_AGAIN = 3
 # Hours that nobody counted, because beat stood still, are made good as far back as this.
@@ -43,6 +47,16 @@ def roll_up(now: datetime | None = None) -> int:
         update_fields=["sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent"],
     )
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
+
+
+def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
+    """Since when, and the figures of the hour of `now` as they are now, unsaved; at its start also of the last."""
+    since = (now - _ROLLED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
+    using = write_alias()
+    settled = OutboundMessage.objects.using(using).filter(settled_at__gte=since)
+    if settled.order_by()[: MOST_COUNTED_NOW + 1].count() > MOST_COUNTED_NOW:
+        return since, list(HourlyStatistic.objects.using(using).filter(hour__gte=since))
+    return since, _rows(since)
 
 
 def _take_back_doubt(first: datetime, until: datetime) -> int:

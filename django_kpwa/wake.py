@@ -29,6 +29,7 @@ DISPATCH_DUE = "django_kpwa.dispatch_due"
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
 QUIET_AFTER_FAILURE_SECONDS = 5.0
+ANSWER_GOOD_SECONDS = 10.0
 _POOL_SIZE = 10
 
 
@@ -67,15 +68,20 @@ def has_broker() -> bool:
 
 def broker_answers() -> bool:
     """Whether a connection to the broker can be made now. For people who look for a fault: it may take a second."""
-    options = {**current_app.conf.broker_transport_options, **_timeouts(current_app)}
-    seconds = PUBLISH_TIMEOUT_SECONDS
-    try:
-        with current_app.connection_for_write(connect_timeout=seconds, transport_options=options) as connection:
-            connection.ensure_connection(max_retries=1, timeout=1)
-    except Exception as error:
-        logger.info("The broker does not answer (%s).", type(error).__name__)
-        return False
-    return True
+    return _answers(current_app)
+
+
+def broker_answered(wait_seconds: float = PUBLISH_TIMEOUT_SECONDS) -> bool | None:
+    """What `broker_answers()` said some seconds ago at most, for a page that must not wait for it.
+
+    None: it is being asked, and did not answer within `wait_seconds`; the next call knows.
+    """
+    return _question.answer(wait_seconds)
+
+
+def app_name() -> str:
+    """What `celery -A` takes, as the site called its app; empty where it gave it no name."""
+    return str(current_app.main or "")
 
 
 def broker_lacks_timeouts() -> bool:
@@ -118,6 +124,56 @@ def _publish(task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0
         logger.warning("The broker did not take %s (%s); beat will make it good.", task, type(error).__name__)
         return False
     return True
+
+
+def _answers(app: Any) -> bool:
+    options = {**app.conf.broker_transport_options, **_timeouts(app)}
+    seconds = PUBLISH_TIMEOUT_SECONDS
+    try:
+        with app.connection_for_write(connect_timeout=seconds, transport_options=options) as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+    except Exception as error:
+        logger.info("The broker does not answer (%s).", type(error).__name__)
+        return False
+    return True
+
+
+class _Question:
+    """One process's question whether its broker answers: asked in a thread, its answer good for some seconds."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: after a fork the thread that asked is the parent's."""
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._app: Any = None
+        self._said: tuple[float, bool] | None = None
+
+    def answer(self, wait_seconds: float) -> bool | None:
+        with self._lock:
+            # Here, and not in the thread: another thread may have another app.
+            app = app_or_default()
+            if app is not self._app:
+                self._app, self._thread, self._said = app, None, None
+            if self._said is not None and time.monotonic() - self._said[0] < ANSWER_GOOD_SECONDS:
+                return self._said[1]
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._ask, args=(app,), name="kpwa-broker", daemon=True)
+                self._thread.start()
+            thread = self._thread
+        thread.join(wait_seconds)
+        with self._lock:
+            if thread.is_alive() or self._said is None:
+                return None
+            return self._said[1]
+
+    def _ask(self, app: Any) -> None:
+        said = _answers(app)
+        with self._lock:
+            if app is self._app:
+                self._said = (time.monotonic(), said)
 
 
 class _Broker:
@@ -170,6 +226,8 @@ def _timeouts(app: Any) -> dict[str, Any]:
 
 
 _broker = _Broker()
+_question = _Question()
 # A forked web worker must not share its parent's sockets.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_broker.forget)
+    os.register_at_fork(after_in_child=_question.forget)

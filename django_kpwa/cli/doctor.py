@@ -16,12 +16,12 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 
 from .. import linking, wake
+from ..conditions import Missing, senders
 from ..conf import kpwa_settings
 from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError
 from ..gateway import SessionStatus
 from ..models import (
     DatabaseNow,
-    Heartbeat,
     Lane,
     License,
     OutboundMessage,
@@ -40,8 +40,6 @@ HELP = "say whether receipts can go out, and if not, what to do"
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
-SILENT_SECONDS = 120.0
-"""So long without a sweep: what should look after the outbox does not run. Cron comes every minute."""
 OLD_SECONDS = 600.0
 """A message that has been due for so long, on a lane that is not paused, is late."""
 
@@ -65,6 +63,17 @@ _PAUSES = {
         "again: manage.py kpwa licenses set-key {name}"
     ),
     PauseReason.BY_PERSON: "a person paused it. Go on with: manage.py kpwa licenses resume {name}",
+}
+
+_MISSING = {
+    Missing.SENDER: ". Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute.",
+    Missing.BEAT: (
+        ", though a worker took a task {worked} ago: beat is missing. Start celery's beat, with the schedule of "
+        "django_kpwa.schedule."
+    ),
+    Missing.WORKER_AND_BEAT: (
+        ", and no worker takes tasks. Start a Celery worker and beat with the tasks of django_kpwa.schedule."
+    ),
 }
 
 
@@ -164,38 +173,13 @@ def _machinery() -> Iterator[Finding]:
 
 
 def _senders() -> Finding:
-    swept = _silence("sweep")
-    if swept is not None and swept <= _most_silent_seconds():
-        return Finding(OK, "senders", f"the outbox was looked after {duration(swept)} ago.")
+    found = senders()
+    if found.missing == Missing.NOTHING:
+        return Finding(OK, "senders", f"the outbox was looked after {duration(found.swept_seconds or 0.0)} ago.")
+    swept = found.swept_seconds
     looked = "ever looked after the outbox" if swept is None else f"looked after the outbox for {duration(swept)}"
-    words = f"none has {looked}"
-    if not wake.has_broker():
-        return Finding(
-            PROBLEM,
-            "senders",
-            f"{words}. Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute.",
-        )
-    worked = _silence("worker")
-    if worked is not None and worked <= _most_silent_seconds():
-        return Finding(
-            PROBLEM,
-            "senders",
-            f"{words}, though a worker took a task {duration(worked)} ago: beat is missing. Start celery's beat, with "
-            "the schedule of django_kpwa.schedule.",
-        )
-    return Finding(
-        PROBLEM,
-        "senders",
-        f"{words}, and no worker takes tasks. Start a Celery worker and beat with the tasks of django_kpwa.schedule.",
-    )
-
-
-def _silence(name: str) -> float | None:
-    return _age(Heartbeat.objects.using(write_alias()).filter(name=name), "seen_at")
-
-
-def _most_silent_seconds() -> float:
-    return max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS)
+    worked = "" if found.worked_seconds is None else duration(found.worked_seconds)
+    return Finding(PROBLEM, "senders", f"none has {looked}{_MISSING[found.missing].format(worked=worked)}")
 
 
 def _license(license_: License) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import F, Model, Window
 from django.db.models.functions import RowNumber
 
-from ..conditions import Mark, status_mark
+from ..conditions import Mark, clock, status_mark
 from ..models import RESENDABLE, OutboundMessage, RecipientType, Status, write_alias
 from . import words
 from .people import Person, address
@@ -99,7 +99,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
         message=message,
         mark=status_mark(message.status),
         at=at,
-        at_words=words.clock(at) if at else "",
+        at_words=clock(at) if at else "",
         why=words.why(message) if may_view else "",
         recipient=message.recipient if may_view else "",
         resend_url=address("django_kpwa:message_resend", message.uuid) if may_resend else "",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.utils import formats, timezone
+from django.utils import formats
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from ..conditions import Condition, Help, Words, lane_of
+from ..conditions import Condition, Help, Words, clock, lane_of
 from ..gateway import SessionStatus
 from ..models import AttemptCause, License, OutboundMessage, PauseReason, Status
 
@@ -54,14 +54,6 @@ def waiting(count: int, limit: int) -> str:
         return ""
     shown = formats.number_format(min(count, limit), force_grouping=True) + ("+" if count > limit else "")
     return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count) % {"count": shown}
-
-
-def clock(moment: datetime) -> str:
-    """The time in the site's zone and way of writing; with its date where that is not today's."""
-    local = timezone.localtime(moment)
-    if local.date() == timezone.localdate():
-        return formats.date_format(local, "TIME_FORMAT")
-    return formats.date_format(local, "SHORT_DATETIME_FORMAT")
 
 
 def why(message: OutboundMessage) -> str:

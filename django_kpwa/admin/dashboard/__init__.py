@@ -1,9 +1,116 @@
-"""The page that says whether receipts are going out, and what to press where they are not."""
+"""The page that says whether receipts are going out, and what to press where they are not.
+
+It refreshes itself by asking for its own parts (`fresh/`), so everything here is read every few seconds: from the
+hourly statistics, from heartbeats, and by counts that stop at a limit.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, path, reverse
+from django.utils import timezone
+from django.utils.text import capfirst
+
+from ...conditions import clock, senders
+from ...models import OutboundMessage, write_alias
+from ..message.decisions import MAY_DECIDE
 from ..readonly import ReadOnlyModelAdmin
+from .cards import MOST_SHOWN, Cards, look_at_licenses
+from .chart import chart_of_days, chart_of_hours
+from .decisions import decide, look_at_decisions
+from .figures import Statistics
+from .machinery import look_at_machinery
+from .queues import queues_of
+from .verdict import verdict_on
+from .words import Bounded
+
+__all__ = ["DashboardAdmin"]
 
 
 class DashboardAdmin(ReadOnlyModelAdmin):
-    pass
+    """A page in the place of a list: there are no rows of its own to list, to add or to open."""
+
+    def get_urls(self) -> list[Any]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("", wrap(self.changelist_view), name=self.url_name("changelist")),
+            path("fresh/", wrap(self.fresh_view), name=self.url_name("fresh")),
+            path("decide/", wrap(self.decide_view), name=self.url_name("decide")),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        self._check_may_view(request)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": capfirst(self.opts.verbose_name),
+            **self._parts(request, with_days=True),
+            **(extra_context or {}),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/django_kpwa/dashboard/page.html", context)
+
+    def fresh_view(self, request: HttpRequest) -> HttpResponse:
+        """The page's parts alone; those that change by the day with `?days=yes`."""
+        self._check_may_view(request)
+        request.current_app = self.admin_site.name
+        context = self._parts(request, with_days="days" in request.GET)
+        return TemplateResponse(request, "admin/django_kpwa/dashboard/parts.html", context)
+
+    def decide_view(self, request: HttpRequest) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self._check_may_view(request)
+        if not self.may(request, "view_outboundmessage") or not self.may(request, MAY_DECIDE):
+            raise PermissionDenied
+        return decide(self.admin_site, request, self.url_of("changelist"))
+
+    def _check_may_view(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    def _parts(self, request: HttpRequest, *, with_days: bool) -> dict[str, Any]:
+        found, is_cut = look_at_licenses()
+        now = found[0].now if found else timezone.now()
+        statistics = Statistics(now)
+        sending = senders()
+        shown = found[:MOST_SHOWN]
+        queues = queues_of([each.license.pk for each in found])
+        decisions = look_at_decisions(self.admin_site, request)
+        cards = Cards(self.admin_site, request, queues, statistics.today(), sending.missing)
+        hours = statistics.last_hours()
+        days = statistics.last_days() if with_days else None
+        return {
+            "verdict": verdict_on(found, queues, sending, decisions.total, has_sent=_has_messages()),
+            "cards": cards.of(shown),
+            "more_cards": Bounded(len(found) - len(shown), is_cut),
+            "licenses_url": self._license_url("changelist", request, "view_license"),
+            "add_url": self._license_url("add", request, "add_license"),
+            "decisions": decisions,
+            "charts": [chart_of_hours(hours), *([chart_of_days(days)] if days else [])],
+            "parts": look_at_machinery(self.admin_site, request, sending, now),
+            "looked_at": now,
+            "looked_at_words": clock(now, seconds=True),
+            "here": self.url_of("changelist"),
+            "fresh_url": self.url_of("fresh"),
+            "decide_url": self.url_of("decide"),
+        }
+
+    def _license_url(self, name: str, request: HttpRequest, codename: str) -> str:
+        return _address(self.admin_site, f"license_{name}") if self.may(request, codename) else ""
+
+
+def _has_messages() -> bool:
+    return OutboundMessage.objects.using(write_alias()).exists()
+
+
+def _address(site: AdminSite, name: str) -> str:
+    try:
+        return reverse(f"admin:django_kpwa_{name}", current_app=site.name)
+    except NoReverseMatch:
+        return ""

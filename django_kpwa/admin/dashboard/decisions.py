@@ -1,0 +1,105 @@
+"""Messages that need a decision: what the dashboard lists of them, and deciding about one or many.
+
+What a decision does, asks and logs is the message admin's own; here is only another place to press it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin import AdminSite
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext
+
+from ...conditions import clock
+from ...models import OutboundMessage, write_alias
+from ..buttons import Button
+from ..many import press_many
+from ..message import MessageAdmin
+from ..message.decisions import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN
+from ..message.words import reason_of
+from ..sources import Source, Sources
+from .words import Bounded, count
+
+MOST_LISTED = 25
+CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_ARRIVED, LEAVE_IT)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    button: Button
+    url: str
+
+
+@dataclass(frozen=True)
+class Row:
+    message: OutboundMessage
+    url: str
+    recipient: str
+    first_line: str
+    reason: str
+    when: str
+    source: Source | None
+    choices: list[Choice]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """`rows` are empty for who may not see messages, `buttons` for who may not decide. `list_url`: all of them."""
+
+    total: Bounded
+    rows: list[Row]
+    buttons: list[Button]
+    list_url: str
+    is_cut: bool
+
+
+def look_at_decisions(site: AdminSite, request: HttpRequest) -> Decisions:
+    total = count(OutboundMessage.objects.using(write_alias()).undecided())
+    admin = message_admin(site)
+    if admin is None or not admin.has_view_permission(request):
+        return Decisions(total, [], [], "", False)
+    may_decide = admin.may(request, MAY_DECIDE)
+    undecided = admin.get_queryset(request).using(write_alias()).undecided()  # type: ignore[attr-defined]
+    found = list(undecided.select_related("license").order_by("-created_at", "-pk")[:MOST_LISTED])
+    sources = Sources(site, request)
+    rows = [_row(admin, sources, message, may_decide) for message in found]
+    list_url = f"{admin.url_of('changelist')}?needs_decision=yes"
+    return Decisions(total, rows, list(CHOICES.values()) if may_decide else [], list_url, total.count > len(rows))
+
+
+def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:
+    """Press the posted button for the chosen messages, asking first. The caller has checked that the person may."""
+    admin = message_admin(site)
+    button = CHOICES.get(request.POST.get("action", ""))
+    if admin is None or button is None:
+        return HttpResponseRedirect(back)
+    chosen = [pk for pk in request.POST.getlist(ACTION_CHECKBOX_NAME) if pk.isascii() and pk.isdigit() and len(pk) < 19]
+    if not chosen:
+        admin.message_user(request, gettext("Choose at least one message first."), messages.WARNING)
+        return HttpResponseRedirect(back)
+    answer = press_many(admin, request, admin.get_queryset(request).filter(pk__in=chosen), button, back=back)
+    return answer or HttpResponseRedirect(back)
+
+
+def message_admin(site: AdminSite) -> MessageAdmin | None:
+    """The site's own admin of messages, where it has ours."""
+    registered: Any = site.get_model_admin(OutboundMessage) if site.is_registered(OutboundMessage) else None
+    return registered if isinstance(registered, MessageAdmin) else None
+
+
+def _row(admin: MessageAdmin, sources: Sources, message: OutboundMessage, may_decide: bool) -> Row:
+    choices = [Choice(button, admin.url_of(button.name, message.pk)) for button in CHOICES.values()]
+    return Row(
+        message=message,
+        url=admin.url_of("change", message.pk),
+        recipient=admin.recipient_shown(message),
+        first_line=admin.first_line(message),
+        reason=reason_of(message),
+        when=clock(message.settled_at or message.created_at),
+        source=sources.of(message),
+        choices=choices if may_decide else [],
+    )

@@ -1,0 +1,163 @@
+"""What must run so that receipts go out, and for each part that does not, the command that mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.admin import AdminSite
+from django.db.models import Count, Min
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext
+
+from ... import wake
+from ...conditions import Mark, Missing, Senders, Tone
+from ...models import EventStatus, WebhookEvent, write_alias
+from ..paginator import MOST_COUNTED
+from .words import bounded, count, span
+
+LATE_SECONDS = 300.0
+"""A webhook that has waited for so long is not being processed."""
+
+_RUN = "python manage.py kpwa run"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: how it is, what that means, how to mend it. `url` leads to what it is about."""
+
+    name: str
+    mark: Mark
+    words: str = ""
+    commands: tuple[str, ...] = ()
+    url: str = ""
+    url_words: str = ""
+
+
+def look_at_machinery(site: AdminSite, request: HttpRequest, senders: Senders, now: datetime) -> list[Part]:
+    """The parts, in the order in which a message meets them. `now`: the database's time."""
+    if not wake.has_broker():
+        return [_sender(senders), _waiting_webhooks(senders, now), _unrecognised_webhooks(site, request)]
+    return [
+        _broker(),
+        _worker(senders),
+        _beat(senders),
+        _waiting_webhooks(senders, now),
+        _unrecognised_webhooks(site, request),
+    ]
+
+
+def _broker() -> Part:
+    name = gettext("Broker")
+    answered = wake.broker_answered()
+    if answered is None:
+        return Part(name, Mark(Tone.NEUTRAL, "…", gettext("Being asked")), gettext("It has not answered yet."))
+    if answered:
+        return Part(name, _good(gettext("Answers")))
+    words = gettext("Sales are not held up, and messages are kept. Start it again; until then this sends without it:")
+    return Part(name, _bad(gettext("Does not answer")), words, (_RUN,))
+
+
+def _worker(senders: Senders) -> Part:
+    name = gettext("Worker")
+    if senders.has_worker:
+        return Part(name, _good(gettext("Runs")), _ago(gettext("It took a task %(time)s ago."), senders.worked_seconds))
+    if senders.worked_seconds is None:
+        words = gettext("No worker has ever taken a task. Start one:")
+    else:
+        words = _ago(gettext("No worker has taken a task for %(time)s. Start one:"), senders.worked_seconds)
+    return Part(name, _bad(gettext("Does not run")), words, (_celery("worker"),))
+
+
+def _beat(senders: Senders) -> Part:
+    """What is known of beat is that its tasks ran: they need a worker too."""
+    name = gettext("Beat (the clock)")
+    if senders.missing == Missing.NOTHING:
+        return Part(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
+    if senders.missing == Missing.WORKER_AND_BEAT:
+        words = gettext("It shows itself through a worker, so start both:")
+        return Part(name, _bad(gettext("No sign of it")), words, (_celery("worker"), _celery("beat")))
+    if senders.swept_seconds is None:
+        words = gettext("It has never run, with the schedule of django_kpwa.schedule. Start it:")
+    else:
+        words = _ago(gettext("It has not run for %(time)s. Start it:"), senders.swept_seconds)
+    return Part(name, _bad(gettext("Does not run")), words, (_celery("beat"),))
+
+
+def _sender(senders: Senders) -> Part:
+    """A site without a broker: one process, or cron."""
+    name = gettext("Sender")
+    if senders.missing == Missing.NOTHING:
+        return Part(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
+    if senders.swept_seconds is None:
+        words = gettext("Nothing has sent yet. Start this, or call “kpwa dispatch” from cron every minute:")
+    else:
+        words = _ago(
+            gettext("It has not run for %(time)s. Start this, or call “kpwa dispatch” from cron every minute:"),
+            senders.swept_seconds,
+        )
+    return Part(name, _bad(gettext("Does not run")), words, (_RUN,))
+
+
+def _waiting_webhooks(senders: Senders, now: datetime) -> Part:
+    name = gettext("Waiting webhooks")
+    pending = WebhookEvent.objects.using(write_alias()).filter(status=EventStatus.PENDING)
+    found = (
+        pending.order_by()
+        .values("received_at")[: MOST_COUNTED + 1]
+        .aggregate(count=Count("*"), oldest=Min("received_at"))
+    )
+    waiting = bounded(found["count"])
+    if not waiting:
+        return Part(name, _good(gettext("None")))
+    age = (now - found["oldest"]).total_seconds()
+    words = _ago(gettext("The oldest came %(time)s ago."), age)
+    if age <= LATE_SECONDS:
+        return Part(name, Mark(Tone.WAITING, "◷", str(waiting)), words)
+    if senders.missing == Missing.NOTHING:
+        words = f"{words} {gettext('The worker has not got to them. This processes them:')}"
+    else:
+        words = f"{words} {gettext('Nothing processes them. This does:')}"
+    return Part(name, Mark(Tone.ATTENTION, "!", str(waiting)), words, ("python manage.py kpwa dispatch",))
+
+
+def _unrecognised_webhooks(site: AdminSite, request: HttpRequest) -> Part:
+    name = gettext("Unrecognised webhooks")
+    unrecognised = count(WebhookEvent.objects.using(write_alias()).filter(status=EventStatus.UNRECOGNISED))
+    if not unrecognised:
+        return Part(name, _good(gettext("None")))
+    words = gettext("They are kept. A parser of your own (WEBHOOK_PARSER) can teach the site to read them; then:")
+    url = _events_url(site) if request.user.has_perm("django_kpwa.view_webhookevent") else ""
+    return Part(
+        name,
+        Mark(Tone.NEUTRAL, "?", str(unrecognised)),
+        words,
+        ("python manage.py kpwa webhook replay",),
+        url,
+        gettext("Look at them"),
+    )
+
+
+def _events_url(site: AdminSite) -> str:
+    try:
+        address = reverse("admin:django_kpwa_webhookevent_changelist", current_app=site.name)
+    except NoReverseMatch:
+        return ""
+    return f"{address}?status__exact={EventStatus.UNRECOGNISED.value}"
+
+
+def _celery(program: str) -> str:
+    return f"celery -A {wake.app_name() or 'PROJECT'} {program}"
+
+
+def _ago(words: str, seconds: float | None) -> str:
+    return words % {"time": span(seconds or 0.0)}
+
+
+def _good(words: str) -> Mark:
+    return Mark(Tone.GOOD, "✓", words)
+
+
+def _bad(words: str) -> Mark:
+    return Mark(Tone.BAD, "✕", words)

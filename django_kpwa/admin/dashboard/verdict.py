@@ -1,0 +1,92 @@
+"""The one sentence at the top of the dashboard: whether receipts are going out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.utils.translation import gettext, ngettext
+
+from ...conditions import Help, Mark, Missing, Senders, Tone
+from ...models import PauseReason
+from .cards import Found
+from .queues import NO_QUEUE, Queue
+from .words import Bounded, number, span
+
+LATE_SECONDS = 600.0
+"""A message that has been due for so long on a license that sends is late."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`mark` has the sentence; `details` say more."""
+
+    mark: Mark
+    details: list[str]
+    asks_for_license: bool = False
+
+
+def verdict_on(
+    found: Sequence[Found], queues: dict[int, Queue], senders: Senders, undecided: Bounded, *, has_sent: bool
+) -> Verdict:
+    if not found:
+        words = gettext("WhatsApp is not set up yet.")
+        details = [gettext("Add a license first: its API key comes from the gateway's dashboard. Then link WhatsApp.")]
+        return Verdict(Mark(Tone.NEUTRAL, "→", words), details, asks_for_license=True)
+    details = [_undecided(undecided)] if undecided else []
+    active = [each for each in found if each.license.is_active]
+    if not active:
+        words = gettext("Nothing is sent: no license is active.")
+        return Verdict(Mark(Tone.ATTENTION, "!", words), details)
+    if senders.missing != Missing.NOTHING:
+        words = gettext("Receipts are not going out: nobody sends them.")
+        return Verdict(Mark(Tone.BAD, "✕", words), [gettext("See “What must run” below."), *details])
+    stopped = [each for each in active if each.condition.tone in (Tone.BAD, Tone.ATTENTION)]
+    if stopped:
+        return Verdict(_stopped(stopped, len(active)), details)
+    late = _latest(active, queues)
+    if late:
+        words = gettext("Receipts are going out late.")
+        told = gettext("The oldest has been due for %(time)s.") % {"time": span(late)}
+        return Verdict(Mark(Tone.ATTENTION, "!", words), [told, *details])
+    if not has_sent:
+        details = [gettext("No message has been queued yet. The first one shows here by itself."), *details]
+        return Verdict(Mark(Tone.GOOD, "✓", gettext("Ready: receipts can go out.")), details)
+    return Verdict(Mark(Tone.GOOD, "✓", gettext("Receipts are going out.")), details)
+
+
+def _stopped(stopped: Sequence[Found], active: int) -> Mark:
+    worst = stopped[0].condition
+    if len(stopped) < active:
+        words = ngettext(
+            "Receipts of %(count)s of %(all)s licenses are not going out.",
+            "Receipts of %(count)s of %(all)s licenses are not going out.",
+            len(stopped),
+        ) % {"count": number(len(stopped)), "all": number(active)}
+    elif all(each.condition.help == Help.RESUME for each in stopped):
+        words = gettext("Receipts are not going out: a person paused them.")
+    elif active == 1 and worst.help == Help.LINK and not _was_linked(stopped[0]):
+        words = gettext("WhatsApp is not linked yet.")
+    else:
+        words = gettext("Receipts are not going out.")
+    return Mark(worst.tone, "✕" if worst.tone == Tone.BAD else "!", words)
+
+
+def _was_linked(found: Found) -> bool:
+    lane = getattr(found.license, "lane", None)
+    return lane is not None and (bool(lane.linked_number) or lane.pause_reason == PauseReason.LOGGED_OUT)
+
+
+def _latest(active: Sequence[Found], queues: dict[int, Queue]) -> float:
+    """Seconds that the longest due message of a license that may send has waited, where that is too long."""
+    latest = 0.0
+    for each in active:
+        due_at = queues.get(each.license.pk, NO_QUEUE).due_at
+        if due_at is not None and each.condition.tone != Tone.WAITING:
+            latest = max(latest, (each.now - due_at).total_seconds())
+    return latest if latest > LATE_SECONDS else 0.0
+
+
+def _undecided(undecided: Bounded) -> str:
+    words = ngettext("%(count)s message needs a decision.", "%(count)s messages need a decision.", undecided.count)
+    return words % {"count": undecided}
