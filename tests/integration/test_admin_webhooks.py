@@ -154,7 +154,8 @@ def test_the_list_loads_no_body_and_counts_no_whole_table(operator, arrived):
 
     about_events = [query["sql"] for query in queries if "django_kpwa_webhookevent" in query["sql"]]
     quote = connection.ops.quote_name
-    columns = [f"{quote('django_kpwa_webhookevent')}.{quote(name)}," for name in ("body", "error", "understood")]
+    # As a column of its own; a function may take the beginning of a text in it.
+    columns = [f".{quote(name)}, {quote('x')[0]}" for name in ("body", "error", "understood")]
     assert not [sql for sql in about_events if any(column in sql for column in columns)]
     assert not [sql for sql in about_events if "COUNT(" in sql.upper() and "LIMIT" not in sql.upper()]
 

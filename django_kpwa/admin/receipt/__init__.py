@@ -144,7 +144,7 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
         rendered = shown.rendered
         links = MessageLinks(self.admin_site, request)
         return {
-            "object": obj,
+            "chosen": obj,  # `object` would be taken by themes for what the page belongs to
             "object_name": name_of(obj),
             "object_url": objects.url_of(obj),
             "preview": shown,
