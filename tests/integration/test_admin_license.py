@@ -316,10 +316,30 @@ def test_without_a_public_url_the_setting_to_set_is_named(operator, license_, se
 
 
 def test_a_site_without_our_urls_is_told_what_to_add(operator, license_, settings):
-    settings.ROOT_URLCONF = "tests.integration.urls_of_the_admin_alone"
+    settings.ROOT_URLCONF = "tests.integration.other_admin_urls"
 
     assert "a setting is missing" in page_of(operator, license_)
     assert 'include("django_kpwa.urls")' in told(press(operator, license_, "register_webhook"))
+
+
+def test_on_a_site_of_ones_own_every_address_stays_on_it(operator, license_, settings):
+    settings.ROOT_URLCONF = "tests.integration.other_admin_urls"
+    locmem.unlink()
+    office = f"/shop/office/django_kpwa/license/{license_.pk}"
+    pages = [
+        operator.get(f"{office}/change/"),
+        operator.get(f"{office}/link/"),
+        operator.post(f"{office}/link/"),
+        operator.post(f"{office}/link/check/"),
+        operator.post(f"{office}/restart/"),
+        operator.get(f"{office}/send_test/"),
+        operator.get("/shop/office/django_kpwa/license/"),
+    ]
+    for page in pages:
+        assert page.status_code == 200
+        assert "/shop/office/" in page.content.decode()
+        assert '"/admin/' not in page.content.decode()
+    assert operator.post(f"{office}/check_status/").headers["Location"] == f"{office}/change/"
 
 
 # Another phone than before
