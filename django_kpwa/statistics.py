@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
 
-MOST_COUNTED_NOW = 10_000
+MOST_COUNTED_NOW = 5_000
 """So many messages of the running hour are counted for a page; of more, it has what the last roll-up counted."""
 # Beat rolls up every minute: until it has, the hour that just ended lacks its last messages.
 _ROLLED_UP_AFTER = timedelta(minutes=3)

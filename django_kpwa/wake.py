@@ -148,19 +148,20 @@ class _Question:
         """Begin anew: after a fork the thread that asked is the parent's."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._app: Any = None
+        self._asked: tuple[Any, Any] | None = None
         self._said: tuple[float, bool] | None = None
 
     def answer(self, wait_seconds: float) -> bool | None:
         with self._lock:
             # Here, and not in the thread: another thread may have another app.
             app = app_or_default()
-            if app is not self._app:
-                self._app, self._thread, self._said = app, None, None
+            asked = (app, app.conf.broker_write_url)
+            if asked != self._asked:
+                self._asked, self._thread, self._said = asked, None, None
             if self._said is not None and time.monotonic() - self._said[0] < ANSWER_GOOD_SECONDS:
                 return self._said[1]
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._ask, args=(app,), name="kpwa-broker", daemon=True)
+                self._thread = threading.Thread(target=self._ask, args=asked, name="kpwa-broker", daemon=True)
                 self._thread.start()
             thread = self._thread
         thread.join(wait_seconds)
@@ -169,10 +170,10 @@ class _Question:
                 return None
             return self._said[1]
 
-    def _ask(self, app: Any) -> None:
+    def _ask(self, app: Any, url: Any) -> None:
         said = _answers(app)
         with self._lock:
-            if app is self._app:
+            if self._asked == (app, url):
                 self._said = (time.monotonic(), said)
 
 

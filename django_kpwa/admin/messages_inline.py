@@ -122,12 +122,12 @@ class KpwaMessagesInline(TabularInline):
     """
 
     model = OutboundMessage
-    formset = MessagesFormSet
+    formset: Any = MessagesFormSet
     checks_class = _WithoutForeignKey
     template = "admin/django_kpwa/messages_inline.html"
     verbose_name = _("WhatsApp message")
     verbose_name_plural = _("WhatsApp messages")
-    fields: Any = ()
+    fields = ()
     extra = 0
     max_num = 0
     can_delete = False

@@ -11,13 +11,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import formats, timezone
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.text import Truncator
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..models import ReceiptFailure
+from ..models import ReceiptFailure, RegisteredReceipt
 from ..receipts import registry
 from .dates import WhenFilter
 from .long_list import LongListAdmin
+from .readonly import ReadOnlyModelAdmin
 from .sources import Source, Sources
 
 _LIST_CHARACTERS = 120
@@ -42,8 +45,8 @@ class ReceiptFailureAdmin(LongListAdmin):
     sortable_by = ["occurred"]
     ordering = ["-occurred_at", "-pk"]
     date_hierarchy = "occurred_at"
-    readonly_fields = ["source"]
-    fields = ["receipt", "source", "error", "occurred_at"]
+    readonly_fields = ["source", "preview"]
+    fields = ["receipt", "source", "error", "occurred_at", "preview"]
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         sources = Sources(self.admin_site, request)
@@ -54,6 +57,7 @@ class ReceiptFailureAdmin(LongListAdmin):
         failure = context.get("original")
         if failure is not None:
             self.prepare_page(request, [failure])
+            failure.kpwa_preview_url = self._preview_url(request, failure)
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("about"))
@@ -63,6 +67,13 @@ class ReceiptFailureAdmin(LongListAdmin):
             return self.get_empty_value_display()
         return format_html('<a href="{}">{}</a>', source.url, source.name) if source.url else source.name
 
+    @admin.display(description=_("try again"))
+    def preview(self, failure: ReceiptFailure) -> str:
+        address = getattr(failure, "kpwa_preview_url", "")
+        if not address:
+            return self.get_empty_value_display()
+        return format_html('<a href="{}">{}</a>', address, gettext("Look at the preview"))
+
     @admin.display(description=_("error"))
     def first_line(self, failure: ReceiptFailure) -> str:
         lines = failure.error.strip().splitlines()
@@ -71,3 +82,12 @@ class ReceiptFailureAdmin(LongListAdmin):
     @admin.display(description=_("when"), ordering="occurred_at")
     def occurred(self, failure: ReceiptFailure) -> str:
         return formats.date_format(timezone.localtime(failure.occurred_at), "SHORT_DATETIME_FORMAT")
+
+    def _preview_url(self, request: HttpRequest, failure: ReceiptFailure) -> str:
+        """Where the receipt of the same object is previewed and can be sent, for who may look there."""
+        if registry.find(failure.receipt) is None or not self.admin_site.is_registered(RegisteredReceipt):
+            return ""
+        previews = self.admin_site.get_model_admin(RegisteredReceipt)
+        if not isinstance(previews, ReadOnlyModelAdmin) or not previews.has_view_permission(request):
+            return ""
+        return f"{previews.url_of('preview', failure.receipt)}?{urlencode({'pk': failure.source_id})}"

@@ -13,6 +13,7 @@ from django.db import models, router
 from django.utils import timezone
 
 from .. import phone
+from ..exceptions import InvalidPhoneNumberError
 from ..models import License, OutboundMessage, idempotency_digest, write_alias
 from ..outbox import choose_license
 from ..rendering import Rendered, words_of
@@ -43,6 +44,8 @@ class Preview:
     """As the class gives it."""
     recipient: str = ""
     """The number that it means, in digits."""
+    number_problem: str = ""
+    """Why it means none."""
     event_id: str = ""
     license: License | None = None
     rendered: Rendered | None = None
@@ -62,7 +65,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
     with timezone.override(timezone.get_default_timezone()):
         is_wanted = asked("should_send", lambda: bool(receipt.should_send(obj)), False)
         phone_number = asked("get_phone_number", lambda: str(receipt.get_phone_number(obj) or "").strip(), "")
-        recipient = asked("get_phone_number", lambda: phone.parse(phone_number), "") if phone_number else ""
+        recipient, number_problem = _recipient(phone_number) if phone_number else ("", "")
         recent = asked("get_occurred_at", lambda: is_recent(receipt, obj), True)
         key = asked("get_event_id", lambda: key_of(registration, obj), "")
         known = _known([key]).get(key) if key else None
@@ -71,7 +74,18 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         rendered = None
         if license_ is not None and event_id:
             rendered = asked("render", lambda: write(receipt, obj, license_, event_id), None)
-    return Preview(is_wanted, recent, phone_number, recipient, event_id, license_, rendered, known, asked.problems)
+    return Preview(
+        is_wanted=is_wanted,
+        is_recent=recent,
+        phone_number=phone_number,
+        recipient=recipient,
+        number_problem=number_problem,
+        event_id=event_id,
+        license=license_,
+        rendered=rendered,
+        known=known,
+        problems=asked.problems,
+    )
 
 
 def known_messages(registration: Registration, objects: Iterable[models.Model]) -> dict[Any, OutboundMessage]:
@@ -82,6 +96,13 @@ def known_messages(registration: Registration, objects: Iterable[models.Model]) 
         keys[obj.pk] = asked("get_event_id", lambda obj=obj: key_of(registration, obj), "")  # type: ignore[misc]
     found = _known(filter(None, keys.values()))
     return {primary_key: found[key] for primary_key, key in keys.items() if key in found}
+
+
+def _recipient(phone_number: str) -> tuple[str, str]:
+    try:
+        return phone.parse(phone_number), ""
+    except InvalidPhoneNumberError as error:
+        return "", str(error)
 
 
 class _Asked:

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, path, reverse
 from django.utils.decorators import method_decorator
@@ -27,7 +27,7 @@ from ...wake import wake_license_on_commit
 from ..buttons import ButtonsAdmin, OfferedButton, outside_transactions
 from .changelist import LicenseChangeList
 from .form import MAX_KEY_LENGTH, LicenseForm, key_hint
-from .link import MAY_LINK, check, link
+from .link import MAY_LINK, check_view, link_view
 from .numbers import MAY_SEND, check_number, send_test
 from .operations import BUTTONS, MAY_OPERATE
 from .state import condition_of, mark_of, state_of
@@ -115,6 +115,11 @@ class LicenseAdmin(ButtonsAdmin):
         if WAKING_FIELDS.intersection(form.changed_data):
             wake_license_on_commit(obj.pk)
 
+    def response_post_save_add(self, request: HttpRequest, obj: License) -> HttpResponseRedirect:
+        if self.may(request, MAY_LINK):
+            return HttpResponseRedirect(self.url_of("link", obj.pk))
+        return super().response_post_save_add(request, obj)
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         license_ = context.get("original")
         if license_ is not None:
@@ -133,8 +138,8 @@ class LicenseAdmin(ButtonsAdmin):
 
     def get_urls(self) -> list[Any]:
         views: dict[str, tuple[str, _View]] = {
-            "link": ("link/", link),
-            "link_check": ("link/check/", check),
+            "link": ("link/", link_view),
+            "link_check": ("link/check/", check_view),
             "send_test": ("send_test/", send_test),
             "check_number": ("check_number/", check_number),
         }

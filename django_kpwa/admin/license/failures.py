@@ -58,7 +58,7 @@ _KEY_REFUSED = Failure(
 )
 _KEY_UNREADABLE = Failure(
     _("Key unreadable"),
-    _("The stored API key cannot be read: the site's own secret key was changed. Enter the API key again."),
+    _("No API key is stored, or it cannot be read: the site's own secret key was changed. Enter the API key again."),
     help=ENTER_KEY,
 )
 _UNREACHABLE = Failure(

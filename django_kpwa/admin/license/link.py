@@ -63,7 +63,7 @@ class Panel:
     failure: Failure | None = None
 
 
-def link(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+def link_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
     """GET shows how to scan, and asks nobody. POST asks the gateway for a code."""
     if not admin.may(request, MAY_LINK):
         return _private(refusal(admin, request, MAY_LINK))
@@ -75,7 +75,7 @@ def link(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpRespo
     return _answer(admin, request, license_, Panel(Step.READY))
 
 
-def check(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+def check_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
     """POST asks the gateway whether the code was scanned. Its answer never holds a code."""
     if not admin.may(request, MAY_LINK):
         return _private(refusal(admin, request, MAY_LINK))

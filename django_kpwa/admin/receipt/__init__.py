@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 
 from ...conditions import status_mark
@@ -47,7 +48,7 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
         self._check_may_view(request)
         failures_url = self._failures_url(request)
         context = {
-            "title": self.opts.verbose_name_plural,
+            "title": capfirst(self.opts.verbose_name_plural),
             "receipts": [
                 {
                     "description": described(registration),
@@ -143,7 +144,7 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
         rendered = shown.rendered
         links = MessageLinks(self.admin_site, request)
         return {
-            "object": obj,
+            "chosen": obj,  # `object` would be taken by themes for what the page belongs to
             "object_name": name_of(obj),
             "object_url": objects.url_of(obj),
             "preview": shown,

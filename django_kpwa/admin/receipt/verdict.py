@@ -29,6 +29,9 @@ _NOT_WANTED = Verdict(
 _NO_NUMBER = Verdict(
     Mark(Tone.NEUTRAL, "–", _("no number")), _("There is no phone number, so there is nobody to send it to.")
 )
+_BAD_NUMBER = Verdict(
+    Mark(Tone.BAD, "✕", _("no phone number")), _("What stands for the number is no phone number. Correct it first.")
+)
 _TOO_OLD = Verdict(
     Mark(Tone.ATTENTION, "⌛", _("too old to go by itself")),
     _("It happened longer ago than the class allows, so saving it sends nothing. “Send now” sends it all the same."),
@@ -48,4 +51,6 @@ def verdict_of(preview: Preview) -> Verdict:
         return _NOT_WANTED
     if not preview.phone_number:
         return _NO_NUMBER
+    if not preview.recipient:
+        return _BAD_NUMBER
     return _READY if preview.is_recent else _TOO_OLD

@@ -18,7 +18,6 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils import formats, timezone
 from django.utils.html import format_html
-from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from ... import phone
@@ -29,7 +28,7 @@ from ..long_list import LongListAdmin
 from ..many import press_many
 from ..message_links import MessageLinks
 from .bodies import body_of
-from .reading import parts_of
+from .reading import GIST_FIELDS, START_CHARACTERS, gist_of, parts_of
 from .reprocessing import MOST_AT_ONCE, REPROCESS, tell
 from .search import search_events
 from .troubles import troubles_of
@@ -37,11 +36,9 @@ from .words import meaning_of
 
 __all__ = ["WebhookEventAdmin"]
 
-_LIST_CHARACTERS = 80
-
 
 class WebhookEventAdmin(LongListAdmin):
-    list_display = ["status_shown", "kind_shown", "sender", "text", "repeats", "message_link", "license", "received"]
+    list_display = ["status_shown", "kind_shown", "gist", "received", "message_link", "license"]
     list_display_links = ["status_shown", "kind_shown"]
     list_filter = ["status", WhenFilter, "kind", "license"]
     filtered_by = ["status", "kind", "license"]
@@ -55,10 +52,7 @@ class WebhookEventAdmin(LongListAdmin):
     buttons = [REPROCESS]
     change_list_template = "admin/django_kpwa/webhookevent/change_list.html"
     change_form_template = "admin/django_kpwa/webhookevent/change_form.html"
-    fieldsets = [
-        (_("Received"), {"fields": ["license", "received_at", "last_received_at", "times_received", "content_type"]}),
-        (_("Details"), {"fields": ["uuid", "processed_at", "next_try_at", "tries", "gateway_id"]}),
-    ]
+    fields = ["license", "uuid", "gateway_id", "content_type", "processed_at", "tries", "next_try_at"]
 
     # The list
 
@@ -66,9 +60,11 @@ class WebhookEventAdmin(LongListAdmin):
         # Of fifty events that may hold a megabyte each, the list takes two short texts.
         events: QuerySet[WebhookEvent] = super().get_queryset(request)
         return events.defer("body", "error", "understood").annotate(
-            sender_start=Substr(KeyTextTransform("sender", "understood"), 1, _LIST_CHARACTERS),
-            text_start=Substr(KeyTextTransform("text", "understood"), 1, _LIST_CHARACTERS + 1),
             message_status=F("message__status"),
+            **{
+                f"{name}_start": Substr(KeyTextTransform(name, "understood"), 1, START_CHARACTERS)
+                for name in GIST_FIELDS
+            },
         )
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
@@ -93,19 +89,10 @@ class WebhookEventAdmin(LongListAdmin):
     def kind_shown(self, event: WebhookEvent) -> str:
         return event.get_kind_display() if event.kind else self.get_empty_value_display()
 
-    @admin.display(description=_("sender"))
-    def sender(self, event: WebhookEvent) -> str:
-        sender = getattr(event, "sender_start", "") or ""
-        return phone.written(sender)
-
-    @admin.display(description=_("text"))
-    def text(self, event: WebhookEvent) -> str:
-        lines = (getattr(event, "text_start", "") or "").strip().splitlines()
-        return Truncator(lines[0]).chars(_LIST_CHARACTERS) if lines else ""
-
-    @admin.display(description=_("times"))
-    def repeats(self, event: WebhookEvent) -> str:
-        return f"{event.times_received} ×"
+    @admin.display(description=_("what it says"))
+    def gist(self, event: WebhookEvent) -> str:
+        who, what = gist_of({name: getattr(event, f"{name}_start", None) for name in GIST_FIELDS})
+        return format_html('<span class="kpwa-who">{}</span> {}', who, what) if who else what
 
     @admin.display(description=_("message"))
     def message_link(self, event: WebhookEvent) -> str:
@@ -118,7 +105,8 @@ class WebhookEventAdmin(LongListAdmin):
 
     @admin.display(description=_("received"), ordering="received_at")
     def received(self, event: WebhookEvent) -> str:
-        return formats.date_format(timezone.localtime(event.received_at), "SHORT_DATETIME_FORMAT")
+        at = formats.date_format(timezone.localtime(event.received_at), "SHORT_DATETIME_FORMAT")
+        return f"{at} ({event.times_received}\N{NO-BREAK SPACE}×)" if event.times_received > 1 else at
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
         return self.may(request, get_permission_codename("reprocess", self.opts))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import datetime
+from datetime import timezone as datetime_timezone
 from typing import Any
 
+from django.utils import formats, timezone
 from django.utils.html import format_html
+from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -27,6 +32,11 @@ _STATES: dict[str, Words] = {
     DeliveryState.FAILED: _("failed"),
 }
 
+GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status")
+"""The fields that the list shows something of, and `START_CHARACTERS` of each."""
+START_CHARACTERS = 81
+_EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -46,6 +56,13 @@ def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
     return [_part(fields) for fields in every[:MOST_PARTS]], max(0, len(every) - MOST_PARTS)
 
 
+def gist_of(fields: dict[str, Any]) -> tuple[str, str]:
+    """Whom an event is about, and how what it says begins; of the `GIST_FIELDS`, cut or not."""
+    lines = _text(fields, "text").strip().splitlines()
+    what = Truncator(lines[0]).chars(START_CHARACTERS - 1) if lines else _state(fields)
+    return _number(fields, "sender") or _number(fields, "recipient"), what
+
+
 def _part(fields: dict[str, Any]) -> Part:
     kind = _text(fields, "kind")
     facts: list[tuple[Words, str]] = [
@@ -57,7 +74,7 @@ def _part(fields: dict[str, Any]) -> Part:
         (_("Chat"), _text(fields, "chat")),
         (_("The linked phone"), _number(fields, "own_number")),
         (_("The gateway's id"), _text(fields, "gateway_id")),
-        (_("The gateway's time"), _text(fields, "occurred_at")),
+        (_("The gateway's time"), _time(fields)),
         (_("Note"), _note(fields)),
     ]
     return Part([(name, value) for name, value in facts if value], _bubble(fields, kind))
@@ -84,6 +101,15 @@ def _number(fields: dict[str, Any], name: str) -> str:
 
 def _group(fields: dict[str, Any]) -> str:
     return _text(fields, "group") or (gettext("a group without a name") if fields.get("is_group") is True else "")
+
+
+def _time(fields: dict[str, Any]) -> str:
+    """As the gateway wrote it; seconds or milliseconds since 1970 also as people write a time."""
+    written = _text(fields, "occurred_at")
+    if not _EPOCH.fullmatch(written):
+        return written
+    at = timezone.localtime(datetime.fromtimestamp(int(written[:10]), tz=datetime_timezone.utc))
+    return f"{formats.date_format(at, 'SHORT_DATETIME_FORMAT')} ({written})"
 
 
 def _note(fields: dict[str, Any]) -> str:
