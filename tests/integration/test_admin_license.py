@@ -165,6 +165,9 @@ def test_the_page_says_what_is_registered_and_when_the_last_event_came(operator,
     assert "https://shop.example/kpwa/webhooks/…/" in page
     assert "none yet" in page
 
+    # A registration that nobody knows the outcome of.
+    WebhookToken.objects.create(license=license_, digest="x", created_at=timezone.now())
+    assert "<dt>Registered</dt><dd>no</dd>" in page_of(operator, license_)
     linking.set_webhook(license_)
     received_at = timezone.now() - timedelta(days=40)
     WebhookEvent.objects.create(
