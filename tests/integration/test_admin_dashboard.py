@@ -220,7 +220,7 @@ def test_messages_that_are_late_though_all_runs_are_told(operator, linked):
         (
             {"pause_reason": PauseReason.NUMBER_CHANGED, "confirmed_number": "6281200000009"},
             "Another phone is linked",
-            "before: +6281200000009",
+            "before: 0812-0000-0009",
             "confirm_number",
         ),
         ({"pause_reason": PauseReason.BY_PERSON}, "Paused", "Paused by a person since", "resume"),
@@ -237,7 +237,7 @@ def test_a_card_says_how_its_license_is_and_has_the_one_button_that_helps(
     card = page[page.index("<article") : page.index("</article>")]
     assert words in card
     assert sending in card
-    assert "+6281200000001" in card
+    assert "0812-0000-0001" in card
     assert card.count("kpwa-help-") == (1 if button else 0)
     if button:
         # Where the license's page lacks the button, the card leads to that page.
@@ -437,7 +437,7 @@ def test_a_message_in_doubt_is_told_with_what_happened_and_its_buttons(operator,
     message = outbox.send_message(NUMBER, "*Struk 7*\nKopi Rp 18.000", source=sale)
     OutboundMessage.objects.update(status=Status.UNKNOWN, reason="timeout", settled_at=timezone.now())
     page = shown(operator)
-    for words in ("+6281234567890", "Struk 7", "no answer in time", f"sale {sale.pk}"):
+    for words in ("0812-3456-7890", "Struk 7", "no answer in time", f"sale {sale.pk}"):
         assert words in page
     assert "Kopi" not in page
     for name in ("send_again", "it_arrived", "leave_it"):
@@ -493,7 +493,7 @@ def test_who_may_only_look_sees_the_list_without_buttons_and_can_not_decide(staf
     message = a_message()
     looker = staff("view_dashboard", "view_outboundmessage")
     page = shown(looker)
-    assert "+6281234567890" in page
+    assert "0812-3456-7890" in page
     assert "formaction" not in page
     assert "_selected_action" not in page
     posted = {"action": "it_arrived", "_selected_action": [message.pk], "confirmed": "yes"}
