@@ -243,6 +243,7 @@ def test_a_statement_that_fails_in_a_class_does_not_spoil_the_page(operator, lic
     [ticket] = Ticket.objects.bulk_create([Ticket(holder="Bu Sari")])
 
     assert "no_such_column" in page_of(operator, address, ticket)
+    assert Ticket.objects.exists()  # the transaction around it lives on
 
 
 def test_an_object_that_cannot_name_itself_is_shown_by_its_key(operator, license_, registered, monkeypatch):

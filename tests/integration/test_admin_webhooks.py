@@ -297,6 +297,13 @@ def test_a_body_of_any_kind_is_shown(operator, arrived, body, shown):
     assert shown in page_of(operator, arrived(body, "application/octet-stream"))
 
 
+def test_json_that_is_nested_too_deep_is_not_laid_out(operator, arrived):
+    flat, deep = arrived(b'{"a":' * 50 + b"1" + b"}" * 50), arrived(b'{"a":' * 400 + b"1" + b"}" * 400)
+
+    assert "Byte for byte" in page_of(operator, flat)
+    assert "Byte for byte" not in page_of(operator, deep)
+
+
 def test_repeats_are_told_with_the_first_and_the_last_time(operator, arrived):
     day = timezone.make_aware(timezone.datetime(2026, 7, 1, 9, 30))
     event = arrived(wrote(), times_received=3, received_at=day, last_received_at=day + timedelta(minutes=5))
