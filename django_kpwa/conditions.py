@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from . import wake
 from .conf import kpwa_settings
 from .gateway import SessionStatus
-from .models import DatabaseNow, Heartbeat, Lane, License, PauseReason, Status, write_alias
+from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, write_alias
 
 Words = str | Promise
 """Text for a person, translated already or when it is shown."""
@@ -59,6 +59,22 @@ def status_mark(status: str) -> Mark:
     """How a message's status is shown."""
     known = Status(status)
     tone, symbol = _MARKS[known]
+    return Mark(tone, symbol, str(known.label))
+
+
+_EVENT_MARKS = {
+    EventStatus.PENDING: (Tone.WAITING, "◷"),
+    EventStatus.PROCESSED: (Tone.GOOD, "✓"),
+    EventStatus.UNMATCHED: (Tone.NEUTRAL, "–"),
+    EventStatus.UNRECOGNISED: (Tone.ATTENTION, "?"),
+    EventStatus.FAILED: (Tone.BAD, "✕"),
+}
+
+
+def event_mark(status: str) -> Mark:
+    """How a webhook event's status is shown."""
+    known = EventStatus(status)
+    tone, symbol = _EVENT_MARKS[known]
     return Mark(tone, symbol, str(known.label))
 
 
@@ -104,6 +120,7 @@ _BY_PAUSE = {
     PauseReason.RATE_LIMITED: Condition(5, Tone.WAITING, "◷", _("The gateway asked to wait")),
 }
 _NO_KEY = Condition(0, Tone.BAD, "✕", _("No API key"), Help.ENTER_KEY, _ENTER_KEY)
+_NEW_KEY = Condition(5, Tone.WAITING, "◷", _("Trying the new key"))
 _INACTIVE = Condition(7, Tone.NEUTRAL, "–", _("Not active"), Help.ENTER_KEY, _("Open"))
 _NEVER_SEEN = Condition(4, Tone.ATTENTION, "?", _("Not linked yet"), Help.LINK, _LINK)
 _NOT_SEEN = Condition(6, Tone.NEUTRAL, "?", _("Not seen lately"), Help.CHECK_STATUS, _CHECK)
@@ -120,6 +137,8 @@ def license_condition(license_: License, now: datetime) -> Condition:
     lane = lane_of(license_)
     if lane is None:
         return _NEVER_SEEN
+    if lane.pause_reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+        return _NEW_KEY
     if lane.pause_reason:
         return _BY_PAUSE[PauseReason(lane.pause_reason)]
     if lane.session_status == SessionStatus.QR.value:

@@ -79,6 +79,22 @@ def parse(number: str, region: str | None = None) -> str:
     raise _refused(number, reason or _not_in_use(is_international, region))
 
 
+def written(number: str) -> str:
+    """Digits with the country code as people of `KPWA["DEFAULT_REGION"]` write them, others with their code.
+
+    `0812-3456-7890`, `+60 12-345 6789`; what is no number is returned as it is.
+    """
+    if not (number.isascii() and number.isdecimal()):
+        return number
+    try:
+        read = phonenumbers.parse(f"+{number}")
+    except phonenumbers.NumberParseException:
+        return number
+    is_ours = read.country_code == phonenumbers.country_code_for_region(kpwa_settings().DEFAULT_REGION)
+    kind = phonenumbers.PhoneNumberFormat.NATIONAL if is_ours else phonenumbers.PhoneNumberFormat.INTERNATIONAL
+    return phonenumbers.format_number(read, kind)
+
+
 def mask(number: str) -> str:
     """Return `number` for a log: `62812•••••890`. At least five digits are hidden, of a short one all."""
     digits = "".join(character for character in number if character.isdecimal())

@@ -1,4 +1,7 @@
-"""The app in the Django admin. It is on the default site by itself; a site of one's own calls `register(site)`."""
+"""The app in the Django admin. It is on the default site by itself; a site of one's own calls `register(site)`.
+
+`KpwaMessagesInline` is for the host's own admin classes.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from ..models import Dashboard, License, OutboundMessage, ReceiptFailure, Regist
 from .dashboard import DashboardAdmin
 from .license import LicenseAdmin
 from .message import MessageAdmin
+from .messages_inline import KpwaMessagesInline
 from .receipt import RegisteredReceiptAdmin
 from .receipt_failure import ReceiptFailureAdmin
 from .webhook_event import WebhookEventAdmin
 
 __all__ = [
     "DashboardAdmin",
+    "KpwaMessagesInline",
     "LicenseAdmin",
     "MessageAdmin",
     "ReceiptFailureAdmin",

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 
+UNDER_UNFOLD = apps.is_installed("unfold")
+
 if TYPE_CHECKING:
     from django.contrib import admin
 
     ModelAdmin = admin.ModelAdmin[Any]
     TabularInline = admin.TabularInline[Any, Any]
-elif apps.is_installed("unfold"):
+elif UNDER_UNFOLD:
     from unfold.admin import ModelAdmin, TabularInline
 else:
     from django.contrib.admin import ModelAdmin, TabularInline
 
-__all__ = ["ModelAdmin", "TabularInline"]
+__all__ = ["UNDER_UNFOLD", "ModelAdmin", "TabularInline"]

@@ -11,12 +11,14 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db import connections, transaction
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext
 
 from ..conditions import Words
 from .base import ModelAdmin
@@ -35,8 +37,9 @@ class Done:
 class Button:
     """One thing that a person can do to an object: a POST to `<object>/<name>/` of its admin.
 
-    `permission` is a codename of our app. `confirm` asks first, in these words. `is_offered` says whether the object's
-    state allows it; what the state does not allow must do no harm all the same, for two people may press at once.
+    `permission` is a codename of our app. `confirm` asks first, in these words; `confirm_for` in words that depend on
+    the object, and not at all where they are empty. `is_offered` says whether the object's state allows it; what the
+    state does not allow must do no harm all the same, for two people may press at once.
     """
 
     name: str
@@ -46,6 +49,11 @@ class Button:
     confirm: Words = ""
     is_offered: Callable[[Any], bool] = lambda _: True
     is_primary: bool = False
+    confirm_for: Callable[[Any], Words] | None = None
+
+    def question(self, obj: Any) -> Words:
+        """What is asked before it is done to `obj`; empty where nothing is."""
+        return self.confirm if self.confirm_for is None else self.confirm_for(obj)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class ButtonsAdmin(ModelAdmin):
         own = [
             path(
                 f"<path:object_id>/{button.name}/",
-                self.admin_site.admin_view(self._view_of(button)),
+                outside_transactions(self.admin_site.admin_view(self._view_of(button))),
                 name=self.url_name(button.name),
             )
             for button in self.buttons
@@ -118,16 +126,24 @@ class ButtonsAdmin(ModelAdmin):
             if request.method != "POST":
                 return HttpResponseNotAllowed(["POST"])
             if not self.may(request, button.permission):
-                raise PermissionDenied
+                return refusal(self, request, button.permission)
             obj = self.get_object_or_404(request, object_id)
             back = back_to(request, self.url_of("change", obj.pk))
-            if button.confirm and "confirmed" not in request.POST:
-                return confirmation(self, request, button.label, [button.confirm], [obj], back=back)
+            question = button.question(obj)
+            if question and "confirmed" not in request.POST:
+                return confirmation(self, request, button.label, [question], [obj], back=back)
             done = self.press(request, button, obj)
             self.message_user(request, str(done.words), done.level)
             return HttpResponseRedirect(back)
 
         return view
+
+
+def outside_transactions(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """`view` outside of ATOMIC_REQUESTS: it may ask the gateway, for seconds, and what it did must last."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 def back_to(request: HttpRequest, otherwise: str) -> str:
@@ -161,3 +177,15 @@ def confirmation(
     }
     request.current_app = admin.admin_site.name
     return TemplateResponse(request, "admin/django_kpwa/confirm.html", context)
+
+
+def refusal(admin: ModelAdmin, request: HttpRequest, codename: str) -> TemplateResponse:
+    """A page that says in words that the person lacks the permission `codename` of our app, with status 403."""
+    context = {
+        **admin.admin_site.each_context(request),
+        "opts": admin.opts,
+        "title": gettext("You may not do this"),
+        "permission": dict(admin.opts.permissions).get(codename, codename),
+    }
+    request.current_app = admin.admin_site.name
+    return TemplateResponse(request, "admin/django_kpwa/refused.html", context, status=403)

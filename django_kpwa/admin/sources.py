@@ -1,4 +1,4 @@
-"""Links to the objects that messages are about, on their own pages of the same admin site.
+"""Links to the objects that messages and receipt failures are about, on their own pages of the same admin site.
 
 The objects themselves are never fetched: a list of fifty messages would fetch fifty sales.
 """
@@ -14,33 +14,33 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
-from ..models import OutboundMessage
+from ..models import OutboundMessage, ReceiptFailure
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a message is about. `url` is empty where this person can't open it here."""
+    """What a message, or a failure, is about. `url` is empty where this person can't open it here."""
 
     name: str
     url: str = ""
 
 
 class Sources:
-    """The sources of one page's messages; each content type is looked at once."""
+    """The sources of one page's records; each content type is looked at once."""
 
     def __init__(self, site: AdminSite, request: HttpRequest) -> None:
         self._site = site
         self._request = request
         self._types: dict[int, tuple[str, str]] = {}
 
-    def of(self, message: OutboundMessage) -> Source | None:
-        type_id = message.source_content_type_id
+    def of(self, record: OutboundMessage | ReceiptFailure) -> Source | None:
+        type_id = record.source_content_type_id
         if type_id is None:
             return None
         if type_id not in self._types:
             self._types[type_id] = self._read(ContentType.objects.get_for_id(type_id))
         name, page = self._types[type_id]
-        return Source(f"{name} {message.source_id}", self._url(page, message.source_id))
+        return Source(f"{name} {record.source_id}", self._url(page, record.source_id))
 
     def _read(self, content_type: ContentType) -> tuple[str, str]:
         """The type's name, and the name of the page of one of its objects where this person may see it."""

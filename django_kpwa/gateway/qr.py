@@ -118,18 +118,22 @@ class LoginQr:
     def terminal(self) -> str:
         """Return the code drawn with half blocks, its light parts in the terminal's foreground, one newline a line.
 
+        Raises as `modules()` does.
+        """
+        return _half_blocks(self.modules())
+
+    def modules(self) -> list[list[bool]]:
+        """Return the rows of the code's modules, True where one is dark, with the quiet zone around them.
+
         Raises `UnexpectedAnswerError` where no QR code can be made out in the image, or it is a JPEG without Pillow.
         """
         if self.content_type == TEXT:
-            modules = [[bool(module) for module in row] for row in self._drawn().matrix]
-        elif self.content_type == PNG:
-            try:
-                modules = _modules(dark_pixels(self.content))
-            except ValueError as error:
-                raise _not_drawable(str(error)) from None
-        else:
-            modules = self._jpeg_modules()
-        return _half_blocks(_with_border(modules))
+            return _with_border([[bool(module) for module in row] for row in self._drawn().matrix])
+        dark = self._dark_pixels()
+        try:
+            return _with_border(_modules(dark))
+        except ValueError as error:
+            raise _not_drawable(str(error)) from None
 
     def _drawn(self) -> Any:
         return segno.make_qr(self.content.decode("ascii"), error="l", boost_error=False)
@@ -147,15 +151,16 @@ class LoginQr:
         except OSError:
             raise _not_drawable("a damaged JPEG file") from None
 
-    def _jpeg_modules(self) -> list[list[bool]]:
+    def _dark_pixels(self) -> list[list[bool]]:
+        if self.content_type == PNG:
+            try:
+                return dark_pixels(self.content)
+            except ValueError as error:
+                raise _not_drawable(str(error)) from None
         opened = self._opened_jpeg()
         width, height = opened.size
         gray = opened.tobytes()
-        dark = [[level < 128 for level in gray[at : at + width]] for at in range(0, width * height, width)]
-        try:
-            return _modules(dark)
-        except ValueError as error:
-            raise _not_drawable(str(error)) from None
+        return [[level < 128 for level in gray[at : at + width]] for at in range(0, width * height, width)]
 
 
 def _image_type(content: bytes) -> str:
@@ -201,7 +206,8 @@ def _modules(dark: list[list[bool]]) -> list[list[bool]]:
     """The modules of the QR code in an image, without its quiet zone.
 
     The first dark run of the topmost dark row is the edge of a finder pattern, seven modules long: that gives the size
-    within a few modules, and the three finder patterns tell which one it is. Raises `ValueError` where none fits.
+    within a few modules; the three finder patterns and the timing patterns between them tell which one it is. Raises
+    `ValueError` where none fits.
     """
     rows = [row for row in dark if any(row)]
     if not rows:
@@ -216,7 +222,7 @@ def _modules(dark: list[list[bool]]) -> list[list[bool]]:
     for version in (guess, guess - 1, guess + 1):
         if 1 <= version <= 40:
             modules = _sampled(dark, (left, top, right, bottom), 17 + 4 * version)
-            if _has_finders(modules):
+            if _has_finders(modules) and _has_timing(modules):
                 return modules
     raise ValueError("no QR code can be made out in it")
 
@@ -232,6 +238,12 @@ def _has_finders(modules: list[list[bool]]) -> bool:
     far = len(modules) - 7
     corners = ((0, 0), (0, far), (far, 0))
     return all([row[x : x + 7] for row in modules[y : y + 7]] == _FINDER for y, x in corners)
+
+
+def _has_timing(modules: list[list[bool]]) -> bool:
+    # A count of modules that is four off may still hit the finder patterns; these, of alternate modules, it can't.
+    between = range(8, len(modules) - 8)
+    return all(modules[6][at] == modules[at][6] == (at % 2 == 0) for at in between)
 
 
 def _with_border(modules: list[list[bool]]) -> list[list[bool]]:

@@ -312,6 +312,10 @@ class Migration(migrations.Migration):
             model_name='receiptfailure',
             index=models.Index(fields=['occurred_at'], name='kpwa_failure_occurred'),
         ),
+        migrations.AddIndex(
+            model_name='receiptfailure',
+            index=models.Index(fields=['receipt', 'occurred_at'], name='kpwa_failure_receipt'),
+        ),
         migrations.AddConstraint(
             model_name='sendattempt',
             constraint=models.UniqueConstraint(fields=('message', 'number'), name='kpwa_attempt_once'),
@@ -331,6 +335,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='webhookevent',
             index=models.Index(fields=['sender_number', 'received_at'], name='kpwa_event_sender'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=models.Index(fields=['kind', 'received_at'], name='kpwa_event_kind'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=models.Index(fields=['license', 'received_at'], name='kpwa_event_license'),
         ),
         migrations.AddConstraint(
             model_name='webhookevent',

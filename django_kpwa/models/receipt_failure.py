@@ -20,7 +20,10 @@ class ReceiptFailure(models.Model):
         verbose_name = _("receipt failure")
         verbose_name_plural = _("receipt failures")
         default_permissions = ("view",)
-        indexes = [models.Index(fields=["occurred_at"], name="kpwa_failure_occurred")]
+        indexes = [
+            models.Index(fields=["occurred_at"], name="kpwa_failure_occurred"),
+            models.Index(fields=["receipt", "occurred_at"], name="kpwa_failure_receipt"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.receipt} {self.source_id}"

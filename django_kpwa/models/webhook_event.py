@@ -82,6 +82,9 @@ class WebhookEvent(models.Model):
             models.Index(fields=["status", "received_at"], name="kpwa_event_status"),
             models.Index(fields=["received_at"], name="kpwa_event_received"),
             models.Index(fields=["sender_number", "received_at"], name="kpwa_event_sender"),
+            # The admin's list under a filter, newest first: a rare kind in a long table is found without a scan.
+            models.Index(fields=["kind", "received_at"], name="kpwa_event_kind"),
+            models.Index(fields=["license", "received_at"], name="kpwa_event_license"),
         ]
         constraints = [
             models.CheckConstraint(condition=models.Q(status__in=EventStatus.values), name="kpwa_event_status_known"),

@@ -12,7 +12,8 @@
         def get_phone_number(self, sale):
             return sale.customer_phone
 
-`queueing` stores a message without its text when a sale is saved; `render` writes the text just before it is sent.
+`queueing` stores a message without its text when a sale is saved; `render` writes the text just before it is sent;
+`preview` asks the same of a class for people to look at.
 """
 
 from __future__ import annotations

@@ -93,36 +93,16 @@ def key_prefix(obj: models.Model) -> str:
     return f"receipt:{concrete._meta.label_lower}:{obj.pk}:"
 
 
-def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:
-    with _contained(wanted.registration, wanted.obj, write_alias()):
-        wanted.store(render_after_seconds)
-
-
-def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _Wanted | None:
-    receipt = registration.receipt
-    if not receipt.should_send(obj) or not (is_asked_for or _is_recent(receipt, obj)):
-        return None
-    phone_number = str(receipt.get_phone_number(obj) or "").strip()
-    if not phone_number:
-        return None
-    return _Wanted(
-        registration,
-        obj,
-        key=_key(registration, obj),
-        phone_number=phone_number,
-        license=receipt.get_license(obj),
-        expires_at=timezone.now() + receipt.expires_after if receipt.expires_after else None,
-    )
-
-
-def _key(registration: Registration, obj: models.Model) -> str:
+def key_of(registration: Registration, obj: models.Model) -> str:
+    """The idempotency key of a receipt of `obj`. Raises `ValueError` for an event id that is none."""
     event_id = registration.receipt.get_event_id(obj)
     if not isinstance(event_id, str) or not event_id:
         raise ValueError(f"get_event_id() returned {event_id!r}; it must be a text that is not empty.")
     return key_prefix(obj) + event_id
 
 
-def _is_recent(receipt: Receipt, obj: models.Model) -> bool:
+def is_recent(receipt: Receipt, obj: models.Model) -> bool:
+    """Whether `obj` is young enough for a save to send. Raises `ValueError` for a time that is none."""
     occurred_at = receipt.get_occurred_at(obj)
     if occurred_at is None or receipt.max_age is None:
         return True
@@ -132,13 +112,42 @@ def _is_recent(receipt: Receipt, obj: models.Model) -> bool:
 
 
 @contextmanager
+def savepoints(*aliases: str) -> Iterator[None]:
+    """Confine a failed statement inside to a savepoint of each transaction there is on these databases."""
+    with ExitStack() as opened:
+        for alias in sorted(set(aliases)):
+            if transaction.get_connection(alias).in_atomic_block:
+                opened.enter_context(transaction.atomic(using=alias))
+        yield
+
+
+def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:
+    with _contained(wanted.registration, wanted.obj, write_alias()):
+        wanted.store(render_after_seconds)
+
+
+def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _Wanted | None:
+    receipt = registration.receipt
+    if not receipt.should_send(obj) or not (is_asked_for or is_recent(receipt, obj)):
+        return None
+    phone_number = str(receipt.get_phone_number(obj) or "").strip()
+    if not phone_number:
+        return None
+    return _Wanted(
+        registration,
+        obj,
+        key=key_of(registration, obj),
+        phone_number=phone_number,
+        license=receipt.get_license(obj),
+        expires_at=timezone.now() + receipt.expires_after if receipt.expires_after else None,
+    )
+
+
+@contextmanager
 def _contained(registration: Registration, obj: models.Model, *aliases: str) -> Iterator[None]:
-    """Keep what is raised inside as a failure; a failed statement ends in a savepoint of each transaction there is."""
+    """Keep what is raised inside as a failure; a failed statement ends in a savepoint."""
     try:
-        with ExitStack() as savepoints:
-            for alias in sorted(set(aliases)):
-                if transaction.get_connection(alias).in_atomic_block:
-                    savepoints.enter_context(transaction.atomic(using=alias))
+        with savepoints(*aliases):
             yield
     except Exception as error:
         _keep_failure(registration, obj, error)

@@ -8,11 +8,11 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from ..exceptions import InvalidMessageError, KpwaError
-from ..models import OutboundMessage
+from ..models import License, OutboundMessage
 from ..outbox import MAX_TEXT_LENGTH, check_image_url
 from ..rendering import Rendered, Withdrawn
 from . import registry
-from .base import Registration
+from .base import Receipt, Registration
 from .queueing import key_prefix
 
 
@@ -31,10 +31,15 @@ def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn
         obj = _read(registration, message.source_id)
         if obj is None or not receipt.should_send(obj):
             return Withdrawn(_reason(obj))
-        with translation.override(receipt.language or settings.LANGUAGE_CODE):
-            event_id = message.idempotency_key.removeprefix(key_prefix(obj))
-            text = receipt.render(obj, license=message.license, event_id=event_id)
-            image_url = receipt.get_image_url(obj) or ""
+        event_id = message.idempotency_key.removeprefix(key_prefix(obj))
+        return write(receipt, obj, message.license, event_id)
+
+
+def write(receipt: Receipt, obj: models.Model, license_: License, event_id: str) -> Rendered:
+    """What the receipt says, in its language or else the site's. Raises as `render_receipt()` does."""
+    with translation.override(receipt.language or settings.LANGUAGE_CODE):
+        text = receipt.render(obj, license=license_, event_id=event_id)
+        image_url = receipt.get_image_url(obj) or ""
     _check(text, image_url)
     return Rendered(text, image_url)
 

@@ -6,8 +6,6 @@ import argparse
 import os
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn
 
 from .world import DEFAULT_KEY, DEFAULT_LICENSE, Sandbox, install
 
@@ -119,19 +117,12 @@ def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
             "Choose another port with --port (0 takes a free one).\n"
         )
         return EXIT_PORT_TAKEN
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        _announce(_address(options.host, server.server_port), sandbox)
-        server.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.server_close()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # a shell has what it starts in the background ignore Ctrl-C
+            signal.signal(number, lambda *_: server.stop())
+    _announce(_address(options.host, server.server_port), sandbox)
+    server.serve_until_stopped()
     return 0
-
-
-def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _address(host: str, port: int) -> str:

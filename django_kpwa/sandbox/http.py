@@ -85,6 +85,21 @@ class RequestHandler(WSGIRequestHandler):
 
 class SandboxServer(ThreadedWSGIServer):
     request_queue_size = 128
+    timeout = 0.2  # seconds between two looks at whether it is to stop
+    _is_stopping = False
+
+    def serve_until_stopped(self) -> None:
+        """Answer requests until `stop()`, then close."""
+        try:
+            while not self._is_stopping:
+                self.handle_request()
+        finally:
+            self.server_close()
+
+    def stop(self) -> None:
+        """Have it end within `timeout`. All that a signal handler may do: what one raises comes out in the middle of
+        whatever runs, and socketserver takes it for that request's error and goes on serving."""
+        self._is_stopping = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Broken connections are everyday life here, so only other errors are shown."""
@@ -93,7 +108,7 @@ class SandboxServer(ThreadedWSGIServer):
 
 
 def serve(host: str, port: int, application: Any) -> SandboxServer:
-    """A server bound to `host` and `port` (0: a free one), ready for `serve_forever()`. Raises `OSError`."""
+    """A server bound to `host` and `port` (0: a free one), ready for `serve_until_stopped()`. Raises `OSError`."""
     server = SandboxServer((host, port), RequestHandler, ipv6=":" in host)
     server.set_app(application)
     return server

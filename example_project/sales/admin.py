@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 
+from django_kpwa.admin import KpwaMessagesInline
 from django_kpwa.templatetags.kpwa import rupiah
 
 from .models import Product, Sale, SaleLine
@@ -35,7 +36,7 @@ class SaleAdmin(admin.ModelAdmin):
     list_display = ["number", "status", "total_in_rupiah", "payment", "customer_name", "paid_at"]
     list_filter = ["status", "payment", "paid_at"]
     search_fields = ["customer_name", "customer_phone"]
-    inlines = [SaleLineInline]
+    inlines = [SaleLineInline, KpwaMessagesInline]
 
     def has_add_permission(self, request):
         return False

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from django_kpwa import outbox
 from django_kpwa.admin import paginator
-from django_kpwa.admin.message.actions import MOST_AT_ONCE
+from django_kpwa.admin.many import MOST_AT_ONCE
 from django_kpwa.admin.message.export import neutralised
 from django_kpwa.admin.paginator import BoundedPaginator
 from django_kpwa.admin.whatsapp_text import wa_html
@@ -26,6 +26,7 @@ from django_kpwa.models import (
     AttemptOutcome,
     EventKind,
     EventStatus,
+    License,
     OutboundMessage,
     SendAttempt,
     Status,
@@ -93,9 +94,16 @@ def test_messages_are_listed_with_their_first_line_and_a_status_in_words(operato
 
     assert "Struk 7" in page
     assert "Kopi" not in page
-    assert "+6281234567890" in page
+    assert "0812-3456-7890" in page
     assert 'class="kpwa-mark kpwa-attention"' in page
     assert "in doubt" in page
+
+
+def test_the_license_has_a_column_only_where_there_are_several(operator, license_):
+    a_message()
+    assert "column-license" not in operator.get(LIST).content.decode()
+    License(name="Cabang Bogor").save()
+    assert "column-license" in operator.get(LIST).content.decode()
 
 
 def test_the_list_takes_as_many_queries_for_twenty_sales_as_for_one(operator, license_):
@@ -214,7 +222,6 @@ def test_dates_that_do_not_exist_break_nothing(operator, license_):
 
 def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(operator, license_, monkeypatch):
     monkeypatch.setattr(paginator, "MOST_COUNTED", 100)
-    monkeypatch.setattr("django_kpwa.admin.message.changelist.MOST_COUNTED", 100)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(100))
     assert "there are more" not in operator.get(LIST).content.decode()
     a_message()

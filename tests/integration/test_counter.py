@@ -71,7 +71,8 @@ def chip(sale, user=None):
 
 def paused(license_, reason, minutes_ago=5):
     at = timezone.now() - timedelta(minutes=minutes_ago)
-    Lane.objects.filter(license=license_).update(pause_reason=reason, paused_at=at)
+    refused = license_.api_key_version if reason == PauseReason.UNAUTHORIZED else None
+    Lane.objects.filter(license=license_).update(pause_reason=reason, paused_at=at, paused_key_version=refused)
     return at
 
 

@@ -121,6 +121,48 @@ def test_it_stops_at_once_with_0_while_answers_are_stalled_and_connections_open(
         idle.close()
 
 
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_while_requests_pour_in(signal_number):
+    stop_pouring = threading.Event()
+    with SandboxProcess("--linked") as sandbox:
+        pouring = [threading.Thread(target=_pour, args=(sandbox.url, stop_pouring)) for _ in range(8)]
+        for thread in pouring:
+            thread.start()
+        try:
+            time.sleep(0.5)
+            sandbox.process.send_signal(signal_number)
+            assert sandbox.process.wait(timeout=10) == 0
+        finally:
+            stop_pouring.set()
+            for thread in pouring:
+                thread.join()
+
+
+def test_a_signal_raises_nothing_in_the_middle_of_taking_a_request():
+    # Where socketserver starts a thread, what a handler raised could be lost, and the sandbox would serve on for ever.
+    signalled = """
+import os, signal, sys
+from django_kpwa.sandbox.__main__ import main
+from django_kpwa.sandbox.http import SandboxServer
+
+def process_request(self, *arguments, original=SandboxServer.process_request):
+    os.kill(os.getpid(), signal.SIGTERM)
+    original(self, *arguments)
+    print("taken", flush=True)
+
+SandboxServer.process_request = process_request
+sys.exit(main(["--port", "0"]))
+"""
+    with subprocess.Popen([sys.executable, "-c", signalled], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = urlsplit(next(line.split()[1] for line in process.stdout if line.startswith("  Phone")))
+            with socket.create_connection((address.hostname, address.port), timeout=10):
+                assert "taken\n" in process.stdout.readlines()
+            assert process.wait(timeout=10) == 0
+        finally:
+            process.kill()
+
+
 def test_started_again_it_has_its_old_port():
     sandbox = SandboxProcess("--linked")
     sandbox.start()
@@ -154,6 +196,18 @@ def test_nothing_of_a_request_is_printed():
         printed = "".join(process.communicate(timeout=10))
     assert "081234567890" not in printed
     assert "wrong-key" not in printed
+
+
+def _pour(url, stop):
+    address = urlsplit(url)
+    while not stop.is_set():
+        # Each on a connection of its own, so that the server is always about to start a thread for the next.
+        try:
+            with socket.create_connection((address.hostname, address.port), timeout=1) as connection:
+                connection.sendall(b"GET /sandbox/api/ledger HTTP/1.0\r\n\r\n")
+                connection.recv(1)
+        except OSError:
+            time.sleep(0.01)
 
 
 def _ignore_errors(action):

@@ -1,5 +1,7 @@
 """A small shop for the tests: a sale with lines, saved in whichever order a till does."""
 
+import uuid
+
 from django.db import models
 from django.utils import timezone
 
@@ -28,3 +30,13 @@ class Line(models.Model):
     sale = models.ForeignKey(Sale, models.CASCADE, related_name="lines")
     name = models.CharField(max_length=50)
     price = models.PositiveIntegerField()
+
+
+class Ticket(models.Model):
+    """Named by no number."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    holder = models.CharField(max_length=50, blank=True)
+
+    def __str__(self):
+        return self.holder

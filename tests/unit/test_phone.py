@@ -176,3 +176,24 @@ def test_numbers_in_a_text_are_masked_and_the_rest_is_kept():
 @given(st.text(), st.from_regex(r"[0-9]{8,20}", fullmatch=True))
 def test_no_number_of_eight_digits_or_more_survives_masking(text, number):
     assert number not in phone.mask_numbers(f"{text} {number} {text}")
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        ("6281234567890", "0812-3456-7890"),
+        ("622150858877", "(021) 50858877"),
+        ("60123456789", "+60 12-345 6789"),
+        ("Dapur", "Dapur"),
+        ("1800KOPIKU", "1800KOPIKU"),
+        ("0", "0"),
+        ("", ""),
+    ],
+)
+def test_a_number_is_written_as_people_here_write_it(number, written):
+    assert phone.written(number) == written
+
+
+def test_what_is_written_is_read_as_the_same_number():
+    for number in ("6281234567890", "622150858877", "60123456789", "14155552671"):
+        assert phone.parse(phone.written(number)) == number

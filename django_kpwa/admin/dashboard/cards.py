@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy
 
+from ... import phone
 from ...conditions import Condition, Help, Missing, Tone, Words, clock, lane_of, license_condition
 from ...models import DatabaseNow, Lane, License, PauseReason, write_alias
 from .figures import Counts
@@ -111,8 +112,8 @@ class Cards:
             license=license_,
             condition=found.condition,
             url=self._page_of(license_),
-            number=f"+{lane.linked_number}" if lane and lane.linked_number else "",
-            number_before=f"+{lane.confirmed_number}" if lane and lane.has_changed_number else "",
+            number=phone.written(lane.linked_number) if lane and lane.linked_number else "",
+            number_before=phone.written(lane.confirmed_number) if lane and lane.has_changed_number else "",
             seen=_seen(lane, found.now),
             sending=_sending(found, lane, queue, self._missing),
             waiting=queue.waiting,

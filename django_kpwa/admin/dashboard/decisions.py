@@ -17,8 +17,8 @@ from django.utils.translation import gettext
 from ...conditions import clock
 from ...models import OutboundMessage, write_alias
 from ..buttons import Button
+from ..many import press_many
 from ..message import MessageAdmin
-from ..message.actions import decide_many
 from ..message.decisions import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN
 from ..message.words import reason_of
 from ..sources import Source, Sources
@@ -81,7 +81,7 @@ def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:
     if not chosen:
         admin.message_user(request, gettext("Choose at least one message first."), messages.WARNING)
         return HttpResponseRedirect(back)
-    answer = decide_many(admin, request, admin.get_queryset(request).filter(pk__in=chosen), button, back=back)
+    answer = press_many(admin, request, admin.get_queryset(request).filter(pk__in=chosen), button, back=back)
     return answer or HttpResponseRedirect(back)
 
 

@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin import ShowFacets
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.db.models.functions import Substr
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils import formats, timezone
 from django.utils.html import format_html
-from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ... import outbox
 from ...conditions import status_mark
 from ...exceptions import InvalidMessageError
-from ...models import OutboundMessage, RecipientType
-from ..paginator import BoundedPaginator
-from ..readonly import ReadOnlyModelAdmin
+from ...models import License, OutboundMessage, write_alias
+from ..bubble import bubble_of
+from ..dates import WhenFilter
+from ..long_list import LongListAdmin
+from ..many import press_many
 from ..sources import Source, Sources
-from ..whatsapp_text import link_to, wa_html
-from .actions import decide_many
 from .another_number import AnotherNumberForm
-from .changelist import MessageChangeList
 from .decisions import CANCEL, DECISIONS, IT_ARRIVED, SEND_AGAIN
 from .export import csv_response
-from .filters import NeedsDecisionFilter, WhenFilter
+from .filters import NeedsDecisionFilter
 from .search import search_messages
 from .timeline import timeline_of
-from .words import meaning_of, reason_of
+from .words import first_line_of, instead_of_text, meaning_of, reason_of, recipient_of, starts_of
 
 __all__ = ["MessageAdmin"]
 
-_START_CHARACTERS = 80
-_FILTERED_BY = {
-    "status", "license", "recipient_type", "created_at__year", "created_at__month", "created_at__day"
-}  # fmt: skip
 
-
-class MessageAdmin(ReadOnlyModelAdmin):
+class MessageAdmin(LongListAdmin):
     list_display = ["status_shown", "recipient_shown", "first_line", "created", "about", "license", "attempts_made"]
     list_display_links = ["status_shown", "recipient_shown"]
     list_filter = [NeedsDecisionFilter, "status", WhenFilter, "license", "recipient_type"]
+    filtered_by = ["status", "license", "recipient_type", "source_content_type", "source_id"]
     list_select_related = ["license"]
-    show_facets = ShowFacets.NEVER  # they count the table once for every choice
     search_fields = ["recipient"]
     search_help_text = _("A number as you would type it, a group's name, an idempotency key, or a message's id.")
     sortable_by = ["created"]
     ordering = ["-created_at", "-pk"]
     date_hierarchy = "created_at"
-    paginator = BoundedPaginator
     actions = ["send_again", "it_arrived", "cancel", "export"]
     buttons = DECISIONS
-    change_list_template = "admin/django_kpwa/outboundmessage/change_list.html"
     change_form_template = "admin/django_kpwa/outboundmessage/change_form.html"
     readonly_fields = ["about"]
     fieldsets = [
@@ -76,22 +66,22 @@ class MessageAdmin(ReadOnlyModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundMessage]:
         # A list of fifty long receipts needs fifty first lines; the page of one loads its text when it shows it.
-        messages: QuerySet[OutboundMessage] = super().get_queryset(request)
-        return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
+        return starts_of(super().get_queryset(request))
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[MessageChangeList]:
-        return MessageChangeList
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        # A shop with one license reads its name in no row.
+        has_several = License.objects.using(write_alias()).count() > 1
+        return [column for column in self.list_display if has_several or column != "license"]
+
+    def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
+        sources = Sources(self.admin_site, request)
+        for message in records:
+            message.kpwa_source = sources.of(message)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[OutboundMessage], search_term: str
     ) -> tuple[QuerySet[OutboundMessage], bool]:
         return search_messages(queryset, search_term), False
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        # Django lets an address ask for any lookup on a field of the model: `text__icontains` reads the whole table.
-        name = lookup.removesuffix("__exact").removesuffix("__id").removesuffix("__in")
-        known = {spec.parameter_name for spec in (NeedsDecisionFilter, WhenFilter)}
-        return name in _FILTERED_BY | known
 
     @admin.display(description=_("status"))
     def status_shown(self, message: OutboundMessage) -> str:
@@ -99,17 +89,11 @@ class MessageAdmin(ReadOnlyModelAdmin):
 
     @admin.display(description=_("recipient"))
     def recipient_shown(self, message: OutboundMessage) -> str:
-        if message.recipient_type == RecipientType.GROUP:
-            return gettext("%(name)s (group)") % {"name": message.recipient}
-        return f"+{message.recipient}"
+        return recipient_of(message)
 
     @admin.display(description=_("first line"))
     def first_line(self, message: OutboundMessage) -> str:
-        start = str(getattr(message, "text_start", "")).strip()
-        if not start:
-            return gettext("(written when it is sent)") if message.needs_rendering else gettext("(an image)")
-        # Without the marks of WhatsApp's formatting around it.
-        return Truncator(start.splitlines()[0].strip("*_~` ")).chars(_START_CHARACTERS)
+        return first_line_of(message)
 
     @admin.display(description=_("when"), ordering="created_at")
     def created(self, message: OutboundMessage) -> str:
@@ -129,15 +113,15 @@ class MessageAdmin(ReadOnlyModelAdmin):
 
     @admin.action(description=_("Send again"), permissions=["decide"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return decide_many(self, request, queryset, SEND_AGAIN)
+        return press_many(self, request, queryset, SEND_AGAIN)
 
     @admin.action(description=_("It arrived"), permissions=["decide"])
     def it_arrived(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return decide_many(self, request, queryset, IT_ARRIVED)
+        return press_many(self, request, queryset, IT_ARRIVED)
 
     @admin.action(description=_("Cancel"), permissions=["decide"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        return decide_many(self, request, queryset, CANCEL)
+        return press_many(self, request, queryset, CANCEL)
 
     @admin.action(description=_("Export as CSV"), permissions=["view"])
     def export(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
@@ -153,9 +137,7 @@ class MessageAdmin(ReadOnlyModelAdmin):
                 "kpwa_mark": status_mark(message.status),
                 "kpwa_meaning": meaning_of(message),
                 "kpwa_reason": reason_of(message),
-                "kpwa_text": wa_html(message.text),
-                "kpwa_image": link_to(message.image_url) if message.image_url else "",
-                "kpwa_stamp": message.sent_at or message.created_at,
+                "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),
                 "kpwa_timeline": timeline_of(message),
                 "kpwa_another_number": self._another_number_url(request, message),
             }

@@ -1,12 +1,18 @@
-"""What a message's status means, in a sentence or two: why it is so, and what to press."""
+"""A message in words: to whom and how it begins; what its status means, why it is so, and what to press."""
 
 from __future__ import annotations
 
+from django.db.models import QuerySet
+from django.db.models.functions import Substr
+from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ... import phone
 from ...conditions import Words
-from ...models import AttemptCause, OutboundMessage, Status
+from ...models import AttemptCause, OutboundMessage, RecipientType, Status
+
+_START_CHARACTERS = 80
 
 _REASONS: dict[str, Words] = {
     "withdrawn": _("withdrawn before it was sent again"),
@@ -29,6 +35,32 @@ _MEANINGS: dict[str, Words] = {
 }
 _LEFT = _("Nobody knows whether the customer got it, and somebody chose to leave it so. It can still be decided.")
 _TRIED = _("It was tried and did not go out yet. It is tried again by itself.")
+
+
+def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
+    """`messages` for a list: without their texts, whose beginnings are what `first_line_of()` needs."""
+    return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
+
+
+def first_line_of(message: OutboundMessage) -> str:
+    """How a message of `starts_of()` begins."""
+    start = str(getattr(message, "text_start", "")).strip()
+    if not start:
+        return instead_of_text(message) or gettext("(an image)")
+    # Without the marks of WhatsApp's formatting around it.
+    return Truncator(start.splitlines()[0].strip("*_~` ")).chars(_START_CHARACTERS)
+
+
+def instead_of_text(message: OutboundMessage) -> str:
+    """What is shown of a text that is not written yet."""
+    return gettext("(written when it is sent)") if message.needs_rendering else ""
+
+
+def recipient_of(message: OutboundMessage) -> str:
+    """The number, or the group's name."""
+    if message.recipient_type == RecipientType.GROUP:
+        return gettext("%(name)s (group)") % {"name": message.recipient}
+    return phone.written(message.recipient)
 
 
 def reason_of(message: OutboundMessage) -> str:

@@ -1,0 +1,175 @@
+"""`KpwaMessagesInline`: a sale's messages on the sale's own page in the host's admin.
+
+Messages have neither a foreign key to the sale nor a generic relation, which would delete them with it; they name their
+source by content type and id. So the formset here has no forms at all: it only carries the messages to the template,
+takes nothing from what is posted, and saves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.apps import apps
+from django.contrib.admin.checks import InlineModelAdminChecks
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Model, QuerySet
+from django.forms.models import BaseModelFormSet, modelformset_factory
+from django.http import HttpRequest
+from django.utils.http import urlencode
+from django.utils.translation import gettext_lazy as _
+
+from ..conditions import Mark, status_mark
+from ..models import OutboundMessage, Status, write_alias
+from .base import UNDER_UNFOLD, TabularInline
+from .message.words import first_line_of, recipient_of, starts_of
+from .message_links import MessageLinks
+
+MOST_SHOWN = 20
+
+if TYPE_CHECKING:
+    _FormSet = BaseModelFormSet[OutboundMessage, Any]
+else:
+    _FormSet = BaseModelFormSet
+
+
+@dataclass(frozen=True)
+class Row:
+    """One message, as the inline shows it."""
+
+    message: OutboundMessage
+    mark: Mark
+    recipient: str
+    first_line: str
+    url: str
+    needs_decision: bool
+
+
+class MessagesFormSet(_FormSet):
+    """`kpwa_rows` are the newest messages about `instance`; `kpwa_list_url` leads to all, where there are more."""
+
+    kpwa_links: MessageLinks
+    """Given to the class that is made for each request."""
+
+    def __init__(self, *args: Any, instance: Model | None = None, queryset: Any = None, **kwargs: Any) -> None:
+        # Never bound: the host's form may post anything, or what was true when its page was drawn.
+        prefix = kwargs.get("prefix")
+        super().__init__(queryset=OutboundMessage.objects.none(), prefix=prefix)
+        self.new_objects: list[Any] = []
+        self.changed_objects: list[Any] = []
+        self.deleted_objects: list[Any] = []
+        self._source = instance
+
+    @property
+    def kpwa_rows(self) -> list[Row]:
+        return [
+            Row(
+                message,
+                status_mark(message.status),
+                recipient_of(message),
+                first_line_of(message),
+                self.kpwa_links.to(message.pk),
+                message.status == Status.FAILED or (message.status == Status.UNKNOWN and not message.dismissed_at),
+            )
+            for message in self._messages[:MOST_SHOWN]
+        ]
+
+    @property
+    def kpwa_has_more(self) -> bool:
+        return len(self._messages) > MOST_SHOWN
+
+    @property
+    def kpwa_list_url(self) -> str:
+        address = self.kpwa_links.to_list()
+        if not address or self._source is None:
+            return ""
+        types = ",".join(str(each.pk) for each in _types_of(type(self._source)))
+        query = {"source_content_type__in": types, "source_id__exact": self._source.pk}
+        return f"{address}?{urlencode(query)}"
+
+    def is_valid(self) -> bool:
+        return True
+
+    def has_changed(self) -> bool:
+        return False
+
+    def save(self, commit: bool = True) -> list[Any]:
+        return []
+
+    def save_m2m(self) -> None:
+        """Called by hosts that save formsets themselves, with `commit=False`."""
+
+    @property
+    def _messages(self) -> list[OutboundMessage]:
+        if not hasattr(self, "_found"):
+            self._found: list[OutboundMessage] = [] if self._source is None else list(_about(self._source))
+        return self._found
+
+
+class _WithoutForeignKey(InlineModelAdminChecks):
+    def _check_relation(self, obj: Any, parent_model: Any) -> list[Any]:
+        return []
+
+    def _check_exclude_of_parent_model(self, obj: Any, parent_model: Any) -> list[Any]:
+        return []
+
+
+class KpwaMessagesInline(TabularInline):
+    """Put it into the `inlines` of the admin of whatever messages are about.
+
+    Who may view messages sees the newest of them, with links to their pages, where what can be decided is decided.
+    """
+
+    model = OutboundMessage
+    formset: Any = MessagesFormSet
+    checks_class = _WithoutForeignKey
+    template = "admin/django_kpwa/messages_inline.html"
+    verbose_name = _("WhatsApp message")
+    verbose_name_plural = _("WhatsApp messages")
+    fields = ()
+    extra = 0
+    max_num = 0
+    can_delete = False
+    kpwa_is_under_unfold = UNDER_UNFOLD
+
+    class Media:
+        css = {"all": ["django_kpwa/admin.css", "django_kpwa/inline.css"]}
+
+    def get_formset(self, request: HttpRequest, obj: Model | None = None, **kwargs: Any) -> Any:
+        formset = modelformset_factory(
+            OutboundMessage, form=forms.ModelForm, formset=self.formset, fields=[], extra=0, max_num=0
+        )
+        formset.kpwa_links = MessageLinks(self.admin_site, request)  # type: ignore[attr-defined]
+        return formset
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundMessage]:
+        return OutboundMessage.objects.none()
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Nothing was said yet about what is only being added.
+        return obj is not None and super().has_view_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def _about(source: Model) -> QuerySet[OutboundMessage]:
+    messages = OutboundMessage.objects.using(write_alias()).filter(
+        source_content_type__in=_types_of(type(source)), source_id=str(source.pk)
+    )
+    return starts_of(messages).order_by("-pk")[: MOST_SHOWN + 1]
+
+
+def _types_of(model: type[Model]) -> list[ContentType]:
+    """The content types that a row of `model` may be named by: its own, and those of the proxies of the same table."""
+    concrete = model._meta.concrete_model
+    family = [each for each in apps.get_models() if each._meta.concrete_model is concrete] or [model]
+    content_types = ContentType.objects.db_manager(write_alias())
+    return list(content_types.get_for_models(*family, for_concrete_models=False).values())

@@ -1,0 +1,123 @@
+"""What was understood of an event, in words: a short list for each thing that its payload says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from datetime import timezone as datetime_timezone
+from typing import Any
+
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from ... import phone
+from ...conditions import Words
+from ...models import EventKind, WebhookEvent
+from ...webhooks.parsers import DeliveryState
+from ..bubble import Bubble
+from ..whatsapp_text import wa_html
+
+MOST_PARTS = 20
+"""So many of the things that one payload says are shown."""
+
+_STATES: dict[str, Words] = {
+    DeliveryState.PENDING: _("not sent yet"),
+    DeliveryState.SENT: _("sent"),
+    DeliveryState.DELIVERED: _("delivered"),
+    DeliveryState.READ: _("read"),
+    DeliveryState.FAILED: _("failed"),
+}
+
+GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status")
+"""The fields that the list shows something of, and `START_CHARACTERS` of each."""
+START_CHARACTERS = 81
+_EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that the payload says. `bubble` is what was written, where something was."""
+
+    facts: list[tuple[Words, str]]
+    bubble: Bubble | None
+
+
+def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
+    """What `event` says, and how many things more it says than that."""
+    understood: Any = event.understood
+    if not isinstance(understood, dict) or not understood:
+        return [], 0
+    more = understood.get("more")
+    every = [understood, *(part for part in more if isinstance(part, dict))] if isinstance(more, list) else [understood]
+    return [_part(fields) for fields in every[:MOST_PARTS]], max(0, len(every) - MOST_PARTS)
+
+
+def gist_of(fields: dict[str, Any]) -> tuple[str, str]:
+    """Whom an event is about, and how what it says begins; of the `GIST_FIELDS`, cut or not."""
+    lines = _text(fields, "text").strip().splitlines()
+    what = Truncator(lines[0]).chars(START_CHARACTERS - 1) if lines else _state(fields)
+    return _number(fields, "sender") or _number(fields, "recipient"), what
+
+
+def _part(fields: dict[str, Any]) -> Part:
+    kind = _text(fields, "kind")
+    facts: list[tuple[Words, str]] = [
+        (_("Kind"), str(EventKind(kind).label) if kind in EventKind.values else kind),
+        (_("State"), _state(fields)),
+        (_("Sender"), _number(fields, "sender")),
+        (_("Recipient"), _number(fields, "recipient")),
+        (_("Group"), _group(fields)),
+        (_("Chat"), _text(fields, "chat")),
+        (_("The linked phone"), _number(fields, "own_number")),
+        (_("The gateway's id"), _text(fields, "gateway_id")),
+        (_("The gateway's time"), _time(fields)),
+        (_("Note"), _note(fields)),
+    ]
+    return Part([(name, value) for name, value in facts if value], _bubble(fields, kind))
+
+
+def _bubble(fields: dict[str, Any], kind: str) -> Bubble | None:
+    text, media_url = _text(fields, "text"), _text(fields, "media_url")
+    if not text and not media_url:
+        return None
+    # The address of a picture is a stranger's: shown, and no link.
+    image = format_html("{}", media_url)
+    return Bubble(text=wa_html(text), image=image, is_incoming=kind != EventKind.OWN)
+
+
+def _state(fields: dict[str, Any]) -> str:
+    state = _text(fields, "state")
+    return str(_STATES.get(state, state)) or _text(fields, "session_status")
+
+
+def _number(fields: dict[str, Any], name: str) -> str:
+    value = _text(fields, name)
+    return phone.written(value)
+
+
+def _group(fields: dict[str, Any]) -> str:
+    return _text(fields, "group") or (gettext("a group without a name") if fields.get("is_group") is True else "")
+
+
+def _time(fields: dict[str, Any]) -> str:
+    """As the gateway wrote it; seconds or milliseconds since 1970 also as people write a time."""
+    written = _text(fields, "occurred_at")
+    if not _EPOCH.fullmatch(written):
+        return written
+    at = timezone.localtime(datetime.fromtimestamp(int(written[:10]), tz=datetime_timezone.utc))
+    return f"{formats.date_format(at, 'SHORT_DATETIME_FORMAT')} ({written})"
+
+
+def _note(fields: dict[str, Any]) -> str:
+    if fields.get("sender_is_certain") is False:
+        return gettext("The sender's number is not certain: it may be the linked phone's own.")
+    return _text(fields, "notes")
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return "" if value is None else str(value)

@@ -1,0 +1,132 @@
+"""What a receipt class would say about an object, for people to look at: nothing is queued, and nothing is raised.
+
+Each method of the class is asked as at a send, and what it raises is told in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from django.db import models, router
+from django.utils import timezone
+
+from .. import phone
+from ..exceptions import InvalidPhoneNumberError
+from ..models import License, OutboundMessage, idempotency_digest, write_alias
+from ..outbox import choose_license
+from ..rendering import Rendered, words_of
+from .base import Registration
+from .queueing import is_recent, key_of, key_prefix, savepoints
+from .render import write
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method raised, in words, phone numbers masked."""
+
+    method: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known of one receipt of an object; empty where a method raised, which `problems` tell."""
+
+    is_wanted: bool = False
+    """What `should_send()` says."""
+    is_recent: bool = True
+    """False: older than `max_age`, so that a save sends nothing; `send_now()` does."""
+    phone_number: str = ""
+    """As the class gives it."""
+    recipient: str = ""
+    """The number that it means, in digits."""
+    number_problem: str = ""
+    """Why it means none."""
+    event_id: str = ""
+    license: License | None = None
+    rendered: Rendered | None = None
+    known: OutboundMessage | None = None
+    """The message that this receipt has already."""
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def can_be_sent(self) -> bool:
+        return self.known is None and self.is_wanted and bool(self.recipient) and not self.problems
+
+
+def preview(registration: Registration, obj: models.Model) -> Preview:
+    """Ask the receipt class about `obj`, a saved object."""
+    receipt = registration.receipt
+    asked = _Asked(router.db_for_write(type(obj), instance=obj))
+    with timezone.override(timezone.get_default_timezone()):
+        is_wanted = asked("should_send", lambda: bool(receipt.should_send(obj)), False)
+        phone_number = asked("get_phone_number", lambda: str(receipt.get_phone_number(obj) or "").strip(), "")
+        recipient, number_problem = _recipient(phone_number) if phone_number else ("", "")
+        recent = asked("get_occurred_at", lambda: is_recent(receipt, obj), True)
+        key = asked("get_event_id", lambda: key_of(registration, obj), "")
+        known = _known([key]).get(key) if key else None
+        license_ = known.license if known else asked("get_license", lambda: _license(registration, obj), None)
+        event_id = key.removeprefix(key_prefix(obj))
+        rendered = None
+        if license_ is not None and event_id:
+            rendered = asked("render", lambda: write(receipt, obj, license_, event_id), None)
+    return Preview(
+        is_wanted=is_wanted,
+        is_recent=recent,
+        phone_number=phone_number,
+        recipient=recipient,
+        number_problem=number_problem,
+        event_id=event_id,
+        license=license_,
+        rendered=rendered,
+        known=known,
+        problems=asked.problems,
+    )
+
+
+def known_messages(registration: Registration, objects: Iterable[models.Model]) -> dict[Any, OutboundMessage]:
+    """By primary key, the messages that this receipt of `objects` has already, without their texts: one query."""
+    keys: dict[Any, str] = {}
+    for obj in objects:
+        asked = _Asked(router.db_for_write(type(obj), instance=obj))
+        keys[obj.pk] = asked("get_event_id", lambda obj=obj: key_of(registration, obj), "")  # type: ignore[misc]
+    found = _known(filter(None, keys.values()))
+    return {primary_key: found[key] for primary_key, key in keys.items() if key in found}
+
+
+def _recipient(phone_number: str) -> tuple[str, str]:
+    try:
+        return phone.parse(phone_number), ""
+    except InvalidPhoneNumberError as error:
+        return "", str(error)
+
+
+class _Asked:
+    """Asks a receipt class, and keeps what it raises."""
+
+    def __init__(self, using: str) -> None:
+        self._aliases = (using, write_alias())
+        self.problems: list[Problem] = []
+
+    def __call__(self, method: str, question: Callable[[], Answer], otherwise: Answer) -> Answer:
+        try:
+            with savepoints(*self._aliases):
+                return question()
+        except Exception as error:
+            self.problems.append(Problem(method, words_of(error)))
+            return otherwise
+
+
+def _license(registration: Registration, obj: models.Model) -> License | None:
+    return registration.receipt.get_license(obj) or choose_license()
+
+
+def _known(keys: Iterable[str]) -> dict[str, OutboundMessage]:
+    digests = {idempotency_digest(key): key for key in keys}
+    messages = OutboundMessage.objects.using(write_alias()).filter(idempotency_digest__in=digests)
+    found = messages.select_related("license").defer("text")
+    return {digests[message.idempotency_digest or ""]: message for message in found}

@@ -1,0 +1,191 @@
+"""Who may do what: every person × every address of the app × GET and POST.
+
+The addresses are found, not listed: a new page fails here until somebody says in `EXPECTED` what each person gets.
+
+    ok      a page                      login   sent to the login
+    back    led to another page         no      403
+    404, 405                            …
+    done, ok+    the same as back and ok, and something was stored or asked of the gateway
+"""
+
+from __future__ import annotations
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from django_kpwa.models import License
+from tests.shop.models import Sale
+from tests.sites.routes import routes_of
+from tests.sites.shop import NUMBER, Shop
+
+pytestmark = pytest.mark.django_db
+
+PEOPLE = ("anonymous", "staff", "viewer", "operator", "superuser")
+OPERATES = (
+    "decide_outboundmessage",
+    "add_outboundmessage",
+    "link_license",
+    "operate_license",
+    "reprocess_webhookevent",
+)
+
+# What each of PEOPLE gets: by GET | by POST.
+EXPECTED = """
+dashboard/                                        login no    ok    ok    ok     | login no    ok    ok    ok
+license/                                          login no    ok    ok    ok     | login no    ok    ok    ok
+license/add/                                      login no    no    no    ok     | login no    no    no    done
+license/<path:object_id>/history/                 login no    ok    ok    ok     | login no    ok    ok    ok
+license/<path:object_id>/delete/                  login no    no    no    no     | login no    no    no    no
+license/<path:object_id>/change/                  login no    ok    ok    ok     | login no    no    no    done
+license/<path:object_id>/                         login back  back  back  back   | login back  back  back  back
+outboundmessage/<path:object_id>/another_number/  login no    no    ok    ok     | login no    no    done  done
+outboundmessage/<path:object_id>/send_again/      login 405   405   405   405    | login no    no    done  done
+outboundmessage/<path:object_id>/it_arrived/      login 405   405   405   405    | login no    no    done  done
+outboundmessage/<path:object_id>/leave_it/        login 405   405   405   405    | login no    no    done  done
+outboundmessage/<path:object_id>/cancel/          login 405   405   405   405    | login no    no    back  back
+outboundmessage/                                  login no    ok    ok    ok     | login no    back  done  done
+webhookevent/                                     login no    ok    ok    ok     | login no    ok    ok    ok
+registeredreceipt/                                login no    ok    ok    ok     | login no    ok    ok    ok
+receiptfailure/                                   login no    ok    ok    ok     | login no    ok    ok    ok
+kpwa:webhooks/<str:token>/                        405   405   405   405   405    | 404   404   404   404   404
+kpwa:webhooks/<str:token>                         405   405   405   405   405    | 404   404   404   404   404
+kpwa:messages/<uuid:message_uuid>/resend/         405   405   405   405   405    | no    no    no    done  done
+kpwa:messages/<uuid:message_uuid>/send-to/        405   405   405   405   405    | no    no    no    done  done
+"""
+# Django's own pages of what nobody writes by hand. A row of EXPECTED goes first.
+OF_RECORDS = """
+add/                                              login no    no    no    no     | login no    no    no    no
+<path:object_id>/history/                         login no    ok    ok    ok     | login no    ok    ok    ok
+<path:object_id>/delete/                          login no    no    no    no     | login no    no    no    no
+<path:object_id>/change/                          login no    ok    ok    ok     | login no    no    no    no
+<path:object_id>/                                 login back  back  back  back   | login back  back  back  back
+"""
+RECORDS = ("dashboard", "outboundmessage", "webhookevent", "registeredreceipt", "receiptfailure")
+
+
+def expectations():
+    """`(address, method)` → what each of PEOPLE gets."""
+    lines = [f"{model}/{line}" for model in RECORDS for line in OF_RECORDS.strip().splitlines()]
+    found = {}
+    for line in [*lines, *EXPECTED.strip().splitlines()]:
+        before, after = line.split("|")
+        name, *by_get = before.split()
+        found |= {(name, "GET"): by_get, (name, "POST"): after.split()}
+    return found
+
+
+ROWS = [pytest.param(*row, expected, id=" ".join(reversed(row))) for row, expected in expectations().items()]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The licenses of whose gateway something was asked."""
+    asked = []
+    original = License.get_gateway
+    monkeypatch.setattr(License, "get_gateway", lambda self: (asked.append(self.pk), original(self))[1])
+    return asked
+
+
+def test_every_address_of_the_app_has_its_row_and_every_row_its_address():
+    found = {(route.name, method) for route in routes_of(admin.site) for method in ("GET", "POST")}
+
+    assert sorted(found - set(expectations())) == [], "Say in EXPECTED what each person gets here."
+    assert sorted(set(expectations()) - found) == [], "There are no such addresses any more."
+
+
+def test_no_get_is_expected_to_do_anything():
+    does = {"done", "ok+"}
+    assert [
+        name for (name, method), expected in expectations().items() if method == "GET" and does & set(expected)
+    ] == []
+
+
+@pytest.mark.parametrize(("name", "method", "expected"), ROWS)
+def test_each_person_gets_what_is_theirs(name, method, expected, calls):
+    route = next(route for route in routes_of(admin.site) if route.name == name)
+
+    assert [outcome(route, method, person, calls) for person in PEOPLE] == expected
+
+
+def test_no_post_is_taken_without_its_token():
+    shop = Shop()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(a_person("superuser"))
+    before = everything()
+    addresses = [
+        route.url(shop.values(route.model))
+        for route in routes_of(admin.site)
+        if not route.name.startswith("kpwa:webhooks/")  # the gateway's own: its secret is the address
+    ]
+
+    answers = {address: client.post(address, body_for(shop, "")).status_code for address in addresses}
+    assert {address for address, status in answers.items() if status not in (403, 405)} == set()
+    assert everything() == before
+
+
+# What happens
+
+
+def outcome(route, method, person, calls):
+    """What `person` gets, in a word, from a shop of their own."""
+    shop = Shop(f"Toko {person}")
+    client = Client()
+    user = a_person(person)
+    if user is not None:
+        client.force_login(user)
+    before = everything()
+    del calls[:]
+    address = route.url(shop.values(route.model))
+    answer = client.get(address) if method == "GET" else client.post(address, body_for(shop, route.model))
+    has_changed = everything() != before or bool(calls)
+    if answer.status_code == 302:
+        if answer["Location"].startswith("/admin/login/"):
+            word = "login"
+        else:
+            return "done" if has_changed else "back"
+    else:
+        word = {200: "ok", 403: "no"}.get(answer.status_code, str(answer.status_code))
+    return f"{word}+" if has_changed else word
+
+
+def a_person(name):
+    if name == "anonymous":
+        return None
+    if name == "superuser":
+        return get_user_model().objects.create_superuser(name)
+    user = get_user_model().objects.create_user(name, is_staff=True)
+    ours = Permission.objects.filter(content_type__app_label="django_kpwa")
+    if name in ("viewer", "operator"):
+        user.user_permissions.add(*ours.filter(codename__startswith="view_"))
+    if name == "operator":
+        granted = ours.filter(codename__in=OPERATES)
+        assert len(granted) == len(OPERATES)
+        user.user_permissions.add(*granted)
+    return user
+
+
+def body_for(shop, model):
+    """One body that fills every form: what is needed to do something, without being asked first."""
+    objects = shop.objects.get(model, [])
+    return {
+        **{"confirmed": "yes", "post": "yes"},
+        **{"action": {"webhookevent": "reprocess"}.get(model, "send_again")},
+        **{"_selected_action": [each.pk for each in objects], "to": "081298765432"},
+        **{"name": f"{shop.license.name}, Bandung", "api_key": "another-test-api-key", "is_active": "on"},
+        **{"number": NUMBER, "text": "Halo", "object_id": str(shop.sale.pk)},
+    }
+
+
+def everything():
+    """Every row of the app, of its shop, and of the admin's log."""
+    models = [*apps.get_app_config("django_kpwa").get_models(), Sale, LogEntry]
+    return {
+        model._meta.label: list(model._default_manager.order_by("pk").values())
+        for model in models
+        if not model._meta.proxy
+    }

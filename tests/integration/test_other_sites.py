@@ -1,0 +1,93 @@
+"""Sites that are set up otherwise: an `AdminSite` of their own below a prefix, unfold, requests in transactions.
+
+Each is served by a process of its own; see tests/sites/. Their looks are for the browser tests.
+"""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+
+from tests.sites.live import LiveSite
+
+ADDRESS = re.compile(r'(?:href|src|action|data-address|data-url)="([^"#][^"]*)"')
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    with LiveSite("tests.sites.hostile") as site:
+        yield site
+
+
+def pages_of(site, client):
+    """Each page of the app that a GET shows, with its text."""
+    for page in site.pages:
+        answer = client.get(page["url"], allow_redirects=False, timeout=30)
+        assert answer.status_code in (200, 302, 403, 405), page
+        if answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/html"):
+            yield page["url"], answer.text
+
+
+def press(site, client, name, **body):
+    """Press what `name` addresses, confirmed, from the page of the message; returns where it leads."""
+    headers = {"Referer": site.page("outboundmessage/<path:object_id>/change/")}
+    answer = client.post(
+        site.page(name), {"confirmed": "yes", **body}, headers=headers, allow_redirects=False, timeout=30
+    )
+    assert answer.status_code == 302, answer.text
+    return urljoin(site.url, answer.headers["Location"])
+
+
+@pytest.mark.parametrize("settings", ["tests.sites.stock", "tests.sites.unfold", "tests.sites.hostile"])
+def test_every_page_is_shown_and_leads_nowhere_that_does_not_exist(settings):
+    with LiveSite(settings) as site:
+        client = site.client()
+        led_to = {
+            urljoin(url, unescape(address)).partition("#")[0]
+            for url, page in pages_of(site, client)
+            for address in ADDRESS.findall(page)
+        }
+        of_site = sorted(address for address in led_to if address.startswith(site.url) and "/logout/" not in address)
+        answers = {address: client.get(address, timeout=30).status_code for address in of_site}
+
+    assert len(answers) > 30
+    assert {address for address, status in answers.items() if status not in (200, 403, 405)} == set()
+
+
+def test_below_a_prefix_no_address_leaves_it(hostile):
+    found = [(url, address) for url, page in pages_of(hostile, hostile.client()) for address in ADDRESS.findall(page)]
+    own = [(url, address) for url, address in found if address.startswith("/")]
+
+    assert own
+    assert [pair for pair in own if not f"{pair[1]}/".startswith("/toko/")] == []
+
+
+def test_buttons_of_the_admin_work_on_a_site_of_ones_own(hostile):
+    client = hostile.client()
+    page = hostile.page("outboundmessage/<path:object_id>/change/")
+
+    assert press(hostile, client, "outboundmessage/<path:object_id>/send_again/") == page
+    assert "waiting" in client.get(page, timeout=30).text
+    assert urlsplit(
+        press(hostile, client, "outboundmessage/<path:object_id>/another_number/", to="0812 9876 5432")
+    ).path.startswith("/toko/kantor/django_kpwa/outboundmessage/")
+
+
+def test_buttons_of_the_counter_work_inside_of_the_hosts_transactions(hostile):
+    client = hostile.client()
+    before = client.get(hostile.page("outboundmessage/"), timeout=30).text.count("action-checkbox")
+
+    assert press(hostile, client, "kpwa:messages/<uuid:message_uuid>/send-to/", to="0812 9876 5433")
+    assert client.get(hostile.page("outboundmessage/"), timeout=30).text.count("action-checkbox") == before + 1
+
+
+def test_a_webhook_is_answered_whatever_the_hosts_rest_framework_refuses(hostile):
+    answer = hostile.client().post(
+        hostile.page("kpwa:webhooks/<str:token>/"), json={"from": "6281234567890"}, timeout=30
+    )
+
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/json"

@@ -1,0 +1,39 @@
+"""`python -m tests.sites`: fill the database of the site that `DJANGO_SETTINGS_MODULE` names, and print its pages.
+
+They are JSON: a page has a `name`, its route's or another, and a `url`. What shows one object comes once a state.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+
+import django
+
+USERNAME, PASSWORD = "admin", "admin"
+
+
+def main() -> None:
+    django.setup()
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from django.core.management import call_command
+    from django.urls import reverse
+
+    from .routes import routes_of
+    from .shop import Shop
+
+    call_command("migrate", verbosity=0, interactive=False, run_syncdb=True)
+    get_user_model().objects.create_superuser(USERNAME, password=PASSWORD)
+    shop = Shop().fill()
+    site = import_module(settings.ROOT_URLCONF).admin_site
+    index = reverse("admin:index", current_app=site.name)
+    pages = [("index", index), ("app", f"{index}django_kpwa/"), ("counter", reverse("counter"))]
+    for route in routes_of(site):
+        for obj in shop.objects[route.model] if route.name.endswith("/<path:object_id>/change/") else [None]:
+            pages.append((route.name, route.url(shop.values(route.model, obj))))
+    json.dump([{"name": name, "url": url} for name, url in pages], sys.stdout)
+
+
+main()

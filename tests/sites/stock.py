@@ -1,0 +1,20 @@
+"""Settings of a site with Django's own admin, under a strict Content-Security-Policy, in the browser's language."""
+
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS as _APPS
+
+INSTALLED_APPS = [*_APPS, "tests.sites"]
+ROOT_URLCONF = "tests.sites.urls"
+LANGUAGES = [("en", "English"), ("id", "Bahasa Indonesia")]
+MIDDLEWARE = [
+    "tests.sites.policy.StrictPolicyMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # logging in need not take its time

@@ -1,0 +1,8 @@
+"""Settings of a site with django-unfold's admin. Its own pages need inline script and style, so no policy is sent."""
+
+from tests.sites.stock import *  # noqa: F403
+from tests.sites.stock import INSTALLED_APPS as _APPS
+from tests.sites.stock import MIDDLEWARE as _MIDDLEWARE
+
+INSTALLED_APPS = ["unfold", *_APPS]
+MIDDLEWARE = [name for name in _MIDDLEWARE if name != "tests.sites.policy.StrictPolicyMiddleware"]
