@@ -44,7 +44,7 @@ def test_a_sale_is_counted_on_an_open_dashboard(demo, dashboard):  # noqa: F811
 def test_a_message_in_doubt_appears_and_is_decided_here(demo, dashboard, api):  # noqa: F811
     api("PUT", "faults", {"timeout_504_after": {"probability": 1, "count": 1, "operation": "sends"}})
     ring_up(demo[0], "0812 5555 2222", "Pak Joko")
-    dashboard.wait_for("document.querySelector('.kpwa-undecided')?.innerText.includes('6281255552222')", 60)
+    dashboard.wait_for("document.querySelector('.kpwa-undecided')?.innerText.includes('0812-5555-2222')", 60)
     assert dashboard.evaluate("window.notReloaded")
     dashboard.click("[id^=kpwa-it_arrived-]")
     dashboard.wait_for("document.querySelector('.messagelist') && !document.querySelector('.kpwa-undecided')")
