@@ -41,7 +41,14 @@ def press(site, client, name, **body):
     return urljoin(site.url, answer.headers["Location"])
 
 
-@pytest.mark.parametrize("settings", ["tests.sites.stock", "tests.sites.unfold", "tests.sites.hostile"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "tests.sites.hostile",
+        pytest.param("tests.sites.stock", marks=pytest.mark.slow),
+        pytest.param("tests.sites.unfold", marks=pytest.mark.slow),
+    ],
+)
 def test_every_page_is_shown_and_leads_nowhere_that_does_not_exist(settings):
     with LiveSite(settings) as site:
         client = site.client()
