@@ -116,7 +116,8 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
         if not sent:
             self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
             return
-        self.log_addition(request, sent[0], f"{gettext('Send now')}: {registration.label}")
+        label = gettext("Send now")
+        self.log_addition(request, sent[0], f"{label}: {registration.label}")
         self._tell(request, gettext("The receipt is queued."), sent[0].pk, messages.SUCCESS)
 
     def _tell(self, request: HttpRequest, words: str, message_id: int, level: int) -> None:
