@@ -27,10 +27,12 @@ from rest_framework.views import APIView
 from .. import wake
 from ..conf import kpwa_settings
 from ..encryption import Secret
+from ..linking import token_digest
 from ..models import write_alias
 from ..rendering import masked_traceback
 from .arrivals import store_event
 from .authentication import find_token, has_password, note_use
+from .throttling import flood
 
 logger = logging.getLogger("django_kpwa.webhooks")
 
@@ -59,8 +61,12 @@ class WebhookView(APIView):
     def post(self, request: Request, token: str) -> HttpResponse:
         if not has_password(request._request):
             return _refusal(401, "The password of this webhook is missing or wrong.")
-        known = find_token(token)
+        digest = token_digest(token)
+        if flood.refuses(digest):
+            return _refusal(429, "Too many wrong tokens.")
+        known = find_token(digest)
         if known is None:
+            flood.note_wrong()
             return _refusal(404, "Not found.")
         try:
             body, content_type = read_body(request._request, kpwa_settings().WEBHOOK_MAX_BYTES)
@@ -167,4 +173,6 @@ def _refusal(status: int, reason: str) -> HttpResponse:
     response = JsonResponse({"status": "error", "message": reason}, status=status)
     if status == 401:
         response["WWW-Authenticate"] = 'Basic realm="webhook", charset="UTF-8"'
+    if status == 429:
+        response["Retry-After"] = "1"
     return response
