@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from urllib.parse import urlencode
 
 import django.db
 from django.db import connections, transaction
@@ -126,8 +127,9 @@ def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str]:
     body = _read(stream, max_bytes)
     content_type = request.META.get("CONTENT_TYPE", "")
     if not body and length and request.POST:
-        # A middleware of the host has parsed the form, and the stream is spent.
-        return request.POST.urlencode().encode(), _FORM
+        # A middleware of the host has parsed the form, and the stream is spent. QueryDict's own urlencode() would write
+        # it in the sender's charset, which need not be one for text.
+        return urlencode(list(request.POST.lists()), doseq=True, errors="replace").encode(), _FORM
     if length is not None and len(body) < length:
         raise _UnreadableBodyError(400, "The body is shorter than its Content-Length.")
     return body, content_type

@@ -87,6 +87,9 @@ class Site:
         self._message_id = _message_in_doubt(self._license, "A1")
         self._foreign_id = _message_in_doubt(License.objects.create(name="Toko Kedua"), "B1")
 
+    def close(self) -> None:
+        logging.getLogger().removeHandler(self.written)
+
     def take(self, made_up: bytes) -> int:
         """Post one input and have it processed. Returns the answer's status; `AssertionError` for a broken promise."""
         from django_kpwa.models import WebhookEvent
@@ -166,8 +169,9 @@ def _request(made_up: bytes) -> tuple[dict[str, object], bytes]:
         content_type = CONTENT_TYPES[kind]
     else:
         line, _, body = body.partition(b"\n")
-        # As servers hand headers on: bytes in latin-1.
-        content_type = line.rstrip(b"\r").decode("latin-1")
+        # As servers hand headers on: bytes in latin-1. Those in use refuse a NUL, at which Django itself fails before
+        # any view: it looks for a codec of that name.
+        content_type = line.strip(b"\r").replace(b"\x00", b"").decode("latin-1")
     environ: dict[str, object] = {
         "REQUEST_METHOD": "POST",
         "PATH_INFO": f"/kpwa/webhooks/{TOKEN}/",
