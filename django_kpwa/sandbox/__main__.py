@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+from ipaddress import ip_address
 from types import FrameType
 from typing import NoReturn
 
@@ -135,8 +137,11 @@ def _stop(signal_number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _address(host: str, port: int) -> str:
-    # A wildcard is nothing a browser can open; this machine's own address is.
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here
+    shown = host or "127.0.0.1"
+    with contextlib.suppress(ValueError):  # a name
+        # A wildcard is nothing a browser can open; this machine's own address is.
+        if ip_address(shown).is_unspecified:
+            shown = "::1" if ":" in shown else "127.0.0.1"
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 

