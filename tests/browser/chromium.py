@@ -143,6 +143,12 @@ class Chromium:
     def set_cookie(self, name: str, value: str, url: str) -> None:
         self._call("Network.setCookie", name=name, value=value, url=url)
 
+    def offline(self, is_offline: bool) -> None:
+        """Take the network away from the page, or give it back."""
+        self._call("Network.enable")
+        speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self._call("Network.emulateNetworkConditions", offline=is_offline, **speed)
+
     def screenshot(self) -> bytes:
         """The window as a PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])

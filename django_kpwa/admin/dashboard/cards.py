@@ -162,7 +162,7 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
     if not found.license.api_key_ciphertext:
         return str(_NO_KEY)
     if lane is not None and lane.pause_reason:
-        return _paused(lane, found.now)
+        return _paused(found.license, lane, found.now)
     if _is_driven(lane, found.now):
         wait = _seconds_to(lane.next_send_at if lane else None, found.now)
         if queue.waiting and wait:
@@ -180,8 +180,10 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
     return gettext("The next message goes out in a moment.")
 
 
-def _paused(lane: Lane, now: datetime) -> str:
+def _paused(license_: License, lane: Lane, now: datetime) -> str:
     reason = PauseReason(lane.pause_reason)
+    if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+        return gettext("There is a new API key. It is tried with the next message.")
     since = clock(lane.paused_at) if lane.paused_at else ""
     if reason == PauseReason.BY_PERSON:
         return gettext("Paused by a person since %(time)s; messages are kept.") % {"time": since}

@@ -18,11 +18,19 @@ LATE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
+class Detail:
+    """A sentence below the first; `part` is the place on the page that it leads to."""
+
+    words: str
+    part: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """`mark` has the sentence; `details` say more."""
 
     mark: Mark
-    details: list[str]
+    details: list[Detail]
     asks_for_license: bool = False
 
 
@@ -31,16 +39,19 @@ def verdict_on(
 ) -> Verdict:
     if not found:
         words = gettext("WhatsApp is not set up yet.")
-        details = [gettext("Add a license first: its API key comes from the gateway's dashboard. Then link WhatsApp.")]
-        return Verdict(Mark(Tone.NEUTRAL, "→", words), details, asks_for_license=True)
-    details = [_undecided(undecided)] if undecided else []
+        told = gettext("Add a license first: its API key comes from the gateway's dashboard. Then link WhatsApp.")
+        return Verdict(Mark(Tone.NEUTRAL, "→", words), [Detail(told)], asks_for_license=True)
+    details = [Detail(_undecided(undecided), "kpwa-decisions")] if undecided else []
     active = [each for each in found if each.license.is_active]
     if not active:
         words = gettext("Nothing is sent: no license is active.")
         return Verdict(Mark(Tone.ATTENTION, "!", words), details)
     if senders.missing != Missing.NOTHING:
         words = gettext("Receipts are not going out: nobody sends them.")
-        return Verdict(Mark(Tone.BAD, "✕", words), [gettext("See “What must run” below."), *details])
+        return Verdict(
+            Mark(Tone.BAD, "✕", words),
+            [Detail(gettext("Which part is missing, and how to start it"), "kpwa-machinery"), *details],
+        )
     stopped = [each for each in active if each.condition.tone in (Tone.BAD, Tone.ATTENTION)]
     if stopped:
         return Verdict(_stopped(stopped, len(active)), details)
@@ -48,10 +59,10 @@ def verdict_on(
     if late:
         words = gettext("Receipts are going out late.")
         told = gettext("The oldest has been due for %(time)s.") % {"time": span(late)}
-        return Verdict(Mark(Tone.ATTENTION, "!", words), [told, *details])
+        return Verdict(Mark(Tone.ATTENTION, "!", words), [Detail(told), *details])
     if not has_sent:
-        details = [gettext("No message has been queued yet. The first one shows here by itself."), *details]
-        return Verdict(Mark(Tone.GOOD, "✓", gettext("Ready: receipts can go out.")), details)
+        told = gettext("No message has been queued yet. The first one shows here by itself.")
+        return Verdict(Mark(Tone.GOOD, "✓", gettext("Ready: receipts can go out.")), [Detail(told), *details])
     return Verdict(Mark(Tone.GOOD, "✓", gettext("Receipts are going out.")), details)
 
 
