@@ -1,7 +1,7 @@
 """Who may post a webhook: whoever knows the token in the path and, where the site wants it, a password.
 
 The gateway signs nothing, so these secrets are all there is. A wrong one costs one lookup by its SHA-256, takes as
-long as a right one, and is told apart by nothing in the answer.
+long as a right one, and is told apart by nothing in the answer. A flood of wrong ones costs no lookups (see `flood`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import base64
 import binascii
 import hmac
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from ..conf import kpwa_settings
 from ..linking import OLD_TOKEN_DAYS, token_digest
 from ..models import DatabaseNow, WebhookToken, in_seconds, write_alias
+from .flood import FloodGate
 
 PASSWORD_HEADER = "X-Webhook-Password"  # noqa: S105 - the header's name
 
@@ -39,16 +40,35 @@ def has_password(request: HttpRequest) -> bool:
     return _same(password, wanted.WEBHOOK_PASSWORD) and same_username
 
 
+class TooManyWrongTokensError(Exception):
+    """Wrong tokens come in a flood, and this one is not known to be right."""
+
+
 @sensitive_variables()
 def find_token(token: str) -> WebhookToken | None:
-    """The stored token that `token` is, or None where it is unknown or has expired."""
+    """The stored token that `token` is, or None where it is unknown or has expired.
+
+    Raises `TooManyWrongTokensError`.
+    """
     digest = token_digest(token)
-    row = (
-        WebhookToken.objects.using(write_alias())
-        .filter(Q(expires_at=None) | Q(expires_at__gt=DatabaseNow()), digest=digest)
-        .first()
-    )
-    return row if row is not None and hmac.compare_digest(row.digest, digest) else None
+    if not flood_gate.lets_pass(digest):
+        raise TooManyWrongTokensError
+    row = _valid().filter(digest=digest).first()
+    if row is not None and hmac.compare_digest(row.digest, digest):
+        return row
+    flood_gate.count_wrong()
+    return None
+
+
+def _valid() -> QuerySet[WebhookToken]:
+    return WebhookToken.objects.using(write_alias()).filter(Q(expires_at=None) | Q(expires_at__gt=DatabaseNow()))
+
+
+def _valid_digests() -> frozenset[str]:
+    return frozenset(_valid().values_list("digest", flat=True))
+
+
+flood_gate = FloodGate(_valid_digests)
 
 
 def note_use(token: WebhookToken) -> None:

@@ -30,7 +30,7 @@ from ..encryption import Secret
 from ..models import write_alias
 from ..rendering import masked_traceback
 from .arrivals import store_event
-from .authentication import find_token, has_password, note_use
+from .authentication import TooManyWrongTokensError, find_token, has_password, note_use
 
 logger = logging.getLogger("django_kpwa.webhooks")
 
@@ -59,7 +59,10 @@ class WebhookView(APIView):
     def post(self, request: Request, token: str) -> HttpResponse:
         if not has_password(request._request):
             return _refusal(401, "The password of this webhook is missing or wrong.")
-        known = find_token(token)
+        try:
+            known = find_token(token)
+        except TooManyWrongTokensError:
+            return _refusal(429, "Try again later.")
         if known is None:
             return _refusal(404, "Not found.")
         try:
@@ -165,6 +168,8 @@ def _wake(event_id: int) -> None:
 
 def _refusal(status: int, reason: str) -> HttpResponse:
     response = JsonResponse({"status": "error", "message": reason}, status=status)
+    if status == 429:
+        response["Retry-After"] = "1"
     if status == 401:
         response["WWW-Authenticate"] = 'Basic realm="webhook", charset="UTF-8"'
     return response
