@@ -19,6 +19,7 @@ from pathlib import Path
 import redis
 from django.db import transaction
 from django.db.models import Count, Max
+from django.test import Client
 from django.urls import reverse
 
 from django_kpwa import outbox, wake
@@ -101,6 +102,7 @@ class Shop:
         """What each webhook's body was answered with."""
         self.numbers: set[str] = set()
         self.secrets: set[str] = {KEY}
+        self._path = ""
         self._stack = contextlib.ExitStack()
         self.license = License(name="Toko")
         self.license.set_api_key(KEY)
@@ -208,6 +210,14 @@ class Shop:
             license=self.license, digest=token_digest(token), created_at=DatabaseNow(), registered_at=DatabaseNow()
         )
         return reverse("django_kpwa:webhook", args=[token])
+
+    def post_webhook(self, content: object, content_type: str = "application/json", path: str = "") -> int:
+        """Post to this process' own view, and note what it answers. `content`: bytes, or what JSON can say."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self._path = path or self._path or self.webhook_path()
+        status = Client().post(self._path, data=body, content_type=content_type).status_code
+        self.answered[body].append(status)
+        return status
 
     # --- what became of it ---
 

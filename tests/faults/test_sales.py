@@ -35,7 +35,7 @@ print("saved", flush=True)
 def test_a_sale_saved_at_the_same_moment_by_two_processes_has_one_message(shop):
     shop.start_worker()
     shop.start_beat()
-    for _ in range(3):
+    for _ in range(2):
         sale = Sale.objects.create(customer_phone="081299000011")
         command = [sys.executable, "-c", SAVE_WHEN_TOLD, str(sale.pk)]
         environment = site_environment(broker_url=shop.broker_url, broker_folder=shop.folder)
@@ -53,7 +53,7 @@ def test_a_sale_saved_at_the_same_moment_by_two_processes_has_one_message(shop):
         assert [till.returncode for till in tills] == [0, 0]
         shop.sold[sale.pk] = 0.0
     shop.settle()
-    assert shop.statuses() == {Status.SENT: 3}
+    assert shop.statuses() == {Status.SENT: 2}
 
 
 def test_ten_saves_in_a_row_send_one_message(shop):
