@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import redis
+import requests
 from django.db import transaction
 from django.db.models import Count, Max
 from django.test import Client
@@ -37,6 +38,7 @@ from django_kpwa.models import (
 )
 from django_kpwa.outbox import Message, send_messages
 from tests.celery_app import app, configure_broker
+from tests.integration.misbehaving import free_port
 from tests.processes import (
     RunningProcess,
     site_environment,
@@ -102,7 +104,8 @@ class Shop:
         """What each webhook's body was answered with."""
         self.numbers: set[str] = set()
         self.secrets: set[str] = {KEY}
-        self._path = ""
+        self.web_url = ""
+        self.last_path = ""
         self._stack = contextlib.ExitStack()
         self.license = License(name="Toko")
         self.license.set_api_key(KEY)
@@ -144,6 +147,14 @@ class Shop:
 
     def start_manage(self, *arguments: str, **failpoints: object) -> RunningProcess:
         return self._started(start_manage(*arguments, environment=self._environment(failpoints)))
+
+    def start_web(self) -> str:
+        """The site's own server; webhooks are posted to it from here on. Returns its address."""
+        port = free_port()
+        server = self.start_manage("runserver", "--noreload", f"127.0.0.1:{port}")
+        server.wait_for_output("Quit the server")
+        self.web_url = f"http://127.0.0.1:{port}"
+        return self.web_url
 
     def _started(self, process: contextlib.AbstractContextManager[RunningProcess]) -> RunningProcess:
         running = self._stack.enter_context(process)
@@ -212,10 +223,20 @@ class Shop:
         return reverse("django_kpwa:webhook", args=[token])
 
     def post_webhook(self, content: object, content_type: str = "application/json", path: str = "") -> int:
-        """Post to this process' own view, and note what it answers. `content`: bytes, or what JSON can say."""
+        """Post to the site, or to this process' own view, and note the answer. `content`: bytes, or what JSON can say.
+
+        `path`: of a certain token; without it always of the same.
+        """
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self._path = path or self._path or self.webhook_path()
-        status = Client().post(self._path, data=body, content_type=content_type).status_code
+        if not path:
+            path = self.last_path = self.last_path or self.webhook_path()
+        if self.web_url:
+            with requests.Session() as session:
+                session.trust_env = False
+                headers = {"Content-Type": content_type}
+                status = session.post(self.web_url + path, body, headers=headers, timeout=60).status_code
+        else:
+            status = Client().post(path, data=body, content_type=content_type).status_code
         self.answered[body].append(status)
         return status
 

@@ -153,7 +153,7 @@ def _listen(file: Path) -> None:
 
     def listener(name: str) -> Callable[..., None]:
         def listen(sender: object, **about: object) -> None:
-            row = about.get("event") or about.get("message") or about.get("license")
+            row = about.get("message") or about.get("event") or about.get("license")
             line = json.dumps({"signal": name, "about": str(row.uuid), "pid": os.getpid()})
             with file.open("a") as heard:
                 heard.write(f"{line}\n")
