@@ -26,6 +26,11 @@ def pytest_load_initial_conftests(early_config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that starts us in the background has us ignore Ctrl-C, and so would every process that we start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    start()
+
+
+def start() -> None:
+    """Start what the environment does not name; fails where what it names does not answer."""
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = _start_postgresql()
     if not os.environ.get("REDIS_URL") and sys.version_info < (3, 13) and sys.platform != "win32":
@@ -56,6 +61,10 @@ def pytest_report_header():
 
 
 def pytest_unconfigure(config):
+    stop()
+
+
+def stop() -> None:
     if _redis is not None:
         # Its own clean-up leaves a server running that still has another client, and fails where there is none left.
         os.kill(_redis.pid, signal.SIGTERM)
