@@ -132,9 +132,17 @@ class Shop:
         with contextlib.suppress(Exception):
             app.control.purge()
 
-    def start_worker(self, pool: str = "prefork", *, concurrency: int = 2, **failpoints: object) -> RunningProcess:
-        """`start_worker(after_claim={"do": "kill", "at": 3})`; see `tests.faults.failing` for what can be done."""
+    def start_worker(
+        self, pool: str = "prefork", *, concurrency: int = 2, clock_seconds: float = 0, **failpoints: object
+    ) -> RunningProcess:
+        """`start_worker(after_claim={"do": "kill", "at": 3})`; see `tests.faults.failing` for what can be done.
+
+        `clock_seconds`: how much its clock goes ahead, or (negative) behind.
+        """
         environment = self._environment(failpoints)
+        if clock_seconds:
+            path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "clock"), os.environ.get("PYTHONPATH")]))
+            environment |= {"KPWA_TEST_CLOCK_SECONDS": str(clock_seconds), "PYTHONPATH": path}
         return self._started(
             start_celery_worker(self.broker_url, pool=pool, concurrency=concurrency, environment=environment)
         )
