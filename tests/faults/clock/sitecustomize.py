@@ -1,6 +1,6 @@
 """Sets this process' clock wrong by `KPWA_TEST_CLOCK_SECONDS`, for whatever Python code asks it.
 
-Python imports a module of this name by itself, before anything of the site: so does whoever has this folder on its path.
+Python imports a module of this name by itself, before anything of the site, where this folder is on its path.
 """
 
 from __future__ import annotations
