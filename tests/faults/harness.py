@@ -151,9 +151,11 @@ class Shop:
         )
 
     def start_beat(self) -> RunningProcess:
+        """Returns at once: nothing waits for its first beat but what is to be healed by it."""
         schedule = self.folder / f"beat-{len(self.processes)}"
+        environment = self._environment({})
         return self._started(
-            start_celery_beat(self.broker_url, schedule_file=schedule, environment=self._environment({}))
+            start_celery_beat(self.broker_url, schedule_file=schedule, environment=environment, waits=False)
         )
 
     def start_manage(self, *arguments: str, **failpoints: object) -> RunningProcess:

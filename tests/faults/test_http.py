@@ -206,7 +206,9 @@ def test_a_gateway_that_refuses_connections_for_a_while_costs_no_message_and_no_
     assert shop.arrived() == 23
 
 
-@pytest.mark.parametrize("first", ["refused", "unknown host", "no TLS there"])
+@pytest.mark.parametrize(
+    "first", ["refused", *(pytest.param(first, marks=pytest.mark.slow) for first in ("unknown host", "no TLS there"))]
+)
 def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(make_shop, phone, first):
     down = {
         "refused": f"http://127.0.0.1:{free_port()}/backend",
@@ -222,6 +224,7 @@ def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(make_s
     assert SendAttempt.objects.count() == 5
 
 
+@pytest.mark.slow
 def test_without_any_connection_a_message_fails_after_the_attempts_allowed_and_nothing_was_posted(
     make_shop, wire, phone
 ):

@@ -18,7 +18,7 @@ from . import invariants
 FAILPOINTS = ("before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 
 
-@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("debug", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_failure_at_any_moment_of_a_send_is_logged_without_secrets_and_the_rest_goes_out(shop, debug):
     shop.debug = debug
     worker = shop.start_worker(**{name: {"do": "fail", "at": 2 * n + 1} for n, name in enumerate(FAILPOINTS)})
@@ -32,7 +32,8 @@ def test_a_failure_at_any_moment_of_a_send_is_logged_without_secrets_and_the_res
     assert "Task django_kpwa.dispatch_license failed." in worker.output
 
 
-def test_what_waits_in_the_broker_names_ids_alone(shop):
+def test_what_waits_in_the_broker_names_ids_alone(make_shop):
+    shop = make_shop(broker="redis")
     shop.sell(3)
     shop.post_webhook({"id": "A1", "from": f"{min(shop.numbers)}", "message": "halo"})
     texts = list(shop.broker_texts())

@@ -46,7 +46,7 @@ def test_a_receipt_that_hangs_holds_its_lane_for_a_lease_and_the_others_go_out(s
     assert unlucky.get().text == "It hung."
 
 
-@pytest.mark.parametrize("how", ["raise", "nonsense"])
+@pytest.mark.parametrize("how", ["raise", pytest.param("nonsense", marks=pytest.mark.slow)])
 def test_a_receiver_that_fails_changes_nothing_for_its_lane_and_the_other_receivers(shop, how):
     shop.careless = {"message_sent": how}
     shop.hears = True
@@ -61,6 +61,7 @@ def test_a_receiver_that_fails_changes_nothing_for_its_lane_and_the_other_receiv
         assert "The site's own code failed." in worker.output
 
 
+@pytest.mark.slow
 def test_a_receiver_that_hangs_holds_its_lane_for_a_lease_and_the_others_go_out(shop):
     shop.careless = {"message_sent": "hang"}
     sell_one_unlucky_among_four(shop)
