@@ -1,6 +1,7 @@
 """The fault campaign: the package's promises, attacked on real processes.
 
     pytest -m faults                                    the quick part: one test a fault, some minutes
+    pytest -m "faults or slow" tests/faults             and its variants: other pools, longer runs
     python -m tests.faults.campaign --messages 20000    the long part: every fault at random, prints its seed
 
 A test breaks one thing, lets the shop sell, waits until nothing is on its way, and says what is expected. The promises

@@ -1,4 +1,4 @@
-"""Fixtures of the fault campaign. Every test in this folder has the marker `faults`, and every run is checked."""
+"""Fixtures of the fault campaign. Every test here has the marker `faults` or `slow`, and every run is checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.faults)
+            if not item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.faults)
             item.add_marker(pytest.mark.timeout(600))
 
 

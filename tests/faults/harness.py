@@ -51,7 +51,7 @@ from tests.sandbox import SandboxProcess
 from tests.shop.models import Sale
 
 from . import invariants
-from .failing import FAILPOINTS, FOLDER, HEARS
+from .failing import CARELESS, FAILPOINTS, FOLDER, HEARS
 
 KEY = "kunci-kenari-7f3a9c2e5b81d604"
 BROKER = os.environ.get("KPWA_FAULTS_BROKER", "redis")
@@ -94,6 +94,9 @@ class Shop:
         }
         self.broker_url = BROKER_URLS[broker]
         self.hears = False
+        self.debug = False
+        self.careless: dict[str, str] = {}
+        """What the site's own code does wrong in processes that are started from here on; see `failing.careless`."""
         self.processes: list[RunningProcess] = []
         self.sold: dict[int, float] = {}
         """Committed sales, and how many seconds each took."""
@@ -148,9 +151,11 @@ class Shop:
         )
 
     def start_beat(self) -> RunningProcess:
+        """Returns at once: nothing waits for its first beat but what is to be healed by it."""
         schedule = self.folder / f"beat-{len(self.processes)}"
+        environment = self._environment({})
         return self._started(
-            start_celery_beat(self.broker_url, schedule_file=schedule, environment=self._environment({}))
+            start_celery_beat(self.broker_url, schedule_file=schedule, environment=environment, waits=False)
         )
 
     def start_manage(self, *arguments: str, **failpoints: object) -> RunningProcess:
@@ -176,6 +181,8 @@ class Shop:
             FOLDER: str(self.folder),
             FAILPOINTS: json.dumps(failpoints),
             HEARS: "1" if self.hears else "",
+            CARELESS: json.dumps(self.careless) if self.careless else "",
+            "KPWA_TEST_DEBUG": "1" if self.debug else "",
         }
         return environment
 

@@ -16,6 +16,11 @@ REDIS = BROKER_URLS["redis"]
 
 
 @pytest.fixture
+def shop(make_shop):
+    return make_shop(broker="redis")
+
+
+@pytest.fixture
 def wire(shop):
     """What stands between the shop and its Redis."""
     with proxy_for(REDIS) as proxy:
@@ -49,6 +54,7 @@ def test_without_any_broker_cron_sends_what_was_sold(shop, wire):
     assert shop.statuses() == {Status.SENT: 5}
 
 
+@pytest.mark.slow
 def test_a_flushed_redis_with_a_thousand_waiting_loses_none(shop):
     shop.send(1000)
     with redis.Redis.from_url(REDIS) as client:
@@ -57,7 +63,7 @@ def test_a_flushed_redis_with_a_thousand_waiting_loses_none(shop):
     worker, _beat = shop.start_worker(), shop.start_beat()
     wait_until(lambda: shop.arrived() >= 200, 120, "the first of them")
     with redis.Redis.from_url(REDIS) as client:
-        client.flushall()
+        client.flushdb()
     shop.settle()
     assert shop.statuses() == {Status.SENT: 1000}
     assert shop.arrived() == 1000

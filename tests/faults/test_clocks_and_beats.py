@@ -40,6 +40,7 @@ def test_a_worker_whose_clock_is_an_hour_wrong_sends_each_message_once_and_heals
     assert shop.statuses() == {Status.SENT: 7, Status.UNKNOWN: 1}
 
 
+@pytest.mark.slow
 def test_workers_whose_clocks_disagree_by_two_hours_keep_sending(make_shop):
     shop = make_shop(PACE_SECONDS=[0.2, 0.3])
     shop.start_worker(clock_seconds=3600)

@@ -22,7 +22,7 @@ from .harness import unknown
         ("before_claim", "prefork"),
         ("after_claim", "prefork"),
         ("after_post", "prefork"),
-        ("after_post", "threads"),
+        pytest.param("after_post", "threads", marks=pytest.mark.slow),
         ("after_record", "prefork"),
     ],
 )
@@ -165,6 +165,7 @@ def test_a_full_disk_at_the_record_leaves_that_message_in_doubt_and_the_rest_goe
     assert shop.arrived() == 6
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_for_a_moment_costs_nothing(make_shop, full_disk):
     shop = make_shop(RECORD_SECONDS=20)
     worker = shop.start_worker()

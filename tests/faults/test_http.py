@@ -161,20 +161,20 @@ def test_every_answer_has_the_outcome_of_the_table_to_the_letter_in_bounded_memo
         assert process.memory_info().rss < 400_000_000
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_to_another_host_is_not_followed_and_that_host_never_hears_of_the_key(
-    make_shop, start_server, status
-):
+def test_a_redirect_to_another_host_is_not_followed_and_that_host_never_hears_of_the_key(make_shop, start_server):
     server, elsewhere = start_server(), start_server()
     location = {"Location": f"{elsewhere.url}/openapi/wa/message"}
-    server.behave(by_text(server, {"Struk": answer({"message": "Moved"}, status, headers=location)}))
-    shop = make_shop(BASE_URLS=[server.url])
-    send_texts(shop, ["Struk"])
+    redirects = {
+        str(status): answer({"message": "Moved"}, status, headers=location) for status in (301, 302, 303, 307, 308)
+    }
+    server.behave(by_text(server, redirects))
+    shop = make_shop(BASE_URLS=[server.url], FAILURES_BEFORE_PAUSE=1000)
+    send_texts(shop, list(redirects))
     shop.start_worker()
     shop.start_beat()
     shop.settle()
-    assert shop.statuses() == {Status.UNKNOWN: 1}
-    assert elsewhere.requests == []
+    assert shop.statuses() == {Status.UNKNOWN: 5}
+    assert posts(server) == list(redirects)
     assert elsewhere.connections == 0
 
 
@@ -206,7 +206,9 @@ def test_a_gateway_that_refuses_connections_for_a_while_costs_no_message_and_no_
     assert shop.arrived() == 23
 
 
-@pytest.mark.parametrize("first", ["refused", "unknown host", "no TLS there"])
+@pytest.mark.parametrize(
+    "first", ["refused", *(pytest.param(first, marks=pytest.mark.slow) for first in ("unknown host", "no TLS there"))]
+)
 def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(make_shop, phone, first):
     down = {
         "refused": f"http://127.0.0.1:{free_port()}/backend",
@@ -222,6 +224,7 @@ def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(make_s
     assert SendAttempt.objects.count() == 5
 
 
+@pytest.mark.slow
 def test_without_any_connection_a_message_fails_after_the_attempts_allowed_and_nothing_was_posted(
     make_shop, wire, phone
 ):

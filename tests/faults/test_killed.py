@@ -26,7 +26,7 @@ def test_killed_before_the_claim_the_message_waits_and_is_sent_once(shop):
     assert shop.arrived() == 6
 
 
-@pytest.mark.parametrize("do", ["kill", "kill_all"])
+@pytest.mark.parametrize("do", ["kill", pytest.param("kill_all", marks=pytest.mark.slow)])
 def test_killed_between_claim_and_post_the_message_is_in_doubt_and_never_sent_by_itself(shop, do):
     sell_through_a_kill(shop, "after_claim", do=do)
     assert shop.statuses() == {Status.SENT: 5, Status.UNKNOWN: 1}

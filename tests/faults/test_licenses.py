@@ -132,7 +132,7 @@ def test_proof_of_the_first_attempt_while_the_second_is_in_flight_makes_it_sent_
     assert shop.arrived() == 1
 
 
-@pytest.mark.parametrize("unlinked_status", [400, 500])
+@pytest.mark.parametrize("unlinked_status", [400, pytest.param(500, marks=pytest.mark.slow)])
 def test_a_phone_logged_out_at_message_40_of_300_burns_a_handful_and_sends_the_rest_once_it_is_linked(
     make_shop, phone, unlinked_status
 ):

@@ -84,6 +84,7 @@ def test_a_sale_that_is_rolled_back_has_no_message_and_no_task(shop):
     assert shop.arrived() == 1
 
 
+@pytest.mark.slow
 def test_a_sale_whose_process_is_killed_before_its_commit_has_no_message(shop):
     shop.start_worker()
     shop.start_beat()
@@ -107,7 +108,7 @@ with transaction.atomic():
     assert shop.arrived() == 1
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_every_task_delivered_ten_times_at_once_sends_each_message_once(shop, pool):
     shop.start_worker(pool, concurrency=4)
     shop.start_beat()
@@ -139,6 +140,7 @@ def test_a_continuation_delivered_ten_times_at_once_keeps_the_pace_and_sends_eac
     assert min((later - earlier).total_seconds() for earlier, later in pairwise(times)) > 1.5
 
 
+@pytest.mark.slow
 def test_many_tills_at_once_lose_no_sale(shop):
     shop.start_worker()
     shop.start_beat()

@@ -16,7 +16,7 @@ def slow_phone(phone):
     return phone
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_on_sigterm_the_call_is_finished_and_the_next_worker_goes_on(shop, slow_phone, pool):
     worker = shop.start_worker(pool)
     shop.sell(6)
@@ -46,6 +46,7 @@ def test_in_celerys_soft_shutdown_the_call_is_finished(shop, slow_phone, monkeyp
     assert shop.statuses() == {Status.SENT: 6}
 
 
+@pytest.mark.slow
 def test_in_a_cold_shutdown_at_most_the_message_in_flight_is_in_doubt(shop, slow_phone):
     worker = shop.start_worker()
     shop.sell(6)

@@ -121,3 +121,17 @@ def test_hours_in_which_nobody_counted_are_made_good(license_):
     settle(Status.SENT, NOW - timedelta(hours=20), sent_after=1)
     roll_up(NOW)
     assert [statistic.sent for statistic in HourlyStatistic.objects.order_by("hour")] == [1, 1]
+
+
+def test_only_the_messages_of_the_hours_that_are_counted_are_read(license_):
+    # Grouped by their license they would be read in its order: on SQLite all there are.
+    settle(Status.SENT, NOW, sent_after=1)
+    with CaptureQueriesContext(connection) as queries:
+        roll_up(NOW)
+    grouped = [query["sql"] for query in queries if "GROUP BY" in query["sql"] and "outboundmessage" in query["sql"]]
+    assert len(grouped) == 2
+    if connection.vendor == "sqlite":
+        for sql in grouped:
+            with connection.cursor() as cursor:
+                plan = " ".join(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall())
+            assert "kpwa_message_settled" in plan, plan

@@ -81,7 +81,8 @@ class DashboardAdmin(ReadOnlyModelAdmin):
         sending = senders()
         shown = found[:MOST_SHOWN]
         queues = queues_of([each.license.pk for each in found])
-        decisions = look_at_decisions(self.admin_site, request)
+        names = {each.license.pk: each.license.name for each in found} if len(found) > 1 else {}
+        decisions = look_at_decisions(self.admin_site, request, names)
         cards = Cards(self.admin_site, request, queues, statistics.today(), sending.missing)
         hours = statistics.last_hours()
         days = statistics.last_days() if with_days else None

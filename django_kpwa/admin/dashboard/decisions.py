@@ -5,6 +5,7 @@ What a decision does, asks and logs is the message admin's own; here is only ano
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,7 @@ class Row:
     recipient: str
     first_line: str
     reason: str
+    license: str
     when: str
     source: Source | None
     choices: list[Choice]
@@ -57,16 +59,17 @@ class Decisions:
     is_cut: bool
 
 
-def look_at_decisions(site: AdminSite, request: HttpRequest) -> Decisions:
+def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int, str]) -> Decisions:
+    """`names`: of the licenses, where a message should say which one it is of."""
     total = count(OutboundMessage.objects.using(write_alias()).undecided())
     admin = message_admin(site)
     if admin is None or not admin.has_view_permission(request):
         return Decisions(total, [], [], "", False)
     may_decide = admin.may(request, MAY_DECIDE)
     undecided = admin.get_queryset(request).using(write_alias()).undecided()  # type: ignore[attr-defined]
-    found = list(undecided.select_related("license").order_by("-created_at", "-pk")[:MOST_LISTED])
+    found = list(undecided.select_related(None).order_by("-created_at", "-pk")[:MOST_LISTED])
     sources = Sources(site, request)
-    rows = [_row(admin, sources, message, may_decide) for message in found]
+    rows = [_row(admin, sources, message, names, may_decide) for message in found]
     list_url = f"{admin.url_of('changelist')}?needs_decision=yes"
     return Decisions(total, rows, list(CHOICES.values()) if may_decide else [], list_url, total.count > len(rows))
 
@@ -91,7 +94,9 @@ def message_admin(site: AdminSite) -> MessageAdmin | None:
     return registered if isinstance(registered, MessageAdmin) else None
 
 
-def _row(admin: MessageAdmin, sources: Sources, message: OutboundMessage, may_decide: bool) -> Row:
+def _row(
+    admin: MessageAdmin, sources: Sources, message: OutboundMessage, names: Mapping[int, str], may_decide: bool
+) -> Row:
     choices = [Choice(button, admin.url_of(button.name, message.pk)) for button in CHOICES.values()]
     return Row(
         message=message,
@@ -99,6 +104,7 @@ def _row(admin: MessageAdmin, sources: Sources, message: OutboundMessage, may_de
         recipient=admin.recipient_shown(message),
         first_line=admin.first_line(message),
         reason=reason_of(message),
+        license=names.get(message.license_id, ""),
         when=clock(message.settled_at or message.created_at),
         source=sources.of(message),
         choices=choices if may_decide else [],

@@ -19,6 +19,7 @@ from django.apps import AppConfig
 FOLDER = "KPWA_TEST_FOLDER"
 FAILPOINTS = "KPWA_TEST_FAILPOINTS"
 HEARS = "KPWA_TEST_HEARS"
+CARELESS = "KPWA_TEST_CARELESS"
 
 MID_POST, BEFORE_ANSWER = "mid_post", "before_answer"
 """Of the transport: half of the request has left; all of it has, and nothing of an answer was read."""
@@ -38,6 +39,10 @@ class FailingConfig(AppConfig):
             _install(name, _Failpoint(folder, name, plan))
         if os.environ.get(HEARS):
             _listen(folder / "heard")
+        if os.environ.get(CARELESS):
+            from .careless import make_careless
+
+            make_careless(json.loads(os.environ[CARELESS]))
 
 
 class _Failpoint:
@@ -109,12 +114,22 @@ def _run_out_of_time() -> None:
     raise SoftTimeLimitExceeded
 
 
+def _fail() -> None:
+    """With a secret and a number among the variables of its frame, as site code has them."""
+    from django_kpwa.models import License, OutboundMessage
+
+    key = License.objects.get().get_api_key().reveal()
+    recipient = OutboundMessage.objects.values_list("recipient", flat=True).first()
+    raise RuntimeError(f"Something of the site's failed for +{recipient}." if key else "")
+
+
 ACTIONS: dict[str, Callable[[], None]] = {
     "kill": _kill,
     "kill_all": _kill_all,
     "stop": _stop,
     "disconnect": _disconnect,
     "run_out_of_time": _run_out_of_time,
+    "fail": _fail,
 }
 
 
