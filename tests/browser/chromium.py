@@ -63,6 +63,7 @@ class Chromium:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
+        self._call("Page.setLifecycleEventsEnabled", enabled=True)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -80,17 +81,18 @@ class Chromium:
         """Load `url` in a window of so many CSS pixels; returns when the page has loaded."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **size)
-        with self.loading(url):
-            self._call("Page.navigate", url=url)
+        self._events.clear()
+        started = self._call("Page.navigate", url=url)
+        # The load of the page before may be told only now. An error's page comes under another name.
+        loader = "" if "errorText" in started else started.get("loaderId", "")
+        self._wait(lambda: any(self._has_loaded(event, loader) for event in self._events), 20, f"{url} to load")
 
     @contextlib.contextmanager
     def loading(self, what: str = "a page") -> Iterator[None]:
         """What is done inside leads to another page; leaves when that has loaded."""
         self._events.clear()
         yield
-        self._wait(
-            lambda: any(event["method"] == "Page.loadEventFired" for event in self._events), 20, f"{what} to load"
-        )
+        self._wait(lambda: any(map(self._has_loaded, self._events)), 20, f"{what} to load")
 
     def evaluate(self, expression: str) -> object:
         """The value of a JavaScript expression; a promise's value is waited for."""
@@ -152,6 +154,14 @@ class Chromium:
     def screenshot(self) -> bytes:
         """The window as a PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
+
+    @staticmethod
+    def _has_loaded(event: dict, loader: str = "") -> bool:
+        """Whether it says that a page has loaded: that of the navigation `loader`, or any."""
+        if not loader:
+            return event["method"] == "Page.loadEventFired"
+        told = event["params"]
+        return event["method"] == "Page.lifecycleEvent" and (told["name"], told["loaderId"]) == ("load", loader)
 
     def _call(self, method: str, **parameters: object) -> dict:
         with self._changed:
