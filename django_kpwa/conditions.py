@@ -137,7 +137,10 @@ def license_condition(license_: License, now: datetime) -> Condition:
     lane = lane_of(license_)
     if lane is None:
         return _NEVER_SEEN
-    if lane.pause_reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+    if lane.pause_reason == PauseReason.UNAUTHORIZED and lane.paused_key_version not in (
+        None,
+        license_.api_key_version,
+    ):
         return _NEW_KEY
     if lane.pause_reason:
         return _BY_PAUSE[PauseReason(lane.pause_reason)]

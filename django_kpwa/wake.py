@@ -20,6 +20,7 @@ from django.db import transaction
 from kombu.pools import ProducerPool
 
 from .models import DatabaseNow, Lane, write_alias
+from .schedule import BEAT_SCHEDULE
 
 logger = logging.getLogger("django_kpwa.wake")
 
@@ -90,12 +91,13 @@ def broker_lacks_timeouts() -> bool:
     return is_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
 
 
-def is_sweep_scheduled() -> bool:
-    """Whether beat runs `dispatch_due`; another scheduler than Celery's own (in a database) is taken at its word."""
+def missing_from_beat() -> list[str]:
+    """Tasks of ours that beat does not run; a scheduler that keeps its own in a database is taken at its word."""
     conf = current_app.conf
     if conf.beat_scheduler != "celery.beat:PersistentScheduler":
-        return True
-    return any(entry.get("task") == DISPATCH_DUE for entry in conf.beat_schedule.values())
+        return []
+    scheduled = {entry.get("task") for entry in conf.beat_schedule.values()}
+    return [entry["task"] for entry in BEAT_SCHEDULE.values() if entry["task"] not in scheduled]
 
 
 def can_publish() -> bool:

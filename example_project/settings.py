@@ -8,7 +8,8 @@
 | `SECRET_KEY` | Django's | made once, kept in `SHOP_HOME` |
 | `DEBUG` | `0` or `1` | `1` |
 | `ALLOWED_HOSTS` | names, separated by commas | this machine's own |
-| `PUBLIC_URL` | where the gateway reaches this site | `http://127.0.0.1:8000` |
+| `PUBLIC_URL` | where the gateway reaches this site; with `https://` everything is https | `http://127.0.0.1:8000` |
+| `BEHIND_TLS_PROXY` | `1`: a server in front ends TLS and sets `X-Forwarded-Proto`, whatever came in it | `0` |
 | `SANDBOX_URL` | the simulated phone | `http://127.0.0.1:8900` |
 """
 
@@ -84,8 +85,9 @@ TEMPLATES = [
         },
     }
 ]
-# The demo page shows the till in a frame beside the phone.
-X_FRAME_OPTIONS = "SAMEORIGIN"
+if DEBUG:
+    # The demo page shows the till in a frame beside the phone.
+    X_FRAME_OPTIONS = "SAMEORIGIN"
 
 DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{SHOP_HOME / 'shop.sqlite3'}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -115,6 +117,9 @@ if CELERY_BROKER_URL.startswith(filesystem_broker.SCHEME):
     CELERY_BROKER_TRANSPORT_OPTIONS = filesystem_broker.transport_options(SHOP_HOME / "broker")
     # `celery inspect` leaves a queue behind for every worker that was killed; on files nothing clears them away.
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+elif CELERY_BROKER_URL.startswith("redis"):
+    # Else whoever publishes to a Redis that has fallen silent waits for ever.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = TIME_ZONE
@@ -126,7 +131,14 @@ PUBLIC_URL = os.environ.get("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 SANDBOX_URL = os.environ.get("SANDBOX_URL", "http://127.0.0.1:8900").rstrip("/")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 # Over plain http, as on a developer's machine, such cookies would never come back.
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+IS_HTTPS = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PUBLIC_URL.startswith("https://")
+if IS_HTTPS:
+    # Browsers remember for a day that there is no http here. Once all works, make it a year.
+    SECURE_HSTS_SECONDS = 86_400
+    # Neither is for one site to say: what the domain's other names do, and whether browsers are shipped with this one.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+if os.environ.get("BEHIND_TLS_PROXY") == "1":
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 KPWA = {
     "PUBLIC_URL": PUBLIC_URL,
     # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.

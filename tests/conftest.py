@@ -8,6 +8,7 @@ from celery import Celery, current_app
 
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
+from django_kpwa.webhooks.throttling import flood
 
 # A busy machine is slow at everything; that is no finding.
 hypothesis.settings.register_profile(
@@ -19,6 +20,12 @@ hypothesis.settings.load_profile("kpwa")
 @pytest.fixture(autouse=True)
 def _empty_locmem_gateway():
     locmem.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_flood_of_wrong_tokens():
+    """Each test begins with none counted."""
+    flood.forget()
 
 
 @pytest.fixture(autouse=True)

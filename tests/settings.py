@@ -19,6 +19,8 @@ LANGUAGE_CODE = "en"
 USE_I18N = True
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.urls"
+# Thousands of rounds for every user of every test would be most of the suite's time.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from ..conditions import Mark, status_mark
 from ..models import OutboundMessage, Status
 from .whatsapp_text import link_to, wa_html
 
-_NOTHING = mark_safe("")
+_NOTHING = SafeString("")
 _TICKED = (Status.SENT, Status.DELIVERED, Status.READ)
 
 

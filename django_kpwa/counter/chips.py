@@ -14,6 +14,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import F, Model, Window
 from django.db.models.functions import RowNumber
 
+from .. import phone
 from ..conditions import Mark, clock, status_mark
 from ..models import RESENDABLE, OutboundMessage, RecipientType, Status, write_alias
 from . import words
@@ -101,7 +102,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
         at=at,
         at_words=clock(at) if at else "",
         why=words.why(message) if may_view else "",
-        recipient=message.recipient if may_view else "",
+        recipient=phone.written(message.recipient) if may_view else "",
         resend_url=address("django_kpwa:message_resend", message.uuid) if may_resend else "",
         asks_first=message.status == Status.UNKNOWN,
         send_to_url=address("django_kpwa:message_send_to", message.uuid) if may_send_to else "",

@@ -25,6 +25,7 @@ from ..models import DatabaseNow, Lane, OutboundMessage, RecipientType, write_al
 from ..models.driving import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
 from ..models.transitions import claim_next, ensure_lane, give_back, record, release_lease, swap_lease, take_lease
 from ..rendering import masked_traceback
+from . import failpoints
 from .announce import announce, has_listeners, signal_of
 from .render import render_message
 from .session import announce_session, may_send
@@ -156,6 +157,7 @@ class _Driver:
             if claimed is None:
                 if self._is_over():
                     return self._stop(has_more=not self.has_broken)
+                failpoints.before_claim()
                 began_at = _elapsed()
                 claimed = claim_next(self.lease, self.lease_seconds)
             self.claim = _claim_in(claimed)
@@ -197,6 +199,7 @@ class _Driver:
 
     def _send(self, claim: Claim, began_at: float) -> Recorded | None:
         """Make one attempt and record it. None: it was not made."""
+        failpoints.after_claim()
         if _elapsed() - began_at > MOST_SECONDS_BEFORE_CALL:
             status = give_back(claim)
             announce(signal_of(status) if status else None, (claim.message_id,))
@@ -204,6 +207,7 @@ class _Driver:
             return None
         self.has_unrecorded_call = True
         outcome, session_status = self._call(claim)
+        failpoints.after_post()
         known = Circumstances(
             claim.attempts_spent,
             self.failures,
@@ -218,6 +222,7 @@ class _Driver:
         claims_next = not (listens or lane.pause or self._is_over())
         self.recorded_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
+        failpoints.after_record()
         self.claim = _claim_in(recorded.claimed)
         self.has_unrecorded_call = False
         self.attempts += 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+from ipaddress import ip_address
 
 from .world import DEFAULT_KEY, DEFAULT_LICENSE, Sandbox, install
 
@@ -126,8 +128,11 @@ def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
 
 
 def _address(host: str, port: int) -> str:
-    # A wildcard is nothing a browser can open; this machine's own address is.
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - not bound here
+    shown = host or "127.0.0.1"
+    with contextlib.suppress(ValueError):  # a name
+        # A wildcard is nothing a browser can open; this machine's own address is.
+        if ip_address(shown).is_unspecified:
+            shown = "::1" if ":" in shown else "127.0.0.1"
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 

@@ -1,7 +1,8 @@
 """Who may post a webhook: whoever knows the token in the path and, where the site wants it, a password.
 
-The gateway signs nothing, so these secrets are all there is. A wrong one costs one lookup by its SHA-256, takes as
-long as a right one, and is told apart by nothing in the answer.
+The gateway signs nothing, so these secrets are all there is. A wrong one is looked for by its SHA-256, so the time it
+takes says nothing of how near it came; an expired one is told apart from it by nothing. `throttling` keeps a flood of
+wrong ones from the database.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from ..conf import kpwa_settings
-from ..linking import OLD_TOKEN_DAYS, token_digest
+from ..linking import OLD_TOKEN_DAYS
 from ..models import DatabaseNow, WebhookToken, in_seconds, write_alias
 
-PASSWORD_HEADER = "X-Webhook-Password"  # noqa: S105 - the header's name
+HEADER = "X-Webhook-Password"
 
 
 @sensitive_variables()
@@ -30,7 +31,7 @@ def has_password(request: HttpRequest) -> bool:
     wanted = kpwa_settings()
     if not wanted.WEBHOOK_PASSWORD:
         return True
-    in_header = request.headers.get(PASSWORD_HEADER)
+    in_header = request.headers.get(HEADER)
     if in_header is not None:
         return _same(in_header, wanted.WEBHOOK_PASSWORD)
     username, password = _basic_credentials(request)
@@ -40,9 +41,8 @@ def has_password(request: HttpRequest) -> bool:
 
 
 @sensitive_variables()
-def find_token(token: str) -> WebhookToken | None:
-    """The stored token that `token` is, or None where it is unknown or has expired."""
-    digest = token_digest(token)
+def find_token(digest: str) -> WebhookToken | None:
+    """The stored token whose SHA-256 is `digest`, or None where it is unknown or has expired."""
     row = (
         WebhookToken.objects.using(write_alias())
         .filter(Q(expires_at=None) | Q(expires_at__gt=DatabaseNow()), digest=digest)

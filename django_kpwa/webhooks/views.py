@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from urllib.parse import urlencode
 
 import django.db
 from django.db import connections, transaction
@@ -27,10 +28,12 @@ from rest_framework.views import APIView
 from .. import wake
 from ..conf import kpwa_settings
 from ..encryption import Secret
+from ..linking import token_digest
 from ..models import write_alias
 from ..rendering import masked_traceback
 from .arrivals import store_event
 from .authentication import find_token, has_password, note_use
+from .throttling import flood
 
 logger = logging.getLogger("django_kpwa.webhooks")
 
@@ -59,8 +62,12 @@ class WebhookView(APIView):
     def post(self, request: Request, token: str) -> HttpResponse:
         if not has_password(request._request):
             return _refusal(401, "The password of this webhook is missing or wrong.")
-        known = find_token(token)
+        digest = token_digest(token)
+        if flood.refuses(digest):
+            return _refusal(429, "Too many wrong tokens.")
+        known = find_token(digest)
         if known is None:
+            flood.note_wrong()
             return _refusal(404, "Not found.")
         try:
             body, content_type = read_body(request._request, kpwa_settings().WEBHOOK_MAX_BYTES)
@@ -120,8 +127,9 @@ def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str]:
     body = _read(stream, max_bytes)
     content_type = request.META.get("CONTENT_TYPE", "")
     if not body and length and request.POST:
-        # A middleware of the host has parsed the form, and the stream is spent.
-        return request.POST.urlencode().encode(), _FORM
+        # A middleware of the host has parsed the form, and the stream is spent. QueryDict's own urlencode() would write
+        # it in the sender's charset, which need not be one for text.
+        return urlencode(list(request.POST.lists()), doseq=True, errors="replace").encode(), _FORM
     if length is not None and len(body) < length:
         raise _UnreadableBodyError(400, "The body is shorter than its Content-Length.")
     return body, content_type
@@ -167,4 +175,6 @@ def _refusal(status: int, reason: str) -> HttpResponse:
     response = JsonResponse({"status": "error", "message": reason}, status=status)
     if status == 401:
         response["WWW-Authenticate"] = 'Basic realm="webhook", charset="UTF-8"'
+    if status == 429:
+        response["Retry-After"] = "1"
     return response

@@ -9,6 +9,7 @@ with Chromium() as browser:
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Nothing that the browser does by itself may leave this machine.
@@ -78,10 +80,16 @@ class Chromium:
         """Load `url` in a window of so many CSS pixels; returns when the page has loaded."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **size)
+        with self.loading(url):
+            self._call("Page.navigate", url=url)
+
+    @contextlib.contextmanager
+    def loading(self, what: str = "a page") -> Iterator[None]:
+        """What is done inside leads to another page; leaves when that has loaded."""
         self._events.clear()
-        self._call("Page.navigate", url=url)
+        yield
         self._wait(
-            lambda: any(event["method"] == "Page.loadEventFired" for event in self._events), 20, f"{url} to load"
+            lambda: any(event["method"] == "Page.loadEventFired" for event in self._events), 20, f"{what} to load"
         )
 
     def evaluate(self, expression: str) -> object:
@@ -118,6 +126,22 @@ class Chromium:
                     self._call("Input.dispatchKeyEvent", type=kind, **enter)
             if line:
                 self._call("Input.insertText", text=line)
+
+    def press(self, key: str, code: int) -> None:
+        """Press a key that types nothing, by its name and its Windows key code: `Tab` is 9, `Escape` 27."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def prefer(self, *, dark: bool = False, language: str = "") -> None:
+        """Have the pages to come know that their reader likes it dark, or reads `language`."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        if language:
+            self._call("Network.enable")
+            self._call("Network.setExtraHTTPHeaders", headers={"Accept-Language": language})
+
+    def set_cookie(self, name: str, value: str, url: str) -> None:
+        self._call("Network.setCookie", name=name, value=value, url=url)
 
     def offline(self, is_offline: bool) -> None:
         """Take the network away from the page, or give it back."""

@@ -59,7 +59,7 @@ def test_a_sales_messages_are_shown_with_their_status_and_links_to_their_pages(o
     outbox.send_message(NUMBER, "Tentang yang lain", source=Sale.objects.create())
     page = shown(operator, sale)
 
-    for part in ("Struk 7", "+6281234567890", "kpwa-mark kpwa-waiting", "waiting"):
+    for part in ("Struk 7", "0812-3456-7890", "kpwa-mark kpwa-waiting", "waiting"):
         assert part in page
     assert f'href="/back/office/django_kpwa/outboundmessage/{message.pk}/change/"' in page
     assert "Kopi" not in page

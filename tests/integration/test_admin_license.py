@@ -23,6 +23,7 @@ from django_kpwa.conditions import Help, license_condition
 from django_kpwa.exceptions import RateLimitedError, UnauthorizedError
 from django_kpwa.gateway import locmem
 from django_kpwa.models import EventStatus, Lane, License, OutboundMessage, PauseReason, WebhookEvent, WebhookToken
+from django_kpwa.phone import written
 
 LIST = "/admin/django_kpwa/license/"
 NUMBER, MASKED = "081234567890", "62812•••••890"
@@ -126,7 +127,7 @@ def test_the_page_shows_number_pause_last_error_and_what_waits(operator, license
     outbox.send_message(NUMBER, "Struk")
     page = page_of(operator, license_)
 
-    assert f"+{OLD}" in page
+    assert written(OLD) in page
     assert "<dt>Waiting</dt><dd>1</dd>" in page
     assert "&lt;b&gt;slow" in page
     assert "&lt;script&gt;no" in page
@@ -165,6 +166,9 @@ def test_the_page_says_what_is_registered_and_when_the_last_event_came(operator,
     assert "https://shop.example/kpwa/webhooks/…/" in page
     assert "none yet" in page
 
+    # A registration that nobody knows the outcome of.
+    WebhookToken.objects.create(license=license_, digest="x", created_at=timezone.now())
+    assert "<dt>Registered</dt><dd>no</dd>" in page_of(operator, license_)
     linking.set_webhook(license_)
     received_at = timezone.now() - timedelta(days=40)
     WebhookEvent.objects.create(
@@ -348,22 +352,22 @@ def test_on_a_site_of_ones_own_every_address_stays_on_it(operator, license_, set
 def test_both_numbers_are_shown_and_the_new_one_is_confirmed(operator, license_):
     a_lane(license_, pause_reason="number_changed", linked_number=NEW, confirmed_number=OLD)
     page = page_of(operator, license_)
-    assert f"+{OLD}" in page
-    assert f"+{NEW}" in page
+    assert written(OLD) in page
+    assert written(NEW) in page
 
     asked = press(operator, license_, "confirm_number").content.decode()
-    assert f"From now on +{NEW} sends, in place of +{OLD}." in asked
+    assert f"From now on {written(NEW)} sends, in place of {written(OLD)}." in asked
     assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED
-    assert f"+{NEW} sends from now on." in told(press(operator, license_, "confirm_number", confirmed="yes"))
+    assert f"{written(NEW)} sends from now on." in told(press(operator, license_, "confirm_number", confirmed="yes"))
     lane = lane_of(license_)
     assert (lane.pause_reason, lane.confirmed_number) == ("", NEW)
-    assert logged() == ["Confirm this number: +62811•••••002 sends from now on."]
+    assert logged() == ["Confirm this number: 62811•••••002 sends from now on."]
 
 
 def test_the_phone_from_before_is_linked_again(operator, license_):
     a_lane(license_, pause_reason="number_changed", linked_number=NEW, confirmed_number=OLD)
 
-    assert f"+{OLD} is linked again" in press(operator, license_, "keep_number").content.decode()
+    assert f"{written(OLD)} is linked again" in press(operator, license_, "keep_number").content.decode()
     press(operator, license_, "keep_number", confirmed="yes")
     lane = lane_of(license_)
     assert (lane.pause_reason, lane.confirmed_number, lane.linked_number) == ("", OLD, OLD)
@@ -414,9 +418,9 @@ def test_what_is_no_number_is_said_beside_the_field(operator, license_, name):
 
 
 def test_a_number_is_checked_and_the_answer_stands_on_the_page(operator, license_):
-    assert "+6281234567890 has WhatsApp." in press(operator, license_, "check_number", to=NUMBER).content.decode()
+    assert "0812-3456-7890 has WhatsApp." in press(operator, license_, "check_number", to=NUMBER).content.decode()
     locmem.set_unregistered(NUMBER)
-    assert "+6281234567890 has no WhatsApp." in press(operator, license_, "check_number", to=NUMBER).content.decode()
+    assert "0812-3456-7890 has no WhatsApp." in press(operator, license_, "check_number", to=NUMBER).content.decode()
     assert logged() == [f"Check a number: {MASKED} has WhatsApp.", f"Check a number: {MASKED} has no WhatsApp."]
 
 

@@ -122,6 +122,7 @@ def test_pressing_shows_a_code_that_a_phone_reads_and_the_scan_is_noticed(operat
     linked = check(operator, shop)
     assert step_of(linked) == "linked"
     assert f"{LIST}{shop.pk}/send_test/" in linked.content.decode()
+    assert "</span> Connected</span>" in linked.content.decode()
     assert Lane.objects.get().pause_reason == ""
     assert logged() == ["Showed the code that links WhatsApp.", "WhatsApp is linked."]
 

@@ -27,6 +27,7 @@ from django_kpwa.models import (
     WebhookEvent,
     body_digest,
 )
+from django_kpwa.phone import written
 from django_kpwa.webhooks import DefaultParser, ParsedEvent, process_event
 
 LIST = "/admin/django_kpwa/webhookevent/"
@@ -117,7 +118,7 @@ def test_a_customers_message_is_listed_with_who_wrote_what_how_often_and_a_statu
     arrived(wrote("terima kasih\nsampai besok"), times_received=3)
     page = operator.get(LIST).content.decode()
 
-    for part in ("terima kasih", f"+{CUSTOMER}", "a message from a customer", "(3\N{NO-BREAK SPACE}×)", "processed"):
+    for part in ("terima kasih", written(CUSTOMER), "a message from a customer", "(3\N{NO-BREAK SPACE}×)", "processed"):
         assert part in page
     assert "sampai besok" not in page
     assert 'class="kpwa-mark kpwa-good"' in page
@@ -257,7 +258,7 @@ def test_the_page_says_in_words_what_was_understood(operator, arrived):
     )  # fmt: skip
     page = page_of(operator, event)
 
-    for part in ("a message from a customer", f"+{CUSTOMER}", "Dapur", "120363@g.us", "<strong>Stok</strong> habis"):
+    for part in ("a message from a customer", written(CUSTOMER), "Dapur", "120363@g.us", "<strong>Stok</strong> habis"):
         assert part in page
     assert "kpwa-incoming" in page
     # 1767225600 is New Year 2026 in UTC, seven in the morning at the shop.
@@ -294,6 +295,13 @@ def test_json_is_laid_out_for_reading_and_given_byte_for_byte(operator, arrived)
 )
 def test_a_body_of_any_kind_is_shown(operator, arrived, body, shown):
     assert shown in page_of(operator, arrived(body, "application/octet-stream"))
+
+
+def test_json_that_is_nested_too_deep_is_not_laid_out(operator, arrived):
+    flat, deep = arrived(b'{"a":' * 50 + b"1" + b"}" * 50), arrived(b'{"a":' * 400 + b"1" + b"}" * 400)
+
+    assert "Byte for byte" in page_of(operator, flat)
+    assert "Byte for byte" not in page_of(operator, deep)
 
 
 def test_repeats_are_told_with_the_first_and_the_last_time(operator, arrived):

@@ -67,6 +67,16 @@ def run_shop(environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+DEPLOYED = {
+    "DEBUG": "0",
+    "SECRET_KEY": "nobody-knows-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF",
+    "ALLOWED_HOSTS": "shop.example",
+    "PUBLIC_URL": "https://shop.example",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:6379/0",
+    "BEHIND_TLS_PROXY": "1",
+}
+
+
 @pytest.fixture(scope="module")
 def till(tmp_path_factory):
     with socket.socket() as probe:
@@ -202,3 +212,23 @@ def test_the_demo_page_shows_the_till_beside_the_phone(till):
 def test_the_shop_has_no_findings_and_all_its_migrations(till):
     assert "no issues" in run_shop(till.environment, "check")
     assert "No changes" in run_shop(till.environment, "makemigrations", "--check", "--dry-run", "sales")
+
+
+def test_the_shop_has_no_findings_where_it_is_deployed(till):
+    assert "no issues" in run_shop(till.environment | DEPLOYED, "check", "--deploy", "--fail-level", "WARNING")
+
+
+def test_a_deployed_shop_is_reached_by_https_alone_and_stands_in_no_frame(till):
+    environment = till.environment | DEPLOYED
+    ask = (
+        "from django.test import Client; "
+        "answer = Client().get('/', headers={'host': 'shop.example', 'x-forwarded-proto': '%s'}); "
+        "print(answer.status_code, answer.headers)"
+    )
+    redirected = run_shop(environment, "shell", "--verbosity", "0", "--command", ask % "http")
+    assert redirected.startswith("301")
+    assert "https://shop.example/" in redirected
+    answered = run_shop(environment, "shell", "--verbosity", "0", "--command", ask % "https")
+    assert answered.startswith("200")
+    assert "'X-Frame-Options': 'DENY'" in answered
+    assert "'Strict-Transport-Security': 'max-age=86400'" in answered

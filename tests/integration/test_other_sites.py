@@ -22,15 +22,6 @@ def hostile():
         yield site
 
 
-def pages_of(site, client):
-    """Each page of the app that a GET shows, with its text."""
-    for page in site.pages:
-        answer = client.get(page["url"], allow_redirects=False, timeout=30)
-        assert answer.status_code in (200, 302, 403, 405), page
-        if answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/html"):
-            yield page["url"], answer.text
-
-
 def press(site, client, name, **body):
     """Press what `name` addresses, confirmed, from the page of the message; returns where it leads."""
     headers = {"Referer": site.page("outboundmessage/<path:object_id>/change/")}
@@ -41,14 +32,21 @@ def press(site, client, name, **body):
     return urljoin(site.url, answer.headers["Location"])
 
 
-@pytest.mark.parametrize("settings", ["tests.sites.stock", "tests.sites.unfold", "tests.sites.hostile"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "tests.sites.hostile",
+        pytest.param("tests.sites.stock", marks=pytest.mark.slow),
+        pytest.param("tests.sites.unfold", marks=pytest.mark.slow),
+    ],
+)
 def test_every_page_is_shown_and_leads_nowhere_that_does_not_exist(settings):
     with LiveSite(settings) as site:
         client = site.client()
         led_to = {
-            urljoin(url, unescape(address)).partition("#")[0]
-            for url, page in pages_of(site, client)
-            for address in ADDRESS.findall(page)
+            urljoin(page["url"], unescape(address)).partition("#")[0]
+            for page, text in site.shown(client)
+            for address in ADDRESS.findall(text)
         }
         of_site = sorted(address for address in led_to if address.startswith(site.url) and "/logout/" not in address)
         answers = {address: client.get(address, timeout=30).status_code for address in of_site}
@@ -58,7 +56,9 @@ def test_every_page_is_shown_and_leads_nowhere_that_does_not_exist(settings):
 
 
 def test_below_a_prefix_no_address_leaves_it(hostile):
-    found = [(url, address) for url, page in pages_of(hostile, hostile.client()) for address in ADDRESS.findall(page)]
+    found = [
+        (page["url"], address) for page, text in hostile.shown(hostile.client()) for address in ADDRESS.findall(text)
+    ]
     own = [(url, address) for url, address in found if address.startswith("/")]
 
     assert own

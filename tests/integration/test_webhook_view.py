@@ -326,6 +326,25 @@ def test_a_multipart_form_that_a_middleware_has_parsed_keeps_its_fields(token, s
     assert (event.understood["text"], event.gateway_id) == ("halo & siang", "A1")
 
 
+@pytest.mark.parametrize(
+    ("charset", "sent", "text"),
+    [("latin-1", b"caf\xe9 & teh", "café & teh"), ("raw_unicode_escape", rb"a\ud800b", "a?b")],
+    ids=["of western Europe", "with half of a surrogate pair"],
+)
+def test_a_form_that_was_parsed_by_its_own_charset_keeps_its_text(token, settings, charset, sent, text):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.integration.test_webhook_view.parsing_form"]
+    fields = (("from", "6281234567890".encode(charset)), ("message", sent))
+    parts = (b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (n.encode(), v) for n, v in fields)
+    content_type = f"multipart/form-data; boundary=x; charset={charset}"
+    path = reverse("django_kpwa:webhook", args=[token])
+    body = b"".join(parts) + b"--x--\r\n"
+    assert Client().generic("POST", path, body, content_type=content_type).status_code == 200
+    event = WebhookEvent.objects.get()
+    process_event(event.pk)
+    event.refresh_from_db()
+    assert event.understood["text"] == text
+
+
 def parsing_form(get_response):
     def middleware(request):
         assert request.POST

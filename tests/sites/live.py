@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import requests
@@ -64,6 +65,16 @@ class LiveSite:
     def page(self, name: str) -> str:
         """The address of the first page called `name`."""
         return next(page["url"] for page in self.pages if page["name"] == name)
+
+    def shown(self, client: requests.Session) -> Iterator[tuple[dict, str]]:
+        """The pages that a GET shows to `client`, each with its text. Fails for an address that breaks."""
+        for page in self.pages:
+            answer = client.get(page["url"], allow_redirects=False, timeout=30)
+            assert answer.status_code in (200, 302, 403, 405), (
+                f"{page}: {answer.status_code}\n{self.process.output[-3000:]}"
+            )
+            if answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/html"):
+                yield page, answer.text
 
     def client(self) -> requests.Session:
         """Somebody who is logged in and may do everything; `X-CSRFToken` is set for their posts."""

@@ -28,6 +28,7 @@ from django_kpwa.models import (
     WebhookEvent,
     body_digest,
 )
+from django_kpwa.receipts import registry
 from tests.shop.models import Sale
 
 NUMBER = "081234567890"
@@ -39,7 +40,8 @@ class Shop:
 
     def __init__(self, name: str = "Toko Utama") -> None:
         self.license = _license(name, SessionStatus.CONNECTED, linked_number="628110000001")
-        self.sale = Sale.objects.create(status=Sale.Status.OPEN, customer_phone=NUMBER)
+        # Without the signal that would have queued its receipt.
+        [self.sale] = Sale.objects.bulk_create([Sale(status=Sale.Status.PAID, customer_phone=NUMBER)])
         self.message = self._message(Status.UNKNOWN, reason=AttemptCause.TIMEOUT)
         self.event = self._event(EventStatus.UNRECOGNISED, kind="")
         self.failure = ReceiptFailure.objects.create(
@@ -54,14 +56,18 @@ class Shop:
             "license": [self.license],
             "outboundmessage": [self.message],
             "webhookevent": [self.event],
-            "registeredreceipt": [self.failure],
             "receiptfailure": [self.failure],
         }
 
     def values(self, model: str, obj: Model | None = None) -> dict[str, object]:
         """What stands for the parameters of this model's addresses; of one object of it, where one is given."""
         obj = obj or self.objects.get(model, [self.license])[0]
-        return {"object_id": obj.pk, "message_uuid": self.message.uuid, "token": "no-such-token"}
+        return {
+            "object_id": obj.pk,
+            "message_uuid": self.message.uuid,
+            "token": "no-such-token",
+            "label": registry.registrations()[0].label,
+        }
 
     def fill(self) -> Shop:
         """Add the other states: what somebody sees who looks at every page, and no test of permissions needs."""

@@ -2,6 +2,7 @@
 
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS as _APPS
+from tests.settings import KPWA as _KPWA
 
 INSTALLED_APPS = [*_APPS, "tests.sites"]
 ROOT_URLCONF = "tests.sites.urls"
@@ -18,3 +19,11 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # logging in need not take its time
+KPWA = {**_KPWA, "DEFAULT_LICENSE": "Toko Utama"}
+# What raises is told where the test that meets it can read it.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"django.request": {"handlers": ["console"], "level": "ERROR"}},
+}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, connections
 
-from django_kpwa.models import License
+from django_kpwa.gateway.http import HttpGateway
+from django_kpwa.models import Heartbeat, License
+from django_kpwa.schedule import BEAT_SCHEDULE, beat_schedule
 
 HTTP = "django_kpwa.gateway.http.HttpGateway"
 
@@ -91,11 +94,18 @@ class TestBroker:
     def test_a_beat_that_does_not_sweep_is_a_warning(self, celery_settings):
         others = {"report": {"task": "shop.report", "schedule": 60}}
         celery_settings(broker_url="amqp://127.0.0.1:5672//", beat_schedule=others)
-        assert "beat_schedule()" in found()["kpwa.W009"].hint
+        warning = found()["kpwa.W009"]
+        assert "never sent" in warning.msg
+        assert "beat_schedule()" in warning.hint
 
-    def test_one_that_does_is_none_and_a_schedule_in_a_database_is_trusted(self, celery_settings):
-        sweep = {"anything": {"task": "django_kpwa.dispatch_due", "schedule": 15}}
-        celery_settings(broker_url="amqp://127.0.0.1:5672//", beat_schedule=sweep)
+    @pytest.mark.parametrize("name", BEAT_SCHEDULE)
+    def test_whatever_beat_does_not_run_is_named(self, celery_settings, name):
+        scheduled = {f"mine-{key}": entry for key, entry in BEAT_SCHEDULE.items() if key != name}
+        celery_settings(broker_url="amqp://127.0.0.1:5672//", beat_schedule=scheduled)
+        assert f"does not run: {BEAT_SCHEDULE[name]['task']}. " in found()["kpwa.W009"].msg
+
+    def test_a_whole_schedule_is_none_and_one_in_a_database_is_trusted(self, celery_settings):
+        celery_settings(broker_url="amqp://127.0.0.1:5672//", beat_schedule=beat_schedule(60))
         assert "kpwa.W009" not in found()
         celery_settings(beat_schedule={}, beat_scheduler="django_celery_beat.schedulers:DatabaseScheduler")
         assert "kpwa.W009" not in found()
@@ -117,12 +127,17 @@ def test_a_public_url_that_is_not_https_is_a_warning(kpwa, url, is_warned):
     assert ("kpwa.W005" in found()) == is_warned
 
 
+class OwnHttpGateway(HttpGateway):
+    """A site's own kind of the real one."""
+
+
 @pytest.mark.parametrize(
     ("debug", "changed", "is_warned"),
     [
         (True, {"GATEWAY": HTTP}, True),
         (False, {"GATEWAY": HTTP}, False),
         (True, {"GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1:8900/backend"]}, False),
+        (True, {"GATEWAY": f"{__name__}.OwnHttpGateway"}, True),
         (True, {}, False),
     ],
 )
@@ -130,6 +145,20 @@ def test_the_real_gateway_under_debug_is_a_warning(settings, kpwa, debug, change
     settings.DEBUG = debug
     kpwa(**changed)
     assert ("kpwa.W006" in found()) == is_warned
+
+
+def test_a_license_that_names_the_real_service_under_debug_is_a_warning(license_, settings, kpwa):
+    settings.DEBUG = True
+    kpwa(GATEWAY=HTTP, BASE_URLS=["http://127.0.0.1:8900/backend"])
+    assert "kpwa.W006" not in found_in_database()
+    License.objects.update(base_url="https://wa.kpntr.com/backend")
+    assert "Toko Utama" in found_in_database()["kpwa.W006"].msg
+    assert "kpwa.W006" not in found()
+    kpwa(GATEWAY="django_kpwa.gateway.console.ConsoleGateway")
+    assert "kpwa.W006" not in found_in_database()
+    settings.DEBUG = False
+    kpwa(GATEWAY=HTTP)
+    assert "kpwa.W006" not in found_in_database()
 
 
 @pytest.mark.parametrize(
@@ -193,6 +222,43 @@ class TestSqlite:
         assert "kpwa.W004" in found(("lite",))
 
 
+class TestTransactions:
+    def test_a_database_that_does_not_commit_by_itself_is_a_warning(self, lite):
+        lite()
+        assert "kpwa.W010" not in found()
+        connections.settings["lite"]["AUTOCOMMIT"] = False
+        assert "AUTOCOMMIT" in found()["kpwa.W010"].hint
+
+    @pytest.mark.parametrize(
+        ("level", "is_warned"), [("read committed", False), ("repeatable read", True), ("serializable", True)]
+    )
+    def test_transactions_that_see_an_old_state_are_a_warning_on_postgresql(self, other_options, level, is_warned):
+        on_postgresql = connection.vendor == "postgresql"
+        other_options({"isolation_level": psycopg.IsolationLevel[level.upper().replace(" ", "_")]})
+        message = found_in_database().get("kpwa.W010")
+        assert (message is not None) == (is_warned and on_postgresql)
+        assert message is None or level in message.msg
+
+    def test_so_are_those_of_a_server_that_is_set_so(self, other_options):
+        other_options({"options": "-c default_transaction_isolation=serializable"})
+        assert ("kpwa.W010" in found_in_database()) == (connection.vendor == "postgresql")
+
+
+@pytest.fixture
+def other_options(transactional_db, monkeypatch):
+    """Has the database connected to with more options, where it is PostgreSQL."""
+
+    def connect(options):
+        if connection.vendor == "postgresql":
+            known = connection.settings_dict["OPTIONS"]
+            monkeypatch.setitem(connection.settings_dict, "OPTIONS", {**known, **options})
+            connection.close()
+
+    yield connect
+    monkeypatch.undo()
+    connection.close()
+
+
 class TestStoredKeys:
     def test_a_key_that_opens_is_fine(self, license_):
         assert not {"kpwa.W007", "kpwa.I001"} & set(found_in_database())
@@ -235,6 +301,19 @@ def test_mysql_tables_that_cannot_hold_emoji_are_a_warning():
     finally:
         with connection.cursor() as cursor:
             cursor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4")
+
+
+@pytest.mark.mariadb
+@pytest.mark.django_db(transaction=True)
+def test_mysql_tables_without_transactions_are_a_warning():
+    table = Heartbeat._meta.db_table
+    assert "kpwa.W010" not in found_in_database()
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} ENGINE = MyISAM")
+        message = found_in_database()["kpwa.W010"]
+        assert f"{table} (MyISAM)" in message.msg
+        cursor.execute(message.hint.removeprefix("Run for each: ").rstrip(";"))
+    assert "kpwa.W010" not in found_in_database()
 
 
 @pytest.mark.mariadb

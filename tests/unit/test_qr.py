@@ -267,3 +267,21 @@ def test_a_png_that_unpacks_to_more_than_its_size_is_read_no_further():
 
 def test_the_size_of_a_png_is_read():
     assert png_size(raw_png(33, 44, b"")) == (33, 44)
+
+
+def test_the_modules_are_those_of_the_code_whatever_form_it_came_in():
+    drawn = [
+        [bool(module) for module in row]
+        for row in segno.make_qr(TEXT, error="l", boost_error=False).matrix_iter(border=4)
+    ]
+    assert all(LoginQr.from_text(text).modules() == drawn for text in (TEXT, base64_of(png_of()), base64_of(jpeg_of())))
+
+
+def test_what_has_the_corners_of_a_code_and_not_its_timing_is_not_drawn_anew():
+    opened = Image.open(io.BytesIO(png_of())).convert("L")
+    # Six pixels a module: row 6 below the quiet zone, between the corners.
+    opened.paste(255, (12 * 6, 10 * 6, opened.width - 12 * 6, 11 * 6))
+    saved = io.BytesIO()
+    opened.save(saved, "PNG")
+    with pytest.raises(UnexpectedAnswerError, match="no QR code can be made out"):
+        LoginQr.from_image(saved.getvalue()).modules()

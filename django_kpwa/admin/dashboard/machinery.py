@@ -116,10 +116,10 @@ def _waiting_webhooks(senders: Senders, now: datetime) -> Part:
     if age <= LATE_SECONDS:
         return Part(name, Mark(Tone.WAITING, "◷", str(waiting)), words)
     if senders.missing == Missing.NOTHING:
-        words = f"{words} {gettext('The worker has not got to them. This processes them:')}"
+        why = gettext("The worker has not got to them. This processes them:")
     else:
-        words = f"{words} {gettext('Nothing processes them. This does:')}"
-    return Part(name, Mark(Tone.ATTENTION, "!", str(waiting)), words, ("python manage.py kpwa dispatch",))
+        why = gettext("Nothing processes them. This does:")
+    return Part(name, Mark(Tone.ATTENTION, "!", str(waiting)), f"{words} {why}", ("python manage.py kpwa dispatch",))
 
 
 def _unrecognised_webhooks(site: AdminSite, request: HttpRequest) -> Part:

@@ -39,9 +39,9 @@ def drawing_of(qr: LoginQr) -> Drawing:
 
 @sensitive_variables()
 def _runs(y: int, row: list[bool]) -> str:
-    """A rectangle for each run of dark modules in a row."""
+    """A rectangle for each run of dark modules in a row; the quiet zone ends the last one."""
     drawn, start = [], None
-    for x, is_dark in enumerate([*row, False]):
+    for x, is_dark in enumerate(row):
         if is_dark and start is None:
             start = x
         elif not is_dark and start is not None:

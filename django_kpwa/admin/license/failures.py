@@ -48,7 +48,10 @@ class Failure:
     def sentence(self) -> str:
         """All of it in one line."""
         told = f"{self.title}. {self.words}"
-        return f"{told} {gettext('The gateway said: %(words)s') % {'words': self.quote}}" if self.quote else told
+        if not self.quote:
+            return told
+        said = gettext("The gateway said: %(words)s") % {"words": self.quote}
+        return f"{told} {said}"
 
 
 _KEY_REFUSED = Failure(

@@ -14,7 +14,7 @@ from ...conditions import Words, lane_of
 from ...conf import kpwa_settings
 from ...gateway import ServiceStatus, SessionStatus
 from ...models import HELD_BY_PEOPLE, License, PauseReason
-from ...phone import mask
+from ...phone import mask, written
 from ..buttons import Button, Done
 from .failures import ASKING_ERRORS, failure_of
 from .state import pause_of, webhook_of
@@ -85,18 +85,22 @@ def _is_stopped_for_its_number(license_: License) -> bool:
 
 
 def _question_of_number(license_: License) -> str:
-    words = gettext("From now on +%(new)s sends, in place of +%(old)s. The messages that wait go out.")
-    return words % _numbers(license_) if _is_stopped_for_its_number(license_) else ""
+    words = gettext("From now on %(new)s sends, in place of %(old)s. The messages that wait go out.")
+    return words % _written_numbers(license_) if _is_stopped_for_its_number(license_) else ""
 
 
 def _question_of_old_number(license_: License) -> str:
-    words = gettext("+%(old)s is linked again, and not +%(new)s. The messages that wait go out.")
-    return words % _numbers(license_) if _is_stopped_for_its_number(license_) else ""
+    words = gettext("%(old)s is linked again, and not %(new)s. The messages that wait go out.")
+    return words % _written_numbers(license_) if _is_stopped_for_its_number(license_) else ""
 
 
 def _numbers(license_: License) -> dict[str, str]:
     lane = lane_of(license_)
     return {"old": lane.confirmed_number, "new": lane.linked_number} if lane else {"old": "", "new": ""}
+
+
+def _written_numbers(license_: License) -> dict[str, str]:
+    return {name: written(number) for name, number in _numbers(license_).items()}
 
 
 def _confirming(*, keep: bool) -> _Press:
@@ -105,8 +109,8 @@ def _confirming(*, keep: bool) -> _Press:
         if not linking.confirm_number(license_, keep=keep):
             return Done(NOTHING_CHANGED, messages.WARNING, logged="")
         number = numbers["old"] if keep else numbers["new"]
-        words = gettext("+%(number)s sends from now on.")
-        return Done(words % {"number": number}, logged=words % {"number": mask(number)})
+        words = gettext("%(number)s sends from now on.")
+        return Done(words % {"number": written(number)}, logged=words % {"number": mask(number)})
 
     return press
 

@@ -18,6 +18,7 @@ from django.utils.http import urlencode
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 
+from ... import phone
 from ...conditions import status_mark
 from ...models import ReceiptFailure
 from ...receipts import Registration, registry, send_now
@@ -103,7 +104,7 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
             self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
-            asked = gettext("The receipt goes to +%(number)s.") % {"number": shown.recipient}
+            asked = gettext("The receipt goes to %(number)s.") % {"number": phone.written(shown.recipient)}
             return confirmation(
                 self, request, gettext("Send now"), [asked], [name_of(obj)], back=back, fields=[("pk", str(obj.pk))]
             )
@@ -115,7 +116,8 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
         if not sent:
             self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
             return
-        self.log_addition(request, sent[0], f"{gettext('Send now')}: {registration.label}")
+        label = gettext("Send now")
+        self.log_addition(request, sent[0], f"{label}: {registration.label}")
         self._tell(request, gettext("The receipt is queued."), sent[0].pk, messages.SUCCESS)
 
     def _tell(self, request: HttpRequest, words: str, message_id: int, level: int) -> None:

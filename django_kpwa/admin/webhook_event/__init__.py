@@ -20,7 +20,6 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from ... import phone
 from ...conditions import event_mark, status_mark
 from ...models import WebhookEvent
 from ..dates import WhenFilter

@@ -1,0 +1,199 @@
+"""Checks of the settings: they ask nobody, and run with every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import phonenumbers
+from django.conf import settings
+from django.core.checks import CheckMessage, register
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from .. import wake
+from ..conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, lease_seconds
+from ..gateway import load_gateway_class
+from ..gateway.outcome import Cause
+from .messages import TAG, make_error, make_warning
+
+TASK_LIMIT_SECONDS = 600
+"""`time_limit` of the tasks: a slice and the longest call in it must fit."""
+
+_Check = Callable[..., list[CheckMessage]]
+
+
+def _with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
+    """Register a check that reads `KPWA`; settings that cannot be read are E001's to report."""
+
+    def checked(app_configs: Any, **_: Any) -> list[CheckMessage]:
+        try:
+            read = kpwa_settings()
+        except ImproperlyConfigured:
+            return []
+        return check(read)
+
+    register(checked, TAG)
+    return checked
+
+
+@register(TAG)
+def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """E001: names, types and values of `KPWA`."""
+    try:
+        read = kpwa_settings()
+        load_gateway_class()
+        import_string(read.WEBHOOK_PARSER)
+    except (ImproperlyConfigured, ImportError) as error:
+        return [make_error("E001", str(error), "Correct the KPWA dict in the settings; see docs/settings.md.")]
+    return [
+        make_error("E001", problem, hint)
+        for is_wrong, problem, hint in (
+            (
+                not _is_range(read.PACE_SECONDS),
+                "KPWA['PACE_SECONDS'] is not a shortest and a longest wait in seconds.",
+                "Write for example 'PACE_SECONDS': (4, 8).",
+            ),
+            (
+                not set(read.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
+                "KPWA['RESEND_UNKNOWN'] names a cause that does not exist.",
+                f"Known causes: {', '.join(cause.value for cause in Cause if cause.value)}.",
+            ),
+            (
+                read.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
+                f"KPWA['DEFAULT_REGION'] is {read.DEFAULT_REGION!r}, which is no region.",
+                "Write two capital letters, for example 'ID'.",
+            ),
+        )
+        if is_wrong
+    ]
+
+
+@register(TAG)
+def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """E002: without time zones, a message would be due hours early or late."""
+    if settings.USE_TZ:
+        return []
+    return [make_error("E002", "django-kpwa needs USE_TZ.", "Write USE_TZ = True in the settings.")]
+
+
+@register(TAG)
+def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W001, W002, W009: who wakes the senders."""
+    if not wake.has_broker():
+        return [
+            make_warning(
+                "W001",
+                "Celery has no broker, so nothing wakes the senders.",
+                "Write CELERY_BROKER_URL and import your Celery app in the project's __init__.py. Or use "
+                "`manage.py kpwa run` (or `kpwa dispatch` from cron) in place of Celery, and write 'kpwa.W001' into "
+                "SILENCED_SYSTEM_CHECKS.",
+            )
+        ]
+    found = []
+    if wake.broker_lacks_timeouts():
+        found.append(
+            make_warning(
+                "W002",
+                "The broker has no timeouts: where Redis falls silent, the site's own tasks wait for it for ever.",
+                "Write CELERY_BROKER_TRANSPORT_OPTIONS = {'socket_timeout': 5, 'socket_connect_timeout': 5}. Receipts "
+                "do not wait in any case.",
+            )
+        )
+    if missing := wake.missing_from_beat():
+        found.append(
+            make_warning(
+                "W009",
+                f"Celery beat does not run: {', '.join(missing)}. {_MISSED[missing[0]]}",
+                "Write CELERY_BEAT_SCHEDULE = {**django_kpwa.schedule.beat_schedule(), …}.",
+            )
+        )
+    return found
+
+
+_MISSED = {
+    "django_kpwa.dispatch_due": "Messages whose wake-up is lost are never sent.",
+    "django_kpwa.process_due_webhooks": "Webhooks whose task is lost are never processed.",
+    "django_kpwa.roll_up_statistics": "The figures on the overview stand still.",
+    "django_kpwa.purge": "Old messages and webhooks are never deleted.",
+}
+
+
+@_with_settings
+def check_public_url(read: Settings) -> list[CheckMessage]:
+    """W005: the secret of a webhook is in its path."""
+    parts = urlsplit(read.PUBLIC_URL)
+    if not read.PUBLIC_URL or parts.scheme == "https" or _is_loopback(parts.hostname):
+        return []
+    return [
+        make_warning(
+            "W005",
+            "KPWA['PUBLIC_URL'] is not https: the webhook's secret and what customers write travel in the clear.",
+            "Write for example 'PUBLIC_URL': 'https://shop.example'.",
+        )
+    ]
+
+
+@_with_settings
+def check_real_gateway(read: Settings) -> list[CheckMessage]:
+    """W006: a developer's test sale must not reach a customer."""
+    if not (settings.DEBUG and any(is_documented(url) for url in read.BASE_URLS) and is_http()):
+        return []
+    return [
+        make_warning(
+            "W006",
+            "DEBUG is on and KPWA['GATEWAY'] is the real service: what you try out is sent to real people.",
+            "While developing, write 'GATEWAY': 'django_kpwa.gateway.console.ConsoleGateway', or start `manage.py kpwa "
+            "sandbox` and write 'BASE_URLS': ['http://127.0.0.1:8900/backend'].",
+        )
+    ]
+
+
+@_with_settings
+def check_durations(read: Settings) -> list[CheckMessage]:
+    """W008: durations that contradict each other."""
+    found = []
+    if read.CALL_DEADLINE_SECONDS < read.CONNECT_TIMEOUT_SECONDS + read.READ_TIMEOUT_SECONDS:
+        found.append(
+            make_warning(
+                "W008",
+                "KPWA['CALL_DEADLINE_SECONDS'] is shorter than the connect and read timeouts together: slow answers "
+                "that would still come are given up, and their messages are in doubt.",
+                f"Write at least {read.CONNECT_TIMEOUT_SECONDS + read.READ_TIMEOUT_SECONDS:.0f}.",
+            )
+        )
+    if read.SLICE_SECONDS + lease_seconds() > TASK_LIMIT_SECONDS:
+        found.append(
+            make_warning(
+                "W008",
+                f"A slice and its last call may take longer than the {TASK_LIMIT_SECONDS} s after which Celery kills a "
+                "task: a message would be in doubt each time.",
+                "Write smaller KPWA['SLICE_SECONDS'], 'CALL_DEADLINE_SECONDS' or 'RECORD_SECONDS'.",
+            )
+        )
+    return found
+
+
+def is_http() -> bool:
+    """Whether the gateway is the one that talks HTTP, or a site's own kind of it."""
+    from ..gateway.http import HttpGateway  # `requests` is imported where something is checked, and not before
+
+    try:
+        return issubclass(load_gateway_class(), HttpGateway)
+    except (ImproperlyConfigured, ImportError):
+        return False
+
+
+def is_documented(base_url: str) -> bool:
+    """Whether `base_url` is an address of the real service."""
+    return urlsplit(base_url).hostname in {urlsplit(url).hostname for url in DOCUMENTED_BASE_URLS}
+
+
+def _is_range(pair: tuple[Any, ...]) -> bool:
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in pair)
+    return len(pair) == 2 and numbers and 0 <= pair[0] <= pair[1]
+
+
+def _is_loopback(host: str | None) -> bool:
+    return host in ("localhost", "::1") or bool(host and host.startswith("127."))

@@ -1,0 +1,218 @@
+"""Checks of the database that the outbox lives in, and of the licenses in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Info, Tags, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from ..encryption import is_under_newest_key
+from ..exceptions import KeyUnreadableError
+from ..models import License, write_alias
+from .configuration import is_documented, is_http
+from .messages import TAG, make_warning
+
+
+@register(TAG)
+def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W004: transactions that begin with a read fail under SQLite when another process writes."""
+    connection = connections[write_alias()]
+    mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
+    if connection.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
+        return []
+    return [_sqlite_warning("begins its transactions without a lock, so that they fail with 'database is locked'")]
+
+
+@register(TAG, Tags.database)
+def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W004: without WAL, a sale waits while a message is recorded."""
+    connection = connections[write_alias()]
+    if not _is_asked(databases) or connection.vendor != "sqlite":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA journal_mode")
+        mode = str(cursor.fetchone()[0]).lower()
+    if mode in ("wal", "memory"):
+        return []
+    return [_sqlite_warning("has no write-ahead log, so that readers and writers block each other")]
+
+
+@register(TAG, Tags.database)
+def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W003: a customer's emoji must not fail a sale."""
+    connection = connections[write_alias()]
+    if not _is_asked(databases) or connection.vendor != "mysql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = DATABASE() "
+            "AND table_name IN %s AND character_set_name IS NOT NULL AND character_set_name <> 'utf8mb4'",
+            [_tables()],
+        )
+        narrow = sorted(row[0] for row in cursor.fetchall())
+        cursor.execute("SELECT @@character_set_client")
+        client = cursor.fetchone()[0]
+    found = []
+    if narrow:
+        found.append(
+            make_warning(
+                "W003",
+                f"These tables cannot hold emoji: {', '.join(narrow)}.",
+                f"Run for each: ALTER TABLE {narrow[0]} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;",
+            )
+        )
+    if client != "utf8mb4":
+        found.append(
+            make_warning(
+                "W003",
+                f"The connection to the database speaks {client}, which has no emoji.",
+                "Write DATABASES['default']['OPTIONS'] = {'charset': 'utf8mb4'}.",
+            )
+        )
+    return found
+
+
+@register(TAG)
+def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W010: what is not committed at once is seen by no worker."""
+    if connections[write_alias()].settings_dict.get("AUTOCOMMIT", True):
+        return []
+    return [
+        make_warning(
+            "W010",
+            "AUTOCOMMIT of the database is off: messages and their outcomes are not committed.",
+            f"Take 'AUTOCOMMIT': False out of DATABASES['{write_alias()}'].",
+        )
+    ]
+
+
+@register(TAG, Tags.database)
+def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W010: PostgreSQL lets one of two workers fail that meet at a row, where transactions see an old state."""
+    connection = connections[write_alias()]
+    if not _is_asked(databases) or connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW default_transaction_isolation")
+        level = str(cursor.fetchone()[0])
+    if wanted := connection.settings_dict.get("OPTIONS", {}).get("isolation_level"):
+        level = wanted.name.lower().replace("_", " ")
+    if level in ("read committed", "read uncommitted"):
+        return []
+    return [
+        make_warning(
+            "W010",
+            f"Transactions of the database are {level}: of two workers that meet at a message, one fails.",
+            f"Take 'isolation_level' out of the OPTIONS of DATABASES['{write_alias()}'], and where the server itself "
+            "is set so: ALTER ROLE … SET default_transaction_isolation = 'read committed';",
+        )
+    ]
+
+
+@register(TAG, Tags.database)
+def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W010: a table without transactions keeps half of what should be done whole or not at all."""
+    connection = connections[write_alias()]
+    if not _is_asked(databases) or connection.vendor != "mysql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = DATABASE() AND "
+            "table_name IN %s AND engine IN "
+            "(SELECT engine FROM information_schema.engines WHERE transactions IS NULL OR transactions <> 'YES')",
+            [_tables()],
+        )
+        unsafe = sorted(cursor.fetchall())
+    if not unsafe:
+        return []
+    named = ", ".join(f"{table} ({engine})" for table, engine in unsafe)
+    return [
+        make_warning(
+            "W010",
+            f"These tables have no transactions: {named}. A crash leaves them half written.",
+            f"Run for each: ALTER TABLE {unsafe[0][0]} ENGINE = InnoDB;",
+        )
+    ]
+
+
+@register(TAG, Tags.database)
+def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W006: a license may name the real service, whatever the settings say."""
+    if not settings.DEBUG or not _is_asked(databases) or not is_http() or not _has_licenses():
+        return []
+    licenses = License.objects.using(write_alias()).filter(is_active=True).exclude(base_url="")
+    real = sorted(license_.name for license_ in licenses if is_documented(license_.base_url))
+    if not real:
+        return []
+    return [
+        make_warning(
+            "W006",
+            f"DEBUG is on and these licenses use the real service: {', '.join(real)}. What you try out is sent to real "
+            "people.",
+            "While developing, take their base URL out, or make them inactive.",
+        )
+    ]
+
+
+@register(TAG, Tags.database)
+def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W007, I001: API keys that no secret key opens any more, or only an old one."""
+    if not _is_asked(databases) or not _has_licenses():
+        return []
+    unreadable, old = [], []
+    for license_ in License.objects.using(write_alias()).exclude(api_key_ciphertext=""):
+        try:
+            license_.get_api_key()
+        except KeyUnreadableError:
+            unreadable.append(license_.name)
+        except ImproperlyConfigured:
+            return []
+        else:
+            if not is_under_newest_key(license_.api_key_ciphertext):
+                old.append(license_.name)
+    found: list[CheckMessage] = []
+    if unreadable:
+        found.append(
+            make_warning(
+                "W007",
+                f"The stored API key cannot be read of: {', '.join(unreadable)}. Their messages wait.",
+                "Put the secret key that they were stored under back into KPWA['SECRET_KEYS'] (or "
+                "SECRET_KEY_FALLBACKS), or enter them again: manage.py kpwa licenses set-key NAME",
+            )
+        )
+    if old:
+        found.append(
+            Info(
+                f"The API key is stored under an older secret key of: {', '.join(old)}.",
+                hint="Keep that secret key, or store the API key again: manage.py kpwa licenses set-key NAME",
+                id="kpwa.I001",
+            )
+        )
+    return found
+
+
+def _is_asked(databases: Sequence[str] | None) -> bool:
+    return write_alias() in (databases or ())
+
+
+def _tables() -> list[str]:
+    return [model._meta.db_table for model in apps.get_app_config("django_kpwa").get_models()]
+
+
+def _has_licenses() -> bool:
+    """Whether their table is there: before the first `migrate` it is not."""
+    return License._meta.db_table in connections[write_alias()].introspection.table_names()
+
+
+def _sqlite_warning(problem: str) -> CheckMessage:
+    return make_warning(
+        "W004",
+        f"SQLite {problem}.",
+        "Write DATABASES['default']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE', 'timeout': 20, "
+        "'init_command': 'PRAGMA journal_mode=WAL;'}.",
+    )

@@ -1,0 +1,79 @@
+"""Keeps a flood of wrong tokens from the database, without ever touching a right one.
+
+Nobody is blocked by address: behind a proxy all requests come from the proxy, and `X-Forwarded-For` is what anybody
+writes. So a right token must be known from a wrong one even in the middle of a flood. As long as wrong ones are few,
+each costs a query. Beyond that they are held against a copy of the stored digests, which is read anew at most ten times
+a second. A gateway learns its token by an HTTP call after it was stored, so the copy has it before its first webhook.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from django.db.models import Q
+
+from ..models import DatabaseNow, WebhookToken, write_alias
+
+logger = logging.getLogger("django_kpwa.webhooks")
+
+LOOKUPS_A_SECOND = 20
+"""So many wrong tokens a second, in each process, are looked for in the database."""
+COPY_SECONDS = 0.1
+"""So old may the copy of the stored digests be."""
+
+_WARNING_SECONDS = 60.0
+
+
+class Flood:
+    """The wrong tokens that this process was shown in the present second."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._second = 0
+        self._wrong = 0
+        self._digests: frozenset[str] = frozenset()
+        self._fresh_until = 0.0
+        self._quiet_until = 0.0
+
+    def refuses(self, digest: str) -> bool:
+        """Whether a token is known to be wrong and need not be looked for; never, as long as wrong ones are few."""
+        if not self._is_on():
+            return False
+        # The right ones do not wait for the copy to be read. Whether they are good still, the lookup says.
+        return digest not in self._digests and digest not in self._read_digests()
+
+    def note_wrong(self) -> None:
+        """Count a token that was looked for in vain."""
+        with self._lock:
+            second = int(time.monotonic())
+            self._wrong = self._wrong + 1 if second == self._second else 1
+            self._second = second
+            is_new = self._wrong == LOOKUPS_A_SECOND and time.monotonic() >= self._quiet_until
+            if is_new:
+                self._quiet_until = time.monotonic() + _WARNING_SECONDS
+        if is_new:
+            logger.warning(
+                "%s webhooks a second come with wrong tokens; more than that are refused without asking the database.",
+                LOOKUPS_A_SECOND,
+            )
+
+    def _is_on(self) -> bool:
+        return self._wrong >= LOOKUPS_A_SECOND and int(time.monotonic()) == self._second
+
+    def _read_digests(self) -> frozenset[str]:
+        with self._lock:
+            began = time.monotonic()
+            if began >= self._fresh_until:
+                alive = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
+                tokens = WebhookToken.objects.using(write_alias()).filter(alive)
+                self._digests = frozenset(tokens.values_list("digest", flat=True))
+                self._fresh_until = began + COPY_SECONDS
+            return self._digests
+
+
+flood = Flood()

@@ -1,0 +1,130 @@
+"""The long part: many messages through every fault at once, with kills every few seconds.
+
+    python -m tests.faults.campaign --messages 20000 --seed 1
+
+What is broken, when, and how it is decided about what is in doubt is drawn from the seed, which is printed; processes
+run as the machine lets them, so a seed repeats the draws, not the microseconds. PostgreSQL and Redis come from wheels,
+or are those of `DATABASE_URL` and `REDIS_URL`. Ends with a summary, and with exit code 1 where a promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+LICENSES = 6
+# Rates a request. What needs a person afterwards is rarer: each time a license stops until the person came by.
+FAULTS = {
+    "latency": {"probability": 0.02, "amount": 300},
+    "revoked_key": {"probability": 0.0005},
+    "logged_out": {"probability": 0.0005},
+    "rate_limited_429": {"probability": 0.003, "amount": 1},
+    "error_500": {"probability": 0.005},
+    "timeout_504_before": {"probability": 0.004},
+    "timeout_504_after": {"probability": 0.004},
+    "reset_before": {"probability": 0.004},
+    "reset_after": {"probability": 0.004},
+    "stall_before": {"probability": 0.002, "amount": 20},
+    "stall_after": {"probability": 0.002, "amount": 20},
+    "drip": {"probability": 0.004, "amount": 3},
+    "html_200": {"probability": 0.003},
+    "malformed_json_200": {"probability": 0.003},
+    "no_id_200": {"probability": 0.003, "operation": "sends"},
+    "webhook_repeated": {"probability": 0.05},
+    "webhook_late": {"probability": 0.02, "amount": 2},
+    "webhook_out_of_order": {"probability": 0.05, "amount": 1},
+}
+FAILPOINTS = ("before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
+FAILPOINT_RATE = 0.0007
+KILL_SECONDS = (2.0, 6.0)
+FROZEN_SECONDS = (0.5, 16.0)
+"""Some thaw within their lease of 9 s, and some past it."""
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
+    sys.stdout.write(f"Seed {seed}, {options.messages} messages.\n")
+    with _site():
+        from .mayhem import Mayhem
+
+        with tempfile.TemporaryDirectory(prefix="kpwa-campaign-") as folder, _phone(seed) as phone:
+            mayhem = Mayhem(Path(folder), phone, random.Random(seed), seed)
+            began = time.monotonic()
+            try:
+                mayhem.run(options.messages)
+                violations = mayhem.violations()
+                sys.stdout.write(mayhem.summary(time.monotonic() - began))
+            finally:
+                mayhem.close()
+    for violation in violations:
+        sys.stdout.write(f"VIOLATION {violation}\n")
+    sys.stdout.write(f"{len(violations)} violations. Seed {seed}.\n")
+    return 1 if violations else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description=__doc__.splitlines()[0])
+    parser.add_argument("--messages", type=int, default=20_000, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N", help="repeats the draws of an earlier run")
+    return parser
+
+
+@contextlib.contextmanager
+def _site() -> Iterator[None]:
+    """The test site in this process, on a test database of its own."""
+    from tests import servers
+
+    servers.start()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    os.environ["KPWA_TEST_SETTINGS"] = json.dumps({"DEFAULT_LICENSE": "Toko"})
+    import django
+
+    django.setup()
+    from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+
+    setup_test_environment()
+    made = setup_databases(verbosity=0, interactive=False)
+    try:
+        yield
+    finally:
+        _end_sessions()
+        teardown_databases(made, verbosity=0)
+        servers.stop()
+
+
+def _end_sessions() -> None:
+    from django.db import connection
+
+    from .mayhem import drop_connections
+
+    with contextlib.suppress(Exception):
+        drop_connections()
+    connection.close()
+
+
+def _phone(seed: int) -> Any:
+    from tests.sandbox import SandboxProcess
+
+    from .harness import KEY
+
+    licenses = [part for n in range(LICENSES) for part in ("--license", f"{license_name(n)}:{KEY}{n or ''}")]
+    return SandboxProcess("--linked", "--seed", str(seed), *licenses)
+
+
+def license_name(n: int) -> str:
+    return f"Toko {n}" if n else "Toko"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""An app that makes a process of the test site fail where `KPWA_TEST_FAILPOINTS` says, and tells what it heard.
+
+The plan is JSON, `{failpoint: {"do": action, "at": 3}}` for the third time that any process gets there, or
+`{failpoint: {"do": [actions], "rate": 0.05, "seed": 7}}` for one time in twenty. What is counted is kept in
+`KPWA_TEST_FOLDER`, so that a process started again goes on counting, and does not fail at the same place for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from django.apps import AppConfig
+
+FOLDER = "KPWA_TEST_FOLDER"
+FAILPOINTS = "KPWA_TEST_FAILPOINTS"
+HEARS = "KPWA_TEST_HEARS"
+CARELESS = "KPWA_TEST_CARELESS"
+
+MID_POST, BEFORE_ANSWER = "mid_post", "before_answer"
+"""Of the transport: half of the request has left; all of it has, and nothing of an answer was read."""
+
+
+class FailingConfig(AppConfig):
+    name = "tests.faults.failing"
+    label = "failing"
+
+    def ready(self) -> None:
+        from django_kpwa.models import transitions
+
+        # How long a receipt waits whose worker was killed while it was written: a minute would be a minute's test.
+        transitions.RENDER_STEP_BACK_SECONDS = 5.0
+        folder = Path(os.environ.get(FOLDER, ""))
+        for name, plan in json.loads(os.environ.get(FAILPOINTS, "{}")).items():
+            _install(name, _Failpoint(folder, name, plan))
+        if os.environ.get(HEARS):
+            _listen(folder / "heard")
+        if os.environ.get(CARELESS):
+            from .careless import make_careless
+
+            make_careless(json.loads(os.environ[CARELESS]))
+
+
+class _Failpoint:
+    def __init__(self, folder: Path, name: str, plan: dict) -> None:
+        self._folder, self._name, self._plan = folder, name, plan
+
+    def __call__(self) -> None:
+        count = self._count()
+        action = self._chosen(count)
+        if action is None:
+            return
+        # Before the deed: who waits for the file may see it a moment early, never not at all.
+        note = self._folder / f"{self._name}.{count}"
+        note.with_suffix(".new").write_text(f"{action} {os.getpid()}")
+        note.with_suffix(".new").rename(note.with_name(f"reached-{note.name}"))
+        ACTIONS[action]()
+
+    def _count(self) -> int:
+        """How often any process got here: each appends one byte, and where that ends is its number."""
+        file = os.open(self._folder / f"count-{self._name}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(file, b".")
+            return os.lseek(file, 0, os.SEEK_CUR)
+        finally:
+            os.close(file)
+
+    def _chosen(self, count: int) -> str | None:
+        if "rate" not in self._plan:
+            return self._plan["do"] if count == self._plan.get("at", 1) else None
+        draw = random.Random(f"{self._plan['seed']}:{self._name}:{count}")
+        return draw.choice(self._plan["do"]) if draw.random() < self._plan["rate"] else None
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_all() -> None:
+    """The worker with all its children."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _disconnect() -> None:
+    """Have the server end this process' connection to the database, which does not know it yet."""
+    from django.db import connections
+
+    from django_kpwa.models import write_alias
+
+    connection = connections[write_alias()]
+    connection.ensure_connection()
+    other = connection.copy()
+    with other.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
+        elif connection.vendor == "mysql":
+            cursor.execute("KILL %s", [connection.connection.thread_id()])
+    other.close()
+    if connection.vendor == "sqlite":
+        connection.connection.close()
+
+
+def _run_out_of_time() -> None:
+    from celery.exceptions import SoftTimeLimitExceeded
+
+    raise SoftTimeLimitExceeded
+
+
+def _fail() -> None:
+    """With a secret and a number among the variables of its frame, as site code has them."""
+    from django_kpwa.models import License, OutboundMessage
+
+    key = License.objects.get().get_api_key().reveal()
+    recipient = OutboundMessage.objects.values_list("recipient", flat=True).first()
+    raise RuntimeError(f"Something of the site's failed for +{recipient}." if key else "")
+
+
+ACTIONS: dict[str, Callable[[], None]] = {
+    "kill": _kill,
+    "kill_all": _kill_all,
+    "stop": _stop,
+    "disconnect": _disconnect,
+    "run_out_of_time": _run_out_of_time,
+    "fail": _fail,
+}
+
+
+def _install(name: str, failpoint: Callable[[], None]) -> None:
+    from django_kpwa.dispatch import failpoints
+
+    if name in (MID_POST, BEFORE_ANSWER):
+        _install_in_transport(name, failpoint)
+        return
+    assert hasattr(failpoints, name), f"There is no failpoint {name!r}."
+    setattr(failpoints, name, failpoint)
+
+
+def _install_in_transport(name: str, failpoint: Callable[[], None]) -> None:
+    """http.client hands over the head of a request first, then its body."""
+    from django_kpwa.gateway.transport import _BoundedSocket
+
+    original = _BoundedSocket.sendall
+
+    def sendall(self: _BoundedSocket, content: bytes) -> None:
+        original(self, content)
+        is_head = bytes(content[:4]) == b"POST"
+        if is_head:
+            self.is_send = b"/openapi/wa/message" in bytes(content[:200])
+        if getattr(self, "is_send", False) and is_head == (name == MID_POST):
+            failpoint()
+
+    _BoundedSocket.sendall = sendall
+
+
+def _listen(file: Path) -> None:
+    """Write down every signal of the package: one line of JSON, with its name and what it is about."""
+    from django.dispatch import Signal
+
+    from django_kpwa import signals
+
+    def listener(name: str) -> Callable[..., None]:
+        def listen(sender: object, **about: object) -> None:
+            row = about.get("message") or about.get("event") or about.get("license")
+            line = json.dumps({"signal": name, "about": str(row.uuid), "pid": os.getpid()})
+            with file.open("a") as heard:
+                heard.write(f"{line}\n")
+
+        return listen
+
+    for name, sent in vars(signals).items():
+        if isinstance(sent, Signal):
+            sent.connect(listener(name), weak=False)

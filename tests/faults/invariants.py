@@ -1,0 +1,209 @@
+"""The promises, as a comparison of three books: the phone's ledger, the database, and what the shop sold.
+
+    A  with the default policy no message is accepted by the phone more than once
+    B  nothing stays `sending`, or due and `queued`, longer than a lease and two beats (paused lanes aside)
+    C  `sent` means that the phone accepted it
+    D  accepted means `sent` or `unknown`; on its way again only where a resend was asked for; never failed, cancelled
+       or expired
+    E  the shop's request succeeds, and is not slowed beyond the bound
+    F  a webhook answered 2xx is stored exactly once, and its effect happens once
+    G  secrets are in no log, broker message, traceback or table that should not have them
+    L  nothing is lost: a committed sale has exactly one message, a withdrawn one has none
+
+Each function returns what it found wrong, as `Violation`s. A message is found in the ledger by recipient, text and
+image, not by the gateway's id: that the package stored the right one is part of what is checked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from django.apps import apps
+from django.db import models
+
+from django_kpwa.models import (
+    ARRIVED,
+    HELD_BY_PEOPLE,
+    AttemptOutcome,
+    OutboundMessage,
+    PauseReason,
+    RecipientType,
+    Status,
+    WebhookEvent,
+    body_digest,
+)
+
+ON_ITS_WAY = (Status.QUEUED, Status.SENDING)
+HELD = (PauseReason.UNAUTHORIZED, PauseReason.KEY_UNREADABLE, PauseReason.LOGGED_OUT, *HELD_BY_PEOPLE)
+"""Pauses that wait for a person: what is queued behind them may stay there."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    invariant: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.words}"
+
+
+def check_deliveries(
+    ledger: Iterable[Mapping], *, resends: Mapping[int, int] | None = None, marked: Collection[int] = ()
+) -> list[Violation]:
+    """A, C and D. `resends`: how often a person or the policy asked for each message again; `marked`: the ids of
+    messages that a person said had arrived."""
+    resends = resends or {}
+    found: list[Violation] = []
+    entries = defaultdict(list)
+    for delivery in ledger:
+        entries[delivery["recipient"] or delivery["group"], delivery["text"], delivery["image_url"]].append(delivery)
+    for message in OutboundMessage.objects.prefetch_related("attempts").order_by("pk"):
+        accepted = entries.pop((message.recipient, message.text, message.image_url), [])
+        found += _check_message(message, accepted, resends.get(message.pk, 0), is_marked=message.pk in marked)
+    for orphans in entries.values():
+        found.append(Violation("C", f"the phone accepted what no message says: {_ledger_words(orphans)}"))
+    return found
+
+
+def _check_message(
+    message: OutboundMessage, accepted: list[Mapping], resends: int, *, is_marked: bool
+) -> list[Violation]:
+    found: list[Violation] = []
+    words = f"{describe(message)}; ledger: {_ledger_words(accepted)}"
+    if len(accepted) > 1 + resends:
+        found.append(Violation("A", f"accepted {len(accepted)} times: {words}"))
+    if message.status in ARRIVED and not accepted and not is_marked:
+        found.append(Violation("C", f"said to be {message.status}, and the phone never had it: {words}"))
+    if accepted:
+        allowed = {*ARRIVED, Status.UNKNOWN, *(ON_ITS_WAY if resends else ())}
+        if message.status not in allowed:
+            found.append(Violation("D", f"accepted, and yet {message.status}: {words}"))
+    ids = {delivery["id"] for delivery in accepted}
+    for attempt in message.attempts.all():
+        if attempt.outcome == AttemptOutcome.ACCEPTED and not (accepted or is_marked):
+            found.append(Violation("C", f"attempt {attempt.number} is accepted, and the phone never had it: {words}"))
+        if attempt.gateway_id and accepted and attempt.gateway_id not in ids:
+            found.append(Violation("C", f"attempt {attempt.number} has the id of another delivery: {words}"))
+    return found
+
+
+def check_settled() -> list[Violation]:
+    """B, after the time it allows: whoever calls this has waited for as long as something moved."""
+    waiting = OutboundMessage.objects.filter(status__in=ON_ITS_WAY, license__is_active=True)
+    held = models.Q(license__lane__pause_reason__in=HELD, status=Status.QUEUED)
+    stuck = waiting.exclude(held).prefetch_related("attempts").order_by("pk")
+    return [Violation("B", f"stays {message.status}: {describe(message)}") for message in stuck]
+
+
+def check_sales(sold: Iterable[object], withdrawn: Iterable[object] = ()) -> list[Violation]:
+    """L. `sold`: the keys of committed sales, `withdrawn`: of those rolled back; a message's `source_id` each."""
+    counts = Counter(OutboundMessage.objects.exclude(source_id="").values_list("source_id", flat=True))
+    found = [
+        Violation("L", f"sale {key} was committed and has {counts[str(key)]} messages")
+        for key in sold
+        if counts[str(key)] != 1
+    ]
+    return found + [
+        Violation("L", f"sale {key} was rolled back and has {counts[str(key)]} messages")
+        for key in withdrawn
+        if counts[str(key)]
+    ]
+
+
+def check_requests(seconds: Iterable[float], bound: float) -> list[Violation]:
+    """E, of what did not fail: a request that raises ends the test that made it."""
+    return [Violation("E", f"a sale took {took:.2f} s, more than {bound} s") for took in seconds if took > bound]
+
+
+def check_webhooks(license_id: int, answered: Mapping[bytes, list[int]], heard: Iterable[Mapping]) -> list[Violation]:
+    """F. `answered`: the statuses that each body was answered with; `heard`: the site's signals, in order."""
+    found: list[Violation] = []
+    told = Counter((line["signal"], line["about"]) for line in heard)
+    for body, statuses in answered.items():
+        taken = sum(200 <= status < 300 for status in statuses)
+        events = list(WebhookEvent.objects.filter(digest=body_digest(license_id, body)))
+        if taken and len(events) != 1:
+            found.append(Violation("F", f"a webhook answered 2xx {taken} times is stored {len(events)} times"))
+        if taken and sum(event.times_received for event in events) != taken:
+            counted = [event.times_received for event in events]
+            found.append(Violation("F", f"a webhook answered 2xx {taken} times counts {counted}"))
+    found += [
+        Violation("F", f"{signal} was sent {count} times for {about}")
+        for (signal, about), count in told.items()
+        if count > 1 and signal in _ONCE
+    ]
+    return found
+
+
+# The others may repeat by what they say: a message fails again after a resend.
+_ONCE = ("message_delivered", "message_read", "message_received", "webhook_received")
+
+
+def check_secrets(
+    secrets: Iterable[str], numbers: Iterable[str], outputs: Mapping[str, str], *, tables: bool = True
+) -> list[Violation]:
+    """G. `secrets` may stand nowhere; `numbers` in no output, and in tables only where a message or event is kept.
+
+    `outputs`: what processes wrote and brokers hold, by what it is called.
+    """
+    found = [
+        Violation("G", f"{_kind(word, secrets)} stands in {name}: …{_around(text, word)}…")
+        for name, text in outputs.items()
+        for word in (*secrets, *numbers)
+        if word in text
+    ]
+    return found + (_check_tables(tuple(secrets), tuple(numbers)) if tables else [])
+
+
+_MAY_HOLD_NUMBERS = {
+    "outboundmessage": {"recipient", "recipient_typed", "text", "image_url", "idempotency_key"},
+    "webhookevent": {"body", "understood", "sender_number"},
+    "sendattempt": {"read_as"},
+    "lane": {"linked_number", "confirmed_number"},
+}
+_TEXTS = (models.CharField, models.TextField, models.JSONField, models.BinaryField)
+
+
+def _check_tables(secrets: tuple[str, ...], numbers: tuple[str, ...]) -> list[Violation]:
+    found: list[Violation] = []
+    for model in [*apps.get_app_config("django_kpwa").get_models(), apps.get_model("admin.LogEntry")]:
+        columns = [field.name for field in model._meta.concrete_fields if isinstance(field, _TEXTS)]
+        allowed = _MAY_HOLD_NUMBERS.get(model._meta.model_name, set())
+        for row in model._default_manager.values_list("pk", *columns) if columns else ():
+            for column, value in zip(columns, row[1:], strict=True):
+                text = bytes(value).decode(errors="replace") if isinstance(value, (bytes, memoryview)) else str(value)
+                wanted = secrets if column in allowed else (*secrets, *numbers)
+                found += [
+                    Violation("G", f"{_kind(word, secrets)} stands in {model._meta.label}.{column} of row {row[0]}")
+                    for word in wanted
+                    if word in text
+                ]
+    return found
+
+
+def _kind(word: str, secrets: Iterable[str]) -> str:
+    return "a secret" if word in secrets else "a number"
+
+
+def _around(text: str, word: str) -> str:
+    at = text.index(word)
+    return text[max(at - 60, 0) : at + len(word) + 20].replace("\n", " ")
+
+
+def describe(message: OutboundMessage) -> str:
+    """A message with its attempts, for whoever has to find out what went wrong."""
+    name = f"group {message.recipient!r}" if message.recipient_type == RecipientType.GROUP else message.recipient
+    attempts = ", ".join(
+        f"{attempt.number} {attempt.outcome} {attempt.cause} {attempt.gateway_id}".strip()
+        for attempt in message.attempts.all()
+    )
+    return (
+        f"message {message.pk} to {name} ({message.text[:30]!r}) {message.status} {message.reason}; "
+        f"attempts: {attempts or 'none'}"
+    )
+
+
+def _ledger_words(deliveries: Iterable[Mapping]) -> str:
+    return ", ".join(f"#{entry['sequence']} {entry['id']} {entry['accepted_at']}" for entry in deliveries) or "nothing"

@@ -1,0 +1,277 @@
+"""What the long campaign does to a site: sells, breaks it every few seconds, and decides as a person would."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import redis
+from django.db import DatabaseError, connection
+from django.test import override_settings
+
+from django_kpwa import linking, outbox
+from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, WebhookEvent
+from django_kpwa.outbox import Message, send_messages
+from tests.processes import RunningProcess
+from tests.sandbox import SandboxProcess
+
+from . import campaign
+from .harness import KEY, Shop, wait_for
+
+WORKERS = 2
+CHILDREN = 4
+_BATCH = 100
+_MOST_WAITING = 2000
+
+
+class Mayhem(Shop):
+    def __init__(self, folder: Path, phone: SandboxProcess, draw: random.Random, seed: int) -> None:
+        super().__init__(folder, phone, PUBLIC_URL="http://127.0.0.1", DEFAULT_LICENSE="Toko")
+        self.draw = draw
+        self.deeds: Counter[str] = Counter()
+        self.licenses = [self.license, *(self._another(n) for n in range(1, campaign.LICENSES))]
+        self.secrets |= {f"{KEY}{n}" for n in range(1, campaign.LICENSES)}
+        plan = {"do": ["kill", "stop"], "rate": campaign.FAILPOINT_RATE, "seed": seed}
+        self._failpoints = dict.fromkeys(campaign.FAILPOINTS, plan)
+        self._workers: list[RunningProcess] = []
+        self._beat: RunningProcess | None = None
+        self._web: RunningProcess | None = None
+        self._frozen: dict[int, float] = {}
+        self._struck: set[str] = set()
+        self._next_deed_at = 0.0
+
+    def _another(self, n: int) -> License:
+        license_ = License(name=campaign.license_name(n))
+        license_.set_api_key(f"{KEY}{n}")
+        license_.save()
+        return license_
+
+    # --- the run ---
+
+    def run(self, count: int) -> None:
+        self._start()
+        self.phone.set_faults(**campaign.FAULTS)
+        sold = 0
+        while sold < count:
+            if self._waiting() < _MOST_WAITING:
+                sold += self._sell_some(sold, min(_BATCH, count - sold))
+            self.look_round()
+            time.sleep(0.05)
+        self.settle(seconds=7200)
+        self.calm()
+        self.settle()
+
+    def _start(self) -> None:
+        self.start_web()
+        self._web = self.processes[-1]
+        self._workers = [self.start_broken_worker() for _ in range(WORKERS)]
+        self._beat = self.start_beat()
+        # Half of them hear what becomes of their messages.
+        for license_ in self.licenses[::2]:
+            self.secrets.add(self._register(license_))
+
+    def _register(self, license_: License) -> str:
+        """Register this site's webhook with the phone; returns the token."""
+        kpwa = {**self.kpwa, "PUBLIC_URL": self.web_url}
+        with override_settings(KPWA=kpwa):
+            return linking.set_webhook(license_).rstrip("/").rpartition("/")[2]
+
+    def start_broken_worker(self) -> RunningProcess:
+        return self.start_worker(concurrency=CHILDREN, **self._failpoints)
+
+    def _sell_some(self, first: int, count: int) -> int:
+        """Mostly messages in one statement, and some sales with their receipts."""
+        self.numbers |= {f"62813{n:07}" for n in range(first, first + count)}
+        sales = count // 10
+        self.sell(sales)
+        send_messages(
+            Message(f"0813{n:07}", f"Pesan {n}", license=self.draw.choice(self.licenses), idempotency_key=f"pesan-{n}")
+            for n in range(first + sales, first + count)
+        )
+        return count
+
+    def _waiting(self) -> int:
+        return OutboundMessage.objects.filter(status__in=["queued", "sending"]).count()
+
+    # --- what happens to it ---
+
+    def look_round(self) -> None:
+        """Called all the time: the next deed where its time has come, thawing, and a person's decisions."""
+        now = time.monotonic()
+        self._note_struck()
+        for pid in [pid for pid, thaws_at in self._frozen.items() if thaws_at <= now]:
+            del self._frozen[pid]
+            with contextlib.suppress(ProcessLookupError):
+                self.thaw(pid)
+        if now >= self._next_deed_at:
+            self._next_deed_at = now + self.draw.uniform(*campaign.KILL_SECONDS)
+            deed = self.draw.choice(DEEDS)
+            deed(self)
+            self.deeds[deed.__name__.replace("_", " ").strip()] += 1
+        self._decide()
+
+    def _note_struck(self) -> None:
+        """Those frozen by a failpoint are thawed as well."""
+        for file in self.folder.glob("reached-*"):
+            if file.name not in self._struck:
+                self._struck.add(file.name)
+                action, pid = file.read_text().split()
+                self.deeds[f"{action} at {file.name.removeprefix('reached-').split('.')[0]}"] += 1
+                if action == "stop":
+                    self._freeze_noted(int(pid))
+
+    def _freeze_noted(self, pid: int) -> None:
+        self._frozen[pid] = time.monotonic() + self.draw.uniform(*campaign.FROZEN_SECONDS)
+
+    def _decide(self) -> None:
+        """A person links what was logged out, replaces refused keys, and decides about one message in doubt."""
+        for lane in Lane.objects.exclude(pause_reason="").select_related("license"):
+            is_refused = lane.paused_key_version == lane.license.api_key_version
+            if lane.pause_reason == PauseReason.UNAUTHORIZED and is_refused:
+                n = self.licenses.index(lane.license)
+                lane.license.set_api_key(f"{KEY}{n or ''}")
+                lane.license.save()
+                self.deeds["key replaced"] += 1
+            elif lane.pause_reason == PauseReason.LOGGED_OUT:
+                self.phone.scan(lane.license.name)
+        message = OutboundMessage.objects.undecided().order_by("pk").first()
+        if message is None:
+            return
+        decision = self.draw.choice(["resend", "dismiss", "dismiss"])
+        if decision == "resend" and outbox.resend(message):
+            self.resends[message.pk] += 1
+        elif decision == "dismiss":
+            outbox.dismiss(message)
+
+    def is_busy(self) -> bool:
+        self.look_round()
+        return super().is_busy() or Lane.objects.filter(pause_reason__in=["unauthorized", "logged_out"]).exists()
+
+    def calm(self) -> None:
+        """No more faults; everything frozen is thawed, and what it learned is recorded."""
+        self.phone.clear_faults()
+        self._next_deed_at = float("inf")
+        for pid in self._frozen:
+            with contextlib.suppress(ProcessLookupError):
+                self.thaw(pid)
+        self._frozen.clear()
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self._unprocessed(), "the webhooks", 60)
+        time.sleep(5)
+
+    def _unprocessed(self) -> int:
+        return WebhookEvent.objects.filter(status="pending").count()
+
+    def children(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for worker in self._workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += psutil.Process(worker.pid).children()
+        return found
+
+    def summary(self, seconds: float) -> str:
+        attempts = Counter(
+            f"{outcome} {cause}".strip() for outcome, cause in SendAttempt.objects.values_list("outcome", "cause")
+        )
+        lines = [
+            f"{seconds / 60:.1f} minutes, {len(self.licenses)} licenses, {connection.vendor}.",
+            f"Messages: {_words(Counter(self.statuses()))}.",
+            f"Attempts: {_words(attempts)}.",
+            f"The phone accepted {self.arrived()}; {sum(self.resends.values())} resends were asked for.",
+            f"Webhooks stored: {WebhookEvent.objects.count()}.",
+            f"Deeds: {_words(self.deeds)}.",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+# --- the deeds ---
+
+
+def _kill_a_child(site: Mayhem) -> None:
+    children = site.children()
+    if children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            site.draw.choice(children).send_signal(signal.SIGKILL)
+
+
+def _freeze_a_child(site: Mayhem) -> None:
+    children = site.children()
+    if children:
+        child = site.draw.choice(children)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGSTOP)
+            site._freeze_noted(child.pid)
+
+
+def _kill_a_worker(site: Mayhem) -> None:
+    at = site.draw.randrange(len(site._workers))
+    site._workers[at].kill_all()
+    site._workers[at] = site.start_broken_worker()
+
+
+def _stop_a_worker(site: Mayhem) -> None:
+    at = site.draw.randrange(len(site._workers))
+    # It waits for its children, and one of them may be frozen.
+    site._workers[at].process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(Exception):
+        site._workers[at].process.wait(timeout=5)
+    site._workers[at].kill_all()
+    site._workers[at] = site.start_broken_worker()
+
+
+def _kill_the_beat(site: Mayhem) -> None:
+    site._beat.kill_all()
+    site._beat = site.start_beat()
+
+
+def _kill_the_web_server(site: Mayhem) -> None:
+    """At the same port again: the phone knows its address."""
+    site._web.kill_all()
+    site._web = site.start_manage("runserver", "--noreload", site.web_url.removeprefix("http://"))
+
+
+def _flush_the_broker(site: Mayhem) -> None:
+    with redis.Redis.from_url(site.broker_url) as client:
+        client.flushall()
+
+
+def drop_connections(site: Mayhem | None = None) -> None:
+    """Of everybody else to the database, as its restart would."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        elif connection.vendor == "mysql":
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND db = database()"
+            )
+            for [session] in cursor.fetchall():
+                with contextlib.suppress(DatabaseError):
+                    cursor.execute(f"KILL {int(session)}")
+
+
+DEEDS = (
+    _kill_a_child,
+    _kill_a_child,
+    _kill_a_child,
+    _freeze_a_child,
+    _freeze_a_child,
+    _kill_a_worker,
+    _stop_a_worker,
+    _kill_the_beat,
+    _kill_the_web_server,
+    _flush_the_broker,
+    drop_connections,
+)
+
+
+def _words(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda pair: -pair[1])) or "none"

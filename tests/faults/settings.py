@@ -1,0 +1,22 @@
+"""Settings of the processes that are made to fail: those of the test site, and the app that does it."""
+
+from __future__ import annotations
+
+import os
+
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults.failing.FailingConfig"]
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    # Everything is logged: secrets are looked for in it.
+    "root": {"handlers": ["console"], "level": "INFO"},
+}
+if "KPWA_TEST_SOFT_SHUTDOWN_SECONDS" in os.environ:
+    CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ["KPWA_TEST_SOFT_SHUTDOWN_SECONDS"])
+DEBUG = bool(os.environ.get("KPWA_TEST_DEBUG"))
+if os.environ.get("KPWA_TEST_SENDS_EVENTS"):
+    CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = True

@@ -1,0 +1,155 @@
+"""Rows 23 to 26: a key that is revoked, numbers that are refused, doubt and its resends, and a phone that logs out."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_kpwa import linking, outbox
+from django_kpwa.models import AttemptOutcome, DatabaseNow, OutboundMessage, PauseReason, SendAttempt, Status
+
+from .harness import KEY, is_paused, wait_for
+
+
+def alerts(shop):
+    return sum(running.output.count("stopped sending") for running in shop.processes)
+
+
+def wait_for_beats(beat, count):
+    before = beat.output.count("kpwa-dispatch-due")
+    wait_for(lambda: beat.output.count("kpwa-dispatch-due") >= before + count, f"{count} beats")
+
+
+def attempts(outcome):
+    return SendAttempt.objects.filter(outcome=outcome).count()
+
+
+def status_of(message):
+    return OutboundMessage.objects.get(pk=message.pk).status
+
+
+def test_a_key_revoked_in_the_middle_of_five_hundred_alerts_once_and_all_go_out_once_it_is_replaced(shop, phone):
+    shop.send(500)
+    shop.start_worker()
+    beat = shop.start_beat()
+    phone.wait_for_deliveries(100, 120)
+    phone.set_faults(revoked_key={"probability": 1})
+    wait_for(lambda: is_paused(PauseReason.UNAUTHORIZED), "the pause")
+    wait_for_beats(beat, 4)
+    arrived = shop.arrived()
+    assert attempts(AttemptOutcome.LICENSE_REFUSED) == 1
+    assert alerts(shop) == 1
+    assert shop.statuses() == {Status.SENT: arrived, Status.QUEUED: 500 - arrived}
+    phone.clear_faults()
+    wait_for_beats(beat, 2)
+    assert shop.arrived() == arrived
+    shop.license.set_api_key(KEY)
+    shop.license.save()
+    wait_for(lambda: not is_paused(PauseReason.UNAUTHORIZED), "the new key to be tried")
+    shop.settle()
+    assert shop.statuses() == {Status.SENT: 500}
+    assert shop.arrived() == 500
+
+
+def test_a_refused_number_fails_at_once_after_the_status_was_asked_and_holds_up_nobody(shop, phone):
+    phone.set_registered("628130000001", False)
+    shop.start_worker()
+    shop.start_beat()
+    messages = shop.send(3)
+    shop.settle()
+    assert [status_of(message) for message in messages] == [Status.SENT, Status.FAILED, Status.SENT]
+    requests = [(entry["operation"], entry["status"]) for entry in phone.log()]
+    at = requests.index(("message", 400))
+    assert requests[at + 1] == ("status", 200)
+    assert requests.count(("message", 400)) == 1
+
+
+@pytest.fixture
+def in_doubt(shop, phone):
+    """A message that arrived, and whose answer did not: its worker and beat run."""
+    phone.set_faults(stall_after={"count": 1, "operation": "sends", "amount": 30})
+    shop.start_worker()
+    shop.start_beat()
+    [message] = shop.send(1)
+    shop.settle()
+    assert status_of(message) == Status.UNKNOWN
+    assert shop.arrived() == 1
+    return message
+
+
+def test_doubt_whose_resend_is_refused_stays_doubt(shop, phone, in_doubt):
+    phone.set_registered(in_doubt.recipient, False)
+    shop.resend(in_doubt)
+    wait_for(lambda: attempts(AttemptOutcome.REFUSED), "the refusal")
+    shop.settle()
+    assert status_of(in_doubt) == Status.UNKNOWN
+
+
+def test_doubt_whose_resend_expires_stays_doubt(shop, in_doubt):
+    linking.pause(shop.license)
+    shop.resend(in_doubt)
+    OutboundMessage.objects.update(expires_at=DatabaseNow())
+    wait_for(lambda: status_of(in_doubt) == Status.UNKNOWN, "the expiry")
+    linking.resume(shop.license)
+    shop.settle()
+    assert status_of(in_doubt) == Status.UNKNOWN
+    assert shop.arrived() == 1
+
+
+def test_doubt_whose_resend_is_cancelled_stays_doubt(shop, in_doubt):
+    linking.pause(shop.license)
+    shop.resend(in_doubt)
+    assert outbox.cancel(in_doubt)
+    linking.resume(shop.license)
+    shop.settle()
+    assert status_of(in_doubt) == Status.UNKNOWN
+    assert shop.arrived() == 1
+
+
+def echo(message, delivery):
+    """The message coming back, as the gateway may post it when the phone has sent it."""
+    return {"id": delivery["id"], "phone": message.recipient, "message": message.text, "isFromMe": True}
+
+
+def test_proof_of_the_first_attempt_while_the_second_waits_makes_it_sent_and_withdraws_the_resend(shop, in_doubt):
+    linking.pause(shop.license)
+    shop.resend(in_doubt)
+    assert shop.post_webhook(echo(in_doubt, shop.phone.ledger()[0])) == 200
+    wait_for(lambda: status_of(in_doubt) == Status.SENT, "the proof to be read")
+    linking.resume(shop.license)
+    shop.settle()
+    assert shop.arrived() == 1
+
+
+def test_proof_of_the_first_attempt_while_the_second_is_in_flight_makes_it_sent_whatever_the_second_says(
+    shop, phone, in_doubt
+):
+    phone.set_faults(latency={"amount": 1200, "operation": "sends"}, error_500={"count": 1, "operation": "sends"})
+    shop.resend(in_doubt)
+    wait_for(lambda: status_of(in_doubt) == Status.SENDING, "the resend to be in flight")
+    assert shop.post_webhook(echo(in_doubt, phone.ledger()[0])) == 200
+    wait_for(lambda: status_of(in_doubt) == Status.SENT, "the proof to be recorded")
+    shop.settle()
+    assert shop.arrived() == 1
+
+
+@pytest.mark.parametrize("unlinked_status", [400, pytest.param(500, marks=pytest.mark.slow)])
+def test_a_phone_logged_out_at_message_40_of_300_burns_a_handful_and_sends_the_rest_once_it_is_linked(
+    make_shop, phone, unlinked_status
+):
+    shop = make_shop(PACE_SECONDS=[0.01, 0.02])
+    phone.set_unlinked_status(unlinked_status)
+    shop.send(300)
+    shop.start_worker()
+    beat = shop.start_beat()
+    phone.wait_for_deliveries(40, 120)
+    phone.logout()
+    wait_for(lambda: is_paused(PauseReason.LOGGED_OUT), "the pause")
+    wait_for_beats(beat, 4)
+    arrived = shop.arrived()
+    assert SendAttempt.objects.exclude(outcome=AttemptOutcome.ACCEPTED).count() <= 3
+    assert alerts(shop) == 1
+    phone.scan()
+    wait_for(lambda: not is_paused(PauseReason.LOGGED_OUT), "the link to be seen")
+    shop.settle()
+    assert shop.statuses() == {Status.SENT: 300}
+    assert shop.arrived() == 300 > arrived
