@@ -232,3 +232,15 @@ def test_a_deployed_shop_is_reached_by_https_alone_and_stands_in_no_frame(till):
     assert answered.startswith("200")
     assert "'X-Frame-Options': 'DENY'" in answered
     assert "'Strict-Transport-Security': 'max-age=86400'" in answered
+
+
+def test_the_admin_speaks_its_readers_language_and_the_till_the_shops(till):
+    def read(path, language):
+        request = urllib.request.Request(till.address + path, headers={"Accept-Language": language})
+        return till._open(request)[1]
+
+    assert "Log in" in read("/admin/login/", "en-GB,en;q=0.8")
+    assert "Masuk" in read("/admin/login/", "id")
+    assert "Masuk" in read("/admin/login/", "fr")
+    assert read("/", "en").partition("<body")[0] == read("/", "id").partition("<body")[0]
+    assert "no receipt" not in read("/sales/recent/", "en")

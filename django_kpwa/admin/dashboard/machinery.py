@@ -110,7 +110,7 @@ def _waiting_webhooks(senders: Senders, now: datetime) -> Part:
     )
     waiting = bounded(found["count"])
     if not waiting:
-        return Part(name, _good(gettext("None")))
+        return Part(name, _good(gettext("Nothing")))
     age = (now - found["oldest"]).total_seconds()
     words = _ago(gettext("The oldest came %(time)s ago."), age)
     if age <= LATE_SECONDS:
@@ -126,7 +126,7 @@ def _unrecognised_webhooks(site: AdminSite, request: HttpRequest) -> Part:
     name = gettext("Unrecognised webhooks")
     unrecognised = count(WebhookEvent.objects.using(write_alias()).filter(status=EventStatus.UNRECOGNISED))
     if not unrecognised:
-        return Part(name, _good(gettext("None")))
+        return Part(name, _good(gettext("Nothing")))
     words = gettext("They are kept. A parser of your own (WEBHOOK_PARSER) can teach the site to read them; then:")
     url = _events_url(site) if request.user.has_perm("django_kpwa.view_webhookevent") else ""
     return Part(
