@@ -40,6 +40,13 @@ def test_every_signal_is_described_where_it_is_defined():
     assert defined <= described
 
 
+def test_every_check_is_documented_and_only_those():
+    written = "".join(path.read_text() for path in (ROOT / "django_kpwa/checks").glob("*.py"))
+    made = set(re.findall(r"""["'](?:kpwa\.)?([EWI]\d{3})["']""", written))
+    documented = set(re.findall(r"^\| `kpwa\.([EWI]\d{3})`", (ROOT / "docs/checks.md").read_text(), re.MULTILINE))
+    assert made == documented
+
+
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
