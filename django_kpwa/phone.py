@@ -20,8 +20,10 @@ MAX_LENGTH = 40
 """Longer input is refused unread: E.164 has 15 digits, the rest would be separators."""
 
 _GATEWAY_DROPS = re.compile(r"[^0-9]")
-_NOT_A_NUMBER = re.compile(r"[^\d\s+().\-/\u00ad\u2010-\u2015\u2060\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\uff0b]")
-_DIGIT_RUN = re.compile(r"\+?\d(?:[\s\-./()]{0,3}\d){7,}")
+# What people, and programs that numbers are copied from, write between digits.
+_BETWEEN = r"\s+().\-/\u00ad\u2010-\u2015\u2060\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\uff0b"
+_NOT_A_NUMBER = re.compile(rf"[^\d{_BETWEEN}]")
+_DIGIT_RUN = re.compile(rf"\+?\d(?:[{_BETWEEN}]{{0,5}}\d){{7,}}")
 _NUMBER_DOMAINS = ("s.whatsapp.net", "c.us")
 _WRITTEN_NUMBER = re.compile(r"\+?[\d\s().\-]{6,30}")
 _DEVICE_SUFFIX = re.compile(r"[:.].*")

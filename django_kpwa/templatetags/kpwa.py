@@ -25,7 +25,8 @@ register = template.Library()
 
 _LOOKALIKES = str.maketrans({"*": "\N{ASTERISK OPERATOR}", "~": "\N{TILDE OPERATOR}", "`": "'"})
 _EDGE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-_LINE_MARK = re.compile(r"^(?=\s*(?:[>-] ))", re.MULTILINE)
+# Of a quote, a list and a numbered list.
+_LINE_MARK = re.compile(r"^(?=[^\S\n]*(?:[>-]|\d{1,3}[.)])[^\S\n])", re.MULTILINE)
 _LINE_BREAKS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _WORD_JOINER = "\u2060"
 # Controls, and what turns the direction of the text around it.
@@ -54,7 +55,7 @@ def rupiah(value: object, symbol: str = "Rp") -> str:
 
 @register.filter
 def wa_escape(value: object) -> str:
-    """Text whose `*`, `_`, `~`, backticks, quote and list marks format nothing. Underscores within a word stay."""
+    """Text whose `*`, `_`, `~`, backticks, marks of quotes and lists format nothing. Underscores within a word stay."""
     text = _LINE_BREAKS.sub("\n", _text(value))
     text = _EDGE_UNDERSCORE.sub("\N{FULLWIDTH LOW LINE}", text.translate(_LOOKALIKES))
     return _LINE_MARK.sub(_WORD_JOINER, text)

@@ -319,7 +319,8 @@ class Shop:
         return [
             *invariants.check_deliveries(self.phone.ledger(), resends=self.resends, marked=self.marked),
             *invariants.check_settled(),
-            *invariants.check_sales(self.sold, self.withdrawn),
+            # SQLite gives the key of a sale that was rolled back to the next.
+            *invariants.check_sales(self.sold, set(self.withdrawn) - set(self.sold)),
             *invariants.check_requests(self.sold.values(), REQUEST_BOUND_SECONDS),
             *invariants.check_webhooks(self.license.pk, self.answered, self.heard()),
             *invariants.check_secrets(self.secrets, self.numbers, self.outputs()),

@@ -16,6 +16,7 @@ image, not by the gateway's id: that the package stored the right one is part of
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -148,13 +149,13 @@ def check_secrets(
 
     `outputs`: what processes wrote and brokers hold, by what it is called.
     """
+    secrets, numbers = set(secrets), set(numbers)
     found = [
         Violation("G", f"{_kind(word, secrets)} stands in {name}: …{_around(text, word)}…")
         for name, text in outputs.items()
-        for word in (*secrets, *numbers)
-        if word in text
+        for word in _words_in(text, secrets, numbers)
     ]
-    return found + (_check_tables(tuple(secrets), tuple(numbers)) if tables else [])
+    return found + (_check_tables(secrets, numbers) if tables else [])
 
 
 _MAY_HOLD_NUMBERS = {
@@ -166,7 +167,7 @@ _MAY_HOLD_NUMBERS = {
 _TEXTS = (models.CharField, models.TextField, models.JSONField, models.BinaryField)
 
 
-def _check_tables(secrets: tuple[str, ...], numbers: tuple[str, ...]) -> list[Violation]:
+def _check_tables(secrets: set[str], numbers: set[str]) -> list[Violation]:
     found: list[Violation] = []
     for model in [*apps.get_app_config("django_kpwa").get_models(), apps.get_model("admin.LogEntry")]:
         columns = [field.name for field in model._meta.concrete_fields if isinstance(field, _TEXTS)]
@@ -174,13 +175,26 @@ def _check_tables(secrets: tuple[str, ...], numbers: tuple[str, ...]) -> list[Vi
         for row in model._default_manager.values_list("pk", *columns) if columns else ():
             for column, value in zip(columns, row[1:], strict=True):
                 text = bytes(value).decode(errors="replace") if isinstance(value, (bytes, memoryview)) else str(value)
-                wanted = secrets if column in allowed else (*secrets, *numbers)
                 found += [
                     Violation("G", f"{_kind(word, secrets)} stands in {model._meta.label}.{column} of row {row[0]}")
-                    for word in wanted
-                    if word in text
+                    for word in _words_in(text, secrets, set() if column in allowed else numbers)
                 ]
     return found
+
+
+def _words_in(text: str, secrets: set[str], numbers: set[str]) -> list[str]:
+    """The secrets and numbers that stand in `text`. There may be many thousand numbers: they are looked up by parts."""
+    lengths = {len(number) for number in numbers}
+    parts = {
+        run[at : at + length]
+        for run in (_DIGITS.findall(text) if numbers else ())
+        for length in lengths
+        for at in range(len(run) - length + 1)
+    }
+    return [*(secret for secret in secrets if secret in text), *(parts & numbers)]
+
+
+_DIGITS = re.compile(r"\d{8,}")
 
 
 def _kind(word: str, secrets: Iterable[str]) -> str:

@@ -40,7 +40,31 @@ def test_every_signal_is_described_where_it_is_defined():
     assert defined <= described
 
 
+def test_every_check_is_documented_and_only_those():
+    written = "".join(path.read_text() for path in (ROOT / "django_kpwa/checks").glob("*.py"))
+    made = set(re.findall(r"""["'](?:kpwa\.)?([EWI]\d{3})["']""", written))
+    documented = set(re.findall(r"^\| `kpwa\.([EWI]\d{3})`", (ROOT / "docs/checks.md").read_text(), re.MULTILINE))
+    assert made == documented
+
+
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_test_that_the_guarantees_name_is_there():
+    written = {
+        f"{file.name} {name}"
+        for file in (ROOT / "tests/faults").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    files = {test.split()[0] for test in written}
+    page = (ROOT / "docs/guarantees.md").read_text()
+    # `test_file.py`, then the tests of it that are named.
+    named = re.findall(r"`(?:tests/faults/)?(test_\w+\.py)`((?:[\s,]*`test_\w+`)*)", page)
+    assert len(named) > 20
+    for file, tests in named:
+        assert file in files | {"test_invariants.py"}, file
+        for test in re.findall(r"test_\w+", tests):
+            assert f"{file} {test}" in written, test

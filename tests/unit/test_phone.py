@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import phonenumbers
 import pytest
@@ -176,6 +177,24 @@ def test_numbers_in_a_text_are_masked_and_the_rest_is_kept():
 @given(st.text(), st.from_regex(r"[0-9]{8,20}", fullmatch=True))
 def test_no_number_of_eight_digits_or_more_survives_masking(text, number):
     assert number not in phone.mask_numbers(f"{text} {number} {text}")
+
+
+SEPARATORS = st.text(" \u00a0-./()\u2010\u2013\u2060\u200e\u202c", max_size=5)
+
+
+@given(st.lists(SEPARATORS, min_size=12, max_size=12), st.sampled_from(["", "+", "(+", "No. "]))
+def test_a_number_that_is_understood_is_masked_however_it_was_typed(separators, start):
+    number = "6281234567890"
+    typed = start + "".join(digit + between for digit, between in zip(number, [*separators, ""], strict=True))
+    masked = phone.mask_numbers(f"the customer {typed} has no name")
+    assert number[5:10] not in re.sub(r"\D", "", masked)
+
+
+@given(st.text("0123456789 -–()+/.,", max_size=5000))
+def test_masking_is_quick_whatever_stands_in_the_text(text):
+    began = time.perf_counter()
+    phone.mask_numbers(text)
+    assert time.perf_counter() - began < 1
 
 
 @pytest.mark.parametrize(

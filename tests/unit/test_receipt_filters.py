@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -9,6 +10,7 @@ from django.template import Context, Template
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_kpwa.admin.whatsapp_text import wa_html
 from django_kpwa.templatetags.kpwa import (
     _columns,
     rupiah,
@@ -57,6 +59,17 @@ def test_what_is_no_amount_raises_rather_than_showing_a_wrong_total(value):
         rupiah(value)
 
 
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=2) | st.integers() | st.floats(allow_nan=False))
+def test_an_amount_that_is_shown_is_the_amount_to_the_sen(value):
+    try:
+        text = rupiah(value, "")
+    except ValueError:
+        assert abs(Decimal(str(value))) > 10**20, "only what no receipt has is refused"
+        return
+    read = Decimal(text.replace(".", "").replace(",", "."))
+    assert abs(read - Decimal(str(value))) <= Decimal("0.005")
+
+
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
@@ -89,11 +102,59 @@ def test_escaped_text_keeps_underscores_within_words_so_that_links_stay_whole():
 
 def test_escaped_text_starts_no_quote_and_no_list():
     assert wa_escape("> kata\n- satu\n5 > 4") == "\u2060> kata\n\u2060- satu\n5 > 4"
+    assert wa_escape("1. satu\n 12. dua\n3.000\n\n- x") == "\u20601. satu\n\u2060 12. dua\n3.000\n\n\u2060- x"
 
 
 def test_controls_and_turns_of_direction_are_dropped():
     assert wa_escape("Bu\x00di\u202e 000.05 pR\u2066\x07") == "Budi 000.05 pR"
     assert wa_escape("a\u2028b\x0bc") == "a\nb\nc"
+
+
+# Texts that are mostly marks: what chance seldom writes, and somebody who tries things does.
+HOSTILE = st.text("*_~`>-1. \n\r\u2028\u2060\u200bab\uff3fé\U0001f64f", max_size=40) | st.text(max_size=40)
+
+
+def formatting(text: str) -> list[str]:
+    """The elements that WhatsApp's rules make of a text, opened and closed, in order."""
+    return re.findall(r"</?(?:strong|em|s|code|pre)>", wa_html(text))
+
+
+@given(HOSTILE)
+def test_escaped_text_is_formatted_nowhere(text):
+    assert formatting(wa_escape(text)) == []
+
+
+@given(HOSTILE, st.sampled_from("*_~"))
+def test_escaped_text_leaves_the_templates_own_formatting_as_it_is(text, mark):
+    template = f"{mark}Nama{mark}: %s {mark}Total{mark} ```Rp 5``` %s"
+    assert formatting(template % (wa_escape(text), wa_escape(text))) == formatting(template % ("Budi", "Budi"))
+
+
+@pytest.mark.parametrize("marked", [wa_bold, wa_italic, wa_strike])
+@given(text=HOSTILE)
+def test_marked_text_is_marked_and_no_more_line_by_line(marked, text):
+    for line in marked(text).split("\n"):
+        assert len(formatting(line)) == (2 if line else 0)
+
+
+@given(HOSTILE)
+def test_monospaced_text_stays_so_to_its_end(text):
+    written = f"{wa_monospace(text)} *Total*"
+    assert formatting(written) == [*(["<pre>", "</pre>"] if wa_monospace(text) else []), "<strong>", "</strong>"]
+
+
+@given(HOSTILE, HOSTILE)
+def test_a_struk_ends_where_the_template_ends_it(left, right):
+    struk = "\n".join(["```", struk_line(left, right), struk_center(left), "```", "*Total*"])
+    assert formatting(struk) == ["<pre>", "</pre>", "<strong>", "</strong>"]
+
+
+@given(st.text(max_size=60), st.sampled_from(["javascript:", "data:text/html,", "HTTPS://", "tel:", "http:/", ""]))
+def test_only_http_addresses_become_links_and_none_holds_markup(text, scheme):
+    page = wa_html(f"{text} {scheme}{text}")
+    for address in re.findall(r'href="([^"]*)"', page):
+        assert address.startswith(("http://", "https://"))
+    assert re.sub(r"</?(?:strong|em|s|code|pre|a)(?: href=\"[^\"<>]*\"[^<>]*)?>", "", page).count("<") == 0
 
 
 @given(st.text())
