@@ -172,7 +172,7 @@ def take_pictures(browser: Chromium, demo: Demo) -> None:
     log_in(browser, demo)
     ours = f"{demo.shop}/admin/django_kpwa"
     show_every_way(browser, "message", f"{ours}/outboundmessage/1/change/")
-    show_every_way(browser, "dashboard", f"{ours}/dashboard/", desk=(1280, 1360))
+    show_every_way(browser, "dashboard", f"{ours}/dashboard/", desk=(1280, 1400))
 
     demo.tell_phone("POST", "logout", {"license": ""})
     show_every_way(
