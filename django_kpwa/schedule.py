@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from typing import Any
 
-_EXPIRES_SECONDS = 3 * 3600.0
+_EXPIRES_SECONDS = 5400.0
 
 
 def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
     """Return the schedule; `sweep_seconds` is how soon a lost task is made good (see `KPWA["SWEEP_SECONDS"]`).
 
-    Every entry expires, so that a worker that was stopped for days does not find a pile of them; not sooner than in
-    some hours, because it does so by the worker's clock: one that goes an hour ahead would run none of them.
+    Every entry expires, so that a worker that was stopped for days does not find a pile of them. It does so by the
+    worker's clock, and not before an hour and a half: a worker that goes an hour ahead would run none of them.
     """
 
     def every(seconds: float, task: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ What is there:
 - `failing`: an app in those processes that kills, freezes or disconnects them at a failpoint: `before_claim`,
   `after_claim`, `mid_post`, `before_answer`, `after_post`, `after_record`; by count over all processes, or at random by
   a seed. `shop.reached(failpoint)` waits for it and gives the process' id.
+  Site code that hangs is `shop.careless = {"render": "hang"}`, a wrong clock `start_worker(clock_seconds=3600)`.
 - `proxy.Proxy`: stands between the site and its broker or database, and refuses, falls silent or cuts.
 - `shop.hears = True`, before processes start: `shop.heard()` has every signal that they sent.
 - A test that asks for a resend says so (`shop.resend(message)`), one that posts webhooks notes what they were answered
