@@ -48,7 +48,7 @@ def shop(sandbox, settings, db):
 
 @pytest.fixture
 def site(settings, shop):
-    settings.MIDDLEWARE = ["tests.browser.policy.StrictPolicyMiddleware", *settings.MIDDLEWARE]
+    settings.MIDDLEWARE = ["tests.sites.policy.StrictPolicyMiddleware", *settings.MIDDLEWARE]
     server = LiveServer("127.0.0.1:0")
     yield server.url
     server.stop()
