@@ -137,10 +137,7 @@ def license_condition(license_: License, now: datetime) -> Condition:
     lane = lane_of(license_)
     if lane is None:
         return _NEVER_SEEN
-    if lane.pause_reason == PauseReason.UNAUTHORIZED and lane.paused_key_version not in (
-        None,
-        license_.api_key_version,
-    ):
+    if has_new_key(license_, lane):
         return _NEW_KEY
     if lane.pause_reason:
         return _BY_PAUSE[PauseReason(lane.pause_reason)]
@@ -149,6 +146,12 @@ def license_condition(license_: License, now: datetime) -> Condition:
     if lane.session_seen_at is None or lane.session_status == SessionStatus.UNKNOWN.value:
         return _NEVER_SEEN if not lane.linked_number else _NOT_SEEN
     return _NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else _CONNECTED
+
+
+def has_new_key(license_: License, lane: Lane) -> bool:
+    """Whether the license was paused for a key that has been replaced since: the new one is tried by itself."""
+    refused = lane.paused_key_version
+    return lane.pause_reason == PauseReason.UNAUTHORIZED and refused not in (None, license_.api_key_version)
 
 
 def lane_of(license_: License) -> Lane | None:

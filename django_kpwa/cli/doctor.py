@@ -16,7 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 
 from .. import linking, wake
-from ..conditions import Missing, senders
+from ..conditions import Missing, has_new_key, senders
 from ..conf import kpwa_settings
 from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError
 from ..gateway import SessionStatus
@@ -228,7 +228,7 @@ def _pause(license_: License, subject: str) -> Iterator[Finding]:
         return
     reason = PauseReason(lane.pause_reason)
     level = NOTE if reason == PauseReason.RATE_LIMITED else PROBLEM
-    if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+    if has_new_key(license_, lane):
         yield Finding(OK, subject, "has a new API key; sending goes on with the next look.")
         return
     if reason == PauseReason.NUMBER_CHANGED:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext, gettext_lazy
 
 from ... import phone
-from ...conditions import Condition, Help, Missing, Tone, Words, clock, lane_of, license_condition
+from ...conditions import Condition, Help, Missing, Tone, Words, clock, has_new_key, lane_of, license_condition
 from ...models import DatabaseNow, Lane, License, PauseReason, write_alias
 from .figures import Counts
 from .queues import NO_QUEUE, Queue
@@ -182,7 +182,7 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
 
 def _paused(license_: License, lane: Lane, now: datetime) -> str:
     reason = PauseReason(lane.pause_reason)
-    if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
+    if has_new_key(license_, lane):
         return gettext("There is a new API key. It is tried with the next message.")
     since = clock(lane.paused_at) if lane.paused_at else ""
     if reason == PauseReason.BY_PERSON:

@@ -134,6 +134,8 @@ class MessageAdmin(LongListAdmin):
         if message is not None:
             message.kpwa_source = Sources(self.admin_site, request).of(message)
             context |= {
+                # Django's would say the status a second time.
+                "subtitle": recipient_of(message),
                 "kpwa_mark": status_mark(message.status),
                 "kpwa_meaning": meaning_of(message),
                 "kpwa_reason": reason_of(message),

@@ -121,6 +121,8 @@ class WebhookEventAdmin(LongListAdmin):
         if event is not None:
             parts, more = parts_of(event)
             context |= {
+                # Django's would say the status a second time.
+                "subtitle": event.get_kind_display(),
                 "kpwa_mark": event_mark(event.status),
                 "kpwa_meaning": meaning_of(event),
                 "kpwa_parts": parts,
