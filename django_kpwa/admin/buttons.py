@@ -20,6 +20,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from ..conditions import Words
 from .base import ModelAdmin
+from .reports import without_variables
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class ButtonsAdmin(ModelAdmin):
 
     buttons: Sequence[Button] = ()
     change_form_template = "admin/django_kpwa/change_form.html"
+
+    @property
+    def urls(self) -> list[Any]:
+        # Of all pages, whatever a subclass adds to get_urls().
+        return [without_variables(pattern) for pattern in self.get_urls()]
 
     def get_urls(self) -> list[Any]:
         own = [

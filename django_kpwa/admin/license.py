@@ -45,6 +45,7 @@ class LicenseForm(_ModelForm):
         model = License
         fields = ["name", "is_active", "base_url", "pace_min_seconds", "pace_max_seconds"]
 
+    @sensitive_variables()  # what was posted is among the arguments
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields.get("api_key")
