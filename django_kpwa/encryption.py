@@ -3,6 +3,9 @@
 `Secret` keeps a value out of reprs, logs, tracebacks and pickles; `encrypt` and `decrypt` keep API keys at rest under
 rotating Fernet keys (`cryptography.fernet.MultiFernet`): `KPWA["SECRET_KEYS"]`, newest first, else keys derived from
 `SECRET_KEY` and `SECRET_KEY_FALLBACKS`.
+
+A function that holds a secret in the clear sets `__traceback_hide__`: reports of errors (Django's, under DEBUG too, and
+Sentry's) leave its frame out. `sensitive_variables` works in production alone, and Sentry does not know it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ class Secret:
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
+        __traceback_hide__ = True
         self._value = value
 
     def reveal(self) -> str:
@@ -51,12 +55,12 @@ class Secret:
         raise TypeError("A Secret is not pickled: it would leave the process in the clear.")
 
 
-@sensitive_variables()
 def clean_api_key(value: str) -> str:
     """Return `value` without white space around it.
 
     Raises `InvalidApiKeyError` for a key that cannot stand in an HTTP header: `requests` would print it in the error.
     """
+    __traceback_hide__ = True
     key = value.strip()
     if not key:
         raise InvalidApiKeyError("The API key is empty. Copy it from the gateway's dashboard.")
@@ -67,9 +71,9 @@ def clean_api_key(value: str) -> str:
     return key
 
 
-@sensitive_variables()
 def encrypt(value: str) -> str:
     """Return `value` encrypted with the newest key, as ASCII text."""
+    __traceback_hide__ = True
     return _fernet().encrypt(value.encode()).decode("ascii")
 
 

@@ -148,12 +148,12 @@ def reset_webhook(license_: License) -> ServiceStatus:
     return status
 
 
-@sensitive_variables()
 def webhook_url(token: str) -> str:
     """The address of this site's webhook under `token`.
 
     Raises `ImproperlyConfigured` without `KPWA["PUBLIC_URL"]`.
     """
+    __traceback_hide__ = True
     public_url = kpwa_settings().PUBLIC_URL
     if not public_url.startswith(("https://", "http://")):
         raise ImproperlyConfigured(
@@ -162,7 +162,7 @@ def webhook_url(token: str) -> str:
     return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
 
 
-@sensitive_variables()
 def token_digest(token: str) -> str:
     """SHA-256 of a webhook token, as stored."""
+    __traceback_hide__ = True
     return hashlib.sha256(token.encode()).hexdigest()

@@ -60,14 +60,14 @@ class Message:
     group: str = ""
     image_url: str | None = None
     license: License | None = None
-    idempotency_key: str | None = None
+    idempotency_key: str | None = field(default=None, repr=False)  # a site may make it of a number
     priority: int = Priority.NORMAL
     send_after: datetime | None = None
     expires_at: datetime | None = None
     source: models.Model | None = None
 
 
-@sensitive_variables("to", "text")
+@sensitive_variables()
 def send_message(
     to: str,
     text: str = "",
@@ -94,7 +94,7 @@ def send_message(
     )
 
 
-@sensitive_variables("text")
+@sensitive_variables()
 def send_group_message(
     group: str,
     text: str = "",
@@ -113,6 +113,7 @@ def send_group_message(
     )
 
 
+@sensitive_variables()
 def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
     """Queue many messages, in a few statements; returns them in the order given.
 
@@ -134,7 +135,7 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
     return stored
 
 
-@sensitive_variables("to")
+@sensitive_variables()
 def send_rendered_later(
     to: str,
     renderer: str,
@@ -196,7 +197,7 @@ def dismiss(message: OutboundMessage) -> bool:
     return dismissed
 
 
-@sensitive_variables("to", "recipient")
+@sensitive_variables()
 def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage:
     """Queue what `message` says to the number `to` as well: a new message of the same license about the same source.
 
@@ -250,7 +251,7 @@ def _enqueue(message: Message) -> OutboundMessage:
     return _insert(_build(message, message.license or choose_license()))
 
 
-@sensitive_variables("typed", "recipient", "text")
+@sensitive_variables()
 def _build(message: Message, license_: License, renderer: str = "") -> OutboundMessage:
     """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
     if license_.pk is None:
@@ -321,6 +322,7 @@ def check_image_url(url: str) -> None:
         raise InvalidImageUrlError("its image_url carries a user name; everybody who gets the message would see it.")
 
 
+@sensitive_variables()
 def _check_encodable(*texts: str) -> None:
     for text in texts:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .encryption import Secret
 from .exceptions import KpwaError
@@ -20,7 +20,7 @@ from .phone import mask_numbers
 class Rendered:
     """What the message says. One of both must not be empty."""
 
-    text: str
+    text: str = field(repr=False)
     image_url: str = ""
 
 

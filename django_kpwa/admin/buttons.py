@@ -16,12 +16,13 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext
 
 from ..conditions import Words
 from .base import ModelAdmin
+from .reports import without_variables
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class ButtonsAdmin(ModelAdmin):
 
     buttons: Sequence[Button] = ()
     change_form_template = "admin/django_kpwa/change_form.html"
+
+    @property
+    def urls(self) -> list[Any]:
+        # Of all pages, whatever a subclass adds to get_urls().
+        return [without_variables(each) if isinstance(each, URLPattern) else each for each in self.get_urls()]
 
     def get_urls(self) -> list[Any]:
         own = [

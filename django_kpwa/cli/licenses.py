@@ -164,6 +164,7 @@ def _confirm_number(console: Console, license_: License, *, keep: bool) -> int:
 
 
 def _read_key(console: Console) -> str:
+    __traceback_hide__ = True  # it holds the key in the clear: see encryption.py
     try:
         key = getpass.getpass("API key: ") if console.stdin.isatty() else console.stdin.readline()
     except EOFError:

@@ -6,7 +6,7 @@ The newest message is shown, and of the earlier ones those that need somebody.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
@@ -35,7 +35,7 @@ class Shown:
     at: datetime | None
     at_words: str
     why: str
-    recipient: str
+    recipient: str = field(repr=False)
     resend_url: str
     asks_first: bool
     send_to_url: str

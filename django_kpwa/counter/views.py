@@ -15,7 +15,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_POST
 
 from .. import outbox
@@ -30,6 +30,8 @@ def _pressed_by(codename: str) -> Callable[[_View], _View]:
     """A POST by somebody who has this permission of ours. CSRF is checked on sites without that middleware, too."""
 
     def decorator(view: _View) -> _View:
+        # Of everything that it calls: reports of errors would show the customer's number and text.
+        @sensitive_variables()
         @functools.wraps(view)
         def checked(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
             person = person_of(request)

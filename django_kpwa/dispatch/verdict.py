@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.utils import translation
@@ -34,7 +34,7 @@ class Circumstances:
     key_version: int
     pace_seconds: tuple[float, float]
     session_status: SessionStatus | None = None
-    confirmed_number: str = ""
+    confirmed_number: str = field(default="", repr=False)
 
 
 def judge(outcome: Outcome, known: Circumstances, read: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:

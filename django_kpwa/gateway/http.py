@@ -97,8 +97,8 @@ class HttpGateway(Gateway):
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
         return self._send("/openapi/wa/message-group", {"groupName": group_name}, text, image_url)
 
-    @sensitive_variables()
     def set_webhook(self, url: str) -> WebhookAnswer:
+        __traceback_hide__ = True
         # The URL's path holds the token that makes the webhook ours; the gateway may repeat it in its words.
         return self._ask(
             "POST",
@@ -135,6 +135,7 @@ class HttpGateway(Gateway):
         deadline_seconds: float | None = None,
     ) -> _Read:
         """Do one operation: at the first base URL, and at a later one only where there was no connection."""
+        __traceback_hide__ = True  # a webhook's token is in the form
         ends_at = monotonic() + (self._deadline_seconds if deadline_seconds is None else deadline_seconds)
         body = None if method == "GET" else urlencode(form or {}, errors="replace").encode("ascii")
         failures: list[str] = []

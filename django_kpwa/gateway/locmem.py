@@ -31,7 +31,7 @@ class LocmemMessage:
     """What was sent: `to` a number as the gateway reads it, or to the group `group_name`; the other is empty."""
 
     id: str
-    to: str
+    to: str = field(repr=False)
     group_name: str
     text: str = field(repr=False)
     image_url: str = ""
@@ -40,7 +40,7 @@ class LocmemMessage:
 @dataclass
 class _Phone:
     session_status: SessionStatus = SessionStatus.CONNECTED
-    webhook_url: str = ""
+    webhook_url: str = field(default="", repr=False)
     failures: list[GatewayError] = field(default_factory=list)
     unregistered: set[str] = field(default_factory=set)
 

@@ -50,6 +50,7 @@ class LoginQr:
 
         What the body is decides, not the content type that came with it.
         """
+        __traceback_hide__ = True
         if _image_type(body):
             return cls.from_image(body)
         try:
@@ -61,6 +62,7 @@ class LoginQr:
     @classmethod
     def from_text(cls, text: str) -> LoginQr:
         """Read a data URI, bare base64 of a PNG or JPEG, or WhatsApp's own text (`2@…,…,…`)."""
+        __traceback_hide__ = True  # whoever scans it owns the account
         text = text.strip()
         if not text:
             raise _no_qr("an empty text")
@@ -71,6 +73,7 @@ class LoginQr:
     @classmethod
     def from_image(cls, image: bytes) -> LoginQr:
         """Read the bytes of a PNG or JPEG file."""
+        __traceback_hide__ = True
         content_type = _image_type(image)
         if not content_type:
             raise _no_qr("something that is neither a PNG, a JPEG nor WhatsApp's text")

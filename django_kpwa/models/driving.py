@@ -103,7 +103,7 @@ class LaneVerdict:
     failures: int = 0
     failure_cause: str = ""
     session_status: SessionStatus | None = None
-    linked_number: str = ""
+    linked_number: str = field(default="", repr=False)
     confirms_number: bool = False
     pause: Pause | None = None
     error: str = ""

@@ -12,7 +12,6 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, URLValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.debug import sensitive_variables
 
 from ..conf import kpwa_settings
 from ..encryption import Secret, clean_api_key, decrypt, encrypt
@@ -81,12 +80,12 @@ class License(models.Model):
         if low is not None and high is not None and low > high:
             raise ValidationError(_("The shortest pause is longer than the longest."))
 
-    @sensitive_variables()
     def set_api_key(self, value: str) -> None:
         """Take `value` as the key and count its version up; the caller saves.
 
         Raises `InvalidApiKeyError` for a key that cannot stand in an HTTP header.
         """
+        __traceback_hide__ = True
         key = clean_api_key(value)
         self.api_key_ciphertext = encrypt(key)
         self.api_key_version += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.contrib.contenttypes.models import ContentType
@@ -35,7 +35,7 @@ class _Wanted:
     registration: Registration
     obj: models.Model
     key: str
-    phone_number: str
+    phone_number: str = field(repr=False)
     license: License | None
     expires_at: datetime | None
 

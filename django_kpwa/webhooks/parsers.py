@@ -125,7 +125,7 @@ class DefaultParser(Parser):
         return [event for payload in read if (event := _event(payload, own_number)) is not None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Parties:
     """Who is who in a payload. `is_own` None: nothing tells."""
 

@@ -62,7 +62,7 @@ class Peer:
         head, _, body = request.partition(b"\r\n\r\n")
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         while lengths and len(body) < int(lengths[0].split(b":")[1]):
-            body += self._receive(body)
+            body += self._receive(request)
         return head + b"\r\n\r\n" + body
 
     def _receive(self, already: bytes) -> bytes:

@@ -43,6 +43,7 @@ class LicenseForm(_ModelForm):
             "pace_max_seconds": _("Longest pause (seconds)"),
         }
 
+    @sensitive_variables()  # what was posted is among the arguments
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._tell_usual_pace()

@@ -14,9 +14,11 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils import formats, timezone
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters
 
 from ... import outbox
 from ...conditions import status_mark
@@ -154,6 +156,7 @@ class MessageAdmin(LongListAdmin):
             *super().get_urls(),
         ]
 
+    @method_decorator(sensitive_post_parameters("to"))
     def another_number_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if not self.may(request, "add_outboundmessage"):
             raise PermissionDenied
