@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.utils.safestring import SafeString
@@ -19,7 +19,7 @@ _TICKED = (Status.SENT, Status.DELIVERED, Status.READ)
 class Bubble:
     """One bubble. `ticks` stand beside its time; without a text it says `instead`."""
 
-    text: SafeString = _NOTHING
+    text: SafeString = field(default=_NOTHING, repr=False)
     image: SafeString = _NOTHING
     """The image's address: loading the image would tell its server who looks."""
     at: datetime | None = None

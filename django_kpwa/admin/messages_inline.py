@@ -7,7 +7,7 @@ takes nothing from what is posted, and saves nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -40,8 +40,8 @@ class Row:
 
     message: OutboundMessage
     mark: Mark
-    recipient: str
-    first_line: str
+    recipient: str = field(repr=False)
+    first_line: str = field(repr=False)
     url: str
     needs_decision: bool
 

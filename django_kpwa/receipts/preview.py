@@ -40,11 +40,11 @@ class Preview:
     """What `should_send()` says."""
     is_recent: bool = True
     """False: older than `max_age`, so that a save sends nothing; `send_now()` does."""
-    phone_number: str = ""
+    phone_number: str = field(default="", repr=False)
     """As the class gives it."""
-    recipient: str = ""
+    recipient: str = field(default="", repr=False)
     """The number that it means, in digits."""
-    number_problem: str = ""
+    number_problem: str = field(default="", repr=False)
     """Why it means none."""
     event_id: str = ""
     license: License | None = None

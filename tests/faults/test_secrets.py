@@ -1,7 +1,7 @@
 """Row 33: failures in every layer, with nothing secret in what they leave behind.
 
 G is checked after every test of the campaign; here the failures are made for it. What Celery is told is in
-test_celery_secrets.py, reports of every error in test_errors_everywhere.py, admin pages and the `repr` of each object in
+test_celery_secrets.py, reports of every error in test_errors_everywhere.py, admin pages and each `repr` in
 tests/integration/test_secrets.py.
 """
 

@@ -12,8 +12,10 @@ import django_kpwa
 SECRET = re.compile(
     r"(^|_)(token|secret|password|credential|number|phone|recipient|sender|to|jid|chat|text|body|webhook|form|headers)(_|s?$)"
 )
-# Words, ids and numbers of ours; and what is a `Secret` already.
+# Words, ids and numbers of ours; a webhook without its token; and what is a `Secret` already.
 HARMLESS = {
+    "django_kpwa.admin.license.state.LicenseState.webhook",
+    "django_kpwa.admin.license.state.LicenseState.webhook_address",
     "django_kpwa.counter.chips.Shown.send_to_url",
     "django_kpwa.dispatch.drive.Driven.lease_token",
     "django_kpwa.gateway.answers.Answer.secrets",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -59,8 +59,8 @@ class Card:
     condition: Condition
     url: str
     """The license's page; empty for who may not open it."""
-    number: str
-    number_before: str
+    number: str = field(repr=False)
+    number_before: str = field(repr=False)
     seen: str
     sending: str
     waiting: Bounded

@@ -6,7 +6,7 @@ What a decision does, asks and logs is the message admin's own; here is only ano
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
@@ -39,8 +39,8 @@ class Choice:
 class Row:
     message: OutboundMessage
     url: str
-    recipient: str
-    first_line: str
+    recipient: str = field(repr=False)
+    first_line: str = field(repr=False)
     reason: str
     license: str
     when: str
