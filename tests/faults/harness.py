@@ -41,6 +41,7 @@ from tests.celery_app import app, configure_broker
 from tests.integration.misbehaving import free_port
 from tests.processes import (
     RunningProcess,
+    run_manage,
     site_environment,
     start_celery_beat,
     start_celery_worker,
@@ -160,6 +161,12 @@ class Shop:
 
     def start_manage(self, *arguments: str, **failpoints: object) -> RunningProcess:
         return self._started(start_manage(*arguments, environment=self._environment(failpoints)))
+
+    def migrate(self, to: str) -> None:
+        """Bring the tables to the migration `to` of `tests.faults.next_release`, as a deployment would."""
+        environment = self._environment({}) | {"KPWA_TEST_NEXT_RELEASE": "1"}
+        done = run_manage("migrate", "django_kpwa", to, "--no-input", seconds=180, environment=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def start_web(self) -> str:
         """The site's own server; webhooks are posted to it from here on. Returns its address."""

@@ -17,4 +17,6 @@ LOGGING = {
 }
 if "KPWA_TEST_SOFT_SHUTDOWN_SECONDS" in os.environ:
     CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ["KPWA_TEST_SOFT_SHUTDOWN_SECONDS"])
+if os.environ.get("KPWA_TEST_NEXT_RELEASE"):
+    MIGRATION_MODULES = {"django_kpwa": "tests.faults.next_release"}
 DEBUG = bool(os.environ.get("KPWA_TEST_DEBUG"))
