@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from django_kpwa.models import AttemptOutcome, OutboundMessage, PauseReason, SendAttempt, Status
+from tests.integration.certificates import tls_context, write_certificate
 from tests.integration.misbehaving import MisbehavingServer, answer, free_port, response
 
 from .harness import is_paused, wait_for
@@ -28,8 +29,8 @@ CONNECTED = answer({"message": "OK", "status": "connected", "code": 20001})
 def start_server():
     started = []
 
-    def start():
-        started.append(MisbehavingServer())
+    def start(tls=None):
+        started.append(MisbehavingServer(tls))
         return started[-1]
 
     yield start
@@ -207,10 +208,19 @@ def test_a_gateway_that_refuses_connections_for_a_while_costs_no_message_and_no_
 
 
 @pytest.mark.parametrize(
-    "first", ["refused", *(pytest.param(first, marks=pytest.mark.slow) for first in ("unknown host", "no TLS there"))]
+    "first",
+    [
+        "refused",
+        "bad certificate",
+        *(pytest.param(first, marks=pytest.mark.slow) for first in ("unknown host", "no TLS there")),
+    ],
 )
-def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(make_shop, phone, first):
+def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(
+    make_shop, phone, start_server, tmp_path, first
+):
+    impostor = start_server(tls_context(write_certificate(tmp_path / "impostor.pem")))
     down = {
+        "bad certificate": impostor.url,
         "refused": f"http://127.0.0.1:{free_port()}/backend",
         "unknown host": "http://gateway.invalid/backend",
         "no TLS there": phone.base_url.replace("http://", "https://"),
@@ -222,6 +232,7 @@ def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(make_s
     shop.settle()
     assert shop.statuses() == {Status.SENT: 5}
     assert SendAttempt.objects.count() == 5
+    assert impostor.requests == [], "nothing is said to who cannot prove who it is"
 
 
 @pytest.mark.slow
