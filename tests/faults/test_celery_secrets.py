@@ -23,7 +23,7 @@ from tests.integration.test_secrets import EVENT, KEY, NUMBER, TOKEN, TYPED, lea
 from tests.processes import site_environment, start_celery_beat, wait_until
 from tests.shop.models import Sale
 
-pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
 CARELESS = {

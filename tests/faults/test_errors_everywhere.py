@@ -32,7 +32,7 @@ from tests.integration.misbehaving import MisbehavingServer, response
 from tests.integration.test_secrets import EVENT, KEY, NUMBER, QR_TEXT, TOKEN, TYPED, _report, leaks
 from tests.shop.models import Sale
 
-pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 ANSWERS = {
     "/message": {"message": "OK", "status": "connected", "code": 20001, "result": {"id": "A1", "from": "62811000001"}},
@@ -189,14 +189,16 @@ STEPS = [
     type_commands, keep_house,
 ]  # fmt: skip
 
+LONG = [look_at_the_admin, show_a_login_qr, keep_house, type_commands, sell]
+"""Those that run through most of the package."""
 
 BEYOND = {
     # What the webhook's view does last: after it nothing of ours is left to keep the path from Django.
     "webhooks/views.py:finalize_response",
     # What an admin page does first: before it nothing of ours can hide from Django, under DEBUG, what was posted.
     "admin/reports.py:reported",
-    "admin/license.py:_hiding_filter",
-    "admin/license.py:HidingFilter",
+    "admin/license/__init__.py:_hiding_filter",
+    "admin/license/__init__.py:HidingFilter",
 }
 
 
@@ -222,8 +224,11 @@ def everything_logged(caplog):
 
 @pytest.mark.parametrize(
     ("step", "is_debug"),
-    [pytest.param(step, False, id=step.__name__) for step in STEPS]
-    + [pytest.param(step, True, id=f"{step.__name__} under DEBUG") for step in REQUESTS],
+    [pytest.param(step, False, id=step.__name__, marks=[pytest.mark.slow] * (step in LONG)) for step in STEPS]
+    + [
+        pytest.param(step, True, id=f"{step.__name__} under DEBUG", marks=[pytest.mark.slow] * (step in LONG))
+        for step in REQUESTS
+    ],
 )
 # Closing a connection is interrupted as well.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")

@@ -20,7 +20,7 @@ from tests.faults import fuzz_webhook
 from tests.faults.webhooks import new_token, webhook_site
 from tests.processes import start_celery_worker, wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 ROOMY_BYTES = 8_000_000
 WORKER_MEGABYTES = 400

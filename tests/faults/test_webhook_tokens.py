@@ -22,7 +22,7 @@ from django_kpwa.webhooks import throttling
 from tests.faults.webhooks import new_token, webhook_site
 from tests.processes import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 FLOODING_THREADS = 6
 
