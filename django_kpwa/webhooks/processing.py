@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError
 from django.db.models import F, Q
 from django.utils.module_loading import import_string
 
@@ -44,6 +45,7 @@ MATCH_SECONDS = 3600.0
 MAX_LOST_TRIES = 10
 """An event whose processing was cut off so often is given up: it may be what kills its workers."""
 
+_MYSQL_DEADLOCK = 1213
 _FIRST_WAIT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 300.0
 _BATCH = 100
@@ -126,9 +128,14 @@ def load_parser() -> Parser:
 
 def _claim(event_id: int) -> WebhookEvent | None:
     rows = WebhookEvent.objects.using(write_alias()).filter(pk=event_id)
-    if not rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(LEASE_SECONDS)):
+    try:
+        claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(LEASE_SECONDS))
+    except OperationalError as error:
+        # Of many that claim one row at once, MySQL gives some up: the row is then another worker's.
+        if error.args[:1] != (_MYSQL_DEADLOCK,):
+            raise
         return None
-    return rows.first()
+    return rows.first() if claimed else None
 
 
 def _held(event: WebhookEvent) -> WebhookEventQuerySet:

@@ -182,7 +182,9 @@ def test_receipts_of_a_sale_and_its_refund_say_what_was_bought_and_given_back(ti
         " customer_name='Budi *S*')\n"
         "print(render(OutboundMessage.objects.for_source(sale).get()).text)\n"
         "till.refund(sale)\n"
-        "for message in OutboundMessage.objects.for_source(sale): print(render(message))\n"
+        "for message in OutboundMessage.objects.for_source(sale):\n"
+        "    rendered = render(message)\n"
+        "    print(getattr(rendered, 'text', rendered))\n"
     )
     assert "  2 x 12.000              24.000\n" in texts
     assert "TOTAL                  Rp 24.000\n" in texts
