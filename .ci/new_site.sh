@@ -16,7 +16,11 @@ import sys
 import zipfile
 
 names = zipfile.ZipFile(sys.argv[1]).namelist()
-for wanted in ("py.typed", "server/openapi.yaml", "migrations/0001_initial.py", "sandbox/templates/", "sandbox/static/"):
+wanted_files = (
+    *("py.typed", "server/openapi.yaml", "migrations/0001_initial.py", "sandbox/templates/", "sandbox/static/"),
+    *("templates/admin/django_kpwa/dashboard/", "static/django_kpwa/dashboard.js", "locale/id/LC_MESSAGES/django.mo"),
+)
+for wanted in wanted_files:
     assert any(name.startswith(f"django_kpwa/{wanted}") for name in names), f"{wanted} is missing from the wheel"
 foreign = [name for name in names if not name.startswith(("django_kpwa/", "django_kpwa-"))]
 assert not foreign, f"The wheel holds what is not the package: {foreign}"
