@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 
 from tests.gateways import HOOKED, HookedGateway
 
@@ -13,3 +15,23 @@ def hooks(settings):
     settings.KPWA = {**settings.KPWA, "GATEWAY": HOOKED}
     yield HookedGateway
     HookedGateway.before_send = HookedGateway.after_send = HookedGateway.on_status = None
+
+
+@pytest.fixture
+def operator(client, db):
+    """A client of somebody who may do everything."""
+    client.force_login(get_user_model().objects.create_superuser("boss"))
+    return client
+
+
+@pytest.fixture
+def staff(client, db):
+    """Logs a member of staff in who has these permissions."""
+
+    def log_in(*codenames):
+        user = get_user_model().objects.create_user("ani", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client.force_login(user)
+        return client
+
+    return log_in

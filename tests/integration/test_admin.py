@@ -30,12 +30,6 @@ MARKUP = "<script>alert('here')</script>"
 
 
 @pytest.fixture
-def operator(client, db):
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-@pytest.fixture
 def woken(monkeypatch):
     """The licenses whose lanes were woken; publishing itself has its own tests, with a broker."""
     licenses = []

@@ -10,8 +10,6 @@ from datetime import timezone as datetime_timezone
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -39,25 +37,6 @@ FRESH, DECIDE = f"{PAGE}fresh/", f"{PAGE}decide/"
 NUMBER = "081234567890"
 MARKUP = "<script>alert('here')</script>"
 HOUR = datetime(2026, 3, 4, 10, tzinfo=datetime_timezone.utc)
-
-
-@pytest.fixture
-def operator(client, db):
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-@pytest.fixture
-def staff(client, db):
-    """Logs a member of staff in who has these permissions of the app."""
-
-    def log_in(*codenames):
-        user = get_user_model().objects.create_user("ani", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ pytestmark = pytest.mark.urls("tests.shop.backoffice")
 
 
 @pytest.fixture
-def operator(client, db):
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-@pytest.fixture
 def sale(db):
     return Sale.objects.create()
 

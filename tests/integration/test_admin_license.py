@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
@@ -28,25 +27,6 @@ from django_kpwa.phone import written
 LIST = "/admin/django_kpwa/license/"
 NUMBER, MASKED = "081234567890", "62812•••••890"
 OLD, NEW = "6281100000001", "6281100000002"
-
-
-@pytest.fixture
-def operator(client, db):
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-@pytest.fixture
-def staff(client, db):
-    """Logs a member of staff in who has these permissions of the app."""
-
-    def log_in(*codenames):
-        user = get_user_model().objects.create_user("ani", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 def lane_of(license_):

@@ -47,12 +47,6 @@ def shop(sandbox, settings, db):
 
 
 @pytest.fixture
-def operator(client, db):
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-@pytest.fixture
 def staff(client, db):
     def log_in(*codenames):
         user = get_user_model().objects.create_user("ani", is_staff=True)

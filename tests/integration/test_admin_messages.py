@@ -8,8 +8,6 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.core.paginator import EmptyPage
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -38,25 +36,6 @@ from tests.shop.models import Sale
 LIST = "/admin/django_kpwa/outboundmessage/"
 NUMBER = "081234567890"
 MARKUP = "<script>alert('here')</script>"
-
-
-@pytest.fixture
-def operator(client, db):
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-@pytest.fixture
-def staff(client, db):
-    """Logs a member of staff in who has these permissions of the app."""
-
-    def log_in(*codenames):
-        user = get_user_model().objects.create_user("ani", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 def a_message(status=Status.QUEUED, text="Struk 7\nKopi Rp 18.000", to=NUMBER, **columns):

@@ -6,8 +6,6 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -27,25 +25,6 @@ PAID = f"{LIST}shop.sale.PaidReceipt/"
 TICKET = "registeredreceipt/shop.ticket.TicketReceipt/"
 NUMBER = "081234567890"
 MARKUP = "<script>alert('here')</script>"
-
-
-@pytest.fixture
-def operator(client, db):
-    client.force_login(get_user_model().objects.create_superuser("boss"))
-    return client
-
-
-@pytest.fixture
-def staff(client, db):
-    """Logs a member of staff in who has these permissions."""
-
-    def log_in(*codenames):
-        user = get_user_model().objects.create_user("ani", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return client
-
-    return log_in
 
 
 @pytest.fixture
