@@ -240,6 +240,7 @@ class Migration(migrations.Migration):
                 ('last_error_at', models.DateTimeField(null=True, verbose_name='last error at')),
                 ('lease_token', models.UUIDField(null=True, verbose_name='lease')),
                 ('lease_expires_at', models.DateTimeField(null=True, verbose_name='lease expires')),
+                ('lease_taken_at', models.DateTimeField(null=True, verbose_name='lease taken')),
                 ('next_send_at', models.DateTimeField(null=True, verbose_name='next send')),
             ],
             options={

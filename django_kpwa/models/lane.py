@@ -83,6 +83,8 @@ class Lane(models.Model):
     last_error_at = models.DateTimeField(_("last error at"), null=True)
     lease_token = models.UUIDField(_("lease"), null=True)
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
+    # Kept when the lease is given back: a wake-up that was published since has not been taken yet.
+    lease_taken_at = models.DateTimeField(_("lease taken"), null=True)
     next_send_at = models.DateTimeField(_("next send"), null=True)
 
     objects = LaneQuerySet.as_manager()

@@ -68,7 +68,7 @@ def take_lease(license_id: int, seconds: float, *, resend_lost: bool, max_attemp
             Lane.objects.using(using)
             .filter(pk=license_id)
             .free()
-            .update(lease_token=token, lease_expires_at=in_seconds(seconds))
+            .update(lease_token=token, lease_expires_at=in_seconds(seconds), lease_taken_at=DatabaseNow())
         )
         if not taken:
             return None

@@ -1,0 +1,101 @@
+"""Measure every row, or those named; print a table, write a JSON file, and end with 1 where a ratio is missed.
+
+    python -m benchmarks --quick
+    python -m benchmarks lane webhook --json /tmp/rows.json
+
+Each row runs in a process of its own, on a database of its own. The servers: see `benchmarks.servers`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .rows import ROWS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to measure: {', '.join(ROWS)}; all by default")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="smaller sizes, in less than five minutes")
+    size.add_argument("--smoke", action="store_true", help="only whether the rows still run; misses do not count")
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results.json", help="where to write")
+    options = parser.parse_args()
+    unknown = sorted(set(options.rows) - set(ROWS))
+    if unknown:
+        parser.error(f"there is no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
+    scale = "quick" if options.quick else "smoke" if options.smoke else "full"
+    results: list[dict[str, Any]] = []
+    failed: list[str] = []
+    began_at = time.monotonic()
+    for row in options.rows or ROWS:
+        print(f"… {row}", file=sys.stderr, flush=True)
+        found = _measured(row, scale)
+        if found is None:
+            failed.append(row)
+            continue
+        for result in found:
+            print(_line(result), flush=True)
+        results += found
+    missed = [result["name"] for result in results if result["is_missed"]]
+    options.json.write_text(
+        json.dumps({"scale": scale, "machine": _machine(), "failed": failed, "results": results}, indent=1) + "\n"
+    )
+    print(f"\n{len(results)} ratios in {time.monotonic() - began_at:.0f} s, written to {options.json}.")
+    if failed:
+        print(f"Could not be measured: {', '.join(failed)}.")
+    if missed:
+        print(f"Missed: {'; '.join(missed)}.")
+    return 1 if failed or (missed and scale != "smoke") else 0
+
+
+def _measured(row: str, scale: str) -> list[dict[str, Any]] | None:
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.measure", row, scale, file.name], cwd=ROOT, check=False
+        )
+        return json.loads(Path(file.name).read_text())["results"] if done.returncode == 0 else None
+
+
+def _line(result: dict[str, Any]) -> str:
+    mark = "MISSED" if result["is_missed"] else "ok"
+    wants = {"<=": "≤", ">=": "≥"}[result["wants"]]
+    figures = result["figures"]
+    sides = "  ".join(
+        f"{side} {one['wall_ms']:.2f} ms, CPU {one['cpu_ms']:.2f}+{one['database_cpu_ms']:.2f} ms, {one['peak_mib']:.0f} MiB"
+        for side, one in figures.items()
+        if isinstance(one, dict) and "wall_ms" in one
+    )
+    rest = "  ".join(f"{name} {value}" for name, value in figures.items() if not isinstance(value, dict))
+    shown = "  ".join(filter(None, (sides, rest, result["note"])))
+    return f"{mark:7}{result['ratio']:8.2f} {result['unit']} {wants} {result['target']:<5g} {result['name']}  [{shown}]"
+
+
+def _machine() -> dict[str, str]:
+    packages = ("django", "celery", "kombu", "redis", "requests", "urllib3", "psycopg", "djangorestframework")
+    model = ""
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} cores, {model or platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""CPU time and memory of processes: ours with their children, and the database's beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from .result import Sample
+from .servers import database_pid
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, its living children and those it has waited for."""
+    total = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = one.cpu_times()
+                total += times.user + times.system
+                total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return total
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process and its children that is its own (USS), in MiB."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += one.memory_full_info().uss
+    return total / 2**20
+
+
+class Watched:
+    """What some processes and the database used between `with` and its end; `sample(units)` says it afterwards."""
+
+    def __init__(self, pids: Sequence[int] = (), database: str = "") -> None:
+        self.pids = list(pids) or [os.getpid()]
+        self.database_pid = database_pid(database) if database else None
+        self.peak_mib = 0.0
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Watched:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        self._before = self._cpu()
+        self._began_at = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall_seconds = time.perf_counter() - self._began_at
+        after = self._cpu()
+        self.cpu, self.database_cpu = (now - before for now, before in zip(after, self._before, strict=True))
+        self._ended.set()
+        self._thread.join()
+
+    def sample(self, units: int) -> Sample:
+        return Sample(units, self.wall_seconds, self.cpu, self.database_cpu, self.peak_mib)
+
+    def _cpu(self) -> tuple[float, float]:
+        return sum(map(cpu_seconds, self.pids)), cpu_seconds(self.database_pid) if self.database_pid else 0.0
+
+    def _watch(self) -> None:
+        while True:
+            self.peak_mib = max(self.peak_mib, sum(map(memory_mib, self.pids)))
+            if self._ended.wait(1.0):
+                return
+
+
+@contextlib.contextmanager
+def started(arguments: Sequence[str], ready: str = "", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this Python, from the project's folder; ended with the block. Waits until it has written `ready`."""
+    log = Path(os.environ.get("BENCH_LOGS", "/dev/null"))
+    is_watched = bool(ready)
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE if is_watched else subprocess.DEVNULL,
+        stderr=subprocess.STDOUT if is_watched else subprocess.DEVNULL,
+    )
+    try:
+        if is_watched:
+            _wait_for(process, ready.encode(), log)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(process: subprocess.Popen[bytes], ready: bytes, log: Path) -> None:
+    assert process.stdout is not None
+    said = b""
+    for line in process.stdout:
+        said += line
+        if ready in line:
+            break
+    else:
+        raise RuntimeError(f"{process.args} ended before it was ready:\n{said.decode(errors='replace')[-4000:]}")
+    # What it says from here on is read, or it would block where the pipe is full.
+    stream = process.stdout
+
+    def drain() -> None:
+        with log.open("ab") as file:
+            for line in stream:
+                file.write(line)
+
+    threading.Thread(target=drain, daemon=True).start()
+
+
+@contextlib.contextmanager
+def celery_worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Celery worker of the benchmarks' site, ready; `options` as `celery worker` takes them."""
+    with started(
+        ["-m", "celery", "-A", "benchmarks.site.celery_app", "worker", "--loglevel=WARNING", *options],
+        ready="benchmark worker ready",
+        **environment,
+    ) as process:
+        yield process

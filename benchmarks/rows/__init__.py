@@ -1,0 +1,4 @@
+"""The rows of the table, each a module with `measure(scale) -> list[Result]`."""
+
+ROWS = ("lane",)
+"""In the order in which they are measured."""

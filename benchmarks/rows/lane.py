@@ -1,0 +1,54 @@
+"""One lane, one worker, PostgreSQL: messages a second, against the least code that claims, posts and records.
+
+The floor is a loop over psycopg alone, in autocommit: a claiming UPDATE, `session.post`, an UPDATE with the outcome.
+"""
+
+from __future__ import annotations
+
+from benchmarks.processes import Watched
+from benchmarks.result import Result, Sample, Scale, in_turn, result_of
+from benchmarks.setting import empty, licenses, queue_messages, reset_gateway, sent_count, site, stub_gateway
+from benchmarks.site import loops
+
+
+def measure(scale: Scale) -> list[Result]:
+    count = scale.of(5000, 1000, 50)
+    with stub_gateway() as gateway, site("postgres", "lane", gateway_url=gateway):
+        (license_id,) = licenses(1)
+
+        def ours() -> Sample:
+            return _drained(license_id, count, gateway, drive)
+
+        def floor() -> Sample:
+            return _drained(license_id, count, gateway, lambda license_id: loops.psycopg_loop(license_id, gateway))
+
+        mine, least = in_turn(scale.repeats, ours, floor)
+    return [
+        result_of(
+            f"one lane, {count:,} messages, PostgreSQL: messages a second",
+            "claim UPDATE + session.post + result UPDATE, psycopg in autocommit",
+            mine,
+            least,
+            lambda sample: 1 / sample.wall_ms,
+            1.0,
+            ">=",
+        )
+    ]
+
+
+def drive(license_id: int) -> None:
+    """Drive the lane until nothing is due, as the tasks of one worker do."""
+    from django_kpwa.dispatch import drive
+
+    while drive(license_id).has_more:
+        pass
+
+
+def _drained(license_id: int, count: int, gateway: str, send: object) -> Sample:
+    empty()
+    queue_messages([license_id], count)
+    reset_gateway(gateway)
+    with Watched(database="postgres") as watched:
+        send(license_id)  # type: ignore[operator]
+    assert sent_count(gateway) == count, sent_count(gateway)
+    return watched.sample(count)

@@ -1,0 +1,143 @@
+"""What rows share: a database with the app in it, a stub gateway, licenses, and messages that wait."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from .processes import started
+from .servers import address, database
+
+
+@contextlib.contextmanager
+def site(
+    kind: str, row: str, *, gateway_url: str = "", apps: str = "", kpwa: dict[str, Any] | None = None
+) -> Iterator[None]:
+    """Django set up on a fresh, migrated database of `kind`; once a process. Workers inherit its environment."""
+    with database(kind, row) as url:
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "benchmarks.site.settings",
+            "DATABASE_URL": url,
+            "BENCH_BROKER_URL": os.environ.get("BENCH_BROKER_URL") or address("redis"),
+            "BENCH_GATEWAY_URL": gateway_url or "http://127.0.0.1:9",
+            "BENCH_APPS": apps,
+            "BENCH_KPWA": json.dumps(kpwa or {}),
+        }
+        import django
+        from django.core.management import call_command
+        from django.db import connections
+
+        import benchmarks.site.celery_app  # noqa: F401 - as the site's own __init__ would
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        try:
+            yield
+        finally:
+            connections.close_all()
+
+
+@contextlib.contextmanager
+def stub_gateway(latency_ms: float = 0.0) -> Iterator[str]:
+    """The URL of a stub gateway in a process of its own."""
+    port = free_port()
+    with started(["-m", "benchmarks.gateway", str(port), str(latency_ms)], ready="gateway ready"):
+        yield f"http://127.0.0.1:{port}"
+
+
+def sent_count(gateway_url: str) -> int:
+    return int(_asked(gateway_url, "/count"))
+
+
+def sent_times(gateway_url: str) -> list[float]:
+    """When the gateway was asked to send, by this machine's clock."""
+    return list(_asked(gateway_url, "/times"))
+
+
+def reset_gateway(gateway_url: str) -> None:
+    _asked(gateway_url, "/reset")
+
+
+def _asked(gateway_url: str, path: str) -> Any:
+    with urllib.request.urlopen(gateway_url + path, timeout=10) as answer:
+        return json.load(answer)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def licenses(count: int) -> list[int]:
+    """The ids of `count` licenses, linked and with nothing to wait for."""
+    from django_kpwa.models import Lane, License
+
+    model = License(name="template")
+    model.set_api_key("a-key-of-the-benchmarks")
+    have = License.objects.count()
+    rows = [
+        License(name=f"Outlet {have + n}", api_key_ciphertext=model.api_key_ciphertext, api_key_version=1)
+        for n in range(count)
+    ]
+    made = License.objects.bulk_create(rows, batch_size=1000)
+    Lane.objects.bulk_create(
+        [
+            Lane(
+                license_id=row.pk,
+                session_status="connected",
+                confirmed_number="6281234567890",
+                linked_number="6281234567890",
+            )
+            for row in made
+        ],
+        batch_size=1000,
+    )
+    return [row.pk for row in made]
+
+
+TEXT = "Toko Sederhana\nStruk {n}\n" + "2 x Kopi Susu Gula Aren    Rp 36.000\n" * 8 + "Terima kasih!"
+
+
+def queue_messages(license_ids: list[int], each: int) -> None:
+    """`each` messages that are due, for every license."""
+    from django.utils import timezone
+
+    from django_kpwa.models import OutboundMessage
+
+    now = timezone.now()
+    batch = []
+    for license_id in license_ids:
+        for n in range(each):
+            batch.append(
+                OutboundMessage(
+                    license_id=license_id,
+                    recipient_typed="0812 3456 7890",
+                    recipient="6281234567890",
+                    text=TEXT.format(n=n),
+                    created_at=now,
+                    due_at=now,
+                )
+            )
+            if len(batch) >= 1000:
+                OutboundMessage.objects.bulk_create(batch)
+                batch = []
+    OutboundMessage.objects.bulk_create(batch)
+
+
+def empty() -> None:
+    """Throw every message and event away, and what the database remembers of them."""
+    from django.db import connection
+
+    tables = ("django_kpwa_sendattempt", "django_kpwa_webhookevent", "django_kpwa_outboundmessage")
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(f"TRUNCATE {', '.join(tables)}")
+            return
+        for table in tables:
+            cursor.execute(f"DELETE FROM {table}")

@@ -1,0 +1,71 @@
+"""`DATABASE_URL`, `BENCH_BROKER_URL`, `BENCH_GATEWAY_URL` and `BENCH_KPWA` (JSON) come from the row that is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import dj_database_url
+
+from django_kpwa.schedule import beat_schedule
+
+SECRET_KEY = "benchmarks-only"
+DEBUG = False
+USE_TZ = True
+TIME_ZONE = "Asia/Jakarta"
+LANGUAGE_CODE = "en"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "benchmarks.site.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_kpwa",
+    *filter(None, os.environ.get("BENCH_APPS", "").split(",")),
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+
+DATABASES = {"default": dj_database_url.parse(os.environ.get("DATABASE_URL", "sqlite:///:memory:"))}
+# The README's: Celery would close the connection after each task otherwise.
+DATABASES["default"]["CONN_MAX_AGE"] = int(os.environ.get("BENCH_CONN_MAX_AGE", "60"))
+if DATABASES["default"]["ENGINE"].endswith("mysql"):
+    DATABASES["default"]["OPTIONS"] = {"charset": "utf8mb4"}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        "timeout": 20,
+    }
+
+CELERY_BROKER_URL = os.environ.get("BENCH_BROKER_URL", "")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = beat_schedule()
+
+KPWA = {"PACE_SECONDS": (0, 0), "BASE_URLS": [os.environ.get("BENCH_GATEWAY_URL", "http://127.0.0.1:9")]}
+KPWA |= json.loads(os.environ.get("BENCH_KPWA", "{}"))
