@@ -44,7 +44,8 @@ def psycopg_loop(license_id: int, gateway_url: str) -> int:
             message_id, recipient, text = row
             post(session, gateway_url, recipient, text)
             connection.execute(
-                "UPDATE django_kpwa_outboundmessage SET status = 'sent', sent_at = now(), settled_at = now() WHERE id = %s",
+                "UPDATE django_kpwa_outboundmessage SET status = 'sent', sent_at = now(), settled_at = now() "
+                "WHERE id = %s",
                 (message_id,),
             )
             sent += 1

@@ -1,4 +1,4 @@
-"""`DATABASE_URL`, `BENCH_BROKER_URL`, `BENCH_GATEWAY_URL` and `BENCH_KPWA` (JSON) come from the row that is measured."""
+"""`DATABASE_URL`, `BENCH_BROKER_URL`, `BENCH_GATEWAY_URL` and `BENCH_KPWA` (JSON) come from the row."""
 
 from __future__ import annotations
 
