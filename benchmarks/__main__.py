@@ -74,7 +74,7 @@ def _line(result: dict[str, Any]) -> str:
     wants = {"<=": "≤", ">=": "≥"}[result["wants"]]
     figures = result["figures"]
     sides = "  ".join(
-        f"{side} {one['wall_ms']:.2f} ms, CPU {one['cpu_ms']:.2f}+{one['database_cpu_ms']:.2f}, {one['peak_mib']:.0f} MiB"
+        "{} {wall_ms:.2f} ms, CPU {cpu_ms:.2f}+{database_cpu_ms:.2f}, {peak_mib:.0f} MiB".format(side, **one)
         for side, one in figures.items()
         if isinstance(one, dict) and "wall_ms" in one
     )

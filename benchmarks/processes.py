@@ -33,13 +33,13 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mib(pid: int) -> float:
-    """Resident memory of a process and its children that is its own (USS), in MiB."""
+    """Resident memory of a process and its children, in MiB; what they share is counted for each."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for one in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += one.memory_full_info().uss
+                total += one.memory_info().rss
     return total / 2**20
 
 

@@ -8,10 +8,15 @@ import os
 import socket
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from .processes import started
 from .servers import address, database
+
+if TYPE_CHECKING:
+    from django_kpwa.models import OutboundMessage
 
 
 @contextlib.contextmanager
@@ -91,8 +96,8 @@ def licenses(count: int) -> list[int]:
             Lane(
                 license_id=row.pk,
                 session_status="connected",
-                confirmed_number="6281234567890",
-                linked_number="6281234567890",
+                confirmed_number=NUMBER,
+                linked_number=NUMBER,
             )
             for row in made
         ],
@@ -101,6 +106,7 @@ def licenses(count: int) -> list[int]:
     return [row.pk for row in made]
 
 
+NUMBER = "6281234567890"
 TEXT = "Toko Sederhana\nStruk {n}\n" + "2 x Kopi Susu Gula Aren    Rp 36.000\n" * 8 + "Terima kasih!"
 
 
@@ -111,23 +117,68 @@ def queue_messages(license_ids: list[int], each: int) -> None:
     from django_kpwa.models import OutboundMessage
 
     now = timezone.now()
-    batch = []
-    for license_id in license_ids:
-        for n in range(each):
-            batch.append(
-                OutboundMessage(
-                    license_id=license_id,
-                    recipient_typed="0812 3456 7890",
-                    recipient="6281234567890",
-                    text=TEXT.format(n=n),
-                    created_at=now,
-                    due_at=now,
-                )
+    rows = (_message(license_id, n, now) for license_id in license_ids for n in range(each))
+    while batch := list(islice(rows, 1000)):
+        OutboundMessage.objects.bulk_create(batch)
+
+
+def _message(license_id: int, n: int, now: datetime, **columns: Any) -> OutboundMessage:
+    from django_kpwa.models import OutboundMessage
+
+    return OutboundMessage(
+        license_id=license_id,
+        recipient_typed="0812 3456 7890",
+        recipient=NUMBER,
+        text=TEXT.format(n=n),
+        created_at=now,
+        due_at=now,
+        **columns,
+    )
+
+
+HISTORY = 5_000
+"""Messages that were sent before, so that no table is empty and the database knows what is in them."""
+
+
+def refill(license_ids: list[int], each: int) -> None:
+    """Throw all messages away; then some that were sent before, and `each` that are due for every license."""
+    from django.db import connection
+
+    empty()
+    add_history(license_ids[0], HISTORY)
+    queue_messages(license_ids, each)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("VACUUM ANALYZE")
+        elif connection.vendor == "sqlite":
+            cursor.execute("ANALYZE")
+        else:
+            cursor.execute("ANALYZE TABLE django_kpwa_outboundmessage, django_kpwa_sendattempt")
+            cursor.fetchall()
+
+
+def add_history(license_id: int, count: int) -> None:
+    """`count` messages that were sent, with their attempts."""
+    from django.utils import timezone
+
+    from django_kpwa.models import OutboundMessage, SendAttempt
+
+    now = timezone.now()
+    sent = {"status": "sent", "attempts_made": 1, "attempts_spent": 1, "sent_at": now, "settled_at": now}
+    messages = OutboundMessage.objects.bulk_create(
+        (_message(license_id, n, now, **sent) for n in range(count)), batch_size=1000
+    )
+    if messages and messages[0].pk is None:
+        messages = list(OutboundMessage.objects.filter(status="sent").only("pk"))
+    SendAttempt.objects.bulk_create(
+        (
+            SendAttempt(
+                message_id=row.pk, number=1, started_at=now, finished_at=now, outcome="accepted", gateway_id=f"h{n}"
             )
-            if len(batch) >= 1000:
-                OutboundMessage.objects.bulk_create(batch)
-                batch = []
-    OutboundMessage.objects.bulk_create(batch)
+            for n, row in enumerate(messages)
+        ),
+        batch_size=1000,
+    )
 
 
 def empty() -> None:

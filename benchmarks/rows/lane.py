@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from benchmarks.processes import Watched
 from benchmarks.result import Result, Sample, Scale, in_turn, result_of
-from benchmarks.setting import empty, licenses, queue_messages, reset_gateway, sent_count, site, stub_gateway
+from benchmarks.setting import licenses, refill, reset_gateway, sent_count, site, stub_gateway
 from benchmarks.site import loops
 
 
@@ -45,8 +45,7 @@ def drive(license_id: int) -> None:
 
 
 def _drained(license_id: int, count: int, gateway: str, send: object) -> Sample:
-    empty()
-    queue_messages([license_id], count)
+    refill([license_id], count)
     reset_gateway(gateway)
     with Watched(database="postgres") as watched:
         send(license_id)  # type: ignore[operator]

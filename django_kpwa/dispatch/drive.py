@@ -189,6 +189,8 @@ class _Driver:
         return Driven(self.attempts, has_more=has_more and not self.should_stop())
 
     def _wait(self, idle: Idle) -> Driven | None:
+        if idle.is_released:
+            return Driven(self.attempts)
         wait = idle.wait_seconds
         if wait is None or wait > MOST_SECONDS_HELD:
             return self._stop(has_more=False)

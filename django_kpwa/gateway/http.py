@@ -25,7 +25,9 @@ import requests
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from .. import __version__
@@ -50,6 +52,7 @@ and a request that meets the closing is in doubt: a receipt that a person has to
 
 _MAX_HEADER_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
+_FORM = "application/x-www-form-urlencoded"
 _TRANSPORT_ERRORS = (OSError, HTTPError, http.client.HTTPException)
 
 _Read = TypeVar("_Read")
@@ -73,6 +76,7 @@ class HttpGateway(Gateway):
         self._max_bytes = settings.MAX_ANSWER_BYTES
         self._call = Call(self._max_bytes + _MAX_HEADER_BYTES)
         self._adapter = _Adapter(self._call)
+        self._posts: dict[str, requests.PreparedRequest] = {}
         self._used_at = monotonic()
 
     def restart(self) -> ServiceStatus:
@@ -141,7 +145,7 @@ class HttpGateway(Gateway):
         failures: list[str] = []
         for base_url in self.base_urls:
             try:
-                return read(self._exchange(method, base_url, path, body, ends_at, (self.api_key, *secrets)))
+                return read(self._exchange(base_url, path, body, ends_at, (self.api_key, *secrets)))
             except NotConnectedError as error:
                 failures.append(str(error))
             except GatewayError as error:
@@ -159,32 +163,44 @@ class HttpGateway(Gateway):
         raise raised.with_traceback(None)
 
     def _exchange(
-        self, method: str, base_url: str, path: str, body: bytes | None, ends_at: float, secrets: tuple[Secret, ...]
+        self, base_url: str, path: str, body: bytes | None, ends_at: float, secrets: tuple[Secret, ...]
     ) -> Answer:
         """Send a request and return what came back, or raise what is known of the failure."""
         if monotonic() - self._used_at > MAX_IDLE_SECONDS:
             self._adapter.drop_connections()
         self._call.begin(ends_at)
+        request = self._get(base_url + path) if body is None else self._post(base_url + path, body)
         try:
-            response = self._adapter.send(self._request(method, base_url + path, body), True, self._timeouts)
+            response = self._adapter.send(request, True, self._timeouts)
             return Answer(response.status_code, response.headers, self._content(response), path, secrets)
         except _TRANSPORT_ERRORS as error:
             failure = self._failure(error, base_url)
         finally:
             self._used_at = monotonic()
+            request.body = None
         raise failure
 
-    def _request(self, method: str, url: str, body: bytes | None) -> requests.PreparedRequest:
-        headers = {
+    def _get(self, url: str) -> requests.PreparedRequest:
+        return self._prepared("GET", url, {})
+
+    def _post(self, url: str, body: bytes) -> requests.PreparedRequest:
+        """The request to `url`, prepared once: all that differs from one message to the next is the body."""
+        request = self._posts.get(url)
+        if request is None:
+            request = self._posts[url] = self._prepared("POST", url, {"Content-Type": _FORM})
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        return request
+
+    def _prepared(self, method: str, url: str, headers: dict[str, str]) -> requests.PreparedRequest:
+        headers |= {
             "X-API-KEY": self.api_key.reveal(),
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": f"django-kpwa/{__version__}",
         }
-        if body is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
         request = requests.PreparedRequest()
-        request.prepare(method=method, url=url, headers=headers, data=body)
+        request.prepare(method=method, url=url, headers=headers)
         return request
 
     def _content(self, response: requests.Response) -> bytes:
@@ -252,6 +268,15 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
         return self.poolmanager.connection_from_url(request.url or "")
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        return request.path_url
+
+    def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
+        """What is read of it: cookies and encodings are no concern of ours."""
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = resp.status, CaseInsensitiveDict(resp.headers), resp
+        return response
 
     def cert_verify(self, *_: Any, **__: Any) -> None:
         """Nothing: the TLS context has the certificates already, read once a process and not with every connection."""

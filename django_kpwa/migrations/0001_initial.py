@@ -273,7 +273,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='outboundmessage',
-            index=models.Index(fields=['license', 'status', 'priority', 'due_at'], name='kpwa_message_claim'),
+            index=models.Index(fields=['license', 'status', 'priority', 'due_at', 'id'], name='kpwa_message_claim'),
         ),
         migrations.AddIndex(
             model_name='outboundmessage',

@@ -16,7 +16,9 @@ from .clock import DatabaseNow, in_seconds, write_alias
 from .driving import Pause
 from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
-from .transitions import ensure_lane, expire, pause_columns, sent_columns, session_columns, settle_proven
+from .transitions import ensure_lane
+from .transitions.columns import pause_columns, sent_columns, session_columns
+from .transitions.portable import expire, settle_proven
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0

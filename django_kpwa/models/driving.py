@@ -47,10 +47,14 @@ class Unrendered:
 
 @dataclass(frozen=True)
 class Idle:
-    """Nothing to send now. `wait_seconds`: the pace allows the next after so long; None: nothing is due."""
+    """Nothing to send now. `wait_seconds`: the pace allows the next after so long; None: nothing is due, or all waits.
+
+    `is_released`: the lane was given back by the same commit.
+    """
 
     wait_seconds: float | None = None
     is_paused: bool = False
+    is_released: bool = False
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class OutboundMessage(models.Model):
         permissions = [("decide_outboundmessage", _("Can decide about messages (send again, it arrived, cancel)"))]
         # Plain composites: MariaDB drops the condition of a partial index.
         indexes = [
-            models.Index(fields=["license", "status", "priority", "due_at"], name="kpwa_message_claim"),
+            models.Index(fields=["license", "status", "priority", "due_at", "id"], name="kpwa_message_claim"),
             models.Index(fields=["status", "due_at"], name="kpwa_message_due"),
             models.Index(fields=["status", "expires_at"], name="kpwa_message_expiry"),
             models.Index(fields=["settled_at"], name="kpwa_message_settled"),

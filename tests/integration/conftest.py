@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
+from django_kpwa.models import transitions
 from tests.gateways import HOOKED, HookedGateway
 
 
@@ -15,6 +16,14 @@ def hooks(settings):
     settings.KPWA = {**settings.KPWA, "GATEWAY": HOOKED}
     yield HookedGateway
     HookedGateway.before_send = HookedGateway.after_send = HookedGateway.on_status = None
+
+
+@pytest.fixture(params=["written", "portable"])
+def form(request, monkeypatch):
+    """Both forms of the transitions: the statements written out for this database, and the portable one."""
+    if request.param == "portable":
+        monkeypatch.setattr(transitions, "WRITTEN_FORMS", {})
+    return request.param
 
 
 @pytest.fixture

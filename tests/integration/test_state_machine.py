@@ -271,6 +271,7 @@ def few_attempts(settings):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize(
     ("examples", "steps"), [(12, 30), pytest.param(150, 60, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )

@@ -1,41 +1,24 @@
-"""The hot path's SQL: leases, claims and records. Every status change is a conditional UPDATE on the status it leaves.
+"""The portable form of each transition, in the ORM's words, inside a transaction that `transitions` has opened.
 
-Whoever writes several of them locks in one order: lane, then messages, then their attempts. A transaction begins with
-a write, so that SQLite takes its lock at once and MariaDB reads what is committed. Recording is durable: it never hides
-in a caller's transaction.
+Every case is handled here. The written-out forms handle the usual case alone, to the same rows.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
-from ..gateway import SessionStatus
-from ..gateway.outcome import Cause, Outcome, OutcomeKind
-from .attempt import AttemptOutcome, SendAttempt
-from .clock import DatabaseNow, in_seconds, write_alias
-from .driving import (
-    Claim,
-    Claimed,
-    Idle,
-    LaneVerdict,
-    Lease,
-    LeaseLost,
-    Lost,
-    MessageVerdict,
-    Pause,
-    Recorded,
-    Unrendered,
-)
-from .lane import HELD_BY_PEOPLE, Lane, PauseReason
-from .message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
+from ...gateway.outcome import Cause, Outcome, OutcomeKind
+from ..attempt import AttemptOutcome, SendAttempt
+from ..clock import DatabaseNow, in_seconds
+from ..driving import Claim, Claimed, Idle, Lease, Lost, MessageVerdict, Pause, Unrendered
+from ..lane import HELD_BY_PEOPLE, Lane, PauseReason
+from ..message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
+from .columns import answer_columns, outcome_columns, pause_columns, sent_columns
 
 # An unrendered message steps back this far before its template runs, so that one that hangs cannot block its lane.
 RENDER_STEP_BACK_SECONDS = 60.0
@@ -43,136 +26,16 @@ RENDER_STEP_BACK_SECONDS = 60.0
 MOST_PASSED = 100
 
 
-@contextmanager
-def durable() -> Iterator[str]:
-    """A transaction that is really committed at its end; gives the database's alias."""
-    using = write_alias()
-    with transaction.atomic(using=using, durable=True):
-        yield using
-
-
-def ensure_lane(license_id: int) -> None:
-    """Insert the lane's row where it is missing; harmless where somebody else just did."""
-    Lane.objects.using(write_alias()).bulk_create([Lane(license_id=license_id)], ignore_conflicts=True)
-
-
-def take_lease(license_id: int, seconds: float, *, resend_lost: bool, max_attempts: int) -> Lease | None:
-    """Take a lane that nobody drives. None: somebody does.
-
-    Where the lease had run out, its worker was lost: the message that it was sending is in doubt from here on
-    (`resend_lost`: goes back to `queued` instead, while attempts are left).
-    """
-    token = uuid.uuid4()
-    with durable() as using:
-        taken = (
-            Lane.objects.using(using)
-            .filter(pk=license_id)
-            .free()
-            .update(lease_token=token, lease_expires_at=in_seconds(seconds), lease_taken_at=DatabaseNow())
-        )
-        if not taken:
-            return None
-        lost = _settle_lost(using, license_id, resend_lost=resend_lost, max_attempts=max_attempts)
-    return Lease(license_id, token, lost.doubtful_ids, lost.proven_ids)
-
-
-def swap_lease(license_id: int, token: uuid.UUID, seconds: float) -> Lease | None:
-    """Take over a lease that its holder passed on with `token`. None: it was taken already, by a repeat of the task."""
-    fresh = uuid.uuid4()
-    with durable() as using:
-        swapped = (
-            Lane.objects.using(using)
-            .filter(pk=license_id, lease_token=token)
-            .update(lease_token=fresh, lease_expires_at=in_seconds(seconds))
-        )
-    return Lease(license_id, fresh) if swapped else None
-
-
-def release_lease(lease: Lease) -> bool:
-    """Give the lane back. False: the lease was lost before."""
-    with durable() as using:
-        return bool(_held(using, lease).update(lease_token=None, lease_expires_at=None))
-
-
-def claim_next(lease: Lease, seconds: float) -> Claimed:
-    """Renew the lease and claim the next message that may go now."""
-    with durable() as using:
-        if not _renew(using, lease, seconds):
-            return Claimed(LeaseLost())
-        return _claim(using, lease)
-
-
-def give_back(claim: Claim) -> Status | None:
-    """Return a claimed message that was not sent after all; `sent` where proof of an earlier attempt has come.
-
-    None: the lease ran out and it is in doubt already.
-    """
-    with durable() as using:
-        return _undo_claim(using, claim.message_id, claim.attempt_number)
-
-
-def record(
-    lease: Lease,
-    claim: Claim,
-    outcome: Outcome,
-    verdict: MessageVerdict,
-    lane: LaneVerdict,
-    *,
-    lease_seconds: float,
-    claims_next: bool,
-    is_retry: bool = False,
-) -> Recorded:
-    """Record an outcome, renew the lease and, where `claims_next`, claim the next message: one transaction.
-
-    Where the lease was lost meanwhile, what was learned still upgrades this attempt and its message, and nothing else.
-    `is_retry`: an earlier try's COMMIT may have gone through unanswered; what it claimed is given back.
-    """
-    with durable() as using:
-        held = bool(_held(using, lease).update(**_lane_columns(lane), lease_expires_at=in_seconds(lease_seconds)))
-        paused = held and lane.pause is not None and _pause(using, lease, lane.pause, probes=0)
-        status = _settle(using, claim, outcome, verdict)
-        _finish_attempt(using, claim, outcome)
-        if not held:
-            return Recorded(status, None, lease_lost=True)
-        if is_retry:
-            status = status or _recorded_before(using, claim)
-            _give_back_unstarted(using, lease.license_id)
-        return Recorded(status, _claim(using, lease) if claims_next else None, paused=paused)
-
-
-def pause_lane(lease: Lease, pause: Pause, *, probes: int = 0, error: str = "") -> bool:
-    """Pause a lane that one drives, or pause it anew after `probes` status checks. `error`: what went wrong, in words.
-
-    False: the lease was lost, or the lane has meanwhile a pause that people end, which stays.
-    """
-    with durable() as using:
-        return _pause(using, lease, pause, probes=probes, **error_columns(error))
-
-
-def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
-    """Free a lane whose lease ran out and that nobody takes; returns what became of its messages."""
-    with durable() as using:
-        freed = (
-            Lane.objects.using(using).filter(pk=license_id).abandoned().update(lease_token=None, lease_expires_at=None)
-        )
-        if not freed:
-            return Lost()
-        return _settle_lost(using, license_id, resend_lost=resend_lost, max_attempts=max_attempts)
-
-
-# --- inside a transaction ---------------------------------------------------------------------------------------------
-
-
-def _held(using: str, lease: Lease) -> Any:
+def held(using: str, lease: Lease) -> Any:
     return Lane.objects.using(using).filter(pk=lease.license_id, lease_token=lease.token)
 
 
-def _pause(using: str, lease: Lease, pause: Pause, *, probes: int, **columns: Any) -> bool:
+def pause(using: str, lease: Lease, pause: Pause, *, probes: int, **columns: Any) -> bool:
     columns |= pause_columns(pause)
     if probes:
         del columns["paused_at"]
     # No status check ends or replaces what a person has to end.
-    pausable = _held(using, lease).exclude(pause_reason__in=set(HELD_BY_PEOPLE) - {pause.reason})
+    pausable = held(using, lease).exclude(pause_reason__in=set(HELD_BY_PEOPLE) - {pause.reason})
     if pause.reason == PauseReason.NUMBER_CHANGED:
         # A person may have confirmed the number since the lane was read.
         pausable = pausable.exclude(confirmed_number="").exclude(confirmed_number=F("linked_number"))
@@ -185,11 +48,11 @@ def _sending(using: str, claim: Claim) -> OutboundMessageQuerySet:
     )
 
 
-def _renew(using: str, lease: Lease, seconds: float) -> bool:
-    return bool(_held(using, lease).update(lease_expires_at=in_seconds(seconds)))
+def renew(using: str, lease: Lease, seconds: float) -> bool:
+    return bool(held(using, lease).update(lease_expires_at=in_seconds(seconds)))
 
 
-def _claim(using: str, lease: Lease) -> Claimed:
+def claim(using: str, lease: Lease) -> Claimed:
     """Find and claim the next due message; expire what is in the way. The lane's row is locked already."""
     lane = (
         Lane.objects.using(using)
@@ -245,6 +108,20 @@ def _claim(using: str, lease: Lease) -> Claimed:
     return found(Idle(wait_seconds=0.0))
 
 
+def claim_or_release(using: str, lease: Lease) -> Claimed:
+    """Claim the next due message; where there is nothing to send, give the lane back."""
+    return release_idle(using, lease, claim(using, lease))
+
+
+def release_idle(using: str, lease: Lease, claimed: Claimed) -> Claimed:
+    """Give the lane back where there is nothing to send, now or after the pace's wait."""
+    idle = claimed.next
+    if not isinstance(idle, Idle) or idle.wait_seconds is not None:
+        return claimed
+    held(using, lease).update(lease_token=None, lease_expires_at=None)
+    return replace(claimed, next=replace(idle, is_released=True))
+
+
 def _start_attempt(using: str, message: OutboundMessage) -> Claim:
     number = message.attempts_made + 1
     attempt = SendAttempt(message_id=message.pk, number=number, started_at=DatabaseNow())
@@ -270,32 +147,19 @@ def expire(using: str, message_id: int) -> bool:
     )
 
 
-def _finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
+def finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
     """Complete the attempt. One that was declared in doubt meanwhile may only become more certain."""
     running = Q(outcome=AttemptOutcome.RUNNING)
     if outcome.kind != OutcomeKind.IN_DOUBT:
         running |= Q(outcome=AttemptOutcome.IN_DOUBT)
-    answer = outcome.answer
-    answered: dict[str, Any] = {}
-    if answer is not None:
-        # Without one, the id stays that a webhook may have told meanwhile.
-        answered = {
-            "gateway_id": answer.id[:255],
-            "read_as": answer.to[:64],
-            "gateway_created_at": answer.created_at[:64],
-        }
+    # Without an answer, the id stays that a webhook may have told meanwhile.
+    answered = answer_columns(outcome.answer) if outcome.answer is not None else {}
     SendAttempt.objects.using(using).filter(running, pk=claim.attempt_id).update(
-        finished_at=DatabaseNow(),
-        outcome=outcome.kind.value,
-        cause=outcome.cause.value,
-        http_status=outcome.status_code,
-        code="" if outcome.code is None else str(outcome.code)[:64],
-        words=outcome.words,
-        **answered,
+        finished_at=DatabaseNow(), **outcome_columns(outcome), **answered
     )
 
 
-def _settle(using: str, claim: Claim, outcome: Outcome, verdict: MessageVerdict) -> Status | None:
+def settle(using: str, claim: Claim, outcome: Outcome, verdict: MessageVerdict) -> Status | None:
     """Move the message by its verdict; returns where it went, None where it had moved on."""
     if verdict.status == Status.SENT:
         # Also from where a lost lease or a withdrawn resend had put it: proof of any attempt is proof.
@@ -381,20 +245,20 @@ def settle_proven(using: str, message_id: int) -> bool:
     return bool(message.exclude(status=Status.SENDING).update(**sent_columns(F("proven_at"))))
 
 
-def _recorded_before(using: str, claim: Claim) -> Status:
+def recorded_before(using: str, claim: Claim) -> Status:
     """What a first, unanswered COMMIT of this record had made of the message."""
     status = Status(OutboundMessage.objects.using(using).values_list("status", flat=True).get(pk=claim.message_id))
     return Status.SENT if status in ARRIVED else status
 
 
-def _give_back_unstarted(using: str, license_id: int) -> None:
+def give_back_unstarted(using: str, license_id: int) -> None:
     """Return what a first, unanswered COMMIT of this record had claimed: it was never called."""
     unstarted = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
     for message_id, number in list(unstarted.values_list("pk", "attempts_made")):
-        _undo_claim(using, message_id, number)
+        undo_claim(using, message_id, number)
 
 
-def _undo_claim(using: str, message_id: int, attempt_number: int) -> Status | None:
+def undo_claim(using: str, message_id: int, attempt_number: int) -> Status | None:
     sending = OutboundMessage.objects.using(using).filter(
         pk=message_id, status=Status.SENDING, attempts_made=attempt_number
     )
@@ -407,7 +271,7 @@ def _undo_claim(using: str, message_id: int, attempt_number: int) -> Status | No
     return undone
 
 
-def _settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
+def settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
     """The worker of this lane is gone: nobody knows what became of the message it was sending."""
     sending = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
     most_spent = max_attempts - 1 if resend_lost else -1
@@ -432,48 +296,3 @@ def _lose(sending: OutboundMessageQuerySet, most_spent: int) -> Status | None:
     if unproven.update(status=Status.UNKNOWN, settled_at=DatabaseNow(), **doubt):
         return Status.UNKNOWN
     return _settle_as_proven(sending)
-
-
-def sent_columns(at: Any) -> dict[str, Any]:
-    return {
-        "status": Status.SENT,
-        "sent_at": at,
-        "settled_at": DatabaseNow(),
-        "reason": "",
-        "reason_words": "",
-        "in_doubt": False,
-        "dismissed_at": None,
-    }
-
-
-def _lane_columns(lane: LaneVerdict) -> dict[str, Any]:
-    columns: dict[str, Any] = {
-        "next_send_at": in_seconds(lane.next_send_in_seconds),
-        "failures": lane.failures,
-        "failure_cause": lane.failure_cause,
-    }
-    if lane.session_status is not None:
-        columns |= session_columns(lane.session_status)
-    if lane.linked_number:
-        columns["linked_number"] = lane.linked_number
-        if lane.confirms_number:
-            columns["confirmed_number"] = lane.linked_number
-    return columns | error_columns(lane.error)
-
-
-def error_columns(error: str) -> dict[str, Any]:
-    return {"last_error": error, "last_error_at": DatabaseNow()} if error else {}
-
-
-def session_columns(session_status: SessionStatus) -> dict[str, Any]:
-    return {"session_status": session_status.value, "session_seen_at": DatabaseNow()}
-
-
-def pause_columns(pause: Pause) -> dict[str, Any]:
-    return {
-        "pause_reason": pause.reason,
-        "pause_words": pause.words,
-        "paused_at": DatabaseNow(),
-        "paused_until": None if pause.seconds is None else in_seconds(pause.seconds),
-        "paused_key_version": pause.key_version,
-    }

@@ -1,0 +1,96 @@
+"""The columns that a transition writes, by what it says: shared by every form of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...gateway import SentMessage, SessionStatus
+from ...gateway.outcome import Outcome
+from ..clock import DatabaseNow, in_seconds
+from ..driving import Claim, LaneVerdict, MessageVerdict, Pause
+from ..message import Status
+
+
+def usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:
+    """What a written-out form is told of an accepted send, by the names of its parameters. None: not the usual case."""
+    is_usual = verdict.status == Status.SENT and lane.session_status is not None and lane.pause is None
+    if not is_usual or outcome.answer is None or lane.session_status is None:
+        return None
+    return {
+        "message_id": claim.message_id,
+        "attempt_id": claim.attempt_id,
+        "attempt_number": claim.attempt_number,
+        "next_send_in_seconds": lane.next_send_in_seconds,
+        "failures": lane.failures,
+        "failure_cause": lane.failure_cause,
+        "session_status": lane.session_status.value,
+        "linked_number": lane.linked_number,
+        "confirms_number": bool(lane.confirms_number and lane.linked_number),
+        **outcome_columns(outcome),
+        **answer_columns(outcome.answer),
+    }
+
+
+def outcome_columns(outcome: Outcome) -> dict[str, Any]:
+    """What an attempt keeps of any outcome."""
+    return {
+        "outcome": outcome.kind.value,
+        "cause": outcome.cause.value,
+        "http_status": outcome.status_code,
+        "code": "" if outcome.code is None else str(outcome.code)[:64],
+        "words": outcome.words,
+    }
+
+
+def answer_columns(answer: SentMessage) -> dict[str, str]:
+    """What an attempt keeps of the answer to an accepted send."""
+    return {
+        "gateway_id": answer.id[:255],
+        "read_as": answer.to[:64],
+        "gateway_created_at": answer.created_at[:64],
+    }
+
+
+def sent_columns(at: Any) -> dict[str, Any]:
+    return {
+        "status": Status.SENT,
+        "sent_at": at,
+        "settled_at": DatabaseNow(),
+        "reason": "",
+        "reason_words": "",
+        "in_doubt": False,
+        "dismissed_at": None,
+    }
+
+
+def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "next_send_at": in_seconds(lane.next_send_in_seconds),
+        "failures": lane.failures,
+        "failure_cause": lane.failure_cause,
+    }
+    if lane.session_status is not None:
+        columns |= session_columns(lane.session_status)
+    if lane.linked_number:
+        columns["linked_number"] = lane.linked_number
+        if lane.confirms_number:
+            columns["confirmed_number"] = lane.linked_number
+    return columns | error_columns(lane.error)
+
+
+def error_columns(error: str) -> dict[str, Any]:
+    return {"last_error": error, "last_error_at": DatabaseNow()} if error else {}
+
+
+def session_columns(session_status: SessionStatus) -> dict[str, Any]:
+    return {"session_status": session_status.value, "session_seen_at": DatabaseNow()}
+
+
+def pause_columns(pause: Pause) -> dict[str, Any]:
+    return {
+        "pause_reason": pause.reason,
+        "pause_words": pause.words,
+        "paused_at": DatabaseNow(),
+        "paused_until": None if pause.seconds is None else in_seconds(pause.seconds),
+        "paused_key_version": pause.key_version,
+    }

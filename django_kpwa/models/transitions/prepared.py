@@ -1,0 +1,65 @@
+"""Statements that PostgreSQL parses and plans once a connection: of a long one, that is more than half of its cost.
+
+They are PREPAREd in SQL under a name that is made of their text. So they are safe where a pooler such as PgBouncer hands
+out another server connection for every transaction: a name means the same statement everywhere, and where it is not
+known yet, the server says so before anything is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.db import DatabaseError, connections
+
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+# What EXECUTE answers where it has done nothing: the statement is unknown here, or a migration changed a table since.
+_UNKNOWN, _CHANGED = "26000", "0A000"
+_KNOWN_ALREADY = "42P05"
+
+# By the driver's connection: Django's opens new ones.
+_prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+
+
+class Statement:
+    """One statement of several parameters, `%(name)s` in its text; `types` are theirs, as PostgreSQL calls them."""
+
+    def __init__(self, sql: str, types: Mapping[str, str]) -> None:
+        names = list(dict.fromkeys(_PARAMETER.findall(sql)))
+        numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
+        self._sql = sql
+        self.name = f"kpwa_{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
+        self._prepare = f"PREPARE {self.name} ({', '.join(types[name] for name in names)}) AS {numbered}"
+        self._execute = f"EXECUTE {self.name} ({', '.join(f'%({name})s' for name in names)})"
+
+    def row(self, using: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Execute it in autocommit; returns its first row. Further `parameters` are left aside."""
+        connection = connections[using]
+        connection.ensure_connection()
+        known = _prepared.setdefault(connection.connection, set())
+        with connection.cursor() as cursor:
+            if self.name not in known:
+                try:
+                    cursor.execute(self._prepare)
+                except DatabaseError as error:
+                    if _code(error) != _KNOWN_ALREADY:
+                        raise
+                known.add(self.name)
+            try:
+                cursor.execute(self._execute, parameters)
+            except DatabaseError as error:
+                if _code(error) not in (_UNKNOWN, _CHANGED):
+                    raise
+                # Prepared anew the next time, where it is only unknown; a changed one stays as it is until reconnected.
+                if _code(error) == _UNKNOWN:
+                    known.discard(self.name)
+                cursor.execute(self._sql, parameters)
+            row: tuple[Any, ...] | None = cursor.fetchone()
+            return row
+
+
+def _code(error: DatabaseError) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
