@@ -1,8 +1,8 @@
 """Statements that PostgreSQL parses and plans once a connection: of a long one, that is more than half of its cost.
 
-They are PREPAREd in SQL under a name that is made of their text. So they are safe where a pooler such as PgBouncer hands
-out another server connection for every transaction: a name means the same statement everywhere, and where it is not
-known yet, the server says so before anything is done.
+They are PREPAREd in SQL under a name that is made of their text. So they are safe where a pooler such as PgBouncer
+hands out another server connection for every transaction: a name means the same statement everywhere, and where it is
+not known yet, the server says so before anything is done.
 """
 
 from __future__ import annotations
