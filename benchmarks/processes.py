@@ -128,7 +128,8 @@ def _wait_for(process: subprocess.Popen[bytes], ready: bytes, log: Path) -> None
 def celery_worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A Celery worker of the benchmarks' site, ready; `options` as `celery worker` takes them."""
     with started(
-        ["-m", "celery", "-A", "benchmarks.site.celery_app", "worker", "--loglevel=WARNING", *options],
+        # It is alone or knows whom it is with: to ask round first takes a second.
+        ["-m", "celery", "-A", "benchmarks.site.celery_app", "worker", "--loglevel=WARNING", "--without-mingle", *options],
         ready="benchmark worker ready",
         **environment,
     ) as process:

@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import socket
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .processes import started
@@ -35,7 +36,8 @@ def site(
         import benchmarks.site.celery_app  # noqa: F401 - as the site's own __init__ would
 
         django.setup()
-        call_command("migrate", verbosity=0)
+        # The peers' app has no migrations.
+        call_command("migrate", run_syncdb=True, verbosity=0)
         try:
             yield
         finally:
@@ -57,6 +59,11 @@ def sent_count(gateway_url: str) -> int:
 def sent_times(gateway_url: str) -> list[float]:
     """When the gateway was asked to send, by this machine's clock."""
     return list(_asked(gateway_url, "/times"))
+
+
+def distinct_count(gateway_url: str) -> int:
+    """How many of the sends had another recipient or text: as many as there were, where nothing was sent twice."""
+    return int(_asked(gateway_url, "/distinct"))
 
 
 def reset_gateway(gateway_url: str) -> None:
@@ -105,7 +112,7 @@ TEXT = "Toko Sederhana\nStruk {n}\n" + "2 x Kopi Susu Gula Aren    Rp 36.000\n" 
 
 
 def queue_messages(license_ids: list[int], each: int) -> None:
-    """`each` messages that are due, for every license."""
+    """`each` messages that are due, for every license; no two of them alike."""
     from django.utils import timezone
 
     from django_kpwa.models import OutboundMessage
@@ -119,7 +126,7 @@ def queue_messages(license_ids: list[int], each: int) -> None:
                     license_id=license_id,
                     recipient_typed="0812 3456 7890",
                     recipient="6281234567890",
-                    text=TEXT.format(n=n),
+                    text=TEXT.format(n=f"{license_id}-{n}"),
                     created_at=now,
                     due_at=now,
                 )
@@ -141,3 +148,19 @@ def empty() -> None:
             return
         for table in tables:
             cursor.execute(f"DELETE FROM {table}")
+
+
+def wake(license_ids: list[int]) -> None:
+    """Publish a drive of each lane, as a sale's commit does."""
+    from django_kpwa.wake import publish_dispatch
+
+    for license_id in license_ids:
+        assert publish_dispatch(license_id), "the broker did not take it"
+
+
+def until(is_so: Callable[[], bool], seconds: float = 600.0, every: float = 0.02) -> None:
+    """Wait for it. Asked from outside and seldom, so that the asking is not what is measured."""
+    gives_up_at = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < gives_up_at, "it did not happen in time"
+        time.sleep(every)

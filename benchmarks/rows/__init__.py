@@ -1,4 +1,4 @@
 """The rows of the table, each a module with `measure(scale) -> list[Result]`."""
 
-ROWS = ("lane",)
+ROWS = ("lane", "celery_cpu", "many_shops")
 """In the order in which they are measured."""
