@@ -129,7 +129,16 @@ def celery_worker(*options: str, **environment: str) -> Iterator[subprocess.Pope
     """A Celery worker of the benchmarks' site, ready; `options` as `celery worker` takes them."""
     with started(
         # It is alone or knows whom it is with: to ask round first takes a second.
-        ["-m", "celery", "-A", "benchmarks.site.celery_app", "worker", "--loglevel=WARNING", "--without-mingle", *options],
+        [
+            "-m",
+            "celery",
+            "-A",
+            "benchmarks.site.celery_app",
+            "worker",
+            "--loglevel=WARNING",
+            "--without-mingle",
+            *options,
+        ],
         ready="benchmark worker ready",
         **environment,
     ) as process:

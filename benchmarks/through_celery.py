@@ -22,7 +22,11 @@ def lanes(worker_pid: int, gateway: str, license_ids: list[int], each: int) -> S
     empty()
     queue_messages(license_ids, each)
     return _watched(
-        worker_pid, gateway, len(license_ids) * each, lambda: wake(license_ids), OutboundMessage.objects.filter(status="sent")
+        worker_pid,
+        gateway,
+        len(license_ids) * each,
+        lambda: wake(license_ids),
+        OutboundMessage.objects.filter(status="sent"),
     )
 
 
