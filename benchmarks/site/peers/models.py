@@ -15,3 +15,6 @@ class Note(models.Model):
 
     class Meta:
         app_label = "peers"
+
+    def __str__(self) -> str:
+        return f"{self.recipient}: {self.status}"
