@@ -1,4 +1,4 @@
 """The rows of the table, each a module with `measure(scale) -> list[Result]`."""
 
-ROWS = ("lane", "celery_cpu", "many_shops", "fairness", "storm", "latency")
+ROWS = ("lane", "lane_mariadb", "lane_sqlite", "celery_cpu", "many_shops", "fairness", "storm", "latency")
 """In the order in which they are measured."""
