@@ -17,14 +17,20 @@ from .servers import address, database
 
 @contextlib.contextmanager
 def site(
-    kind: str, row: str, *, gateway_url: str = "", apps: str = "", kpwa: dict[str, Any] | None = None
+    kind: str,
+    row: str,
+    *,
+    gateway_url: str = "",
+    apps: str = "",
+    kpwa: dict[str, Any] | None = None,
+    broker: str = "redis",
 ) -> Iterator[None]:
     """Django set up on a fresh, migrated database of `kind`; once a process. Workers inherit its environment."""
     with database(kind, row) as url:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "benchmarks.site.settings",
             "DATABASE_URL": url,
-            "BENCH_BROKER_URL": os.environ.get("BENCH_BROKER_URL") or address("redis"),
+            "BENCH_BROKER_URL": address(broker),
             "BENCH_GATEWAY_URL": gateway_url or "http://127.0.0.1:9",
             "BENCH_APPS": apps,
             "BENCH_KPWA": json.dumps(kpwa or {}),
@@ -70,6 +76,13 @@ def reset_gateway(gateway_url: str) -> None:
     _asked(gateway_url, "/reset")
 
 
+def steady_rate(times: list[float]) -> float:
+    """Sends a second between the first and the last tenth of them: while everything that can run runs."""
+    times = sorted(times)
+    edge = len(times) // 10
+    return (len(times) - 2 * edge - 1) / (times[len(times) - 1 - edge] - times[edge])
+
+
 def _asked(gateway_url: str, path: str) -> Any:
     with urllib.request.urlopen(gateway_url + path, timeout=10) as answer:
         return json.load(answer)
@@ -81,15 +94,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def licenses(count: int) -> list[int]:
-    """The ids of `count` licenses, linked and with nothing to wait for."""
+def licenses(count: int, gateway_url: str = "") -> list[int]:
+    """The ids of `count` licenses, linked and with nothing to wait for; `gateway_url`: another than the site's."""
     from django_kpwa.models import Lane, License
 
     model = License(name="template")
     model.set_api_key("a-key-of-the-benchmarks")
     have = License.objects.count()
     rows = [
-        License(name=f"Outlet {have + n}", api_key_ciphertext=model.api_key_ciphertext, api_key_version=1)
+        License(
+            name=f"Outlet {have + n}",
+            api_key_ciphertext=model.api_key_ciphertext,
+            api_key_version=1,
+            base_url=gateway_url,
+        )
         for n in range(count)
     ]
     made = License.objects.bulk_create(rows, batch_size=1000)
@@ -156,6 +174,25 @@ def wake(license_ids: list[int]) -> None:
 
     for license_id in license_ids:
         assert publish_dispatch(license_id), "the broker did not take it"
+
+
+def empty_queue() -> None:
+    """Throw away what waits in the site's queue, whichever broker it is."""
+    from .site.celery_app import app
+
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        queue = app.amqp.queues[app.conf.task_default_queue](channel)
+        queue.declare()
+        queue.purge()
+
+
+def is_at_rest() -> bool:
+    """Whether everything is sent and no lane is driven."""
+    from django_kpwa.models import Lane, OutboundMessage
+
+    return not (
+        OutboundMessage.objects.exclude(status="sent").exists() or Lane.objects.exclude(lease_token=None).exists()
+    )
 
 
 def until(is_so: Callable[[], bool], seconds: float = 600.0, every: float = 0.02) -> None:

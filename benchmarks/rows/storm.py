@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.processes import celery_worker
 from benchmarks.result import Result, Scale
 from benchmarks.servers import address, empty_redis
-from benchmarks.setting import TEXT, empty, licenses, reset_gateway, site, stub_gateway, until
+from benchmarks.setting import TEXT, empty, is_at_rest, licenses, site, stub_gateway, until
 
 WORKER = ("--pool=prefork", "--concurrency=2")
 COUNTS = "benchmarks:tasks"
@@ -24,47 +24,44 @@ FLOOR = "one task a second of driving"
 def measure(scale: Scale) -> list[Result]:
     calls = scale.of(1000, 1000, 50)
     results: list[Result] = []
-    with stub_gateway() as quick, stub_gateway(200.0) as slow, site("postgres", "storm", gateway_url=slow):
-        licenses(1)
-        for gateway, setting in ((slow, "200 ms gateway"), (quick, "0 ms gateway")):
-            empty_redis()
-            with celery_worker(*WORKER, BENCH_COUNT_TASKS=COUNTS, BENCH_GATEWAY_URL=gateway):
-                # The first imports and connects.
-                _call(1, gateway)
-                until(_is_all_sent, every=0.1)
-                began_at = time.monotonic()
-                _call(calls, gateway)
-                if gateway == quick:  # the other needs some minutes
-                    until(_is_all_sent, every=0.1)
-                results += _results(f"{calls:,} calls, {setting}", began_at)
+    with stub_gateway() as quick, stub_gateway(200.0) as slow, site("postgres", "storm", gateway_url=quick):
+        (at_once,), (busy,) = licenses(1), licenses(1, slow)
         empty_redis()
-        _call(calls, quick)
-        with celery_worker(*WORKER, BENCH_COUNT_TASKS=COUNTS, BENCH_GATEWAY_URL=quick):
+        with celery_worker(*WORKER, BENCH_COUNT_TASKS=COUNTS):
+            # The first imports and connects.
+            _call(1, at_once)
+            until(is_at_rest)
             began_at = time.monotonic()
-            until(_is_all_sent, every=0.1)
+            _call(calls, at_once)
+            until(is_at_rest, every=0.1)
+            results += _results(f"{calls:,} calls, 0 ms gateway", began_at)
+            began_at = time.monotonic()
+            _call(calls, busy)
+            # Nobody waits until all of them are sent, which takes minutes.
+            results += _results(f"{calls:,} calls, 200 ms gateway", began_at)
+        empty_redis()
+        _call(calls, at_once)
+        with celery_worker(*WORKER, BENCH_COUNT_TASKS=COUNTS):
+            began_at = time.monotonic()
+            until(is_at_rest, every=0.1)
             results += _results(f"{calls:,} calls before a worker starts, 0 ms gateway", began_at)
     return results
 
 
-def _call(calls: int, gateway: str) -> None:
+def _call(calls: int, license_id: int) -> None:
+    from django_kpwa.models import License
     from django_kpwa.outbox import send_message
 
     empty()
-    reset_gateway(gateway)
+    license_ = License.objects.get(pk=license_id)
     _counter().delete(COUNTS)
     for n in range(calls):
-        send_message("0812 3456 7890", TEXT.format(n=n), idempotency_key=f"sale-{n}")
-
-
-def _is_all_sent() -> bool:
-    from django_kpwa.models import OutboundMessage
-
-    return not OutboundMessage.objects.exclude(status="sent").exists()
+        send_message("0812 3456 7890", TEXT.format(n=n), license=license_, idempotency_key=f"sale-{n}")
 
 
 def _results(name: str, began_at: float) -> list[Result]:
     # What is still in the broker is a wake-up too many, and will be executed.
-    until(lambda: not _counter().llen("celery"))
+    until(lambda: not _counter().llen("kpwa-benchmarks"))
     time.sleep(0.5)
     seconds = time.monotonic() - began_at
     tasks = int(_counter().hget(COUNTS, TASK) or 0)  # type: ignore[arg-type]
