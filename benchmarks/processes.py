@@ -84,13 +84,14 @@ def started(arguments: Sequence[str], ready: str = "", **environment: str) -> It
     """A process of this Python, from the project's folder; ended with the block. Waits until it has written `ready`."""
     log = Path(os.environ.get("BENCH_LOGS", "/dev/null"))
     is_watched = bool(ready)
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE if is_watched else subprocess.DEVNULL,
-        stderr=subprocess.STDOUT if is_watched else subprocess.DEVNULL,
-    )
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE if is_watched else file,
+            stderr=subprocess.STDOUT,
+        )
     try:
         if is_watched:
             _wait_for(process, ready.encode(), log)
@@ -128,7 +129,17 @@ def _wait_for(process: subprocess.Popen[bytes], ready: bytes, log: Path) -> None
 def celery_worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A Celery worker of the benchmarks' site, ready; `options` as `celery worker` takes them."""
     with started(
-        ["-m", "celery", "-A", "benchmarks.site.celery_app", "worker", "--loglevel=WARNING", *options],
+        # It is alone or knows whom it is with: to ask round first takes a second.
+        [
+            "-m",
+            "celery",
+            "-A",
+            "benchmarks.site.celery_app",
+            "worker",
+            "--loglevel=WARNING",
+            "--without-mingle",
+            *options,
+        ],
         ready="benchmark worker ready",
         **environment,
     ) as process:

@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import socket
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,14 +22,20 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def site(
-    kind: str, row: str, *, gateway_url: str = "", apps: str = "", kpwa: dict[str, Any] | None = None
+    kind: str,
+    row: str,
+    *,
+    gateway_url: str = "",
+    apps: str = "",
+    kpwa: dict[str, Any] | None = None,
+    broker: str = "redis",
 ) -> Iterator[None]:
     """Django set up on a fresh, migrated database of `kind`; once a process. Workers inherit its environment."""
     with database(kind, row) as url:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "benchmarks.site.settings",
             "DATABASE_URL": url,
-            "BENCH_BROKER_URL": os.environ.get("BENCH_BROKER_URL") or address("redis"),
+            "BENCH_BROKER_URL": address(broker),
             "BENCH_GATEWAY_URL": gateway_url or "http://127.0.0.1:9",
             "BENCH_APPS": apps,
             "BENCH_KPWA": json.dumps(kpwa or {}),
@@ -40,7 +47,8 @@ def site(
         import benchmarks.site.celery_app  # noqa: F401 - as the site's own __init__ would
 
         django.setup()
-        call_command("migrate", verbosity=0)
+        # The peers' app has no migrations.
+        call_command("migrate", run_syncdb=True, verbosity=0)
         try:
             yield
         finally:
@@ -64,8 +72,20 @@ def sent_times(gateway_url: str) -> list[float]:
     return list(_asked(gateway_url, "/times"))
 
 
+def distinct_count(gateway_url: str) -> int:
+    """How many of the sends had another recipient or text: as many as there were, where nothing was sent twice."""
+    return int(_asked(gateway_url, "/distinct"))
+
+
 def reset_gateway(gateway_url: str) -> None:
     _asked(gateway_url, "/reset")
+
+
+def steady_rate(times: list[float]) -> float:
+    """Sends a second between the first and the last tenth of them: while everything that can run runs."""
+    times = sorted(times)
+    edge = len(times) // 10
+    return (len(times) - 2 * edge - 1) / (times[len(times) - 1 - edge] - times[edge])
 
 
 def _asked(gateway_url: str, path: str) -> Any:
@@ -79,15 +99,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def licenses(count: int) -> list[int]:
-    """The ids of `count` licenses, linked and with nothing to wait for."""
+def licenses(count: int, gateway_url: str = "") -> list[int]:
+    """The ids of `count` licenses, linked and with nothing to wait for; `gateway_url`: another than the site's."""
     from django_kpwa.models import Lane, License
 
     model = License(name="template")
     model.set_api_key("a-key-of-the-benchmarks")
     have = License.objects.count()
     rows = [
-        License(name=f"Outlet {have + n}", api_key_ciphertext=model.api_key_ciphertext, api_key_version=1)
+        License(
+            name=f"Outlet {have + n}",
+            api_key_ciphertext=model.api_key_ciphertext,
+            api_key_version=1,
+            base_url=gateway_url,
+        )
         for n in range(count)
     ]
     made = License.objects.bulk_create(rows, batch_size=1000)
@@ -111,7 +136,7 @@ TEXT = "Toko Sederhana\nStruk {n}\n" + "2 x Kopi Susu Gula Aren    Rp 36.000\n" 
 
 
 def queue_messages(license_ids: list[int], each: int) -> None:
-    """`each` messages that are due, for every license."""
+    """`each` messages that are due, for every license; no two of them alike."""
     from django.utils import timezone
 
     from django_kpwa.models import OutboundMessage
@@ -129,7 +154,7 @@ def _message(license_id: int, n: int, now: datetime, **columns: Any) -> Outbound
         license_id=license_id,
         recipient_typed="0812 3456 7890",
         recipient=NUMBER,
-        text=TEXT.format(n=n),
+        text=TEXT.format(n=f"{license_id}-{n}"),
         created_at=now,
         due_at=now,
         **columns,
@@ -192,3 +217,38 @@ def empty() -> None:
             return
         for table in tables:
             cursor.execute(f"DELETE FROM {table}")
+
+
+def wake(license_ids: list[int]) -> None:
+    """Publish a drive of each lane, as a sale's commit does."""
+    from django_kpwa.wake import publish_dispatch
+
+    for license_id in license_ids:
+        assert publish_dispatch(license_id), "the broker did not take it"
+
+
+def empty_queue() -> None:
+    """Throw away what waits in the site's queue, whichever broker it is."""
+    from .site.celery_app import app
+
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        queue = app.amqp.queues[app.conf.task_default_queue](channel)
+        queue.declare()
+        queue.purge()
+
+
+def is_at_rest() -> bool:
+    """Whether everything is sent and no lane is driven."""
+    from django_kpwa.models import Lane, OutboundMessage
+
+    return not (
+        OutboundMessage.objects.exclude(status="sent").exists() or Lane.objects.exclude(lease_token=None).exists()
+    )
+
+
+def until(is_so: Callable[[], bool], seconds: float = 600.0, every: float = 0.02) -> None:
+    """Wait for it. Asked from outside and seldom, so that the asking is not what is measured."""
+    gives_up_at = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < gives_up_at, "it did not happen in time"
+        time.sleep(every)

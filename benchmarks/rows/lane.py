@@ -5,6 +5,8 @@ The floor is a loop over psycopg alone, in autocommit: a claiming UPDATE, `sessi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from benchmarks.processes import Watched
 from benchmarks.result import Result, Sample, Scale, in_turn, result_of
 from benchmarks.setting import licenses, refill, reset_gateway, sent_count, site, stub_gateway
@@ -13,16 +15,7 @@ from benchmarks.site import loops
 
 def measure(scale: Scale) -> list[Result]:
     count = scale.of(5000, 1000, 50)
-    with stub_gateway() as gateway, site("postgres", "lane", gateway_url=gateway):
-        (license_id,) = licenses(1)
-
-        def ours() -> Sample:
-            return _drained(license_id, count, gateway, drive)
-
-        def floor() -> Sample:
-            return _drained(license_id, count, gateway, lambda license_id: loops.psycopg_loop(license_id, gateway))
-
-        mine, least = in_turn(scale.repeats, ours, floor)
+    mine, least = measured("postgres", scale, count, loops.psycopg_loop)
     return [
         result_of(
             f"one lane, {count:,} messages, PostgreSQL: messages a second",
@@ -36,6 +29,17 @@ def measure(scale: Scale) -> list[Result]:
     ]
 
 
+def measured(kind: str, scale: Scale, count: int, loop: Callable[[int, str], int]) -> tuple[list[Sample], ...]:
+    """Ours and `loop`, on a database of this kind."""
+    with stub_gateway() as gateway, site(kind, f"lane_{kind}", gateway_url=gateway):
+        (license_id,) = licenses(1)
+        return in_turn(
+            scale.repeats,
+            lambda: _drained(kind, license_id, count, gateway, drive),
+            lambda: _drained(kind, license_id, count, gateway, lambda license_id: loop(license_id, gateway)),
+        )
+
+
 def drive(license_id: int) -> None:
     """Drive the lane until nothing is due, as the tasks of one worker do."""
     from django_kpwa.dispatch import drive
@@ -44,10 +48,10 @@ def drive(license_id: int) -> None:
         pass
 
 
-def _drained(license_id: int, count: int, gateway: str, send: object) -> Sample:
+def _drained(kind: str, license_id: int, count: int, gateway: str, send: Callable[[int], object]) -> Sample:
     refill([license_id], count)
     reset_gateway(gateway)
-    with Watched(database="postgres") as watched:
-        send(license_id)  # type: ignore[operator]
+    with Watched(database=kind) as watched:
+        send(license_id)
     assert sent_count(gateway) == count, sent_count(gateway)
     return watched.sample(count)
