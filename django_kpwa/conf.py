@@ -95,9 +95,8 @@ def kpwa_settings() -> Settings:
     return Settings(**values)
 
 
-def lease_seconds() -> float:
+def lease_seconds(read: Settings) -> float:
     """How long a lane's lease lasts: longer than a send, the status check after it, and a slow recording."""
-    read = kpwa_settings()
     return read.CALL_DEADLINE_SECONDS + read.STATUS_DEADLINE_SECONDS + read.RECORD_SECONDS + 5
 
 

@@ -163,7 +163,7 @@ def check_durations(read: Settings) -> list[CheckMessage]:
                 f"Write at least {read.CONNECT_TIMEOUT_SECONDS + read.READ_TIMEOUT_SECONDS:.0f}.",
             )
         )
-    if read.SLICE_SECONDS + lease_seconds() > TASK_LIMIT_SECONDS:
+    if read.SLICE_SECONDS + lease_seconds(read) > TASK_LIMIT_SECONDS:
         found.append(
             make_warning(
                 "W008",
