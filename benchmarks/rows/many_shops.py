@@ -14,7 +14,7 @@ from benchmarks.setting import licenses, site, stub_gateway
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(1000, 200, 20)
+    count = scale.of(1000, 100, 20)
     with stub_gateway() as gateway, site("postgres", "many_shops", gateway_url=gateway, apps=through_celery.APPS):
         license_ids = licenses(count)
         empty_redis()

@@ -1,6 +1,6 @@
 """A worker's memory after many messages, against its own after the first thousand.
 
-One prefork worker of one process, parent and child; memory that is their own (USS). It is one run: what is looked for
+One prefork worker of one process, parent and child together. It is one run: what is looked for
 is growth, and the worker lives through all of it.
 """
 
