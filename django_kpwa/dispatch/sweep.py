@@ -17,6 +17,8 @@ from ..models.transitions import settle_abandoned
 from .announce import announce
 
 _EXPIRED_AT_ONCE = 1000
+# Of more, the rest is for the next sweep: lanes wait to be woken by this one. None of them is sent meanwhile.
+_MOST_EXPIRED = 20_000
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,15 @@ def _settle_abandoned() -> int:
 
 def _expire() -> int:
     count = 0
-    while True:
+    while count < _MOST_EXPIRED:
         expired, doubtful = expire_overdue(_EXPIRED_AT_ONCE)
         announce(signals.message_expired, expired)
         announce(signals.message_unknown, doubtful)
         settled = len(expired) + len(doubtful)
         count += settled
         if settled < _EXPIRED_AT_ONCE:
-            return count
+            break
+    return count
 
 
 def _startable_license_ids() -> list[int]:

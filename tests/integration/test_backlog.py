@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
+import sys
+import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa.dispatch import sweep
-from django_kpwa.models import Lane, License, OutboundMessage, Status, backlog
+from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status, backlog, decisions
+from django_kpwa.models.driving import Pause
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+sweeping = sys.modules["django_kpwa.dispatch.sweep"]
 HAS_STEPS = connection.vendor != "mysql"
 
 
@@ -89,6 +93,117 @@ def test_a_license_whose_lane_was_never_made_is_found():
     Lane.objects.filter(pk=ids[0]).delete()
     OutboundMessage.objects.bulk_create([row(ids[0])])
     assert sweep().license_ids == (ids[0],)
+
+
+def overdue(license_id, **columns):
+    message = row(license_id)
+    message.expires_at = timezone.now() - timedelta(minutes=1)
+    for name, value in columns.items():
+        setattr(message, name, value)
+    return message
+
+
+def statuses():
+    return sorted(OutboundMessage.objects.values_list("status", flat=True))
+
+
+def test_many_overdue_messages_are_settled_in_few_statements():
+    (license_id,) = make_licenses(1)
+    OutboundMessage.objects.bulk_create(overdue(license_id, in_doubt=number % 2 == 0) for number in range(60))
+    OutboundMessage.objects.bulk_create([row(license_id)])
+    with CaptureQueriesContext(connection) as captured:
+        expired, doubtful = decisions.expire_overdue(100)
+    assert len(captured) <= 6
+    assert statuses() == [Status.EXPIRED] * 30 + [Status.QUEUED] + [Status.UNKNOWN] * 30
+    by_id = dict(OutboundMessage.objects.values_list("pk", "status"))
+    assert {by_id[pk] for pk in expired} == {Status.EXPIRED}
+    assert {by_id[pk] for pk in doubtful} == {Status.UNKNOWN}
+    assert OutboundMessage.objects.exclude(status=Status.QUEUED).filter(settled_at=None).count() == 0
+
+
+def test_no_more_expire_than_were_asked_for_and_a_sweep_settles_the_rest(monkeypatch):
+    (license_id,) = make_licenses(1)
+    OutboundMessage.objects.bulk_create(overdue(license_id) for _ in range(7))
+    assert [len(part) for part in decisions.expire_overdue(2)] == [2, 0]
+    monkeypatch.setattr(sweeping, "_EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr(sweeping, "_MOST_EXPIRED", 4)
+    assert sweep().expired_messages == 4
+    assert sweep().expired_messages == 1
+    assert statuses() == [Status.EXPIRED] * 7
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="It has one writer at a time.")
+def test_an_overdue_message_that_somebody_is_at_is_left_to_the_next_sweep():
+    (license_id,) = make_licenses(1)
+    OutboundMessage.objects.bulk_create(overdue(license_id) for _ in range(3))
+    held = OutboundMessage.objects.order_by("pk")[1].pk
+    is_held, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic():
+            OutboundMessage.objects.filter(pk=held).update(priority=10)
+            is_held.set()
+            may_end.wait(20)
+        connection.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert is_held.wait(20)
+        assert len(decisions.expire_overdue(10)[0]) == 2
+        assert OutboundMessage.objects.get(pk=held).status == Status.QUEUED
+    finally:
+        may_end.set()
+        holder.join()
+    assert decisions.expire_overdue(10) == ([held], [])
+
+
+def backlog_of(license_id, count, priority=50):
+    OutboundMessage.objects.bulk_create(row(license_id, priority=priority) for _ in range(count))
+    OutboundMessage.objects.update(created_at=timezone.now() - timedelta(hours=1))
+
+
+def priorities():
+    return sorted(OutboundMessage.objects.values_list("priority", flat=True))
+
+
+def test_a_long_backlog_steps_back_once_and_in_small_statements(monkeypatch):
+    monkeypatch.setattr(decisions, "STEPPED_AT_ONCE", 2)
+    license_id, other = make_licenses(2)
+    backlog_of(license_id, 5)
+    OutboundMessage.objects.bulk_create([row(license_id), row(other), overdue(license_id, status=Status.SENT)])
+    for again in (False, True):
+        decisions.pause(license_id, Pause(PauseReason.LOGGED_OUT, 30))
+        with CaptureQueriesContext(connection) as captured:
+            assert decisions.lift_pause(license_id, PauseReason.LOGGED_OUT)
+        assert priorities() == [50, 50, 50] + [51] * 5
+        steps = [query for query in captured if "SET" in query["sql"] and "priority" in query["sql"]]
+        assert len(steps) == (0 if again else 3)
+    assert not Lane.objects.get(pk=license_id).pause_reason
+
+
+def test_a_lane_whose_backlog_was_being_stepped_back_by_a_lost_worker_is_still_paused(monkeypatch):
+    (license_id,) = make_licenses(1)
+    backlog_of(license_id, 3)
+    decisions.pause(license_id, Pause(PauseReason.LOGGED_OUT, 30))
+
+    def die(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(decisions, "_step_backlog_back", die)
+        decisions.lift_pause(license_id, PauseReason.LOGGED_OUT)
+    assert Lane.objects.get(pk=license_id).pause_reason == PauseReason.LOGGED_OUT
+    assert decisions.lift_pause(license_id, PauseReason.LOGGED_OUT)
+    assert priorities() == [51] * 3
+
+
+def test_a_pause_of_another_reason_leaves_the_backlog_where_it_is():
+    (license_id,) = make_licenses(1)
+    backlog_of(license_id, 2)
+    decisions.pause(license_id, Pause(PauseReason.BY_PERSON, None))
+    assert not decisions.lift_pause(license_id, PauseReason.LOGGED_OUT)
+    assert priorities() == [50, 50]
 
 
 BACKLOG = 4000
