@@ -68,6 +68,7 @@ def test_every_form_finds_the_licenses_that_a_full_reading_finds(seed):
     for by in (backlog._due_by_first, *([backlog._due_by_steps] if HAS_STEPS else [])):
         assert sorted(by("default", ids)) == due
         assert sorted(by("default", ids[:6])) == [pk for pk in due if pk in ids[:6]]
+    assert set(backlog._due_at_their_head("default", ids)) <= set(due)
     assert queued() == waiting
     assert backlog.due_license_ids(ids) == due
 
