@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import time
 import uuid
 from collections.abc import Callable
 from functools import wraps
@@ -23,6 +24,8 @@ _shutting_down = mmap.mmap(-1, 1)
 
 # Above a slice and the longest call in it; a task that outlives this is stuck, and its lease has run out.
 _TIME_LIMIT_SECONDS = 600
+# Well below that: a purge of millions is no task that is stuck.
+_PURGE_SECONDS = 300.0
 
 logger = logging.getLogger("django_kpwa.tasks")
 
@@ -95,5 +98,6 @@ def roll_up_statistics() -> None:
 
 @_task("django_kpwa.purge")
 def purge() -> None:
-    """Delete what `KPWA["RETENTION_DAYS"]` does not keep."""
-    retention.purge(should_stop=is_shutting_down)
+    """Delete what `KPWA["RETENTION_DAYS"]` does not keep; what a long one leaves is the next one's, an hour later."""
+    ends_at = time.monotonic() + _PURGE_SECONDS
+    retention.purge(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)

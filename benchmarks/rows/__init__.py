@@ -14,5 +14,8 @@ ROWS = (
     "machines",
     "machines_rabbitmq",
     "sqlite_busy",
+    "growth",
+    "sweep",
+    "purge",
 )
 """In the order in which they are measured."""
