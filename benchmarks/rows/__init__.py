@@ -1,4 +1,4 @@
 """The rows of the table, each a module with `measure(scale) -> list[Result]`."""
 
-ROWS = ("lane",)
+ROWS = ("lane", "send_message", "storm")
 """In the order in which they are measured."""
