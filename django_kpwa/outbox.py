@@ -22,7 +22,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from . import phone, signals
-from .conf import kpwa_settings
+from .conf import Settings, kpwa_settings
 from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
 from .models import (
     DatabaseNow,
@@ -120,14 +120,14 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
 
     Everything is validated first: `InvalidMessageError.index` says which one is wrong, and then none is stored.
     """
-    chosen: dict[None, License] = {}
+    read = kpwa_settings()
+    chosen: License | None = None
     rows: list[OutboundMessage] = []
     for index, message in enumerate(messages):
         try:
-            license_ = message.license
-            if license_ is None:
-                license_ = chosen.get(None) or chosen.setdefault(None, choose_license())
-            rows.append(_build(message, license_))
+            if message.license is None:
+                chosen = chosen or choose_license()
+            rows.append(_build(message, message.license or chosen, read))
         except InvalidMessageError as error:
             raise type(error)(error.reason, index=index) from None
     stored = _store_many(rows)
@@ -201,6 +201,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     them when its turn comes. Raises `InvalidPhoneNumberError`, or `InvalidMessageError` as `send_message()` does.
     """
     recipient = phone.parse(to)
+    read = kpwa_settings()
     # Read again: what was fetched for a page may have gone stale, or lack the text.
     original = OutboundMessage.objects.using(write_alias()).select_related("license").get(pk=message.pk)
     is_written = not original.needs_rendering
@@ -212,13 +213,14 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
             idempotency_key=f"copy:{original.uuid}:{recipient}",
         ),
         original.license,
+        read,
         renderer="" if is_written else original.renderer,
     )
     if not is_written:
         # A receipt reads in it which event of its source it is about; unique is the digest, which stays this copy's.
         row.idempotency_key = original.idempotency_key
     row.source_content_type_id, row.source_id = original.source_content_type_id, original.source_id
-    return _store(row)
+    return _store(row, read)
 
 
 def choose_license() -> License:
@@ -245,18 +247,19 @@ def choose_license() -> License:
 
 @sensitive_variables()
 def _enqueue(message: Message, renderer: str = "", *, after_seconds: float = 0.0) -> OutboundMessage:
-    row = _build(message, message.license, renderer)
+    read = kpwa_settings()
+    row = _build(message, message.license, read, renderer)
     if after_seconds:
         row.due_at = in_seconds(after_seconds)
-    return _store(row, wake_after_seconds=after_seconds)
+    return _store(row, read, wake_after_seconds=after_seconds)
 
 
 @sensitive_variables()
-def _build(message: Message, license_: License | None, renderer: str = "") -> OutboundMessage:
+def _build(message: Message, license_: License | None, read: Settings, renderer: str = "") -> OutboundMessage:
     """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
     if license_ is not None and license_.pk is None:
         raise InvalidMessageError("the license has not been saved yet.")
-    typed, recipient, recipient_type = _recipient(message)
+    typed, recipient, recipient_type = _recipient(message, read.DEFAULT_REGION)
     text, image_url = message.text or "", message.image_url or ""
     if not text.strip() and not image_url and not renderer:
         raise InvalidMessageError("it has neither text nor image_url; give at least one.")
@@ -291,7 +294,7 @@ def _build(message: Message, license_: License | None, renderer: str = "") -> Ou
 
 
 @sensitive_variables()
-def _recipient(message: Message) -> tuple[str, str, RecipientType]:
+def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
     if bool(message.to) == bool(message.group):
         raise InvalidMessageError("give either a number (to) or a group's name (group).")
     if message.group:
@@ -301,7 +304,7 @@ def _recipient(message: Message) -> tuple[str, str, RecipientType]:
         if "\x00" in name:
             raise InvalidMessageError("its group's name holds a NUL character, which databases refuse.")
         return message.group[:255], name, RecipientType.GROUP
-    number = phone.parse(message.to)
+    number = phone.parse(message.to, region)
     return str(message.to)[:255], number, RecipientType.NUMBER
 
 
@@ -368,9 +371,9 @@ def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
 
 
 @sensitive_variables()
-def _store(row: OutboundMessage, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
+def _store(row: OutboundMessage, read: Settings, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
     """Store the message, or return the one whose key it has. Without a license it is for the usual one."""
-    lane = store_message(row, kpwa_settings().DEFAULT_LICENSE)
+    lane = store_message(row, read.DEFAULT_LICENSE)
     if not has_license(row):
         row.license = choose_license()
         lane = store_message(row)

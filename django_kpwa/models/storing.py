@@ -108,9 +108,9 @@ INSERT INTO django_kpwa_outboundmessage (
   idempotency_digest, priority, expires_at, source_content_type_id, source_id,
   due_at, created_at, status, reason, reason_words, attempts_made, attempts_spent, in_doubt)
 {source} {unless_known}
-RETURNING uuid, id, license_id, created_at, due_at, EXISTS (
-  SELECT 1 FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_outboundmessage.license_id
-  AND lane.lease_token IS NOT NULL AND lane.lease_expires_at > {now})
+RETURNING uuid, id, license_id, created_at, due_at, (
+  SELECT lane.lease_token IS NOT NULL AND lane.lease_expires_at > {now}
+  FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_outboundmessage.license_id)
 """
 _ROW = (
     "%s, {license}, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, "
