@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import time
 import uuid
 from collections.abc import Callable
 from functools import wraps
@@ -12,6 +13,7 @@ from typing import Any
 from celery import shared_task, signals
 
 from . import dispatch, retention, statistics, wake, webhooks
+from .conf import kpwa_settings
 from .exceptions import TaskFailedError
 from .models import note_alive
 from .models.driving import Lease
@@ -81,10 +83,13 @@ def process_webhook(event_id: int) -> None:
     webhooks.process_event(event_id)
 
 
-@_task("django_kpwa.process_due_webhooks")
+@_task(wake.PROCESS_DUE_WEBHOOKS)
 def process_due_webhooks() -> None:
-    """Process the events whose task was lost, and try unmatched ones again."""
-    webhooks.process_due_events(should_stop=is_shutting_down)
+    """Process the events that came together, those whose task was lost, and unmatched ones again: for one slice."""
+    ends_at = time.monotonic() + kpwa_settings().SLICE_SECONDS
+    webhooks.process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
+    if time.monotonic() >= ends_at and not is_shutting_down():
+        wake.publish_due_webhooks()
 
 
 @_task("django_kpwa.roll_up_statistics")

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import OrderedDict
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from celery import current_app
 from celery.app import app_or_default
@@ -29,6 +29,7 @@ logger = logging.getLogger("django_kpwa.wake")
 
 DISPATCH_LICENSE = "django_kpwa.dispatch_license"
 PROCESS_WEBHOOK = "django_kpwa.process_webhook"
+PROCESS_DUE_WEBHOOKS = "django_kpwa.process_due_webhooks"
 DISPATCH_DUE = "django_kpwa.dispatch_due"
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
@@ -36,6 +37,9 @@ QUIET_AFTER_FAILURE_SECONDS = 5.0
 ANSWER_GOOD_SECONDS = 10.0
 ON_ITS_WAY_SECONDS = 5.0
 """So long a wake-up that nobody has answered yet counts as still on its way."""
+
+WEBHOOKS_TOGETHER_SECONDS = 0.25
+"""Webhooks that come so soon after another wait so long, and are processed by one task."""
 
 _POOL_SIZE = 10
 _MOST_LICENSES = 4096
@@ -84,8 +88,21 @@ def publish_dispatch(license_id: int, lease_token: uuid.UUID | None = None, coun
 
 
 def publish_webhook(event_id: int) -> bool:
-    """Publish the processing of one stored webhook event."""
-    return _publish(PROCESS_WEBHOOK, (event_id,))
+    """Have a webhook event processed that is committed: at once, or with others that came within a moment.
+
+    False: nothing was published for it alone, or the broker did not take it.
+    """
+    turn = _arrivals.turn()
+    if turn is None:
+        return False
+    if turn == "alone":
+        return _publish(PROCESS_WEBHOOK, (event_id,))
+    return _publish(PROCESS_DUE_WEBHOOKS, (), WEBHOOKS_TOGETHER_SECONDS)
+
+
+def publish_due_webhooks() -> bool:
+    """Have every webhook event processed whose time has come."""
+    return _publish(PROCESS_DUE_WEBHOOKS, ())
 
 
 def has_broker() -> bool:
@@ -193,6 +210,35 @@ class _OnTheirWay:
                 self._published.popitem(last=False)
 
 
+class _Arrivals:
+    """When this process last published for a webhook, so that a burst of them is not a burst of tasks.
+
+    The first event is processed at once. While others keep coming, one task is published that runs a moment later and
+    processes whatever is stored by then, so that those that come before it starts need none. Where it is lost, or a
+    worker's clock has it run too soon, beat makes good what it did not find.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._published_at = self._covered_until = float("-inf")
+
+    def turn(self) -> Literal["alone", "together"] | None:
+        """What is to be published for an event that is stored; None where a task will find it that is published."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._covered_until:
+                return None
+            is_alone = now >= self._published_at + WEBHOOKS_TOGETHER_SECONDS
+            self._published_at = now
+            if is_alone:
+                return "alone"
+            self._covered_until = self._published_at = now + WEBHOOKS_TOGETHER_SECONDS
+            return "together"
+
+
 class _Question:
     """One process's question whether its broker answers: asked in a thread, its answer good for some seconds."""
 
@@ -287,8 +333,9 @@ def _timeouts(app: Any) -> dict[str, Any]:
 
 _broker = _Broker()
 _on_their_way = _OnTheirWay()
+_arrivals = _Arrivals()
 _question = _Question()
 # A forked web worker must not share its parent's sockets, nor a lock that one of its threads held.
 if hasattr(os, "register_at_fork"):
-    for _kept in (_broker, _on_their_way, _question):
+    for _kept in (_broker, _on_their_way, _arrivals, _question):
         os.register_at_fork(after_in_child=_kept.forget)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +20,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
 from .clock import DatabaseNow, write_alias
-from .license import License
 from .message import OutboundMessage, Status
+from .written import as_time, can_write_out, is_clash, now_sql, unless_known
 
 _MOST_ROWS_A_STATEMENT = 500
-_MYSQL_DUPLICATE = 1062
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def look_at_lane(license_id: int) -> LaneSeen | None:
     """The lane of a license now. None: there is no such license."""
     connection = connections[write_alias()]
     with connection.cursor() as cursor:
-        cursor.execute(_LOOK.format(now=_now(connection.alias)), (license_id,))
+        cursor.execute(_LOOK.format(now=now_sql(connection.alias)), (license_id,))
         row = cursor.fetchone()
     if row is None:
         return None
@@ -122,20 +120,11 @@ _ONLY = (
     "WHERE NOT EXISTS (SELECT 1 FROM django_kpwa_license other WHERE other.id <> license.id)"
 )
 _PARAMETERS_A_ROW = _ROW.count("%s") + 1
-_UNLESS_KNOWN = {
-    "postgresql": "ON CONFLICT (idempotency_digest) DO NOTHING",
-    "sqlite": "ON CONFLICT (idempotency_digest) DO NOTHING",
-    # MariaDB's IGNORE would ignore more than that.
-    "mysql": "",
-}
 
 
 def _can_write_out(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper) -> bool:
-    return (
-        connection.vendor in _UNLESS_KNOWN
-        and connection.features.can_return_rows_from_bulk_insert
-        and all(isinstance(row.due_at, (DatabaseNow, datetime)) for row in rows)
-    )
+    # Another expression than the present time is for the ORM to write.
+    return can_write_out(connection) and all(isinstance(row.due_at, (DatabaseNow, datetime)) for row in rows)
 
 
 @sensitive_variables()
@@ -156,7 +145,7 @@ def _write_out(
         try:
             cursor.execute(statement, parameters)
         except IntegrityError as error:
-            if connection.vendor != "mysql" or error.args[:1] != (_MYSQL_DUPLICATE,):
+            if not is_clash(error, connection):
                 raise
             return False, None
         for uuid, primary_key, license_id, *times, is_driven in cursor.fetchall():
@@ -168,14 +157,14 @@ def _write_out(
 
 
 def _statement(connection: BaseDatabaseWrapper, rows: int, chooses: bool, is_named: bool) -> str:
-    now = _now(connection.alias)
+    now = now_sql(connection.alias)
     if chooses:
         row = _ROW.format(license="license.id", now=now)
         source = (_NAMED if is_named else _ONLY).format(row=row)
     else:
         row = _ROW.format(license="%s", now=now)
         source = "VALUES " + ", ".join([f"({row})"] * rows)
-    return _INSERT.format(source=source, unless_known=_UNLESS_KNOWN[connection.vendor], now=now)
+    return _INSERT.format(source=source, unless_known=unless_known(connection, "idempotency_digest"), now=now)
 
 
 @sensitive_variables()
@@ -201,11 +190,7 @@ def _parameters(row: OutboundMessage, connection: BaseDatabaseWrapper) -> list[A
 
 
 def _time(value: Any, connection: BaseDatabaseWrapper) -> Any:
-    """A time as Django's DateTimeField has it."""
-    column: Any = OutboundMessage._meta.get_field("created_at").cached_col
-    for convert in connection.ops.get_db_converters(column):
-        value = convert(value, column, connection)
-    return value
+    return as_time(value, OutboundMessage._meta.get_field("created_at").cached_col, connection)
 
 
 def _take_over(
@@ -223,10 +208,3 @@ def _batches(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper) -
         most = min(most, allowed // _PARAMETERS_A_ROW)
     for start in range(0, len(rows), most):
         yield rows[start : start + most]
-
-
-@cache
-def _now(using: str) -> str:
-    """`DatabaseNow()` as that database has it."""
-    sql, _ = License.objects.using(using).query.get_compiler(using).compile(DatabaseNow())
-    return str(sql)

@@ -18,9 +18,11 @@ from django.utils import timezone
 
 from django_kpwa import wake
 from django_kpwa.dispatch import drive
-from django_kpwa.models import License, OutboundMessage, Status
+from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.models.transitions import take_lease
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.tasks import process_due_webhooks
+from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import start_celery_worker, wait_until
 from tests.shop.models import Line, Sale
 
@@ -216,6 +218,51 @@ def test_no_message_of_several_senders_is_left_behind_by_a_worker_that_comes_and
         # Well below the seconds after which a wake-up that seems to be on its way is published again.
         wait_until(lambda: not OutboundMessage.objects.exclude(status=Status.SENT).exists(), seconds=3)
         assert OutboundMessage.objects.count() == 180
+
+
+def test_a_single_webhook_is_processed_at_once_and_a_burst_of_them_by_one_task(published, use_broker, monkeypatch):
+    at_once = lambda event_id: ("django_kpwa.process_webhook", [event_id])  # noqa: E731
+    together = ("django_kpwa.process_due_webhooks", [])
+    wake._arrivals.forget()
+    monkeypatch.setattr(wake, "WEBHOOKS_TOGETHER_SECONDS", 0.4)
+    wake.publish_webhook(1)
+    assert published() == [at_once(1)]
+    for event_id in range(2, 9):
+        wake.publish_webhook(event_id)
+    assert published() == [together]
+    time.sleep(0.4)
+    # That task has begun, and may not have seen what comes now.
+    wake.publish_webhook(9)
+    assert published() == [together]
+    time.sleep(0.85)
+    wake.publish_webhook(10)
+    assert published() == [at_once(10)]
+
+
+@pytest.mark.skipif(not REDIS_URL, reason="a worker needs a broker that outlives it")
+def test_every_webhook_of_a_burst_is_processed_without_beat(license_, use_broker):
+    use_broker(REDIS_URL, task_default_queue="celery")
+    wake._arrivals.forget()
+    drawn = random.Random(5)
+    with start_celery_worker(REDIS_URL, pool="threads"):
+        for n in range(100):
+            event_id = store_event(license_.pk, b'{"id": "%d", "status": "sent"}' % n, "application/json")
+            wake.publish_webhook(event_id)
+            time.sleep(drawn.choice([0, 0.001, 0.02, 0.1]))
+        wait_until(lambda: not WebhookEvent.objects.filter(status="pending").exists(), seconds=5)
+    assert WebhookEvent.objects.count() == 100
+
+
+def test_a_task_that_processes_webhooks_ends_with_its_slice_and_another_goes_on(license_, published, settings):
+    settings.KPWA = settings.KPWA | {"SLICE_SECONDS": 0.0}
+    store_event(license_.pk, b"x", "text/plain")
+    process_due_webhooks()
+    assert published() == [("django_kpwa.process_due_webhooks", [])]
+    assert WebhookEvent.objects.filter(status="pending").count() == 1
+    settings.KPWA = settings.KPWA | {"SLICE_SECONDS": 20.0}
+    process_due_webhooks()
+    assert published() == []
+    assert not WebhookEvent.objects.filter(status="pending").exists()
 
 
 @pytest.mark.skipif(not REDIS_URL, reason="a worker needs a broker that outlives it")
