@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from celery import shared_task, signals
+from django.db import close_old_connections
 
 from . import dispatch, retention, statistics, wake, webhooks
 from .conf import kpwa_settings
@@ -51,6 +52,13 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
 @signals.worker_shutting_down.connect(weak=False)
 def _worker_shutting_down(**_: Any) -> None:
     _shutting_down[0] = 1
+
+
+@signals.task_prerun.connect(weak=False)
+def _end_old_connections(sender: Any = None, **_: Any) -> None:
+    """As Django does at a request: where Celery keeps connections (`CELERY_DB_REUSE_MAX`), nobody ends a broken one."""
+    if str(getattr(sender, "name", "")).startswith("django_kpwa.") and not sender.request.is_eager:
+        close_old_connections()
 
 
 def is_shutting_down() -> bool:

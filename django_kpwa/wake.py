@@ -134,6 +134,11 @@ def broker_lacks_timeouts() -> bool:
     return is_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
 
 
+def keeps_database_connections() -> bool:
+    """Whether workers keep the database's connection from task to task; Celery looks at no CONN_MAX_AGE."""
+    return bool(current_app.conf.get("CELERY_DB_REUSE_MAX"))
+
+
 def missing_from_beat() -> list[str]:
     """Tasks of ours that beat does not run; a scheduler that keeps its own in a database is taken at its word."""
     conf = current_app.conf
