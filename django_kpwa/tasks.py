@@ -11,8 +11,10 @@ from functools import wraps
 from typing import Any
 
 from celery import shared_task, signals
+from django.db import close_old_connections
 
 from . import dispatch, retention, statistics, wake, webhooks
+from .conf import kpwa_settings
 from .exceptions import TaskFailedError
 from .models import note_alive
 from .models.driving import Lease
@@ -54,6 +56,13 @@ def _worker_shutting_down(**_: Any) -> None:
     _shutting_down[0] = 1
 
 
+@signals.task_prerun.connect(weak=False)
+def _end_old_connections(sender: Any = None, **_: Any) -> None:
+    """As Django does at a request: where Celery keeps connections (`CELERY_DB_REUSE_MAX`), nobody ends a broken one."""
+    if str(getattr(sender, "name", "")).startswith("django_kpwa.") and not sender.request.is_eager:
+        close_old_connections()
+
+
 def is_shutting_down() -> bool:
     """Whether this worker was told to stop: a driver finishes its call, records it, and gives the lane back."""
     return _shutting_down[0] == 1
@@ -84,10 +93,13 @@ def process_webhook(event_id: int) -> None:
     webhooks.process_event(event_id)
 
 
-@_task("django_kpwa.process_due_webhooks")
+@_task(wake.PROCESS_DUE_WEBHOOKS)
 def process_due_webhooks() -> None:
-    """Process the events whose task was lost, and try unmatched ones again."""
-    webhooks.process_due_events(should_stop=is_shutting_down)
+    """Process the events that came together, those whose task was lost, and unmatched ones again: for one slice."""
+    ends_at = time.monotonic() + kpwa_settings().SLICE_SECONDS
+    webhooks.process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
+    if time.monotonic() >= ends_at and not is_shutting_down():
+        wake.publish_due_webhooks()
 
 
 @_task("django_kpwa.roll_up_statistics")

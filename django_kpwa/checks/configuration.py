@@ -10,12 +10,14 @@ import phonenumbers
 from django.conf import settings
 from django.core.checks import CheckMessage, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from .. import wake
 from ..conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, lease_seconds
 from ..gateway import load_gateway_class
 from ..gateway.outcome import Cause
+from ..models import write_alias
 from .messages import TAG, make_error, make_warning
 
 TASK_LIMIT_SECONDS = 600
@@ -118,6 +120,27 @@ _MISSED = {
     "django_kpwa.roll_up_statistics": "The figures on the overview stand still.",
     "django_kpwa.purge": "Old messages and webhooks are never deleted.",
 }
+
+
+@register(TAG)
+def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W011: a new connection for every task costs the database as much as the task."""
+    using = write_alias()
+    database = connections[using].settings_dict
+    has_pool = bool(database.get("OPTIONS", {}).get("pool"))
+    if not wake.has_broker() or connections[using].vendor == "sqlite" or has_pool:
+        return []
+    if wake.keeps_database_connections() and database.get("CONN_MAX_AGE") != 0:
+        return []
+    return [
+        make_warning(
+            "W011",
+            "Workers open a new connection to the database for every task: Celery closes it before and after each one, "
+            "whatever CONN_MAX_AGE is, which about doubles what a short task costs the database.",
+            f"Write CELERY_DB_REUSE_MAX = 100, and DATABASES['{using}']['CONN_MAX_AGE'] = 60, by which our tasks end a "
+            "connection that is old or broken.",
+        )
+    ]
 
 
 @_with_settings
