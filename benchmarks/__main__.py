@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from . import report
 from .rows import ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,7 @@ def main() -> int:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="smaller sizes, in less than five minutes")
     size.add_argument("--smoke", action="store_true", help="only whether the rows still run; misses do not count")
+    parser.add_argument("--readme", action="store_true", help="write the table into benchmarks/README.md as well")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results.json", help="where to write")
     options = parser.parse_args()
     unknown = sorted(set(options.rows) - set(ROWS))
@@ -47,12 +49,13 @@ def main() -> int:
             failed.append(row)
             continue
         for result in found:
-            print(_line(result), flush=True)
+            print(report.line(result), flush=True)
         results += found
     missed = [result["name"] for result in results if result["is_missed"]]
-    options.json.write_text(
-        json.dumps({"scale": scale, "machine": _machine(), "failed": failed, "results": results}, indent=1) + "\n"
-    )
+    measured = {"scale": scale, "machine": _machine(), "failed": failed, "results": results}
+    options.json.write_text(json.dumps(measured, indent=1) + "\n")
+    if options.readme:
+        report.write_table(ROOT / "benchmarks" / "README.md", measured)
     print(f"\n{len(results)} ratios in {time.monotonic() - began_at:.0f} s, written to {options.json}.")
     if failed:
         print(f"Could not be measured: {', '.join(failed)}.")
@@ -67,20 +70,6 @@ def _measured(row: str, scale: str) -> list[dict[str, Any]] | None:
             [sys.executable, "-m", "benchmarks.measure", row, scale, file.name], cwd=ROOT, check=False
         )
         return json.loads(Path(file.name).read_text())["results"] if done.returncode == 0 else None
-
-
-def _line(result: dict[str, Any]) -> str:
-    mark = "MISSED" if result["is_missed"] else "ok"
-    wants = {"<=": "≤", ">=": "≥"}[result["wants"]]
-    figures = result["figures"]
-    sides = "  ".join(
-        "{} {wall_ms:.2f} ms, CPU {cpu_ms:.2f}+{database_cpu_ms:.2f}, {peak_mib:.0f} MiB".format(side, **one)
-        for side, one in figures.items()
-        if isinstance(one, dict) and "wall_ms" in one
-    )
-    rest = "  ".join(f"{name} {value}" for name, value in figures.items() if not isinstance(value, dict))
-    shown = "  ".join(filter(None, (sides, rest, result["note"])))
-    return f"{mark:7}{result['ratio']:8.2f} {result['unit']} {wants} {result['target']:<5g} {result['name']}  [{shown}]"
 
 
 def _machine() -> dict[str, str]:
