@@ -1,0 +1,74 @@
+"""PostgreSQL's prepared statements, where a pooler, a reset or a migration has changed what the server knows."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from django_kpwa.dispatch import drive
+from django_kpwa.gateway import locmem
+from django_kpwa.models import Lane, OutboundMessage, Status
+from django_kpwa.models.transitions import prepared
+from django_kpwa.outbox import send_message
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="other databases have none"),
+]
+
+
+@pytest.fixture
+def sends(license_):
+    """Sends one message more, and says how many statements of ours the server knows."""
+    Lane.objects.update_or_create(license=license_, defaults={"session_status": "connected"})
+
+    def send():
+        message = send_message("081234567890", "x")
+        before = len(locmem.outbox)
+        drive(license_.pk)
+        assert OutboundMessage.objects.get(pk=message.pk).status == Status.SENT
+        assert len(locmem.outbox) == before + 1
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'kpwa\\_%%'")
+            return {name for (name,) in cursor.fetchall()}
+
+    return send
+
+
+def test_a_message_is_sent_by_statements_that_are_prepared_once_a_connection(sends):
+    known = sends()
+    assert known
+    assert sends() == known
+
+
+def test_a_server_connection_that_knows_none_of_them_sends_all_the_same(sends):
+    known = sends()
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
+    sends()
+    assert sends() == known, "they are prepared again"
+
+
+def test_a_server_connection_on_which_another_process_prepared_them_is_used_as_it_is(sends):
+    known = sends()
+    prepared._prepared.clear()
+    assert sends() == known
+
+
+def test_a_migration_that_changes_a_column_under_them_holds_nothing_up(sends):
+    sends()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_kpwa_lane ALTER COLUMN pause_reason TYPE varchar(40)")
+    try:
+        sends()
+        sends()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE django_kpwa_lane ALTER COLUMN pause_reason TYPE varchar(16)")
+
+
+def test_what_the_database_refuses_is_raised(license_):
+    statement = prepared.Statement("SELECT 1 / %(number)s", {"number": "integer"})
+    assert statement.row("default", {"number": 1}) == (1,)
+    with pytest.raises(Exception, match="division by zero"):
+        statement.row("default", {"number": 0})
