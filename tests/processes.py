@@ -82,7 +82,7 @@ def start_celery_worker(
     environment: dict[str, str] | None = None,
     **site: object,
 ) -> Iterator[RunningProcess]:
-    """Start a worker; gives it when it takes tasks. `pool` is `prefork`, `threads` or `solo`; `queues`: its only ones."""
+    """Start a worker; gives it when it takes tasks. `pool` is `prefork`, `threads` or `solo`; `queues`: only these."""
     command = [
         *_celery("worker"),
         "--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO",

@@ -1,7 +1,7 @@
 """`send_messages()` of 10,000 different numbers, against Django's `bulk_create` of the same rows in the same batches.
 
-Both make the rows they store, and keep them; ours also reads each number, refuses what is wrong, and gives every row its
-key and times. Time, and the memory beside the list that is returned.
+Both make the rows they store, and keep them; ours also reads each number, refuses what is wrong, and gives every row
+its key and times. Time, and the memory beside the list that is returned.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ import os
 
 import dj_database_url
 
-from django_kpwa.schedule import beat_schedule
+# For the row `start_up`: this site without the app (`kpwa`), or without Celery and DRF as well (`all`).
+WITHOUT = os.environ.get("BENCH_WITHOUT", "")
 
 SECRET_KEY = "benchmarks-only"
 DEBUG = False
@@ -25,7 +26,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
-    "django_kpwa",
+    *(["rest_framework"] if WITHOUT == "kpwa" else ["django_kpwa"] if not WITHOUT else []),
     *filter(None, os.environ.get("BENCH_APPS", "").split(",")),
 ]
 MIDDLEWARE = [
@@ -67,7 +68,10 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULE = beat_schedule()
+if not WITHOUT:
+    from django_kpwa.schedule import beat_schedule
+
+    CELERY_BEAT_SCHEDULE = beat_schedule()
 
 KPWA = {"PACE_SECONDS": (0, 0), "BASE_URLS": [os.environ.get("BENCH_GATEWAY_URL", "http://127.0.0.1:9")]}
 KPWA |= json.loads(os.environ.get("BENCH_KPWA", "{}"))
