@@ -14,15 +14,17 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.utils.encoding import force_bytes
 from django.views.decorators.debug import sensitive_variables
 
 from .conf import kpwa_settings
 from .exceptions import InvalidApiKeyError, KeyUnreadableError
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet, MultiFernet
 
 
 class Secret:
@@ -82,6 +84,8 @@ def decrypt(token: str) -> Secret:
 
     Raises `KeyUnreadableError` where none does.
     """
+    from cryptography.fernet import InvalidToken
+
     try:
         return Secret(_fernet().decrypt(token.encode("ascii")).decode())
     except (InvalidToken, UnicodeError):
@@ -93,6 +97,8 @@ def decrypt(token: str) -> Secret:
 
 def is_under_newest_key(token: str) -> bool:
     """Whether `token` opens with the newest key alone, so that older ones are no longer needed for it."""
+    from cryptography.fernet import InvalidToken
+
     try:
         _fernets()[0].decrypt(token.encode("ascii"))
     except (InvalidToken, UnicodeError):
@@ -101,11 +107,16 @@ def is_under_newest_key(token: str) -> bool:
 
 
 def _fernet() -> MultiFernet:
+    from cryptography.fernet import MultiFernet
+
     return MultiFernet(_fernets())
 
 
 @sensitive_variables()
 def _fernets() -> list[Fernet]:
+    # Imported where a key is opened: the processes that sell do not need it.
+    from cryptography.fernet import Fernet
+
     secrets: Sequence[str | bytes] = kpwa_settings().SECRET_KEYS or (
         settings.SECRET_KEY,
         *settings.SECRET_KEY_FALLBACKS,

@@ -47,6 +47,7 @@ MAX_IMAGE_URL_LENGTH = 2000
 MAX_KEY_LENGTH = 255
 MAX_SOURCE_ID_LENGTH = 255
 _KEYS_A_STATEMENT = 500
+_NOW = DatabaseNow()
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,6 @@ def _build(message: Message, license_: License | None, read: Settings, renderer:
         check_image_url(image_url)
     content_type, source_id = _source(message.source)
     _check_encodable(text, typed, recipient, message.idempotency_key or "", source_id)
-    now = DatabaseNow()
     row = OutboundMessage(
         recipient_type=recipient_type,
         recipient_typed=typed,
@@ -282,8 +282,8 @@ def _build(message: Message, license_: License | None, read: Settings, renderer:
         idempotency_key=message.idempotency_key or "",
         idempotency_digest=_digest(message.idempotency_key),
         priority=_priority(message.priority),
-        created_at=now,
-        due_at=now if message.send_after is None else _aware("send_after", message.send_after),
+        created_at=_NOW,
+        due_at=_NOW if message.send_after is None else _aware("send_after", message.send_after),
         expires_at=None if message.expires_at is None else _aware("expires_at", message.expires_at),
         source_content_type=content_type,
         source_id=source_id,

@@ -2,6 +2,8 @@
 
 ROWS = (
     "send_message",
+    "send_message_mariadb",
+    "send_message_sqlite",
     "send_messages",
     "lane",
     "lane_mariadb",
@@ -20,5 +22,6 @@ ROWS = (
     "growth",
     "sweep",
     "purge",
+    "start_up",
 )
 """In the order in which they are measured."""

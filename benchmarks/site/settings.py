@@ -7,7 +7,8 @@ import os
 
 import dj_database_url
 
-from django_kpwa.schedule import beat_schedule
+# For the row `start_up`: this site without the app (`kpwa`), or without Celery and DRF as well (`all`).
+WITHOUT = os.environ.get("BENCH_WITHOUT", "")
 
 SECRET_KEY = "benchmarks-only"
 DEBUG = False
@@ -25,7 +26,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
-    "django_kpwa",
+    *(["rest_framework"] if WITHOUT == "kpwa" else ["django_kpwa"] if not WITHOUT else []),
     *filter(None, os.environ.get("BENCH_APPS", "").split(",")),
 ]
 MIDDLEWARE = [
@@ -69,7 +70,10 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # A queue of its own: brokers are shared, and what others have there is not ours to run.
 CELERY_TASK_DEFAULT_QUEUE = "kpwa-benchmarks"
-CELERY_BEAT_SCHEDULE = beat_schedule(float(os.environ.get("BENCH_SWEEP_SECONDS", "15")))
+if not WITHOUT:
+    from django_kpwa.schedule import beat_schedule
+
+    CELERY_BEAT_SCHEDULE = beat_schedule(float(os.environ.get("BENCH_SWEEP_SECONDS", "15")))
 
 POST_OFFICE = {"CELERY_ENABLED": True, "BACKENDS": {"default": "benchmarks.site.peers.mail.WhatsAppBackend"}}
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-import segno
-
 from ..exceptions import UnexpectedAnswerError
 from .png import SIGNATURE as PNG_SIGNATURE
 from .png import dark_pixels, png_size
@@ -139,6 +137,9 @@ class LoginQr:
             raise _not_drawable(str(error)) from None
 
     def _drawn(self) -> Any:
+        # Needed where a person scans, and nowhere else: every process that starts would pay for it.
+        import segno
+
         return segno.make_qr(self.content.decode("ascii"), error="l", boost_error=False)
 
     def _opened_jpeg(self) -> Any:

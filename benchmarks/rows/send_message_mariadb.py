@@ -1,0 +1,11 @@
+"""The row `send_message` on MariaDB, against the same INSERT there."""
+
+from __future__ import annotations
+
+from benchmarks.result import Result, Scale
+
+from .send_message import measured_on
+
+
+def measure(scale: Scale) -> list[Result]:
+    return measured_on("mariadb", scale)
