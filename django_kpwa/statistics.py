@@ -34,17 +34,17 @@ _COLUMN_OF = {
 
 
 def roll_up(now: datetime | None = None) -> int:
-    """Count the last hours anew, and the doubt of older ones; returns the rows written. Twice changes nothing."""
+    """Count the last hours anew, and the doubt of older ones; returns the rows that changed."""
     last = (now or timezone.now()).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
-    rows = _rows(since)
+    rows = _changed(_rows(since), since)
     HourlyStatistic.objects.using(write_alias()).bulk_create(
         rows,
         batch_size=500,
         update_conflicts=True,
         # MySQL has no conflict target: its unique keys decide.
         unique_fields=["license", "hour"] if _names_conflict_target() else None,
-        update_fields=["sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent"],
+        update_fields=_FIGURES,
     )
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
@@ -57,6 +57,19 @@ def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
     if settled.order_by()[: MOST_COUNTED_NOW + 1].count() > MOST_COUNTED_NOW:
         return since, list(HourlyStatistic.objects.using(using).filter(hour__gte=since))
     return since, _rows(since)
+
+
+_FIGURES = ("sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent")
+
+
+def _changed(rows: list[HourlyStatistic], since: datetime) -> list[HourlyStatistic]:
+    """Those that are not stored as they are: of many licenses, few have sent something in the last minute."""
+    counted = HourlyStatistic.objects.using(write_alias()).filter(hour__gte=since)
+    stored = {
+        (license_id, hour): figures
+        for license_id, hour, *figures in counted.values_list("license_id", "hour", *_FIGURES).iterator()
+    }
+    return [row for row in rows if stored.get((row.license_id, row.hour)) != [getattr(row, name) for name in _FIGURES]]
 
 
 def _take_back_doubt(first: datetime, until: datetime) -> int:

@@ -357,7 +357,7 @@ def test_a_day_begins_at_midnight_of_the_sites_zone(license_):
     a_statistic(license_, datetime(2026, 3, 3, 17, tzinfo=datetime_timezone.utc), sent=20, failed=3)  # 0.00
     a_statistic(license_, datetime(2026, 3, 4, 2, tzinfo=datetime_timezone.utc), sent=400, unknown=5)
     read = Statistics(now)
-    today = read.today()[license_.pk]
+    today = read.today([license_.pk])[license_.pk]
     assert (today.sent, today.failed, today.unknown) == (420, 3, 5)
     days = read.last_days().by_start
     assert (len(days), min(days), max(days)) == (30, datetime(2026, 2, 3).date(), datetime(2026, 3, 4).date())
@@ -403,9 +403,9 @@ def test_a_running_hour_of_very_many_is_read_from_the_last_roll_up(license_, mon
 def test_a_decision_moves_the_count_at_once(license_):
     now = HOUR + timedelta(minutes=30)
     message = settled(now, Status.UNKNOWN)
-    assert Statistics(now).today()[license_.pk].unknown == 1
+    assert Statistics(now).today([license_.pk])[license_.pk].unknown == 1
     OutboundMessage.objects.filter(pk=message.pk).update(status=Status.SENT, sent_at=now)
-    today = Statistics(now).today()[license_.pk]
+    today = Statistics(now).today([license_.pk])[license_.pk]
     assert (today.sent, today.unknown) == (1, 0)
 
 

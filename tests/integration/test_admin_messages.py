@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox
-from django_kpwa.admin import paginator
+from django_kpwa.admin import license_filter, paginator
 from django_kpwa.admin.many import MOST_AT_ONCE
 from django_kpwa.admin.message.export import neutralised
 from django_kpwa.admin.paginator import BoundedPaginator
@@ -194,6 +194,24 @@ def test_dates_that_do_not_exist_break_nothing(operator, license_):
     a_message()
     for query in ("?created_at__year=2026&created_at__month=13", "?created_at__year=x", "?created_at__year=0"):
         assert operator.get(f"{LIST}{query}", follow=True).status_code == 200
+
+
+@pytest.mark.parametrize("list_url", [LIST, "/admin/django_kpwa/webhookevent/"])
+def test_of_many_licenses_the_first_are_offered_and_the_chosen_one(operator, license_, monkeypatch, list_url):
+    monkeypatch.setattr(license_filter, "MOST_OFFERED", 2)
+    for name in ("Cabang A", "Cabang B", "Cabang C"):
+        License.objects.create(name=name)
+
+    def offered(query=""):
+        filters = operator.get(f"{list_url}{query}").context["cl"].filter_specs
+        (by_license,) = (spec for spec in filters if isinstance(spec, license_filter.LicenseFilter))
+        return [name for _, name in by_license.lookup_choices]
+
+    assert offered() == ["Cabang A", "Cabang B"]
+    assert offered(f"?license__id__exact={license_.pk}") == ["Cabang A", "Cabang B", "Toko Utama"]
+    assert offered("?license__id__exact=99999999") == ["Cabang A", "Cabang B"]
+    for nonsense in ("x", "9" * 30, "٣"):
+        assert operator.get(f"{list_url}?license__id__exact={nonsense}", follow=True).status_code == 200
 
 
 # Pages

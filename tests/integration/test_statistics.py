@@ -63,6 +63,16 @@ def test_counting_again_replaces_and_follows_a_decision(license_):
     assert (statistic.unknown, statistic.sent) == (0, 1)
 
 
+def test_what_has_not_changed_since_is_not_written_again(license_):
+    settle(Status.SENT, NOW, sent_after=1)
+    settle(Status.FAILED, NOW - timedelta(hours=1))
+    assert roll_up(NOW) == 2
+    assert roll_up(NOW) == 0
+    settle(Status.SENT, NOW, sent_after=1)
+    assert roll_up(NOW) == 1
+    assert sorted(HourlyStatistic.objects.values_list("sent", "failed")) == [(0, 1), (2, 0)]
+
+
 def test_hours_long_past_are_left_alone(license_):
     settle(Status.SENT, NOW - timedelta(hours=5), sent_after=1)
     assert roll_up(NOW) == 0

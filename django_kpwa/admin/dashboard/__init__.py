@@ -83,7 +83,8 @@ class DashboardAdmin(ReadOnlyModelAdmin):
         queues = queues_of([each.license.pk for each in found])
         names = {each.license.pk: each.license.name for each in found} if len(found) > 1 else {}
         decisions = look_at_decisions(self.admin_site, request, names)
-        cards = Cards(self.admin_site, request, queues, statistics.today(), sending.missing)
+        today = statistics.today([each.license.pk for each in shown])
+        cards = Cards(self.admin_site, request, queues, today, sending.missing)
         hours = statistics.last_hours()
         days = statistics.last_days() if with_days else None
         return {

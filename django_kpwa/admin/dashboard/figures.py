@@ -82,12 +82,13 @@ class Statistics:
         self._now = now
         self._since, self._running = running_hours(now)
 
-    def today(self) -> dict[int, Counts]:
-        """Since midnight, by license."""
+    def today(self, license_ids: Sequence[int]) -> dict[int, Counts]:
+        """Since midnight, of each of these licenses."""
         today = timezone.localdate(self._now)
         midnight = timezone.make_aware(datetime.combine(today, time.min))
         counts: dict[int, Counts] = {}
-        by_license = self._rolled_up(midnight).values_list("license_id").annotate(*_SUMS)
+        rolled_up = self._rolled_up(midnight).filter(license_id__in=license_ids)
+        by_license = rolled_up.values_list("license_id").annotate(*_SUMS)
         for license_id, *sums in by_license:
             counts.setdefault(license_id, Counts()).add(*sums)
         for row in self._running:

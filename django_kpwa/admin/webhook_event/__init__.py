@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 from ...conditions import event_mark, status_mark
 from ...models import WebhookEvent
 from ..dates import WhenFilter
+from ..license_filter import LicenseFilter
 from ..long_list import LongListAdmin
 from ..many import press_many
 from ..message_links import MessageLinks
@@ -39,7 +40,7 @@ __all__ = ["WebhookEventAdmin"]
 class WebhookEventAdmin(LongListAdmin):
     list_display = ["status_shown", "kind_shown", "gist", "received", "message_link", "license"]
     list_display_links = ["status_shown", "kind_shown"]
-    list_filter = ["status", WhenFilter, "kind", "license"]
+    list_filter = ["status", WhenFilter, "kind", ("license", LicenseFilter)]
     filtered_by = ["status", "kind", "license"]
     list_select_related = ["license"]
     search_fields = ["sender_number"]
