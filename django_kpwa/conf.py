@@ -86,18 +86,16 @@ def kpwa_settings() -> Settings:
     given = getattr(settings, "KPWA", {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"KPWA must be a dict, not {type(given).__name__}.")
-    known = {setting.name: setting for setting in fields(Settings)}
     values: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in known:
-            raise ImproperlyConfigured(f"KPWA[{name!r}] is not a setting of django-kpwa. Known: {', '.join(known)}.")
+        if name not in _KNOWN:
+            raise ImproperlyConfigured(f"KPWA[{name!r}] is not a setting of django-kpwa. Known: {', '.join(_KNOWN)}.")
         values[name] = _coerced(name, value, getattr(_DEFAULTS, name))
     return Settings(**values)
 
 
-def lease_seconds() -> float:
+def lease_seconds(read: Settings) -> float:
     """How long a lane's lease lasts: longer than a send, the status check after it, and a slow recording."""
-    read = kpwa_settings()
     return read.CALL_DEADLINE_SECONDS + read.STATUS_DEADLINE_SECONDS + read.RECORD_SECONDS + 5
 
 
@@ -118,3 +116,4 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
 
 
 _DEFAULTS = Settings()
+_KNOWN = [setting.name for setting in fields(Settings)]

@@ -10,7 +10,6 @@ refused here, with the reason, before anything is stored.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +22,7 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from . import phone, signals
-from .conf import kpwa_settings
+from .conf import Settings, kpwa_settings
 from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
 from .models import (
     DatabaseNow,
@@ -37,6 +36,7 @@ from .models import (
     in_seconds,
     write_alias,
 )
+from .models.storing import has_license, is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
 
 logger = logging.getLogger("django_kpwa.outbox")
@@ -45,7 +45,8 @@ MAX_TEXT_LENGTH = 65_536
 """WhatsApp's own limit for one message, in characters."""
 MAX_IMAGE_URL_LENGTH = 2000
 MAX_KEY_LENGTH = 255
-_ROWS_A_STATEMENT = 500
+MAX_SOURCE_ID_LENGTH = 255
+_KEYS_A_STATEMENT = 500
 
 
 @dataclass(frozen=True)
@@ -119,17 +120,17 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
 
     Everything is validated first: `InvalidMessageError.index` says which one is wrong, and then none is stored.
     """
-    chosen: dict[None, License] = {}
+    read = kpwa_settings()
+    chosen: License | None = None
     rows: list[OutboundMessage] = []
     for index, message in enumerate(messages):
         try:
-            license_ = message.license
-            if license_ is None:
-                license_ = chosen.get(None) or chosen.setdefault(None, choose_license())
-            rows.append(_build(message, license_))
+            if message.license is None:
+                chosen = chosen or choose_license()
+            rows.append(_build(message, message.license or chosen, read))
         except InvalidMessageError as error:
             raise type(error)(error.reason, index=index) from None
-    stored = _insert_many(rows)
+    stored = _store_many(rows)
     for license_id in {row.license_id for row in rows}:
         wake_license_on_commit(license_id)
     return stored
@@ -150,13 +151,8 @@ def send_rendered_later(
 
     `render_after_seconds` delays it where the source is not committed in one piece. Raises as `send_message()` does.
     """
-    row = _build(
-        Message(to, license=license, idempotency_key=idempotency_key, expires_at=expires_at, source=source),
-        license or choose_license(),
-        renderer=renderer,
-    )
-    row.due_at = in_seconds(render_after_seconds)
-    return _insert(row, wake_after_seconds=render_after_seconds)
+    message = Message(to, license=license, idempotency_key=idempotency_key, expires_at=expires_at, source=source)
+    return _enqueue(message, renderer, after_seconds=render_after_seconds)
 
 
 def cancel(message: OutboundMessage) -> bool:
@@ -205,6 +201,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     them when its turn comes. Raises `InvalidPhoneNumberError`, or `InvalidMessageError` as `send_message()` does.
     """
     recipient = phone.parse(to)
+    read = kpwa_settings()
     # Read again: what was fetched for a page may have gone stale, or lack the text.
     original = OutboundMessage.objects.using(write_alias()).select_related("license").get(pk=message.pk)
     is_written = not original.needs_rendering
@@ -216,13 +213,14 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
             idempotency_key=f"copy:{original.uuid}:{recipient}",
         ),
         original.license,
+        read,
         renderer="" if is_written else original.renderer,
     )
     if not is_written:
         # A receipt reads in it which event of its source it is about; unique is the digest, which stays this copy's.
         row.idempotency_key = original.idempotency_key
     row.source_content_type_id, row.source_id = original.source_content_type_id, original.source_id
-    return _insert(row)
+    return _store(row, read)
 
 
 def choose_license() -> License:
@@ -247,16 +245,21 @@ def choose_license() -> License:
     return first_two[0]
 
 
-def _enqueue(message: Message) -> OutboundMessage:
-    return _insert(_build(message, message.license or choose_license()))
+@sensitive_variables()
+def _enqueue(message: Message, renderer: str = "", *, after_seconds: float = 0.0) -> OutboundMessage:
+    read = kpwa_settings()
+    row = _build(message, message.license, read, renderer)
+    if after_seconds:
+        row.due_at = in_seconds(after_seconds)
+    return _store(row, read, wake_after_seconds=after_seconds)
 
 
 @sensitive_variables()
-def _build(message: Message, license_: License, renderer: str = "") -> OutboundMessage:
+def _build(message: Message, license_: License | None, read: Settings, renderer: str = "") -> OutboundMessage:
     """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
-    if license_.pk is None:
+    if license_ is not None and license_.pk is None:
         raise InvalidMessageError("the license has not been saved yet.")
-    typed, recipient, recipient_type = _recipient(message)
+    typed, recipient, recipient_type = _recipient(message, read.DEFAULT_REGION)
     text, image_url = message.text or "", message.image_url or ""
     if not text.strip() and not image_url and not renderer:
         raise InvalidMessageError("it has neither text nor image_url; give at least one.")
@@ -266,11 +269,10 @@ def _build(message: Message, license_: License, renderer: str = "") -> OutboundM
         raise InvalidMessageError("its text holds a NUL character, which databases refuse.")
     if image_url:
         check_image_url(image_url)
-    _check_encodable(text, typed, message.idempotency_key or "")
     content_type, source_id = _source(message.source)
+    _check_encodable(text, typed, recipient, message.idempotency_key or "", source_id)
     now = DatabaseNow()
-    return OutboundMessage(
-        license=license_,
+    row = OutboundMessage(
         recipient_type=recipient_type,
         recipient_typed=typed,
         recipient=recipient,
@@ -286,10 +288,13 @@ def _build(message: Message, license_: License, renderer: str = "") -> OutboundM
         source_content_type=content_type,
         source_id=source_id,
     )
+    if license_ is not None:
+        row.license = license_
+    return row
 
 
 @sensitive_variables()
-def _recipient(message: Message) -> tuple[str, str, RecipientType]:
+def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
     if bool(message.to) == bool(message.group):
         raise InvalidMessageError("give either a number (to) or a group's name (group).")
     if message.group:
@@ -299,7 +304,7 @@ def _recipient(message: Message) -> tuple[str, str, RecipientType]:
         if "\x00" in name:
             raise InvalidMessageError("its group's name holds a NUL character, which databases refuse.")
         return message.group[:255], name, RecipientType.GROUP
-    number = phone.parse(message.to)
+    number = phone.parse(message.to, region)
     return str(message.to)[:255], number, RecipientType.NUMBER
 
 
@@ -358,56 +363,57 @@ def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
         return None, ""
     if source.pk is None:
         raise InvalidMessageError("its source has not been saved yet, so nothing could point to it.")
+    source_id = str(source.pk)
+    if len(source_id) > MAX_SOURCE_ID_LENGTH or "\x00" in source_id:
+        raise InvalidMessageError(f"its source's primary key is longer than {MAX_SOURCE_ID_LENGTH} characters, or odd.")
     content_types = ContentType.objects.db_manager(write_alias())
-    return content_types.get_for_model(source, for_concrete_model=False), str(source.pk)
+    return content_types.get_for_model(source, for_concrete_model=False), source_id
 
 
-def _insert(row: OutboundMessage, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
-    """Insert in a savepoint: on a clash of keys the site's own transaction lives on."""
-    using = write_alias()
-    try:
-        with transaction.atomic(using=using):
-            row.save(using=using, force_insert=True)
-    except IntegrityError:
+@sensitive_variables()
+def _store(row: OutboundMessage, read: Settings, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
+    """Store the message, or return the one whose key it has. Without a license it is for the usual one."""
+    lane = store_message(row, read.DEFAULT_LICENSE)
+    if not has_license(row):
+        row.license = choose_license()
+        lane = store_message(row)
+    if not is_stored(row):
         existing = _known(row.idempotency_digest)
         if existing is None:
-            raise
+            raise IntegrityError("A message was not stored, and none has its idempotency key.")
         _log_difference(existing, row)
         return existing
-    _refresh(row, "created_at", "due_at")
-    wake_license_on_commit(row.license_id, countdown_seconds=wake_after_seconds)
+    wake_license_on_commit(row.license_id, countdown_seconds=wake_after_seconds, lane=lane)
     return row
 
 
-def _insert_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
-    using = write_alias()
-    by_digest: dict[str, OutboundMessage] = {}
-    fresh: list[OutboundMessage] = []
+@sensitive_variables()
+def _store_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
+    """The same for many, all of them or none."""
+    first: dict[str, OutboundMessage] = {}
     for row in rows:
-        # The first of several with one key stands for all.
-        if row.idempotency_digest is None or by_digest.setdefault(row.idempotency_digest, row) is row:
-            fresh.append(row)
-    with transaction.atomic(using=using):
-        OutboundMessage.objects.using(using).bulk_create(
-            fresh, batch_size=_ROWS_A_STATEMENT, ignore_conflicts=bool(by_digest)
-        )
-    stored = _stored([row.uuid for row in fresh], list(by_digest))
+        if row.idempotency_digest is not None:
+            first.setdefault(row.idempotency_digest, row)
+    # The first of several with one key stands for all.
+    fresh = [row for row in rows if row.idempotency_digest is None or first[row.idempotency_digest] is row]
+    with transaction.atomic(using=write_alias()):
+        store_messages(fresh)
+    stored = first | _stored([digest for digest, row in first.items() if not is_stored(row)])
     result = []
     for row in rows:
-        match = stored.get(row.uuid) or stored[row.idempotency_digest or ""]
+        match = stored[row.idempotency_digest] if row.idempotency_digest is not None else row
+        if not is_stored(match):
+            raise IntegrityError("A message was not stored, and none has its idempotency key.")
         _log_difference(match, row)
         result.append(match)
     return result
 
 
-def _stored(uuids: Sequence[uuid.UUID], digests: Sequence[str]) -> dict[uuid.UUID | str, OutboundMessage]:
-    found: dict[uuid.UUID | str, OutboundMessage] = {}
+def _stored(digests: Sequence[str]) -> dict[str, OutboundMessage]:
+    found: dict[str, OutboundMessage] = {}
     messages = OutboundMessage.objects.using(write_alias()).select_related("license")
-    for start in range(0, len(uuids), _ROWS_A_STATEMENT):
-        for message in messages.filter(uuid__in=uuids[start : start + _ROWS_A_STATEMENT]):
-            found[message.uuid] = message
-    for start in range(0, len(digests), _ROWS_A_STATEMENT):
-        for message in messages.filter(idempotency_digest__in=digests[start : start + _ROWS_A_STATEMENT]):
+    for start in range(0, len(digests), _KEYS_A_STATEMENT):
+        for message in messages.filter(idempotency_digest__in=digests[start : start + _KEYS_A_STATEMENT]):
             found[message.idempotency_digest or ""] = message
     return found
 

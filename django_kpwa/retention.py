@@ -1,7 +1,12 @@
-"""Deletes what is older than `KPWA["RETENTION_DAYS"]`, in small batches, so that no statement holds up the senders."""
+"""Deletes what is older than `KPWA["RETENTION_DAYS"]`, in small batches, so that no statement holds up the senders.
+
+It goes along the index of the time by which a row is old, and never back: neither what it has deleted, which PostgreSQL
+keeps for a while, nor what it must keep is read again. After each batch it rests for as long as that took.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +27,8 @@ from .models import (
     write_alias,
 )
 
-_BATCH = 1000
+_BATCH = 500
+_LONGEST_REST_SECONDS = 1.0
 _DAY = 86_400.0
 
 
@@ -49,29 +55,45 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
     statistics = HourlyStatistic.objects.using(using).filter(hour__lt=in_seconds(-days["statistics"] * _DAY))
     failures = ReceiptFailure.objects.using(using).filter(occurred_at__lt=in_seconds(-days["events"] * _DAY))
     tokens = WebhookToken.objects.using(using).filter(expires_at__lt=in_seconds(-_DAY))
-    for quiet in (failures, tokens):
-        _delete(quiet, should_stop)
-    return Purged(
-        messages=_delete(settled, should_stop),
-        events=_delete(events, should_stop),
-        statistics=_delete(statistics, should_stop),
-    )
+    # Events before messages: most of them would only be told that their message is gone.
+    counts = {
+        name: _delete(rows, by, should_stop)
+        for name, rows, by in (
+            ("failures", failures, "occurred_at"),
+            ("tokens", tokens, "expires_at"),
+            ("events", events, "received_at"),
+            ("messages", settled, "settled_at"),
+            ("statistics", statistics, "hour"),
+        )
+    }
+    return Purged(counts["messages"], counts["events"], counts["statistics"])
 
 
-def _delete(rows: QuerySet[Any], should_stop: Callable[[], bool]) -> int:
+def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool]) -> int:
     deleted = 0
+    ahead = rows
     while not should_stop():
-        ids = list(rows.order_by("pk").values_list("pk", flat=True)[:_BATCH])
-        if not ids:
+        began_at = time.monotonic()
+        found = dict(ahead.order_by(by).values_list("pk", by)[:_BATCH])
+        if not found:
             break
-        with transaction.atomic(using=rows.db):
-            if rows.model is OutboundMessage:
-                # One that a person queued again since the look is not old any more.
-                ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
-                # What points to a message goes or lets go first, by raw deletes: no row is loaded.
-                SendAttempt.objects.using(rows.db).filter(message_id__in=ids)._raw_delete(rows.db)
-                WebhookEvent.objects.using(rows.db).filter(message_id__in=ids).update(message=None)
-            batch = rows.model._default_manager.using(rows.db).filter(pk__in=ids)
-            batch._raw_delete(rows.db)
-        deleted += len(ids)
+        went = _delete_batch(rows, list(found))
+        deleted += went
+        if len(found) < _BATCH or not went:
+            break
+        ahead = rows.filter(**{f"{by}__gte": max(found.values())})
+        time.sleep(min(time.monotonic() - began_at, _LONGEST_REST_SECONDS))
     return deleted
+
+
+def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:
+    using = rows.db
+    with transaction.atomic(using=using):
+        if rows.model is OutboundMessage:
+            # One that a person queued again since the look is not old any more.
+            ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
+            # What points to a message goes or lets go first, by raw deletes: no row is loaded.
+            SendAttempt.objects.using(using).filter(message_id__in=ids)._raw_delete(using)
+            WebhookEvent.objects.using(using).filter(message_id__in=ids).update(message=None)
+        rows.model._default_manager.using(using).filter(pk__in=ids)._raw_delete(using)
+    return len(ids)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import mmap
+import time
 import uuid
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from celery import shared_task, signals
+from django.db import close_old_connections
 
 from . import dispatch, retention, statistics, wake, webhooks
+from .conf import kpwa_settings
 from .exceptions import TaskFailedError
 from .models import note_alive
 from .models.driving import Lease
@@ -23,6 +26,8 @@ _shutting_down = mmap.mmap(-1, 1)
 
 # Above a slice and the longest call in it; a task that outlives this is stuck, and its lease has run out.
 _TIME_LIMIT_SECONDS = 600
+# Well below that: a purge of millions is no task that is stuck.
+_PURGE_SECONDS = 300.0
 
 logger = logging.getLogger("django_kpwa.tasks")
 
@@ -49,6 +54,13 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
 @signals.worker_shutting_down.connect(weak=False)
 def _worker_shutting_down(**_: Any) -> None:
     _shutting_down[0] = 1
+
+
+@signals.task_prerun.connect(weak=False)
+def _end_old_connections(sender: Any = None, **_: Any) -> None:
+    """As Django does at a request: where Celery keeps connections (`CELERY_DB_REUSE_MAX`), nobody ends a broken one."""
+    if str(getattr(sender, "name", "")).startswith("django_kpwa.") and not sender.request.is_eager:
+        close_old_connections()
 
 
 def is_shutting_down() -> bool:
@@ -81,10 +93,13 @@ def process_webhook(event_id: int) -> None:
     webhooks.process_event(event_id)
 
 
-@_task("django_kpwa.process_due_webhooks")
+@_task(wake.PROCESS_DUE_WEBHOOKS)
 def process_due_webhooks() -> None:
-    """Process the events whose task was lost, and try unmatched ones again."""
-    webhooks.process_due_events(should_stop=is_shutting_down)
+    """Process the events that came together, those whose task was lost, and unmatched ones again: for one slice."""
+    ends_at = time.monotonic() + kpwa_settings().SLICE_SECONDS
+    webhooks.process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
+    if time.monotonic() >= ends_at and not is_shutting_down():
+        wake.publish_due_webhooks()
 
 
 @_task("django_kpwa.roll_up_statistics")
@@ -95,5 +110,6 @@ def roll_up_statistics() -> None:
 
 @_task("django_kpwa.purge")
 def purge() -> None:
-    """Delete what `KPWA["RETENTION_DAYS"]` does not keep."""
-    retention.purge(should_stop=is_shutting_down)
+    """Delete what `KPWA["RETENTION_DAYS"]` does not keep; what a long one leaves is the next one's, an hour later."""
+    ends_at = time.monotonic() + _PURGE_SECONDS
+    retention.purge(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)

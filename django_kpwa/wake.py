@@ -12,43 +12,73 @@ import os
 import threading
 import time
 import uuid
-from typing import Any
+from collections import OrderedDict
+from datetime import datetime
+from typing import Any, Literal
 
 from celery import current_app
 from celery.app import app_or_default
 from django.db import transaction
 from kombu.pools import ProducerPool
 
-from .models import DatabaseNow, Lane, write_alias
+from .models import write_alias
+from .models.storing import LaneSeen, look_at_lane
 from .schedule import BEAT_SCHEDULE
 
 logger = logging.getLogger("django_kpwa.wake")
 
 DISPATCH_LICENSE = "django_kpwa.dispatch_license"
 PROCESS_WEBHOOK = "django_kpwa.process_webhook"
+PROCESS_DUE_WEBHOOKS = "django_kpwa.process_due_webhooks"
 DISPATCH_DUE = "django_kpwa.dispatch_due"
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
 QUIET_AFTER_FAILURE_SECONDS = 5.0
 ANSWER_GOOD_SECONDS = 10.0
+ON_ITS_WAY_SECONDS = 5.0
+"""So long a wake-up that nobody has answered yet counts as still on its way."""
+
+WEBHOOKS_TOGETHER_SECONDS = 0.25
+"""Webhooks that come so soon after another wait so long, and are processed by one task."""
+
 _POOL_SIZE = 10
+_MOST_LICENSES = 4096
 
 
-def wake_license_on_commit(license_id: int, *, countdown_seconds: float = 0.0) -> None:
+def wake_license_on_commit(license_id: int, *, countdown_seconds: float = 0.0, lane: LaneSeen | None = None) -> None:
     """Have the lane of `license_id` looked at once the present transaction is committed; at once outside of one.
 
-    `countdown_seconds`: so much later, where the message is not due before.
+    `countdown_seconds`: so much later, where the message is not due before. `lane`: what was seen of it a moment ago.
     """
     transaction.on_commit(
-        lambda: wake_license(license_id, countdown_seconds=countdown_seconds), using=write_alias(), robust=True
+        lambda: wake_license(license_id, countdown_seconds=countdown_seconds, lane=lane),
+        using=write_alias(),
+        robust=True,
     )
 
 
-def wake_license(license_id: int, *, countdown_seconds: float = 0.0) -> bool:
-    """Ask for the lane to be driven. Nothing is published where it is being driven: its driver looks once more."""
-    if not can_publish() or (not countdown_seconds and _is_driven(license_id)):
+def wake_license(license_id: int, *, countdown_seconds: float = 0.0, lane: LaneSeen | None = None) -> bool:
+    """Ask for the lane to be driven, where nobody is at it and no wake-up of ours is still on its way.
+
+    A driver looks once more after it has let the lane go, and takes the lane before it looks for messages. So what is
+    committed before either is seen, and the one look at the lane that decides here comes after the commit: `lane`,
+    which was seen before it, can only say that a wake-up is wanted.
+    """
+    if not can_publish():
         return False
-    return publish_dispatch(license_id, countdown_seconds=countdown_seconds)
+    if countdown_seconds:
+        return _send(DISPATCH_LICENSE, (license_id,), countdown_seconds)
+    published_at = _on_their_way.published_at(license_id)
+    if lane is None or lane.is_driven or published_at is not None:
+        lane = look_at_lane(license_id)
+        if lane is None or lane.is_driven:
+            return False
+        if published_at is not None and (lane.taken_at is None or lane.taken_at < published_at):
+            return False
+    if not _send(DISPATCH_LICENSE, (license_id,)):
+        return False
+    _on_their_way.note(license_id, lane.seen_at)
+    return True
 
 
 def publish_dispatch(license_id: int, lease_token: uuid.UUID | None = None, countdown_seconds: float = 0.0) -> bool:
@@ -58,8 +88,21 @@ def publish_dispatch(license_id: int, lease_token: uuid.UUID | None = None, coun
 
 
 def publish_webhook(event_id: int) -> bool:
-    """Publish the processing of one stored webhook event."""
-    return _publish(PROCESS_WEBHOOK, (event_id,))
+    """Have a webhook event processed that is committed: at once, or with others that came within a moment.
+
+    False: nothing was published for it alone, or the broker did not take it.
+    """
+    turn = _arrivals.turn()
+    if turn is None:
+        return False
+    if turn == "alone":
+        return _publish(PROCESS_WEBHOOK, (event_id,))
+    return _publish(PROCESS_DUE_WEBHOOKS, (), WEBHOOKS_TOGETHER_SECONDS)
+
+
+def publish_due_webhooks() -> bool:
+    """Have every webhook event processed whose time has come."""
+    return _publish(PROCESS_DUE_WEBHOOKS, ())
 
 
 def has_broker() -> bool:
@@ -91,6 +134,11 @@ def broker_lacks_timeouts() -> bool:
     return is_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
 
 
+def keeps_database_connections() -> bool:
+    """Whether workers keep the database's connection from task to task; Celery looks at no CONN_MAX_AGE."""
+    return bool(current_app.conf.get("CELERY_DB_REUSE_MAX"))
+
+
 def missing_from_beat() -> list[str]:
     """Tasks of ours that beat does not run; a scheduler that keeps its own in a database is taken at its word."""
     conf = current_app.conf
@@ -102,20 +150,18 @@ def missing_from_beat() -> list[str]:
 
 def can_publish() -> bool:
     """Whether publishing is worth a try now."""
-    return has_broker() and not current_app.conf.task_always_eager and time.monotonic() >= _broker.quiet_until
-
-
-def _is_driven(license_id: int) -> bool:
-    return bool(
-        Lane.objects.using(write_alias())
-        .filter(pk=license_id, lease_token__isnull=False, lease_expires_at__gt=DatabaseNow())
-        .exists()
-    )
+    if time.monotonic() < _broker.quiet_until:
+        return False
+    app = app_or_default()
+    # Each look into Celery's configuration costs as much as a query; whoever has connections has a broker.
+    return (_broker.is_open(app) or has_broker()) and not app.conf.task_always_eager
 
 
 def _publish(task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
-    if not can_publish():
-        return False
+    return can_publish() and _send(task, arguments, countdown_seconds)
+
+
+def _send(task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
     options: dict[str, Any] = {"countdown": countdown_seconds} if countdown_seconds else {}
     try:
         with _broker.producers().acquire(block=True, timeout=PUBLISH_TIMEOUT_SECONDS) as producer:
@@ -138,6 +184,64 @@ def _answers(app: Any) -> bool:
         logger.info("The broker does not answer (%s).", type(error).__name__)
         return False
     return True
+
+
+class _OnTheirWay:
+    """The wake-ups that this process published some seconds ago at most, by license.
+
+    They hold until the lane is taken: until then the task waits behind others, for instance because every worker is
+    busy. After the seconds it may be lost; another one is published then, and beat makes good what this overlooks.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        # By license, the oldest first: the database's time just before, and until when by the process' own clock.
+        self._published: OrderedDict[int, tuple[datetime, float]] = OrderedDict()
+
+    def published_at(self, license_id: int) -> datetime | None:
+        """The database's time before which that license's wake-up was not published; None where none is on its way."""
+        with self._lock:
+            published_at, until = self._published.get(license_id) or (None, 0.0)
+        return published_at if time.monotonic() < until else None
+
+    def note(self, license_id: int, seen_at: datetime) -> None:
+        with self._lock:
+            self._published[license_id] = (seen_at, time.monotonic() + ON_ITS_WAY_SECONDS)
+            self._published.move_to_end(license_id)
+            while len(self._published) > _MOST_LICENSES:
+                self._published.popitem(last=False)
+
+
+class _Arrivals:
+    """When this process last published for a webhook, so that a burst of them is not a burst of tasks.
+
+    The first event is processed at once. While others keep coming, one task is published that runs a moment later and
+    processes whatever is stored by then, so that those that come before it starts need none. Where it is lost, or a
+    worker's clock has it run too soon, beat makes good what it did not find.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._published_at = self._covered_until = float("-inf")
+
+    def turn(self) -> Literal["alone", "together"] | None:
+        """What is to be published for an event that is stored; None where a task will find it that is published."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._covered_until:
+                return None
+            is_alone = now >= self._published_at + WEBHOOKS_TOGETHER_SECONDS
+            self._published_at = now
+            if is_alone:
+                return "alone"
+            self._covered_until = self._published_at = now + WEBHOOKS_TOGETHER_SECONDS
+            return "together"
 
 
 class _Question:
@@ -192,6 +296,10 @@ class _Broker:
         self._app: Any = None
         self._lock = threading.Lock()
 
+    def is_open(self, app: Any) -> bool:
+        """Whether there are connections for `app`."""
+        return self._producers is not None and self._app is app
+
     def producers(self) -> ProducerPool:
         with self._lock:
             app = app_or_default()
@@ -229,8 +337,10 @@ def _timeouts(app: Any) -> dict[str, Any]:
 
 
 _broker = _Broker()
+_on_their_way = _OnTheirWay()
+_arrivals = _Arrivals()
 _question = _Question()
-# A forked web worker must not share its parent's sockets.
+# A forked web worker must not share its parent's sockets, nor a lock that one of its threads held.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_broker.forget)
-    os.register_at_fork(after_in_child=_question.forget)
+    for _kept in (_broker, _on_their_way, _arrivals, _question):
+        os.register_at_fork(after_in_child=_kept.forget)

@@ -78,14 +78,15 @@ def start_celery_worker(
     *,
     pool: str = "prefork",
     concurrency: int = 2,
+    queues: str = "",
     environment: dict[str, str] | None = None,
     **site: object,
 ) -> Iterator[RunningProcess]:
-    """Start a worker; gives it when it takes tasks. `pool` is `prefork`, `threads` or `solo`."""
+    """Start a worker; gives it when it takes tasks. `pool` is `prefork`, `threads` or `solo`; `queues`: its own."""
     command = [
         *_celery("worker"),
         "--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO",
-        "--without-gossip", "--without-mingle", "--without-heartbeat",
+        "--without-gossip", "--without-mingle", "--without-heartbeat", *(["--queues", queues] if queues else []),
     ]  # fmt: skip
     with _running(command, environment or site_environment(broker_url=broker_url, **site)) as process:
         process.wait_for_output(" ready.")

@@ -68,6 +68,10 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A file, so that threads and processes can share it.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"kpwa-tests-{os.getpid()}.sqlite3")}
 
+if os.environ.get("KPWA_TEST_KEEPS_CONNECTIONS"):
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    CELERY_DB_REUSE_MAX = 100
+
 CELERY_BROKER_URL = os.environ.get("REDIS_URL", "")
 CELERY_BEAT_SCHEDULE = beat_schedule(1.0)
 

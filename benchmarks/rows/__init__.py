@@ -1,6 +1,8 @@
 """The rows of the table, each a module with `measure(scale) -> list[Result]`."""
 
 ROWS = (
+    "send_message",
+    "send_messages",
     "lane",
     "lane_mariadb",
     "lane_sqlite",
@@ -14,5 +16,9 @@ ROWS = (
     "machines",
     "machines_rabbitmq",
     "sqlite_busy",
+    "webhook",
+    "growth",
+    "sweep",
+    "purge",
 )
 """In the order in which they are measured."""

@@ -34,5 +34,8 @@ class BoundedPaginator(_Paginator):
         rows: Any = self.object_list
         if not isinstance(rows, QuerySet):
             return len(rows)
-        # Without its order, which a count does not need and a database may sort for.
-        return rows.order_by().values("pk")[: MOST_COUNTED + 1].count()
+        # In the order of the list, by the field that an index ends with: without it, PostgreSQL may count in the order
+        # in which rows were stored, past all of those that do not match.
+        order = [name for name in rows.query.order_by[:1] if isinstance(name, str)]
+        columns = [name.lstrip("-") for name in order] or ["pk"]
+        return rows.order_by(*order).values(*columns)[: MOST_COUNTED + 1].count()

@@ -10,12 +10,14 @@ import phonenumbers
 from django.conf import settings
 from django.core.checks import CheckMessage, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from .. import wake
 from ..conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, lease_seconds
 from ..gateway import load_gateway_class
 from ..gateway.outcome import Cause
+from ..models import write_alias
 from .messages import TAG, make_error, make_warning
 
 TASK_LIMIT_SECONDS = 600
@@ -120,6 +122,27 @@ _MISSED = {
 }
 
 
+@register(TAG)
+def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W011: a new connection for every task costs the database as much as the task."""
+    using = write_alias()
+    database = connections[using].settings_dict
+    has_pool = bool(database.get("OPTIONS", {}).get("pool"))
+    if not wake.has_broker() or connections[using].vendor == "sqlite" or has_pool:
+        return []
+    if wake.keeps_database_connections() and database.get("CONN_MAX_AGE") != 0:
+        return []
+    return [
+        make_warning(
+            "W011",
+            "Workers open a new connection to the database for every task: Celery closes it before and after each one, "
+            "whatever CONN_MAX_AGE is, which about doubles what a short task costs the database.",
+            f"Write CELERY_DB_REUSE_MAX = 100, and DATABASES['{using}']['CONN_MAX_AGE'] = 60, by which our tasks end a "
+            "connection that is old or broken.",
+        )
+    ]
+
+
 @_with_settings
 def check_public_url(read: Settings) -> list[CheckMessage]:
     """W005: the secret of a webhook is in its path."""
@@ -163,7 +186,7 @@ def check_durations(read: Settings) -> list[CheckMessage]:
                 f"Write at least {read.CONNECT_TIMEOUT_SECONDS + read.READ_TIMEOUT_SECONDS:.0f}.",
             )
         )
-    if read.SLICE_SECONDS + lease_seconds() > TASK_LIMIT_SECONDS:
+    if read.SLICE_SECONDS + lease_seconds(read) > TASK_LIMIT_SECONDS:
         found.append(
             make_warning(
                 "W008",

@@ -14,6 +14,7 @@ from typing import Any
 from .. import webhooks
 from ..dispatch import sweep
 from ..models import DatabaseNow, Lane, OutboundMessage, Status, write_alias
+from ..models.backlog import due_license_ids, queued_license_ids
 from .choosing import positive_seconds
 from .console import EXIT_OK, Console
 from .driving import LanePool, stopped_by_signals
@@ -22,6 +23,7 @@ from .run import add_threads_argument
 HELP = "send what is due, once, for cron"
 
 _LOOK_SECONDS = 1.0
+_NOW = DatabaseNow()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,18 +67,11 @@ def _drive_until_done(pool: LanePool, until: float) -> None:
 def _seconds_until_next_send() -> float | None:
     """When the pace allows the next of the lanes that have something due; None where there is none."""
     using = write_alias()
-    with_work = OutboundMessage.objects.using(using).due().order_by().values("license_id").distinct()
-    found = (
-        Lane.objects.using(using)
-        .startable()
-        .free()
-        .filter(pk__in=with_work, next_send_at__isnull=False)
-        .order_by("next_send_at")
-        .values_list("next_send_at", DatabaseNow())
-        .first()
-    )
-    if found is None:
-        return None
-    next_send_at, now = found
-    wait: float = (next_send_at - now).total_seconds()
-    return max(wait, 0.05)
+    waits: list[float] = []
+    for license_ids in queued_license_ids():
+        paced = Lane.objects.using(using).startable().free().filter(pk__in=license_ids, next_send_at__isnull=False)
+        found = {pk: (next_send_at, now) for pk, next_send_at, now in paced.values_list("pk", "next_send_at", _NOW)}
+        for license_id in due_license_ids(found):
+            next_send_at, now = found[license_id]
+            waits.append((next_send_at - now).total_seconds())
+    return max(min(waits), 0.05) if waits else None

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
@@ -21,9 +22,18 @@ from ..conf import Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Outcome, outcome_of_answer, outcome_of_error
-from ..models import DatabaseNow, Lane, OutboundMessage, RecipientType, write_alias
+from ..models import Lane, RecipientType, write_alias
 from ..models.driving import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
-from ..models.transitions import claim_next, ensure_lane, give_back, record, release_lease, swap_lease, take_lease
+from ..models.transitions import (
+    claim_next,
+    ensure_lane,
+    give_back,
+    has_startable_work,
+    record,
+    release_lease,
+    swap_lease,
+    take_lease,
+)
 from ..rendering import masked_traceback
 from . import failpoints
 from .announce import announce, has_listeners, signal_of
@@ -63,56 +73,49 @@ def drive(
     read = kpwa_settings()
     attempts = 0
     while True:
-        lease = _take(license_id, lease_token, read)
+        began_at = _elapsed()
+        lease = _take(license_id, lease_token, read, claims=not should_stop())
         if lease is None:
             return Driven(attempts)
-        driver = _Driver(lease, read, should_stop)
+        driver = _Driver(lease, read, should_stop, began_at)
         driven = driver.run()
         attempts += driven.attempts
         if driven.lease_token is not None or driven.has_more:
             return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)
         # The lane is free again, and committed so: whoever stored a message before that was told that it is driven.
-        if driver.has_broken or should_stop() or not _has_startable_work(license_id):
+        if driver.has_broken or should_stop() or not has_startable_work(license_id):
             return Driven(attempts)
         lease_token = None
 
 
-def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings) -> Lease | None:
+def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings, *, claims: bool) -> Lease | None:
+    seconds = lease_seconds(read)
     if lease_token is not None:
-        return swap_lease(license_id, lease_token, lease_seconds())
-    resend_lost = "worker_lost" in read.RESEND_UNKNOWN
-    lease = take_lease(license_id, lease_seconds(), resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+        return swap_lease(license_id, lease_token, seconds, claims=claims)
+    options: dict[str, Any] = {
+        "resend_lost": "worker_lost" in read.RESEND_UNKNOWN, "max_attempts": read.MAX_ATTEMPTS, "claims": claims
+    }  # fmt: skip
+    lease = take_lease(license_id, seconds, **options)
     if lease is None and not Lane.objects.using(write_alias()).filter(pk=license_id).exists():
         ensure_lane(license_id)
-        lease = take_lease(license_id, lease_seconds(), resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+        lease = take_lease(license_id, seconds, **options)
     return lease
-
-
-def _has_startable_work(license_id: int) -> bool:
-    using = write_alias()
-    return (
-        OutboundMessage.objects.using(using).due().filter(license_id=license_id).exists()
-        and Lane.objects.using(using)
-        .filter(pk=license_id)
-        .startable()
-        .free()
-        .exclude(next_send_at__gt=DatabaseNow())
-        .exists()
-    )
 
 
 class _Driver:
     """One holder of one lease."""
 
-    def __init__(self, lease: Lease, read: Settings, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, lease: Lease, read: Settings, should_stop: Callable[[], bool], began_at: float) -> None:
         self.lease = lease
         self.read = read
         self.should_stop = should_stop
-        self.lease_seconds = lease_seconds()
+        self.lease_seconds = lease_seconds(read)
         self.ends_at = _elapsed() + read.SLICE_SECONDS
         self.attempts = 0
         self.has_broken = False
-        self.claim: Claim | None = None
+        # When the present claim was asked for: a claim that is older by long was followed by a standstill.
+        self.began_at = began_at
+        self.claim = _claim_in(lease.claimed)
         self.has_unrecorded_call = False
         self._gateway: Gateway | None = None
 
@@ -137,11 +140,10 @@ class _Driver:
     def _run(self) -> Driven:
         announce(signals.message_unknown, self.lease.lost_message_ids)
         announce(signals.message_sent, self.lease.proven_message_ids)
-        using = write_alias()
-        self.lane = Lane.objects.using(using).select_related("license").get(pk=self.lease.license_id)
+        self.lane = self.lease.lane or _read_lane(self.lease.license_id)
         self.failures, self.failure_cause = self.lane.failures, self.lane.failure_cause
         if not self.lane.license.is_active or not may_send(self.lease, self.lane, self.open_gateway, self.read):
-            release_lease(self.lease)
+            self._let_go()
             return Driven()
         return self._send_all()
 
@@ -152,13 +154,13 @@ class _Driver:
         return self._gateway
 
     def _send_all(self) -> Driven:
-        claimed: Claimed | None = None
+        claimed = self.lease.claimed
         while True:
             if claimed is None:
                 if self._is_over():
                     return self._stop(has_more=not self.has_broken)
                 failpoints.before_claim()
-                began_at = _elapsed()
+                self.began_at = _elapsed()
                 claimed = claim_next(self.lease, self.lease_seconds)
             self.claim = _claim_in(claimed)
             announce(signals.message_expired, claimed.expired_ids)
@@ -173,12 +175,11 @@ class _Driver:
             elif isinstance(found, Unrendered):
                 render_message(found.message_id, found.due_at)
             else:
-                recorded = self._send(found, began_at)
+                recorded = self._send(found)
                 if recorded is None:
                     return self._stop(has_more=True)
                 if recorded.lease_lost:
                     return Driven(self.attempts)
-                began_at = self.recorded_at
                 claimed = recorded.claimed
 
     def _is_over(self) -> bool:
@@ -199,10 +200,10 @@ class _Driver:
         time.sleep(wait)
         return None
 
-    def _send(self, claim: Claim, began_at: float) -> Recorded | None:
+    def _send(self, claim: Claim) -> Recorded | None:
         """Make one attempt and record it. None: it was not made."""
         failpoints.after_claim()
-        if _elapsed() - began_at > MOST_SECONDS_BEFORE_CALL:
+        if _elapsed() - self.began_at > MOST_SECONDS_BEFORE_CALL:
             status = give_back(claim)
             announce(signal_of(status) if status else None, (claim.message_id,))
             logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
@@ -222,7 +223,7 @@ class _Driver:
         outcome, verdict, lane = judge(outcome, known, self.read)
         listens = has_listeners(verdict.status)
         claims_next = not (listens or lane.pause or self._is_over())
-        self.recorded_at = _elapsed()
+        self.began_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
         failpoints.after_record()
         self.claim = _claim_in(recorded.claimed)
@@ -311,6 +312,10 @@ class _Driver:
                     connections[write_alias()].close()
                 time.sleep(0.2)
                 is_retry = True
+
+
+def _read_lane(license_id: int) -> Lane:
+    return Lane.objects.using(write_alias()).select_related("license").get(pk=license_id)
 
 
 def _claim_in(claimed: Claimed | None) -> Claim | None:

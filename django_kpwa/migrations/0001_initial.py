@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
                 ('renderer', models.CharField(blank=True, max_length=200, verbose_name='rendered by')),
                 ('rendered_at', models.DateTimeField(null=True, verbose_name='rendered')),
                 ('idempotency_key', models.CharField(blank=True, max_length=255, verbose_name='idempotency key')),
-                ('idempotency_digest', models.CharField(editable=False, max_length=64, null=True, unique=True, verbose_name='its SHA-256')),
+                ('idempotency_digest', models.CharField(editable=False, max_length=64, null=True, verbose_name='its SHA-256')),
                 ('priority', models.PositiveSmallIntegerField(default=50, verbose_name='priority')),
                 ('created_at', models.DateTimeField(verbose_name='queued')),
                 ('due_at', models.DateTimeField(verbose_name='due')),
@@ -109,7 +109,7 @@ class Migration(migrations.Migration):
                 ('delivered_at', models.DateTimeField(null=True, verbose_name='delivered')),
                 ('read_at', models.DateTimeField(null=True, verbose_name='read')),
                 ('dismissed_at', models.DateTimeField(null=True, verbose_name='dismissed')),
-                ('license', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='django_kpwa.license', verbose_name='license')),
+                ('license', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='django_kpwa.license', verbose_name='license')),
                 ('source_content_type', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='contenttypes.contenttype', verbose_name='source type')),
             ],
             options={
@@ -161,7 +161,7 @@ class Migration(migrations.Migration):
                 ('http_status', models.PositiveSmallIntegerField(null=True, verbose_name='HTTP status')),
                 ('code', models.CharField(blank=True, max_length=64, verbose_name="the gateway's code")),
                 ('words', models.TextField(blank=True, verbose_name="the gateway's words")),
-                ('gateway_id', models.CharField(blank=True, db_index=True, max_length=255, verbose_name="the gateway's id")),
+                ('gateway_id', models.CharField(blank=True, max_length=255, verbose_name="the gateway's id")),
                 ('read_as', models.CharField(blank=True, max_length=64, verbose_name='recipient as the gateway read it')),
                 ('gateway_created_at', models.CharField(blank=True, max_length=64, verbose_name="the gateway's time, as it wrote it")),
                 ('message', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='django_kpwa.outboundmessage', verbose_name='message')),
@@ -180,7 +180,7 @@ class Migration(migrations.Migration):
                 ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True, verbose_name='public id')),
                 ('body', models.BinaryField(verbose_name='body, as it came')),
                 ('content_type', models.CharField(blank=True, max_length=255, verbose_name='content type')),
-                ('digest', models.CharField(editable=False, max_length=64, null=True, unique=True, verbose_name='digest of the body')),
+                ('digest', models.CharField(editable=False, max_length=64, null=True, verbose_name='digest of the body')),
                 ('received_at', models.DateTimeField(verbose_name='received')),
                 ('last_received_at', models.DateTimeField(verbose_name='last received')),
                 ('times_received', models.PositiveIntegerField(default=1, verbose_name='times received')),
@@ -191,9 +191,9 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(blank=True, choices=[('', 'not understood'), ('incoming', 'a message from a customer'), ('own', 'a message of ours coming back'), ('state', 'the state of a message'), ('session', 'the state of WhatsApp')], max_length=16, verbose_name='kind')),
                 ('understood', models.JSONField(blank=True, default=dict, verbose_name='understood')),
                 ('sender_number', models.CharField(blank=True, editable=False, max_length=64, verbose_name="the customer's number")),
-                ('gateway_id', models.CharField(blank=True, db_index=True, max_length=255, verbose_name="the gateway's id")),
+                ('gateway_id', models.CharField(blank=True, max_length=255, verbose_name="the gateway's id")),
                 ('error', models.TextField(blank=True, verbose_name='error')),
-                ('license', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='webhook_events', to='django_kpwa.license', verbose_name='license')),
+                ('license', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='webhook_events', to='django_kpwa.license', verbose_name='license')),
                 ('message', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='webhook_events', to='django_kpwa.outboundmessage', verbose_name='message')),
             ],
             options={
@@ -273,11 +273,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='outboundmessage',
-            index=models.Index(fields=['license', 'status', 'priority', 'due_at', 'id'], name='kpwa_message_claim'),
-        ),
-        migrations.AddIndex(
-            model_name='outboundmessage',
-            index=models.Index(fields=['status', 'due_at'], name='kpwa_message_due'),
+            index=models.Index(fields=['status', 'license', 'priority', 'due_at', 'id'], name='kpwa_message_claim'),
         ),
         migrations.AddIndex(
             model_name='outboundmessage',
@@ -313,6 +309,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='outboundmessage',
+            constraint=models.UniqueConstraint(fields=('idempotency_digest',), name='kpwa_message_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='outboundmessage',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'sending', 'sent', 'delivered', 'read', 'failed', 'unknown', 'cancelled', 'expired'])), name='kpwa_message_status_known'),
         ),
         migrations.AddConstraint(
@@ -331,9 +331,17 @@ class Migration(migrations.Migration):
             model_name='receiptfailure',
             index=models.Index(fields=['receipt', 'occurred_at'], name='kpwa_failure_receipt'),
         ),
+        migrations.AddIndex(
+            model_name='sendattempt',
+            index=models.Index(fields=['gateway_id'], name='kpwa_attempt_gateway_id'),
+        ),
         migrations.AddConstraint(
             model_name='sendattempt',
             constraint=models.UniqueConstraint(fields=('message', 'number'), name='kpwa_attempt_once'),
+        ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=models.Index(fields=['gateway_id'], name='kpwa_event_gateway_id'),
         ),
         migrations.AddIndex(
             model_name='webhookevent',
@@ -358,6 +366,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='webhookevent',
             index=models.Index(fields=['license', 'received_at'], name='kpwa_event_license'),
+        ),
+        migrations.AddConstraint(
+            model_name='webhookevent',
+            constraint=models.UniqueConstraint(fields=('digest',), name='kpwa_event_once'),
         ),
         migrations.AddConstraint(
             model_name='webhookevent',

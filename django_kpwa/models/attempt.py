@@ -47,7 +47,7 @@ class SendAttempt(models.Model):
     http_status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
     code = models.CharField(_("the gateway's code"), max_length=64, blank=True)
     words = models.TextField(_("the gateway's words"), blank=True)
-    gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True, db_index=True)
+    gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True)
     read_as = models.CharField(_("recipient as the gateway read it"), max_length=64, blank=True)
     gateway_created_at = models.CharField(_("the gateway's time, as it wrote it"), max_length=64, blank=True)
 
@@ -57,6 +57,8 @@ class SendAttempt(models.Model):
         default_permissions = ()
         ordering = ["number"]
         constraints = [models.UniqueConstraint(fields=["message", "number"], name="kpwa_attempt_once")]
+        # Not `db_index`, which makes a second one on PostgreSQL, for LIKE.
+        indexes = [models.Index(fields=["gateway_id"], name="kpwa_attempt_gateway_id")]
 
     def __str__(self) -> str:
         return f"{self.number}: {self.get_outcome_display()}"

@@ -6,8 +6,11 @@ one of its own.
 
 from __future__ import annotations
 
-from django.db import transaction
-from django.db.models import F, Q
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import F
 from django.db.models.functions import Coalesce
 
 from ..gateway import SessionStatus
@@ -18,10 +21,11 @@ from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
 from .transitions import ensure_lane
 from .transitions.columns import pause_columns, sent_columns, session_columns
-from .transitions.portable import expire, settle_proven
+from .transitions.portable import settle_proven
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0
+STEPPED_AT_ONCE = 1000
 
 
 def _message(message_id: int) -> OutboundMessageQuerySet:
@@ -67,14 +71,24 @@ def dismiss(message_id: int) -> bool:
 
 
 def expire_overdue(limit: int) -> tuple[list[int], list[int]]:
-    """Expire up to `limit` waiting messages; returns those expired, and those in doubt that are `unknown` again."""
+    """Expire up to `limit` waiting messages; returns those expired, and those in doubt that are `unknown` again.
+
+    Two statements for all of them. Where others are at one of them, it is left to them, or to the next time.
+    """
     using = write_alias()
-    overdue = OutboundMessage.objects.using(using).overdue().order_by("expires_at")
-    expired: list[int] = []
-    doubtful: list[int] = []
-    for message_id, in_doubt in list(overdue.values_list("pk", "in_doubt")[:limit]):
-        if expire(using, message_id):
-            (doubtful if in_doubt else expired).append(message_id)
+    overdue = OutboundMessage.objects.using(using).overdue()
+    message_ids = list(overdue.order_by("expires_at").values_list("pk", flat=True)[:limit])
+    if not message_ids:
+        return [], []
+    with transaction.atomic(using=using):
+        # Who holds some of them and waits for none deadlocks with nobody.
+        skips = connections[using].features.has_select_for_update_skip_locked
+        locked = overdue.filter(pk__in=message_ids).order_by("pk").select_for_update(skip_locked=skips)
+        found = list(locked.values_list("pk", "in_doubt"))
+        expired = [pk for pk, in_doubt in found if not in_doubt]
+        doubtful = [pk for pk, in_doubt in found if in_doubt]
+        overdue.filter(pk__in=expired, in_doubt=False).update(status=Status.EXPIRED, settled_at=DatabaseNow())
+        overdue.filter(pk__in=doubtful, in_doubt=True).update(status=Status.UNKNOWN, settled_at=DatabaseNow())
     return expired, doubtful
 
 
@@ -137,23 +151,7 @@ def lift_pause(license_id: int, *reasons: PauseReason) -> bool:
 
     False: the lane was not paused for any of them.
     """
-    using = write_alias()
-    with transaction.atomic(using=using):
-        lifted = (
-            Lane.objects.using(using)
-            .filter(pk=license_id, pause_reason__in=reasons)
-            .update(
-                pause_reason=PauseReason.NONE,
-                pause_words="",
-                paused_at=None,
-                paused_until=None,
-                paused_key_version=None,
-                probes=0,
-            )
-        )
-        if lifted:
-            _step_backlog_back(using, license_id)
-    return bool(lifted)
+    return _lift(license_id, reasons)
 
 
 def confirm_number(license_id: int, *, keep: bool) -> bool:
@@ -161,16 +159,44 @@ def confirm_number(license_id: int, *, keep: bool) -> bool:
 
     False: the lane was not paused for that.
     """
-    using = write_alias()
     settled = {"linked_number": F("confirmed_number")} if keep else {"confirmed_number": F("linked_number")}
-    with transaction.atomic(using=using):
-        lane = Lane.objects.using(using).filter(pk=license_id, pause_reason=PauseReason.NUMBER_CHANGED)
-        return bool(lane.update(**settled)) and lift_pause(license_id, PauseReason.NUMBER_CHANGED)
+    return _lift(license_id, (PauseReason.NUMBER_CHANGED,), **settled)
 
 
-def _step_backlog_back(using: str, license_id: int) -> None:
-    """One step, once: a message that has waited through two outages is not pushed ever further back."""
-    backlog = OutboundMessage.objects.using(using).filter(
-        license_id=license_id, status=Status.QUEUED, created_at__lte=in_seconds(-BACKLOG_AFTER_SECONDS)
+def _lift(license_id: int, reasons: Sequence[PauseReason], **columns: Any) -> bool:
+    lane = Lane.objects.using(write_alias()).filter(pk=license_id, pause_reason__in=reasons)
+    if not lane.exists():
+        return False
+    # While the lane is still paused: killed in the middle of a long backlog, it leaves the rest to who lifts it next.
+    _step_backlog_back(license_id)
+    return bool(
+        lane.update(
+            pause_reason=PauseReason.NONE,
+            pause_words="",
+            paused_at=None,
+            paused_until=None,
+            paused_key_version=None,
+            probes=0,
+            **columns,
+        )
     )
-    backlog.filter(Q(priority__in=Priority.values)).update(priority=F("priority") + 1)
+
+
+def _step_backlog_back(license_id: int) -> None:
+    """One step, once: a message that has waited through two outages is not pushed ever further back.
+
+    In small statements: one over the backlog of a day would hold up those who cancel or mark its messages.
+    """
+    using = write_alias()
+    messages = OutboundMessage.objects.using(using)
+    backlog = messages.filter(
+        license_id=license_id,
+        status=Status.QUEUED,
+        priority__in=Priority.values,
+        created_at__lte=in_seconds(-BACKLOG_AFTER_SECONDS),
+    ).order_by()
+    while True:
+        message_ids = list(backlog.values_list("pk", flat=True)[:STEPPED_AT_ONCE])
+        # None may be left to step where a caller's transaction still sees some that others have taken since.
+        if not message_ids or not backlog.filter(pk__in=message_ids).update(priority=F("priority") + 1):
+            return

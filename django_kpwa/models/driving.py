@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..gateway import SessionStatus
-from .lane import PauseReason
+from .lane import Lane, PauseReason
 from .message import Status
 
 
@@ -21,6 +21,10 @@ class Lease:
     """Messages of a lost worker that became `unknown` when this lease was taken."""
     proven_message_ids: tuple[int, ...] = ()
     """Those that became `sent`, for proof had come while they were being sent."""
+    lane: Lane | None = field(default=None, compare=False, repr=False)
+    """The lane with its license as they were then, where the statement that took it told them."""
+    claimed: Claimed | None = field(default=None, compare=False, repr=False)
+    """The first message, where that statement claimed it as well: only of a lane that may send, as far as is known."""
 
 
 @dataclass(frozen=True)

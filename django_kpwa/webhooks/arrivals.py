@@ -6,16 +6,56 @@ names neither an id nor a time may, much later, be something new: a customer who
 
 from __future__ import annotations
 
-from django.db import IntegrityError, transaction
+from collections.abc import Callable
+
+from django.db import IntegrityError
 from django.db.models import F
+from django.views.decorators.debug import sensitive_variables
 
 from ..models import DatabaseNow, EventStatus, WebhookEvent, body_digest, in_seconds, write_alias
+from ..models.receiving import KnownToken, find_token, insert_event
+from .authentication import note_use
 from .parsers import cleaned
 
 REPEAT_SECONDS = 600.0
 """A nameless body that comes again later than this is something new."""
 
 _TRIES = 5
+_MOST_FAMILIAR = 4096
+
+# Whose the tokens are that this process has taken an event under. A token never changes its license; whether it is good
+# still, the INSERT itself asks.
+_familiar: dict[str, int] = {}
+
+
+class UnknownTokenError(Exception):
+    """No token of that digest is good now."""
+
+
+@sensitive_variables()
+def take(token_digest: str, read: Callable[[], tuple[bytes, str]]) -> int | None:
+    """Store the webhook that came under a token, by its SHA-256; returns the event's id, None for a repeat.
+
+    `read` gives its body and content type; not asked for under a token that this process has never seen be good.
+    Raises `UnknownTokenError`, and `django.db.Error` where the database does not take it.
+    """
+    license_id = _familiar.get(token_digest)
+    if license_id is None:
+        known = _find(token_digest)
+        body, content_type = read()
+    else:
+        body, content_type = read()
+        digest = body_digest(license_id, body)
+        event_id = insert_event(license_id, body, cleaned(content_type, 255), digest, under_token=token_digest)
+        if event_id is not None:
+            return event_id
+        known = _find(token_digest)
+    event_id = store_event(known.license_id, body, content_type)
+    note_use(known)
+    if len(_familiar) >= _MOST_FAMILIAR:
+        _familiar.clear()
+    _familiar[token_digest] = known.license_id
+    return event_id
 
 
 def store_event(license_id: int, body: bytes, content_type: str) -> int | None:
@@ -23,9 +63,9 @@ def store_event(license_id: int, body: bytes, content_type: str) -> int | None:
 
     Raises `django.db.Error` where the database does not take it.
     """
-    digest = body_digest(license_id, body)
+    digest, content_type = body_digest(license_id, body), cleaned(content_type, 255)
     for _ in range(_TRIES):
-        event_id = _insert(license_id, body, content_type, digest)
+        event_id = insert_event(license_id, body, content_type, digest)
         if event_id is not None:
             return event_id
         if not _free_if_new(digest) and _count_repeat(digest):
@@ -34,23 +74,11 @@ def store_event(license_id: int, body: bytes, content_type: str) -> int | None:
     raise IntegrityError("A webhook's digest was taken and freed again and again.")
 
 
-def _insert(license_id: int, body: bytes, content_type: str, digest: str) -> int | None:
-    using = write_alias()
-    event = WebhookEvent(
-        license_id=license_id,
-        body=body,
-        content_type=cleaned(content_type, 255),
-        digest=digest,
-        received_at=DatabaseNow(),
-        last_received_at=DatabaseNow(),
-        next_try_at=DatabaseNow(),
-    )
-    try:
-        with transaction.atomic(using=using):
-            event.save(using=using, force_insert=True)
-    except IntegrityError:
-        return None
-    return event.pk
+def _find(token_digest: str) -> KnownToken:
+    known = find_token(token_digest)
+    if known is None:
+        raise UnknownTokenError
+    return known
 
 
 def _free_if_new(digest: str) -> bool:

@@ -11,24 +11,23 @@ import base64
 import binascii
 import hmac
 
-from django.db.models import Q
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
-from ..conf import kpwa_settings
+from ..conf import Settings
 from ..linking import OLD_TOKEN_DAYS
 from ..models import DatabaseNow, WebhookToken, in_seconds, write_alias
+from ..models.receiving import KnownToken
 
 HEADER = "X-Webhook-Password"
 
 
 @sensitive_variables()
-def has_password(request: HttpRequest) -> bool:
+def has_password(request: HttpRequest, wanted: Settings) -> bool:
     """Whether the request carries `KPWA["WEBHOOK_PASSWORD"]`, where the site has set one.
 
     Either as HTTP basic authentication, with `KPWA["WEBHOOK_USERNAME"]`, or alone in the header `X-Webhook-Password`.
     """
-    wanted = kpwa_settings()
     if not wanted.WEBHOOK_PASSWORD:
         return True
     in_header = request.headers.get(HEADER)
@@ -40,26 +39,15 @@ def has_password(request: HttpRequest) -> bool:
     return _same(password, wanted.WEBHOOK_PASSWORD) and same_username
 
 
-@sensitive_variables()
-def find_token(digest: str) -> WebhookToken | None:
-    """The stored token whose SHA-256 is `digest`, or None where it is unknown or has expired."""
-    row = (
-        WebhookToken.objects.using(write_alias())
-        .filter(Q(expires_at=None) | Q(expires_at__gt=DatabaseNow()), digest=digest)
-        .first()
-    )
-    return row if row is not None and hmac.compare_digest(row.digest, digest) else None
-
-
-def note_use(token: WebhookToken) -> None:
+def note_use(token: KnownToken) -> None:
     """With a token's first event, the license's older ones begin to expire: the gateway has changed over."""
-    if token.first_used_at is not None:
+    if token.is_used:
         return
     tokens = WebhookToken.objects.using(write_alias())
     if not tokens.filter(pk=token.pk, first_used_at=None).update(first_used_at=DatabaseNow()):
         return
     siblings = tokens.filter(license_id=token.license_id)
-    if token.registered_at is None and not siblings.filter(pk__gt=token.pk).exists():
+    if not token.is_registered and not siblings.filter(pk__gt=token.pk).exists():
         # Registering it seemed to fail, and did not: the gateway uses it.
         tokens.filter(pk=token.pk, registered_at=None).update(registered_at=DatabaseNow(), expires_at=None)
     # Older ones alone: a late event under an old token must not retire the one that replaces it.

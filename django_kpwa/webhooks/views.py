@@ -31,8 +31,8 @@ from ..encryption import Secret
 from ..linking import token_digest
 from ..models import write_alias
 from ..rendering import masked_traceback
-from .arrivals import store_event
-from .authentication import find_token, has_password, note_use
+from .arrivals import UnknownTokenError, take
+from .authentication import has_password
 from .throttling import flood
 
 logger = logging.getLogger("django_kpwa.webhooks")
@@ -60,21 +60,19 @@ class WebhookView(APIView):
 
     @sensitive_variables()
     def post(self, request: Request, token: str) -> HttpResponse:
-        if not has_password(request._request):
+        read = kpwa_settings()
+        if not has_password(request._request, read):
             return _refusal(401, "The password of this webhook is missing or wrong.")
         digest = token_digest(token)
         if flood.refuses(digest):
             return _refusal(429, "Too many wrong tokens.")
-        known = find_token(digest)
-        if known is None:
+        try:
+            event_id = take(digest, lambda: read_body(request._request, read.WEBHOOK_MAX_BYTES))
+        except UnknownTokenError:
             flood.note_wrong()
             return _refusal(404, "Not found.")
-        try:
-            body, content_type = read_body(request._request, kpwa_settings().WEBHOOK_MAX_BYTES)
         except _UnreadableBodyError as error:
             return _refusal(error.status, str(error))
-        event_id = store_event(known.license_id, body, content_type)
-        note_use(known)
         if event_id is not None:
             _wake_on_commit(event_id)
         return JsonResponse({"status": "ok"})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa import retention
+from django_kpwa import retention, tasks
 from django_kpwa.models import OutboundMessage, SendAttempt, Status, WebhookEvent, WebhookToken
 from django_kpwa.outbox import send_message
 
@@ -69,3 +71,46 @@ def test_what_is_kept_is_the_sites_to_say_and_batches_are_small(license_, settin
 def test_a_purge_that_is_told_to_stop_stops(license_):
     message(Status.SENT)
     assert retention.purge(should_stop=lambda: True).messages == 0
+
+
+def test_a_purge_rests_between_its_batches_and_never_looks_back_at_what_it_keeps(license_, monkeypatch):
+    monkeypatch.setattr(retention, "_BATCH", 2)
+    rests = []
+    monkeypatch.setattr(retention.time, "sleep", rests.append)
+    kept = [message(Status.UNKNOWN) for _ in range(3)]
+    settled = [message(Status.SENT) for _ in range(6)]
+    for number, pk in enumerate(settled):
+        OutboundMessage.objects.filter(pk=pk).update(settled_at=LONG_AGO + timedelta(minutes=number))
+    with CaptureQueriesContext(connection) as captured:
+        assert retention.purge().messages == 6
+    assert rests
+    assert all(0 <= rest <= 1 for rest in rests)
+    assert sorted(OutboundMessage.objects.values_list("pk", flat=True)) == kept
+    looks = [query["sql"] for query in captured if "ORDER BY" in query["sql"] and "outboundmessage" in query["sql"]]
+    assert not any(">=" in look for look in looks[:1])
+    assert all(">=" in look for look in looks[1:])
+
+
+def test_old_events_go_before_the_messages_they_moved_and_are_not_changed_first(license_):
+    old = message(Status.SENT)
+    event(license_, LONG_AGO, message_id=old)
+    with CaptureQueriesContext(connection) as captured:
+        purged = retention.purge()
+    assert (purged.messages, purged.events) == (1, 1)
+    deletes = [plain(query["sql"]) for query in captured if query["sql"].startswith("DELETE")]
+    tables = [name for sql in deletes for name in ("webhookevent", "outboundmessage") if f"FROM {name} " in sql]
+    assert tables == ["webhookevent", "outboundmessage"]
+
+
+def plain(sql):
+    return sql.replace('"', "").replace("`", "").replace("django_kpwa_", "")
+
+
+def test_the_task_leaves_what_it_has_no_time_for_to_the_next(license_, monkeypatch):
+    message(Status.SENT)
+    monkeypatch.setattr(tasks, "_PURGE_SECONDS", 0.0)
+    tasks.purge()
+    assert OutboundMessage.objects.count() == 1
+    monkeypatch.setattr(tasks, "_PURGE_SECONDS", 60.0)
+    tasks.purge()
+    assert OutboundMessage.objects.count() == 0

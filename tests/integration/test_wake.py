@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import socket
+import threading
 import time
 
 import pytest
 import redis
 from celery import Celery
-from django.db import transaction
+from django.db import connection, connections, transaction
+from django.utils import timezone
 
 from django_kpwa import wake
 from django_kpwa.dispatch import drive
-from django_kpwa.models import OutboundMessage, Status
+from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.models.transitions import take_lease
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.tasks import process_due_webhooks
+from django_kpwa.webhooks.arrivals import store_event
+from tests.processes import start_celery_worker, wait_until
 from tests.shop.models import Line, Sale
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,10 +40,11 @@ def use_broker():
 
     def use(url, **settings):
         app = Celery("wake-tests", broker=url, set_as_current=True)
-        app.conf.update(task_default_queue=QUEUE, **settings)
+        app.conf.update({"task_default_queue": QUEUE, **settings})
         made.append(app)
         wake._broker.close()
         wake._broker.forget()
+        wake._on_their_way.forget()
         return app
 
     yield use
@@ -108,6 +115,164 @@ def test_a_lane_that_is_being_driven_is_not_woken(license_, published):
     take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
     send_message(NUMBER, "struk")
     assert published() == []
+
+
+@pytest.mark.parametrize("names_license", [False, True], ids=["the only license", "a named license"])
+def test_a_storm_for_one_license_wakes_it_once_while_nobody_has_come(license_, published, names_license):
+    for n in range(30):
+        send_message(NUMBER, f"{n}", license=license_ if names_license else None)
+    assert len(published()) == 1
+
+
+@pytest.mark.parametrize("names_license", [False, True], ids=["the only license", "a named license"])
+def test_a_message_after_the_lane_was_driven_wakes_it_again(license_, published, names_license):
+    for n in range(3):
+        send_message(NUMBER, f"{n}", license=license_ if names_license else None)
+        assert len(published()) == 1
+        drive(license_.pk)
+
+
+def test_licenses_wake_each_for_itself(license_, published):
+    other = License(name="Cabang")
+    other.set_api_key("another-key-000001")
+    other.save()
+    for row in (license_, other, license_, other):
+        send_message(NUMBER, "struk", license=row)
+    assert sorted(published()) == [("django_kpwa.dispatch_license", [row.pk]) for row in (license_, other)]
+
+
+def test_a_wake_up_that_nobody_has_answered_for_seconds_is_published_again(license_, published, monkeypatch):
+    monkeypatch.setattr(wake, "ON_ITS_WAY_SECONDS", 0.3)
+    send_message(NUMBER, "first")
+    send_message(NUMBER, "second")
+    assert len(published()) == 1
+    time.sleep(0.3)
+    send_message(NUMBER, "third")
+    assert len(published()) == 1
+
+
+def test_a_wake_up_that_the_broker_did_not_take_is_not_on_its_way(license_, use_broker, published, monkeypatch):
+    app = wake.app_or_default()
+    monkeypatch.setattr(wake, "QUIET_AFTER_FAILURE_SECONDS", 0.0)
+    use_broker(f"redis://127.0.0.1:{closed_port()}/0")
+    send_message(NUMBER, "first")
+    app.set_current()
+    send_message(NUMBER, "second")
+    assert len(published()) == 1
+
+
+def test_a_message_for_later_wakes_by_itself_and_hides_no_other(license_, published):
+    wake.wake_license(license_.pk, countdown_seconds=5)
+    send_message(NUMBER, "now")
+    wake.wake_license(license_.pk, countdown_seconds=5)
+    assert len(published()) == 3
+
+
+def test_a_message_to_a_license_whose_lease_has_run_out_wakes_it(license_, published):
+    drive(license_.pk)
+    take_lease(license_.pk, -1, resend_lost=False, max_attempts=6)
+    send_message(NUMBER, "struk")
+    assert len(published()) == 1
+
+
+def test_where_nothing_can_be_published_the_lane_is_not_looked_at(license_, use_broker, django_assert_num_queries):
+    use_broker("memory://", task_always_eager=True)
+    with django_assert_num_queries(0):
+        wake.wake_license(license_.pk)
+
+
+def test_what_is_on_its_way_is_forgotten_by_a_child_and_bounded(license_):
+    now = timezone.now()
+    for license_id in range(wake._MOST_LICENSES + 10):
+        wake._on_their_way.note(license_id, now)
+    assert wake._on_their_way.published_at(0) is None
+    assert wake._on_their_way.published_at(wake._MOST_LICENSES) == now
+    assert len(wake._on_their_way._published) == wake._MOST_LICENSES
+    child = os.fork()
+    if not child:
+        os._exit(wake._on_their_way.published_at(wake._MOST_LICENSES) is not None)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not REDIS_URL or connection.vendor == "sqlite", reason="a worker beside threads that store")
+def test_no_message_of_several_senders_is_left_behind_by_a_worker_that_comes_and_goes(license_, use_broker):
+    """Without beat, which would make good what a wrong guess forgets; the worker is done between any two messages."""
+    app = use_broker(REDIS_URL, task_default_queue="celery")
+
+    def send(seed):
+        app.set_current()
+        drawn = random.Random(seed)
+        try:
+            for n in range(60):
+                time.sleep(drawn.choice([0, 0.001, 0.005, 0.02, 0.05]))
+                send_message(NUMBER, f"{n}", license=license_)
+        finally:
+            connections.close_all()
+
+    with start_celery_worker(REDIS_URL, pool="threads"):
+        threads = [threading.Thread(target=send, args=(seed,)) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        # Nobody publishes any more, so that one left behind would wait for ever.
+        wait_until(lambda: not OutboundMessage.objects.exclude(status=Status.SENT).exists())
+        assert OutboundMessage.objects.count() == 180
+
+
+def test_a_single_webhook_is_processed_at_once_and_a_burst_of_them_by_one_task(published, use_broker, monkeypatch):
+    at_once = lambda event_id: ("django_kpwa.process_webhook", [event_id])  # noqa: E731
+    together = ("django_kpwa.process_due_webhooks", [])
+    wake._arrivals.forget()
+    monkeypatch.setattr(wake, "WEBHOOKS_TOGETHER_SECONDS", 0.4)
+    wake.publish_webhook(1)
+    assert published() == [at_once(1)]
+    for event_id in range(2, 9):
+        wake.publish_webhook(event_id)
+    assert published() == [together]
+    time.sleep(0.4)
+    # That task has begun, and may not have seen what comes now.
+    wake.publish_webhook(9)
+    assert published() == [together]
+    time.sleep(0.85)
+    wake.publish_webhook(10)
+    assert published() == [at_once(10)]
+
+
+@pytest.mark.skipif(not REDIS_URL, reason="a worker needs a broker that outlives it")
+def test_every_webhook_of_a_burst_is_processed_without_beat(license_, use_broker):
+    use_broker(REDIS_URL, task_default_queue="celery")
+    wake._arrivals.forget()
+    drawn = random.Random(5)
+    with start_celery_worker(REDIS_URL, pool="threads"):
+        for n in range(100):
+            event_id = store_event(license_.pk, b'{"id": "%d", "status": "sent"}' % n, "application/json")
+            wake.publish_webhook(event_id)
+            time.sleep(drawn.choice([0, 0.001, 0.02, 0.1]))
+        wait_until(lambda: not WebhookEvent.objects.filter(status="pending").exists(), seconds=5)
+    assert WebhookEvent.objects.count() == 100
+
+
+def test_a_task_that_processes_webhooks_ends_with_its_slice_and_another_goes_on(license_, published, settings):
+    settings.KPWA = settings.KPWA | {"SLICE_SECONDS": 0.0}
+    store_event(license_.pk, b"x", "text/plain")
+    process_due_webhooks()
+    assert published() == [("django_kpwa.process_due_webhooks", [])]
+    assert WebhookEvent.objects.filter(status="pending").count() == 1
+    settings.KPWA = settings.KPWA | {"SLICE_SECONDS": 20.0}
+    process_due_webhooks()
+    assert published() == []
+    assert not WebhookEvent.objects.filter(status="pending").exists()
+
+
+@pytest.mark.skipif(not REDIS_URL, reason="a worker needs a broker that outlives it")
+def test_after_a_storm_without_workers_the_first_worker_finds_one_task_and_sends_everything(license_, use_broker):
+    use_broker(REDIS_URL, task_default_queue="celery")
+    for n in range(100):
+        send_message(NUMBER, f"{n}", license=license_)
+    with start_celery_worker(REDIS_URL) as worker:
+        wait_until(lambda: OutboundMessage.objects.filter(status=Status.SENT).count() == 100)
+        assert worker.output.count("Task django_kpwa.dispatch_license") <= 4  # two lines each: received, succeeded
 
 
 @pytest.mark.skipif(not REDIS_URL, reason="only Redis counts its connections; there is no wheel of it for this Python")

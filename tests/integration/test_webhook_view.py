@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from django_kpwa.linking import token_digest
 from django_kpwa.models import DatabaseNow, EventStatus, License, WebhookEvent, WebhookToken
+from django_kpwa.models.receiving import insert_event, insert_event_portably
 from django_kpwa.webhooks import process_event
 
 BODY = json.dumps({"id": "A1", "from": "6281234567890", "message": "terima kasih"}).encode()
@@ -151,7 +152,48 @@ def test_the_same_webhook_twenty_times_at_once_is_stored_once(token):
     assert WebhookEvent.objects.get().times_received == 20
 
 
+@pytest.mark.parametrize("body", [BODY, b"\x00\xff%s", b""])
+def test_the_written_out_insert_of_an_event_stores_what_the_orms_form_stores(license_, body):
+    stored = []
+    for insert in (insert_event, insert_event_portably):
+        event_id = insert(license_.pk, body, "text/plain", "a" * 64)
+        assert insert(license_.pk, body, "text/plain", "a" * 64) is None
+        row = WebhookEvent.objects.get(pk=event_id)
+        assert row.received_at == row.last_received_at == row.next_try_at
+        assert abs(row.received_at - timezone.now()) < timedelta(minutes=1)
+        names = {field.attname for field in WebhookEvent._meta.concrete_fields} - {"id", "uuid"}
+        stored.append(
+            {name: bytes(row.body) if name == "body" else getattr(row, name) for name in names if name[-3:] != "_at"}
+        )
+        row.delete()
+    assert stored[0] == stored[1]
+
+
 # --- who may post
+
+
+def test_under_a_token_that_is_in_use_a_webhook_is_one_statement(token, django_assert_num_queries):
+    if not connection.features.can_return_rows_from_bulk_insert:
+        pytest.skip("MySQL has no RETURNING")
+    post(token)
+    with django_assert_num_queries(1):
+        assert post(token, b"another").status_code == 200
+    assert WebhookEvent.objects.count() == 2
+
+
+@pytest.mark.parametrize("end", ["expires", "is removed", "was never used"])
+def test_a_token_in_use_that_comes_to_its_end_is_refused_at_once(token, end):
+    assert post(token).status_code == post(token, b"another").status_code == 200
+    row = WebhookToken.objects.filter(digest=token_digest(token))
+    if end == "expires":
+        row.update(expires_at=DatabaseNow())
+    elif end == "is removed":
+        row.delete()
+    else:
+        row.update(first_used_at=None)
+    assert post(token, b"a third").status_code == (200 if end == "was never used" else 404)
+    assert WebhookEvent.objects.count() == (3 if end == "was never used" else 2)
+    assert WebhookToken.objects.exclude(first_used_at=None).exists() == (end != "is removed")
 
 
 def test_an_unknown_token_is_404_and_stores_nothing(token):
@@ -358,7 +400,8 @@ def test_under_atomic_requests_an_event_survives_what_fails_after_it(token, monk
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     in_transaction = []
     monkeypatch.setattr(
-        "django_kpwa.webhooks.views.note_use", lambda token: in_transaction.append(connection.in_atomic_block) or 1 / 0
+        "django_kpwa.webhooks.arrivals.note_use",
+        lambda token: in_transaction.append(connection.in_atomic_block) or 1 / 0,
     )
     assert post(token).status_code == 500
     assert in_transaction == [False]
@@ -407,7 +450,7 @@ def test_the_token_is_in_no_log_whatever_happens(token, settings, caplog, monkey
     settings.KPWA = {**settings.KPWA, "WEBHOOK_PASSWORD": "rahasia"}
     answers.append(post(token))
     settings.KPWA = {**settings.KPWA, "WEBHOOK_PASSWORD": ""}
-    monkeypatch.setattr("django_kpwa.webhooks.views.store_event", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("django_kpwa.webhooks.views.take", lambda *arguments: 1 / 0)
     answers.append(Client(raise_request_exception=True).post(address, b"y", content_type="text/plain"))
     assert [answer.status_code for answer in answers] == [200, 413, 404, 405, 200, 405, 401, 500]
     assert any("ZeroDivisionError" in record.getMessage() for record in caplog.records)

@@ -111,6 +111,39 @@ class TestBroker:
         assert "kpwa.W009" not in found()
 
 
+@pytest.mark.django_db
+class TestConnectionsOfWorkers:
+    @pytest.fixture(autouse=True)
+    def _server(self, celery_settings, monkeypatch):
+        self.celery = celery_settings
+        self.celery(broker_url="amqp://127.0.0.1:5672//", CELERY_DB_REUSE_MAX=None)
+        self.database = lambda name, value: monkeypatch.setitem(connection.settings_dict, name, value)
+        if connection.vendor == "sqlite":
+            assert "kpwa.W011" not in found()
+            pytest.skip("a file needs no connection")
+
+    def test_a_connection_for_every_task_is_a_warning_whatever_its_age(self):
+        for age in (0, 60, None):
+            self.database("CONN_MAX_AGE", age)
+            assert "CELERY_DB_REUSE_MAX = 100" in found()["kpwa.W011"].hint
+
+    def test_connections_that_are_kept_are_none_where_they_may_grow_old(self):
+        self.celery(CELERY_DB_REUSE_MAX=100)
+        self.database("CONN_MAX_AGE", 60)
+        assert "kpwa.W011" not in found()
+        self.database("CONN_MAX_AGE", None)
+        assert "kpwa.W011" not in found()
+        self.database("CONN_MAX_AGE", 0)
+        assert "kpwa.W011" in found()
+
+    def test_a_pool_or_no_broker_is_none(self):
+        self.database("OPTIONS", {**connection.settings_dict["OPTIONS"], "pool": True})
+        assert "kpwa.W011" not in found()
+        self.database("OPTIONS", {})
+        self.celery(broker_url=None)
+        assert "kpwa.W011" not in found()
+
+
 @pytest.mark.parametrize(
     ("url", "is_warned"),
     [

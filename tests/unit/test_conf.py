@@ -87,7 +87,7 @@ def test_every_setting_has_a_name_in_capitals_and_names_its_unit_or_none():
 
 def test_a_lease_outlasts_everything_that_a_driver_does_under_it(settings):
     settings.KPWA = {"CALL_DEADLINE_SECONDS": 100, "STATUS_DEADLINE_SECONDS": 20, "RECORD_SECONDS": 30}
-    assert lease_seconds() > 150
+    assert lease_seconds(kpwa_settings()) > 150
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,20 @@ def ensure_lane(license_id: int) -> None:
     Lane.objects.using(write_alias()).bulk_create([Lane(license_id=license_id)], ignore_conflicts=True)
 
 
-def take_lease(license_id: int, seconds: float, *, resend_lost: bool, max_attempts: int) -> Lease | None:
+def take_lease(
+    license_id: int, seconds: float, *, resend_lost: bool, max_attempts: int, claims: bool = False
+) -> Lease | None:
     """Take a lane that nobody drives. None: somebody does.
 
     Where the lease had run out, its worker was lost: the message that it was sending is in doubt from here on
-    (`resend_lost`: goes back to `queued` instead, while attempts are left).
+    (`resend_lost`: goes back to `queued` instead, while attempts are left). `claims`: the first message may be claimed
+    by the same statement, see `Lease.claimed`.
     """
     token = uuid.uuid4()
+    if _written_form(write_alias()) is postgresql:
+        is_done, lease = postgresql.take_lease(write_alias(), license_id, token, seconds, claims=claims)
+        if is_done:
+            return lease
     with durable() as using:
         taken = (
             Lane.objects.using(using)
@@ -70,9 +77,14 @@ def take_lease(license_id: int, seconds: float, *, resend_lost: bool, max_attemp
     return Lease(license_id, token, lost.doubtful_ids, lost.proven_ids)
 
 
-def swap_lease(license_id: int, token: uuid.UUID, seconds: float) -> Lease | None:
-    """Take over a lease that its holder passed on with `token`. None: it was taken already, by a repeat of the task."""
+def swap_lease(license_id: int, token: uuid.UUID, seconds: float, *, claims: bool = False) -> Lease | None:
+    """Take over a lease that its holder passed on with `token`. None: it was taken already, by a repeat of the task.
+
+    `claims` as for `take_lease()`.
+    """
     fresh = uuid.uuid4()
+    if _written_form(write_alias()) is postgresql:
+        return postgresql.swap_lease(write_alias(), license_id, token, fresh, seconds, claims=claims)
     with durable() as using:
         swapped = (
             Lane.objects.using(using)
@@ -80,6 +92,14 @@ def swap_lease(license_id: int, token: uuid.UUID, seconds: float) -> Lease | Non
             .update(lease_token=fresh, lease_expires_at=in_seconds(seconds))
         )
     return Lease(license_id, fresh) if swapped else None
+
+
+def has_startable_work(license_id: int) -> bool:
+    """Whether the lane is free and may be driven, and has something due."""
+    using = write_alias()
+    if _written_form(using) is postgresql:
+        return postgresql.has_startable_work(using, license_id)
+    return portable.has_startable_work(using, license_id)
 
 
 def release_lease(lease: Lease) -> bool:

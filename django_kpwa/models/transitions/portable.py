@@ -296,3 +296,12 @@ def _lose(sending: OutboundMessageQuerySet, most_spent: int) -> Status | None:
     if unproven.update(status=Status.UNKNOWN, settled_at=DatabaseNow(), **doubt):
         return Status.UNKNOWN
     return _settle_as_proven(sending)
+
+
+def has_startable_work(using: str, license_id: int) -> bool:
+    """Whether the lane is free and may be driven, and has something due."""
+    lane = Lane.objects.using(using).filter(pk=license_id).startable().free()
+    return (
+        OutboundMessage.objects.using(using).due().filter(license_id=license_id).exists()
+        and lane.exclude(next_send_at__gt=DatabaseNow()).exists()
+    )

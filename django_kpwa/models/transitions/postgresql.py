@@ -9,9 +9,13 @@ is left to the portable form, which finds the rows as they were; at most the lea
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from typing import Any
 
 from ..driving import Claim, Claimed, Idle, Lease, LeaseLost, Unrendered
+from ..lane import Lane
+from ..license import License
 from . import portable
 from .prepared import Statement
 
@@ -79,7 +83,7 @@ _CLAIMED = f"""claimed AS (
     due_at = CASE WHEN next.is_unrendered THEN {_STEPPED_BACK} ELSE next.due_at END
   FROM {{after}}, next, django_kpwa_license license
   WHERE message.id = next.id AND message.status = 'queued' AND message.attempts_made = next.attempts_made
-    AND NOT next.is_overdue AND license.id = held.license_id AND license.is_active AND held.pause_reason = ''
+    AND NOT next.is_overdue AND license.id = held.license_id AND license.is_active AND held.pause_reason = '' {{when}}
     AND (next.is_unrendered OR held.next_send_at IS NULL OR held.next_send_at <= {_NOW})
   RETURNING message.id, message.attempts_made, message.attempts_spent, message.recipient_type, message.recipient,
     message.text, message.image_url
@@ -91,30 +95,106 @@ _CLAIMED = f"""claimed AS (
   RETURNING id
 )"""
 
-_FOUND = f"""held.lease_token IS NULL AS is_released, held.pause_reason <> '' OR NOT license.is_active AS is_paused,
+_FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
+  held.pause_reason <> '' OR NOT license.is_active AS is_paused,
   next.id, next.due_at, next.is_unrendered, next.is_overdue,
   EXTRACT(EPOCH FROM held.next_send_at - {_NOW})::float8 AS wait_seconds,
   claimed.id, started.id, claimed.attempts_made, claimed.attempts_spent, claimed.recipient_type, claimed.recipient,
-  claimed.text, claimed.image_url
+  claimed.text, claimed.image_url"""
+_FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id
   LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true"""
 
+# Whoever waits for the lane finds it driven. A lane that needs to be looked at is taken without a message.
+_LANE_COLUMNS = [str(field.column) for field in Lane._meta.concrete_fields]
+_LICENSE_COLUMNS = [str(field.column) for field in License._meta.concrete_fields]
+_TAKE = f"""WITH {_NEXT}, held AS (
+  UPDATE django_kpwa_lane
+  SET lease_token = %(token)s, lease_expires_at = {_LEASE_EXPIRES_AT}, lease_taken_at = {{taken_at}}
+  WHERE license_id = %(license_id)s AND {{where}}
+  RETURNING {", ".join(_LANE_COLUMNS)}
+), {
+    _CLAIMED.format(
+        after="held",
+        when='''AND %(claims)s AND NOT next.is_unrendered AND held.session_status = 'connected'
+    AND (held.confirmed_number = '' OR held.confirmed_number = held.linked_number)''',
+    )
+}
+SELECT held.license_id IS NOT NULL, lane.lease_expires_at > {_NOW},
+  {", ".join(f"held.{column}" for column in _LANE_COLUMNS)},
+  {", ".join(f"license.{column}" for column in _LICENSE_COLUMNS)},
+  {_FOUND_COLUMNS}
+FROM django_kpwa_lane lane JOIN django_kpwa_license license ON license.id = lane.license_id
+  LEFT JOIN held ON true LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true
+WHERE lane.license_id = %(license_id)s"""
+
+_LOOK = f"""SELECT EXISTS (
+  SELECT 1 FROM django_kpwa_outboundmessage
+  WHERE license_id = %(license_id)s AND status = 'queued' AND due_at <= {_NOW}
+) AND EXISTS (
+  SELECT 1 FROM django_kpwa_lane lane JOIN django_kpwa_license license ON license.id = lane.license_id
+  WHERE lane.license_id = %(license_id)s AND license.is_active
+    AND (lane.lease_token IS NULL OR lane.lease_expires_at <= {_NOW})
+    AND (lane.next_send_at IS NULL OR lane.next_send_at <= {_NOW})
+    AND (lane.pause_reason = '' OR lane.paused_until <= {_NOW} OR (lane.pause_reason = 'unauthorized'
+      AND lane.paused_key_version IS DISTINCT FROM license.api_key_version))
+)"""
+
 _TYPES = {
-    "license_id": "bigint", "token": "uuid", "lease_seconds": "float8", "step_back_seconds": "float8",
-    "keeps_lease": "boolean", "message_id": "bigint", "attempt_id": "bigint", "attempt_number": "integer",
+    "license_id": "bigint", "token": "uuid", "previous_token": "uuid", "lease_seconds": "float8",
+    "step_back_seconds": "float8", "keeps_lease": "boolean", "claims": "boolean",
+    "message_id": "bigint", "attempt_id": "bigint", "attempt_number": "integer",
     "next_send_in_seconds": "float8", "failures": "smallint", "failure_cause": "text", "session_status": "text",
     "linked_number": "text", "confirms_number": "boolean", "outcome": "text", "cause": "text",
     "http_status": "smallint", "code": "text", "words": "text", "gateway_id": "text", "read_as": "text",
     "gateway_created_at": "text",
 }  # fmt: skip
 
-_CLAIM = Statement(f"WITH {_NEXT}, {_RENEWED}, {_CLAIMED.format(after='held')} SELECT {_FOUND}", _TYPES)
+_CLAIM = Statement(f"WITH {_NEXT}, {_RENEWED}, {_CLAIMED.format(after='held', when='')} SELECT {_FOUND}", _TYPES)
 _RECORD = Statement(f"WITH next AS (SELECT 1 WHERE false), {_RECORDED} SELECT id FROM finished", _TYPES)
 _RECORD_AND_CLAIM = Statement(
-    f"WITH {_NEXT}, {_RECORDED}, {_CLAIMED.format(after='held CROSS JOIN finished')}"
+    f"WITH {_NEXT}, {_RECORDED}, {_CLAIMED.format(after='held CROSS JOIN finished', when='')}"
     f" SELECT finished.id, {_FOUND} LEFT JOIN finished ON true",
     _TYPES,
 )
+
+_TAKE_FREE = Statement(
+    _TAKE.format(
+        taken_at=_NOW,
+        # One in the middle of a send would be a lost worker's.
+        where="""lease_token IS NULL AND NOT EXISTS (
+    SELECT 1 FROM django_kpwa_outboundmessage WHERE license_id = %(license_id)s AND status = 'sending')""",
+    ),
+    _TYPES,
+)
+_SWAP = Statement(_TAKE.format(taken_at="lease_taken_at", where="lease_token = %(previous_token)s"), _TYPES)
+_HAS_STARTABLE_WORK = Statement(_LOOK, _TYPES)
+
+
+def take_lease(
+    using: str, license_id: int, token: uuid.UUID, seconds: float, *, claims: bool
+) -> tuple[bool, Lease | None]:
+    """Take a lane that is free, and its first message. Returns whether that is all there is to do, and the lease."""
+    lease = Lease(license_id, token)
+    row = _TAKE_FREE.row(using, _of_lease(lease, seconds) | {"claims": claims})
+    if row is None or not (row[0] or row[1]):
+        return False, None
+    return True, _taken(using, lease, row)
+
+
+def swap_lease(
+    using: str, license_id: int, previous: uuid.UUID, token: uuid.UUID, seconds: float, *, claims: bool
+) -> Lease | None:
+    """Take a lane over whose lease was passed on, and its next message."""
+    lease = Lease(license_id, token)
+    row = _SWAP.row(using, _of_lease(lease, seconds) | {"previous_token": previous, "claims": claims})
+    return None if row is None else _taken(using, lease, row)
+
+
+def has_startable_work(using: str, license_id: int) -> bool:
+    """Whether the lane is free and may be driven, and has something due."""
+    row = _HAS_STARTABLE_WORK.row(using, {"license_id": license_id})
+    return bool(row and row[0])
 
 
 def claim_next(using: str, lease: Lease, seconds: float) -> Claimed | None:
@@ -152,6 +232,20 @@ def _found(
     if attempt_id is None:
         return Claimed(Unrendered(claimed_id, due_at))
     return Claimed(Claim(claimed_id, attempt_id, number, spent, recipient_type, recipient, text, image_url))
+
+
+def _taken(using: str, lease: Lease, row: tuple[Any, ...]) -> Lease | None:
+    is_taken, _, *values = row
+    if not is_taken:
+        return None
+    lane_values, values = values[: len(_LANE_COLUMNS)], values[len(_LANE_COLUMNS) :]
+    license_values, found = values[: len(_LICENSE_COLUMNS)], values[len(_LICENSE_COLUMNS) :]
+    lane = Lane.from_db(using, [field.attname for field in Lane._meta.concrete_fields], lane_values)
+    lane.license = License.from_db(using, [field.attname for field in License._meta.concrete_fields], license_values)
+    claimed = _found(*found)
+    if claimed is not None and not isinstance(claimed.next, Claim):
+        claimed = None
+    return replace(lease, lane=lane, claimed=claimed)
 
 
 def _of_lease(lease: Lease, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""Tables of a size, side by side in one PostgreSQL database: a schema for each, filled by the server itself.
+
+One message a minute, the newest now, each with its attempt and three webhook events; 60 of the oldest and 60 of the
+newest wait for a decision, and of the newest 10,000 every fiftieth failed. So the small table is the newest part of the
+large one: what a page shows is the same, and only what it must not read differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from .setting import licenses
+
+LARGE_TABLES = ("django_kpwa_outboundmessage", "django_kpwa_sendattempt", "django_kpwa_webhookevent")
+
+MESSAGES = """
+INSERT INTO django_kpwa_outboundmessage (uuid, license_id, recipient_type, recipient_typed, recipient, text, image_url,
+  renderer, idempotency_key, idempotency_digest, priority, created_at, due_at, source_id, status, reason, reason_words,
+  attempts_made, attempts_spent, in_doubt, settled_at, sent_at, dismissed_at)
+SELECT gen_random_uuid(), (%(licenses)s)[1 + n %% %(license_count)s], 'number', '0812',
+  '62812' || lpad((n %% (%(size)s / 5))::text, 8, '0'),
+  'Struk ' || n || E'\\n' || repeat('Kopi Rp 18.000 ', 30), '', '', 'order-' || n,
+  encode(sha256(('order-' || n)::bytea), 'hex'), 50, at - interval '7 seconds', at, '',
+  status, '', '', 1, 1, status = 'unknown', at, CASE WHEN status = 'sent' THEN at END, NULL
+FROM (
+  SELECT n, now() - interval '1 minute' * (%(size)s - n) - %(age)s::interval AS at,
+    CASE WHEN n <= 60 OR n > %(size)s - 60 THEN 'unknown'
+      WHEN n > %(size)s - 10000 AND n %% 50 = 1 THEN 'failed' ELSE 'sent' END AS status
+  FROM generate_series(1, %(size)s) n
+) dated
+"""
+ATTEMPTS = """
+INSERT INTO django_kpwa_sendattempt (message_id, number, started_at, outcome, cause, code, words, gateway_id, read_as,
+  gateway_created_at)
+SELECT id, 1, created_at, 'accepted', '', '', '', replace(idempotency_key, 'order', 'gateway'), '', ''
+FROM django_kpwa_outboundmessage
+"""
+# Of each message: it was delivered, it was read, and the customer answered. The oldest 60 were not understood.
+EVENTS = """
+INSERT INTO django_kpwa_webhookevent (uuid, license_id, body, content_type, digest, received_at, last_received_at,
+  times_received, status, tries, processed_at, kind, understood, sender_number, gateway_id, message_id, error)
+SELECT gen_random_uuid(), message.license_id, 'x'::bytea, 'application/json',
+  encode(sha256((message.id || '-' || part)::bytea), 'hex'),
+  message.created_at + part * interval '9 seconds', message.created_at + part * interval '9 seconds', 1,
+  CASE WHEN message.status = 'unknown' THEN 'unrecognised' ELSE 'processed' END, 1, message.created_at,
+  CASE part WHEN 3 THEN 'incoming' ELSE 'state' END, '{}', CASE part WHEN 3 THEN message.recipient ELSE '' END,
+  CASE part WHEN 3 THEN '' ELSE replace(message.idempotency_key, 'order', 'gateway') END, message.id, ''
+FROM django_kpwa_outboundmessage message, generate_series(1, 3) part
+"""
+BACKLOG = """
+INSERT INTO django_kpwa_outboundmessage (uuid, license_id, recipient_type, recipient_typed, recipient, text, image_url,
+  renderer, idempotency_key, priority, created_at, due_at, source_id, status, reason, reason_words, attempts_made,
+  attempts_spent, in_doubt)
+SELECT gen_random_uuid(), %(license)s, 'number', '0812', '6281234567890', 'Struk ' || n, '', '', '', 50, now(), now(),
+  '', 'queued', '', '', 0, 0, false
+FROM generate_series(1, %(size)s) n
+"""
+STATISTICS = """
+INSERT INTO django_kpwa_hourlystatistic (license_id, hour, sent, failed, unknown, cancelled, expired, queued_to_sent)
+SELECT license_id, date_trunc('hour', now()) - interval '1 hour' * h, 20, 0, 0, 0, 0, '[0,2,8,6,3,1,0,0,0,0,0,0]'
+FROM unnest(%(licenses)s) license_id, generate_series(1, 24 * 40) h
+"""
+
+
+def schema(name: str, license_count: int) -> list[int]:
+    """Make a schema with the app's tables, and use it; returns its licenses, for the in-memory gateway."""
+    from django.core.management import call_command
+
+    from django_kpwa.models import Heartbeat
+
+    execute(f"CREATE SCHEMA {name}")
+    use(name)
+    call_command("migrate", verbosity=0)
+    Heartbeat.objects.note("sweep")
+    license_ids = licenses(license_count)
+    link_to_locmem()
+    return license_ids
+
+
+def link_to_locmem() -> None:
+    """Every license is linked as the in-memory gateway has it: one that sends from another phone is paused."""
+    from django_kpwa.gateway.locmem import LINKED_NUMBER
+    from django_kpwa.models import Lane
+
+    Lane.objects.update(linked_number=LINKED_NUMBER, confirmed_number=LINKED_NUMBER)
+
+
+def use(name: str) -> None:
+    execute(f"SET search_path TO {name}")
+
+
+def fill(license_ids: list[int], size: int, *, age: str = "0") -> None:
+    """`size` messages, their attempts and events, the newest of them `age` old (an interval of PostgreSQL's)."""
+    parameters = {"licenses": license_ids, "license_count": len(license_ids), "size": size, "age": age}
+    with _unchecked(), _indexes_made_afterwards():
+        for statement in (MESSAGES, ATTEMPTS, EVENTS):
+            execute(statement, parameters if statement is MESSAGES else None)
+    execute(STATISTICS, parameters)
+    execute("VACUUM ANALYZE")
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    """Foreign keys are not looked up: most of the time would be theirs. Only a superuser may."""
+    execute("SET session_replication_role = replica")
+    yield
+    execute("SET session_replication_role = DEFAULT")
+
+
+@contextlib.contextmanager
+def _indexes_made_afterwards() -> Iterator[None]:
+    """A large table is filled in a third of the time without its indexes."""
+    made = execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() AND tablename = ANY(%s) "
+        "AND indexname NOT IN (SELECT conname FROM pg_constraint)",
+        [list(LARGE_TABLES)],
+    )
+    for name, _ in made:
+        execute(f'DROP INDEX "{name}"')
+    yield
+    for _, definition in made:
+        execute(definition)
+
+
+def execute(statement: str, parameters: Any = None) -> list[Any]:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def scans(statements: list[str]) -> list[str]:
+    """Those of `statements` for which PostgreSQL would read one of the large tables from end to end."""
+    found: list[str] = []
+    # Of a table that fits into a few pages, reading all is right.
+    if execute("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [LARGE_TABLES[0]])[0][0] < 50_000:
+        return found
+    for statement in statements:
+        is_query = statement.lstrip(" (").split(None, 1)[0].upper() in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+        if not is_query or not any(table in statement for table in LARGE_TABLES):
+            continue
+        # The first row of a table, whichever it is, is no reading of it.
+        if " WHERE " not in statement and statement.endswith("LIMIT 1"):
+            continue
+        plan = "\n".join(line for (line,) in execute("EXPLAIN " + statement.replace("%", "%%"), ()))
+        if any(f"Seq Scan on {table}" in plan for table in LARGE_TABLES):
+            found.append(statement)
+    return found

@@ -1,0 +1,212 @@
+"""What must stay quick as the tables grow, against itself with 10,000 messages and 30,000 webhook events.
+
+Both sizes stand in one database, a schema each, and are asked in turn; the best of many counts, for what else the
+machine does only ever adds. One line a theme: its page that grew most. A page for which PostgreSQL would read messages,
+attempts or events from end to end makes the theme missed, however quick it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import filling
+from benchmarks.result import Result, Sample, Scale
+from benchmarks.setting import queue_messages, site
+
+FEW = "with_few"
+MANY = "with_many"
+MOST_GROWN = 1.3
+
+LIST = "/admin/django_kpwa/outboundmessage/"
+EVENTS = "/admin/django_kpwa/webhookevent/"
+DASHBOARD = "/admin/django_kpwa/dashboard/"
+PAGES = {
+    "the dashboard": {
+        "page": DASHBOARD,
+        "its parts, every 5 s": f"{DASHBOARD}fresh/",
+        "its parts, once a minute": f"{DASHBOARD}fresh/?days=yes",
+    },
+    "the message list": {
+        "first page": LIST,
+        "deepest page": f"{LIST}?p={{deepest}}",
+        "in doubt": f"{LIST}?needs_decision=yes",
+        "failed": f"{LIST}?status__exact=failed",
+        "one license": f"{LIST}?license__id__exact={{license}}",
+        "one license, failed": f"{LIST}?license__id__exact={{license}}&status__exact=failed",
+        "groups, none": f"{LIST}?recipient_type__exact=group",
+        "the last 7 days": f"{LIST}?when=7",
+    },
+    "the search for messages": {
+        "number": f"{LIST}?q=0812-0000-0077",
+        "idempotency key": f"{LIST}?q=order-777",
+        "gateway id": f"{LIST}?q=gateway-777",
+    },
+    "the list of webhook events": {
+        "first page": EVENTS,
+        "deepest page": f"{EVENTS}?p={{deepest}}",
+        "not understood": f"{EVENTS}?status__exact=unrecognised",
+        "answers": f"{EVENTS}?kind__exact=incoming",
+        "one license": f"{EVENTS}?license__id__exact={{license}}",
+        "number": f"{EVENTS}?q=0812-0000-0077",
+        "gateway id": f"{EVENTS}?q=gateway-777",
+    },
+}
+LOCMEM = {"GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is timed, given the schema; `prepare` puts what it is to find there, which is not."""
+
+    ask: Callable[[str], object]
+    prepare: Callable[[str], object] | None = None
+
+
+def measure(scale: Scale) -> list[Result]:
+    few, many = scale.of(10_000, 10_000, 1_000), scale.of(1_000_000, 100_000, 2_000)
+    repeats = scale.of(10, 2, 1)
+    with site("postgres", "growth", kpwa=LOCMEM):
+        licenses = {}
+        for name, size in ((FEW, few), (MANY, many)):
+            licenses[name] = filling.schema(name, 3)
+            filling.fill(licenses[name], size)
+        sizes = f"{many:,} messages and {many * 3:,} events"
+        against = f"itself with {few:,} and {few * 3:,}"
+        themes = {"claim and record": _driving(licenses), "the beat's sweep": _sweeps(licenses)}
+        clients = {name: _client(name) for name in licenses}
+        # No page is deeper: both sizes have what is listed at most.
+        places = {name: {"deepest": few // 100, "license": licenses[name][0]} for name in licenses}
+        for theme, pages in PAGES.items():
+            themes[theme] = {
+                page: Asked(lambda name, url=url: _get(clients[name], url.format(**places[name])))
+                for page, url in pages.items()
+            }
+        return [_compared(theme, asked, repeats, sizes, against) for theme, asked in themes.items()]
+
+
+def _compared(theme: str, pages: dict[str, Asked], repeats: int, sizes: str, against: str) -> Result:
+    samples: dict[str, tuple[Sample, Sample]] = {}
+    scans: dict[str, list[str]] = {}
+    for page, asked in pages.items():
+        samples[page] = _best(asked, repeats)
+        filling.use(MANY)
+        scans[page] = filling.scans(_statements(asked))
+    grown = {page: many.wall_seconds / few.wall_seconds for page, (many, few) in samples.items()}
+    worst = max(grown, key=lambda page: grown[page])
+    read_whole = [f"{page}: {statement}" for page, found in scans.items() for statement in found]
+    many, few = samples[worst]
+    return Result(
+        f"{theme}, {sizes}",
+        against,
+        # A table that is read from end to end is a miss at any size.
+        grown[worst] if not read_whole else max(grown[worst], 99.0),
+        MOST_GROWN,
+        figures={
+            "worst": worst,
+            "grew_ms": round(many.wall_ms - few.wall_ms, 2),
+            "ours": _figures(many),
+            "floor": _figures(few),
+            "pages": {page: round(grew, 3) for page, grew in grown.items()},
+        },
+        ours=[many],
+        against=[few],
+        note=f"reads a whole table: {'; '.join(read_whole)}" if read_whole else "no sequential scan",
+    )
+
+
+def _best(asked: Asked, repeats: int) -> tuple[Sample, Sample]:
+    """The best of `repeats` with many and with few; of four times as many where it seems to have grown."""
+    best: dict[str, Sample] = {}
+    for turn in range(repeats * 4 + 1):
+        for name in (FEW, MANY) if turn % 2 else (MANY, FEW):
+            filling.use(name)
+            sample = _timed(asked, name)
+            # The first of each fills the caches.
+            if turn and (name not in best or sample.wall_seconds < best[name].wall_seconds):
+                best[name] = sample
+        if turn >= repeats and best[MANY].wall_seconds <= best[FEW].wall_seconds * MOST_GROWN:
+            break
+    return best[MANY], best[FEW]
+
+
+def _figures(sample: Sample) -> dict[str, float]:
+    cpu_ms = round(sample.cpu_seconds * 1000, 2)
+    return {"wall_ms": round(sample.wall_ms, 2), "cpu_ms": cpu_ms, "database_cpu_ms": 0.0, "peak_mib": 0.0}
+
+
+def _timed(asked: Asked, name: str) -> Sample:
+    if asked.prepare is not None:
+        asked.prepare(name)
+    cpu, began = time.process_time(), time.perf_counter()
+    asked.ask(name)
+    return Sample(1, time.perf_counter() - began, time.process_time() - cpu)
+
+
+def _statements(asked: Asked) -> list[str]:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    if asked.prepare is not None:
+        asked.prepare(MANY)
+    with CaptureQueriesContext(connection) as queries:
+        asked.ask(MANY)
+    return [query["sql"] for query in queries]
+
+
+def _driving(licenses: dict[str, list[int]]) -> dict[str, Asked]:
+    from django_kpwa.dispatch import drive
+    from django_kpwa.gateway import locmem
+
+    def prepare(name: str) -> None:
+        queue_messages(licenses[name][:1], 1)
+        locmem.clear()
+
+    def one_message(name: str) -> None:
+        assert drive(licenses[name][0]).attempts == 1
+
+    return {"one message driven": Asked(one_message, prepare)}
+
+
+def _sweeps(licenses: dict[str, list[int]]) -> dict[str, Asked]:
+    from django_kpwa import webhooks
+    from django_kpwa.dispatch import sweep
+
+    def queue(name: str) -> None:
+        filling.execute("DELETE FROM django_kpwa_outboundmessage WHERE status = 'queued'")
+        queue_messages(licenses[name], 2)
+
+    def little_due(name: str) -> None:
+        assert len(sweep().license_ids) == len(licenses[name])
+
+    def store_event(name: str) -> None:
+        filling.execute(
+            "UPDATE django_kpwa_webhookevent SET status = 'pending', next_try_at = now(), processed_at = NULL "
+            "WHERE id = (SELECT max(id) FROM django_kpwa_webhookevent)"
+        )
+
+    def event_due(name: str) -> None:
+        assert webhooks.process_due_events() == 1
+
+    return {
+        "little due": Asked(little_due, queue),
+        "webhooks, nothing due": Asked(lambda name: webhooks.process_due_events()),
+        "webhooks, one due": Asked(event_due, store_event),
+    }
+
+
+def _client(name: str) -> Any:
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+
+    filling.use(name)
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser("boss"))
+    return client
+
+
+def _get(client: Any, url: str) -> None:
+    answer = client.get(url)
+    assert answer.status_code == 200, (url, answer.status_code)

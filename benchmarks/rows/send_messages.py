@@ -1,0 +1,111 @@
+"""`send_messages()` of 10,000 different numbers, against Django's `bulk_create` of the same rows in the same batches.
+
+Both make the rows they store, and keep them; ours also reads each number, refuses what is wrong, and gives every row
+its key and times. Time, and the memory beside the list that is returned.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.processes import Watched
+from benchmarks.result import Result, Sample, Scale, compared, in_turn, result_of
+from benchmarks.servers import empty_redis
+from benchmarks.setting import TEXT, empty, licenses, site
+
+BATCH = 500
+
+
+def measure(scale: Scale) -> list[Result]:
+    count = scale.of(10_000, 10_000, 500)
+    with site("postgres", "send_messages"):
+        (license_id,) = licenses(1)
+
+        def ours() -> Sample:
+            return _timed(lambda: send(count), count)
+
+        def floor() -> Sample:
+            return _timed(lambda: create(license_id, count), count)
+
+        mine, least = in_turn(scale.repeats, ours, floor)
+        measures: list[Callable[[Sample], float]] = [lambda sample: sample.wall_ms, lambda sample: sample.cpu_ms]
+        worse = max(measures, key=lambda measure: compared(mine, least, measure))
+        few, many = (_beside_the_list(size) for size in (count // 10, count))
+    return [
+        result_of(
+            f"send_messages() of {count:,}",
+            f"bulk_create of the same rows, {BATCH} a statement",
+            mine,
+            least,
+            worse,
+            1.3,
+            note="wall time" if worse is measures[0] else "CPU",
+        ),
+        Result(
+            f"send_messages(): peak memory beside the list returned, {count:,} against {count // 10:,}",
+            f"itself with {count // 10:,}",
+            many / few,
+            1.5,
+            figures={"few_mib": round(few / 2**20, 2), "many_mib": round(many / 2**20, 2)},
+        ),
+    ]
+
+
+def messages(count: int) -> Iterator[Any]:
+    from django_kpwa.outbox import Message
+
+    return (Message(f"0812 {n:08d}", TEXT.format(n=n)) for n in range(count))
+
+
+def send(count: int) -> list[Any]:
+    from django_kpwa.outbox import send_messages
+
+    return send_messages(messages(count))
+
+
+def create(license_id: int, count: int) -> list[Any]:
+    from django.db import transaction
+    from django.utils import timezone
+
+    from django_kpwa.models import OutboundMessage
+
+    now = timezone.now()
+    with transaction.atomic():
+        return OutboundMessage.objects.bulk_create(
+            [
+                OutboundMessage(
+                    license_id=license_id,
+                    recipient_typed=f"0812 {n:08d}",
+                    recipient=f"62812{n:08d}",
+                    text=TEXT.format(n=n),
+                    created_at=now,
+                    due_at=now,
+                )
+                for n in range(count)
+            ],
+            batch_size=BATCH,
+        )
+
+
+def _timed(store: Callable[[], list[Any]], count: int) -> Sample:
+    empty()
+    empty_redis()
+    with Watched(database="postgres") as watched:
+        store()
+    return watched.sample(count)
+
+
+def _beside_the_list(count: int) -> int:
+    """Bytes at the peak, less those that are kept at the end."""
+    empty()
+    gc.collect()
+    tracemalloc.start()
+    kept = send(count)
+    gc.collect()
+    size, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == count
+    return peak - size

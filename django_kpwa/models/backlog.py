@@ -1,0 +1,109 @@
+"""Looks over what waits that cost the same however much of it waits: from license to license, never row by row.
+
+They read one index, `kpwa_message_claim`, which begins with the status and the license. PostgreSQL and SQLite read all
+of a backlog for a DISTINCT; there a recursive query looks for the next license, and then for its next priority. MySQL
+and MariaDB go through a DISTINCT in such steps by themselves, and would read a backlog for the recursive query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from django.db import connections
+from django.db.models import OuterRef, Subquery
+
+from .clock import DatabaseNow, write_alias
+from .license import License
+from .message import OutboundMessage, Status
+
+LICENSES_AT_ONCE = 500
+"""So many licenses are looked at by one statement."""
+# PostgreSQL takes a recursive query from so many licenses to be long, and would compile it first.
+_FEW = 50
+
+_QUEUED = """
+WITH RECURSIVE found (license_id, place) AS (
+    SELECT MIN(license_id), 1 FROM django_kpwa_outboundmessage
+    WHERE status = 'queued' AND license_id > %s
+    UNION ALL
+    SELECT (SELECT MIN(waiting.license_id) FROM django_kpwa_outboundmessage waiting
+            WHERE waiting.status = 'queued' AND waiting.license_id > found.license_id), place + 1
+    FROM found WHERE license_id IS NOT NULL AND place < %s
+)
+SELECT license_id FROM found WHERE license_id IS NOT NULL
+"""
+# By priority: what is due later would otherwise be read until the first message that is due now.
+_DUE = """
+WITH RECURSIVE found (license_id, priority) AS (
+    VALUES {licenses}
+    UNION ALL
+    SELECT license_id, (SELECT MIN(waiting.priority) FROM django_kpwa_outboundmessage waiting
+                        WHERE waiting.status = 'queued' AND waiting.license_id = found.license_id
+                        AND waiting.priority > found.priority)
+    FROM found WHERE priority IS NOT NULL
+)
+SELECT DISTINCT license_id FROM found
+WHERE (SELECT MIN(waiting.due_at) FROM django_kpwa_outboundmessage waiting
+       WHERE waiting.status = 'queued' AND waiting.license_id = found.license_id
+       AND waiting.priority = found.priority) <= {now}
+"""
+
+
+def queued_license_ids() -> Iterator[list[int]]:
+    """The licenses that have messages waiting, due or not, a bounded number at a time and in the order of their ids."""
+    using = write_alias()
+    query = _queued_by_distinct if connections[using].vendor == "mysql" else _queued_by_steps
+    after = 0
+    while license_ids := query(using, after, LICENSES_AT_ONCE):
+        yield license_ids
+        if len(license_ids) < LICENSES_AT_ONCE:
+            return
+        after = license_ids[-1]
+
+
+def due_license_ids(license_ids: Iterable[int]) -> list[int]:
+    """Those of `license_ids`, at most `LICENSES_AT_ONCE` of them, that have a message due."""
+    using = write_alias()
+    wanted = sorted(license_ids)
+    found = _due_at_their_head(using, wanted) if wanted else []
+    query = _due_by_first if connections[using].vendor == "mysql" else _due_by_steps
+    # What goes first is seldom not due: a message that is tried again later, or was queued for tomorrow.
+    others = sorted(set(wanted) - set(found))
+    for start in range(0, len(others), _FEW):
+        found += query(using, others[start : start + _FEW])
+    return sorted(found)
+
+
+def _queued_by_steps(using: str, after: int, limit: int) -> list[int]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(_QUEUED, (after, limit))
+        return [license_id for (license_id,) in cursor.fetchall()]
+
+
+def _queued_by_distinct(using: str, after: int, limit: int) -> list[int]:
+    queued = OutboundMessage.objects.using(using).filter(status=Status.QUEUED, license_id__gt=after)
+    # With the status, which is one: MariaDB takes steps for a DISTINCT of what its index begins with alone.
+    found = queued.order_by("license_id").values_list("status", "license_id").distinct()
+    return [license_id for _, license_id in found[:limit]]
+
+
+def _due_at_their_head(using: str, license_ids: list[int]) -> list[int]:
+    queued = OutboundMessage.objects.using(using).filter(status=Status.QUEUED, license_id=OuterRef("pk"))
+    head = Subquery(queued.order_by("priority", "due_at").values("due_at")[:1])
+    licenses = License.objects.using(using).filter(pk__in=license_ids).alias(head=head)
+    return list(licenses.filter(head__lte=DatabaseNow()).order_by().values_list("pk", flat=True))
+
+
+def _due_by_steps(using: str, license_ids: list[int]) -> list[int]:
+    now, _ = OutboundMessage.objects.using(using).query.get_compiler(using).compile(DatabaseNow())
+    statement = _DUE.format(licenses=", ".join(["(%s, -1)"] * len(license_ids)), now=now)
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, license_ids)
+        return [license_id for (license_id,) in cursor.fetchall()]
+
+
+def _due_by_first(using: str, license_ids: list[int]) -> list[int]:
+    due = OutboundMessage.objects.using(using).due().filter(license_id=OuterRef("pk"))
+    # Not EXISTS: MariaDB makes a join of it that reads everything that is due.
+    licenses = License.objects.using(using).filter(pk__in=license_ids).alias(due=Subquery(due.values("status")[:1]))
+    return list(licenses.filter(due__isnull=False).order_by().values_list("pk", flat=True))
