@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from celery import current_app
@@ -37,6 +37,9 @@ QUIET_AFTER_FAILURE_SECONDS = 5.0
 ANSWER_GOOD_SECONDS = 10.0
 ON_ITS_WAY_SECONDS = 5.0
 """So long a wake-up that nobody has answered yet counts as still on its way."""
+
+# A take that had begun, and was not committed, when the lane was looked at for a wake-up: it answers that one as well.
+_TAKING = timedelta(seconds=1)
 
 WEBHOOKS_TOGETHER_SECONDS = 0.25
 """Webhooks that come so soon after another wait so long, and are processed by one task."""
@@ -73,7 +76,7 @@ def wake_license(license_id: int, *, countdown_seconds: float = 0.0, lane: LaneS
         lane = look_at_lane(license_id)
         if lane is None or lane.is_driven:
             return False
-        if published_at is not None and (lane.taken_at is None or lane.taken_at < published_at):
+        if published_at is not None and (lane.taken_at is None or lane.taken_at < published_at - _TAKING):
             return False
     if not _send(DISPATCH_LICENSE, (license_id,)):
         return False

@@ -67,6 +67,17 @@ def test_a_migration_that_changes_a_column_under_them_holds_nothing_up(sends):
             cursor.execute("ALTER TABLE django_kpwa_lane ALTER COLUMN pause_reason TYPE varchar(16)")
 
 
+def test_a_site_whose_driver_sends_values_apart_from_the_statement_sends_too(sends):
+    options = connection.settings_dict["OPTIONS"]
+    connection.close()
+    options["server_side_binding"] = True
+    try:
+        assert sends() == set()
+    finally:
+        del options["server_side_binding"]
+        connection.close()
+
+
 def test_what_the_database_refuses_is_raised(license_):
     statement = prepared.Statement("SELECT 1 / %(number)s", {"number": "integer"})
     assert statement.row("default", {"number": 1}) == (1,)

@@ -30,7 +30,8 @@ class Statement:
     def __init__(self, sql: str, types: Mapping[str, str]) -> None:
         names = list(dict.fromkeys(_PARAMETER.findall(sql)))
         numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
-        self._sql = sql
+        # With the types, for drivers that do not write the values into the text.
+        self._sql = _PARAMETER.sub(lambda found: f"{found[0]}::{types[found[1]]}", sql)
         self.name = f"kpwa_{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
         self._prepare = f"PREPARE {self.name} ({', '.join(types[name] for name in names)}) AS {numbered}"
         self._execute = f"EXECUTE {self.name} ({', '.join(f'%({name})s' for name in names)})"
@@ -39,8 +40,12 @@ class Statement:
         """Execute it in autocommit; returns its first row. Further `parameters` are left aside."""
         connection = connections[using]
         connection.ensure_connection()
-        known = _prepared.setdefault(connection.connection, set())
         with connection.cursor() as cursor:
+            if connection.settings_dict["OPTIONS"].get("server_side_binding"):
+                # EXECUTE takes no values of the driver's; a site that sends them apart prepares by `prepare_threshold`.
+                cursor.execute(self._sql, parameters)
+                return _first(cursor)
+            known = _prepared.setdefault(connection.connection, set())
             if self.name not in known:
                 try:
                     cursor.execute(self._prepare)
@@ -57,8 +62,12 @@ class Statement:
                 if _code(error) == _UNKNOWN:
                     known.discard(self.name)
                 cursor.execute(self._sql, parameters)
-            row: tuple[Any, ...] | None = cursor.fetchone()
-            return row
+            return _first(cursor)
+
+
+def _first(cursor: Any) -> tuple[Any, ...] | None:
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    return row
 
 
 def _code(error: DatabaseError) -> str | None:
