@@ -118,9 +118,9 @@ def _compared(theme: str, pages: dict[str, Asked], repeats: int, sizes: str, aga
 
 
 def _best(asked: Asked, repeats: int) -> tuple[Sample, Sample]:
-    """The best of `repeats` with many and with few; of four times as many where it seems to have grown."""
+    """The best of `repeats` with many and with few; of up to twelve times as many while it seems to have grown."""
     best: dict[str, Sample] = {}
-    for turn in range(repeats * 4 + 1):
+    for turn in range(repeats * 12 + 1):
         for name in (FEW, MANY) if turn % 2 else (MANY, FEW):
             filling.use(name)
             sample = _timed(asked, name)
