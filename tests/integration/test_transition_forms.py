@@ -66,7 +66,7 @@ VERDICTS = st.builds(
     confirms_number=st.booleans(),
 )
 EXAMPLES = settings(
-    max_examples=60,
+    max_examples=100,
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

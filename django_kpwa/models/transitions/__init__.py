@@ -154,7 +154,9 @@ def record(
         is_recorded, claimed = written.record_accepted(using, lease, usual, lease_seconds, claims_next=claims_next)
         if is_recorded:
             if claims_next and claimed is None:
-                claimed = claim_next(lease, lease_seconds)
+                with durable():
+                    is_held = portable.renew(using, lease, lease_seconds)
+                    claimed = portable.claim_or_release(using, lease) if is_held else Claimed(LeaseLost())
             return Recorded(Status.SENT, claimed)
     with durable():
         columns = lane_columns(lane) | {"lease_expires_at": in_seconds(lease_seconds)}
