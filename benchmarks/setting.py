@@ -152,29 +152,34 @@ def _message(license_id: int, n: int, now: datetime, **columns: Any) -> Outbound
 
     return OutboundMessage(
         license_id=license_id,
-        recipient_typed="0812 3456 7890",
         recipient=NUMBER,
         text=TEXT.format(n=f"{license_id}-{n}"),
         created_at=now,
         due_at=now,
-        **columns,
+        **{"recipient_typed": "0812 3456 7890", **columns},
     )
 
 
 HISTORY = 5_000
 """Messages that were sent before, so that no table is empty and the database knows what is in them."""
+_BEFORE = "sent before"
 
 
 def refill(license_ids: list[int], each: int) -> None:
-    """Throw all messages away; then some that were sent before, and `each` that are due for every license."""
+    """What was sent before, once, and nothing else but `each` messages that are due for every license."""
     from django.db import connection
 
-    empty()
-    add_history(license_ids[0], HISTORY)
+    from django_kpwa.models import OutboundMessage, SendAttempt
+
+    messages = OutboundMessage.objects.exclude(recipient_typed=_BEFORE)
+    SendAttempt.objects.filter(message__in=messages.values("pk"))._raw_delete(connection.alias)
+    messages._raw_delete(connection.alias)
+    if not OutboundMessage.objects.exists():
+        _add_history(license_ids[0], HISTORY)
     queue_messages(license_ids, each)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute("VACUUM ANALYZE")
+            cursor.execute("VACUUM ANALYZE django_kpwa_outboundmessage, django_kpwa_sendattempt, django_kpwa_lane")
         elif connection.vendor == "sqlite":
             cursor.execute("ANALYZE")
         else:
@@ -182,8 +187,7 @@ def refill(license_ids: list[int], each: int) -> None:
             cursor.fetchall()
 
 
-def add_history(license_id: int, count: int) -> None:
-    """`count` messages that were sent, with their attempts."""
+def _add_history(license_id: int, count: int) -> None:
     from django.utils import timezone
 
     from django_kpwa.models import OutboundMessage, SendAttempt
@@ -191,10 +195,10 @@ def add_history(license_id: int, count: int) -> None:
     now = timezone.now()
     sent = {"status": "sent", "attempts_made": 1, "attempts_spent": 1, "sent_at": now, "settled_at": now}
     messages = OutboundMessage.objects.bulk_create(
-        (_message(license_id, n, now, **sent) for n in range(count)), batch_size=1000
+        (_message(license_id, n, now, recipient_typed=_BEFORE, **sent) for n in range(count)), batch_size=1000
     )
-    if messages and messages[0].pk is None:
-        messages = list(OutboundMessage.objects.filter(status="sent").only("pk"))
+    if messages[0].pk is None:
+        messages = list(OutboundMessage.objects.only("pk"))
     SendAttempt.objects.bulk_create(
         (
             SendAttempt(

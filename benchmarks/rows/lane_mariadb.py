@@ -11,7 +11,7 @@ FLOOR = "SELECT + claim UPDATE + session.post + result UPDATE, mysqlclient in au
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(3000, 300, 50)
+    count = scale.of(3000, 200, 50)
     mine, least = measured("mariadb", scale, count, loops.mysqlclient_loop)
     name = f"one lane, {count:,} messages, MariaDB"
     return [

@@ -11,7 +11,7 @@ FLOOR = "claim UPDATE + session.post + result UPDATE, sqlite3 in autocommit, WAL
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(3000, 300, 50)
+    count = scale.of(3000, 200, 50)
     mine, least = measured("sqlite", scale, count, loops.sqlite_loop)
     name = f"one lane, {count:,} messages, SQLite"
     return [

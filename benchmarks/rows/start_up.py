@@ -29,7 +29,7 @@ DJANGO_ALONE = "import django; django.setup(); from django.urls import get_resol
 
 
 def measure(scale: Scale) -> list[Result]:
-    runs = scale.of(7, 2, 1)
+    runs = scale.of(5, 1, 1)
     with tempfile.TemporaryDirectory(prefix="kpwa-bench-") as folder:
         start = _Start(Path(folder))
         for without in ("", "kpwa", "all"):
