@@ -113,9 +113,11 @@ def advance(message_id: int, status: Status) -> bool:
     """Move an accepted message forward to `delivered` or `read`; never back."""
     message = _message(message_id)
     if status == Status.DELIVERED:
+        if message.filter(status=Status.SENT).update(status=Status.DELIVERED, delivered_at=DatabaseNow()):
+            return True
         # A late "delivered" after "read" still tells when; it moves nothing.
         message.filter(status=Status.READ, delivered_at=None).update(delivered_at=DatabaseNow())
-        return bool(message.filter(status=Status.SENT).update(status=Status.DELIVERED, delivered_at=DatabaseNow()))
+        return False
     return bool(
         message.filter(status__in=[Status.SENT, Status.DELIVERED]).update(
             status=Status.READ, read_at=DatabaseNow(), delivered_at=Coalesce("delivered_at", DatabaseNow())

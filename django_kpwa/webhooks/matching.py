@@ -13,6 +13,7 @@ from django.dispatch import Signal
 
 from .. import signals
 from ..models import (
+    ARRIVED,
     AttemptOutcome,
     EventKind,
     OutboundMessage,
@@ -65,17 +66,23 @@ def act(license_id: int, part: ParsedEvent, received_at: datetime) -> Finding:
     if not _proves_accepted(part):
         return Finding(attempt.message_id)
     moved: list[Signal] = []
-    if decisions.prove_accepted(attempt.message_id, attempt.number, part.gateway_id):
+    if not _is_proven(attempt) and decisions.prove_accepted(attempt.message_id, attempt.number, part.gateway_id):
         moved.append(signals.message_sent)
     status = Status.SENT
     if part.state in _MOVES_TO:
         status, signal = _MOVES_TO[part.state]
         if decisions.advance(attempt.message_id, status):
-            moved.append(signal)
+            return Finding(attempt.message_id, (*moved, signal))
     # A send may be in flight, or just being recorded: the message moves once that is done.
     waits = OutboundMessage.objects.using(write_alias()).filter(pk=attempt.message_id, status__in=_BEFORE[status])
     may_come = waits.exists()
     return Finding(attempt.message_id, tuple(moved), is_missing=may_come, may_come=may_come)
+
+
+def _is_proven(attempt: SendAttempt) -> bool:
+    """Whether there is nothing left to prove; what has come so far does not go back."""
+    is_accepted = attempt.outcome == AttemptOutcome.ACCEPTED and bool(attempt.gateway_id)
+    return is_accepted and attempt.message.status in ARRIVED
 
 
 def _proves_accepted(part: ParsedEvent) -> bool:
@@ -86,7 +93,12 @@ def _by_gateway_id(license_id: int, gateway_id: str) -> SendAttempt | None:
     wanted = gateway_id[:255]
     if not wanted:
         return None
-    attempts = SendAttempt.objects.using(write_alias()).filter(gateway_id=wanted, message__license_id=license_id)
+    attempts = (
+        SendAttempt.objects.using(write_alias())
+        .filter(gateway_id=wanted, message__license_id=license_id)
+        .select_related("message")
+        .only("message_id", "number", "outcome", "gateway_id", "message__status")
+    )
     # MariaDB also finds ids that differ in case alone.
     return _only_message([attempt for attempt in attempts.order_by("-pk")[:20] if attempt.gateway_id == wanted])
 

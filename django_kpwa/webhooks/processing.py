@@ -69,8 +69,12 @@ def process_event(event_id: int) -> bool:
     status, next_try_at = _verdict(event, findings)
     announces = event.processed_at is None
     message_id = next((finding.message_id for finding in findings if finding.message_id), None)
+    found: dict[str, Any] = {"status": status, "error": ""}
+    if not _has_listeners(findings):
+        found |= {"processed_at": DatabaseNow()} if announces else {}
+        return _record(event, parts, message_id, next_try_at=next_try_at, **found)
     held_until = in_seconds(ANNOUNCING_SECONDS) if announces else next_try_at
-    recorded = _record(event, parts, message_id, status=status, error="", next_try_at=held_until)
+    recorded = _record(event, parts, message_id, next_try_at=held_until, **found)
     event.refresh_from_db(using=write_alias())
     # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
     _announce_findings(event, findings)
@@ -182,6 +186,14 @@ def _record(event: WebhookEvent, parts: Sequence[ParsedEvent], message_id: int |
 def _give_up(event: WebhookEvent, error: str) -> None:
     masked = cleaned(phone.mask_numbers(error), 2000)
     _record(event, [], None, status=EventStatus.FAILED, error=masked, next_try_at=None)
+
+
+def _has_listeners(findings: Sequence[matching.Finding]) -> bool:
+    """Whether somebody hears of an event, or of a message that it moved; else it is not read again for them."""
+    of_events = (signals.webhook_received, signals.message_received)
+    return any(signal.has_listeners(WebhookEvent) for signal in of_events) or any(
+        signal.has_listeners(OutboundMessage) for finding in findings for signal in finding.moved
+    )
 
 
 def _announce_findings(event: WebhookEvent, findings: Sequence[matching.Finding]) -> None:

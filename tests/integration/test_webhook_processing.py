@@ -129,6 +129,18 @@ def test_a_message_moves_from_sent_to_delivered_to_read(license_):
     assert (event.processed_at is not None, event.next_try_at) == (True, None)
 
 
+def test_where_nobody_listens_a_tick_of_an_accepted_message_takes_six_statements(
+    license_, django_assert_max_num_queries
+):
+    message, gateway_id = sent_message(license_)
+    event = event_of(license_, {"id": gateway_id, "status": "Delivered"})
+    with django_assert_max_num_queries(6):
+        process_event(event.pk)
+    event.refresh_from_db()
+    assert (fresh(message).status, event.status, event.message_id) == (Status.DELIVERED, "processed", message.pk)
+    assert (event.processed_at is not None, event.next_try_at) == (True, None)
+
+
 def test_a_message_never_moves_back(license_):
     message, gateway_id = sent_message(license_)
     processed(license_, {"id": gateway_id, "ack": 3})
