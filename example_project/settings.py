@@ -123,6 +123,9 @@ elif CELERY_BROKER_URL.startswith("redis"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
+# The connection to the database is kept between tasks; by CONN_MAX_AGE our tasks end one that is old or broken.
+CELERY_DB_REUSE_MAX = 100
+DATABASES["default"]["CONN_MAX_AGE"] = 0 if DEBUG else 60  # runserver has a new thread for each request
 CELERY_TIMEZONE = TIME_ZONE
 # A task drives a whole license: one that is prefetched behind it would only wait.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
