@@ -35,7 +35,7 @@ _NEXT = f"""next AS MATERIALIZED (
 
 _RENEWED = f"""held AS (
   UPDATE django_kpwa_lane SET lease_expires_at = {_LEASE_EXPIRES_AT}
-  WHERE license_id = %(license_id)s AND lease_token = %(token)s
+  WHERE license_id = %(license_id)s AND lease_token = %(lease)s
   RETURNING license_id, lease_token, pause_reason, next_send_at
 )"""
 
@@ -56,7 +56,7 @@ _RECORDED = f"""running AS MATERIALIZED (
     session_status = %(session_status)s, session_seen_at = {_NOW},
     linked_number = CASE WHEN %(linked_number)s <> '' THEN %(linked_number)s ELSE linked_number END,
     confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
-  WHERE license_id = %(license_id)s AND lease_token = %(token)s AND EXISTS (SELECT 1 FROM running)
+  WHERE license_id = %(license_id)s AND lease_token = %(lease)s AND EXISTS (SELECT 1 FROM running)
   RETURNING license_id, lease_token, pause_reason, next_send_at
 ), sent AS (
   UPDATE django_kpwa_outboundmessage message
@@ -110,7 +110,7 @@ _LANE_COLUMNS = [str(field.column) for field in Lane._meta.concrete_fields]
 _LICENSE_COLUMNS = [str(field.column) for field in License._meta.concrete_fields]
 _TAKE = f"""WITH {_NEXT}, held AS (
   UPDATE django_kpwa_lane
-  SET lease_token = %(token)s, lease_expires_at = {_LEASE_EXPIRES_AT}, lease_taken_at = {{taken_at}}
+  SET lease_token = %(lease)s, lease_expires_at = {_LEASE_EXPIRES_AT}, lease_taken_at = {{taken_at}}
   WHERE license_id = %(license_id)s AND {{where}}
   RETURNING {", ".join(_LANE_COLUMNS)}
 ), {
@@ -141,7 +141,7 @@ _LOOK = f"""SELECT EXISTS (
 )"""
 
 _TYPES = {
-    "license_id": "bigint", "token": "uuid", "previous_token": "uuid", "lease_seconds": "float8",
+    "license_id": "bigint", "lease": "uuid", "previous_lease": "uuid", "lease_seconds": "float8",
     "step_back_seconds": "float8", "keeps_lease": "boolean", "claims": "boolean",
     "message_id": "bigint", "attempt_id": "bigint", "attempt_number": "integer",
     "next_send_in_seconds": "float8", "failures": "smallint", "failure_cause": "text", "session_status": "text",
@@ -167,7 +167,7 @@ _TAKE_FREE = Statement(
     ),
     _TYPES,
 )
-_SWAP = Statement(_TAKE.format(taken_at="lease_taken_at", where="lease_token = %(previous_token)s"), _TYPES)
+_SWAP = Statement(_TAKE.format(taken_at="lease_taken_at", where="lease_token = %(previous_lease)s"), _TYPES)
 _HAS_STARTABLE_WORK = Statement(_LOOK, _TYPES)
 
 
@@ -187,7 +187,7 @@ def swap_lease(
 ) -> Lease | None:
     """Take a lane over whose lease was passed on, and its next message."""
     lease = Lease(license_id, token)
-    row = _SWAP.row(using, _of_lease(lease, seconds) | {"previous_token": previous, "claims": claims})
+    row = _SWAP.row(using, _of_lease(lease, seconds) | {"previous_lease": previous, "claims": claims})
     return None if row is None else _taken(using, lease, row)
 
 
@@ -251,7 +251,7 @@ def _taken(using: str, lease: Lease, row: tuple[Any, ...]) -> Lease | None:
 def _of_lease(lease: Lease, seconds: float) -> dict[str, Any]:
     return {
         "license_id": lease.license_id,
-        "token": lease.token,
+        "lease": lease.token,
         "lease_seconds": seconds,
         "step_back_seconds": portable.RENDER_STEP_BACK_SECONDS,
     }
