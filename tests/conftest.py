@@ -6,6 +6,7 @@ import hypothesis
 import pytest
 from celery import Celery, current_app
 
+from django_kpwa import wake
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
 from django_kpwa.webhooks.throttling import flood
@@ -26,6 +27,13 @@ def _empty_locmem_gateway():
 def _no_flood_of_wrong_tokens():
     """Each test begins with none counted."""
     flood.forget()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_on_its_way():
+    """Each test is a process that has published nothing yet."""
+    wake._on_their_way.forget()
+    wake._arrivals.forget()
 
 
 @pytest.fixture(autouse=True)
