@@ -18,7 +18,7 @@ WORKER = ("--pool=prefork", "--concurrency=1")
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(3000, 150, 20)
+    count = scale.of(3000, 100, 20)
     with stub_gateway() as gateway, site("postgres", "celery_cpu", gateway_url=gateway, apps=through_celery.APPS):
         license_ids = licenses(1)
         empty_redis()

@@ -19,7 +19,7 @@ SMALL = 100
 
 
 def measure(scale: Scale) -> list[Result]:
-    waiting = scale.of(50_000, 2_500, 1000)
+    waiting = scale.of(50_000, 1_500, 1000)
     with stub_gateway() as quick, stub_gateway(200.0) as slow, site("postgres", "fairness", gateway_url=slow):
         (big, *small) = licenses(1 + SMALL)
         queue_messages([big], waiting)

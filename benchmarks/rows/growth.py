@@ -66,7 +66,7 @@ class Asked:
 
 
 def measure(scale: Scale) -> list[Result]:
-    few, many = scale.of(10_000, 10_000, 1_000), scale.of(1_000_000, 40_000, 2_000)
+    few, many = scale.of(10_000, 10_000, 1_000), scale.of(1_000_000, 30_000, 2_000)
     repeats = scale.of(10, 2, 1)
     with site("postgres", "growth", kpwa=LOCMEM):
         licenses = {}

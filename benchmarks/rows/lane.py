@@ -14,7 +14,7 @@ from benchmarks.site import loops
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(5000, 500, 50)
+    count = scale.of(5000, 300, 50)
     mine, least = measured("postgres", scale, count, loops.psycopg_loop)
     return [
         result_of(

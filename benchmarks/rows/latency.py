@@ -21,7 +21,7 @@ FLOOR = f"the gateway's own {GATEWAY_MS:.0f} ms"
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(150, 20, 3)
+    count = scale.of(150, 12, 3)
     pauses = random.Random(5)
     with stub_gateway(GATEWAY_MS) as gateway, site("postgres", "latency", gateway_url=gateway):
         licenses(1)

@@ -38,7 +38,7 @@ def measure(scale: Scale) -> list[Result]:
 
 def measured(scale: Scale, broker: str) -> list[Result]:
     """One machine and two, over `broker`, in turn."""
-    each = scale.of(20, 5, 2)
+    each = scale.of(20, 3, 2)
     rates: dict[int, list[float]] = {1: [], 2: []}
     with stub_gateway(200.0) as gateway, site("postgres", f"machines_{broker}", gateway_url=gateway, broker=broker):
         license_ids = licenses(LANES)

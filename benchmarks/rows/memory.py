@@ -16,7 +16,7 @@ LICENSES = 10
 
 
 def measure(scale: Scale) -> list[Result]:
-    more = scale.of(99_000, 2_000, 100)
+    more = scale.of(99_000, 1_000, 100)
     first = min(FIRST, more)
     with stub_gateway() as gateway, site("postgres", "memory", gateway_url=gateway):
         license_ids = licenses(LICENSES)

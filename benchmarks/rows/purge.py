@@ -23,7 +23,7 @@ SENDER = {"GATEWAY": "benchmarks.steady_sender.NotingGateway"}
 
 
 def measure(scale: Scale) -> list[Result]:
-    messages = scale.of(200_000, 10_000, 500)
+    messages = scale.of(200_000, 5_000, 500)
     seconds = scale.of(6, 1, 1)
     with site("postgres", "purge", kpwa=SENDER):
         from django_kpwa import retention

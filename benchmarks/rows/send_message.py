@@ -32,7 +32,7 @@ def measure(scale: Scale) -> list[Result]:
 
 
 def measured_on(kind: str, scale: Scale) -> list[Result]:
-    calls = scale.of(4000, 300, 50)
+    calls = scale.of(4000, 150, 50)
     with site(kind, f"send_{kind}"):
         (license_id,) = licenses(1)
         results = []

@@ -20,7 +20,7 @@ BATCH = 500
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(10_000, 3_000, 500)
+    count = scale.of(10_000, 2_000, 500)
     with site("postgres", "send_messages"):
         (license_id,) = licenses(1)
 

@@ -22,7 +22,7 @@ EVERY_SECONDS = 0.1
 
 
 def measure(scale: Scale) -> list[Result]:
-    seconds = scale.of(300, 10, 3)
+    seconds = scale.of(300, 8, 3)
     with (
         tempfile.TemporaryDirectory(prefix="kpwa-bench-") as folder,
         stub_gateway() as gateway,

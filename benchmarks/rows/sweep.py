@@ -20,7 +20,7 @@ MOST_GROWN = 1.5
 
 def measure(scale: Scale) -> list[Result]:
     few, many = scale.of(1000, 1000, 150), scale.of(100_000, 10_000, 600)
-    backlog = scale.of(300_000, 50_000, 1000)
+    backlog = scale.of(300_000, 20_000, 1000)
     rounds = scale.of(30, 15, 2)
     with site("postgres", "sweep"):
         _prepare("few", few, 1)

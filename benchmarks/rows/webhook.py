@@ -23,7 +23,7 @@ WARM_UP = 80
 
 
 def measure(scale: Scale) -> list[Result]:
-    requests = scale.of(8000, 1200, 160)
+    requests = scale.of(8000, 800, 160)
     empty_redis()
     with site("postgres", "webhook"):
         (license_id,) = licenses(1)
