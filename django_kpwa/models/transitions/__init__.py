@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from django.db import connections, transaction
+from django.views.decorators.debug import sensitive_variables
 
 from ...gateway.outcome import Outcome
 from ..clock import DatabaseNow, in_seconds, write_alias
@@ -130,6 +131,7 @@ def give_back(claim: Claim) -> Status | None:
         return portable.undo_claim(using, claim.message_id, claim.attempt_number)
 
 
+@sensitive_variables()
 def record(
     lease: Lease,
     claim: Claim,

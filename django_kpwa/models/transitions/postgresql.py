@@ -13,6 +13,8 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+from django.views.decorators.debug import sensitive_variables
+
 from ..driving import Claim, Claimed, Idle, Lease, LeaseLost, Unrendered
 from ..lane import Lane
 from ..license import License
@@ -171,6 +173,7 @@ _SWAP = Statement(_TAKE.format(taken_at="lease_taken_at", where="lease_token = %
 _HAS_STARTABLE_WORK = Statement(_LOOK, _TYPES)
 
 
+@sensitive_variables()
 def take_lease(
     using: str, license_id: int, token: uuid.UUID, seconds: float, *, claims: bool
 ) -> tuple[bool, Lease | None]:
@@ -182,6 +185,7 @@ def take_lease(
     return True, _taken(using, lease, row)
 
 
+@sensitive_variables()
 def swap_lease(
     using: str, license_id: int, previous: uuid.UUID, token: uuid.UUID, seconds: float, *, claims: bool
 ) -> Lease | None:
@@ -197,12 +201,14 @@ def has_startable_work(using: str, license_id: int) -> bool:
     return bool(row and row[0])
 
 
+@sensitive_variables()
 def claim_next(using: str, lease: Lease, seconds: float) -> Claimed | None:
     """Renew the lease and claim the next message. None: it is not one that can simply go."""
     row = _CLAIM.row(using, _of_lease(lease, seconds))
     return Claimed(LeaseLost()) if row is None else _found(*row)
 
 
+@sensitive_variables()
 def record_accepted(
     using: str, lease: Lease, values: dict[str, Any], seconds: float, *, claims_next: bool
 ) -> tuple[bool, Claimed | None]:
@@ -217,6 +223,7 @@ def record_accepted(
     return True, _found(*row[1:]) if claims_next else None
 
 
+@sensitive_variables()
 def _found(
     is_released: bool, is_paused: bool, next_id: int | None, due_at: Any, is_unrendered: bool, is_overdue: bool,
     wait_seconds: float | None, claimed_id: int | None, attempt_id: int | None, number: int, spent: int,
@@ -234,6 +241,7 @@ def _found(
     return Claimed(Claim(claimed_id, attempt_id, number, spent, recipient_type, recipient, text, image_url))
 
 
+@sensitive_variables()
 def _taken(using: str, lease: Lease, row: tuple[Any, ...]) -> Lease | None:
     is_taken, _, *values = row
     if not is_taken:

@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, connections
+from django.views.decorators.debug import sensitive_variables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # What EXECUTE answers where it has done nothing: the statement is unknown here, or a migration changed a table since.
@@ -36,6 +37,7 @@ class Statement:
         self._prepare = f"PREPARE {self.name} ({', '.join(types[name] for name in names)}) AS {numbered}"
         self._execute = f"EXECUTE {self.name} ({', '.join(f'%({name})s' for name in names)})"
 
+    @sensitive_variables()
     def row(self, using: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """Execute it in autocommit; returns its first row. Further `parameters` are left aside."""
         connection = connections[using]
@@ -65,6 +67,7 @@ class Statement:
             return _first(cursor)
 
 
+@sensitive_variables()
 def _first(cursor: Any) -> tuple[Any, ...] | None:
     row: tuple[Any, ...] | None = cursor.fetchone()
     return row

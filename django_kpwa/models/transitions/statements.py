@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connections, transaction
+from django.views.decorators.debug import sensitive_variables
 
 from ..driving import Claim, Claimed, Idle, Lease, LeaseLost
 from ..lane import Lane
@@ -91,6 +92,7 @@ _STATEMENTS = {
 }
 
 
+@sensitive_variables()
 def claim_next(using: str, lease: Lease, seconds: float) -> Claimed:
     """Renew the lease and claim the next message."""
     with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
@@ -100,6 +102,7 @@ def claim_next(using: str, lease: Lease, seconds: float) -> Claimed:
         return _claim(cursor, using, lease, written, parameters) if cursor.rowcount else Claimed(LeaseLost())
 
 
+@sensitive_variables()
 def record_accepted(
     using: str, lease: Lease, values: dict[str, Any], seconds: float, *, claims_next: bool
 ) -> tuple[bool, Claimed | None]:
@@ -118,6 +121,7 @@ def record_accepted(
         return True, _claim_or_release(cursor, using, lease, written, parameters) if claims_next else None
 
 
+@sensitive_variables()
 def _claim_or_release(
     cursor: Any, using: str, lease: Lease, written: _Statements, parameters: dict[str, Any]
 ) -> Claimed:
@@ -125,6 +129,7 @@ def _claim_or_release(
     return portable.release_idle(using, lease, claimed)
 
 
+@sensitive_variables()
 def _claim(cursor: Any, using: str, lease: Lease, written: _Statements, parameters: dict[str, Any]) -> Claimed:
     """Claim the next message in the open transaction. The lane's row is locked already."""
     cursor.execute(written.find, parameters)
