@@ -30,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to measure: {', '.join(ROWS)}; all by default")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="smaller sizes, in less than five minutes")
+    size.add_argument("--quick", action="store_true", help="smaller sizes, in some minutes")
     size.add_argument("--smoke", action="store_true", help="only whether the rows still run; misses do not count")
     parser.add_argument("--readme", action="store_true", help="write the table into benchmarks/README.md as well")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results.json", help="where to write")
