@@ -118,7 +118,7 @@ def test_celery_learns_ids_and_nothing_else(canary_license, broker, overheard, t
         worker.wait_for_output("could not be parsed")
         asked = app.control.inspect(timeout=5)
         told = [asked.active(), asked.reserved(), asked.scheduled(), asked.conf(), asked.stats()]
-        wait_until(lambda: "task-failed" in overheard.text(), what="the worker's events")
+        wait_until(lambda: "task-failed" in overheard.text(), seconds=60, what="the worker's events")
         wait_until(lambda: beat.output.count("dispatch_due") >= 2, what="the beat")
     heard = overheard.text()
     for sign in ("task-sent", "task-received", "task-failed", "django_kpwa.dispatch_license", "process_webhook"):
