@@ -43,8 +43,9 @@ def main() -> int:
     failed: list[str] = []
     began_at = time.monotonic()
     for row in options.rows or ROWS:
-        print(f"… {row}", file=sys.stderr, flush=True)
+        row_began_at = time.monotonic()
         found = _measured(row, scale)
+        print(f"… {row}, {time.monotonic() - row_began_at:.0f} s", file=sys.stderr, flush=True)
         if found is None:
             failed.append(row)
             continue

@@ -40,6 +40,17 @@ def measured(kind: str, scale: Scale, count: int, loop: Callable[[int, str], int
         )
 
 
+def time_and_cpu(kind: str, name: str, scale: Scale, loop: Callable[[int, str], int], floor: str) -> list[Result]:
+    """Two lines, time and CPU a message, of a lane on another database against the same `loop` there."""
+    count = scale.of(3000, 200, 50)
+    mine, least = measured(kind, scale, count, loop)
+    name = f"one lane, {count:,} messages, {name}"
+    return [
+        result_of(f"{name}: time a message", floor, mine, least, lambda sample: sample.wall_ms, 1.5),
+        result_of(f"{name}: CPU a message", floor, mine, least, lambda sample: sample.cpu_ms, 1.5),
+    ]
+
+
 def drive(license_id: int) -> None:
     """Drive the lane until nothing is due, as the tasks of one worker do."""
     from django_kpwa.dispatch import drive

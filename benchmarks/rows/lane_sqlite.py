@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.result import Result, Scale, result_of
+from benchmarks.result import Result, Scale
 from benchmarks.site import loops
 
-from .lane import measured
+from .lane import time_and_cpu
 
 FLOOR = "claim UPDATE + session.post + result UPDATE, sqlite3 in autocommit, WAL"
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(3000, 200, 50)
-    mine, least = measured("sqlite", scale, count, loops.sqlite_loop)
-    name = f"one lane, {count:,} messages, SQLite"
-    return [
-        result_of(f"{name}: time a message", FLOOR, mine, least, lambda sample: sample.wall_ms, 1.5),
-        result_of(f"{name}: CPU a message", FLOOR, mine, least, lambda sample: sample.cpu_ms, 1.5),
-    ]
+    return time_and_cpu("sqlite", "SQLite", scale, loops.sqlite_loop, FLOOR)

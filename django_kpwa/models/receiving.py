@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from .clock import DatabaseNow, write_alias
 from .webhook_event import WebhookEvent
-from .written import can_write_out, is_clash, now_sql, unless_known
+from .written import can_write_out, insert, now_sql, unless_known
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,8 @@ def insert_event(
         digest,
         *([under_token, license_id] if under_token else []),
     ]
-    with transaction.mark_for_rollback_on_error(connection.alias), connection.cursor() as cursor:
-        try:
-            cursor.execute(statement, parameters)
-        except IntegrityError as error:
-            if not is_clash(error, connection):
-                raise
-            return None
-        row = cursor.fetchone()
-    return int(row[0]) if row else None
+    stored = insert(connection, statement, parameters)
+    return int(stored[0][0]) if stored else None
 
 
 @sensitive_variables()

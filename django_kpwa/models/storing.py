@@ -15,13 +15,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connections, transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
 from .clock import DatabaseNow, write_alias
 from .message import OutboundMessage, Status
-from .written import as_time, can_write_out, is_clash, now_sql, unless_known
+from .written import as_time, can_write_out, insert, now_sql, unless_known
 
 _MOST_ROWS_A_STATEMENT = 500
 
@@ -141,18 +141,14 @@ def _write_out(
         parameters.append(default_name)
     by_uuid = {row.uuid: row for row in rows}
     lane = None
-    with transaction.mark_for_rollback_on_error(connection.alias), connection.cursor() as cursor:
-        try:
-            cursor.execute(statement, parameters)
-        except IntegrityError as error:
-            if not is_clash(error, connection):
-                raise
-            return False, None
-        for uuid, primary_key, license_id, *times, is_driven in cursor.fetchall():
-            created_at, due_at = (_time(value, connection) for value in times)
-            row = by_uuid[uuid if isinstance(uuid, UUID) else UUID(uuid)]
-            _take_over(row, connection.alias, primary_key, license_id, created_at, due_at)
-            lane = LaneSeen(created_at, bool(is_driven))
+    stored = insert(connection, statement, parameters)
+    if stored is None:
+        return False, None
+    for uuid, primary_key, license_id, *times, is_driven in stored:
+        created_at, due_at = (_time(value, connection) for value in times)
+        row = by_uuid[uuid if isinstance(uuid, UUID) else UUID(uuid)]
+        _take_over(row, connection.alias, primary_key, license_id, created_at, due_at)
+        lane = LaneSeen(created_at, bool(is_driven))
     return True, lane
 
 

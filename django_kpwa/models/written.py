@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.views.decorators.debug import sensitive_variables
 
 from .clock import DatabaseNow
 from .license import License
@@ -24,12 +26,25 @@ def can_write_out(connection: BaseDatabaseWrapper) -> bool:
 def unless_known(connection: BaseDatabaseWrapper, column: str) -> str:
     """What an INSERT ends in that leaves out rows whose `column` is known.
 
-    Empty on MariaDB, where the statement fails, and it alone is undone (`is_clash`): its IGNORE ignores more than that.
+    Empty on MariaDB, where the statement fails, and it alone is undone (`insert`): its IGNORE ignores more than that.
     """
     return "" if connection.vendor == "mysql" else f"ON CONFLICT ({column}) DO NOTHING"
 
 
-def is_clash(error: IntegrityError, connection: BaseDatabaseWrapper) -> bool:
+@sensitive_variables()
+def insert(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]] | None:
+    """Execute an INSERT and return what it returns. None: on MariaDB something in it is known, so it stored nothing."""
+    with transaction.mark_for_rollback_on_error(connection.alias), connection.cursor() as cursor:
+        try:
+            cursor.execute(statement, parameters)
+        except IntegrityError as error:
+            if not _is_clash(error, connection):
+                raise
+            return None
+        return list(cursor.fetchall())
+
+
+def _is_clash(error: IntegrityError, connection: BaseDatabaseWrapper) -> bool:
     """Whether MariaDB refused a statement because of a unique column."""
     return connection.vendor == "mysql" and error.args[:1] == (_MYSQL_DUPLICATE,)
 

@@ -46,17 +46,6 @@ def shop(sandbox, settings, db):
     sandbox.clear_faults()
 
 
-@pytest.fixture
-def staff(client, db):
-    def log_in(*codenames):
-        user = get_user_model().objects.create_user("ani", is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
-        client.force_login(user)
-        return client
-
-    return log_in
-
-
 def ask(client, license_, page="link/", **headers):
     return client.post(f"{LIST}{license_.pk}/{page}", headers=headers)
 
