@@ -14,7 +14,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from django_kpwa import linking, outbox, rendering, signals
-from django_kpwa.dispatch import drive, sweep
+from django_kpwa.dispatch import drive, failpoints, sweep
 from django_kpwa.exceptions import (
     BadRequestError,
     GatewayTimeoutError,
@@ -179,6 +179,20 @@ def test_a_message_cancelled_between_the_look_and_the_claim_does_not_hold_the_la
             connection.close()
     assert claim.message_id == other.pk
     assert fresh(message).status == Status.CANCELLED
+
+
+def test_a_message_stored_after_the_lane_was_given_back_is_seen_by_the_look_that_follows(license_, monkeypatch):
+    connected(license_)
+    first, later = send_message(NUMBER, "x"), []
+
+    def store_once():
+        if not later:
+            assert Lane.objects.get(pk=license_.pk).lease_token is None
+            later.append(send_message(NUMBER, "y"))
+
+    monkeypatch.setattr(failpoints, "after_record", store_once)
+    drive(license_.pk)
+    assert [fresh(message).status for message in (first, *later)] == [Status.SENT, Status.SENT]
 
 
 def test_a_backlog_that_went_stale_expires_in_short_transactions(license_):

@@ -98,6 +98,34 @@ def test_both_forms_claim_the_same(by_form, lane, waiting, is_active):
 @EXAMPLES
 @given(
     lane=LANES,
+    holder=st.sampled_from([None, None, "another", "lost"]),
+    waiting=st.lists(WAITING, max_size=4),
+    running=st.none() | RUNNING,
+    is_active=st.sampled_from([True, True, True, False]),
+)
+def test_both_forms_take_the_same(by_form, lane, holder, waiting, running, is_active):
+    written, portable = (Stored(lane, waiting, running, is_active) for _ in range(2))
+
+    def take(stored):
+        stored.is_held_by(holder)
+        lease = transitions.take_lease(stored.license_id, 60, resend_lost=False, max_attempts=6, claims=True)
+        if lease is None:
+            return None, None
+        stored.lease = lease
+        # The written form may have claimed with the lease; either has, after this.
+        return stored.lost(lease), lease.claimed or transitions.claim_next(lease, 60)
+
+    (lost_to_written, by_written), (lost_to_portable, by_portable) = by_form(take, written, portable)
+    assert lost_to_written == lost_to_portable
+    assert (by_written is None) == (by_portable is None)
+    if by_written is not None:
+        _agree(by_written, by_portable, written, portable)
+    assert written.rows() == portable.rows()
+
+
+@EXAMPLES
+@given(
+    lane=LANES,
     waiting=st.lists(WAITING, max_size=4),
     running=RUNNING,
     verdict=VERDICTS,
@@ -153,6 +181,17 @@ class Stored:
             self.claim = Claim(message.pk, attempt.pk, number, 1, "number", "62812", "x", "")
         for columns in waiting:
             self._message(columns, text="" if columns["renderer"] else "x")
+
+    def is_held_by(self, holder):
+        """By nobody, by another, or by a worker that was lost."""
+        expires_at = self.began_at + timedelta(seconds=-60 if holder == "lost" else 60)
+        Lane.objects.filter(pk=self.license_id).update(
+            lease_token=uuid.uuid4() if holder else None, lease_expires_at=expires_at if holder else None
+        )
+
+    def lost(self, lease):
+        """What a lost worker left behind, as positions."""
+        return [sorted(map(self.ids.index, ids)) for ids in (lease.lost_message_ids, lease.proven_message_ids)]
 
     def _message(self, columns, **more):
         message = OutboundMessage.objects.create(
