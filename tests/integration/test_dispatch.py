@@ -429,6 +429,15 @@ def test_a_phone_exchanged_while_a_person_pauses_stops_the_lane_when_it_is_resum
     assert (fresh(waiting).status, len(alerts_in(caplog))) == (Status.QUEUED, 1)
 
 
+def test_a_lane_that_another_phone_is_linked_to_claims_nothing_before_it_is_paused(license_):
+    drive(license_.pk)
+    set_lane(license_, session_status="connected", confirmed_number="6281111111111", linked_number="6282222222222")
+    message = send_message("081234567890", "a")
+    drive(license_.pk)
+    assert (fresh(message).status, fresh(message).attempts_made) == (Status.QUEUED, 0)
+    assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED
+
+
 def test_the_number_costs_no_statement_of_its_own(license_):
     drive_once_connected(license_)
 
