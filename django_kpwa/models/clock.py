@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 class DatabaseNow(Now):
     """The database's present time in UTC, to the microsecond (SQLite: millisecond).
 
-    Django's own `Now()` is the session's local time on MySQL, seven hours off on a MariaDB host at +07:00.
+    Django's own `Now()` is the session's local time on MySQL, seven hours off on a MariaDB host at +07:00. On SQLite it
+    has three digits of a second where a `datetime` is stored with six: as texts, the same moment would come twice.
     """
 
     output_field = models.DateTimeField()
 
     def as_mysql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')", **context
+        )
 
 
 def in_seconds(seconds: float) -> CombinedExpression:

@@ -56,7 +56,7 @@ def insert_event(
     public_id = uuid.uuid4()
     statement = (_INSERT + (_WHILE_GOOD if under_token else " WHERE TRUE") + _RETURNING).format(
         now=now_sql(connection.alias),
-        body=column.get_placeholder(body, None, connection),
+        body="_binary %s" if connection.vendor == "mysql" else "%s",  # bytes have no character set
         unless_known=unless_known(connection, "digest"),
     )
     parameters = [

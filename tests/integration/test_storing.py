@@ -126,6 +126,16 @@ def test_a_message_in_a_transaction_is_one_statement(license_, key, settings):
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("license_")
+def test_a_message_that_takes_its_place_again_is_before_the_next_of_the_same_moment():
+    first, second = send_messages([Message(to=NUMBER, text=text) for text in "ab"])
+    OutboundMessage.objects.update(due_at=DatabaseNow())
+    first.refresh_from_db()
+    OutboundMessage.objects.filter(pk=first.pk).update(due_at=first.due_at)
+    assert list(OutboundMessage.objects.order_by("due_at", "id")) == [first, second]
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize("default", ["", "Cabang"])
 def test_a_license_that_is_gone_is_not_chosen_again(license_, default, settings):
     other = License.objects.create(name="Cabang")

@@ -85,8 +85,8 @@ _STATEMENTS = {
         seconds_until="TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {}) / 1000000",
     ),
     "sqlite": _written(
-        now="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')",
-        later="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', {} || ' seconds')",
+        now="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')",
+        later="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', {} || ' seconds')",
         seconds_until="(JULIANDAY({}) - JULIANDAY('NOW')) * 86400",
     ),
 }
