@@ -55,8 +55,7 @@ def store_message(row: OutboundMessage, default_name: str = "") -> LaneSeen | No
     """
     connection = connections[write_alias()]
     if _can_write_out([row], connection):
-        _, lane = _write_out([row], connection, default_name)
-        return lane
+        return _insert_one(row, connection, default_name)
     if has_license(row):
         store_portably([row])
     return None
@@ -66,7 +65,7 @@ def store_messages(rows: Sequence[OutboundMessage]) -> None:
     """The same for many messages with licenses."""
     connection = connections[write_alias()]
     for batch in _batches(rows, connection):
-        if not (_can_write_out(batch, connection) and _write_out(batch, connection)[0]):
+        if not (_can_write_out(batch, connection) and _insert_many(batch, connection)):
             store_portably(batch)
 
 
@@ -90,7 +89,7 @@ def store_portably(rows: Sequence[OutboundMessage]) -> None:
     for row in rows:
         row.pk, row._state.adding = None, True
     for stored in messages.filter(uuid__in=by_uuid).values_list("uuid", "pk", "license_id", "created_at", "due_at"):
-        _take_over(by_uuid[stored[0]], using, *stored[1:])
+        _keep(by_uuid[stored[0]], using, *stored[1:])
 
 
 # --- written out ------------------------------------------------------------------------------------------------------
@@ -100,26 +99,46 @@ SELECT {now}, lane.lease_token IS NOT NULL AND lane.lease_expires_at > {now}, la
 FROM django_kpwa_license license LEFT JOIN django_kpwa_lane lane ON lane.license_id = license.id
 WHERE license.id = %s
 """
-_INSERT = """
+# What is given for each message, and its type in PostgreSQL; the order is that of `_parameters()`.
+_GIVEN = {
+    "uuid": "uuid",
+    "license_id": "bigint",
+    "recipient_type": "text",
+    "recipient_typed": "text",
+    "recipient": "text",
+    "text": "text",
+    "image_url": "text",
+    "renderer": "text",
+    "idempotency_key": "text",
+    "idempotency_digest": "text",
+    "priority": "integer",
+    "expires_at": "timestamptz",
+    "source_content_type_id": "bigint",
+    "source_id": "text",
+    "due_at": "timestamptz",
+}
+_INSERT = f"""
 INSERT INTO django_kpwa_outboundmessage (
-  uuid, license_id, recipient_type, recipient_typed, recipient, text, image_url, renderer, idempotency_key,
-  idempotency_digest, priority, expires_at, source_content_type_id, source_id,
-  due_at, created_at, status, reason, reason_words, attempts_made, attempts_spent, in_doubt)
-{source} {unless_known}
-RETURNING uuid, id, license_id, created_at, due_at, (
+  {", ".join(_GIVEN)}, created_at, status, reason, reason_words, attempts_made, attempts_spent, in_doubt)
+{{source}} {{unless_known}}
+RETURNING uuid, id, license_id, created_at, due_at
+"""
+_IS_DRIVEN = """, (
   SELECT lane.lease_token IS NOT NULL AND lane.lease_expires_at > {now}
   FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_outboundmessage.license_id)
 """
-_ROW = (
-    "%s, {license}, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, "
-    f"COALESCE(%s, {{now}}), {{now}}, '{Status.QUEUED.value}', '', '', 0, 0, FALSE"
-)
+_THE_REST = f"{{now}}, '{Status.QUEUED.value}', '', '', 0, 0, FALSE"
+_ROW = f"%s, {{license}}, {'%s, ' * (len(_GIVEN) - 3)}COALESCE(%s, {{now}}), {_THE_REST}"
 _NAMED = "SELECT {row} FROM django_kpwa_license license WHERE license.name = %s"
 _ONLY = (
     "SELECT {row} FROM django_kpwa_license license "
     "WHERE NOT EXISTS (SELECT 1 FROM django_kpwa_license other WHERE other.id <> license.id)"
 )
-_PARAMETERS_A_ROW = _ROW.count("%s") + 1
+# PostgreSQL: a list for each column, however many rows. To read the values of thousands one by one takes longer.
+_LISTS = f"""
+SELECT {", ".join(column for column in _GIVEN if column != "due_at")}, COALESCE(due_at, {{now}}), {_THE_REST}
+FROM UNNEST({", ".join(f"%s::{type_}[]" for type_ in _GIVEN.values())}) AS given ({", ".join(_GIVEN)})
+"""  # noqa: S608 - every part of it stands in this file; values are parameters
 
 
 def _can_write_out(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper) -> bool:
@@ -128,39 +147,46 @@ def _can_write_out(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrap
 
 
 @sensitive_variables()
-def _write_out(
-    rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper, default_name: str = ""
-) -> tuple[bool, LaneSeen | None]:
-    """Whether the statement was carried out, and the lane of what it stored last.
-
-    False: MariaDB knows a key of theirs, and has therefore stored none of them.
-    """
-    statement = _statement(connection, len(rows), not has_license(rows[0]), bool(default_name))
-    parameters = [value for row in rows for value in _parameters(row, connection)]
-    if default_name and not has_license(rows[0]):
-        parameters.append(default_name)
-    by_uuid = {row.uuid: row for row in rows}
-    lane = None
-    stored = insert(connection, statement, parameters)
-    if stored is None:
-        return False, None
-    for uuid, primary_key, license_id, *times, is_driven in stored:
-        created_at, due_at = (_time(value, connection) for value in times)
-        row = by_uuid[uuid if isinstance(uuid, UUID) else UUID(uuid)]
-        _take_over(row, connection.alias, primary_key, license_id, created_at, due_at)
-        lane = LaneSeen(created_at, bool(is_driven))
-    return True, lane
-
-
-def _statement(connection: BaseDatabaseWrapper, rows: int, chooses: bool, is_named: bool) -> str:
+def _insert_one(row: OutboundMessage, connection: BaseDatabaseWrapper, default_name: str) -> LaneSeen | None:
+    """Its lane, where it was stored."""
     now = now_sql(connection.alias)
-    if chooses:
-        row = _ROW.format(license="license.id", now=now)
-        source = (_NAMED if is_named else _ONLY).format(row=row)
+    parameters = _parameters(row, connection)
+    if has_license(row):
+        source = f"VALUES ({_ROW.format(license='%s', now=now)})"
     else:
-        row = _ROW.format(license="%s", now=now)
-        source = "VALUES " + ", ".join([f"({row})"] * rows)
-    return _INSERT.format(source=source, unless_known=unless_known(connection, "idempotency_digest"), now=now)
+        source = (_NAMED if default_name else _ONLY).format(row=_ROW.format(license="license.id", now=now))
+        parameters += [default_name] if default_name else []
+    stored = insert(connection, _statement(source, connection) + _IS_DRIVEN.format(now=now), parameters)
+    if not stored:
+        return None
+    _, *values, is_driven = stored[0]
+    _take_over(row, connection, *values)
+    return LaneSeen(row.created_at, bool(is_driven))
+
+
+@sensitive_variables()
+def _insert_many(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper) -> bool:
+    """Whether the statement was carried out. Where MariaDB knows a key of theirs it is not, and has stored none."""
+    now = now_sql(connection.alias)
+    given = [_parameters(row, connection) for row in rows]
+    parameters: list[Any]
+    if connection.vendor == "postgresql":
+        source = _LISTS.format(now=now)
+        parameters = [list(column) for column in zip(*given, strict=True)]
+    else:
+        source = "VALUES " + ", ".join([f"({_ROW.format(license='%s', now=now)})"] * len(rows))
+        parameters = [value for values in given for value in values]
+    stored = insert(connection, _statement(source, connection), parameters)
+    if stored is None:
+        return False
+    by_uuid = {row.uuid: row for row in rows}
+    for uuid, *values in stored:
+        _take_over(by_uuid[uuid if isinstance(uuid, UUID) else UUID(uuid)], connection, *values)
+    return True
+
+
+def _statement(source: str, connection: BaseDatabaseWrapper) -> str:
+    return _INSERT.format(source=source, unless_known=unless_known(connection, "idempotency_digest"))
 
 
 @sensitive_variables()
@@ -190,6 +216,18 @@ def _time(value: Any, connection: BaseDatabaseWrapper) -> Any:
 
 
 def _take_over(
+    row: OutboundMessage,
+    connection: BaseDatabaseWrapper,
+    primary_key: int,
+    license_id: int,
+    created_at: Any,
+    due_at: Any,
+) -> None:
+    """Keep what a written-out statement returned of the row."""
+    _keep(row, connection.alias, primary_key, license_id, _time(created_at, connection), _time(due_at, connection))
+
+
+def _keep(
     row: OutboundMessage, using: str, primary_key: int, license_id: int, created_at: datetime, due_at: datetime
 ) -> None:
     row.pk, row.created_at, row.due_at = primary_key, created_at, due_at
@@ -201,6 +239,6 @@ def _take_over(
 def _batches(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper) -> Iterator[Sequence[OutboundMessage]]:
     most = _MOST_ROWS_A_STATEMENT
     if allowed := connection.features.max_query_params:
-        most = min(most, allowed // _PARAMETERS_A_ROW)
+        most = min(most, allowed // len(_GIVEN))
     for start in range(0, len(rows), most):
         yield rows[start : start + most]
