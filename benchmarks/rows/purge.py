@@ -19,6 +19,7 @@ from benchmarks.setting import licenses, queue_messages, site
 
 MOST_SECONDS = 1.0
 LEAST_SPEED = 0.7
+MOST_A_SECOND = 5_000
 SENDER = {"GATEWAY": "benchmarks.steady_sender.NotingGateway"}
 
 
@@ -31,14 +32,15 @@ def measure(scale: Scale) -> list[Result]:
         sending, *filled = licenses(4)
         filling.link_to_locmem()
         filling.fill(filled, messages, age="400 days")
-        queue_messages([sending], scale.of(20_000, 5000, 1500))
         statements = _StatementTimes()
         waits: dict[str, list[float]] = {"alone": [], "while purging": []}
 
         def alone() -> Sample:
+            _queue(sending, seconds)
             return _sent(sending, seconds, waits["alone"], lambda is_over: time.sleep(0.01))
 
         def while_purging() -> Sample:
+            _queue(sending, seconds)
             return _sent(sending, seconds, waits["while purging"], lambda is_over: retention.purge(should_stop=is_over))
 
         with statements:
@@ -100,6 +102,14 @@ class _StatementTimes:
 
     def __exit__(self, *error: Any) -> None:
         self._wrapped.__exit__(*error)
+
+
+def _queue(license_id: int, seconds: float) -> None:
+    """As many messages as nobody sends in that time."""
+    from django_kpwa.models import OutboundMessage
+
+    waiting = OutboundMessage.objects.filter(license_id=license_id, status="queued").count()
+    queue_messages([license_id], max(int(MOST_A_SECOND * seconds) - waiting, 0))
 
 
 def _sent(license_id: int, seconds: float, waits: list[float], meanwhile: Any) -> Sample:

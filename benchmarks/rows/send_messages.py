@@ -33,7 +33,8 @@ def measure(scale: Scale) -> list[Result]:
         mine, least = in_turn(scale.repeats, ours, floor)
         measures: list[Callable[[Sample], float]] = [lambda sample: sample.wall_ms, lambda sample: sample.cpu_ms]
         worse = max(measures, key=lambda measure: compared(mine, least, measure))
-        few, many = (_beside_the_list(size) for size in (count // 10, count))
+        fewer = min(2 * BATCH, count // 2)
+        few, many = (_beside_the_list(size) for size in (fewer, count))
     return [
         result_of(
             f"send_messages() of {count:,}",
@@ -45,8 +46,8 @@ def measure(scale: Scale) -> list[Result]:
             note="wall time" if worse is measures[0] else "CPU",
         ),
         Result(
-            f"send_messages(): peak memory beside the list returned, {count:,} against {count // 10:,}",
-            f"itself with {count // 10:,}",
+            f"send_messages(): peak memory beside the list returned, {count:,} against {fewer:,}",
+            f"itself with {fewer:,}",
             many / few,
             1.5,
             figures={"few_mib": round(few / 2**20, 2), "many_mib": round(many / 2**20, 2)},
