@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.utils.functional import cached_property
 
@@ -24,6 +24,15 @@ class BoundedPaginator(_Paginator):
     @cached_property
     def count(self) -> int:
         return min(self._counted, MOST_COUNTED)
+
+    def page(self, number: Any) -> Page[Any]:
+        """Rows before a page are skipped by their keys alone: joined to what the list shows, they are read whole."""
+        page = super().page(number)
+        rows: Any = page.object_list
+        if isinstance(rows, QuerySet) and page.has_previous():
+            whole: Any = self.object_list
+            page.object_list = whole.filter(pk__in=list(rows.values_list("pk", flat=True)))
+        return page
 
     @property
     def is_cut(self) -> bool:
