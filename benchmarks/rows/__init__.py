@@ -19,6 +19,7 @@ ROWS = (
     "machines_rabbitmq",
     "sqlite_busy",
     "webhook",
+    "ticks",
     "growth",
     "sweep",
     "purge",

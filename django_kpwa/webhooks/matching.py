@@ -24,6 +24,7 @@ from ..models import (
     decisions,
     write_alias,
 )
+from ..models.processing import Attempt, find_attempts
 from .parsers import DeliveryState, ParsedEvent
 
 ECHO_SECONDS = 86_400.0
@@ -79,31 +80,23 @@ def act(license_id: int, part: ParsedEvent, received_at: datetime) -> Finding:
     return Finding(attempt.message_id, tuple(moved), is_missing=may_come, may_come=may_come)
 
 
-def _is_proven(attempt: SendAttempt) -> bool:
+def _is_proven(attempt: Attempt) -> bool:
     """Whether there is nothing left to prove; what has come so far does not go back."""
-    is_accepted = attempt.outcome == AttemptOutcome.ACCEPTED and bool(attempt.gateway_id)
-    return is_accepted and attempt.message.status in ARRIVED
+    return attempt.outcome == AttemptOutcome.ACCEPTED and bool(attempt.gateway_id) and attempt.status in ARRIVED
 
 
 def _proves_accepted(part: ParsedEvent) -> bool:
     return part.state in _PROVES_ACCEPTED or (part.kind == EventKind.OWN and part.state != DeliveryState.FAILED)
 
 
-def _by_gateway_id(license_id: int, gateway_id: str) -> SendAttempt | None:
+def _by_gateway_id(license_id: int, gateway_id: str) -> Attempt | None:
     wanted = gateway_id[:255]
     if not wanted:
         return None
-    attempts = (
-        SendAttempt.objects.using(write_alias())
-        .filter(gateway_id=wanted, message__license_id=license_id)
-        .select_related("message")
-        .only("message_id", "number", "outcome", "gateway_id", "message__status")
-    )
-    # MariaDB also finds ids that differ in case alone.
-    return _only_message([attempt for attempt in attempts.order_by("-pk")[:20] if attempt.gateway_id == wanted])
+    return _only_message([attempt for attempt in find_attempts(license_id, wanted) if attempt.gateway_id == wanted])
 
 
-def _by_content(license_id: int, part: ParsedEvent, received_at: datetime) -> SendAttempt | None:
+def _by_content(license_id: int, part: ParsedEvent, received_at: datetime) -> Attempt | None:
     recipient_type = RecipientType.GROUP if part.is_group else RecipientType.NUMBER
     recipient = part.group if part.is_group else part.recipient
     if not recipient or not (part.text or part.media_url):
@@ -121,7 +114,7 @@ def _by_content(license_id: int, part: ParsedEvent, received_at: datetime) -> Se
         .order_by("-pk")
     )
     fitting = [
-        attempt
+        Attempt(attempt.message_id, attempt.number, attempt.outcome, attempt.gateway_id, attempt.message.status)
         for attempt in attempts[:_MAX_CANDIDATES]
         if attempt.message.recipient == recipient
         and _normalised(attempt.message.text) == _normalised(part.text)
@@ -140,7 +133,7 @@ def _may_be_echoed(attempt: SendAttempt, received_at: datetime) -> bool:
     return not echoes.exists()
 
 
-def _only_message(attempts: list[SendAttempt]) -> SendAttempt | None:
+def _only_message(attempts: list[Attempt]) -> Attempt | None:
     """The newest of `attempts`, where all belong to one message; one that proves something before others."""
     if len({attempt.message_id for attempt in attempts}) != 1:
         return None

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils.module_loading import import_string
 
 from .. import phone, signals
@@ -23,13 +22,12 @@ from ..models import (
     DatabaseNow,
     EventKind,
     EventStatus,
-    Lane,
     OutboundMessage,
     WebhookEvent,
     in_seconds,
     write_alias,
 )
-from ..models.webhook_event import WebhookEventQuerySet
+from ..models.processing import claim_event, record_event
 from ..rendering import masked_traceback
 from . import matching
 from .parsers import ParsedEvent, Parser, cleaned
@@ -45,7 +43,6 @@ MATCH_SECONDS = 3600.0
 MAX_LOST_TRIES = 10
 """An event whose processing was cut off so often is given up: it may be what kills its workers."""
 
-_MYSQL_DEADLOCK = 1213
 _FIRST_WAIT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 300.0
 _BATCH = 100
@@ -53,34 +50,32 @@ _BATCH = 100
 
 def process_event(event_id: int) -> bool:
     """Process one stored event. False: it is not due, somebody else is at it, or it is gone."""
-    event = _claim(event_id)
-    if event is None:
+    claimed = claim_event(event_id, LEASE_SECONDS)
+    if claimed is None:
         return False
+    event, linked_number = claimed
     if event.processed_at is None and event.tries > MAX_LOST_TRIES:
         _give_up(event, f"Its processing was cut off {MAX_LOST_TRIES} times.")
         return True
     try:
-        parts = _parse(event)
+        parts = _parse(event, linked_number)
     except Exception as error:
         logger.warning("Webhook event %s could not be parsed (%s).", event.uuid, type(error).__name__)
         _give_up(event, f"{type(error).__name__}: {error}")
         return True
     findings = [matching.act(event.license_id, part, event.received_at) for part in parts]
-    status, next_try_at = _verdict(event, findings)
+    status, next_try_in = _verdict(event, findings)
     announces = event.processed_at is None
-    message_id = next((finding.message_id for finding in findings if finding.message_id), None)
-    found: dict[str, Any] = {"status": status, "error": ""}
+    found: dict[str, Any] = {"status": status, "error": "", **_columns(parts, findings)}
     if not _has_listeners(findings):
-        found |= {"processed_at": DatabaseNow()} if announces else {}
-        return _record(event, parts, message_id, next_try_at=next_try_at, **found)
-    held_until = in_seconds(ANNOUNCING_SECONDS) if announces else next_try_at
-    recorded = _record(event, parts, message_id, next_try_at=held_until, **found)
-    event.refresh_from_db(using=write_alias())
+        return record_event(event, found, next_try_in=next_try_in, is_processed=announces)
+    recorded = record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
+    told = WebhookEvent.objects.using(write_alias()).get(pk=event.pk)
     # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
-    _announce_findings(event, findings)
+    _announce_findings(told, findings)
     if recorded and announces:
-        _announce(event, parts)
-        _held(event).update(processed_at=DatabaseNow(), next_try_at=next_try_at)
+        _announce(told, parts)
+        record_event(event, {}, next_try_in=next_try_in, is_processed=True)
     return recorded
 
 
@@ -130,62 +125,42 @@ def load_parser() -> Parser:
     return parser_class()
 
 
-def _claim(event_id: int) -> WebhookEvent | None:
-    rows = WebhookEvent.objects.using(write_alias()).filter(pk=event_id)
-    try:
-        claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(LEASE_SECONDS))
-    except OperationalError as error:
-        # Of many that claim one row at once, MySQL gives some up: the row is then another worker's.
-        if error.args[:1] != (_MYSQL_DEADLOCK,):
-            raise
-        return None
-    return rows.first() if claimed else None
-
-
-def _held(event: WebhookEvent) -> WebhookEventQuerySet:
-    """The event's row, while it is still this worker's."""
-    return WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
-
-
-def _parse(event: WebhookEvent) -> list[ParsedEvent]:
-    lane = Lane.objects.using(write_alias()).filter(pk=event.license_id).only("linked_number").first()
-    parsed = load_parser().parse(
-        bytes(event.body), event.content_type, linked_number=lane.linked_number if lane else ""
-    )
+def _parse(event: WebhookEvent, linked_number: str) -> list[ParsedEvent]:
+    parsed = load_parser().parse(bytes(event.body), event.content_type, linked_number=linked_number)
     if not isinstance(parsed, (list, tuple)) or not all(isinstance(part, ParsedEvent) for part in parsed):
         raise TypeError("The parser did not return a list of ParsedEvent.")
     return list(parsed)
 
 
-def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple[EventStatus, Any]:
-    """The status that follows from what was found, and when to look again."""
+def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple[EventStatus, float | None]:
+    """The status that follows from what was found, and in how many seconds to look again."""
     if not findings:
         return EventStatus.UNRECOGNISED, None
     if not any(finding.is_missing for finding in findings):
         return EventStatus.PROCESSED, None
     if not any(finding.may_come for finding in findings):
         return EventStatus.UNMATCHED, None
-    if not _held(event).filter(received_at__gt=in_seconds(-MATCH_SECONDS)).exists():
+    held = WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
+    if not held.filter(received_at__gt=in_seconds(-MATCH_SECONDS)).exists():
         return EventStatus.UNMATCHED, None
-    wait = min(_FIRST_WAIT_SECONDS * 2 ** min(event.tries - 1, 10), _LONGEST_WAIT_SECONDS)
-    return EventStatus.UNMATCHED, in_seconds(wait)
+    return EventStatus.UNMATCHED, min(_FIRST_WAIT_SECONDS * 2 ** min(event.tries - 1, 10), _LONGEST_WAIT_SECONDS)
 
 
-def _record(event: WebhookEvent, parts: Sequence[ParsedEvent], message_id: int | None, **columns: Any) -> bool:
-    """Write what became of the event. False: it is another worker's by now."""
+def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> dict[str, Any]:
+    """What is kept of what the parser understood, and of the message that it is about."""
+    columns: dict[str, Any] = {}
     if parts:
         first, *more = (part.as_json() for part in parts)
         columns |= {"kind": parts[0].kind, "gateway_id": parts[0].gateway_id[:255]}
         columns["understood"] = {**first, "more": more} if more else first
         columns["sender_number"] = parts[0].sender[:64] if parts[0].kind == EventKind.INCOMING else ""
-    if message_id is not None:
-        columns["message_id"] = message_id
-    return bool(_held(event).update(**columns))
+    message_id = next((finding.message_id for finding in findings if finding.message_id), None)
+    return columns if message_id is None else columns | {"message_id": message_id}
 
 
 def _give_up(event: WebhookEvent, error: str) -> None:
     masked = cleaned(phone.mask_numbers(error), 2000)
-    _record(event, [], None, status=EventStatus.FAILED, error=masked, next_try_at=None)
+    record_event(event, {"status": EventStatus.FAILED, "error": masked}, next_try_in=None)
 
 
 def _has_listeners(findings: Sequence[matching.Finding]) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
-from django_kpwa.models import Lane, OutboundMessage, Status
-from django_kpwa.models.transitions import prepared
+from django_kpwa.models import DatabaseNow, Lane, OutboundMessage, Status, WebhookEvent, prepared
 from django_kpwa.outbox import send_message
+from django_kpwa.webhooks import process_event
+from django_kpwa.webhooks.arrivals import store_event
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -83,3 +84,20 @@ def test_what_the_database_refuses_is_raised(license_):
     assert statement.row("default", {"number": 1}) == (1,)
     with pytest.raises(Exception, match="division by zero"):
         statement.row("default", {"number": 0})
+
+
+def test_in_a_transaction_of_the_sites_none_is_prepared_and_what_the_server_forgot_does_not_end_it(license_):
+    def reprocessed(event_id):
+        WebhookEvent.objects.filter(pk=event_id).update(next_try_at=DatabaseNow())
+        return process_event(event_id)
+
+    event_id = store_event(license_.pk, b'{"id": "C1", "from": "6281234567890", "message": "halo"}', "application/json")
+    assert reprocessed(event_id)
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
+    with transaction.atomic():
+        assert reprocessed(event_id)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'kpwa\\_%%'")
+            assert cursor.fetchone() == (0,)
+    assert reprocessed(event_id)

@@ -18,8 +18,8 @@ from django.views.decorators.debug import sensitive_variables
 from ..driving import Claim, Claimed, Idle, Lease, LeaseLost, Unrendered
 from ..lane import Lane
 from ..license import License
+from ..prepared import Statement
 from . import portable
-from .prepared import Statement
 
 _NOW = "STATEMENT_TIMESTAMP()"
 _LEASE_EXPIRES_AT = f"{_NOW} + make_interval(secs => %(lease_seconds)s)"

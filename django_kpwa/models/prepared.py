@@ -39,14 +39,21 @@ class Statement:
 
     @sensitive_variables()
     def row(self, using: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Execute it in autocommit; returns its first row. Further `parameters` are left aside."""
+        """Execute it; returns its first row. Further `parameters` are left aside."""
+        found = self.rows(using, parameters)
+        return found[0] if found else None
+
+    @sensitive_variables()
+    def rows(self, using: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Execute it; returns its rows."""
         connection = connections[using]
         connection.ensure_connection()
         with connection.cursor() as cursor:
-            if connection.settings_dict["OPTIONS"].get("server_side_binding"):
-                # EXECUTE takes no values of the driver's; a site that sends them apart prepares by `prepare_threshold`.
+            # EXECUTE takes no values that the driver sends apart: such a site prepares by `prepare_threshold`. And in a
+            # transaction the server's "unknown here" would be its end.
+            if connection.settings_dict["OPTIONS"].get("server_side_binding") or connection.in_atomic_block:
                 cursor.execute(self._sql, parameters)
-                return _first(cursor)
+                return list(cursor.fetchall())
             known = _prepared.setdefault(connection.connection, set())
             if self.name not in known:
                 try:
@@ -64,13 +71,7 @@ class Statement:
                 if _code(error) == _UNKNOWN:
                     known.discard(self.name)
                 cursor.execute(self._sql, parameters)
-            return _first(cursor)
-
-
-@sensitive_variables()
-def _first(cursor: Any) -> tuple[Any, ...] | None:
-    row: tuple[Any, ...] | None = cursor.fetchone()
-    return row
+            return list(cursor.fetchall())
 
 
 def _code(error: DatabaseError) -> str | None:
