@@ -116,3 +116,13 @@ def result_of(
         against,
         note=note,
     )
+
+
+def worse_of_both(name: str, floor: str, ours: list[Sample], against: list[Sample], target: float) -> Result:
+    """The line of the wall time or of the CPU, whichever is the worse: neither is traded for the other."""
+    measures: dict[str, Callable[[Sample], float]] = {
+        "wall time": lambda sample: sample.wall_ms,
+        "CPU": lambda sample: sample.cpu_ms,
+    }
+    worse = max(measures, key=lambda measure: compared(ours, against, measures[measure]))
+    return result_of(name, floor, ours, against, measures[worse], target, note=worse)

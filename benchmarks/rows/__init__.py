@@ -5,6 +5,8 @@ ROWS = (
     "send_message_mariadb",
     "send_message_sqlite",
     "send_messages",
+    "send_messages_mariadb",
+    "send_messages_sqlite",
     "lane",
     "lane_mariadb",
     "lane_sqlite",

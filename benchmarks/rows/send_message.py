@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import count
 
 from benchmarks.processes import Watched
-from benchmarks.result import Result, Sample, Scale, compared, in_turn, result_of
+from benchmarks.result import Result, Sample, Scale, in_turn, worse_of_both
 from benchmarks.servers import empty_redis
 from benchmarks.setting import TEXT, empty, licenses, site
 
@@ -45,18 +45,13 @@ def measured_on(kind: str, scale: Scale) -> list[Result]:
                 return _timed(kind, calls, lambda n: insert_and_publish(license_id, n, key and f"{key}{n}"))
 
             mine, least = in_turn(scale.repeats, ours, floor)
-            # The worse of the two: neither the customer's time nor the machine's is traded for the other.
-            measures: list[Callable[[Sample], float]] = [lambda sample: sample.wall_ms, lambda sample: sample.cpu_ms]
-            worse = max(measures, key=lambda measure: compared(mine, least, measure))
             results.append(
-                result_of(
+                worse_of_both(
                     f"send_message() {name}, {kind}",
                     "one INSERT of the same row in a transaction + one Celery publish",
                     mine,
                     least,
-                    worse,
                     MOST[kind],
-                    note="wall time" if worse is measures[0] else "CPU",
                 )
             )
     return results

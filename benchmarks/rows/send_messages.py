@@ -12,39 +12,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.processes import Watched
-from benchmarks.result import Result, Sample, Scale, compared, in_turn, result_of
+from benchmarks.result import Result, Sample, Scale, in_turn, worse_of_both
 from benchmarks.servers import empty_redis
 from benchmarks.setting import TEXT, empty, licenses, site
 
 BATCH = 500
+MOST = {"postgres": 1.3, "mariadb": 1.5, "sqlite": 1.5}
 
 
 def measure(scale: Scale) -> list[Result]:
-    count = scale.of(10_000, 2_000, 500)
+    count = _count(scale)
     with site("postgres", "send_messages"):
-        (license_id,) = licenses(1)
-
-        def ours() -> Sample:
-            return _timed(lambda: send(count), count)
-
-        def floor() -> Sample:
-            return _timed(lambda: create(license_id, count), count)
-
-        mine, least = in_turn(scale.repeats, ours, floor)
-        measures: list[Callable[[Sample], float]] = [lambda sample: sample.wall_ms, lambda sample: sample.cpu_ms]
-        worse = max(measures, key=lambda measure: compared(mine, least, measure))
+        timed = timed_on("postgres", scale)
         fewer = min(2 * BATCH, count // 2)
         few, many = (_beside_the_list(size) for size in (fewer, count))
     return [
-        result_of(
-            f"send_messages() of {count:,}",
-            f"bulk_create of the same rows, {BATCH} a statement",
-            mine,
-            least,
-            worse,
-            1.3,
-            note="wall time" if worse is measures[0] else "CPU",
-        ),
+        timed,
         Result(
             f"send_messages(): peak memory beside the list returned, {count:,} against {fewer:,}",
             f"itself with {fewer:,}",
@@ -53,6 +36,33 @@ def measure(scale: Scale) -> list[Result]:
             figures={"few_mib": round(few / 2**20, 2), "many_mib": round(many / 2**20, 2)},
         ),
     ]
+
+
+def measured_on(kind: str, scale: Scale) -> list[Result]:
+    with site(kind, f"send_messages_{kind}"):
+        return [timed_on(kind, scale)]
+
+
+def timed_on(kind: str, scale: Scale) -> Result:
+    """Ours against Django's, on this site's database of that kind."""
+    count = _count(scale)
+    (license_id,) = licenses(1)
+    mine, least = in_turn(
+        scale.repeats,
+        lambda: _timed(kind, lambda: send(count), count),
+        lambda: _timed(kind, lambda: create(license_id, count), count),
+    )
+    return worse_of_both(
+        f"send_messages() of {count:,}, {kind}",
+        f"bulk_create of the same rows, {BATCH} a statement",
+        mine,
+        least,
+        MOST[kind],
+    )
+
+
+def _count(scale: Scale) -> int:
+    return scale.of(10_000, 2_000, 500)
 
 
 def messages(count: int) -> Iterator[Any]:
@@ -91,10 +101,10 @@ def create(license_id: int, count: int) -> list[Any]:
         )
 
 
-def _timed(store: Callable[[], list[Any]], count: int) -> Sample:
+def _timed(kind: str, store: Callable[[], list[Any]], count: int) -> Sample:
     empty()
     empty_redis()
-    with Watched(database="postgres") as watched:
+    with Watched(database=kind) as watched:
         store()
     return watched.sample(count)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from benchmarks import filling
 from benchmarks.processes import Watched
-from benchmarks.result import Result, Sample, Scale, compared, in_turn, result_of
+from benchmarks.result import Result, Sample, Scale, in_turn, worse_of_both
 from benchmarks.setting import empty, licenses, queue_messages, site
 
 LOCMEM = {"GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway"}
@@ -30,19 +30,8 @@ def measure(scale: Scale) -> list[Result]:
             lambda: _processed(license_id, count, process_due_events),
             lambda: _processed(license_id, count, psycopg_loop),
         )
-    measures: list[Callable[[Sample], float]] = [lambda sample: sample.wall_ms, lambda sample: sample.cpu_ms]
-    worse = max(measures, key=lambda measure: compared(mine, least, measure))
-    return [
-        result_of(
-            f"{count:,} delivery ticks of a burst, processed",
-            "claim, read, find, move, record: psycopg in autocommit",
-            mine,
-            least,
-            worse,
-            2.0,
-            note="wall time" if worse is measures[0] else "CPU",
-        )
-    ]
+    floor = "claim, read, find, move, record: psycopg in autocommit"
+    return [worse_of_both(f"{count:,} delivery ticks of a burst, processed", floor, mine, least, 2.0)]
 
 
 def psycopg_loop() -> int:
