@@ -61,6 +61,8 @@ class Watched:
 
     def __exit__(self, *_: object) -> None:
         self.wall_seconds = time.perf_counter() - self._began_at
+        # A server's process that ended with its connection counts once the server has waited for it.
+        time.sleep(0.1)
         after = self._cpu()
         self.cpu, self.database_cpu = (now - before for now, before in zip(after, self._before, strict=True))
         self._ended.set()
