@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,16 @@ def measure(scale: Scale) -> list[Result]:
             _queue(sending, seconds)
             return _sent(sending, seconds, waits["alone"], lambda is_over: time.sleep(0.01))
 
+        def purge(is_over: Callable[[], bool] = lambda: False) -> None:
+            with statements:
+                retention.purge(should_stop=is_over)
+
         def while_purging() -> Sample:
             _queue(sending, seconds)
-            return _sent(sending, seconds, waits["while purging"], lambda is_over: retention.purge(should_stop=is_over))
+            return _sent(sending, seconds, waits["while purging"], purge)
 
-        with statements:
-            mine, least = in_turn(scale.repeats, while_purging, alone)
-            retention.purge()
+        mine, least = in_turn(scale.repeats, while_purging, alone)
+        purge()
         left = filling.execute("SELECT count(*) FROM django_kpwa_sendattempt WHERE started_at < now() - interval '1y'")
     # Those that wait for a decision are kept.
     assert left[0][0] <= 120, left
