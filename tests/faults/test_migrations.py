@@ -49,7 +49,7 @@ def test_an_upgrade_and_its_downgrade_under_load_lose_nothing_and_old_workers_li
     selling = threading.Thread(target=sell)
     selling.start()
     try:
-        shop.migrate("0002")
+        shop.migrate("0003")
         selling.join()
         # Old code over the new tables: it stores, claims and records as before.
         shop.sell(10)
