@@ -42,6 +42,8 @@ KNOWN_FAULTS = (
     Fault("logged_out", "The phone is logged out, then the request is handled"),
     Fault("rate_limited_429", "429 with Retry-After; not delivered", amount=5, unit="s"),
     Fault("error_500", "500 in the documented shape; not delivered"),
+    Fault("bad_gateway_502", "502, as while the gateway is being deployed; not delivered"),
+    Fault("unavailable_503", "503, as while the gateway is being deployed; not delivered"),
     Fault("timeout_504_before", "504; not delivered"),
     Fault("timeout_504_after", "504; delivered all the same"),
     Fault("reset_before", "Connection reset; not delivered"),

@@ -117,6 +117,10 @@ class _Call:
             return _json_answer(429, {"message": "Too many requests.", "code": None}, retry_after)
         if self._strikes("error_500"):
             return _json_answer(500, {"message": "Internal server error", "error": "A simulated failure", "code": None})
+        if self._strikes("bad_gateway_502"):
+            return _json_answer(502, {"message": "Bad Gateway"})
+        if self._strikes("unavailable_503"):
+            return _json_answer(503, {"message": "Service Unavailable"})
         if self._strikes("timeout_504_before"):
             return _json_answer(504, {"message": "Timeout"})
         if self._strikes("html_200"):

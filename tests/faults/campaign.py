@@ -47,6 +47,9 @@ FAULTS = {
 FAILPOINTS = ("before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 FAILPOINT_RATE = 0.0007
 KILL_SECONDS = (2.0, 6.0)
+DEPLOY_SECONDS = (0.5, 4.0)
+HELD_SECONDS = (0.5, 8.0)
+"""How long a transaction that does not go on keeps a lane's row locked."""
 FROZEN_SECONDS = (0.5, 16.0)
 """Some thaw within their lease of 9 s, and some past it."""
 

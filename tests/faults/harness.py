@@ -94,6 +94,8 @@ class Shop:
             **kpwa,
         }
         self.broker_url = BROKER_URLS[broker]
+        self.brokers_before = ""
+        """Brokers that come before it in the site's list, each with its `;`: none of them answers."""
         self.hears = False
         self.debug = False
         self.careless: dict[str, str] = {}
@@ -122,11 +124,14 @@ class Shop:
     def use_broker(self, url: str) -> None:
         """From here on this process publishes to `url`, and processes that are started use it."""
         self.broker_url = url
-        configure_broker(app, url, str(self.folder))
+        configure_broker(app, self._broker_list(), str(self.folder))
         app.set_current()
         app.set_default()
         wake._broker.close()
         wake._broker.forget()
+
+    def _broker_list(self) -> str:
+        return self.brokers_before + self.broker_url
 
     def empty_broker(self) -> None:
         if self.broker_url.startswith("redis"):
@@ -148,7 +153,9 @@ class Shop:
             path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "clock"), os.environ.get("PYTHONPATH")]))
             environment |= {"KPWA_TEST_CLOCK_SECONDS": str(clock_seconds), "PYTHONPATH": path}
         return self._started(
-            start_celery_worker(self.broker_url, pool=pool, concurrency=concurrency, environment=environment)
+            start_celery_worker(
+                self.brokers_before + self.broker_url, pool=pool, concurrency=concurrency, environment=environment
+            )
         )
 
     def start_beat(self) -> RunningProcess:
@@ -156,7 +163,9 @@ class Shop:
         schedule = self.folder / f"beat-{len(self.processes)}"
         environment = self._environment({})
         return self._started(
-            start_celery_beat(self.broker_url, schedule_file=schedule, environment=environment, waits=False)
+            start_celery_beat(
+                self.brokers_before + self.broker_url, schedule_file=schedule, environment=environment, waits=False
+            )
         )
 
     def start_manage(self, *arguments: str, **failpoints: object) -> RunningProcess:
@@ -182,7 +191,7 @@ class Shop:
         return running
 
     def _environment(self, failpoints: dict[str, object]) -> dict[str, str]:
-        environment = site_environment(broker_url=self.broker_url, broker_folder=self.folder, kpwa=self.kpwa)
+        environment = site_environment(broker_url=self._broker_list(), broker_folder=self.folder, kpwa=self.kpwa)
         environment |= {
             "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
             FOLDER: str(self.folder),

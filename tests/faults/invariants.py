@@ -8,6 +8,7 @@
     E  the shop's request succeeds, and is not slowed beyond the bound
     F  a webhook answered 2xx is stored exactly once, and its effect happens once
     G  secrets are in no log, broker message, traceback or table that should not have them
+    N  the number is spared: a gateway that is being deployed costs each license a handful of attempts
     L  nothing is lost: a committed sale has exactly one message, a withdrawn one has none
 
 Each function returns what it found wrong, as `Violation`s. A message is found in the ledger by recipient, text and

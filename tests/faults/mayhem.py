@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import psutil
 import redis
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection, models, transaction
 from django.test import override_settings
 
 from django_kpwa import linking, outbox
+from django_kpwa.conf import kpwa_settings
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, WebhookEvent
 from django_kpwa.outbox import Message, send_messages
+from tests.integration.misbehaving import free_port
 from tests.processes import RunningProcess
 from tests.sandbox import SandboxProcess
 
-from . import campaign
+from . import campaign, invariants
 from .harness import KEY, Shop, wait_for
 
 WORKERS = 2
@@ -44,6 +47,13 @@ class Mayhem(Shop):
         self._frozen: dict[int, float] = {}
         self._struck: set[str] = set()
         self._next_deed_at = 0.0
+        self._deployed_at = float("inf")
+        self._deployments = 0
+        self._holding: list[threading.Thread] = []
+        if self.broker_url.startswith("redis"):
+            # The first broker of the site's list is gone: everybody goes over to the second.
+            self.brokers_before = f"redis://127.0.0.1:{free_port()}/0;"
+            self.use_broker(self.broker_url)
 
     def _another(self, n: int) -> License:
         license_ = License(name=campaign.license_name(n))
@@ -108,12 +118,18 @@ class Mayhem(Shop):
             del self._frozen[pid]
             with contextlib.suppress(ProcessLookupError):
                 self.thaw(pid)
+        if now >= self._deployed_at:
+            self._end_deployment()
         if now >= self._next_deed_at:
             self._next_deed_at = now + self.draw.uniform(*campaign.KILL_SECONDS)
             deed = self.draw.choice(DEEDS)
             deed(self)
             self.deeds[deed.__name__.replace("_", " ").strip()] += 1
         self._decide()
+
+    def _end_deployment(self) -> None:
+        self._deployed_at = float("inf")
+        self.phone.set_faults(bad_gateway_502=0, unavailable_503=0)
 
     def _note_struck(self) -> None:
         """Those frozen by a failpoint are thawed as well."""
@@ -155,7 +171,9 @@ class Mayhem(Shop):
     def calm(self) -> None:
         """No more faults; everything frozen is thawed, and what it learned is recorded."""
         self.phone.clear_faults()
-        self._next_deed_at = float("inf")
+        self._next_deed_at = self._deployed_at = float("inf")
+        for thread in self._holding:
+            thread.join()
         for pid in self._frozen:
             with contextlib.suppress(ProcessLookupError):
                 self.thaw(pid)
@@ -173,6 +191,19 @@ class Mayhem(Shop):
             with contextlib.suppress(psutil.NoSuchProcess):
                 found += psutil.Process(worker.pid).children()
         return found
+
+    def violations(self) -> list[invariants.Violation]:
+        return [*super().violations(), *self._burned_by_deployments()]
+
+    def _burned_by_deployments(self) -> list[invariants.Violation]:
+        """A gateway that is being deployed costs each license a handful of attempts, whatever it says in turn."""
+        burned = SendAttempt.objects.filter(http_status__in=[502, 503]).count()
+        # So many before the pause, and one where a probe fell between two answers; twice that for who is killed.
+        allowed = 2 * (kpwa_settings().FAILURES_BEFORE_PAUSE + 1) * len(self.licenses) * self._deployments
+        if burned <= allowed:
+            return []
+        words = f"{burned} attempts in {self._deployments} deployments of the gateway; at most {allowed} are allowed"
+        return [invariants.Violation("N", words)]
 
     def summary(self, seconds: float) -> str:
         attempts = Counter(
@@ -241,6 +272,28 @@ def _flush_the_broker(site: Mayhem) -> None:
         client.flushall()
 
 
+def _deploy_the_gateway(site: Mayhem) -> None:
+    """502 and 503 in turn, for some seconds."""
+    site.phone.set_faults(bad_gateway_502=0.5, unavailable_503=1)
+    site._deployments += 1
+    site._deployed_at = time.monotonic() + site.draw.uniform(*campaign.DEPLOY_SECONDS)
+
+
+def _hold_a_lanes_row(site: Mayhem) -> None:
+    """As a worker that is frozen within its transaction does; sales must go on, and so must the other licenses."""
+    license_, seconds = site.draw.choice(site.licenses), site.draw.uniform(*campaign.HELD_SECONDS)
+    thread = threading.Thread(target=_hold, args=(license_.pk, seconds), daemon=True)
+    site._holding.append(thread)
+    thread.start()
+
+
+def _hold(license_id: int, seconds: float) -> None:
+    # What drops connections drops this one as well.
+    with contextlib.suppress(DatabaseError, InterfaceError), contextlib.closing(connection), transaction.atomic():
+        Lane.objects.filter(pk=license_id).update(probes=models.F("probes"))
+        time.sleep(seconds)
+
+
 def drop_connections(site: Mayhem | None = None) -> None:
     """Of everybody else to the database, as its restart would."""
     with connection.cursor() as cursor:
@@ -269,6 +322,8 @@ DEEDS = (
     _kill_the_beat,
     _kill_the_web_server,
     _flush_the_broker,
+    _deploy_the_gateway,
+    _hold_a_lanes_row,
     drop_connections,
 )
 
