@@ -84,10 +84,10 @@ def send_message(
 ) -> OutboundMessage:
     """Queue a message to a phone number and return it.
 
-    `to`: a number as people write it (`0812…`, `+62 812…`). `text` may be empty where `image_url` (http or https) is
-    given. `idempotency_key`: any text of up to 255 characters; a key that is known returns its message, whatever has
-    become of it, and sends nothing. `priority`: lower goes first, see `Priority`. `send_after` and `expires_at`: aware
-    datetimes. `source`: the saved object that the message is about.
+    `to`: a number as people write it (`0812…`, `+62 812…`), or an object that knows its own (`as_e164`). `text` may be
+    empty where `image_url` (http or https) is given. `idempotency_key`: any text of up to 255 characters; a key that is
+    known returns its message, whatever has become of it, and sends nothing. `priority`: lower goes first, see
+    `Priority`. `send_after` and `expires_at`: aware datetimes. `source`: the saved object that the message is about.
 
     Raises `InvalidMessageError` (its subclasses say what is wrong) and `LicenseChoiceError` before anything is stored.
     """
@@ -305,7 +305,7 @@ def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
             raise InvalidMessageError("its group's name holds a NUL character, which databases refuse.")
         return message.group[:255], name, RecipientType.GROUP
     number = phone.parse(message.to, region)
-    return str(message.to)[:255], number, RecipientType.NUMBER
+    return phone.typed(message.to)[:255], number, RecipientType.NUMBER
 
 
 def check_image_url(url: str) -> None:

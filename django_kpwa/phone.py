@@ -2,31 +2,92 @@
 
 The two readings differ where it hurts: the gateway takes `81234567890` for a Japanese number, a cashier means an
 Indonesian one. So the outbox sends what `parse()` returns, which the gateway's rule leaves as it is.
+
+A receipt that reaches the wrong person is the worst that this package can do. So what stands in a field is read as
+exactly one number, every digit of it and none more, or it is refused with the reason.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from decimal import Decimal
+from urllib.parse import parse_qs
 
 import phonenumbers
 from django.views.decorators.debug import sensitive_variables
-from phonenumbers import ValidationResult
+from phonenumbers import PhoneMetadata, PhoneNumberType, ValidationResult
 
 from .conf import kpwa_settings
 from .exceptions import InvalidPhoneNumberError
 
 MAX_LENGTH = 40
-"""Longer input is refused unread: E.164 has 15 digits, the rest would be separators."""
+"""A longer number is refused: E.164 has 15 digits, the rest would be separators."""
+_MAX_TYPED = 255  # with a link or a label around it, or several numbers in one field, whose reason is told
 
 _GATEWAY_DROPS = re.compile(r"[^0-9]")
 # What people, and programs that numbers are copied from, write between digits.
 _BETWEEN = r"\s+().\-/\u00ad\u2010-\u2015\u2060\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\uff0b"
-_NOT_A_NUMBER = re.compile(rf"[^\d{_BETWEEN}]")
 _DIGIT_RUN = re.compile(rf"\+?\d(?:[{_BETWEEN}]{{0,5}}\d){{7,}}")
 _NUMBER_DOMAINS = ("s.whatsapp.net", "c.us")
 _WRITTEN_NUMBER = re.compile(r"\+?[\d\s().\-]{6,30}")
 _DEVICE_SUFFIX = re.compile(r"[:.].*")
+_FEWEST_DIGITS = 7
+"""So many digits in one piece of a field are a number of their own, fewer may be a part of one."""
+
+# What a field is tidied of before it is read: full-width forms as keyboards for East Asian scripts write them, each
+# dash, each space. Not NFKC: it would make a digit of a footnote's mark.
+_ASCII_OF = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_ASCII_OF |= dict.fromkeys([*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63], ord("-"))
+_ASCII_OF |= dict.fromkeys([0xB7, 0x2022, 0x2024, 0x2027], ord("."))
+_USUAL = re.compile(r"\+?(?:[0-9][ -]?){7,14}[0-9]")
+_BREAK = re.compile(r"[\n\r\t\v\f\x1c-\x1f\x85\u2028\u2029]")
+_LABEL = (
+    r"(?:(?:no(?:mor|\.)?|num(?:ber)?|kontak|contact)[\s.:]*)?"
+    r"(?:w\.?a\.?|whats\s?app|hp|handphone|ponsel|telp?(?:on|epon)?|tlp|phone|mobile|hub|no|nomor)"
+)
+_LABEL_BEFORE = re.compile(rf"[(\[]?{_LABEL}[)\]]?(?![a-z])[\s.:=\-/]*(?=[+(\d])", re.IGNORECASE)
+_LABEL_AFTER = re.compile(rf"(?<=[\d\s])[\s,;:/\-]*(?:\({_LABEL}\)|\[{_LABEL}\]|{_LABEL})[\s.,;:]*$", re.IGNORECASE)
+_CHAT_LINK = re.compile(r"(?:https?://)?(?:www\.)?wa\.me/(?P<number>[^/?#]*)/?(?:[?#].*)?", re.IGNORECASE)
+_SEND_LINK = re.compile(
+    r"(?:(?:https?://)?(?:(?:api|web|www|chat)\.)?whatsapp\.com/send/?|whatsapp://send/?)\?(?P<query>.*)", re.IGNORECASE
+)
+_TEL_LINK = re.compile(r"(?:tel|sms|callto):(?://)?", re.IGNORECASE)
+_PLAIN = re.compile(r"[\d\s().\-/+]*", re.ASCII)
+_HARD_SEPARATOR = re.compile(r"[^\d ().+\-]+")
+_DECIMALS = re.compile(r"[^.,]*\d\s*[.,]\s*\d{1,2}|.*[.,]0|.*,\d{1,2}")
+_ROUNDED = re.compile(r"\d(?:[.,]\d+)?e[+\-]?\d+", re.IGNORECASE)
+_ADDED_IN_PARENTHESES = re.compile(r".*\d[^\d]*\(\s*\d{1,5}\s*\)[^\d]*")
+_NO_NUMBER_WORDS = frozenset(
+    (
+        "n/a",
+        "na",
+        "nan",
+        "nat",
+        "<na>",
+        "none",
+        "null",
+        "nil",
+        "no",
+        "x",
+        "xx",
+        "xxx",
+        "empty",
+        "unknown",
+        "tidak",
+        "tdk",
+        "tidakada",
+        "tdkada",
+        "gakada",
+        "gaada",
+        "belum",
+        "belumada",
+        "kosong",
+        "tanpanomor",
+    )
+)
+_TYPES_WITHOUT_TRUNK = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
 _LENGTH_REASONS = {
     ValidationResult.TOO_SHORT: "it is too short",
     ValidationResult.TOO_LONG: "it is too long",
@@ -59,26 +120,53 @@ def number_of(value: str) -> str:
 
 
 @sensitive_variables()
-def parse(number: str, region: str | None = None) -> str:
+def typed(value: object) -> str:
+    """What stands in a number's field, as text; empty where it says that there is no number.
+
+    None, NaN, blanks, marks and zeros alone (`-`, `.`, `0`, `000`), `n/a` and words like it, and a country code that
+    nothing was added to (`+62`) say so. An object that knows its own E.164 (`as_e164`, as django-phonenumber-field's
+    numbers do) is asked for it; whole numbers are written out. Raises `InvalidPhoneNumberError` for such an object
+    whose number is not valid, and for floats and Decimals: a spreadsheet that made one may have lost digits.
+    """
+    if value is None or value is False:
+        return ""
+    if isinstance(value, phonenumbers.PhoneNumber) or hasattr(value, "as_e164"):
+        return _own_number(value)
+    text = value if isinstance(value, str) else str(value)
+    if _says_none(text):
+        return ""
+    if isinstance(value, float | Decimal):
+        raise _refused(text, "it comes as a number with decimals, which may have lost digits; keep it as text")
+    return text.strip()
+
+
+@sensitive_variables()
+def parse(number: object, region: str | None = None) -> str:
     """Return the number that a shop in `region` means, as E.164 digits without the plus (`6281234567890`).
 
-    A national number may be typed with or without its 0 and its country code; a foreign one needs `+` (or `00`).
-    `region` is an ISO 3166-1 code; None means `KPWA["DEFAULT_REGION"]`. Raises `InvalidPhoneNumberError`, with the
-    reason and the number masked, for what cannot be a phone number.
+    `number` is text, or an object with `as_e164`. A national number is written with its 0 or its country code, a
+    mobile also without either; a foreign one needs `+` (or `00`). `wa.me/…` and other links to a chat are read, and
+    labels (`WA: …`, `… (WA)`). `region` is an ISO 3166-1 code; None means `KPWA["DEFAULT_REGION"]`.
+
+    Raises `InvalidPhoneNumberError`, with the reason and the number masked, for what is not exactly one phone number.
     """
     region = region or kpwa_settings().DEFAULT_REGION
-    digits, is_international = _typed_digits(number)
-    reason = ""
-    for candidate in _candidates(digits, is_international, region):
-        try:
-            read = phonenumbers.parse(candidate, region)
-        except phonenumbers.NumberParseException as error:
-            reason = reason or _parse_reason(error)
-            continue
-        if phonenumbers.is_valid_number(read):
-            return phonenumbers.format_number(read, phonenumbers.PhoneNumberFormat.E164).lstrip("+")
-        reason = _length_reason(read) or reason
-    raise _refused(number, reason or _not_in_use(is_international, region))
+    if isinstance(number, phonenumbers.PhoneNumber) or hasattr(number, "as_e164"):
+        number = _own_number(number)
+    if not isinstance(number, str):
+        raise InvalidPhoneNumberError(f"A phone number must be text, not {type(number).__name__}.")
+    if not number.strip():
+        raise InvalidPhoneNumberError("The phone number is empty.")
+    if len(number) > _MAX_TYPED:
+        raise InvalidPhoneNumberError(f"A phone number has at most {MAX_LENGTH} characters, not {len(number)}.")
+    if _USUAL.fullmatch(number):  # most are, and a checkout waits
+        return _read(*_split(number), False, region, number)
+    text = _tidied(number)
+    if _holds_several(text, region):
+        raise _refused(number, "it is two numbers or more in one field; give one")
+    text, is_link = _unwrapped(text)
+    digits, is_international = _digits_of(text, number, region)
+    return _read(digits, is_international, is_link, region, number)
 
 
 def written(number: str) -> str:
@@ -112,35 +200,191 @@ def mask_numbers(text: str) -> str:
 
 
 @sensitive_variables()
-def _typed_digits(number: str) -> tuple[str, bool]:
-    """The ASCII digits typed, and whether `+` or `00` stood before them."""
-    if not isinstance(number, str):
-        raise InvalidPhoneNumberError(f"A phone number must be text, not {type(number).__name__}.")
-    if len(number) > MAX_LENGTH:
-        raise InvalidPhoneNumberError(f"A phone number has at most {MAX_LENGTH} characters, not {len(number)}.")
-    if not number.strip():
-        raise InvalidPhoneNumberError("The phone number is empty.")
+def _own_number(value: object) -> str:
+    """The E.164 of an object that knows it. Empty where it was made of what says that there is none."""
+    raw = getattr(value, "raw_input", None)
+    if isinstance(raw, str) and raw and _says_none(raw):
+        return ""
+    reason = ""
+    if isinstance(value, phonenumbers.PhoneNumber) and not phonenumbers.is_valid_number(value):
+        reason = "the object that holds it says that it is not valid"
+    elif getattr(value, "extension", None):
+        reason = "it has an extension, which gets no message"
+    elif isinstance(value, phonenumbers.PhoneNumber):
+        return phonenumbers.format_number(value, phonenumbers.PhoneNumberFormat.E164)
+    if not reason:
+        try:
+            own = value.as_e164  # type: ignore[attr-defined]
+            own = own() if callable(own) else own
+        except Exception:  # a host's class: what it raises may hold the number
+            own = None
+        if isinstance(own, str) and re.fullmatch(r"\+[1-9][0-9]{6,14}", own):
+            return own
+        if own == "":
+            return ""
+        reason = "the object that holds it gives no E.164 for it"
+    raise _refused(raw if isinstance(raw, str) else "", reason)
+
+
+def _says_none(text: str) -> bool:
+    tidied = _tidied(text).lower()
+    if any(character.isalpha() for character in tidied):
+        return re.sub(r"[\s.\-()\"'?!]", "", tidied) in _NO_NUMBER_WORDS
+    digits = re.sub(r"[^0-9]", "", tidied)
+    if not digits.strip("0"):
+        return all(character == "0" or unicodedata.category(character)[0] in "PSZ" for character in tidied)
+    code = phonenumbers.country_code_for_region(kpwa_settings().DEFAULT_REGION)
+    return digits == str(code) and re.fullmatch(r"[+()\s\d.\-]*", tidied) is not None
+
+
+def _tidied(text: str) -> str:
+    """`text` with ASCII digits and marks, without what nobody sees, and without quotes and commas around it."""
+    if not text.isascii():
+        text = "".join(
+            str(unicodedata.decimal(character))
+            if character.isdecimal()
+            else " "
+            if unicodedata.category(character) == "Zs"
+            else character
+            for character in text.translate(_ASCII_OF)
+            if unicodedata.category(character) != "Cf"
+        )
+    # A spreadsheet keeps a number as text by the apostrophe in front.
+    return text.strip(" \n\r\t\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029,;'\"\u2018\u2019\u201c\u201d").rstrip(".:")
+
+
+def _unwrapped(text: str) -> tuple[str, bool]:
+    """`text` without the link or the labels around its number, and whether it was a link to a chat."""
+    chat = _CHAT_LINK.fullmatch(text)
+    if chat:
+        return chat["number"].replace("%2B", "+").replace("%2b", "+"), True
+    send = _SEND_LINK.fullmatch(text)
+    if send:
+        # A + in a query is a space, and no number begins with one.
+        found = parse_qs(send["query"]).get("phone", [])
+        return (found[0].strip() if len(found) == 1 else text), True
+    text = _TEL_LINK.sub("", text, count=1) if _TEL_LINK.match(text) else text
+    return _LABEL_AFTER.sub("", text[_label_end(text) :]).rstrip(" ,;"), False
+
+
+def _label_end(text: str) -> int:
+    label = _LABEL_BEFORE.match(text)
+    return label.end() if label else 0
+
+
+@sensitive_variables()
+def _holds_several(text: str, region: str) -> bool:
+    """Whether `text` has two numbers, or one and the other endings of more (`021-5551234/35`)."""
+    if _CHAT_LINK.fullmatch(text) or _SEND_LINK.fullmatch(text):
+        return False
+    pieces = [piece for piece in _HARD_SEPARATOR.split(text) if sum(map(str.isdigit, piece)) >= _FEWEST_DIGITS]
+    if len(pieces) > 1:
+        return True
+    head, slash, rest = text.rpartition("/")
+    if slash and any(map(str.isdigit, rest)) and _stands_alone(head, region):
+        return True
+    return sum(map(str.isdigit, text)) > 15 and any(
+        _stands_alone(text[:end], region)
+        for end in _ends_of_digits(text)
+        if sum(map(str.isdigit, text[end:])) >= _FEWEST_DIGITS
+    )
+
+
+def _ends_of_digits(text: str) -> Iterator[int]:
+    return (found.end() for found in re.finditer(r"\d(?=\D)", text))
+
+
+@sensitive_variables()
+def _stands_alone(text: str, region: str) -> bool:
+    digits = re.sub(r"\D", "", text)
+    if len(digits) < _FEWEST_DIGITS or len(digits) > 17:
+        return False
+    try:
+        _read(digits, "+" in text, False, region, text)
+    except InvalidPhoneNumberError:
+        return False
+    return True
+
+
+@sensitive_variables()
+def _digits_of(text: str, number: str, region: str) -> tuple[str, bool]:
+    """The digits of `text`, and whether `+` or `00` stood before them; `number` is what was typed, for the reason."""
+    if len(text) > MAX_LENGTH:
+        raise InvalidPhoneNumberError(f"A phone number has at most {MAX_LENGTH} characters, not {len(text)}.")
+    if _ROUNDED.fullmatch(text):
+        raise _refused(number, "a spreadsheet has rounded it (6.28E+12); format the column as text")
+    if any(map(str.isdigit, text)) and _DECIMALS.fullmatch(text):
+        raise _refused(number, "it has decimals, as a spreadsheet's numbers do; format the column as text")
     # "0812 or 0813", "0812 ext. 5" and "budi" all have letters; vanity numbers are not worth a wrong recipient.
-    if _NOT_A_NUMBER.search(number):
+    if not _PLAIN.fullmatch(text):
         raise _refused(number, "it has other characters than digits, spaces and + - . / ( )")
-    digits = "".join(str(unicodedata.decimal(character)) for character in number if character.isdecimal())
-    pluses = number.count("+") + number.count("\uff0b")
-    if pluses > 1 or (pluses and not re.match(r"\D*$", re.split(r"[+\uff0b]", number)[0])):
+    if _BREAK.search(text):
+        raise _refused(number, "it stands on several lines or in several cells")
+    digits = re.sub(r"\D", "", text)
+    if "+" in text and not re.match(r"\D*\+\D*\d[^+]*$", text) and text.strip("+-./() "):
+        raise _refused(number, "its + does not stand in front")
+    if text.count("+") > 1:
         raise _refused(number, "its + does not stand in front")
     if not digits:
         raise InvalidPhoneNumberError("The phone number has no digits.")
-    if not pluses and digits.startswith("00"):
+    if len(digits) > 9 and _ADDED_IN_PARENTHESES.fullmatch(text):
+        raise _refused(number, "digits in parentheses follow it")
+    return _split(text)
+
+
+def _split(text: str) -> tuple[str, bool]:
+    digits = re.sub(r"[^0-9]", "", text)
+    if "+" not in text and digits.startswith("00") and digits.strip("0"):
         return digits[2:], True
-    return digits, bool(pluses)
+    return digits, "+" in text
 
 
-def _candidates(digits: str, is_international: bool, region: str) -> list[str]:
+@sensitive_variables()
+def _read(digits: str, is_international: bool, is_link: bool, region: str, number: str) -> str:
+    """The one number that `digits` are, in E.164 without the plus. Raises `InvalidPhoneNumberError`."""
+    found: list[str] = []
+    reason = ""
+    for candidate in _candidates(digits, is_international, is_link, region):
+        try:
+            read = phonenumbers.parse(candidate, region)
+        except phonenumbers.NumberParseException as error:
+            reason = reason or _parse_reason(error)
+            continue
+        if not phonenumbers.is_valid_number(read):
+            reason = _length_reason(read) or reason
+        elif candidate.startswith("+") or _is_meant_here(candidate, read, region):
+            found.append(phonenumbers.format_number(read, phonenumbers.PhoneNumberFormat.E164).lstrip("+"))
+    if len(set(found)) > 1:
+        raise _refused(number, "it can be read as two different numbers; write it with + and its country code")
+    if not found:
+        raise _refused(number, reason or _not_in_use(is_international, region))
+    return found[0]
+
+
+def _candidates(digits: str, is_international: bool, is_link: bool, region: str) -> list[str]:
+    """How the digits may be meant: `+…` with their country code, else as a number of `region`."""
     if is_international:
         return [f"+{digits}"]
     # `phonenumbers` reads 62812345678 as an Indonesian landline with the area code 628; a shop means the mobile.
-    if digits.startswith(str(phonenumbers.country_code_for_region(region))):
-        return [f"+{digits}", digits]
-    return [digits]
+    code = str(phonenumbers.country_code_for_region(region))
+    # A link to a chat has the country code and no plus; people forget it there too.
+    is_with_code = digits.startswith(code) or (is_link and not digits.startswith("0"))
+    return [f"+{digits}", digits] if is_with_code else [digits]
+
+
+def _is_meant_here(digits: str, read: phonenumbers.PhoneNumber, region: str) -> bool:
+    """Whether somebody in `region` writes this number so.
+
+    With the 0 in front, any; without it mobiles alone: a landline of another area is not written so, a foreign number
+    whose + was forgotten is. Where numbers have no such 0, any.
+    """
+    if read.country_code != phonenumbers.country_code_for_region(region):
+        return False
+    metadata = PhoneMetadata.metadata_for_region(region)
+    trunk = metadata.national_prefix if metadata else None
+    if trunk is None or digits.startswith(trunk):
+        return True
+    return phonenumbers.number_type(read) in _TYPES_WITHOUT_TRUNK
 
 
 def _parse_reason(error: phonenumbers.NumberParseException) -> str:

@@ -42,7 +42,10 @@ class Receipt:
         raise NotImplementedError
 
     def get_phone_number(self, obj: Any) -> object:
-        """The recipient's number as people write it. Empty or None: no receipt."""
+        """The recipient's number as people write it. Empty, None, `-`, `0` and the like: no receipt.
+
+        An object with `as_e164`, as django-phonenumber-field's, is asked for that.
+        """
         raise NotImplementedError
 
     def get_image_url(self, obj: Any) -> str | None:

@@ -64,7 +64,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
     asked = _Asked(router.db_for_write(type(obj), instance=obj))
     with timezone.override(timezone.get_default_timezone()):
         is_wanted = asked("should_send", lambda: bool(receipt.should_send(obj)), False)
-        phone_number = asked("get_phone_number", lambda: str(receipt.get_phone_number(obj) or "").strip(), "")
+        phone_number = asked("get_phone_number", lambda: phone.typed(receipt.get_phone_number(obj)), "")
         recipient, number_problem = _recipient(phone_number) if phone_number else ("", "")
         recent = asked("get_occurred_at", lambda: is_recent(receipt, obj), True)
         key = asked("get_event_id", lambda: key_of(registration, obj), "")

@@ -16,6 +16,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models, transaction
 from django.utils import timezone
 
+from .. import phone
 from ..conf import kpwa_settings
 from ..models import DatabaseNow, License, OutboundMessage, ReceiptFailure, idempotency_digest, write_alias
 from ..outbox import send_rendered_later
@@ -130,7 +131,7 @@ def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _
     receipt = registration.receipt
     if not receipt.should_send(obj) or not (is_asked_for or is_recent(receipt, obj)):
         return None
-    phone_number = str(receipt.get_phone_number(obj) or "").strip()
+    phone_number = phone.typed(receipt.get_phone_number(obj))
     if not phone_number:
         return None
     return _Wanted(
