@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
 from django.db.models import QuerySet
 
 from .conf import kpwa_settings
@@ -26,6 +25,7 @@ from .models import (
     in_seconds,
     write_alias,
 )
+from .models.waiting import brief_transaction
 
 _BATCH = 500
 _LONGEST_REST_SECONDS = 1.0
@@ -88,7 +88,7 @@ def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool]) -> in
 
 def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:
     using = rows.db
-    with transaction.atomic(using=using):
+    with brief_transaction(using):
         if rows.model is OutboundMessage:
             # One that a person queued again since the look is not old any more.
             ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))

@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce, TruncHour
 from django.utils import timezone
 
 from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
+from .models.waiting import brief_transaction
 
 MOST_COUNTED_NOW = 5_000
 """So many messages of the running hour are counted for a page; of more, it has what the last roll-up counted."""
@@ -38,14 +39,15 @@ def roll_up(now: datetime | None = None) -> int:
     last = (now or timezone.now()).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
     rows = _changed(_rows(since), since)
-    HourlyStatistic.objects.using(write_alias()).bulk_create(
-        rows,
-        batch_size=500,
-        update_conflicts=True,
-        # MySQL has no conflict target: its unique keys decide.
-        unique_fields=["license", "hour"] if _names_conflict_target() else None,
-        update_fields=_FIGURES,
-    )
+    with brief_transaction(write_alias()):
+        HourlyStatistic.objects.using(write_alias()).bulk_create(
+            rows,
+            batch_size=500,
+            update_conflicts=True,
+            # MySQL has no conflict target: its unique keys decide.
+            unique_fields=["license", "hour"] if _names_conflict_target() else None,
+            update_fields=_FIGURES,
+        )
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
 

@@ -19,6 +19,7 @@ from .exceptions import TaskFailedError
 from .models import note_alive
 from .models.driving import Lease
 from .models.transitions import release_lease
+from .models.waiting import waited_too_long
 from .rendering import masked_traceback, words_of
 
 # One byte that a prefork worker's children share with it: on shutdown only the parent is told.
@@ -42,6 +43,10 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
             try:
                 return work(*args, **kwargs)
             except Exception as error:
+                if waited_too_long(error):
+                    # A process that stands still has the rows; every task of ours comes again.
+                    logger.warning("Task %s is left for now: another process has locked its rows.", name)
+                    return None
                 logger.error("Task %s failed.\n%s", name, masked_traceback(error))
                 failure = TaskFailedError(words_of(error))
             raise failure

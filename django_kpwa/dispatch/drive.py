@@ -34,6 +34,7 @@ from ..models.transitions import (
     swap_lease,
     take_lease,
 )
+from ..models.waiting import waited_too_long
 from ..rendering import masked_traceback
 from . import failpoints
 from .announce import announce, has_listeners, signal_of
@@ -74,11 +75,19 @@ def drive(
     attempts = 0
     while True:
         began_at = _elapsed()
-        lease = _take(license_id, lease_token, read, claims=not should_stop())
-        if lease is None:
-            return Driven(attempts)
-        driver = _Driver(lease, read, should_stop, began_at)
-        driven = driver.run()
+        driver: _Driver | None = None
+        try:
+            lease = _take(license_id, lease_token, read, claims=not should_stop())
+            if lease is None:
+                return Driven(attempts)
+            driver = _Driver(lease, read, should_stop, began_at)
+            driven = driver.run()
+        except DatabaseError as error:
+            if not waited_too_long(error):
+                raise
+            # Its lease ends by itself; this process is there for the lanes of others meanwhile.
+            logger.warning("License %s is left for now: another process has locked its rows.", license_id)
+            return Driven(attempts + (driver.attempts if driver else 0))
         attempts += driven.attempts
         if driven.lease_token is not None or driven.has_more:
             return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)

@@ -6,15 +6,21 @@ row by row either (`models.backlog`): a sweep costs the same behind an outage of
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+
+from django.db import DatabaseError
 
 from .. import signals
 from ..conf import kpwa_settings
-from ..models import DatabaseNow, Heartbeat, Lane, write_alias
+from ..models import DatabaseNow, Lane, note_alive, write_alias
 from ..models.backlog import due_license_ids, queued_license_ids
 from ..models.decisions import expire_overdue
 from ..models.transitions import settle_abandoned
+from ..models.waiting import waited_too_long
 from .announce import announce
+
+logger = logging.getLogger("django_kpwa.dispatch")
 
 _EXPIRED_AT_ONCE = 1000
 # Of more, the rest is for the next sweep: lanes wait to be woken by this one. None of them is sent meanwhile.
@@ -35,7 +41,7 @@ def sweep() -> Swept:
     abandoned = _settle_abandoned()
     expired = _expire()
     license_ids = tuple(_startable_license_ids())
-    Heartbeat.objects.using(write_alias()).note("sweep")
+    note_alive("sweep", at_once=True)
     return Swept(license_ids, abandoned, expired)
 
 
@@ -44,7 +50,14 @@ def _settle_abandoned() -> int:
     abandoned = list(Lane.objects.using(write_alias()).abandoned().values_list("pk", flat=True))
     for license_id in abandoned:
         resend_lost = "worker_lost" in read.RESEND_UNKNOWN
-        lost = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+        try:
+            lost = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+        except DatabaseError as error:
+            # A process that stands still holds one of its messages. The lanes of others are not kept waiting for it.
+            if not waited_too_long(error):
+                raise
+            logger.warning("License %s is settled later: another process has locked its rows.", license_id)
+            continue
         announce(signals.message_unknown, lost.doubtful_ids)
         announce(signals.message_sent, lost.proven_ids)
     return len(abandoned)

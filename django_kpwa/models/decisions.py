@@ -22,6 +22,7 @@ from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Prior
 from .transitions import ensure_lane
 from .transitions.columns import pause_columns, sent_columns, session_columns
 from .transitions.portable import settle_proven
+from .waiting import brief_transaction
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0
@@ -80,7 +81,7 @@ def expire_overdue(limit: int) -> tuple[list[int], list[int]]:
     message_ids = list(overdue.order_by("expires_at").values_list("pk", flat=True)[:limit])
     if not message_ids:
         return [], []
-    with transaction.atomic(using=using):
+    with brief_transaction(using):
         # Who holds some of them and waits for none deadlocks with nobody.
         skips = connections[using].features.has_select_for_update_skip_locked
         locked = overdue.filter(pk__in=message_ids).order_by("pk").select_for_update(skip_locked=skips)

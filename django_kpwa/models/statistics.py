@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
-from django.db import DatabaseError, InterfaceError, models, transaction
+from django.db import DatabaseError, InterfaceError, models
 from django.utils.translation import gettext_lazy as _
 
 from .clock import DatabaseNow, write_alias
 from .license import License
+from .waiting import brief_transaction
 
 logger = logging.getLogger("django_kpwa.statistics")
 
@@ -73,16 +74,19 @@ NOTE_EVERY_SECONDS = 30.0
 _noted_at: dict[str, float] = {}
 
 
-def note_alive(name: str) -> None:
-    """Note, at most every `NOTE_EVERY_SECONDS` of this process, that its part called `name` is alive. Never raises."""
+def note_alive(name: str, *, at_once: bool = False) -> None:
+    """Note, at most every `NOTE_EVERY_SECONDS` of this process, that its part called `name` is alive. Never raises.
+
+    `at_once`: whenever it was noted last. Another that stands still in the middle of the same note is not waited for.
+    """
     now = time.monotonic()
-    if now - _noted_at.get(name, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
+    if not at_once and now - _noted_at.get(name, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
         return
     # Also where it fails: a database that is away is not asked again by every task.
     _noted_at[name] = now
     using = write_alias()
     try:
-        with transaction.atomic(using=using):
+        with brief_transaction(using):
             Heartbeat.objects.using(using).note(name)
     except (DatabaseError, InterfaceError) as error:
         logger.warning("That %s is alive could not be noted (%s).", name, type(error).__name__)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from django.db import connections, transaction
+from django.db import connections
 from django.views.decorators.debug import sensitive_variables
 
 from ...gateway.outcome import Outcome
@@ -20,6 +20,7 @@ from ..clock import DatabaseNow, in_seconds, write_alias
 from ..driving import Claim, Claimed, LaneVerdict, Lease, LeaseLost, Lost, MessageVerdict, Pause, Recorded
 from ..lane import Lane
 from ..message import Status
+from ..waiting import FINISH_SECONDS, TAKE_SECONDS, brief_transaction
 from . import portable, postgresql, statements
 from .columns import error_columns, lane_columns, usual_values
 
@@ -39,10 +40,13 @@ WRITTEN_FORMS: dict[str, WrittenForm] = {"postgresql": postgresql, "mysql": stat
 
 
 @contextmanager
-def durable() -> Iterator[str]:
-    """A transaction that is really committed at its end; gives the database's alias."""
+def durable(seconds: int = FINISH_SECONDS) -> Iterator[str]:
+    """A transaction that is really committed at its end; gives the database's alias.
+
+    `seconds`: how long it waits for another's lock, see `waiting`.
+    """
     using = write_alias()
-    with transaction.atomic(using=using, durable=True):
+    with brief_transaction(using, seconds=seconds, durable=True):
         yield using
 
 
@@ -54,7 +58,7 @@ def ensure_lane(license_id: int) -> None:
 def take_lease(
     license_id: int, seconds: float, *, resend_lost: bool, max_attempts: int, claims: bool = False
 ) -> Lease | None:
-    """Take a lane that nobody drives. None: somebody does.
+    """Take a lane that nobody drives. None: somebody does. Raises as `waiting` says where its row stays locked.
 
     Where the lease had run out, its worker was lost: the message that it was sending is in doubt from here on
     (`resend_lost`: goes back to `queued` instead, while attempts are left). `claims`: the first message may be claimed
@@ -65,7 +69,7 @@ def take_lease(
         is_done, lease = postgresql.take_lease(write_alias(), license_id, token, seconds, claims=claims)
         if is_done:
             return lease
-    with durable() as using:
+    with durable(TAKE_SECONDS) as using:
         taken = (
             Lane.objects.using(using)
             .filter(pk=license_id)
@@ -86,7 +90,7 @@ def swap_lease(license_id: int, token: uuid.UUID, seconds: float, *, claims: boo
     fresh = uuid.uuid4()
     if _written_form(write_alias()) is postgresql:
         return postgresql.swap_lease(write_alias(), license_id, token, fresh, seconds, claims=claims)
-    with durable() as using:
+    with durable(TAKE_SECONDS) as using:
         swapped = (
             Lane.objects.using(using)
             .filter(pk=license_id, lease_token=token)
@@ -185,13 +189,16 @@ def pause_lane(lease: Lease, pause: Pause, *, probes: int = 0, error: str = "") 
 
 
 def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
-    """Free a lane whose lease ran out and that nobody takes; returns what became of its messages."""
-    with durable() as using:
-        freed = (
-            Lane.objects.using(using).filter(pk=license_id).abandoned().update(lease_token=None, lease_expires_at=None)
-        )
-        if not freed:
+    """Free a lane whose lease ran out and that nobody takes; returns what became of its messages.
+
+    One that somebody is at is left to them, or to the next time.
+    """
+    with durable(TAKE_SECONDS) as using:
+        skips = connections[using].features.has_select_for_update_skip_locked
+        abandoned = Lane.objects.using(using).filter(pk=license_id).abandoned()
+        if not list(abandoned.select_for_update(skip_locked=skips).values_list("pk", flat=True)):
             return Lost()
+        abandoned.update(lease_token=None, lease_expires_at=None)
         return portable.settle_lost(using, license_id, resend_lost=resend_lost, max_attempts=max_attempts)
 
 

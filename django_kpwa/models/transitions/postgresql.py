@@ -19,11 +19,16 @@ from ..driving import Claim, Claimed, Idle, Lease, LeaseLost, Unrendered
 from ..lane import Lane
 from ..license import License
 from ..prepared import Statement
+from ..waiting import FINISH_SECONDS, TAKE_SECONDS
 from . import portable
 
 _NOW = "STATEMENT_TIMESTAMP()"
 _LEASE_EXPIRES_AT = f"{_NOW} + make_interval(secs => %(lease_seconds)s)"
 _STEPPED_BACK = f"{_NOW} + make_interval(secs => %(step_back_seconds)s)"
+
+# How long the statement waits for another's lock; set by the statement itself, so that it costs no round trip.
+_PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{}s', true))"
+_FINISHES, _TAKES = _PATIENCE.format(FINISH_SECONDS), _PATIENCE.format(TAKE_SECONDS)
 
 # The first that is due, whatever it is.
 _NEXT = f"""next AS MATERIALIZED (
@@ -37,6 +42,7 @@ _NEXT = f"""next AS MATERIALIZED (
 
 _RENEWED = f"""held AS (
   UPDATE django_kpwa_lane SET lease_expires_at = {_LEASE_EXPIRES_AT}
+  FROM patience
   WHERE license_id = %(license_id)s AND lease_token = %(lease)s
   RETURNING license_id, lease_token, pause_reason, next_send_at
 )"""
@@ -58,6 +64,7 @@ _RECORDED = f"""running AS MATERIALIZED (
     session_status = %(session_status)s, session_seen_at = {_NOW},
     linked_number = CASE WHEN %(linked_number)s <> '' THEN %(linked_number)s ELSE linked_number END,
     confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
+  FROM patience
   WHERE license_id = %(license_id)s AND lease_token = %(lease)s AND EXISTS (SELECT 1 FROM running)
   RETURNING license_id, lease_token, pause_reason, next_send_at
 ), sent AS (
@@ -110,9 +117,10 @@ FROM held JOIN django_kpwa_license license ON license.id = held.license_id
 # Whoever waits for the lane finds it driven. A lane that needs to be looked at is taken without a message.
 _LANE_COLUMNS = [str(field.column) for field in Lane._meta.concrete_fields]
 _LICENSE_COLUMNS = [str(field.column) for field in License._meta.concrete_fields]
-_TAKE = f"""WITH {_NEXT}, held AS (
+_TAKE = f"""WITH {_TAKES}, {_NEXT}, held AS (
   UPDATE django_kpwa_lane
   SET lease_token = %(lease)s, lease_expires_at = {_LEASE_EXPIRES_AT}, lease_taken_at = {{taken_at}}
+  FROM patience
   WHERE license_id = %(license_id)s AND {{where}}
   RETURNING {", ".join(_LANE_COLUMNS)}
 ), {
@@ -152,10 +160,12 @@ _TYPES = {
     "gateway_created_at": "text",
 }  # fmt: skip
 
-_CLAIM = Statement(f"WITH {_NEXT}, {_RENEWED}, {_CLAIMED.format(after='held', when='')} SELECT {_FOUND}", _TYPES)
-_RECORD = Statement(f"WITH next AS (SELECT 1 WHERE false), {_RECORDED} SELECT id FROM finished", _TYPES)
+_CLAIM = Statement(
+    f"WITH {_FINISHES}, {_NEXT}, {_RENEWED}, {_CLAIMED.format(after='held', when='')} SELECT {_FOUND}", _TYPES
+)
+_RECORD = Statement(f"WITH {_FINISHES}, next AS (SELECT 1 WHERE false), {_RECORDED} SELECT id FROM finished", _TYPES)
 _RECORD_AND_CLAIM = Statement(
-    f"WITH {_NEXT}, {_RECORDED}, {_CLAIMED.format(after='held CROSS JOIN finished', when='')}"
+    f"WITH {_FINISHES}, {_NEXT}, {_RECORDED}, {_CLAIMED.format(after='held CROSS JOIN finished', when='')}"
     f" SELECT finished.id, {_FOUND} LEFT JOIN finished ON true",
     _TYPES,
 )

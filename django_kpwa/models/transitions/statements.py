@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from ..driving import Claim, Claimed, Idle, Lease, LeaseLost
 from ..lane import Lane
+from ..waiting import FINISH_SECONDS
 from . import portable
 
 
@@ -30,12 +31,15 @@ class _Statements:
     start_attempt: str
 
 
-def _written(now: str, later: str, seconds_until: str) -> _Statements:
-    """The statements, where `now` is the time, `later` the time in {} seconds and `seconds_until` a time's distance."""
+def _written(now: str, later: str, seconds_until: str, patience: str = "") -> _Statements:
+    """The statements, where `now` is the time, `later` the time in {} seconds and `seconds_until` a time's distance.
+
+    `patience`: what has a statement wait less long for another's lock.
+    """
     held = "WHERE license_id = %(license_id)s AND lease_token = %(token)s"
     return _Statements(
-        renew=f"UPDATE django_kpwa_lane SET lease_expires_at = {later.format('%(lease_seconds)s')} {held}",
-        record_lane=f"""
+        renew=f"{patience}UPDATE django_kpwa_lane SET lease_expires_at = {later.format('%(lease_seconds)s')} {held}",
+        record_lane=f"""{patience}
             UPDATE django_kpwa_lane
             SET lease_expires_at = {later.format("%(lease_seconds)s")},
               next_send_at = {later.format("%(next_send_in_seconds)s")},
@@ -44,12 +48,12 @@ def _written(now: str, later: str, seconds_until: str) -> _Statements:
               linked_number = CASE WHEN %(linked_number)s <> '' THEN %(linked_number)s ELSE linked_number END,
               confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
             {held}""",
-        record_message=f"""
+        record_message=f"""{patience}
             UPDATE django_kpwa_outboundmessage
             SET status = 'sent', sent_at = {now}, settled_at = {now}, reason = '', reason_words = '', in_doubt = 0,
               dismissed_at = NULL
             WHERE id = %(message_id)s AND status = 'sending' AND attempts_made = %(attempt_number)s""",
-        record_attempt=f"""
+        record_attempt=f"""{patience}
             UPDATE django_kpwa_sendattempt
             SET finished_at = {now}, outcome = %(outcome)s, cause = %(cause)s, http_status = %(http_status)s,
               code = %(code)s, words = %(words)s, gateway_id = %(gateway_id)s, read_as = %(read_as)s,
@@ -67,7 +71,7 @@ def _written(now: str, later: str, seconds_until: str) -> _Statements:
                 WHERE license_id = %(license_id)s AND status = 'queued' AND due_at <= {now}
                 ORDER BY priority, due_at, id LIMIT 1)
             WHERE lane.license_id = %(license_id)s""",
-        claim="""
+        claim=f"""{patience}
             UPDATE django_kpwa_outboundmessage
             SET status = 'sending', attempts_made = attempts_made + 1, attempts_spent = attempts_spent + 1
             WHERE id = %s AND status = 'queued' AND attempts_made = %s""",
@@ -78,12 +82,15 @@ def _written(now: str, later: str, seconds_until: str) -> _Statements:
     )
 
 
+_MYSQL = {
+    "now": "UTC_TIMESTAMP(6)",
+    "later": "UTC_TIMESTAMP(6) + INTERVAL ({} * 1000000) MICROSECOND",
+    "seconds_until": "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {}) / 1000000",
+}
 _STATEMENTS = {
-    "mysql": _written(
-        now="UTC_TIMESTAMP(6)",
-        later="UTC_TIMESTAMP(6) + INTERVAL ({} * 1000000) MICROSECOND",
-        seconds_until="TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), {}) / 1000000",
-    ),
+    # MySQL has no limit for one statement: there it is the server's, 50 seconds unless set.
+    "mysql": _written(**_MYSQL),
+    "mariadb": _written(**_MYSQL, patience=f"SET STATEMENT innodb_lock_wait_timeout = {FINISH_SECONDS} FOR "),
     "sqlite": _written(
         now="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW')",
         later="STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f000', 'NOW', {} || ' seconds')",
@@ -92,11 +99,17 @@ _STATEMENTS = {
 }
 
 
+def _written_for(using: str) -> _Statements:
+    connection: Any = connections[using]
+    is_mariadb = connection.vendor == "mysql" and connection.mysql_is_mariadb
+    return _STATEMENTS["mariadb" if is_mariadb else connection.vendor]
+
+
 @sensitive_variables()
 def claim_next(using: str, lease: Lease, seconds: float) -> Claimed:
     """Renew the lease and claim the next message."""
     with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
-        written = _STATEMENTS[connections[using].vendor]
+        written = _written_for(using)
         parameters = _of_lease(using, lease, seconds)
         cursor.execute(written.renew, parameters)
         return _claim(cursor, using, lease, written, parameters) if cursor.rowcount else Claimed(LeaseLost())
@@ -110,7 +123,7 @@ def record_accepted(
 
     Returns whether it is recorded, and what was claimed.
     """
-    written = _STATEMENTS[connections[using].vendor]
+    written = _written_for(using)
     parameters = values | _of_lease(using, lease, seconds)
     with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
         for statement in (written.record_lane, written.record_message, written.record_attempt):

@@ -1,0 +1,55 @@
+"""Another's lock is waited for a moment, never for ever: one process that stands still must not stop all the others.
+
+A worker may be frozen (SIGSTOP, a paused machine, a stalled disk) between a statement and its COMMIT. PostgreSQL lets
+others wait for its rows without limit, MariaDB for 50 seconds. The limits here end with their transaction, so that they
+reach nobody else behind a pooler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import DatabaseError, InterfaceError, connections, transaction
+
+TAKE_SECONDS = 1
+"""For what is looked at again by itself: a lane to take, a lane or message to settle."""
+FINISH_SECONDS = 3
+"""For what a driver has to finish."""
+
+_SHORTEN = "SET @kpwa_lock_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = {:d}"
+_RESTORE = "SET SESSION innodb_lock_wait_timeout = @kpwa_lock_wait"
+# PostgreSQL's lock_not_available; "Lock wait timeout exceeded" and NOWAIT's word of MySQL and MariaDB.
+_WAITED_TOO_LONG = {"55P03", 1205, 3572}
+
+
+@contextmanager
+def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool = False) -> Iterator[None]:
+    """A transaction whose statements wait at most `seconds` for a row that somebody else has locked.
+
+    Then they raise an `OperationalError` of which `waited_too_long()` is true. (SQLite: as long as its `timeout` says.)
+    """
+    connection = connections[using]
+    if connection.vendor == "mysql":
+        _execute(using, _SHORTEN.format(seconds))
+    try:
+        with transaction.atomic(using=using, durable=durable):
+            if connection.vendor == "postgresql":
+                _execute(using, f"SET LOCAL lock_timeout = '{seconds:d}s'")
+            yield
+    finally:
+        if connection.vendor == "mysql" and connection.connection is not None:
+            with suppress(DatabaseError, InterfaceError):
+                _execute(using, _RESTORE)
+
+
+def waited_too_long(error: BaseException) -> bool:
+    """Whether `error` says that a row stayed locked by somebody else."""
+    cause = error.__cause__
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+    return isinstance(error, DatabaseError) and (code in _WAITED_TOO_LONG or code == "database is locked")
+
+
+def _execute(using: str, statement: str) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement)

@@ -1,0 +1,207 @@
+"""A process that stands still in the middle of a transaction holds rows: nobody else stands still for them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+import redis
+from django.db import connection, transaction
+from django.utils import timezone
+
+from django_kpwa import retention, statistics, tasks
+from django_kpwa.dispatch import drive, sweep
+from django_kpwa.models import Heartbeat, HourlyStatistic, Lane, License, OutboundMessage, Status
+from django_kpwa.models.transitions import ensure_lane, release_lease, take_lease
+from django_kpwa.outbox import Message, send_message, send_messages
+from tests.processes import start_celery_beat, start_celery_worker, start_manage, wait_until
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor == "sqlite", reason="its locks are the whole file's, and have a limit"),
+]
+
+NUMBER = "081234567890"
+
+
+@contextmanager
+def frozen_with(*querysets, seconds=None):
+    """Another connection that holds these rows in an open transaction, until the end or for `seconds`."""
+    holds, thaw = threading.Event(), threading.Event()
+
+    def stand_still():
+        try:
+            with transaction.atomic():
+                for rows in querysets:
+                    assert list(rows.select_for_update())
+                holds.set()
+                thaw.wait(seconds or 60)
+        finally:
+            holds.set()
+            connection.close()
+
+    thread = threading.Thread(target=stand_still)
+    thread.start()
+    holds.wait(10)
+    try:
+        yield thaw.set
+    finally:
+        thaw.set()
+        thread.join()
+
+
+@contextmanager
+def within(seconds):
+    began_at = time.monotonic()
+    yield
+    assert time.monotonic() - began_at < seconds
+
+
+def lanes(*licenses):
+    return Lane.objects.filter(pk__in=[license_.pk for license_ in licenses])
+
+
+def messages(license_):
+    return OutboundMessage.objects.filter(license=license_)
+
+
+def statuses(license_):
+    return set(messages(license_).values_list("status", flat=True))
+
+
+def another(name="Cabang"):
+    license_ = License(name=name)
+    license_.set_api_key("test-api-key-0002")
+    license_.save()
+    return license_
+
+
+def abandon(license_):
+    """Its worker died, or stands still past the end of its lease, in the middle of a send."""
+    ensure_lane(license_.pk)
+    assert take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    send_message(NUMBER, "lost", license=license_)
+    messages(license_).update(status=Status.SENDING, attempts_made=1)
+    lanes(license_).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("locked", ["lane", "message"])
+def test_a_sweep_settles_and_wakes_all_but_the_lane_whose_rows_are_locked(license_, locked, form):
+    other = another()
+    abandon(license_)
+    abandon(other)
+    send_message(NUMBER, "next", license=other)
+    rows = lanes(license_) if locked == "lane" else messages(license_)
+    with frozen_with(rows), within(3):
+        swept = sweep()
+        assert other.pk in swept.license_ids
+        assert statuses(license_) == {Status.SENDING}
+        assert statuses(other) == {Status.UNKNOWN, Status.QUEUED}
+    sweep()
+    assert statuses(license_) == {Status.UNKNOWN}
+
+
+@pytest.mark.parametrize("has_lease", [False, True])
+def test_a_lane_whose_row_is_locked_is_left_and_taken_once_it_is_free(license_, has_lease, form, caplog):
+    drive(license_.pk)
+    if has_lease:
+        abandon(license_)
+    message = send_message(NUMBER, "struk", license=license_)
+    with frozen_with(lanes(license_)), within(4):
+        assert drive(license_.pk).attempts == 0
+        tasks.dispatch_license(license_.pk)
+    assert "another process has locked its rows" in caplog.text
+    drive(license_.pk)
+    assert OutboundMessage.objects.get(pk=message.pk).status == Status.SENT
+
+
+def test_a_lease_that_was_passed_on_is_left_too_where_its_row_is_locked(license_, form):
+    drive(license_.pk)
+    lease = take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    with frozen_with(lanes(license_)), within(3):
+        assert drive(license_.pk, lease.token).attempts == 0
+    assert release_lease(lease)
+
+
+def test_a_message_whose_row_is_locked_lets_the_process_go(license_, form):
+    drive(license_.pk)
+    send_message(NUMBER, "struk", license=license_)
+    with frozen_with(messages(license_)), within(8):
+        drive(license_.pk)
+    lanes(license_).update(lease_token=None, lease_expires_at=None)
+    drive(license_.pk)
+    assert statuses(license_) == {Status.SENT}
+
+
+def test_an_outcome_is_recorded_though_its_row_is_locked_for_some_seconds(license_, hooks, form):
+    """It is known here alone: this waits, and tries again."""
+    drive(license_.pk)
+    message = send_message(NUMBER, "struk", license=license_)
+    frozen = frozen_with(lanes(license_), seconds=4)
+    hooks.after_send = lambda text: frozen.__enter__()
+    drive(license_.pk)
+    frozen.__exit__(None, None, None)
+    message = OutboundMessage.objects.get(pk=message.pk)
+    assert (message.status, message.attempts_made) == (Status.SENT, 1)
+
+
+def test_what_is_noted_counted_and_purged_by_one_that_stands_still_stops_nobody(license_, settings):
+    settings.KPWA = {**settings.KPWA, "RETENTION_DAYS": {"messages": 1, "events": 1, "statistics": 1}}
+    send_message(NUMBER, "struk", license=license_)
+    drive(license_.pk)
+    sweep()
+    statistics.roll_up()
+    send_message(NUMBER, "another", license=license_)
+    drive(license_.pk)
+    old = timezone.now() - timedelta(days=3)
+    OutboundMessage.objects.filter(text="struk").update(settled_at=old)
+    Heartbeat.objects.bulk_create([Heartbeat(name="worker", seen_at=old)], ignore_conflicts=True)
+    held = [Heartbeat.objects.all(), HourlyStatistic.objects.all(), messages(license_)]
+    with frozen_with(*held), within(10):
+        sweep()
+        tasks.roll_up_statistics()
+        tasks.purge()
+        tasks.dispatch_due()
+    statistics.roll_up()
+    assert retention.purge().messages == 1
+
+
+@pytest.fixture
+def shops(license_):
+    """The lane of the first is held by one that stands still; 46 messages of others wait."""
+    others = [another(f"Cabang {number}") for number in range(23)]
+    Lane.objects.bulk_create(Lane(license=shop, session_status="connected") for shop in [license_, *others])
+    abandon(license_)
+    send_message(NUMBER, "of the first", license=license_)
+    send_messages(Message(NUMBER, "struk", license=shop) for shop in others for _ in range(2))
+    return license_, others
+
+
+def all_sent(others):
+    return not OutboundMessage.objects.filter(license__in=others).exclude(status=Status.SENT).exists()
+
+
+def test_kpwa_run_sends_for_all_others_while_a_lane_is_locked(shops):
+    first, others = shops
+    with frozen_with(lanes(first), messages(first)), start_manage("kpwa", "run", "--threads", "2"):
+        wait_until(lambda: all_sent(others))
+        assert statuses(first) == {Status.SENDING, Status.QUEUED}
+
+
+@pytest.mark.skipif(not os.environ.get("REDIS_URL"), reason="workers need a broker that outlives them")
+def test_celery_sends_for_all_others_while_a_lane_is_locked(shops, tmp_path):
+    first, others = shops
+    url = os.environ["REDIS_URL"]
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    with (
+        frozen_with(lanes(first), messages(first)),
+        start_celery_worker(url, concurrency=2),
+        start_celery_beat(url, schedule_file=tmp_path / "beat"),
+    ):
+        wait_until(lambda: all_sent(others))
+        assert statuses(first) == {Status.SENDING, Status.QUEUED}
