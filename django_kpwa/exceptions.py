@@ -6,6 +6,8 @@
     ├── InvalidMessageError (ValueError)  refused before anything was stored
     │   ├── InvalidPhoneNumberError
     │   └── InvalidImageUrlError
+    ├── TransactionLostError (OperationalError)  the caller's transaction ended while something was stored in it
+    ├── RolledBackError                   an atomic() block was rolled back, and no exception said so
     ├── TaskFailedError                   a Celery task raised something; its words are masked
     ├── InvalidApiKeyError (ValueError)   a key that cannot stand in an HTTP header
     └── GatewayError                      an operation of the gateway did not succeed
@@ -26,6 +28,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import OperationalError
+
 
 class KpwaError(Exception):
     """Base of everything that this package raises on purpose."""
@@ -37,6 +41,20 @@ class KeyUnreadableError(KpwaError):
 
 class LicenseChoiceError(KpwaError):
     """`license=None` was given, `KPWA["DEFAULT_LICENSE"]` names none, and there is not exactly one."""
+
+
+class TransactionLostError(KpwaError, OperationalError):
+    """The database ended the caller's transaction while a receipt or message was being stored in it.
+
+    Nothing of that transaction is stored. `__cause__` is what was raised, where something was.
+    """
+
+
+class RolledBackError(KpwaError):
+    """An `atomic()` block ends without an exception, although an error that was caught in it undid all of it.
+
+    No `DatabaseError`: Django would catch that one at this place.
+    """
 
 
 class InvalidMessageError(KpwaError, ValueError):

@@ -16,6 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from . import alerts, signals
 from .conf import kpwa_settings
+from .containing import send_contained
 from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import LoginQr, NumberCheck, ServiceStatus, SessionStatus
@@ -79,8 +80,12 @@ def note_status(license_: License, session_status: SessionStatus) -> None:
     ):
         wake_license(license_.pk)
     if session_status != previous:
-        signals.license_status_changed.send_robust(
-            License, license=license_, session_status=session_status, previous_session_status=previous
+        send_contained(
+            signals.license_status_changed,
+            License,
+            license=license_,
+            session_status=session_status,
+            previous_session_status=previous,
         )
 
 

@@ -23,6 +23,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from . import phone, signals
 from .conf import Settings, kpwa_settings
+from .containing import loud, send_contained
 from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
 from .models import (
     DatabaseNow,
@@ -116,6 +117,7 @@ def send_group_message(
 
 
 @sensitive_variables()
+@loud(write_alias)
 def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
     """Queue many messages, in a few statements; returns them in the order given.
 
@@ -156,6 +158,7 @@ def send_rendered_later(
     return _enqueue(message, renderer, after_seconds=render_after_seconds)
 
 
+@loud(write_alias)
 def cancel(message: OutboundMessage) -> bool:
     """Withdraw a waiting message. False: it is being sent or was, so nothing was changed."""
     status = decisions.cancel(message.pk)
@@ -166,6 +169,7 @@ def cancel(message: OutboundMessage) -> bool:
     return status is not None
 
 
+@loud(write_alias)
 def resend(message: OutboundMessage) -> bool:
     """Queue a message again that failed, expired, was cancelled or is in doubt. False: its status allows no resend.
 
@@ -178,6 +182,7 @@ def resend(message: OutboundMessage) -> bool:
     return queued
 
 
+@loud(write_alias)
 def mark_sent(message: OutboundMessage) -> bool:
     """Say that a message in doubt arrived. False: it is not in doubt."""
     marked = decisions.mark_sent(message.pk)
@@ -187,6 +192,7 @@ def mark_sent(message: OutboundMessage) -> bool:
     return marked
 
 
+@loud(write_alias)
 def dismiss(message: OutboundMessage) -> bool:
     """Leave a message in doubt as it is; it no longer waits for a decision. False: it was not waiting for one."""
     dismissed = decisions.dismiss(message.pk)
@@ -195,6 +201,7 @@ def dismiss(message: OutboundMessage) -> bool:
 
 
 @sensitive_variables()
+@loud(write_alias)
 def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage:
     """Queue what `message` says to the number `to` as well: a new message of the same license about the same source.
 
@@ -247,6 +254,7 @@ def choose_license() -> License:
 
 
 @sensitive_variables()
+@loud(write_alias)
 def _enqueue(message: Message, renderer: str = "", *, after_seconds: float = 0.0) -> OutboundMessage:
     read = kpwa_settings()
     row = _build(message, message.license, read, renderer)
@@ -444,6 +452,6 @@ def _announce_on_commit(signal: Signal, message_id: int) -> None:
 
     def announce() -> None:
         if signal.has_listeners(OutboundMessage):
-            signal.send_robust(OutboundMessage, message=OutboundMessage.objects.using(using).get(pk=message_id))
+            send_contained(signal, OutboundMessage, message=OutboundMessage.objects.using(using).get(pk=message_id))
 
     transaction.on_commit(announce, using=using, robust=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from django.dispatch import Signal
 
 from .. import signals
+from ..containing import send_contained
 from ..models import OutboundMessage, Status, write_alias
 
 _BY_STATUS = {
@@ -28,7 +29,7 @@ def announce(signal: Signal | None, message_ids: Iterable[int]) -> None:
     if signal is None or not signal.has_listeners(OutboundMessage):
         return
     for message in OutboundMessage.objects.using(write_alias()).filter(pk__in=list(message_ids)):
-        signal.send_robust(OutboundMessage, message=message)
+        send_contained(signal, OutboundMessage, message=message)
 
 
 def has_listeners(status: Status) -> bool:

@@ -8,6 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .. import alerts, signals
 from ..conf import Settings
+from ..containing import send_contained
 from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
@@ -87,8 +88,12 @@ def _reason(error: GatewayError, lane: Lane) -> PauseReason:
 def announce_session(license_: License, previous: SessionStatus, status: SessionStatus) -> None:
     """Send `license_status_changed` where it did."""
     if previous != status:
-        signals.license_status_changed.send_robust(
-            License, license=license_, session_status=status, previous_session_status=previous
+        send_contained(
+            signals.license_status_changed,
+            License,
+            license=license_,
+            session_status=status,
+            previous_session_status=previous,
         )
 
 

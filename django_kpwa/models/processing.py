@@ -60,7 +60,8 @@ def claim_event_portably(event_id: int, lease_seconds: float) -> tuple[WebhookEv
         is_claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(lease_seconds))
     except OperationalError as error:
         # Of many that claim one row at once, MySQL gives some up: the row is then another worker's.
-        if error.args[:1] != (_MYSQL_DEADLOCK,):
+        # In a caller's transaction that was its end.
+        if error.args[:1] != (_MYSQL_DEADLOCK,) or connections[using].in_atomic_block:
             raise
         return None
     event = rows.only(*_CLAIMED).order_by().first() if is_claimed else None

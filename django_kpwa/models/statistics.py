@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from django.db import DatabaseError, InterfaceError, models
+from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from ..containing import contained
 from .clock import DatabaseNow, write_alias
 from .license import License
 from .waiting import brief_transaction
@@ -85,8 +86,7 @@ def note_alive(name: str, *, at_once: bool = False) -> None:
     # Also where it fails: a database that is away is not asked again by every task.
     _noted_at[name] = now
     using = write_alias()
-    try:
-        with brief_transaction(using):
-            Heartbeat.objects.using(using).note(name)
-    except (DatabaseError, InterfaceError) as error:
-        logger.warning("That %s is alive could not be noted (%s).", name, type(error).__name__)
+    with contained(using) as caught, brief_transaction(using):
+        Heartbeat.objects.using(using).note(name)
+    if caught.error is not None:
+        logger.warning("That %s is alive could not be noted (%s).", name, type(caught.error).__name__)

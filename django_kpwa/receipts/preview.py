@@ -13,12 +13,13 @@ from django.db import models, router
 from django.utils import timezone
 
 from .. import phone
+from ..containing import contained
 from ..exceptions import InvalidPhoneNumberError
 from ..models import License, OutboundMessage, idempotency_digest, write_alias
 from ..outbox import choose_license
 from ..rendering import Rendered, words_of
 from .base import Registration
-from .queueing import is_recent, key_of, key_prefix, savepoints
+from .queueing import is_recent, key_of, key_prefix
 from .render import write
 
 Answer = TypeVar("Answer")
@@ -113,12 +114,13 @@ class _Asked:
         self.problems: list[Problem] = []
 
     def __call__(self, method: str, question: Callable[[], Answer], otherwise: Answer) -> Answer:
-        try:
-            with savepoints(*self._aliases):
-                return question()
-        except Exception as error:
-            self.problems.append(Problem(method, words_of(error)))
-            return otherwise
+        answer = otherwise
+        with contained(*self._aliases) as caught:
+            answer = question()
+        if caught.error is None:
+            return answer
+        self.problems.append(Problem(method, words_of(caught.error)))
+        return otherwise
 
 
 def _license(registration: Registration, obj: models.Model) -> License | None:

@@ -1,14 +1,15 @@
 """From a saved object to a message that waits for its text.
 
 This runs inside the site's checkout. Whatever a receipt class raises is logged and kept as a `ReceiptFailure`, and
-leaves the site's transaction usable: on PostgreSQL one failed statement outside a savepoint would end it.
+leaves the site's transaction usable: on PostgreSQL one failed statement outside a savepoint would end it. Where
+what was raised is that transaction's own end, the sale is not stored, and its `save()` raises (see `containing`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -18,6 +19,7 @@ from django.utils import timezone
 
 from .. import phone
 from ..conf import kpwa_settings
+from ..containing import contained, replace_if_broken
 from ..models import DatabaseNow, License, OutboundMessage, ReceiptFailure, idempotency_digest, write_alias
 from ..outbox import send_rendered_later
 from ..rendering import masked_traceback, words_of
@@ -55,7 +57,10 @@ class _Wanted:
 
 
 def queue_saved(registration: Registration, obj: models.Model, using: str) -> None:
-    """Queue one receipt of `obj`, which was saved on the database `using`; raises nothing."""
+    """Queue one receipt of `obj`, which was saved on the database `using`.
+
+    Raises `TransactionLostError` where the sale is lost with its transaction, and nothing else.
+    """
     # Outside a transaction the lines of the sale may still be coming, each committed by itself.
     is_complete = transaction.get_connection(using).in_atomic_block
     queue(registration, obj, using, 0.0 if is_complete else kpwa_settings().RENDER_DELAY_SECONDS)
@@ -71,7 +76,8 @@ def queue(
 ) -> OutboundMessage | None:
     """Queue one receipt of `obj`, which lives on the database `using`; returns its message where that is stored now.
 
-    `is_asked_for`: a person wants it, whatever its age. Raises nothing because of the receipt class.
+    `is_asked_for`: a person wants it, whatever its age. Raises nothing because of the receipt class, and
+    `TransactionLostError` where a transaction that was open came to its end meanwhile.
     """
     outbox = write_alias()
     with _contained(registration, obj, using, outbox):
@@ -112,16 +118,6 @@ def is_recent(receipt: Receipt, obj: models.Model) -> bool:
     return timezone.now() - occurred_at <= receipt.max_age
 
 
-@contextmanager
-def savepoints(*aliases: str) -> Iterator[None]:
-    """Confine a failed statement inside to a savepoint of each transaction there is on these databases."""
-    with ExitStack() as opened:
-        for alias in sorted(set(aliases)):
-            if transaction.get_connection(alias).in_atomic_block:
-                opened.enter_context(transaction.atomic(using=alias))
-        yield
-
-
 def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:
     with _contained(wanted.registration, wanted.obj, write_alias()):
         wanted.store(render_after_seconds)
@@ -147,11 +143,10 @@ def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _
 @contextmanager
 def _contained(registration: Registration, obj: models.Model, *aliases: str) -> Iterator[None]:
     """Keep what is raised inside as a failure; a failed statement ends in a savepoint."""
-    try:
-        with savepoints(*aliases):
-            yield
-    except Exception as error:
-        _keep_failure(registration, obj, error)
+    with contained(*aliases) as caught:
+        yield
+    if caught.error is not None:
+        _keep_failure(registration, obj, caught.error)
 
 
 def _keep_failure(registration: Registration, obj: models.Model, error: Exception) -> None:
@@ -163,14 +158,14 @@ def _keep_failure(registration: Registration, obj: models.Model, error: Exceptio
         masked_traceback(error),
     )
     using = write_alias()
-    try:
-        with transaction.atomic(using=using):
-            ReceiptFailure(
-                receipt=registration.label,
-                source_content_type=ContentType.objects.db_manager(using).get_for_model(obj, for_concrete_model=False),
-                source_id=str(obj.pk)[:255],
-                error=words_of(error),
-                occurred_at=DatabaseNow(),
-            ).save(using=using, force_insert=True)
-    except Exception as failure:
-        logger.error("Nor could that be kept for the admin (%s).", type(failure).__name__)
+    replace_if_broken(using)
+    with contained(using) as caught:
+        ReceiptFailure(
+            receipt=registration.label,
+            source_content_type=ContentType.objects.db_manager(using).get_for_model(obj, for_concrete_model=False),
+            source_id=str(obj.pk)[:255],
+            error=words_of(error),
+            occurred_at=DatabaseNow(),
+        ).save(using=using, force_insert=True)
+    if caught.error is not None:
+        logger.error("Nor could that be kept for the admin (%s).", type(caught.error).__name__)

@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 
 from .. import phone, signals
 from ..conf import kpwa_settings
+from ..containing import contained, send_contained
 from ..models import (
     DatabaseNow,
     EventKind,
@@ -57,11 +58,11 @@ def process_event(event_id: int) -> bool:
     if event.processed_at is None and event.tries > MAX_LOST_TRIES:
         _give_up(event, f"Its processing was cut off {MAX_LOST_TRIES} times.")
         return True
-    try:
+    with contained(write_alias()) as caught:
         parts = _parse(event, linked_number)
-    except Exception as error:
-        logger.warning("Webhook event %s could not be parsed (%s).", event.uuid, type(error).__name__)
-        _give_up(event, f"{type(error).__name__}: {error}")
+    if caught.error is not None:
+        logger.warning("Webhook event %s could not be parsed (%s).", event.uuid, type(caught.error).__name__)
+        _give_up(event, f"{type(caught.error).__name__}: {caught.error}")
         return True
     findings = [matching.act(event.license_id, part, event.received_at) for part in parts]
     status, next_try_in = _verdict(event, findings)
@@ -180,12 +181,12 @@ def _announce_findings(event: WebhookEvent, findings: Sequence[matching.Finding]
         for signal in finding.moved:
             # message_sent tells of a message whoever proved it; the others name the event.
             about = {} if signal is signals.message_sent else {"event": event}
-            signal.send_robust(OutboundMessage, message=message, **about)
+            send_contained(signal, OutboundMessage, message=message, **about)
 
 
 def _announce(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
     """Tell of the event itself."""
-    signals.webhook_received.send_robust(WebhookEvent, event=event)
+    send_contained(signals.webhook_received, WebhookEvent, event=event)
     for part in parts:
         if part.kind == EventKind.INCOMING:
-            signals.message_received.send_robust(WebhookEvent, event=event, incoming=part)
+            send_contained(signals.message_received, WebhookEvent, event=event, incoming=part)

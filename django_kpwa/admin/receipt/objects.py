@@ -17,6 +17,8 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.text import Truncator, capfirst
 
+from ...containing import contained
+
 MOST_NEWEST = 10
 _NAME_CHARACTERS = 100
 
@@ -89,8 +91,7 @@ class Objects:
 
 def name_of(obj: Model) -> str:
     """How the object calls itself, cut where that is long; a `__str__` that raises is the site's own, and no 500."""
-    try:
+    name = ""
+    with contained(router.db_for_read(type(obj), instance=obj)):
         name = str(obj)
-    except Exception:
-        name = ""
     return Truncator(name or f"{capfirst(obj._meta.verbose_name)} {obj.pk}").chars(_NAME_CHARACTERS)

@@ -1,0 +1,198 @@
+"""What is contained, and a caller's transaction: it is provably alive afterwards, or an error is raised.
+
+An error that is caught inside somebody's transaction may have been that transaction's own end: the connection was lost,
+MariaDB made it a deadlock's victim, SQLite rolled it back. Django's `atomic()` then rolls back without a word where
+nothing is raised, and a till tells its customer of a sale that is not there.
+
+    with contained("default") as caught:    # a savepoint, where a transaction is open
+        ...
+    if caught.error is not None: ...        # the transaction lives on
+
+The savepoint is the proof: it can only be released or rolled back to within the transaction that made it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar
+
+from django.db import Error, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import Atomic
+from django.dispatch import Signal
+
+from .exceptions import RolledBackError, TransactionLostError
+
+logger = logging.getLogger("django_kpwa.containing")
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Caught:
+    """What was contained; None where nothing was raised."""
+
+    error: Exception | None = None
+
+
+@contextmanager
+def contained(*aliases: str) -> Iterator[Caught]:
+    """Keep what is raised inside, and confine it to a savepoint of each transaction there is on these databases.
+
+    Raises `TransactionLostError` where one of those transactions has come to its end, whatever was raised, or nothing.
+    """
+    caught = Caught()
+    used = [connections[alias] for alias in sorted(set(aliases))]
+    # One that is to be rolled back is no longer ours to prove.
+    opened = [connection for connection in used if is_open(connection) and not connection.needs_rollback]
+    entered: list[BaseDatabaseWrapper] = []
+    try:
+        with ExitStack() as savepoints:
+            for connection in used:
+                if is_open(connection):
+                    savepoints.enter_context(transaction.atomic(using=connection.alias))
+                    entered.append(connection)
+            yield caught
+    except Exception as error:
+        caught.error = error
+    lost = [connection for connection in opened if connection not in entered or _is_lost(connection)]
+    for connection in lost:
+        end_loudly(connection, caught.error)
+    if lost:
+        raise TransactionLostError(_LOST) from caught.error
+
+
+def send_contained(signal: Signal, sender: Any, **named: Any) -> None:
+    """`signal.send_robust()`, whose receivers may use any database, inside whatever transactions there are."""
+    if not signal.has_listeners(sender):
+        return
+    aliases = [connection.alias for connection in connections.all(initialized_only=True) if is_open(connection)]
+    with contained(*aliases) as caught:
+        signal.send_robust(sender, **named)
+    if caught.error is not None:
+        logger.error("What a signal's receiver wrote was undone (%s).", type(caught.error).__name__)
+
+
+def is_open(connection: BaseDatabaseWrapper) -> bool:
+    """Whether there is a transaction that a caller opened, with `atomic()` or by switching autocommit off."""
+    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+
+
+def replace_if_broken(alias: str) -> None:
+    """Close a connection that broke outside a transaction, so that the next statement opens another."""
+    connection = connections[alias]
+    if connection.connection is None or is_open(connection) or not connection.errors_occurred:
+        return
+    if not connection.is_usable():
+        connection.close()
+
+
+def loud(using: Callable[[], str]) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Decorate what runs without a savepoint: a database's error passes, and who catches it is not deceived.
+
+    The block that is open on the database `using()` cannot be committed any more, and its end raises `RolledBackError`
+    where no exception leaves it. Stands below `@sensitive_variables()`, which covers this frame as well.
+    """
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @wraps(function)
+        def heard(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            try:
+                return function(*args, **kwargs)
+            except Error as error:
+                connection = connections[using()]
+                if connection.in_atomic_block:
+                    end_loudly(connection, error)
+                raise
+
+        return heard
+
+    return decorate
+
+
+def end_loudly(connection: BaseDatabaseWrapper, error: BaseException | None) -> None:
+    """Have the open block rolled back, and its end raise where no exception leaves it."""
+    connection.needs_rollback = True
+    if connection.atomic_blocks and not isinstance(vars(connection).get("rollback"), _LoudRollback):
+        _LoudEnd(connection, error)
+
+
+_LOST = (
+    "The database ended the transaction while a receipt or message was being stored (the connection was lost, or it "
+    "was a deadlock's victim). Nothing of the transaction is stored: what was to be saved in it must be saved again."
+)
+_ROLLED_BACK = (
+    "A database error was caught inside this transaction, which the database cannot commit since. Nothing that was "
+    "saved in it is stored. Let such an error leave the atomic() block, or save again."
+)
+
+
+def _is_lost(connection: BaseDatabaseWrapper) -> bool:
+    return connection.closed_in_transaction or connection.needs_rollback or connection.connection is None
+
+
+class _LoudEnd:
+    """Stands before the rollback of the blocks that are open now.
+
+    `atomic()` has no hook for a rollback. So the connection's own methods are shadowed until the first block has ended.
+    Who calls `set_rollback()` has taken charge, and is not disturbed.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper, error: BaseException | None) -> None:
+        self.connection, self.error = connection, error
+        self.blocks = list(connection.atomic_blocks)
+        shadows: Any = connection
+        shadows.rollback = _LoudRollback(self)
+        shadows.savepoint_rollback = self._savepoint_rollback
+        shadows.set_rollback = self._set_rollback
+
+    def remove(self) -> None:
+        for name in ("rollback", "savepoint_rollback", "set_rollback"):
+            vars(self.connection).pop(name, None)
+
+    def is_silent(self, caller: FrameType) -> bool:
+        """Whether one of the blocks is ending there without an exception."""
+        return (
+            caller.f_code is Atomic.__exit__.__code__
+            and caller.f_locals["self"] in self.blocks
+            and caller.f_locals["exc_type"] is None
+        )
+
+    def raise_(self) -> None:
+        raise RolledBackError(_ROLLED_BACK) from self.error
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        is_silent = self.is_silent(sys._getframe(1))
+        # Where it fails the block around this one cannot be committed either, and its end is as loud.
+        type(self.connection).savepoint_rollback(self.connection, sid)
+        self.remove()
+        if is_silent:
+            self.raise_()
+
+    def _set_rollback(self, rollback: bool) -> None:
+        self.remove()
+        self.connection.set_rollback(rollback)
+
+
+class _LoudRollback:
+    def __init__(self, end: _LoudEnd) -> None:
+        self._end = end
+
+    def __call__(self) -> None:
+        is_silent, connection = self._end.is_silent(sys._getframe(1)), self._end.connection
+        self._end.remove()
+        if not is_silent:
+            connection.rollback()
+            return
+        try:
+            connection.rollback()
+        except Error:
+            connection.close()
+        self._end.raise_()
