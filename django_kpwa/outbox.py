@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, models, transaction
 from django.dispatch import Signal
@@ -24,6 +25,7 @@ from django.views.decorators.debug import sensitive_variables
 from . import phone, signals
 from .conf import Settings, kpwa_settings
 from .containing import loud, send_contained
+from .contents import is_out_of_reach, says_something, with_line_feeds
 from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
 from .models import (
     DatabaseNow,
@@ -269,9 +271,9 @@ def _build(message: Message, license_: License | None, read: Settings, renderer:
     if license_ is not None and license_.pk is None:
         raise InvalidMessageError("the license has not been saved yet.")
     typed, recipient, recipient_type = _recipient(message, read.DEFAULT_REGION)
-    text, image_url = message.text or "", message.image_url or ""
-    if not text.strip() and not image_url and not renderer:
-        raise InvalidMessageError("it has neither text nor image_url; give at least one.")
+    text, image_url = with_line_feeds(message.text or ""), message.image_url or ""
+    if not says_something(text) and not image_url and not renderer:
+        raise InvalidMessageError("it has neither text nor image_url that could be seen; give at least one.")
     if len(text) > MAX_TEXT_LENGTH:
         raise InvalidMessageError(f"its text has {len(text):,} characters; WhatsApp takes {MAX_TEXT_LENGTH:,}.")
     if "\x00" in text:
@@ -307,7 +309,7 @@ def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
         raise InvalidMessageError("give either a number (to) or a group's name (group).")
     if message.group:
         name = message.group.strip()
-        if not name or len(name) > 255:
+        if not says_something(name) or len(name) > 255:
             raise InvalidMessageError("a group's name has between 1 and 255 characters.")
         if "\x00" in name:
             raise InvalidMessageError("its group's name holds a NUL character, which databases refuse.")
@@ -317,7 +319,10 @@ def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
 
 
 def check_image_url(url: str) -> None:
-    """Raise `InvalidImageUrlError` where the gateway could not, or should not, fetch `url`."""
+    """Raise `InvalidImageUrlError` where the gateway could not, or should not, fetch `url`.
+
+    A host that only this machine or its network could reach is let pass under `DEBUG` alone.
+    """
     if len(url) > MAX_IMAGE_URL_LENGTH:
         raise InvalidImageUrlError(f"its image_url has {len(url)} characters; at most {MAX_IMAGE_URL_LENGTH} are kept.")
     if any(character.isspace() or not character.isprintable() for character in url):
@@ -333,6 +338,14 @@ def check_image_url(url: str) -> None:
         raise InvalidImageUrlError("its image_url names no host.")
     if parts.username is not None or parts.password is not None:
         raise InvalidImageUrlError("its image_url carries a user name; everybody who gets the message would see it.")
+    if "\\" in url:
+        raise InvalidImageUrlError("its image_url holds a backslash, after which the host is another to some.")
+    # In development it is the sandbox beside us that fetches it, or nobody.
+    if is_out_of_reach(host) and not settings.DEBUG:
+        raise InvalidImageUrlError(
+            f"its image_url's host {host!r} is one that only this machine or its network could reach; the gateway "
+            "fetches the image over the internet."
+        )
 
 
 @sensitive_variables()

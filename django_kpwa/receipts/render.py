@@ -7,6 +7,7 @@ from django.db import models, router
 from django.utils import timezone, translation
 from django.utils.translation import gettext
 
+from ..contents import says_something, with_line_feeds
 from ..exceptions import InvalidMessageError, KpwaError
 from ..models import License, OutboundMessage
 from ..outbox import MAX_TEXT_LENGTH, check_image_url
@@ -38,7 +39,7 @@ def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn
 def write(receipt: Receipt, obj: models.Model, license_: License, event_id: str) -> Rendered:
     """What the receipt says, in its language or else the site's. Raises as `render_receipt()` does."""
     with translation.override(receipt.language or settings.LANGUAGE_CODE):
-        text = receipt.render(obj, license=license_, event_id=event_id)
+        text = with_line_feeds(receipt.render(obj, license=license_, event_id=event_id))
         image_url = receipt.get_image_url(obj) or ""
     _check(text, image_url)
     return Rendered(text, image_url)
@@ -59,6 +60,8 @@ def _reason(obj: models.Model | None) -> str:
 
 
 def _check(text: str, image_url: str) -> None:
+    if not says_something(text) and not image_url:
+        raise InvalidMessageError("it rendered to nothing that can be seen: neither text nor image.")
     if len(text) > MAX_TEXT_LENGTH:
         raise InvalidMessageError(f"its text has {len(text):,} characters; WhatsApp takes {MAX_TEXT_LENGTH:,}.")
     if "\x00" in text:

@@ -52,6 +52,7 @@ def image_url(image):
 @pytest.fixture
 def shop(license_, gateway, settings):
     settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway", "RENDER_DELAY_SECONDS": 0}
+    settings.DEBUG = True  # outside development an address of this machine is refused
     license_.base_url = gateway.url
     license_.save()
     return license_

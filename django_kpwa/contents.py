@@ -1,0 +1,81 @@
+"""What a message says: line feeds, whether anything of it can be seen, and whether an image's host can be reached."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from urllib.parse import unquote
+
+# Blank to the eye, though letters and symbols to Unicode: fillers of Hangul, a Braille cell without dots.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+_UNSEEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Mn", "Mc", "Me", "Zs", "Zl", "Zp"))
+_LOCAL_NAMES = re.compile(
+    r"(?:.*\.)?(?:localhost|localdomain|local|internal|intranet|private|corp|home|lan|test|invalid|home\.arpa)",
+    re.IGNORECASE,
+)
+_A_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.IGNORECASE)
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64
+
+
+def with_line_feeds(text: str) -> str:
+    """`text` with each line break of other systems (CRLF, CR) as the one that WhatsApp shows."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def says_something(text: str) -> bool:
+    """Whether a reader would see anything of `text`."""
+    return any(
+        unicodedata.category(character) not in _UNSEEN_CATEGORIES and character not in _BLANK for character in text
+    )
+
+
+def is_out_of_reach(host: str) -> bool:
+    """Whether `host`, as a URL has it, is one that this machine or its own network alone could reach.
+
+    Loopback, private, link-local and reserved addresses in each notation that browsers and libc read (decimal, octal,
+    hexadecimal, short, IPv6 with an IPv4 address inside), names without a dot and names of local networks.
+    """
+    name = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").strip().rstrip(".")
+    if not name or _LOCAL_NAMES.fullmatch(name):
+        return True
+    if ":" in name:
+        return _is_local(name.partition("%")[0])
+    if _A_NUMBER.fullmatch(name.rpartition(".")[2]):
+        number = _ipv4_number(name.split("."))
+        return number is None or _is_local(number)
+    return "." not in name
+
+
+def _ipv4_number(parts: list[str]) -> int | None:
+    """As `inet_aton()` reads it: up to four parts, the last filling the rest; 0x is hexadecimal, 0 octal."""
+    if len(parts) > 4 or not all(_A_NUMBER.fullmatch(part) for part in parts):
+        return None
+    try:
+        values = [_value(part) for part in parts]
+    except ValueError:
+        return None
+    *first, last = values
+    if any(value > 255 for value in first) or last >= 256 ** (5 - len(parts)):
+        return None
+    return sum(value << (24 - 8 * index) for index, value in enumerate(first)) + last
+
+
+def _value(part: str) -> int:
+    if part[:2].lower() == "0x":
+        return int(part[2:] or "0", 16)
+    return int(part, 8) if part.startswith("0") else int(part)
+
+
+def _is_local(address: str | int) -> bool:
+    try:
+        read = ipaddress.IPv4Address(address) if isinstance(address, int) else ipaddress.ip_address(address)
+    except ValueError:
+        return True
+    if isinstance(read, ipaddress.IPv6Address):
+        inside = read.ipv4_mapped or read.sixtofour or (read.teredo[1] if read.teredo else None)
+        if inside is None and (read in _TRANSLATED or int(read) >> 32 == 0):
+            inside = ipaddress.IPv4Address(int(read) & 0xFFFFFFFF)
+        if inside is not None:
+            return _is_local(int(inside))
+    return not read.is_global or read.is_multicast or read.is_reserved
