@@ -2,7 +2,7 @@
 
     KpwaError
     ├── KeyUnreadableError                the stored API key opens with none of the configured secret keys
-    ├── LicenseChoiceError                no license was named and none can be chosen
+    ├── LicenseChoiceError                no license has the name that was given
     ├── InvalidMessageError (ValueError)  refused before anything was stored
     │   ├── InvalidPhoneNumberError
     │   └── InvalidImageUrlError
@@ -40,7 +40,10 @@ class KeyUnreadableError(KpwaError):
 
 
 class LicenseChoiceError(KpwaError):
-    """`license=None` was given, `KPWA["DEFAULT_LICENSE"]` names none, and there is not exactly one."""
+    """No license has the name that was given, or a person's command could not tell which one is meant.
+
+    A message that names no license is never refused for that: it waits.
+    """
 
 
 class TransactionLostError(KpwaError, OperationalError):

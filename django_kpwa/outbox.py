@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -34,12 +35,14 @@ from .models import (
     Priority,
     RecipientType,
     Status,
+    choosing,
     decisions,
     idempotency_digest,
     in_seconds,
     write_alias,
 )
-from .models.storing import has_license, is_stored, store_message, store_messages
+from .models.choosing import GIVEN_AT_ONCE, Unchosen, choose
+from .models.storing import is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
 
 logger = logging.getLogger("django_kpwa.outbox")
@@ -50,6 +53,14 @@ MAX_IMAGE_URL_LENGTH = 2000
 MAX_KEY_LENGTH = 255
 MAX_SOURCE_ID_LENGTH = 255
 _KEYS_A_STATEMENT = 500
+_WHY_NOT = {
+    Unchosen.NO_LICENSE: "There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`.",
+    Unchosen.NONE_ACTIVE: "No license is active. Tick “active” on one's page in the admin.",
+    Unchosen.SEVERAL: 'Several licenses are active, and none is the default: pass license=…, tick "default" on one\'s '
+    'page in the admin, or name one in KPWA["DEFAULT_LICENSE"].',
+    Unchosen.NAME_UNKNOWN: 'KPWA["DEFAULT_LICENSE"] names {name!r}, and there is no license of that name.',
+    Unchosen.NAMED_INACTIVE: 'KPWA["DEFAULT_LICENSE"] names {name!r}, which is not active.',
+}
 _NOW = DatabaseNow()
 
 
@@ -64,7 +75,7 @@ class Message:
     text: str = field(default="", repr=False)
     group: str = ""
     image_url: str | None = None
-    license: License | None = None
+    license: License | str | None = None
     idempotency_key: str | None = field(default=None, repr=False)  # a site may make it of a number
     priority: int = Priority.NORMAL
     send_after: datetime | None = None
@@ -78,7 +89,7 @@ def send_message(
     text: str = "",
     *,
     image_url: str | None = None,
-    license: License | None = None,
+    license: License | str | None = None,
     idempotency_key: str | None = None,
     priority: int = Priority.NORMAL,
     send_after: datetime | None = None,
@@ -92,7 +103,11 @@ def send_message(
     known returns its message, whatever has become of it, and sends nothing. `priority`: lower goes first, see
     `Priority`. `send_after` and `expires_at`: aware datetimes. `source`: the saved object that the message is about.
 
-    Raises `InvalidMessageError` (its subclasses say what is wrong) and `LicenseChoiceError` before anything is stored.
+    `license`: one, or its name; without it, `KPWA["DEFAULT_LICENSE"]`, the default license or the only active one
+    sends. Where that does not say which, the message is stored without one, and waits until it does.
+
+    Raises `InvalidMessageError` (its subclasses say what is wrong), and `LicenseChoiceError` for a name that no license
+    has, before anything is stored.
     """
     return _enqueue(
         Message(to, text, "", image_url, license, idempotency_key, priority, send_after, expires_at, source)
@@ -105,7 +120,7 @@ def send_group_message(
     text: str = "",
     *,
     image_url: str | None = None,
-    license: License | None = None,
+    license: License | str | None = None,
     idempotency_key: str | None = None,
     priority: int = Priority.NORMAL,
     send_after: datetime | None = None,
@@ -126,13 +141,18 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
     Everything is validated first: `InvalidMessageError.index` says which one is wrong, and then none is stored.
     """
     read = kpwa_settings()
-    chosen: License | None = None
+    chosen: dict[str | None, License | None] = {}
     rows: list[OutboundMessage] = []
     for index, message in enumerate(messages):
         try:
-            if message.license is None:
-                chosen = chosen or choose_license()
-            rows.append(_build(message, message.license or chosen, read))
+            license_ = message.license
+            if license_ is None or isinstance(license_, str):
+                if license_ not in chosen:
+                    chosen[license_] = (
+                        choose(read.DEFAULT_LICENSE).license if license_ is None else license_of(license_)
+                    )
+                license_ = chosen[license_]
+            rows.append(_build(message, license_, read))
         except InvalidMessageError as error:
             raise type(error)(error.reason, index=index) from None
     stored = _store_many(rows)
@@ -148,7 +168,7 @@ def send_rendered_later(
     *,
     idempotency_key: str,
     source: models.Model,
-    license: License | None = None,
+    license: License | str | None = None,
     render_after_seconds: float = 0.0,
     expires_at: datetime | None = None,
 ) -> OutboundMessage:
@@ -234,32 +254,50 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
 
 
 def choose_license() -> License:
-    """The license for `license=None`: `KPWA["DEFAULT_LICENSE"]`, else the only one.
+    """The license for `license=None`, for who cannot wait until it is known: `KPWA["DEFAULT_LICENSE"]`, else the
+    default one, else the only one that is active.
 
     Raises `LicenseChoiceError` where that does not say which.
     """
-    licenses = License.objects.using(write_alias())
     name = kpwa_settings().DEFAULT_LICENSE
-    if name:
-        named = licenses.filter(name=name).first()
-        if named is None:
-            raise LicenseChoiceError(f'KPWA["DEFAULT_LICENSE"] names {name!r}, and there is no license of that name.')
-        return named
-    first_two = list(licenses.order_by("pk")[:2])
-    if not first_two:
-        raise LicenseChoiceError(
-            "There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`."
-        )
-    if len(first_two) > 1:
-        raise LicenseChoiceError('There are several licenses: pass license=…, or name one in KPWA["DEFAULT_LICENSE"].')
-    return first_two[0]
+    found = choose(name)
+    if found.why_not is not None:
+        raise LicenseChoiceError(_WHY_NOT[found.why_not].format(name=name))
+    return cast(License, found.license)
+
+
+def license_of(given: License | str | None) -> License | None:
+    """The license that a site's code named: itself, by its name, or none.
+
+    Raises `LicenseChoiceError` for a name that no license has, `InvalidMessageError` for what is neither.
+    """
+    if given is None or isinstance(given, License):
+        return given
+    if not isinstance(given, str):
+        raise InvalidMessageError(f"its license is a {type(given).__name__}; give a License, or its name as a text.")
+    found = License.objects.using(write_alias()).filter(name=given).first()
+    if found is None:
+        raise LicenseChoiceError(f"There is no license called {given!r}; its name stands in the admin.")
+    return found
+
+
+def give_unassigned(most: int = GIVEN_AT_ONCE) -> bool:
+    """Give up to `most` messages that wait for a license to the one that is chosen now, and have its lane looked at.
+
+    False: none waits, or it still cannot be told which license sends.
+    """
+    license_ = choosing.give_unassigned(kpwa_settings().DEFAULT_LICENSE, most)
+    if license_ is None:
+        return False
+    wake_license_on_commit(license_.pk)
+    return True
 
 
 @sensitive_variables()
 @loud(write_alias)
 def _enqueue(message: Message, renderer: str = "", *, after_seconds: float = 0.0) -> OutboundMessage:
     read = kpwa_settings()
-    row = _build(message, message.license, read, renderer)
+    row = _build(message, license_of(message.license), read, renderer)
     if after_seconds:
         row.due_at = in_seconds(after_seconds)
     return _store(row, read, wake_after_seconds=after_seconds)
@@ -393,11 +431,8 @@ def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
 
 @sensitive_variables()
 def _store(row: OutboundMessage, read: Settings, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
-    """Store the message, or return the one whose key it has. Without a license it is for the usual one."""
+    """Store the message, or return the one whose key it has. Without a license it is for the one that is chosen."""
     lane = store_message(row, read.DEFAULT_LICENSE)
-    if not has_license(row):
-        row.license = choose_license()
-        lane = store_message(row)
     if not is_stored(row):
         existing = _known(row.idempotency_digest)
         if existing is None:

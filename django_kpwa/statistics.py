@@ -120,7 +120,8 @@ def _names_conflict_target() -> bool:
 def _rows(since: datetime) -> list[HourlyStatistic]:
     settled = (
         OutboundMessage.objects.using(write_alias())
-        .filter(settled_at__gte=since)
+        # What never had a license was sent by none: expired or withdrawn while it waited for one.
+        .filter(settled_at__gte=since, license__isnull=False)
         # UTC by its name, as the connection has it: MariaDB converts to another only with its time zone tables.
         .annotate(
             # Expressions: to group by a column, SQLite reads the whole table by an index that begins with it.

@@ -48,11 +48,16 @@ _POOL_SIZE = 10
 _MOST_LICENSES = 4096
 
 
-def wake_license_on_commit(license_id: int, *, countdown_seconds: float = 0.0, lane: LaneSeen | None = None) -> None:
+def wake_license_on_commit(
+    license_id: int | None, *, countdown_seconds: float = 0.0, lane: LaneSeen | None = None
+) -> None:
     """Have the lane of `license_id` looked at once the present transaction is committed; at once outside of one.
 
     `countdown_seconds`: so much later, where the message is not due before. `lane`: what was seen of it a moment ago.
+    None: it cannot be told yet which license sends, so that there is no lane to look at.
     """
+    if license_id is None:
+        return
     transaction.on_commit(
         lambda: wake_license(license_id, countdown_seconds=countdown_seconds, lane=lane),
         using=write_alias(),

@@ -56,7 +56,7 @@ def _list(console: Console, options: dict[str, Any]) -> int:
             {
                 "id": message.pk,
                 "uuid": message.uuid,
-                "license": message.license.name,
+                "license": message.license.name if message.license else None,
                 "recipient": message.masked_recipient,
                 "status": message.status,
                 "reason": message.reason,
@@ -74,7 +74,17 @@ def _list(console: Console, options: dict[str, Any]) -> int:
         return EXIT_OK
     console.table(
         ("ID", "QUEUED", "LICENSE", "RECIPIENT", "STATUS", "REASON"),
-        [(m.pk, m.created_at, m.license.name, m.masked_recipient, m.status, _reason(m)) for m in messages],
+        [
+            (
+                m.pk,
+                m.created_at,
+                m.license.name if m.license else "not chosen",
+                m.masked_recipient,
+                m.status,
+                _reason(m),
+            )
+            for m in messages
+        ],
     )
     return EXIT_OK
 

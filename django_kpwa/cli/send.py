@@ -60,7 +60,7 @@ def show_message(console: Console, message: OutboundMessage, options: dict[str, 
         {
             "id": message.pk,
             "uuid": message.uuid,
-            "license": message.license.name,
+            "license": message.license.name if message.license else None,
             "recipient": message.masked_recipient,
             "status": message.status,
             "reason": message.reason,

@@ -94,7 +94,7 @@ def _is_for_another(message: OutboundMessage) -> bool:
 def _shown(message: OutboundMessage, person: Person) -> Shown:
     may_view = person.may("view_outboundmessage")
     may_resend = message.status in RESENDABLE and person.may("decide_outboundmessage")
-    may_send_to = _is_for_another(message) and person.may("add_outboundmessage")
+    may_send_to = _is_for_another(message) and may_view and person.may("add_outboundmessage")
     at = _moment(message)
     return Shown(
         message=message,

@@ -26,8 +26,8 @@ from .people import address, person_of
 _View = Callable[..., HttpResponse]
 
 
-def _pressed_by(codename: str) -> Callable[[_View], _View]:
-    """A POST by somebody who has this permission of ours. CSRF is checked on sites without that middleware, too."""
+def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
+    """A POST by somebody who has these permissions of ours. CSRF is checked on sites without that middleware, too."""
 
     def decorator(view: _View) -> _View:
         # Of everything that it calls: reports of errors would show the customer's number and text.
@@ -35,7 +35,7 @@ def _pressed_by(codename: str) -> Callable[[_View], _View]:
         @functools.wraps(view)
         def checked(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
             person = person_of(request)
-            if not person.may(codename):
+            if not all(person.may(codename) for codename in codenames):
                 return _refused(request, person.user)
             message = get_object_or_404(
                 OutboundMessage.objects.using(write_alias()).select_related("license"), uuid=message_uuid
@@ -61,7 +61,8 @@ def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
 
 
 @sensitive_post_parameters("to")
-@_pressed_by("add_outboundmessage")
+# Who could send a text to a phone of their own could read it: that is for who may see texts.
+@_pressed_by("add_outboundmessage", "view_outboundmessage")
 def send_to(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
     """Send the same to the number that was typed; what is wrong with it is asked again."""
     typed = request.POST.get("to", "")

@@ -13,8 +13,9 @@ from django.db import DatabaseError
 
 from .. import signals
 from ..conf import kpwa_settings
-from ..models import DatabaseNow, Lane, note_alive, write_alias
+from ..models import DatabaseNow, Lane, choosing, note_alive, write_alias
 from ..models.backlog import due_license_ids, queued_license_ids
+from ..models.choosing import GIVEN_AT_ONCE
 from ..models.decisions import expire_overdue
 from ..models.transitions import settle_abandoned
 from ..models.waiting import waited_too_long
@@ -25,6 +26,7 @@ logger = logging.getLogger("django_kpwa.dispatch")
 _EXPIRED_AT_ONCE = 1000
 # Of more, the rest is for the next sweep: lanes wait to be woken by this one. None of them is sent meanwhile.
 _MOST_EXPIRED = 20_000
+_MOST_GIVEN = 20_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def sweep() -> Swept:
     """Settle what is overdue and return the licenses whose lanes want driving."""
     abandoned = _settle_abandoned()
     expired = _expire()
+    _give_unassigned()
     license_ids = tuple(_startable_license_ids())
     note_alive("sweep", at_once=True)
     return Swept(license_ids, abandoned, expired)
@@ -74,6 +77,13 @@ def _expire() -> int:
         if settled < _EXPIRED_AT_ONCE:
             break
     return count
+
+
+def _give_unassigned() -> None:
+    """What waits because it could not be told which license sends is given to one, once that can be told."""
+    for _ in range(_MOST_GIVEN // GIVEN_AT_ONCE):
+        if choosing.give_unassigned(kpwa_settings().DEFAULT_LICENSE) is None:
+            break
 
 
 def _startable_license_ids() -> list[int]:

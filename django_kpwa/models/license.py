@@ -6,11 +6,13 @@ Workers never write this table; what they learn stands in `Lane`. The API key is
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, URLValidator
-from django.db import models
+from django.db import models, router, transaction
+from django.db.models import F
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import kpwa_settings
@@ -21,9 +23,16 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 
+_ARCHIVED = ["is_active", "is_default", "archived_at", "updated_at"]
+
+
 class LicenseQuerySet(models.QuerySet["License"]):
     def active(self) -> LicenseQuerySet:
         return self.filter(is_active=True)
+
+    def kept(self) -> LicenseQuerySet:
+        """Those that were not archived."""
+        return self.filter(archived_at=None)
 
 
 class License(models.Model):
@@ -52,10 +61,20 @@ class License(models.Model):
         default=True,
         help_text=_("Inactive: messages are accepted and held; nothing is sent."),
     )
+    # At most one: `save()` sees to it. Written with the constant in the database, for workers of the release before.
+    is_default = models.BooleanField(
+        _("default"),
+        default=False,
+        db_default=False,
+        help_text=_("What names no license is sent by this one."),
+    )
+    archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
     objects = LicenseQuerySet.as_manager()
+
+    _has_new_key = False
 
     if TYPE_CHECKING:
         lane: Lane
@@ -72,6 +91,26 @@ class License(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save it. The first one becomes the default; one that is made the default takes another's place."""
+        using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
+        others = License.objects.using(using).exclude(pk=self.pk)
+        with transaction.atomic(using=using):
+            if self._state.adding and not self.is_default:
+                _settle_default(self, others.kept())
+            written = kwargs.get("update_fields")
+            takes_key = self._has_new_key and (written is None or "api_key_version" in written)
+            counts = takes_key and not self._state.adding
+            if counts:
+                # In the database: two that were read before either was saved would count up to the same.
+                self.api_key_version = F("api_key_version") + 1
+            super().save(*args, **kwargs)
+            if counts:
+                self.refresh_from_db(using=using, fields=["api_key_version"])
+            self._has_new_key = self._has_new_key and not takes_key
+            if self.is_default and not self._state.adding:
+                others.filter(is_default=True).update(is_default=False)
+
     def clean(self) -> None:
         super().clean()
         low, high = self.pace_min_seconds, self.pace_max_seconds
@@ -79,6 +118,16 @@ class License(models.Model):
             raise ValidationError(_("Give both the shortest and the longest pause, or neither."))
         if low is not None and high is not None and low > high:
             raise ValidationError(_("The shortest pause is longer than the longest."))
+
+    def archive(self) -> None:
+        """Put it away: it sends nothing more, is chosen for nothing, and stands in no list; its messages stay."""
+        self.is_active, self.is_default, self.archived_at = False, False, timezone.now()
+        self.save(using=self._state.db, update_fields=_ARCHIVED)
+
+    def take_back(self) -> None:
+        """Undo `archive()`. It stays inactive until a person says otherwise."""
+        self.archived_at = None
+        self.save(using=self._state.db, update_fields=_ARCHIVED)
 
     def set_api_key(self, value: str) -> None:
         """Take `value` as the key and count its version up; the caller saves.
@@ -89,6 +138,7 @@ class License(models.Model):
         key = clean_api_key(value)
         self.api_key_ciphertext = encrypt(key)
         self.api_key_version += 1
+        self._has_new_key = True
         # Four characters of a short key would be most of it.
         self.api_key_hint = key[-4:] if len(key) >= 16 else ""
 
@@ -111,6 +161,15 @@ class License(models.Model):
             low, high = kpwa_settings().PACE_SECONDS
             return low, high
         return self.pace_min_seconds, self.pace_max_seconds
+
+
+def _settle_default(added: License, others: LicenseQuerySet) -> None:
+    """The first license is the default until somebody chooses, also where it was the only one and not marked so."""
+    first_two = list(others.order_by("pk")[:2])
+    if not first_two:
+        added.is_default = True
+    elif len(first_two) == 1 and first_two[0].is_active:
+        others.filter(pk=first_two[0].pk).update(is_default=True)
 
 
 class WebhookToken(models.Model):

@@ -81,8 +81,9 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
 
 class OutboundMessage(models.Model):
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
+    # Empty: it could not be told which one sends (`choosing`). It waits: claims are by license.
     license = models.ForeignKey(
-        License, models.PROTECT, related_name="messages", verbose_name=_("license"), db_index=False
+        License, models.PROTECT, null=True, related_name="messages", verbose_name=_("license"), db_index=False
     )
     recipient_type = models.CharField(
         _("recipient type"), max_length=8, choices=RecipientType.choices, default=RecipientType.NUMBER
@@ -123,7 +124,7 @@ class OutboundMessage(models.Model):
     objects = OutboundMessageQuerySet.as_manager()
 
     if TYPE_CHECKING:
-        license_id: int
+        license_id: int | None
         source_content_type_id: int | None
         attempts: models.Manager[SendAttempt]
 

@@ -19,6 +19,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
+from .choosing import choose
 from .clock import DatabaseNow, write_alias
 from .message import OutboundMessage, Status
 from .written import as_time, can_write_out, insert, now_sql, unless_known
@@ -50,19 +51,20 @@ def look_at_lane(license_id: int) -> LaneSeen | None:
 def store_message(row: OutboundMessage, default_name: str = "") -> LaneSeen | None:
     """Insert one unsaved message and give it its key and times; it gets none where its idempotency key is stored.
 
-    A row without a license is for the one called `default_name`, else for the only one; where that does not say which,
-    it is not stored either, nor by databases whose statements are not written out here. Returns its lane, where seen.
+    A row without a license is for the one that is chosen (`choosing`); where it cannot be told which, it is stored
+    without one, and waits. Returns its lane, where seen.
     """
     connection = connections[write_alias()]
     if _can_write_out([row], connection):
         return _insert_one(row, connection, default_name)
-    if has_license(row):
-        store_portably([row])
+    if not has_license(row):
+        row.license = choose(default_name).license
+    store_portably([row])
     return None
 
 
 def store_messages(rows: Sequence[OutboundMessage]) -> None:
-    """The same for many messages with licenses."""
+    """The same for many messages, with the licenses that they have."""
     connection = connections[write_alias()]
     for batch in _batches(rows, connection):
         if not (_can_write_out(batch, connection) and _insert_many(batch, connection)):
@@ -129,11 +131,13 @@ _IS_DRIVEN = """, (
 """
 _THE_REST = f"{{now}}, '{Status.QUEUED.value}', '', '', 0, 0, FALSE"
 _ROW = f"%s, {{license}}, {'%s, ' * (len(_GIVEN) - 3)}COALESCE(%s, {{now}}), {_THE_REST}"
-_NAMED = "SELECT {row} FROM django_kpwa_license license WHERE license.name = %s"
-_ONLY = (
-    "SELECT {row} FROM django_kpwa_license license "
-    "WHERE NOT EXISTS (SELECT 1 FROM django_kpwa_license other WHERE other.id <> license.id)"
-)
+# The license that is chosen, as by `choosing.choose()`; NULL where it cannot be told. MIN: two rows would fail the
+# checkout.
+_NAMED = "(SELECT MIN(license.id) FROM django_kpwa_license license WHERE license.name = %s AND license.is_active)"
+_CHOSEN = """(
+  SELECT MIN(license.id) FROM django_kpwa_license license
+  WHERE license.is_active AND (license.is_default OR NOT EXISTS (
+    SELECT 1 FROM django_kpwa_license other WHERE other.is_active AND other.id <> license.id)))"""
 # PostgreSQL: a list for each column, however many rows. To read the values of thousands one by one takes longer.
 _LISTS = f"""
 SELECT {", ".join(column for column in _GIVEN if column != "due_at")}, COALESCE(due_at, {{now}}), {_THE_REST}
@@ -150,12 +154,11 @@ def _can_write_out(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrap
 def _insert_one(row: OutboundMessage, connection: BaseDatabaseWrapper, default_name: str) -> LaneSeen | None:
     """Its lane, where it was stored."""
     now = now_sql(connection.alias)
-    parameters = _parameters(row, connection)
-    if has_license(row):
-        source = f"VALUES ({_ROW.format(license='%s', now=now)})"
-    else:
-        source = (_NAMED if default_name else _ONLY).format(row=_ROW.format(license="license.id", now=now))
-        parameters += [default_name] if default_name else []
+    parameters, license_ = _parameters(row, connection), "%s"
+    if not has_license(row):
+        license_ = _NAMED if default_name else _CHOSEN
+        parameters[1:2] = [default_name] if default_name else []
+    source = f"VALUES ({_ROW.format(license=license_, now=now)})"
     stored = insert(connection, _statement(source, connection) + _IS_DRIVEN.format(now=now), parameters)
     if not stored:
         return None
@@ -194,7 +197,7 @@ def _parameters(row: OutboundMessage, connection: BaseDatabaseWrapper) -> list[A
     time = connection.ops.adapt_datetimefield_value
     return [
         row.uuid if connection.features.has_native_uuid_field else row.uuid.hex,
-        *([row.license_id] if has_license(row) else []),
+        row.license_id,
         str(row.recipient_type),
         row.recipient_typed,
         row.recipient,
@@ -219,7 +222,7 @@ def _take_over(
     row: OutboundMessage,
     connection: BaseDatabaseWrapper,
     primary_key: int,
-    license_id: int,
+    license_id: int | None,
     created_at: Any,
     due_at: Any,
 ) -> None:
@@ -228,7 +231,7 @@ def _take_over(
 
 
 def _keep(
-    row: OutboundMessage, using: str, primary_key: int, license_id: int, created_at: datetime, due_at: datetime
+    row: OutboundMessage, using: str, primary_key: int, license_id: int | None, created_at: datetime, due_at: datetime
 ) -> None:
     row.pk, row.created_at, row.due_at = primary_key, created_at, due_at
     if not has_license(row):

@@ -52,7 +52,7 @@ class Receipt:
         """An http(s) URL of an image that is sent with the text. Asked when the text is rendered."""
         return None
 
-    def get_license(self, obj: Any) -> License | None:
+    def get_license(self, obj: Any) -> License | str | None:
         """The license to send from, e.g. the outlet's. None: the default one."""
         return None
 

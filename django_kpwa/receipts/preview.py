@@ -13,10 +13,12 @@ from django.db import models, router
 from django.utils import timezone
 
 from .. import phone
+from ..conf import kpwa_settings
 from ..containing import contained
 from ..exceptions import InvalidPhoneNumberError
 from ..models import License, OutboundMessage, idempotency_digest, write_alias
-from ..outbox import choose_license
+from ..models.choosing import choose
+from ..outbox import license_of
 from ..rendering import Rendered, words_of
 from .base import Registration
 from .queueing import is_recent, key_of, key_prefix
@@ -49,6 +51,8 @@ class Preview:
     """Why it means none."""
     event_id: str = ""
     license: License | None = None
+    waits_because: str = ""
+    """Why it would be queued and wait: it cannot be told which license sends. Empty where it can."""
     rendered: Rendered | None = None
     known: OutboundMessage | None = None
     """The message that this receipt has already."""
@@ -70,10 +74,14 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         recent = asked("get_occurred_at", lambda: is_recent(receipt, obj), True)
         key = asked("get_event_id", lambda: key_of(registration, obj), "")
         known = _known([key]).get(key) if key else None
-        license_ = known.license if known else asked("get_license", lambda: _license(registration, obj), None)
+        license_ = known.license if known else asked("get_license", lambda: _named_license(registration, obj), None)
+        waits_because = ""
+        if license_ is None and not any(problem.method == "get_license" for problem in asked.problems):
+            chosen = choose(kpwa_settings().DEFAULT_LICENSE)
+            license_, waits_because = chosen.license, str(chosen.why_not.label) if chosen.why_not else ""
         event_id = key.removeprefix(key_prefix(obj))
         rendered = None
-        if license_ is not None and event_id:
+        if event_id and (license_ is not None or waits_because):
             rendered = asked("render", lambda: write(receipt, obj, license_, event_id), None)
     return Preview(
         is_wanted=is_wanted,
@@ -83,6 +91,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         number_problem=number_problem,
         event_id=event_id,
         license=license_,
+        waits_because=waits_because,
         rendered=rendered,
         known=known,
         problems=asked.problems,
@@ -123,8 +132,8 @@ class _Asked:
         return otherwise
 
 
-def _license(registration: Registration, obj: models.Model) -> License | None:
-    return registration.receipt.get_license(obj) or choose_license()
+def _named_license(registration: Registration, obj: models.Model) -> License | None:
+    return license_of(registration.receipt.get_license(obj))
 
 
 def _known(keys: Iterable[str]) -> dict[str, OutboundMessage]:

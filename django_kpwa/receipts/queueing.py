@@ -39,7 +39,7 @@ class _Wanted:
     obj: models.Model
     key: str
     phone_number: str = field(repr=False)
-    license: License | None
+    license: License | str | None
     expires_at: datetime | None
 
     def store(self, render_after_seconds: float) -> OutboundMessage:

@@ -36,7 +36,7 @@ def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn
         return write(receipt, obj, message.license, event_id)
 
 
-def write(receipt: Receipt, obj: models.Model, license_: License, event_id: str) -> Rendered:
+def write(receipt: Receipt, obj: models.Model, license_: License | None, event_id: str) -> Rendered:
     """What the receipt says, in its language or else the site's. Raises as `render_receipt()` does."""
     with translation.override(receipt.language or settings.LANGUAGE_CODE):
         text = with_line_feeds(receipt.render(obj, license=license_, event_id=event_id))

@@ -243,7 +243,8 @@ def test_a_number_is_shown_only_to_those_who_may_look_at_messages(linked, codena
         ((), False, False),
         (("view_outboundmessage",), False, False),
         (("decide_outboundmessage",), True, False),
-        (("add_outboundmessage",), False, True),
+        (("add_outboundmessage",), False, False),
+        (("add_outboundmessage", "view_outboundmessage"), False, True),
         (ALL, True, True),
     ],
 )

@@ -8,7 +8,6 @@ from datetime import timezone as datetime_timezone
 
 import pytest
 from django.db import IntegrityError, connection, transaction
-from django.test import override_settings
 from django.utils import timezone
 
 from django_kpwa import outbox, signals
@@ -16,7 +15,6 @@ from django_kpwa.exceptions import (
     InvalidImageUrlError,
     InvalidMessageError,
     InvalidPhoneNumberError,
-    LicenseChoiceError,
 )
 from django_kpwa.models import License, OutboundMessage, Priority, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
@@ -142,21 +140,6 @@ def test_an_image_url_that_the_gateway_could_not_or_should_not_fetch_is_refused(
 
 def test_an_image_alone_is_a_message(license_):
     assert send_message("08123456789", image_url="https://shop.example/struk.png").image_url
-
-
-def test_without_a_license_the_error_says_how_to_add_one():
-    with pytest.raises(LicenseChoiceError, match="licenses add"):
-        send_message("08123456789", "x")
-
-
-def test_with_several_licenses_the_default_decides_or_an_error_asks(license_):
-    other = License.objects.create(name="Cabang")
-    with pytest.raises(LicenseChoiceError, match="DEFAULT_LICENSE"):
-        send_message("08123456789", "x")
-    with override_settings(KPWA={"DEFAULT_LICENSE": "Cabang"}):
-        assert send_message("08123456789", "x").license == other
-    with override_settings(KPWA={"DEFAULT_LICENSE": "Pusat"}), pytest.raises(LicenseChoiceError, match="Pusat"):
-        send_message("08123456789", "x")
 
 
 def test_many_messages_are_returned_in_their_order_and_repeated_keys_once(license_):

@@ -350,7 +350,9 @@ def test_a_number_that_is_none_is_kept_as_a_failure_with_its_digits_hidden():
 def test_a_sale_is_saved_where_there_is_no_license_yet():
     License.objects.all().delete()
     sale = Sale.objects.create(**PAID)
-    assert "There is no license yet" in ReceiptFailure.objects.get().error
+    message = OutboundMessage.objects.get()
+    assert (message.license, message.status) == (None, "queued")
+    assert not ReceiptFailure.objects.exists()
     assert Sale.objects.filter(pk=sale.pk).exists()
 
 

@@ -104,7 +104,7 @@ def _row(
         recipient=admin.recipient_shown(message),
         first_line=admin.first_line(message),
         reason=reason_of(message),
-        license=names.get(message.license_id, ""),
+        license=names.get(message.license_id or 0, ""),
         when=clock(message.settled_at or message.created_at),
         source=sources.of(message),
         choices=choices if may_decide else [],

@@ -71,7 +71,7 @@ def _row(message: OutboundMessage) -> list[str]:
         message.get_status_display(),
         message.recipient,
         message.recipient_typed,
-        message.license.name,
+        message.license.name if message.license else "",
         message.text,
         message.image_url,
         *(_time(getattr(message, name)) for name in _TIMES),

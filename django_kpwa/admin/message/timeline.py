@@ -105,7 +105,7 @@ def _answers(message: OutboundMessage) -> list[WebhookEvent]:
     events = WebhookEvent.objects.using(write_alias()).filter(
         sender_number=message.recipient,
         received_at__gte=message.sent_at,
-        license_id=message.license_id,
+        license=message.license_id,
         kind=EventKind.INCOMING,
     )
     return list(events.order_by("received_at").only("received_at", "understood")[:MOST_ANSWERS])

@@ -1,0 +1,191 @@
+"""Which license sends what names none, and what waits while that cannot be told."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from django_kpwa import dispatch
+from django_kpwa.exceptions import InvalidMessageError, LicenseChoiceError
+from django_kpwa.models import License, OutboundMessage, Status, choosing
+from django_kpwa.models.choosing import Unchosen, choose
+from django_kpwa.outbox import Message, cancel, resend, send_message, send_messages
+from django_kpwa.testing import deliver
+
+pytestmark = pytest.mark.django_db
+NUMBER = "0812 3456 7890"
+
+
+def _license(name: str, **values: object) -> License:
+    license_ = License(name=name, **values)
+    license_.set_api_key(f"{name}-key-0123456789")
+    license_.save()
+    return license_
+
+
+@pytest.fixture
+def several() -> tuple[License, License]:
+    """Two licenses, and none of them the default."""
+    first, second = _license("Pusat"), _license("Cabang")
+    License.objects.update(is_default=False)
+    return first, second
+
+
+def test_a_second_license_leaves_the_first_one_sending():
+    first = _license("Pusat")
+    assert send_message(NUMBER, "before").license == first
+    second = _license("Cabang")
+    assert send_message(NUMBER, "after").license == first
+    assert [message.license for message in send_messages([Message(NUMBER, "many")])] == [first]
+    second.refresh_from_db()
+    assert not second.is_default
+
+
+def test_a_second_license_leaves_one_that_was_not_marked_as_the_first_sending():
+    first = _license("Pusat")
+    License.objects.update(is_default=False)
+    _license("Cabang")
+    assert send_message(NUMBER, "after").license == first
+
+
+def test_one_that_is_made_the_default_takes_the_place_of_the_other():
+    first, second = _license("Pusat"), _license("Cabang")
+    second.is_default = True
+    second.save()
+    assert list(License.objects.filter(is_default=True)) == [second]
+    assert send_message(NUMBER, "x").license == second
+    first.name = "Pusat lama"
+    first.refresh_from_db()
+    first.save()
+    assert list(License.objects.filter(is_default=True)) == [second]
+
+
+def test_a_license_that_is_not_active_is_no_candidate():
+    first, second = _license("Pusat"), _license("Cabang")
+    License.objects.filter(pk=first.pk).update(is_active=False)
+    assert send_message(NUMBER, "x").license == second
+
+
+def test_the_setting_goes_before_the_chosen_default(settings):
+    _license("Pusat")
+    second = _license("Cabang")
+    settings.KPWA = {**settings.KPWA, "DEFAULT_LICENSE": "Cabang"}
+    assert send_message(NUMBER, "x").license == second
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+@pytest.mark.parametrize("why", list(Unchosen), ids=[why.value for why in Unchosen])
+def test_where_it_cannot_be_told_which_license_sends_the_message_is_stored_and_waits(why, many, settings):
+    if why != Unchosen.NO_LICENSE:
+        _license("Pusat")
+        _license("Cabang")
+        License.objects.update(is_default=False, is_active=why not in (Unchosen.NONE_ACTIVE, Unchosen.NAMED_INACTIVE))
+    named = {Unchosen.NAME_UNKNOWN: "Gudang", Unchosen.NAMED_INACTIVE: "Cabang"}.get(why, "")
+    settings.KPWA = {**settings.KPWA, "DEFAULT_LICENSE": named}
+    for _ in range(2):  # the second time by its key
+        if many:
+            (message,) = send_messages([Message(NUMBER, "x", idempotency_key="k")])
+        else:
+            message = send_message(NUMBER, "x", idempotency_key="k")
+        assert (message.license, message.status) == (None, Status.QUEUED)
+    assert choose(named).why_not == why
+    assert choosing.unassigned().get() == message
+    assert dispatch.sweep().license_ids == ()
+    message.refresh_from_db()
+    assert (message.license, message.status) == (None, Status.QUEUED)
+
+
+@pytest.mark.parametrize("named", ["", "Cabang"])
+def test_it_is_told_in_one_statement_which_license_sends(several, named, settings):
+    if not connection.features.can_return_rows_from_bulk_insert:
+        pytest.skip("its statements are the ORM's")
+    settings.KPWA = {**settings.KPWA, "DEFAULT_LICENSE": named}
+    with CaptureQueriesContext(connection) as queries:
+        message = send_message(NUMBER, "x")
+    assert len(queries) == 1, [query["sql"] for query in queries]
+    assert message.license == (several[1] if named else None)
+
+
+def test_two_that_are_both_marked_as_the_default_never_fail_a_checkout(several):
+    License.objects.update(is_default=True)
+    assert send_message(NUMBER, "x").license == several[0]
+
+
+def test_what_waits_is_sent_once_a_default_is_chosen(several, django_capture_on_commit_callbacks):
+    for text in ("a", "b"):
+        send_message(NUMBER, text)
+    with django_capture_on_commit_callbacks(execute=True):
+        several[1].is_default = True
+        several[1].save()
+    assert set(OutboundMessage.objects.values_list("license", flat=True)) == {several[1].pk}
+    assert len(deliver()) == 2
+
+
+def test_what_waited_for_the_first_license_of_all_is_sent_by_it(django_capture_on_commit_callbacks):
+    message = send_message(NUMBER, "before any")
+    with django_capture_on_commit_callbacks(execute=True):
+        license_ = _license("Pusat")
+    message.refresh_from_db()
+    assert message.license == license_
+
+
+def test_the_sweep_gives_what_waits_to_a_license_however_that_was_chosen(several, settings):
+    message = send_message(NUMBER, "x")
+    settings.KPWA = {**settings.KPWA, "DEFAULT_LICENSE": "Cabang"}
+    assert dispatch.sweep().license_ids == (several[1].pk,)
+    message.refresh_from_db()
+    assert message.license == several[1]
+
+
+def test_one_that_was_cancelled_while_it_waited_is_given_to_nobody_and_waits_again_after_a_resend(several):
+    message = send_message(NUMBER, "x")
+    assert cancel(message)
+    License.objects.filter(pk=several[0].pk).update(is_default=True)
+    dispatch.sweep()
+    message.refresh_from_db()
+    assert (message.license, message.status) == (None, Status.CANCELLED)
+    assert resend(message)
+    dispatch.sweep()
+    message.refresh_from_db()
+    assert message.license == several[0]
+
+
+def test_a_license_is_named_by_its_name(several):
+    assert send_message(NUMBER, "x", license="Cabang").license == several[1]
+    sent = send_messages([Message(NUMBER, "a", license="Cabang"), Message(NUMBER, "b", license="Pusat")])
+    assert [message.license for message in sent] == [several[1], several[0]]
+
+
+@pytest.mark.parametrize("name", ["Toko Utama", ""])
+def test_a_name_that_no_license_has_is_refused_where_it_is_written(several, name):
+    with pytest.raises(LicenseChoiceError, match="no license called"):
+        send_message(NUMBER, "x", license=name)
+    with pytest.raises(LicenseChoiceError, match="no license called"):
+        send_messages([Message(NUMBER, "x", license=name)])
+    assert not OutboundMessage.objects.exists()
+
+
+def test_what_is_neither_a_license_nor_a_name_is_refused_in_one_sentence(several):
+    with pytest.raises(InvalidMessageError, match="give a License, or its name"):
+        send_message(NUMBER, "x", license=several[0].pk)
+
+
+def test_an_archived_license_is_no_candidate_and_not_the_first_one():
+    first = _license("Pusat")
+    first.archive()
+    assert send_message(NUMBER, "x").license is None
+    second = _license("Cabang")
+    assert second.is_default
+    assert send_message(NUMBER, "x").license == second
+
+
+def test_two_licenses_read_at_once_never_give_two_keys_one_version():
+    _license("Pusat")
+    one, other = License.objects.get(), License.objects.get()
+    versions = {one.api_key_version}
+    for license_, key in ((one, "one-key-0123456789"), (other, "other-key-0123456789")):
+        license_.set_api_key(key)
+        license_.save()
+        versions.add(license_.api_key_version)
+    assert len(versions) == 3
