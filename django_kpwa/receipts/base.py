@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.template import Context
-from django.template.backends.django import Template
-from django.template.loader import get_template
+from .plain_text import render_plain
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -73,13 +71,7 @@ class Receipt:
 
     def render(self, obj: Any, **context: Any) -> str:
         """The text of `obj`'s receipt. More than one blank line in a row, as template tags leave them, becomes one."""
-        template = get_template(self.template_name)
-        values = self.get_context_data(obj, **context)
-        if isinstance(template, Template):
-            # Plain text: an escaped "Kopi &amp; Roti" would reach the customer as that.
-            text = str(template.template.render(Context(values, autoescape=False)))
-        else:
-            text = template.render(values)
+        text = render_plain(self.template_name, self.get_context_data(obj, **context))
         return _BLANK_LINES.sub("\n\n", text.replace("\r\n", "\n")).strip()
 
 
