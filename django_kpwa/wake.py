@@ -13,12 +13,15 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Literal
 
 from celery import current_app
 from celery.app import app_or_default
 from django.db import transaction
+from kombu import Connection
 from kombu.pools import ProducerPool
 
 from .models import write_alias
@@ -33,6 +36,9 @@ PROCESS_DUE_WEBHOOKS = "django_kpwa.process_due_webhooks"
 DISPATCH_DUE = "django_kpwa.dispatch_due"
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
+"""So long one broker is waited for; where the site names several, the next one is tried then."""
+MOST_SECONDS_OF_PUBLISHING = 1.0
+"""So long all of them together are waited for, whatever their number."""
 QUIET_AFTER_FAILURE_SECONDS = 5.0
 ANSWER_GOOD_SECONDS = 10.0
 ON_ITS_WAY_SECONDS = 5.0
@@ -138,8 +144,8 @@ def app_name() -> str:
 
 def broker_lacks_timeouts() -> bool:
     """Whether a silent Redis would hold the site's own `.delay()` for ever; what is published here has limits."""
-    is_redis = str(current_app.conf.broker_write_url).startswith(("redis", "sentinel"))
-    return is_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
+    has_redis = any(url.startswith(("redis", "sentinel")) for url in _urls(current_app.conf.broker_write_url))
+    return has_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
 
 
 def keeps_database_connections() -> bool:
@@ -171,27 +177,38 @@ def _publish(task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0
 
 def _send(task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
     options: dict[str, Any] = {"countdown": countdown_seconds} if countdown_seconds else {}
+    # The type alone is logged: messages of connection errors can hold the broker's password.
+    failed = ""
     try:
-        with _broker.producers().acquire(block=True, timeout=PUBLISH_TIMEOUT_SECONDS) as producer:
-            current_app.send_task(task, arguments, producer=producer, retry=False, ignore_result=True, **options)
+        for producers in _broker.attempts():
+            try:
+                with producers.acquire(block=True, timeout=PUBLISH_TIMEOUT_SECONDS) as producer:
+                    publishing: dict[str, Any] = {"producer": producer, "retry": False, "ignore_result": True}
+                    current_app.send_task(task, arguments, **publishing, **options)
+            except Exception as error:
+                failed = type(error).__name__
+                continue
+            return True
     except Exception as error:
-        _broker.fell_silent()
-        # The type alone: messages of connection errors can hold the broker's password.
-        logger.warning("The broker did not take %s (%s); beat will make it good.", task, type(error).__name__)
-        return False
-    return True
+        # The URL itself: it cannot be read, or names a transport that is not installed.
+        failed = type(error).__name__
+    _broker.fell_silent()
+    logger.warning("The broker did not take %s (%s); beat will make it good.", task, failed)
+    return False
 
 
 def _answers(app: Any) -> bool:
-    options = {**app.conf.broker_transport_options, **_timeouts(app)}
-    seconds = PUBLISH_TIMEOUT_SECONDS
-    try:
-        with app.connection_for_write(connect_timeout=seconds, transport_options=options) as connection:
-            connection.ensure_connection(max_retries=1, timeout=1)
-    except Exception as error:
-        logger.info("The broker does not answer (%s).", type(error).__name__)
-        return False
-    return True
+    failed = ""
+    for connection in _connections(app):
+        try:
+            with connection:
+                connection.ensure_connection(max_retries=1, timeout=1)
+        except Exception as error:
+            failed = type(error).__name__
+        else:
+            return True
+    logger.info("The broker does not answer (%s).", failed)
+    return False
 
 
 class _OnTheirWay:
@@ -292,7 +309,12 @@ class _Question:
 
 
 class _Broker:
-    """This process's own connections to the broker, with timeouts that a checkout can bear."""
+    """This process's own connections to the brokers, with timeouts that a checkout can bear.
+
+    Celery goes over to the next broker by trying again, which takes the time that it has. Here each broker has
+    connections of its own, so that one that is down or silent costs one attempt, and the one that took a task last is
+    the first to be asked for the next.
+    """
 
     def __init__(self) -> None:
         self.forget()
@@ -300,26 +322,39 @@ class _Broker:
     def forget(self) -> None:
         """Begin anew without touching the connections there are: after a fork they are the parent's."""
         self.quiet_until = 0.0
-        self._producers: ProducerPool | None = None
+        self._pools: list[ProducerPool] = []
+        self._first = 0
         self._app: Any = None
         self._lock = threading.Lock()
 
     def is_open(self, app: Any) -> bool:
         """Whether there are connections for `app`."""
-        return self._producers is not None and self._app is app
+        return bool(self._pools) and self._app is app
 
-    def producers(self) -> ProducerPool:
+    def attempts(self) -> Iterator[ProducerPool]:
+        """One broker's producers after the other, while there is time; taking the next says that this one failed."""
+        pools = self._open()
+        ends_at = time.monotonic() + MOST_SECONDS_OF_PUBLISHING - PUBLISH_TIMEOUT_SECONDS
+        first = self._first
+        for position in range(len(pools)):
+            if position and time.monotonic() > ends_at:
+                return
+            pool = pools[(first + position) % len(pools)]
+            yield pool
+            if len(pools) > 1:
+                # Its other connections are most likely as dead, and would cost the next sale as much.
+                self._first = (first + position + 1) % len(pools)
+                _close(pool)
+
+    def _open(self) -> list[ProducerPool]:
         with self._lock:
             app = app_or_default()
-            if self._producers is None or self._app is not app:
-                connection = app.connection_for_write(
-                    connect_timeout=PUBLISH_TIMEOUT_SECONDS,
-                    heartbeat=0,
-                    transport_options={**app.conf.broker_transport_options, **_timeouts(app)},
-                )
-                self._producers = ProducerPool(connection.Pool(limit=_POOL_SIZE), limit=_POOL_SIZE)
-                self._app = app
-            return self._producers
+            if not self._pools or self._app is not app:
+                connections = [connection.Pool(limit=_POOL_SIZE) for connection in _connections(app)]
+                self._pools = [ProducerPool(pool, limit=_POOL_SIZE) for pool in connections]
+                if self._app is not app:
+                    self._app, self._first = app, 0
+            return self._pools
 
     def fell_silent(self) -> None:
         self.quiet_until = time.monotonic() + QUIET_AFTER_FAILURE_SECONDS
@@ -328,20 +363,56 @@ class _Broker:
     def close(self) -> None:
         """Close every connection; the next publishing opens new ones."""
         with self._lock:
-            producers, self._producers = self._producers, None
-        if producers is not None:
-            producers.force_close_all()  # type: ignore[attr-defined]  # missing in the stubs
-            producers.connections.force_close_all()
+            pools, self._pools = self._pools, []
+        for pool in pools:
+            _close(pool)
 
 
-def _timeouts(app: Any) -> dict[str, Any]:
+def _close(pool: ProducerPool) -> None:
+    pool.force_close_all()  # type: ignore[attr-defined]  # missing in the stubs
+    pool.connections.force_close_all()
+
+
+def _urls(url: Any) -> list[str]:
+    """The brokers that the site names, in every form that Celery takes: one URL, several with `;`, or a list."""
+    named = [url] if isinstance(url, str) else list(url or ())
+    return [part.strip() for several in named for part in str(several).split(";") if part.strip()]
+
+
+def _connections(app: Any) -> list[Connection]:
+    """A connection that is not made yet to each broker, in the order in which Celery would try them.
+
+    Sentinels are one broker: the transport asks one after the other where the master is.
+    """
+    urls = _urls(app.conf.broker_write_url)
+    if any(url.startswith("sentinel") for url in urls):
+        return [_connection(app, ";".join(urls))]
+    strategy = app.conf.broker_failover_strategy or "round-robin"
+    if len(urls) > 1:
+        ordered = (Connection.failover_strategies[strategy] if isinstance(strategy, str) else strategy)(list(urls))
+        # A strategy may yield for ever, and one URL more than once.
+        urls = list(dict.fromkeys([*islice(ordered, len(urls)), *urls]))
+    return [_connection(app, url if "://" in url else urls[0], url) for url in urls or [""]]
+
+
+def _connection(app: Any, url: str, alternate: str = "") -> Connection:
     seconds = PUBLISH_TIMEOUT_SECONDS
-    options: dict[str, Any] = {"max_retries": 0, "interval_start": 0, "connect_retries_timeout": seconds}
-    if str(app.conf.broker_write_url).startswith(("redis", "sentinel")):
-        options |= {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry_on_timeout": False}
+    connection: Connection = app.connection_for_write(url=url, connect_timeout=seconds, heartbeat=0)
+    if alternate and alternate != url:
+        # A mere host name: the rest is as the first one's.
+        connection.switch(alternate)
+    options: dict[str, Any] = {**(connection.transport_options or {}), "max_retries": 0, "interval_start": 0}
+    options["connect_retries_timeout"] = seconds
+    limits: dict[str, Any]
+    if connection.get_transport_cls().driver_type == "redis":
+        limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry_on_timeout": False}
+        if options.get("sentinel_kwargs"):
+            # With these, the sentinels are not asked under the limits of the connection itself.
+            options["sentinel_kwargs"] = {**options["sentinel_kwargs"], **limits}
     else:
-        options |= {"read_timeout": seconds, "write_timeout": seconds}
-    return options
+        limits = {"read_timeout": seconds, "write_timeout": seconds}
+    connection.transport_options = {**options, **limits}
+    return connection
 
 
 _broker = _Broker()

@@ -311,6 +311,64 @@ def test_a_silent_broker_costs_less_than_half_a_second_once_and_then_nothing(lic
     assert OutboundMessage.objects.count() == 21
 
 
+def several(form, urls):
+    return list(urls) if form == "list" else ";".join(urls)
+
+
+@pytest.mark.skipif(not REDIS_URL, reason="the second broker is a Redis; there is no wheel of it for this Python")
+@pytest.mark.parametrize("form", ["list", "semicolon"])
+@pytest.mark.parametrize("strategy", ["round-robin", "shuffle", iter], ids=["round-robin", "shuffle", "own"])
+@pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_where_the_first_broker_is_down_the_second_takes_the_task_and_is_the_first_to_be_asked_from_then_on(
+    license_, use_broker, form, strategy, is_silent, scheme
+):
+    with silent_server() if is_silent else contextlib.nullcontext(closed_port()) as port:
+        app = use_broker(several(form, [f"{scheme}://127.0.0.1:{port}/", REDIS_URL]), broker_failover_strategy=strategy)
+        started = time.monotonic()
+        assert wake.publish_dispatch(license_.pk)
+        assert time.monotonic() - started < 0.8
+        started = time.monotonic()
+        for _ in range(5):
+            assert wake.publish_dispatch(license_.pk)
+        assert time.monotonic() - started < 0.25
+    with app.connection_for_read(REDIS_URL) as connection, connection.SimpleQueue(QUEUE) as queue:
+        assert queue.qsize() == 6
+        queue.clear()
+
+
+@pytest.mark.parametrize("form", ["list", "semicolon"])
+@pytest.mark.parametrize(("scheme", "count"), [("redis", 2), ("amqp", 2), ("sentinel", 2), ("redis", 12)])
+def test_silent_brokers_cost_a_sale_about_a_second_together_and_the_next_ones_nothing(
+    license_, use_broker, form, scheme, count
+):
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(silent_server()) for _ in range(count)]
+        use_broker(
+            several(form, [f"{scheme}://127.0.0.1:{port}/" for port in ports]),
+            broker_transport_options={"master_name": "m", "sentinel_kwargs": {"password": "x"}}
+            if scheme == "sentinel"
+            else {},
+        )
+        started = time.monotonic()
+        send_message(NUMBER, "first")
+        assert time.monotonic() - started < 1.8
+        started = time.monotonic()
+        send_message(NUMBER, "second")
+        assert time.monotonic() - started < 0.3
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize("form", ["list", "semicolon"])
+@pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
+def test_a_second_rabbitmq_takes_the_task_where_the_first_is_down(license_, use_broker, form, is_silent):
+    with silent_server() if is_silent else contextlib.nullcontext(closed_port()) as port:
+        use_broker(several(form, [f"amqp://127.0.0.1:{port}//", os.environ["RABBITMQ_URL"]]))
+        started = time.monotonic()
+        assert wake.publish_dispatch(license_.pk)
+        assert time.monotonic() - started < 1.2
+
+
 @pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
 def test_saving_a_paid_sale_succeeds_and_takes_hardly_longer_while_the_broker_is_down(license_, use_broker, is_silent):
     def seconds_for_a_sale():
