@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from datetime import timedelta
 
 import pytest
@@ -484,6 +485,43 @@ def test_the_export_reads_in_pieces_and_gives_each_message_once(operator, licens
 @pytest.mark.parametrize("cell", ["=1+1", "+62", "-1", "@SUM(A1)", "\tx", "\r=1"])
 def test_a_cell_that_could_be_a_formula_becomes_text(cell):
     assert neutralised(cell) == f"'{cell}"
+
+
+MARKS = ["=", "+", "-", "@", "＝", "＋", "－", "＠", "﹦", "\u2212"]
+
+
+@pytest.mark.parametrize("before", ["", " ", '"', "\u00a0", "\ufeff", "\u200b", '" '], ids=ascii)
+@pytest.mark.parametrize("separator", [";", "\t", ",", "|", "\n", "\r\n", "\r", "\u2028", "；"], ids=ascii)
+@pytest.mark.parametrize("mark", MARKS, ids=ascii)
+def test_no_separator_within_a_cell_begins_a_formula(mark, separator, before):
+    cell = f"Budi{separator}{before}{mark}1+1"
+    assert neutralised(cell) == f"Budi{separator}{before}'{mark}1+1"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_NONE])
+def test_whatever_a_spreadsheet_splits_the_export_at_no_cell_is_a_formula(operator, license_, delimiter, quoting):
+    for text in ('Budi;=1+1;"@SUM(A1)"', "a\t=1+1", "x|+1", "b, -2+3", 'x"\r\n=1+1', "ok;\n ＝1", "\t\t=2"):
+        a_message(Status.SENT, text=text)
+    answer = operator.post(
+        LIST, {"action": "export", "_selected_action": [OutboundMessage.objects.first().pk], "select_across": "1"}
+    )
+    body = b"".join(answer.streaming_content).decode().removeprefix("\ufeff")
+    lines = io.StringIO(body) if quoting == csv.QUOTE_MINIMAL else body.splitlines()
+    for row in csv.reader(lines, delimiter=delimiter, quoting=quoting):
+        assert [cell for cell in row if cell.strip(' "').startswith(tuple(MARKS))] == []
+
+
+@pytest.mark.parametrize("cell", ["Kopi - Susu", "a=b", "budi@toko.example", "2+2", "3 = 3; 4 = 4", "", "Rp 5, 6"])
+def test_what_begins_no_formula_is_left_as_it_is(cell):
+    assert neutralised(cell) == cell
+
+
+def test_a_long_cell_is_neutralised_in_linear_time():
+    began = time.process_time()
+    for unit in (";", "\r", " ", "\n ", '"', "=", ";="):
+        neutralised(unit * 65_536)
+    assert time.process_time() - began < 2
 
 
 # To another number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,13 @@ from .words import reason_of
 
 _ROWS_A_PIECE = 1000
 _TIMES = ("created_at", "sent_at", "delivered_at", "read_at")
+_SEPARATORS = re.compile(r"([;,|\t\r\n\v\f\x1c-\x1f\x85\u2028\u2029\uff0c\uff1b\uff5c])")
+# What a formula begins with, in full-width and small forms too, which some take for the ASCII ones.
+_FORMULA_MARKS = tuple("=+-@＝＋－＠﹦﹢﹣﹫\u2212")
+# What an import may strip in front of it: white space, quotes, what nobody sees, NUL.
+_BEFORE_A_FORMULA = " \u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000" + (
+    '"\u201c\u201d\x00\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff'
+)
 _BYTE_ORDER_MARK = "\ufeff"  # without it, Excel reads UTF-8 as the system's old character set
 
 
@@ -27,8 +35,22 @@ def csv_response(messages: QuerySet[OutboundMessage]) -> StreamingHttpResponse:
 
 
 def neutralised(cell: str) -> str:
-    """`cell` as a spreadsheet shows it, where it might otherwise run it as a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")) else cell
+    """`cell` with an apostrophe before whatever a spreadsheet might run as a formula.
+
+    Not at its beginning alone: where the system's list separator is a semicolon, as in Indonesia, Excel splits our
+    lines at semicolons and line breaks within cells, and an import splits them wherever a person says. A text has no
+    CR, so one can stand in front of a cell alone, where the apostrophe before it is enough.
+    """
+    first = cell[:2] if cell.startswith("\r") and cell[1:].startswith(_FORMULA_MARKS) else ""
+    parts = _SEPARATORS.split(cell[len(first) :])
+    parts[::2] = [_without_formula(part) for part in parts[::2]]
+    safe = first + "".join(parts)
+    return f"'{safe}" if cell.startswith(("\t", "\r", "\n")) else safe
+
+
+def _without_formula(part: str) -> str:
+    begins = part.lstrip(_BEFORE_A_FORMULA)
+    return f"{part[: len(part) - len(begins)]}'{begins}" if begins.startswith(_FORMULA_MARKS) else part
 
 
 class _Line:
