@@ -27,6 +27,9 @@ _shutting_down = mmap.mmap(-1, 1)
 
 # Above a slice and the longest call in it; a task that outlives this is stuck, and its lease has run out.
 _TIME_LIMIT_SECONDS = 600
+# Said here, because a task without one of its own inherits the site's `task_soft_time_limit`, whose few seconds would
+# end sends in the middle.
+_SOFT_TIME_LIMIT_SECONDS = 570
 # Well below that: a purge of millions is no task that is stuck.
 _PURGE_SECONDS = 300.0
 
@@ -51,7 +54,13 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
                 failure = TaskFailedError(words_of(error))
             raise failure
 
-        return shared_task(name=name, time_limit=_TIME_LIMIT_SECONDS, ignore_result=True, acks_late=False)(task)
+        return shared_task(
+            name=name,
+            time_limit=_TIME_LIMIT_SECONDS,
+            soft_time_limit=_SOFT_TIME_LIMIT_SECONDS,
+            ignore_result=True,
+            acks_late=False,
+        )(task)
 
     return decorate
 

@@ -1,7 +1,8 @@
 """Drives lanes without Celery: `drive` in a bounded pool of threads, the waits of the pace kept on a heap.
 
 A lane that waits costs nothing: its lease is held, its next drive stands on the heap, no thread sleeps for it. Safe
-beside workers and other such processes, for it is the lease that decides who drives.
+beside workers and other such processes, for it is the lease that decides who drives. A thread that never comes back
+from a site's code loses its lane to a fresh one once its lease is gone.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from .. import dispatch
+from ..conf import kpwa_settings, lease_seconds
 from ..models.driving import Lease
 from ..models.transitions import release_lease
 from ..rendering import masked_traceback
@@ -32,9 +33,13 @@ class LanePool:
     """Threads that drive lanes and do jobs beside. Made, used and closed by one thread."""
 
     def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="kpwa")
+        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: set[threading.Thread] = set()
+        self._most_lost = threads
+        self._lost: set[threading.Thread] = set()
         self._lock = threading.Lock()
-        self._underway: set[int] = set()
+        # The lanes that are driven or waited for here, each with its present drive once that has begun.
+        self._underway: dict[int, _Underway | None] = {}
         self._jobs: set[str] = set()
         self._waiting: list[tuple[float, int, uuid.UUID]] = []
         self._is_stopping = False
@@ -42,6 +47,8 @@ class LanePool:
         self._changes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.attempts = 0
         """How many sends were attempted so far."""
+        for _ in range(threads):
+            self._start_thread()
 
     def is_stopping(self) -> bool:
         return self._is_stopping
@@ -57,13 +64,48 @@ class LanePool:
             return bool(self._underway)
 
     def start(self, license_ids: Iterable[int]) -> int:
-        """Drive these lanes, except those that are being driven here already; returns how many were started."""
+        """Drive these lanes, except those that are being driven here already; returns how many were started.
+
+        They are free by the database, so that one whose drive here is older than any lease has lost its thread.
+        """
         with self._lock:
+            for license_id in license_ids:
+                self._give_up_where_lost(license_id)
             fresh = [license_id for license_id in license_ids if license_id not in self._underway]
-            self._underway.update(fresh)
+            self._underway.update(dict.fromkeys(fresh))
         for license_id in fresh:
-            self._pool.submit(self._drive, license_id, None)
+            self._submit_drive(license_id, None)
         return len(fresh)
+
+    def _give_up_where_lost(self, license_id: int) -> None:
+        underway = self._underway.get(license_id)
+        if underway is None or time.monotonic() < underway.is_lost_at:
+            return
+        if len(self._lost) >= self._most_lost:
+            logger.error("%d threads never came back from this site's code; restart this process.", len(self._lost))
+            return
+        logger.error("Driving license %s never came back; another thread goes on with it.", license_id)
+        del self._underway[license_id]
+        self._lost.add(underway.thread)
+        self._threads.discard(underway.thread)
+        self._start_thread()
+
+    def _start_thread(self) -> None:
+        # A daemon: the process ends though one never comes back.
+        thread = threading.Thread(target=self._work, name="kpwa", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while threading.current_thread() not in self._lost:
+            task = self._tasks.get()
+            if task is None:
+                return
+            task()
+        self._lost.discard(threading.current_thread())
+
+    def _submit_drive(self, license_id: int, token: uuid.UUID | None) -> None:
+        self._tasks.put(lambda: self._drive(license_id, token))
 
     def start_job(self, name: str, job: Callable[[], object]) -> None:
         """Do `job` in a thread, unless the one called `name` still runs."""
@@ -71,7 +113,7 @@ class LanePool:
             if name in self._jobs:
                 return
             self._jobs.add(name)
-        self._pool.submit(self._do, name, job)
+        self._tasks.put(lambda: self._do(name, job))
 
     def wait(self, seconds: float) -> None:
         """Wait until something ends, a stop is asked for, or `seconds` pass; drives whose wait is over are started."""
@@ -88,7 +130,11 @@ class LanePool:
         """Let running calls end and be recorded, and give every lane back."""
         with self._lock:
             self._is_stopping = True
-        self._pool.shutdown(wait=True)
+        for _ in self._threads:
+            self._tasks.put(None)
+        gives_up_at = time.monotonic() + lease_seconds(kpwa_settings())
+        for thread in self._threads:
+            thread.join(max(0.0, gives_up_at - time.monotonic()))
         for _, license_id, token in self._waiting:
             _release(license_id, token)
         self._waiting.clear()
@@ -99,11 +145,14 @@ class LanePool:
             now = time.monotonic()
             while self._waiting and self._waiting[0][0] <= now:
                 _, license_id, token = heapq.heappop(self._waiting)
-                self._pool.submit(self._drive, license_id, token)
+                self._submit_drive(license_id, token)
             return self._waiting[0][0] - now if self._waiting else None
 
     def _drive(self, license_id: int, token: uuid.UUID | None) -> None:
         driven = dispatch.Driven()
+        underway = _Underway()
+        with self._lock:
+            self._underway[license_id] = underway
         try:
             if not self._is_stopping:
                 driven = dispatch.drive(license_id, token, should_stop=self.is_stopping)
@@ -113,17 +162,25 @@ class LanePool:
             report(error, f"driving license {license_id}")
         finally:
             connections.close_all()
-            self._after(license_id, driven)
+            self._after(license_id, driven, underway)
 
-    def _after(self, license_id: int, driven: dispatch.Driven) -> None:
+    def _after(self, license_id: int, driven: dispatch.Driven, underway: _Underway) -> None:
         with self._lock:
             self.attempts += driven.attempts
-            if driven.lease_token is not None:
+            is_given_up = self._underway.get(license_id) is not underway
+            if not is_given_up:
+                self._underway[license_id] = None
+            if is_given_up:
+                # Back after all: the lane is another thread's.
+                logger.warning("Driving license %s came back after all.", license_id)
+            elif driven.lease_token is not None:
                 heapq.heappush(self._waiting, (time.monotonic() + driven.wait_seconds, license_id, driven.lease_token))
             elif driven.has_more and not self._is_stopping:
-                self._pool.submit(self._drive, license_id, None)
+                self._submit_drive(license_id, None)
             else:
-                self._underway.discard(license_id)
+                del self._underway[license_id]
+        if is_given_up and driven.lease_token is not None:
+            _release(license_id, driven.lease_token)
         self._changes.put(None)
 
     def _do(self, name: str, job: Callable[[], object]) -> None:
@@ -136,6 +193,16 @@ class LanePool:
             with self._lock:
                 self._jobs.discard(name)
             self._changes.put(None)
+
+
+class _Underway:
+    """One drive that has begun, by this thread."""
+
+    def __init__(self) -> None:
+        read = kpwa_settings()
+        self.thread = threading.current_thread()
+        # A drive may begin a send at the end of its slice, and its lease lasts longer than that.
+        self.is_lost_at = time.monotonic() + read.SLICE_SECONDS + lease_seconds(read)
 
 
 @contextlib.contextmanager

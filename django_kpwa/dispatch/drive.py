@@ -21,7 +21,7 @@ from .. import alerts, signals
 from ..conf import Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
-from ..gateway.outcome import Outcome, outcome_of_answer, outcome_of_error
+from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..models import Lane, RecipientType, write_alias
 from ..models.driving import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
 from ..models.transitions import (
@@ -38,7 +38,7 @@ from ..models.waiting import waited_too_long
 from ..rendering import masked_traceback
 from . import failpoints
 from .announce import announce, has_listeners, signal_of
-from .render import render_message
+from .render import is_time_limit, render_message
 from .session import announce_session, may_send
 from .verdict import Circumstances, judge
 
@@ -270,6 +270,9 @@ class _Driver:
             trace = masked_traceback(error, gateway.api_key)
             logger.error("The gateway class raised %s; the message is in doubt.\n%s", type(error).__name__, trace)
             self.has_broken = True
+            if is_time_limit(error):
+                # As if the time limit had killed it: nothing is known of the gateway.
+                return Outcome(OutcomeKind.IN_DOUBT, Cause.WORKER_LOST, words=type(error).__name__), None
             return outcome_of_error(error), None
         return outcome, self._ask_status(gateway) if outcome.asks_for_status else None
 

@@ -1,36 +1,66 @@
-"""Gives a waiting message its text, just before its first claim, outside any transaction."""
+"""Gives a waiting message its text, just before its first claim, outside any transaction.
+
+The claim has counted this rendering and committed that, and moved the message back: a template that hangs, or that
+ends its process, blocks its lane for a minute, and is not tried for ever.
+"""
 
 from __future__ import annotations
 
 import logging
 from datetime import datetime
 
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connections
+from django.utils import translation
+from django.utils.translation import gettext
+
 from .. import signals
-from ..models import DatabaseNow, OutboundMessage, Status, write_alias
+from ..conf import kpwa_settings, lease_seconds
+from ..models import DatabaseNow, OutboundMessage, OutboundMessageQuerySet, Status, in_seconds, write_alias
 from ..rendering import Rendered, Withdrawn, masked_traceback, render, words_of
 from .announce import announce
+from .deadline import TookTooLongError, call_within
 
 logger = logging.getLogger("django_kpwa.dispatch")
 
+MOST_RENDERINGS = 3
+# Who takes this long is late for every other message of the license.
+MOST_RENDER_SECONDS = 10.0
+# After the first and the second that an outage stopped: one of ten minutes costs no receipt.
+_WAITS_SECONDS = (60.0, 600.0)
+
 
 def render_message(message_id: int, due_at: datetime) -> None:
-    """Render and store a message's text, or cancel it, or fail it with the reason.
+    """Render and store a message's text, or cancel it, or fail it with the reason; what passes leaves it waiting.
 
-    Its due time has been moved forward already, so that a template that hangs cannot block its lane. With its text it
-    takes its place at `due_at` again: it is the next to go, and the text of no other is written before that.
+    With its text it takes its place at `due_at` again: it is the next to go, and the text of no other is written before
+    that. Raises a task's time limit on, after it is kept that the message waits.
     """
     using = write_alias()
-    message = OutboundMessage.objects.using(using).get(pk=message_id)
+    # With its license: what a router of the site's would read from a replica may not be there yet.
+    message = OutboundMessage.objects.using(using).select_related("license").get(pk=message_id)
     unrendered = OutboundMessage.objects.using(using).filter(pk=message_id, status=Status.QUEUED, rendered_at=None)
+    if message.renderings_begun > MOST_RENDERINGS:
+        logger.error("The text of message %s is given up: its writing was begun again and again.", message_id)
+        _fail(unrendered, message_id, _words_of_giving_up())
+        return
     try:
-        rendered = render(message)
+        rendered = call_within(_most_seconds(), lambda: render(message))
         if isinstance(rendered, Rendered) and not (rendered.text.strip() or rendered.image_url):
             raise ValueError("it rendered to nothing: neither text nor image")
-    except Exception as error:
+    except (Exception, TookTooLongError) as error:
         logger.error("The text of message %s could not be rendered: %s", message_id, masked_traceback(error))
-        words = words_of(error)
-        if unrendered.update(status=Status.FAILED, reason="render_error", reason_words=words, settled_at=DatabaseNow()):
-            announce(signals.message_failed, (message_id,))
+        _leave_connections(error)
+        words = _words_of_slowness() if isinstance(error, TookTooLongError) else words_of(error)
+        if _passes(error) and message.renderings_begun < MOST_RENDERINGS:
+            wait = _WAITS_SECONDS[max(message.renderings_begun, 1) - 1]
+            # One that hangs has been moved back already.
+            waits = {} if isinstance(error, TookTooLongError) else {"due_at": in_seconds(wait)}
+            unrendered.update(**waits, reason="render_error", reason_words=words)
+        else:
+            _fail(unrendered, message_id, words)
+        if is_time_limit(error):
+            raise
         return
     if isinstance(rendered, Withdrawn):
         if unrendered.update(
@@ -38,4 +68,60 @@ def render_message(message_id: int, due_at: datetime) -> None:
         ):
             announce(signals.message_cancelled, (message_id,))
         return
-    unrendered.update(text=rendered.text, image_url=rendered.image_url, rendered_at=DatabaseNow(), due_at=due_at)
+    unrendered.update(
+        text=rendered.text,
+        image_url=rendered.image_url,
+        rendered_at=DatabaseNow(),
+        due_at=due_at,
+        reason="",
+        reason_words="",
+    )
+
+
+def is_time_limit(error: BaseException) -> bool:
+    """Whether a worker's soft time limit interrupted what raised this. By its name: Celery need not be installed."""
+    return type(error).__name__ == "SoftTimeLimitExceeded"
+
+
+def _most_seconds() -> float:
+    """Well below a lease: a lane whose driver has lost it is another's."""
+    return min(MOST_RENDER_SECONDS, lease_seconds(kpwa_settings()) / 2)
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it may go by itself: the database or the network failed, or there was no time; not the receipt."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (OperationalError, InterfaceError, ConnectionError, TimeoutError, TookTooLongError)):
+            return True
+        if is_time_limit(seen):
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def _fail(unrendered: OutboundMessageQuerySet, message_id: int, words: str) -> None:
+    if unrendered.update(status=Status.FAILED, reason="render_error", reason_words=words, settled_at=DatabaseNow()):
+        announce(signals.message_failed, (message_id,))
+
+
+def _leave_connections(error: BaseException) -> None:
+    """End connections that broke, or that may have been interrupted in the middle of an answer."""
+    was_interrupted = isinstance(error, TookTooLongError) or is_time_limit(error)
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            continue
+        if was_interrupted:
+            connection.close()
+        else:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _words_of_giving_up() -> str:
+    with translation.override(settings.LANGUAGE_CODE):
+        return gettext("Writing its text was begun %(count)d times and never ended.") % {"count": MOST_RENDERINGS}
+
+
+def _words_of_slowness() -> str:
+    with translation.override(settings.LANGUAGE_CODE):
+        return gettext("Writing its text took longer than %(seconds)d seconds.") % {"seconds": _most_seconds()}

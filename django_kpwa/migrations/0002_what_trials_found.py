@@ -39,5 +39,10 @@ class Migration(migrations.Migration):
                 verbose_name="license",
             ),
         ),
+        migrations.AddField(
+            "outboundmessage",
+            "renderings_begun",
+            models.PositiveSmallIntegerField(db_default=0, default=0, verbose_name="times its text was begun"),
+        ),
         migrations.RunPython(choose_the_first, migrations.RunPython.noop),
     ]

@@ -55,6 +55,7 @@ def resend(message_id: int) -> bool:
             settled_at=None,
             dismissed_at=None,
             attempts_spent=0,
+            renderings_begun=0,
             reason="",
             reason_words="",
         )

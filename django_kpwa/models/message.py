@@ -97,6 +97,9 @@ class OutboundMessage(models.Model):
     # Names who renders the text before the first claim (see `rendering`); empty: the text is there already.
     renderer = models.CharField(_("rendered by"), max_length=200, blank=True)
     rendered_at = models.DateTimeField(_("rendered"), null=True)
+    # Counted before each begins: one that never ends, or ends its process, is not begun for ever. The default is the
+    # table's as well, for an INSERT of the release before does not name it.
+    renderings_begun = models.PositiveSmallIntegerField(_("times its text was begun"), default=0, db_default=0)
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
     idempotency_digest = models.CharField(_("its SHA-256"), max_length=64, null=True, editable=False)  # noqa: DJ001 - unique
     priority = models.PositiveSmallIntegerField(_("priority"), default=Priority.NORMAL)

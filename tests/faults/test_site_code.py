@@ -35,15 +35,18 @@ def test_a_receipt_that_cannot_be_written_fails_with_its_reason_and_the_others_g
     assert "could not be rendered" in worker.output
 
 
-def test_a_receipt_that_hangs_holds_its_lane_for_a_lease_and_the_others_go_out(shop):
-    shop.careless = {"render": "hang"}
+@pytest.mark.parametrize("how", ["hang", "die"])
+def test_a_receipt_that_hangs_or_kills_its_process_is_given_up_and_the_others_go_out(shop, how):
+    shop.careless = {"render": how}
     unlucky = sell_one_unlucky_among_four(shop)
-    shop.start_worker(concurrency=4)
+    shop.start_worker(concurrency=2)
     shop.start_beat()
     wait_for(lambda: shop.statuses().get(Status.SENT, 0) >= 4, "the other four")
     shop.settle()
-    assert shop.statuses() == {Status.SENT: 5}
-    assert unlucky.get().text == "It hung."
+    assert shop.statuses() == {Status.SENT: 4, Status.FAILED: 1}
+    assert unlucky.get().reason == "render_error"
+    words = {"hang": "took longer than", "die": "never ended"}
+    assert words[how] in unlucky.get().reason_words
 
 
 @pytest.mark.parametrize("how", ["raise", pytest.param("nonsense", marks=pytest.mark.slow)])

@@ -92,7 +92,9 @@ def claim(using: str, lease: Lease) -> Claimed:
                 (doubtful if message.in_doubt else expired).append(message.pk)
             continue
         if message.needs_rendering:
-            if messages.filter(pk=message.pk, status=Status.QUEUED).update(due_at=in_seconds(RENDER_STEP_BACK_SECONDS)):
+            if messages.filter(pk=message.pk, status=Status.QUEUED).update(
+                due_at=in_seconds(RENDER_STEP_BACK_SECONDS), renderings_begun=F("renderings_begun") + 1
+            ):
                 return found(Unrendered(message.pk, message.due_at))
             continue
         next_send_at = lane["next_send_at"]

@@ -89,6 +89,7 @@ _CLAIMED = f"""claimed AS (
   SET status = CASE WHEN next.is_unrendered THEN 'queued' ELSE 'sending' END,
     attempts_made = message.attempts_made + CASE WHEN next.is_unrendered THEN 0 ELSE 1 END,
     attempts_spent = message.attempts_spent + CASE WHEN next.is_unrendered THEN 0 ELSE 1 END,
+    renderings_begun = message.renderings_begun + CASE WHEN next.is_unrendered THEN 1 ELSE 0 END,
     due_at = CASE WHEN next.is_unrendered THEN {_STEPPED_BACK} ELSE message.due_at END
   FROM {{after}}, next, django_kpwa_license license
   WHERE message.id = next.id AND message.status = 'queued' AND message.attempts_made = next.attempts_made

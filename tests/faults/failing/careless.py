@@ -1,11 +1,13 @@
 """What a site's own code can do wrong in a worker: raise, hang, or return nonsense. Of a certain message alone.
 
 `{"render": "hang", "message_sent": "raise"}`, each for what has to do with a number that ends in `UNLUCKY`. What hangs
-does so once for a process that was started, and for longer than any lease.
+does so for longer than any lease.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -25,6 +27,8 @@ def misbehave(how: str) -> Any:
     if how == "hang":
         time.sleep(HANG_SECONDS)
         return "It hung."
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
     if how == "raise":
         raise RuntimeError("The site's own code failed.")
     return object()
