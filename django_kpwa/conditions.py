@@ -17,7 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from . import wake
 from .conf import kpwa_settings
 from .gateway import SessionStatus
-from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, write_alias
+from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, choosing, write_alias
+from .models.choosing import Unchosen
 
 Words = str | Promise
 """Text for a person, translated already or when it is shown."""
@@ -166,6 +167,42 @@ def clock(moment: datetime, *, seconds: bool = False) -> str:
         return str(formats.date_format(local, "SHORT_DATETIME_FORMAT"))
     # Seconds are the locale's in no format of Django's: theirs are for a stamp that is watched.
     return f"{local:%H:%M:%S}" if seconds else str(formats.date_format(local, "TIME_FORMAT"))
+
+
+MOST_UNASSIGNED = 1000
+"""Messages that wait for a license are counted up to this."""
+_WHAT_TO_DO: dict[Unchosen, Words] = {
+    Unchosen.NO_LICENSE: _("Add a license, and link WhatsApp."),
+    Unchosen.NONE_ACTIVE: _("Open a license and tick “active”."),
+    Unchosen.SEVERAL: _("Open the license that should send and tick “default”."),
+    Unchosen.NAME_UNKNOWN: _("Correct that setting, or give a license that name."),
+    Unchosen.NAMED_INACTIVE: _("Open that license and tick “active”, or name another one in that setting."),
+}
+
+
+@dataclass(frozen=True)
+class Unassigned:
+    """Messages wait because it cannot be told which license sends. `count` stops above `MOST_UNASSIGNED`."""
+
+    count: int
+    why: Words
+    what_to_do: Words
+
+    @property
+    def shown_count(self) -> str:
+        many = self.count > MOST_UNASSIGNED
+        return formats.number_format(min(self.count, MOST_UNASSIGNED), force_grouping=True) + ("+" if many else "")
+
+
+def unassigned() -> Unassigned | None:
+    """How many messages wait for a license to be chosen, why, and what helps; None where none does."""
+    count = choosing.unassigned()[: MOST_UNASSIGNED + 1].count()
+    if not count:
+        return None
+    why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not
+    if why_not is None:  # chosen a moment ago: the next sweep gives them to it
+        return None
+    return Unassigned(count, why_not.label, _WHAT_TO_DO[why_not])
 
 
 SILENT_SECONDS = 120.0

@@ -9,8 +9,10 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Info, Tags, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DatabaseError, connections
+from django.utils import translation
 
+from ..conditions import unassigned
 from ..encryption import is_under_newest_key
 from ..exceptions import KeyUnreadableError
 from ..models import License, write_alias
@@ -40,6 +42,22 @@ def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = Non
     if mode in ("wal", "memory"):
         return []
     return [_sqlite_warning("has no write-ahead log, so that readers and writers block each other")]
+
+
+@register(TAG, Tags.database)
+def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W110: messages wait because it cannot be told which license sends them."""
+    if not _is_asked(databases):
+        return []
+    try:
+        found = unassigned()
+    except (DatabaseError, ImproperlyConfigured):  # not migrated yet, or a setting is wrong, which E001 tells
+        return []
+    if found is None:
+        return []
+    with translation.override("en"):
+        problem = f"{found.shown_count} messages wait for a license, because {found.why}."
+        return [make_warning("W110", problem, str(found.what_to_do))]
 
 
 @register(TAG, Tags.database)

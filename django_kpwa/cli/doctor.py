@@ -14,9 +14,10 @@ from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
+from django.utils import translation
 
 from .. import linking, wake
-from ..conditions import Missing, has_new_key, senders
+from ..conditions import Missing, has_new_key, senders, unassigned
 from ..conf import kpwa_settings
 from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError
 from ..gateway import SessionStatus
@@ -115,11 +116,15 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
         yield from _database()
         yield from _settings()
         yield from _machinery()
-        licenses = [license_named(license_name)] if license_name else list(License.objects.using(write_alias()).all())
+        licenses = [license_named(license_name)] if license_name else list(License.objects.using(write_alias()).kept())
         if not licenses:
             yield Finding(PROBLEM, "licenses", "there is none yet. Add one: manage.py kpwa licenses add NAME")
         for license_ in licenses:
             yield from _license(license_)
+        if found := unassigned():
+            with translation.override("en"):
+                words = f"{found.shown_count} wait, because {found.why}. {found.what_to_do}"
+            yield Finding(PROBLEM, "messages without a license", words)
         yield from _public_url()
     except _Hopeless:
         return

@@ -58,6 +58,8 @@ def waiting(count: int, limit: int) -> str:
 
 def why(message: OutboundMessage) -> str:
     """Why a message failed, is in doubt or was withdrawn; of a refusal with the gateway's own words."""
+    if message.status == Status.QUEUED and message.license_id is None:
+        return gettext("waiting: it is not chosen yet which license sends it")
     if message.status not in (Status.FAILED, Status.UNKNOWN, Status.CANCELLED):
         return ""
     if message.status == Status.FAILED and message.reason == AttemptCause.REFUSED and message.reason_words:

@@ -119,6 +119,11 @@ class License(models.Model):
         if low is not None and high is not None and low > high:
             raise ValidationError(_("The shortest pause is longer than the longest."))
 
+    def has_history(self) -> bool:
+        """Whether it has messages or webhook events, so that it is archived and not deleted."""
+        using = self._state.db
+        return self.messages.using(using).exists() or self.webhook_events.using(using).exists()
+
     def archive(self) -> None:
         """Put it away: it sends nothing more, is chosen for nothing, and stands in no list; its messages stay."""
         self.is_active, self.is_default, self.archived_at = False, False, timezone.now()

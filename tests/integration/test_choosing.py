@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -189,3 +193,59 @@ def test_two_licenses_read_at_once_never_give_two_keys_one_version():
         license_.save()
         versions.add(license_.api_key_version)
     assert len(versions) == 3
+
+
+@pytest.mark.parametrize("why", [Unchosen.NONE_ACTIVE, Unchosen.SEVERAL], ids=["none active", "several"])
+def test_the_dashboard_doctor_and_a_check_say_how_many_wait_why_and_what_to_press(why, several, admin_client):
+    License.objects.update(is_active=why == Unchosen.SEVERAL)
+    for text in "ab":
+        send_message(NUMBER, text)
+    page = admin_client.get("/admin/django_kpwa/dashboard/").content.decode()
+    assert f"2 messages wait, because {why.label}." in page
+    (found,) = [message for message in run_checks(databases=["default"]) if message.id == "kpwa.W110"]
+    assert (found.msg, bool(found.hint)) == (f"2 messages wait for a license, because {why.label}.", True)
+    output = io.StringIO()
+    with pytest.raises(SystemExit):
+        call_command("kpwa", "doctor", stdout=output)
+    assert f"2 wait, because {why.label}." in output.getvalue()
+    page = admin_client.get("/admin/django_kpwa/outboundmessage/").content.decode()
+    assert "2 messages" in page
+    message = OutboundMessage.objects.first()
+    page = admin_client.get(f"/admin/django_kpwa/outboundmessage/{message.pk}/change/").content.decode()
+    assert "it cannot be told which license sends it" in page
+
+
+def test_adding_a_second_license_says_what_it_means_before_and_after(admin_client):
+    assert "There is a license already" not in admin_client.get("/admin/django_kpwa/license/add/").content.decode()
+    _license("Pusat")
+    assert "There is a license already" in admin_client.get("/admin/django_kpwa/license/add/").content.decode()
+    form = {"name": "Cabang", "api_key": "cabang-key-0123456789", "is_active": "on"}
+    told = admin_client.post("/admin/django_kpwa/license/add/", form, follow=True).content.decode()
+    assert "What names no license is sent by Pusat." in told
+    assert send_message(NUMBER, "x").license.name == "Pusat"
+
+
+def test_the_default_is_chosen_on_a_licenses_page(admin_client):
+    _license("Pusat")
+    second = _license("Cabang")
+    address = f"/admin/django_kpwa/license/{second.pk}/change/"
+    admin_client.post(address, {"name": "Cabang", "api_key": "", "is_active": "on", "is_default": "on"})
+    assert list(License.objects.filter(is_default=True)) == [second]
+
+
+def test_a_license_that_never_sent_is_deleted_and_one_that_did_is_archived(admin_client):
+    first, second = _license("Pusat"), _license("Cabang")
+    send_message(NUMBER, "x", license=first)
+    assert admin_client.post(f"/admin/django_kpwa/license/{first.pk}/delete/", {"post": "yes"}).status_code == 403
+    admin_client.post(f"/admin/django_kpwa/license/{second.pk}/delete/", {"post": "yes"})
+    assert list(License.objects.all()) == [first]
+    License.objects.update(is_active=False)
+    assert ">Archive</button>" in admin_client.get(f"/admin/django_kpwa/license/{first.pk}/change/").content.decode()
+    admin_client.post(f"/admin/django_kpwa/license/{first.pk}/archive/", {"confirmed": "yes"})
+    first.refresh_from_db()
+    assert (first.is_active, first.is_default, first.archived_at is None) == (False, False, False)
+    address = "/admin/django_kpwa/license/"
+    assert "Pusat" not in admin_client.get(address).content.decode()
+    assert "Pusat" in admin_client.get(f"{address}?archived=yes").content.decode()
+    admin_client.post(f"/admin/django_kpwa/license/{first.pk}/take_back/")
+    assert "Pusat" in admin_client.get(address).content.decode()

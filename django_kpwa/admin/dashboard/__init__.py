@@ -16,7 +16,7 @@ from django.urls import NoReverseMatch, path, reverse
 from django.utils import timezone
 from django.utils.text import capfirst
 
-from ...conditions import clock, senders
+from ...conditions import clock, senders, unassigned
 from ...models import OutboundMessage, write_alias
 from ..message.decisions import MAY_DECIDE
 from ..readonly import ReadOnlyModelAdmin
@@ -88,7 +88,7 @@ class DashboardAdmin(ReadOnlyModelAdmin):
         hours = statistics.last_hours()
         days = statistics.last_days() if with_days else None
         return {
-            "verdict": verdict_on(found, queues, sending, decisions.total, has_sent=_has_messages()),
+            "verdict": verdict_on(found, queues, sending, decisions.total, unassigned(), has_sent=_has_messages()),
             "cards": cards.of(shown),
             "more_cards": Bounded(len(found) - len(shown), is_cut),
             "licenses_url": self._license_url("changelist", request, "view_license"),

@@ -73,7 +73,7 @@ class Card:
 
 def look_at_licenses() -> tuple[list[Found], bool]:
     """Every license, most urgent first, and whether there are more than were looked at."""
-    rows = License.objects.using(write_alias()).select_related("lane").annotate(looked_at=DatabaseNow())
+    rows = License.objects.using(write_alias()).kept().select_related("lane").annotate(looked_at=DatabaseNow())
     licenses: list[Any] = list(rows.order_by("name")[: MOST_LOOKED_AT + 1])
     found = [
         Found(license_, license_condition(license_, license_.looked_at), license_.looked_at)

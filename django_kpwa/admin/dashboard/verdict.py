@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext, ngettext
 
-from ...conditions import Help, Mark, Missing, Senders, Tone
+from ...conditions import Help, Mark, Missing, Senders, Tone, Unassigned
 from ...models import PauseReason
 from .cards import Found
 from .queues import NO_QUEUE, Queue
@@ -35,17 +35,27 @@ class Verdict:
 
 
 def verdict_on(
-    found: Sequence[Found], queues: dict[int, Queue], senders: Senders, undecided: Bounded, *, has_sent: bool
+    found: Sequence[Found],
+    queues: dict[int, Queue],
+    senders: Senders,
+    undecided: Bounded,
+    waiting: Unassigned | None,
+    *,
+    has_sent: bool,
 ) -> Verdict:
     if not found:
         words = gettext("WhatsApp is not set up yet.")
         told = gettext("Add a license first: its API key comes from the gateway's dashboard. Then link WhatsApp.")
-        return Verdict(Mark(Tone.NEUTRAL, "→", words), [Detail(told)], asks_for_license=True)
+        kept = [Detail(_waiting(waiting))] if waiting else []
+        return Verdict(Mark(Tone.NEUTRAL, "→", words), [*kept, Detail(told)], asks_for_license=True)
     details = [Detail(_undecided(undecided), "kpwa-decisions")] if undecided else []
     active = [each for each in found if each.license.is_active]
     if not active:
         words = gettext("Nothing is sent: no license is active.")
-        return Verdict(Mark(Tone.ATTENTION, "!", words), details)
+        return Verdict(Mark(Tone.ATTENTION, "!", words), [*([Detail(_waiting(waiting))] if waiting else []), *details])
+    if waiting:
+        words = gettext("Receipts are not going out: it cannot be told which license sends them.")
+        return Verdict(Mark(Tone.BAD, "✕", words), [Detail(_waiting(waiting)), *details])
     if senders.missing != Missing.NOTHING:
         words = gettext("Receipts are not going out: nobody sends them.")
         return Verdict(
@@ -96,6 +106,15 @@ def _latest(active: Sequence[Found], queues: dict[int, Queue]) -> float:
         if due_at is not None and each.condition.tone != Tone.WAITING:
             latest = max(latest, (each.now - due_at).total_seconds())
     return latest if latest > LATE_SECONDS else 0.0
+
+
+def _waiting(waiting: Unassigned) -> str:
+    words = ngettext(
+        "%(count)s message waits, because %(why)s. %(what_to_do)s",
+        "%(count)s messages wait, because %(why)s. %(what_to_do)s",
+        waiting.count,
+    )
+    return words % {"count": waiting.shown_count, "why": waiting.why, "what_to_do": waiting.what_to_do}
 
 
 def _undecided(undecided: Bounded) -> str:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, path, reverse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 from django.views.decorators.debug import sensitive_post_parameters
@@ -25,7 +26,7 @@ from ...conditions import lane_of
 from ...models import DatabaseNow, License, OutboundMessage, write_alias
 from ...wake import wake_license_on_commit
 from ..buttons import ButtonsAdmin, OfferedButton, outside_transactions
-from .changelist import LicenseChangeList
+from .changelist import ArchivedFilter, LicenseChangeList
 from .form import MAX_KEY_LENGTH, LicenseForm, key_hint
 from .link import MAY_LINK, check_view, link_view
 from .numbers import MAY_SEND, check_number, send_test
@@ -45,11 +46,11 @@ class LicenseAdmin(ButtonsAdmin):
     buttons = BUTTONS
     change_form_template = "admin/django_kpwa/license/change_form.html"
     change_list_template = "admin/django_kpwa/license/change_list.html"
-    list_display = ["name", "condition", "linked_number", "queued", "stored_key", "is_active"]
-    list_filter = ["is_active"]
+    list_display = ["name", "condition", "linked_number", "queued", "stored_key", "is_active", "is_default"]
+    list_filter = [ArchivedFilter, "is_active"]
     search_fields = ["name"]
     fieldsets = [
-        (None, {"fields": ["name", "api_key", "is_active"]}),
+        (None, {"fields": ["name", "api_key", "is_active", "is_default"]}),
         (
             _("How fast it sends"),
             {
@@ -104,14 +105,20 @@ class LicenseAdmin(ButtonsAdmin):
         if self._may_edit(request, obj):
             return self.fieldsets
         (_title, options), *rest = self.fieldsets
-        return [(_title, {**options, "fields": ["name", "stored_key", "is_active"]}), *rest]
+        return [(_title, {**options, "fields": ["name", "stored_key", "is_active", "is_default"]}), *rest]
 
     def has_delete_permission(self, request: HttpRequest, obj: License | None = None) -> bool:
-        # Messages protect their license; the confirmation would load all of them to say so.
-        return super().has_delete_permission(request, obj) and (obj is None or not obj.messages.exists())
+        # Messages protect their license; the confirmation would load all of them to say so. One that sent is archived.
+        return super().has_delete_permission(request, obj) and (obj is None or not obj.has_history())
 
     def save_model(self, request: HttpRequest, obj: License, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        if not change and (others := License.objects.using(write_alias()).kept().exclude(pk=obj.pk)).exists():
+            default = obj if obj.is_default else others.filter(is_default=True).first()
+            words = gettext("There are several licenses now. What names no license is sent by %(name)s.")
+            if default is None:
+                words = gettext("There are several licenses now, and none is the default: tick “default” on one.")
+            self.message_user(request, words % {"name": default} if default else words, messages.WARNING)
         if WAKING_FIELDS.intersection(form.changed_data):
             wake_license_on_commit(obj.pk)
 
@@ -122,6 +129,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         license_ = context.get("original")
+        context["kpwa_is_another"] = license_ is None and License.objects.using(write_alias()).kept().exists()
         if license_ is not None:
             context |= {"kpwa_state": state_of(license_), **self._what_helps(request, license_)}
         return super().render_change_form(request, context, *args, **kwargs)
@@ -170,6 +178,7 @@ class LicenseAdmin(ButtonsAdmin):
             "kpwa_helps": helps,
             "kpwa_link_url": self.url_of("link", license_.pk) if self.may(request, MAY_LINK) else "",
             "kpwa_whatsapp_buttons": buttons("check_status", "resume", "pause", "restart"),
+            "kpwa_archive_buttons": buttons("archive", "take_back"),
             "kpwa_number_buttons": buttons("confirm_number", "keep_number"),
             "kpwa_webhook_buttons": buttons("register_webhook", "renew_webhook", "reset_webhook"),
             "kpwa_test_url": (

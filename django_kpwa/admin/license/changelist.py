@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from .state import note_queued
+
+
+class ArchivedFilter(SimpleListFilter):
+    """Archived licenses stand in the list only for who asks for them."""
+
+    title = _("archived")
+    parameter_name = "archived"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.exclude(archived_at=None) if self.value() == "yes" else queryset.filter(archived_at=None)
 
 
 class LicenseChangeList(ChangeList):

@@ -183,6 +183,35 @@ RESET_WEBHOOK = Button(
     is_offered=lambda license_: webhook_of(license_) is not None,
 )
 
+
+def _archive(request: HttpRequest, license_: License) -> Done:
+    license_.archive()
+    return Done(_("Archived. It sends nothing more; its messages stay."))
+
+
+def _take_back(request: HttpRequest, license_: License) -> Done:
+    license_.take_back()
+    return Done(_("It is back in the list. Tick “active” to have it send."))
+
+
+ARCHIVE = Button(
+    "archive",
+    _("Archive"),
+    MAY_OPERATE,
+    _archive,
+    confirm=_("It sends nothing more, is chosen for nothing, and stands in no list. Its messages stay."),
+    # One that is at work is made inactive first.
+    is_offered=lambda license_: license_.archived_at is None and not license_.is_active,
+)
+TAKE_BACK = Button(
+    "take_back",
+    _("Take back from the archive"),
+    MAY_OPERATE,
+    _take_back,
+    is_offered=lambda license_: license_.archived_at is not None,
+)
+
 BUTTONS = (
+    ARCHIVE, TAKE_BACK,
     CHECK_STATUS, RESTART, PAUSE, RESUME, CONFIRM_NUMBER, KEEP_NUMBER, REGISTER_WEBHOOK, RENEW_WEBHOOK, RESET_WEBHOOK
 )  # fmt: skip

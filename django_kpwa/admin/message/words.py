@@ -34,6 +34,10 @@ _MEANINGS: dict[str, Words] = {
     Status.EXPIRED: _("It waited too long to be of use, so it was not sent. “Send again” sends it after all."),
 }
 _LEFT = _("Nobody knows whether the customer got it, and somebody chose to leave it so. It can still be decided.")
+_NOT_CHOSEN = _(
+    "It waits, because it cannot be told which license sends it. Open the license that should, see that it is active, "
+    "and tick “default”; then it goes out by itself."
+)
 _TRIED = _("It was tried and did not go out yet. It is tried again by itself.")
 
 
@@ -66,6 +70,8 @@ def recipient_of(message: OutboundMessage) -> str:
 def reason_of(message: OutboundMessage) -> str:
     """Why the message is as it is, in words; empty where there is nothing to say."""
     code = message.reason
+    if message.license_id is None and message.status == Status.QUEUED:
+        return gettext("it cannot be told which license sends it")
     if not code:
         return ""
     if code == "withdrawn" and message.status == Status.CANCELLED:
@@ -79,6 +85,8 @@ def meaning_of(message: OutboundMessage) -> str:
     """What the message's status means for the shop, and what to do."""
     if message.status == Status.UNKNOWN and message.dismissed_at is not None:
         return str(_LEFT)
+    if message.status == Status.QUEUED and message.license_id is None:
+        return str(_NOT_CHOSEN)
     if message.status == Status.QUEUED and message.reason:
         return str(_TRIED)
     return str(_MEANINGS[message.status])
