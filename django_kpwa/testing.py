@@ -12,7 +12,9 @@
             [receipt] = testing.deliver()
             self.assertIn("Terima kasih", receipt.text)
 
-Works in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is.
+Works in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is. Under Django's test
+runner and pytest-django nothing is published to the broker nor sent through the real service, here or elsewhere, except
+within `reach_outside()`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_u
 from .models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds, write_alias
 from .models.driving import Lease
 from .models.transitions import release_lease
+from .rehearsal import reach_outside
 
 __all__ = [
     "LocmemMessage",
@@ -36,6 +39,7 @@ __all__ = [
     "fail_next",
     "link",
     "outbox",
+    "reach_outside",
     "set_unregistered",
     "unlink",
 ]

@@ -26,6 +26,7 @@ from kombu.pools import ProducerPool
 
 from .models import write_alias
 from .models.storing import LaneSeen, look_at_lane
+from .rehearsal import is_rehearsal
 from .schedule import BEAT_SCHEDULE
 
 logger = logging.getLogger("django_kpwa.wake")
@@ -164,6 +165,8 @@ def missing_from_beat() -> list[str]:
 
 def can_publish() -> bool:
     """Whether publishing is worth a try now."""
+    if is_rehearsal():
+        return False
     if time.monotonic() < _broker.quiet_until:
         return False
     app = app_or_default()

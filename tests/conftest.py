@@ -9,6 +9,7 @@ from celery import Celery, current_app
 from django_kpwa import wake
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
+from django_kpwa.rehearsal import reach_outside
 from django_kpwa.webhooks.throttling import flood
 
 # A busy machine is slow at everything; that is no finding.
@@ -16,6 +17,13 @@ hypothesis.settings.register_profile(
     "kpwa", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("kpwa")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _reaches_outside():
+    """The brokers and gateways of these tests are their own."""
+    with reach_outside():
+        yield
 
 
 @pytest.fixture(autouse=True)

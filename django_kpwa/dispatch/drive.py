@@ -22,7 +22,7 @@ from ..conf import Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
-from ..models import Lane, RecipientType, write_alias
+from ..models import Lane, License, RecipientType, write_alias
 from ..models.driving import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
 from ..models.transitions import (
     claim_next,
@@ -106,6 +106,10 @@ def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings, *, cla
     }  # fmt: skip
     lease = take_lease(license_id, seconds, **options)
     if lease is None and not Lane.objects.using(write_alias()).filter(pk=license_id).exists():
+        if not License.objects.using(write_alias()).filter(pk=license_id).exists():
+            # Deleted meanwhile, or a wake-up from another database, for instance one of a site's tests.
+            logger.info("There is no license %s here; its wake-up is ignored.", license_id)
+            return None
         ensure_lane(license_id)
         lease = take_lease(license_id, seconds, **options)
     return lease

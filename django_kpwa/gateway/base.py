@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -123,6 +123,9 @@ class Gateway(ABC):
     (`gateway.outcome` has the table). `deadline_seconds` bounds the whole call; None means
     `KPWA["CALL_DEADLINE_SECONDS"]`. An instance belongs to one thread.
     """
+
+    leaves_the_process: ClassVar[bool] = False
+    """Whether it sends for real: a site's tests use the gateway in memory in its place."""
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         self.api_key = api_key

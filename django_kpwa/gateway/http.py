@@ -65,6 +65,8 @@ class HttpGateway(Gateway):
     Reads its settings once. `close()` it, or use it in a `with`: it holds connections open.
     """
 
+    leaves_the_process = True
+
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         settings = kpwa_settings()
         urls = tuple(_normalized(url) for url in base_urls or settings.BASE_URLS)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 
 from django.contrib.contenttypes.models import ContentType
 from django.db import models, transaction
@@ -20,6 +21,7 @@ from django.utils import timezone
 from .. import phone
 from ..conf import kpwa_settings
 from ..containing import contained, replace_if_broken
+from ..exceptions import LicenseChoiceError
 from ..models import DatabaseNow, License, OutboundMessage, ReceiptFailure, idempotency_digest, write_alias
 from ..outbox import send_rendered_later
 from ..rendering import masked_traceback, words_of
@@ -150,13 +152,10 @@ def _contained(registration: Registration, obj: models.Model, *aliases: str) -> 
 
 
 def _keep_failure(registration: Registration, obj: models.Model, error: Exception) -> None:
-    logger.error(
-        "Receipt %s of %s %s was not queued: %s",
-        registration.label,
-        obj._meta.label,
-        obj.pk,
-        masked_traceback(error),
-    )
+    if isinstance(error, LicenseChoiceError):
+        _warn_of_license(str(error))
+    else:
+        _log_failure(registration, obj, error)
     using = write_alias()
     replace_if_broken(using)
     with contained(using) as caught:
@@ -169,3 +168,14 @@ def _keep_failure(registration: Registration, obj: models.Model, error: Exceptio
         ).save(using=using, force_insert=True)
     if caught.error is not None:
         logger.error("Nor could that be kept for the admin (%s).", type(caught.error).__name__)
+
+
+def _log_failure(registration: Registration, obj: models.Model, error: Exception) -> None:
+    trace = masked_traceback(error)
+    logger.error("Receipt %s of %s %s was not queued: %s", registration.label, obj._meta.label, obj.pk, trace)
+
+
+@cache
+def _warn_of_license(words: str) -> None:
+    """Once a process: each sale fails alike, and the traceback would lead nowhere. Each is shown in the admin."""
+    logger.warning("Receipts are not queued. %s", words)

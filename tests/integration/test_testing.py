@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
+import pytest
+import redis
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
 from django_kpwa import testing
+from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import BadRequestError, NotConnectedError
 from django_kpwa.models import License, OutboundMessage, Status
 from django_kpwa.outbox import send_group_message, send_message, send_rendered_later
 from django_kpwa.rendering import Rendered, register_renderer
+from tests.processes import ROOT
 
 NUMBER = "0812 3456 7890"
+REDIS_URL = os.environ.get("REDIS_URL", "")
+UNREACHABLE = '{"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": ["http://127.0.0.1:9/backend"]}'
+DJANGO = ["-m", "django", "test", "tests.sites.own_tests"]
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "tests/sites/own_tests.py"]
 
 
 class DeliverTests(TestCase):
@@ -70,3 +82,36 @@ class DeliverTests(TestCase):
         send_message(NUMBER, "Satu")
         assert testing.deliver() == []
         assert OutboundMessage.objects.get().status == Status.QUEUED
+
+
+@pytest.mark.skipif(not REDIS_URL, reason="counts what is published; there is no wheel of Redis for this Python")
+@pytest.mark.parametrize(
+    ("command", "reaches_outside"),
+    [(DJANGO, ""), (DJANGO, "yes"), (PYTEST, "")],
+    ids=["django", "django, asked for", "pytest"],
+)
+def test_a_sites_own_tests_publish_and_send_nothing_unless_they_ask_for_it(command, reaches_outside, tmp_path):
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
+        "KPWA_TEST_SETTINGS": UNREACHABLE,
+        "REACHES_OUTSIDE": reaches_outside,
+    }
+    with redis.Redis.from_url(REDIS_URL) as client:
+        client.delete("own-tests")
+        ran = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert client.llen("own-tests") == (1 if reaches_outside else 0)
+        client.delete("own-tests")
+    said = ran.stdout + ran.stderr
+    assert "Traceback" not in said
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_wake_up_for_a_license_that_does_not_exist_is_ignored_in_one_quiet_line(caplog):
+    with caplog.at_level(logging.DEBUG, "django_kpwa"):
+        assert drive(4711).attempts == 0
+    [record] = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.exc_info is None
