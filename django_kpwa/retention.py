@@ -6,11 +6,13 @@ keeps for a while, nor what it must keep is read again. After each batch it rest
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import IntegrityError
 from django.db.models import QuerySet
 
 from .conf import kpwa_settings
@@ -26,6 +28,8 @@ from .models import (
     write_alias,
 )
 from .models.waiting import brief_transaction
+
+logger = logging.getLogger("django_kpwa.retention")
 
 _BATCH = 500
 _LONGEST_REST_SECONDS = 1.0
@@ -77,13 +81,27 @@ def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool]) -> in
         found = dict(ahead.order_by(by).values_list("pk", by)[:_BATCH])
         if not found:
             break
-        went = _delete_batch(rows, list(found))
+        went = _delete_what_can_go(rows, list(found))
         deleted += went
-        if len(found) < _BATCH or not went:
+        # Nothing behind a batch that is all kept is found again: those of one moment are more than a batch.
+        newest = max(found.values())
+        if len(found) < _BATCH or (not went and newest == min(found.values())):
             break
-        ahead = rows.filter(**{f"{by}__gte": max(found.values())})
+        ahead = rows.filter(**{f"{by}__gte": newest})
         time.sleep(min(time.monotonic() - began_at, _LONGEST_REST_SECONDS))
     return deleted
+
+
+def _delete_what_can_go(rows: QuerySet[Any], ids: list[int]) -> int:
+    """Delete them, except those that a table of the site's points to: by halves, so that one keeps no other."""
+    try:
+        return _delete_batch(rows, ids)
+    except IntegrityError:
+        if len(ids) == 1:
+            logger.warning("%s %s is kept: another table points to it.", rows.model._meta.object_name, ids[0])
+            return 0
+    half = len(ids) // 2
+    return _delete_what_can_go(rows, ids[:half]) + _delete_what_can_go(rows, ids[half:])
 
 
 def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:

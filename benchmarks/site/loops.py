@@ -100,7 +100,7 @@ def sqlite_loop(license_id: int, gateway_url: str) -> int:
     import sqlite3
 
     connection = sqlite3.connect(os.environ["DATABASE_URL"].removeprefix("sqlite:///"), isolation_level=None)
-    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+    connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
     now = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
     sent = 0
     with contextlib.closing(connection), requests.Session() as session:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Info, Tags, register
+from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.utils import translation
@@ -58,6 +58,64 @@ def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, *
     with translation.override("en"):
         problem = f"{found.shown_count} messages wait for a license, because {found.why}."
         return [make_warning("W110", problem, str(found.what_to_do))]
+
+
+@register(TAG, Tags.database)
+def check_durability(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W090: what was committed and is forgotten by a power cut is sent a second time, and nobody is asked."""
+    connection = connections[write_alias()]
+    if not _is_asked(databases) or connection.vendor not in _DURABILITY:
+        return []
+    question, is_safe, hint = _DURABILITY[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        told = str(cursor.fetchone()[0]).lower()
+    if is_safe(told):
+        return []
+    return [
+        make_warning(
+            "W090",
+            f"The database says that something is committed before it is on the disk ({question.split()[-1]} is "
+            f"{told}): after a power cut, what was sent is sent again.",
+            hint,
+        )
+    ]
+
+
+_DURABILITY: dict[str, tuple[str, Callable[[str], bool], str]] = {
+    "sqlite": (
+        "PRAGMA synchronous",
+        lambda told: told in ("2", "3"),
+        "Write PRAGMA synchronous=FULL in place of NORMAL or OFF in the 'init_command' of DATABASES' OPTIONS.",
+    ),
+    "postgresql": (
+        "SHOW synchronous_commit",
+        lambda told: told != "off",
+        "Take synchronous_commit = off out of the server's, the database's and the role's settings and of OPTIONS.",
+    ),
+    "mysql": (
+        "SELECT @@innodb_flush_log_at_trx_commit",
+        lambda told: told in ("1", "3"),
+        "Write innodb_flush_log_at_trx_commit = 1 in the server's configuration.",
+    ),
+}
+
+
+@register(TAG)
+def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """E090: our times are UTC by the database's clock; Django would read and write them in another zone."""
+    connection = connections[write_alias()]
+    zone = connection.settings_dict.get("TIME_ZONE")
+    if connection.vendor not in ("sqlite", "mysql") or zone in (None, "UTC"):
+        return []
+    return [
+        Error(
+            f"DATABASES['{write_alias()}']['TIME_ZONE'] is {zone!r}: messages would be due, and expire, hours early or "
+            "late.",
+            hint="Take it out, or keep the outbox on a database without it.",
+            id="kpwa.E090",
+        )
+    ]
 
 
 @register(TAG, Tags.database)

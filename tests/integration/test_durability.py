@@ -1,0 +1,83 @@
+"""What the database must keep: a commit through a power cut, times in UTC, and rows that a site's own point to."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from django_kpwa import retention
+from django_kpwa.checks.database import check_durability, check_time_zone
+from django_kpwa.dispatch import drive
+from django_kpwa.models import HourlyStatistic, OutboundMessage
+from django_kpwa.outbox import send_message
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LAX = {
+    "sqlite": ("PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL"),
+    "postgresql": ("SET synchronous_commit = off", "SET synchronous_commit = on"),
+}
+
+
+def execute(*statements):
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+@pytest.mark.skipif(connection.vendor not in LAX, reason="it is the whole server's there")
+def test_a_database_that_answers_before_it_has_synced_is_warned_of():
+    lax, strict = LAX[connection.vendor]
+    execute(lax)
+    try:
+        [found] = check_durability(None, databases=("default",))
+        assert found.id == "kpwa.W090"
+        assert found.hint
+    finally:
+        execute(strict)
+    assert check_durability(None, databases=("default",)) == []
+
+
+def test_a_time_zone_of_the_databases_own_is_refused_where_our_times_would_be_others(monkeypatch):
+    assert check_time_zone(None) == []
+    monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", "Asia/Jakarta")
+    found = [message.id for message in check_time_zone(None)]
+    assert found == ([] if connection.vendor == "postgresql" else ["kpwa.E090"])
+
+
+@contextmanager
+def pointed_to(message):
+    """A table of the site's with a foreign key to this message."""
+    table = OutboundMessage._meta.db_table
+    deferred = "" if connection.vendor == "mysql" else "DEFERRABLE INITIALLY DEFERRED"
+    execute(
+        f"CREATE TABLE site_note (id integer PRIMARY KEY, message_id bigint NOT NULL, "
+        f"FOREIGN KEY (message_id) REFERENCES {table} (id) {deferred})",
+        f"INSERT INTO site_note VALUES (1, {message.pk})",
+    )
+    try:
+        yield
+    finally:
+        execute("DROP TABLE site_note")
+
+
+def test_a_purge_keeps_what_a_table_of_the_sites_points_to_and_goes_on_with_the_rest(license_, monkeypatch, caplog):
+    monkeypatch.setattr(retention, "_BATCH", 4)
+    messages = [send_message("081234567890", f"{number}", license=license_) for number in range(10)]
+    drive(license_.pk)
+    old = timezone.now() - timedelta(days=4000)
+    for number, message in enumerate(messages):
+        OutboundMessage.objects.filter(pk=message.pk).update(settled_at=old + timedelta(seconds=number))
+    HourlyStatistic.objects.create(license=license_, hour=old.replace(minute=0, second=0, microsecond=0))
+    kept = messages[2]
+    with pointed_to(kept):
+        purged = retention.purge()
+        assert (purged.messages, purged.statistics) == (9, 1)
+        assert list(OutboundMessage.objects.values_list("pk", flat=True)) == [kept.pk]
+        assert kept.attempts.count() == 1
+        assert f"OutboundMessage {kept.pk} is kept" in caplog.text
+    assert retention.purge().messages == 1
