@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
-from django.db import IntegrityError, models, transaction
+from django.db import models, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
@@ -42,7 +42,7 @@ from .models import (
     write_alias,
 )
 from .models.choosing import GIVEN_AT_ONCE, Unchosen, choose
-from .models.storing import is_stored, store_message, store_messages
+from .models.storing import find_known_after_clash, is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
 
 logger = logging.getLogger("django_kpwa.outbox")
@@ -52,7 +52,6 @@ MAX_TEXT_LENGTH = 65_536
 MAX_IMAGE_URL_LENGTH = 2000
 MAX_KEY_LENGTH = 255
 MAX_SOURCE_ID_LENGTH = 255
-_KEYS_A_STATEMENT = 500
 _WHY_NOT = {
     Unchosen.NO_LICENSE: "There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`.",
     Unchosen.NONE_ACTIVE: "No license is active. Tick “active” on one's page in the admin.",
@@ -436,7 +435,7 @@ def _store(row: OutboundMessage, read: Settings, *, wake_after_seconds: float = 
     if not is_stored(row):
         existing = _known(row.idempotency_digest)
         if existing is None:
-            raise IntegrityError("A message was not stored, and none has its idempotency key.")
+            raise _not_stored()
         _log_difference(existing, row)
         return existing
     wake_license_on_commit(row.license_id, countdown_seconds=wake_after_seconds, lane=lane)
@@ -454,30 +453,24 @@ def _store_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
     fresh = [row for row in rows if row.idempotency_digest is None or first[row.idempotency_digest] is row]
     with transaction.atomic(using=write_alias()):
         store_messages(fresh)
-    stored = first | _stored([digest for digest, row in first.items() if not is_stored(row)])
+    stored = first | find_known_after_clash([digest for digest, row in first.items() if not is_stored(row)])
     result = []
     for row in rows:
         match = stored[row.idempotency_digest] if row.idempotency_digest is not None else row
         if not is_stored(match):
-            raise IntegrityError("A message was not stored, and none has its idempotency key.")
+            raise _not_stored()
         _log_difference(match, row)
         result.append(match)
     return result
 
 
-def _stored(digests: Sequence[str]) -> dict[str, OutboundMessage]:
-    found: dict[str, OutboundMessage] = {}
-    messages = OutboundMessage.objects.using(write_alias()).select_related("license")
-    for start in range(0, len(digests), _KEYS_A_STATEMENT):
-        for message in messages.filter(idempotency_digest__in=digests[start : start + _KEYS_A_STATEMENT]):
-            found[message.idempotency_digest or ""] = message
-    return found
-
-
 def _known(digest: str | None) -> OutboundMessage | None:
-    if digest is None:
-        return None
-    return OutboundMessage.objects.using(write_alias()).filter(idempotency_digest=digest).first()
+    return None if digest is None else find_known_after_clash([digest]).get(digest)
+
+
+def _not_stored() -> LicenseChoiceError:
+    """Neither was the message stored, nor is its key known: there is nobody to send it."""
+    return LicenseChoiceError("The license of the message is not there any more (deleted?), so nothing was stored.")
 
 
 def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:

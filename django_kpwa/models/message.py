@@ -82,8 +82,16 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
 class OutboundMessage(models.Model):
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
     # Empty: it could not be told which one sends (`choosing`). It waits: claims are by license.
+    # Without a constraint of the database's, whose check would lock the license's row in every checkout. PROTECT is
+    # Django's own, and who stores a message looks for its license.
     license = models.ForeignKey(
-        License, models.PROTECT, null=True, related_name="messages", verbose_name=_("license"), db_index=False
+        License,
+        models.PROTECT,
+        null=True,
+        related_name="messages",
+        verbose_name=_("license"),
+        db_index=False,
+        db_constraint=False,
     )
     recipient_type = models.CharField(
         _("recipient type"), max_length=8, choices=RecipientType.choices, default=RecipientType.NUMBER

@@ -3,13 +3,16 @@
 Django's ORM builds each statement anew, which costs more than running it, and needs four where one does. The INSERT
 stands beside the ORM's form of it, which other databases use (MySQL has no RETURNING), and which a test holds it to.
 
+Nothing here waits for a row that a worker may hold, nor holds one that a worker wants: license and lane are read
+without locks. MariaDB locks what an INSERT reads, so that it is asked by a SELECT before.
+
 No savepoint is needed: without a key nothing can clash; a clash of keys raises nothing on PostgreSQL and SQLite, and on
 MariaDB it undoes its own statement and no more. So the site's transaction lives on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,7 +23,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
 from .choosing import choose
-from .clock import DatabaseNow, write_alias
+from .clock import DatabaseNow, in_seconds, write_alias
+from .license import License
 from .message import OutboundMessage, Status
 from .written import as_time, can_write_out, insert, now_sql, unless_known
 
@@ -59,16 +63,74 @@ def store_message(row: OutboundMessage, default_name: str = "") -> LaneSeen | No
         return _insert_one(row, connection, default_name)
     if not has_license(row):
         row.license = choose(default_name).license
-    store_portably([row])
+    if _has_licenses([row]):
+        store_portably([row])
     return None
 
 
 def store_messages(rows: Sequence[OutboundMessage]) -> None:
-    """The same for many messages, with the licenses that they have."""
+    """The same for many messages, with the licenses that they have: none is stored where one of these is gone.
+
+    In the order of their keys, so that two calls with keys in common wait for each other and do not deadlock. Those
+    that are due at once are due a microsecond after one another then, and go out in the order given.
+    """
     connection = connections[write_alias()]
+    if not _has_licenses(rows):
+        return
+    places: dict[UUID, int] = {}
+    if connection.vendor != "sqlite" and sum(row.idempotency_digest is not None for row in rows) > 1:
+        # SQLite has one writer at a time.
+        places = {row.uuid: place for place, row in enumerate(rows)}
+        rows = sorted(rows, key=lambda row: row.idempotency_digest or "")
+        if connection.vendor == "mysql":
+            # Each of these is a refused statement there, and another for the rest.
+            known = find_known([row.idempotency_digest for row in rows if row.idempotency_digest])
+            rows = [row for row in rows if row.idempotency_digest not in known]
     for batch in _batches(rows, connection):
-        if not (_can_write_out(batch, connection) and _insert_many(batch, connection)):
+        if not (_can_write_out(batch, connection) and _insert_many(batch, connection, places)):
+            for row in batch:
+                due_at: Any = row.due_at
+                if places.get(row.uuid) and isinstance(due_at, DatabaseNow):
+                    row.due_at = in_seconds(places[row.uuid] / 1e6)
             store_portably(batch)
+
+
+def find_known(digests: Sequence[str]) -> dict[str, OutboundMessage]:
+    """The stored messages with these digests of idempotency keys, by digest."""
+    using = write_alias()
+    found: dict[str, OutboundMessage] = {}
+    for start in range(0, len(digests), _MOST_ROWS_A_STATEMENT):
+        some = OutboundMessage.objects.using(using).filter(
+            idempotency_digest__in=digests[start : start + _MOST_ROWS_A_STATEMENT]
+        )
+        found |= {message.idempotency_digest or "": message for message in some}
+    return found
+
+
+def find_known_after_clash(digests: Sequence[str]) -> dict[str, OutboundMessage]:
+    """The same, of keys that were refused just now: one that is not seen was stored after this transaction's snapshot.
+
+    Where MariaDB repeats its reads, those are read over another connection: in this one a read that sees them would
+    wait for whoever has locked their rows.
+    """
+    found = find_known(digests)
+    missing = [digest for digest in digests if digest not in found]
+    connection = connections[write_alias()]
+    if not missing or connection.vendor != "mysql" or not connection.in_atomic_block:
+        return found
+    names = [field.attname for field in OutboundMessage._meta.concrete_fields]
+    other = connection.copy()
+    try:
+        for start in range(0, len(missing), _MOST_ROWS_A_STATEMENT):
+            some = OutboundMessage.objects.filter(
+                idempotency_digest__in=missing[start : start + _MOST_ROWS_A_STATEMENT]
+            )
+            for values in some.order_by().query.get_compiler(connection=other).results_iter():
+                message = OutboundMessage.from_db(connection.alias, names, values)
+                found[message.idempotency_digest or ""] = message
+    finally:
+        other.close()
+    return found
 
 
 def is_stored(row: OutboundMessage) -> bool:
@@ -92,6 +154,12 @@ def store_portably(rows: Sequence[OutboundMessage]) -> None:
         row.pk, row._state.adding = None, True
     for stored in messages.filter(uuid__in=by_uuid).values_list("uuid", "pk", "license_id", "created_at", "due_at"):
         _keep(by_uuid[stored[0]], using, *stored[1:])
+
+
+def _has_licenses(rows: Sequence[OutboundMessage]) -> bool:
+    """Whether the licenses of all of them are stored: the database itself does not see to it."""
+    wanted = {row.license_id for row in rows if row.license_id is not None}
+    return License.objects.using(write_alias()).filter(pk__in=wanted).count() == len(wanted)
 
 
 # --- written out ------------------------------------------------------------------------------------------------------
@@ -130,7 +198,7 @@ _IS_DRIVEN = """, (
   FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_outboundmessage.license_id)
 """
 _THE_REST = f"{{now}}, '{Status.QUEUED.value}', '', '', 0, 0, FALSE"
-_ROW = f"%s, {{license}}, {'%s, ' * (len(_GIVEN) - 3)}COALESCE(%s, {{now}}), {_THE_REST}"
+_ROW = f"%s, {{license}}, {'%s, ' * (len(_GIVEN) - 3)}COALESCE(%s, {{due}}), {_THE_REST}"
 # The license that is chosen, as by `choosing.choose()`; NULL where it cannot be told. MIN: two rows would fail the
 # checkout.
 _NAMED = "(SELECT MIN(license.id) FROM django_kpwa_license license WHERE license.name = %s AND license.is_active)"
@@ -138,10 +206,19 @@ _CHOSEN = """(
   SELECT MIN(license.id) FROM django_kpwa_license license
   WHERE license.is_active AND (license.is_default OR NOT EXISTS (
     SELECT 1 FROM django_kpwa_license other WHERE other.is_active AND other.id <> license.id)))"""
+# In a SELECT PostgreSQL does not see what a value is for, where the driver sends it apart.
+_TYPES = [type_ for column, type_ in _GIVEN.items() if column not in ("uuid", "license_id", "due_at")]
+_TYPED_ROW = (
+    f"%s::uuid, {{license}}, {', '.join(f'%s::{type_}' for type_ in _TYPES)}, "
+    f"COALESCE(%s::timestamptz, {{due}}), {_THE_REST}"
+)
+_FOR_LICENSE = "SELECT {row} FROM django_kpwa_license license WHERE license.id = %s"
 # PostgreSQL: a list for each column, however many rows. To read the values of thousands one by one takes longer.
 _LISTS = f"""
-SELECT {", ".join(column for column in _GIVEN if column != "due_at")}, COALESCE(due_at, {{now}}), {_THE_REST}
-FROM UNNEST({", ".join(f"%s::{type_}[]" for type_ in _GIVEN.values())}) AS given ({", ".join(_GIVEN)})
+SELECT {", ".join(column for column in _GIVEN if column != "due_at")},
+  COALESCE(due_at, {{now}} + place * INTERVAL '1 microsecond'), {_THE_REST}
+FROM UNNEST({", ".join(f"%s::{type_}[]" for type_ in _GIVEN.values())}, %s::integer[])
+  AS given ({", ".join(_GIVEN)}, place)
 """  # noqa: S608 - every part of it stands in this file; values are parameters
 
 
@@ -154,11 +231,17 @@ def _can_write_out(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrap
 def _insert_one(row: OutboundMessage, connection: BaseDatabaseWrapper, default_name: str) -> LaneSeen | None:
     """Its lane, where it was stored."""
     now = now_sql(connection.alias)
-    parameters, license_ = _parameters(row, connection), "%s"
-    if not has_license(row):
-        license_ = _NAMED if default_name else _CHOSEN
+    if connection.vendor == "mysql":
+        return _insert_after_look(row, connection, default_name)
+    parameters = _parameters(row, connection)
+    if has_license(row):
+        written = _TYPED_ROW if connection.vendor == "postgresql" else _ROW
+        source = _FOR_LICENSE.format(row=written.format(license="license.id", now=now, due=now))
+        parameters.append(parameters.pop(1))
+    else:
+        chosen = _NAMED if default_name else _CHOSEN
+        source = f"VALUES ({_ROW.format(license=chosen, now=now, due=now)})"
         parameters[1:2] = [default_name] if default_name else []
-    source = f"VALUES ({_ROW.format(license=license_, now=now)})"
     stored = insert(connection, _statement(source, connection) + _IS_DRIVEN.format(now=now), parameters)
     if not stored:
         return None
@@ -168,7 +251,26 @@ def _insert_one(row: OutboundMessage, connection: BaseDatabaseWrapper, default_n
 
 
 @sensitive_variables()
-def _insert_many(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper) -> bool:
+def _insert_after_look(row: OutboundMessage, connection: BaseDatabaseWrapper, default_name: str) -> LaneSeen | None:
+    """The same in two statements, of which the second reads no other table."""
+    lane = None
+    if row.license_id is None:
+        row.license = choose(default_name).license
+    else:
+        lane = look_at_lane(row.license_id)
+        if lane is None:
+            return None
+    now = now_sql(connection.alias)
+    source = f"VALUES ({_ROW.format(license='%s', now=now, due=now)})"
+    stored = insert(connection, _statement(source, connection), _parameters(row, connection))
+    if not stored:
+        return None
+    _take_over(row, connection, *stored[0][1:])
+    return lane
+
+
+@sensitive_variables()
+def _insert_many(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper, places: Mapping[UUID, int]) -> bool:
     """Whether the statement was carried out. Where MariaDB knows a key of theirs it is not, and has stored none."""
     now = now_sql(connection.alias)
     given = [_parameters(row, connection) for row in rows]
@@ -176,8 +278,10 @@ def _insert_many(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrappe
     if connection.vendor == "postgresql":
         source = _LISTS.format(now=now)
         parameters = [list(column) for column in zip(*given, strict=True)]
+        parameters.append([places.get(row.uuid, 0) for row in rows])
     else:
-        source = "VALUES " + ", ".join([f"({_ROW.format(license='%s', now=now)})"] * len(rows))
+        due = [f"{now} + INTERVAL {places[row.uuid]:d} MICROSECOND" if places.get(row.uuid) else now for row in rows]
+        source = "VALUES " + ", ".join(f"({_ROW.format(license='%s', now=now, due=each)})" for each in due)
         parameters = [value for values in given for value in values]
     stored = insert(connection, _statement(source, connection), parameters)
     if stored is None:
