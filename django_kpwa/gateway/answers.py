@@ -35,6 +35,9 @@ MAX_ID_CHARACTERS = 255
 MAX_WORDS_CHARACTERS = 500
 MAX_ERRORS = 20
 
+# What programs write where they have no id: an empty value, or the name of one.
+_NO_IDS = {"", "0", "null", "undefined", "none", "nil", "nan", "false", "true"}
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _WEBHOOK_HINT = (
@@ -81,7 +84,7 @@ def sent_message(answer: Answer) -> SentMessage:
     content = read_object(answer)
     result = Content(content["result"] if isinstance(content.get("result"), dict) else {})
     gateway_id = _text(result.get("id")).strip()
-    if not gateway_id or len(gateway_id) > MAX_ID_CHARACTERS:
+    if gateway_id.lower() in _NO_IDS or len(gateway_id) > MAX_ID_CHARACTERS:
         raise UnexpectedAnswerError(
             "The gateway answered 200 without a message id.",
             status_code=200,

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Callable, Iterator
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_SIDE = 4096
-"""Pixels. A QR code has at most 177 modules a side."""
+MAX_SIDE = 1024
+"""Pixels. A QR code has at most 177 modules a side, and every pixel costs time and memory here."""
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6

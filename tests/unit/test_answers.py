@@ -79,7 +79,23 @@ def test_a_registration_that_is_neither_true_nor_false_is_an_unexpected_answer(i
 
 @pytest.mark.parametrize(
     "result",
-    [None, {}, [], "A1", {"id": None}, {"id": ""}, {"id": "  "}, {"id": True}, {"id": ["A1"]}, {"id": "x" * 256}],
+    [
+        None,
+        {},
+        [],
+        "A1",
+        {"id": None},
+        {"id": 0},
+        {"id": "0"},
+        {"id": " Null "},
+        {"id": "undefined"},
+        {"id": False},
+        {"id": ""},
+        {"id": "  "},
+        {"id": True},
+        {"id": ["A1"]},
+        {"id": "x" * 256},
+    ],
 )
 def test_a_send_without_a_usable_id_is_an_unexpected_answer(result):
     with pytest.raises(UnexpectedAnswerError, match="without a message id") as failed:

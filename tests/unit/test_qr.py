@@ -16,7 +16,7 @@ import segno
 from PIL import Image
 
 from django_kpwa.exceptions import UnexpectedAnswerError
-from django_kpwa.gateway.png import dark_pixels, png_size
+from django_kpwa.gateway.png import MAX_SIDE, SIGNATURE, dark_pixels, png_size
 from django_kpwa.gateway.qr import MAX_IMAGE_BYTES, LoginQr
 from tests.contract.gateway_case import scanned
 
@@ -285,3 +285,11 @@ def test_what_has_the_corners_of_a_code_and_not_its_timing_is_not_drawn_anew():
     opened.save(saved, "PNG")
     with pytest.raises(UnexpectedAnswerError, match="no QR code can be made out"):
         LoginQr.from_image(saved.getvalue()).modules()
+
+
+def test_an_image_of_more_pixels_than_a_code_needs_is_refused_before_it_is_unpacked():
+    side = MAX_SIDE + 1
+    header = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x08\x00\x00\x00\x00"
+    image = SIGNATURE + b"\x00\x00\x00\x0d" + header + b"\x00" * 4 + b"\x00\x00\x00\x00IEND\x00\x00\x00\x00"
+    with pytest.raises(UnexpectedAnswerError, match=f"{side} × {side} pixels"):
+        LoginQr.from_image(image)
