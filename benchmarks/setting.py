@@ -103,7 +103,7 @@ def licenses(count: int, gateway_url: str = "") -> list[int]:
     """The ids of `count` licenses, linked and with nothing to wait for; `gateway_url`: another than the site's."""
     from django_kpwa.models import Lane, License
 
-    model = License(name="template")
+    model = License(name="template", base_url=gateway_url)
     model.set_api_key("a-key-of-the-benchmarks")
     have = License.objects.count()
     rows = [

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conf import kpwa_settings
 from ..encryption import Secret, clean_api_key, decrypt, encrypt
+from ..exceptions import KeyUnreadableError
 from ..gateway import Gateway, load_gateway_class
 from ..gateway.locmem import LocmemGateway
 from ..rehearsal import is_rehearsal
@@ -137,21 +138,34 @@ class License(models.Model):
         self.save(using=self._state.db, update_fields=_ARCHIVED)
 
     def set_api_key(self, value: str) -> None:
-        """Take `value` as the key and count its version up; the caller saves.
+        """Take `value` as the key for the present `base_url` and count its version up; the caller saves.
+
+        A `base_url` that changes afterwards, by whatever way, makes the key unreadable until it is given again.
 
         Raises `InvalidApiKeyError` for a key that cannot stand in an HTTP header.
         """
         __traceback_hide__ = True
         key = clean_api_key(value)
-        self.api_key_ciphertext = encrypt(key)
+        # With the address that it was given for: whoever changes that alone must not have the key sent there.
+        self.api_key_ciphertext = encrypt(f"{key}\n{self.base_url}")
         self.api_key_version += 1
         self._has_new_key = True
         # Four characters of a short key would be most of it.
         self.api_key_hint = key[-4:] if len(key) >= 16 else ""
 
     def get_api_key(self) -> Secret:
-        """Return the key. Raises `KeyUnreadableError` where no configured secret key opens it."""
-        return decrypt(self.api_key_ciphertext)
+        """Return the key.
+
+        Raises `KeyUnreadableError` where no configured secret key opens it, or it was given for another base URL.
+        """
+        __traceback_hide__ = True
+        # One that was stored without its address was given for the configured ones.
+        key, _, base_url = decrypt(self.api_key_ciphertext).reveal().partition("\n")
+        if base_url != self.base_url:
+            raise KeyUnreadableError(
+                "The base URL was changed after the API key was stored for another one. Type the API key again for it."
+            )
+        return Secret(key)
 
     def get_gateway(self) -> Gateway:
         """Return a gateway of the configured class for this license; the caller closes it.

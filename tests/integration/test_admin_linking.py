@@ -274,7 +274,9 @@ def test_the_gateways_own_words_are_quoted(operator, shop, sandbox):
 
 
 def test_a_gateway_that_is_not_there_is_unreachable(operator, shop):
-    License.objects.update(base_url="http://127.0.0.1:9/backend")
+    shop.base_url = "http://127.0.0.1:9/backend"
+    shop.set_api_key("a-key")
+    shop.save()
     assert "Gateway unreachable" in ask(operator, shop).content.decode()
     assert "Gateway unreachable" in check(operator, shop).content.decode()
 

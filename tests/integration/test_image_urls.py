@@ -54,6 +54,7 @@ def shop(license_, gateway, settings):
     settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway", "RENDER_DELAY_SECONDS": 0}
     settings.DEBUG = True  # outside development an address of this machine is refused
     license_.base_url = gateway.url
+    license_.set_api_key("a-key-of-the-gateway")
     license_.save()
     return license_
 

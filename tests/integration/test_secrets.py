@@ -142,6 +142,7 @@ def canary_license(db):
 def at_server(canary_license, server, settings):
     settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway", "READ_TIMEOUT_SECONDS": 0.2}
     canary_license.base_url = server.url
+    canary_license.set_api_key(KEY)
     canary_license.save()
     return canary_license
 
@@ -222,6 +223,7 @@ def _send_past_the_outbox(license_):
 
 def test_no_connection_reports_nothing_secret(at_server, everything_logged):
     at_server.base_url = f"http://127.0.0.1:{free_port()}/backend"
+    at_server.set_api_key(KEY)
     with pytest.raises(GatewayError) as raised:
         linking.check_number(at_server, TYPED)
     assert leaks(*reports(raised.value), *logged(everything_logged)) == []

@@ -75,6 +75,16 @@ class LicenseForm(_ModelForm):
                 _("The API key has white space or unusual characters inside. Copy it from the gateway's dashboard.")
             ) from None
 
+    @sensitive_variables()
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        is_kept = "api_key" in cleaned and not cleaned["api_key"] and self.instance.api_key_ciphertext
+        if is_kept and "base_url" in self.changed_data:
+            self.add_error(
+                "api_key", _("The base URL is another one: type the API key again. The stored one is not sent there.")
+            )
+        return cleaned
+
     def save(self, commit: bool = True) -> License:
         if self.cleaned_data.get("api_key"):
             self.instance.set_api_key(self.cleaned_data["api_key"])
