@@ -84,7 +84,7 @@ def _ask_again(request: HttpRequest, typed: str, error: str) -> HttpResponse:
 
 
 def _refused(request: HttpRequest, user: Any) -> HttpResponse:
-    is_known = user is not None and user.is_authenticated
+    is_known = bool(getattr(user, "is_authenticated", False))
     context = {"back": _back(request), "is_known": is_known, "login": "" if is_known else address("admin:login")}
     return render(request, "django_kpwa/counter/refused.html", context, status=403)
 

@@ -18,6 +18,7 @@ from django.utils import timezone, translation
 
 from django_kpwa import counter, outbox
 from django_kpwa.counter import banner
+from django_kpwa.counter.people import Person
 from django_kpwa.counter.words import waiting
 from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause
@@ -418,3 +419,9 @@ def test_nothing_stands_inline(linked):
     assert "<form" in page
     for forbidden in ("<script", "<style", "style=", "onclick", "data:image"):
         assert forbidden not in page
+
+
+@pytest.mark.parametrize("user", [None, object(), type("Own", (), {"is_active": True})()], ids=["none", "bare", "own"])
+def test_a_user_of_another_kind_may_do_nothing_and_is_no_error(user):
+    assert not Person(user).may("view_outboundmessage")
+    assert not Person(user).is_staff
