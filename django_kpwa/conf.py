@@ -14,6 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 DOCUMENTED_BASE_URLS = ("https://wa.kpntr.com/backend", "https://kpwa.kpntr.com/backend")
 
 
+MIN_SECRET_LENGTH = 32
+MIN_SECRET_CHARACTERS = 5
+
+
 @dataclass(frozen=True)
 class Settings:
     """One reading of `KPWA`. Durations are seconds unless the name says otherwise."""
@@ -91,12 +95,27 @@ def kpwa_settings() -> Settings:
         if name not in _KNOWN:
             raise ImproperlyConfigured(f"KPWA[{name!r}] is not a setting of django-kpwa. Known: {', '.join(_KNOWN)}.")
         values[name] = _coerced(name, value, getattr(_DEFAULTS, name))
+    for secret in values.get("SECRET_KEYS", ()):
+        _check_secret(secret)
     return Settings(**values)
 
 
 def lease_seconds(read: Settings) -> float:
     """How long a lane's lease lasts: longer than a send, the status check after it, and a slow recording."""
     return read.CALL_DEADLINE_SECONDS + read.STATUS_DEADLINE_SECONDS + read.RECORD_SECONDS + 5
+
+
+def _check_secret(secret: Any) -> None:
+    """Raise where `secret` could be guessed: whoever reads the table tries short ones at leisure."""
+    __traceback_hide__ = True
+    if not isinstance(secret, (str, bytes)):
+        raise ImproperlyConfigured(f"KPWA['SECRET_KEYS'] holds a {type(secret).__name__}; each is a text.")
+    if len(secret) < MIN_SECRET_LENGTH or len(set(secret)) < MIN_SECRET_CHARACTERS:
+        raise ImproperlyConfigured(
+            f"KPWA['SECRET_KEYS'] holds one that is shorter than {MIN_SECRET_LENGTH} characters, or made of fewer than "
+            f"{MIN_SECRET_CHARACTERS} different ones. Write a random one: "
+            'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+        )
 
 
 def _coerced(name: str, value: Any, default: Any) -> Any:

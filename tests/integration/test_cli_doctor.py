@@ -155,7 +155,7 @@ class TestLicense:
         assert finding(told, "'dozing', which nobody documented")["level"] == "note"
 
     def test_a_key_that_cannot_be_read_says_how_to_mend_it(self, healthy, settings):
-        settings.KPWA = {**settings.KPWA, "SECRET_KEYS": ["another"]}
+        settings.KPWA = {**settings.KPWA, "SECRET_KEYS": ["another-secret-key-0123456789abcdefghijklmn"]}
         code, told = kpwa_json("doctor")
         assert code == 1
         assert 'licenses set-key "Toko Utama"' in finding(told, "the stored API key cannot be read")["words"]

@@ -297,7 +297,7 @@ class TestStoredKeys:
         assert not {"kpwa.W007", "kpwa.I001"} & set(found_in_database())
 
     def test_one_that_does_not_is_a_warning_that_names_the_license_and_no_error(self, license_, kpwa):
-        kpwa(SECRET_KEYS=["another"])
+        kpwa(SECRET_KEYS=["another-secret-key-0123456789abcdefghijklmn"])
         message = found_in_database()["kpwa.W007"]
         # An error would keep `migrate` from running.
         assert message.level == checks.WARNING
@@ -305,7 +305,11 @@ class TestStoredKeys:
         assert "licenses set-key" in message.hint
 
     def test_one_under_an_older_secret_key_is_said(self, license_, kpwa, settings):
-        kpwa(SECRET_KEYS=["another", settings.SECRET_KEY])
+        older = settings.SECRET_KEY * 4
+        settings.SECRET_KEY = older
+        license_.set_api_key("test-api-key-0001")
+        license_.save()
+        kpwa(SECRET_KEYS=["another-secret-key-0123456789abcdefghijklmn", older])
         assert "Toko Utama" in found_in_database()["kpwa.I001"].msg
 
     def test_unreadable_settings_and_missing_tables_are_others_to_report(self, license_, settings):

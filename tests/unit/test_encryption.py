@@ -7,6 +7,7 @@ import pickle
 import traceback
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from django_kpwa.encryption import Secret, clean_api_key, decrypt, encrypt, is_under_newest_key
 from django_kpwa.exceptions import InvalidApiKeyError, KeyUnreadableError
@@ -84,14 +85,16 @@ def test_a_secret_key_of_bytes_serves_like_the_same_text(settings):
 
 
 def test_keys_rotate(settings):
-    settings.KPWA = {"SECRET_KEYS": ["one"]}
+    settings.KPWA = {"SECRET_KEYS": ["one-secret-key-0123456789abcdefghijklmn"]}
     token = encrypt(KEY)
-    settings.KPWA = {"SECRET_KEYS": ["two", "one"]}
+    settings.KPWA = {
+        "SECRET_KEYS": ["two-secret-key-0123456789abcdefghijklmn", "one-secret-key-0123456789abcdefghijklmn"]
+    }
     assert decrypt(token).reveal() == KEY
     assert not is_under_newest_key(token)
     renewed = encrypt(decrypt(token).reveal())
     assert is_under_newest_key(renewed)
-    settings.KPWA = {"SECRET_KEYS": ["two"]}
+    settings.KPWA = {"SECRET_KEYS": ["two-secret-key-0123456789abcdefghijklmn"]}
     assert decrypt(renewed).reveal() == KEY
     with pytest.raises(KeyUnreadableError):
         decrypt(token)
@@ -100,7 +103,7 @@ def test_keys_rotate(settings):
 def test_keys_of_its_own_leave_the_sites_secret_key_out(settings):
     settings.KPWA = {}
     token = encrypt(KEY)
-    settings.KPWA = {"SECRET_KEYS": ["one"]}
+    settings.KPWA = {"SECRET_KEYS": ["one-secret-key-0123456789abcdefghijklmn"]}
     with pytest.raises(KeyUnreadableError):
         decrypt(token)
 
@@ -110,3 +113,11 @@ def test_what_was_never_encrypted_is_unreadable(token):
     with pytest.raises(KeyUnreadableError):
         decrypt(token)
     assert not is_under_newest_key(token)
+
+
+@pytest.mark.parametrize("secret", ["", "short", "x" * 31, "a" * 60, "abab" * 20, b"short", 5, None])
+def test_a_secret_key_that_could_be_guessed_is_refused_without_being_told(secret, settings):
+    settings.KPWA = {"SECRET_KEYS": ["one-secret-key-0123456789abcdefghijklmn", secret]}
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEYS") as refused:
+        encrypt(KEY)
+    assert not secret or str(secret) not in str(refused.value).replace("shorter", "")
