@@ -57,7 +57,7 @@ class Settings:
     MAX_RETRY_SECONDS: float = 900.0
     """The longest of these waits."""
     FAILURES_BEFORE_PAUSE: int = 3
-    """So many failures of one kind in a row pause the lane."""
+    """So many sends in a row that were not accepted, whatever each answer said, pause the lane."""
     PROBE_SECONDS: float = 30.0
     """How long a paused lane waits before its status is asked; doubled up to `MAX_PROBE_SECONDS` while it fails."""
     MAX_PROBE_SECONDS: float = 300.0

@@ -154,7 +154,7 @@ class _Driver:
         announce(signals.message_unknown, self.lease.lost_message_ids)
         announce(signals.message_sent, self.lease.proven_message_ids)
         self.lane = self.lease.lane or _read_lane(self.lease.license_id)
-        self.failures, self.failure_cause = self.lane.failures, self.lane.failure_cause
+        self.failures = self.lane.failures
         if not self.lane.license.is_active or not may_send(self.lease, self.lane, self.open_gateway, self.read):
             self._let_go()
             return Driven()
@@ -227,7 +227,6 @@ class _Driver:
         known = Circumstances(
             claim.attempts_spent,
             self.failures,
-            self.failure_cause,
             self.lane.license.api_key_version,
             self.lane.license.pace_seconds,
             session_status,
@@ -242,7 +241,7 @@ class _Driver:
         self.claim = _claim_in(recorded.claimed)
         self.has_unrecorded_call = False
         self.attempts += 1
-        self.failures, self.failure_cause = lane.failures, lane.failure_cause
+        self.failures = lane.failures
         if not recorded.lease_lost:
             self._tell_of_lane(lane, paused=recorded.paused)
         if recorded.status is not None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -20,6 +20,12 @@ from ..models.driving import LaneVerdict, MessageVerdict, Pause
 from . import pace
 
 _MOST_FAILURES = 1000
+# What a refusal says that concerns its recipient alone, in the two languages that gateways of this family speak.
+_ABOUT_RECIPIENT = re.compile(
+    r"\b(number|phone|recipient|group|jid|msisdn|nomor|nomer|penerima|grup)\b|not (registered|on whatsapp)|"
+    r"(tidak|belum) terdaftar",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,6 @@ class Circumstances:
 
     attempts_spent: int
     failures: int
-    failure_cause: str
     key_version: int
     pace_seconds: tuple[float, float]
     session_status: SessionStatus | None = None
@@ -67,7 +72,12 @@ def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageV
     if outcome.kind == OutcomeKind.LICENSE_REFUSED or outcome.cause == Cause.LOGGED_OUT:
         return MessageVerdict(Status.QUEUED, reason, words, refunds_attempt=True)
     # A refusal counts as one only where the license is known to be linked: a logged-out one may refuse everything.
-    is_final = outcome.kind == OutcomeKind.REFUSED and known.session_status is not None
+    # And a gateway that accepts nothing at present says little about this message, unless it names the recipient.
+    is_final = (
+        outcome.kind == OutcomeKind.REFUSED
+        and known.session_status is not None
+        and (known.failures == 0 or _ABOUT_RECIPIENT.search(outcome.words) is not None)
+    )
     if is_final or not may_try_again:
         return MessageVerdict(Status.FAILED, reason, words)
     return MessageVerdict(Status.QUEUED, reason, words, pace.retry(known.attempts_spent, read))
@@ -77,14 +87,12 @@ def _lane(outcome: Outcome, known: Circumstances, read: Settings) -> LaneVerdict
     wait = pace.next_send(known.pace_seconds)
     if outcome.kind == OutcomeKind.ACCEPTED:
         return _accepted(outcome, known, wait)
-    cause = _sameness(outcome)
-    failures = min(known.failures + 1, _MOST_FAILURES) if cause == known.failure_cause else 1
+    # Whatever it says: a gateway that is being deployed answers 502 and 503 in turn, a broken one each time anew.
+    failures = min(known.failures + 1, _MOST_FAILURES)
     pause = _pause(outcome, failures, known, read)
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
-        failures, cause = known.failures, known.failure_cause
-    return LaneVerdict(
-        wait, failures, cause, session_status=known.session_status, pause=pause, error=error_words(outcome)
-    )
+        failures = known.failures
+    return LaneVerdict(wait, failures, session_status=known.session_status, pause=pause, error=error_words(outcome))
 
 
 def _accepted(outcome: Outcome, known: Circumstances, wait: float) -> LaneVerdict:
@@ -111,13 +119,6 @@ def _pause(outcome: Outcome, failures: int, known: Circumstances, read: Settings
     if failures >= read.FAILURES_BEFORE_PAUSE:
         return Pause(PauseReason.FAILING, pace.probe(failures - read.FAILURES_BEFORE_PAUSE, read), words)
     return None
-
-
-def _sameness(outcome: Outcome) -> str:
-    """By what a run of failures is known to say the same thing. Refusals differ by their words."""
-    if outcome.kind == OutcomeKind.REFUSED and outcome.cause == Cause.REFUSED:
-        return f"refused:{hashlib.sha256(outcome.words.encode()).hexdigest()[:16]}"
-    return outcome.cause.value
 
 
 def _retry_after(outcome: Outcome, read: Settings) -> float:

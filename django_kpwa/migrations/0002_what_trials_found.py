@@ -46,4 +46,6 @@ class Migration(migrations.Migration):
             models.PositiveSmallIntegerField(db_default=0, default=0, verbose_name="times its text was begun"),
         ),
         migrations.RunPython(choose_the_first, migrations.RunPython.noop),
+        # Failures are counted in a row now, whatever each of them said.
+        migrations.RemoveField("lane", "failure_cause"),
     ]

@@ -109,7 +109,6 @@ class LaneVerdict:
 
     next_send_in_seconds: float = 0.0
     failures: int = 0
-    failure_cause: str = ""
     session_status: SessionStatus | None = None
     linked_number: str = field(default="", repr=False)
     confirms_number: bool = False

@@ -77,7 +77,6 @@ class Lane(models.Model):
     paused_key_version = models.PositiveIntegerField(_("key version that was refused"), null=True)
     probes = models.PositiveSmallIntegerField(_("status checks since the pause began"), default=0)
     failures = models.PositiveSmallIntegerField(_("failures in a row"), default=0)
-    failure_cause = models.CharField(_("their cause"), max_length=32, blank=True)
     # What went wrong last, while sending or asking for the status. A success leaves it: the time tells.
     last_error = models.TextField(_("last error"), blank=True)
     last_error_at = models.DateTimeField(_("last error at"), null=True)

@@ -32,7 +32,6 @@ LANES = st.fixed_dictionaries(
         "linked_number": st.sampled_from(["", "6281234567890", "628999"]),
         "confirmed_number": st.sampled_from(["", "6281234567890"]),
         "failures": st.integers(0, 3),
-        "failure_cause": st.sampled_from(["", "timeout"]),
         "next_send_at": MOMENTS,
         "is_held": st.sampled_from([True, True, True, False]),
     }

@@ -24,13 +24,13 @@ from django_kpwa.models import PauseReason, Status
 READ = Settings()
 
 
-def judged(error, *, attempts_spent=1, failures=0, failure_cause="", session_status=None, read=READ):
-    known = Circumstances(attempts_spent, failures, failure_cause, 7, (0.0, 0.0), session_status)
+def judged(error, *, attempts_spent=1, failures=0, session_status=None, read=READ):
+    known = Circumstances(attempts_spent, failures, 7, (0.0, 0.0), session_status)
     return judge(outcome_of_error(error), known, read)
 
 
 def test_an_accepted_message_is_sent_and_the_lane_is_connected_under_the_number_that_sent_it():
-    known = Circumstances(1, 2, "timeout", 1, (4.0, 8.0))
+    known = Circumstances(1, 2, 1, (4.0, 8.0))
     _, message, lane = judge(outcome_of_answer(SentMessage("X1", from_number="6281100000001")), known, READ)
     assert message.status == Status.SENT
     assert (lane.failures, lane.session_status, lane.linked_number) == (0, SessionStatus.CONNECTED, "6281100000001")
@@ -38,7 +38,7 @@ def test_an_accepted_message_is_sent_and_the_lane_is_connected_under_the_number_
 
 
 def accepted_from(number, confirmed=""):
-    known = Circumstances(1, 0, "", 1, (0.0, 0.0), confirmed_number=confirmed)
+    known = Circumstances(1, 0, 1, (0.0, 0.0), confirmed_number=confirmed)
     return judge(outcome_of_answer(SentMessage("X1", from_number=number)), known, READ)[2]
 
 
@@ -72,7 +72,7 @@ def test_another_number_pauses_the_lane_until_a_person_ends_it():
 def test_an_error_is_told_in_the_gateways_words_or_else_by_its_cause():
     assert judged(ServerError("broken", words="Device busy"))[2].error == "Device busy"
     silent = Outcome(OutcomeKind.IN_DOUBT, Cause.TIMEOUT)
-    assert judge(silent, Circumstances(1, 0, "", 1, (0.0, 0.0)), READ)[2].error == "no answer in time"
+    assert judge(silent, Circumstances(1, 0, 1, (0.0, 0.0)), READ)[2].error == "no answer in time"
     assert accepted_from("628111000222").error == ""
 
 
@@ -150,24 +150,39 @@ def test_a_site_may_choose_to_send_again_after_a_timeout():
     assert message.status == Status.QUEUED
 
 
-def test_the_third_failure_of_one_kind_pauses_the_lane_and_the_second_does_not():
-    def failing(failures, cause="timeout"):
-        return judged(GatewayTimeoutError("x"), failures=failures, failure_cause=cause)[2]
+def test_the_third_failure_in_a_row_pauses_the_lane_whatever_each_of_them_said():
+    failures = 0
+    for error in (GatewayTimeoutError("502"), UnexpectedAnswerError("503"), ConnectionLostError("gone")):
+        lane = judged(error, failures=failures)[2]
+        assert (lane.pause is None) == (failures < 2)
+        failures = lane.failures
+    assert (failures, lane.pause.reason) == (3, PauseReason.FAILING)
 
-    assert failing(1).pause is None
-    assert failing(2).pause.reason == PauseReason.FAILING
-    assert failing(2, cause="connection_lost").pause is None
-    assert failing(2, cause="connection_lost").failures == 1
+
+def test_refusals_of_different_words_are_one_run_and_fail_no_message_but_the_first():
+    failures, statuses = 0, []
+    for words in ("quota exceeded", "please try later", "error #4711"):
+        error = BadRequestError("400", words=words)
+        _, message, lane = judged(error, failures=failures, session_status=SessionStatus.CONNECTED)
+        failures = lane.failures
+        statuses.append(message.status)
+    assert lane.pause.reason == PauseReason.FAILING
+    assert statuses == [Status.FAILED, Status.QUEUED, Status.QUEUED]
 
 
-def test_refusals_count_as_a_run_only_where_they_say_the_same():
-    def refusal(words, failures, cause):
-        error = BadRequestError(words)
-        return judged(error, failures=failures, failure_cause=cause, session_status=SessionStatus.CONNECTED)[2]
-
-    first = refusal("quota exceeded", 0, "")
-    assert refusal("quota exceeded", 2, first.failure_cause).pause.reason == PauseReason.FAILING
-    assert refusal("number unknown", 2, first.failure_cause).pause is None
+@pytest.mark.parametrize(
+    "words",
+    [
+        "number is not registered",
+        "The recipient does not exist",
+        "Nomor tujuan tidak valid",
+        "belum terdaftar",
+        "no such group",
+    ],
+)
+def test_a_refusal_that_names_the_recipient_is_final_in_a_run_too(words):
+    error = BadRequestError("400", words=words)
+    assert judged(error, failures=2, session_status=SessionStatus.CONNECTED)[1].status == Status.FAILED
 
 
 def test_each_fruitless_probe_doubles_the_wait_up_to_a_bound():

@@ -22,7 +22,6 @@ def usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: 
         "attempt_number": claim.attempt_number,
         "next_send_in_seconds": lane.next_send_in_seconds,
         "failures": lane.failures,
-        "failure_cause": lane.failure_cause,
         "session_status": lane.session_status.value,
         "linked_number": lane.linked_number,
         "confirms_number": bool(lane.confirms_number and lane.linked_number),
@@ -67,7 +66,6 @@ def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "next_send_at": in_seconds(lane.next_send_in_seconds),
         "failures": lane.failures,
-        "failure_cause": lane.failure_cause,
     }
     if lane.session_status is not None:
         columns |= session_columns(lane.session_status)

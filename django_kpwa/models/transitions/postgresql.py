@@ -60,7 +60,7 @@ _RECORDED = f"""running AS MATERIALIZED (
   SET lease_token = CASE WHEN {_GOES_ON} THEN lease_token END,
     lease_expires_at = CASE WHEN {_GOES_ON} THEN {_LEASE_EXPIRES_AT} END,
     next_send_at = {_NOW} + make_interval(secs => %(next_send_in_seconds)s),
-    failures = %(failures)s, failure_cause = %(failure_cause)s,
+    failures = %(failures)s,
     session_status = %(session_status)s, session_seen_at = {_NOW},
     linked_number = CASE WHEN %(linked_number)s <> '' THEN %(linked_number)s ELSE linked_number END,
     confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
@@ -155,7 +155,7 @@ _TYPES = {
     "license_id": "bigint", "lease": "uuid", "previous_lease": "uuid", "lease_seconds": "float8",
     "step_back_seconds": "float8", "keeps_lease": "boolean", "claims": "boolean",
     "message_id": "bigint", "attempt_id": "bigint", "attempt_number": "integer",
-    "next_send_in_seconds": "float8", "failures": "smallint", "failure_cause": "text", "session_status": "text",
+    "next_send_in_seconds": "float8", "failures": "smallint", "session_status": "text",
     "linked_number": "text", "confirms_number": "boolean", "outcome": "text", "cause": "text",
     "http_status": "smallint", "code": "text", "words": "text", "gateway_id": "text", "read_as": "text",
     "gateway_created_at": "text",

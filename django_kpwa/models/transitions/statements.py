@@ -43,7 +43,7 @@ def _written(now: str, later: str, seconds_until: str, patience: str = "") -> _S
             UPDATE django_kpwa_lane
             SET lease_expires_at = {later.format("%(lease_seconds)s")},
               next_send_at = {later.format("%(next_send_in_seconds)s")},
-              failures = %(failures)s, failure_cause = %(failure_cause)s,
+              failures = %(failures)s,
               session_status = %(session_status)s, session_seen_at = {now},
               linked_number = CASE WHEN %(linked_number)s <> '' THEN %(linked_number)s ELSE linked_number END,
               confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
