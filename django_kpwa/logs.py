@@ -10,6 +10,9 @@ import logging
 import re
 
 # A token has 43 characters; another app's `/webhooks/stripe/` is none of our business.
+# Escape sequences, what turns the writing's direction, and every kind of line end.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
 _SECRET_PATH = re.compile(r"(/check-number/|/webhooks/(?=[\w-]{40}))[^\s?/\"]*")
 
 
@@ -22,6 +25,11 @@ def mask_paths_in(*logger_names: str) -> None:
 def mask_paths(text: str) -> str:
     """Return `text` with `…` for the secret part of every path in it."""
     return _SECRET_PATH.sub(r"\1…", text)
+
+
+def without_controls(text: str) -> str:
+    """Return `text` with a space for all that could move a terminal's cursor, turn its writing or forge a line."""
+    return _CONTROL.sub(" ", text)
 
 
 class _SecretPathsMasked(logging.Filter):

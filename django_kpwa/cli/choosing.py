@@ -54,16 +54,24 @@ def add_license_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--license",
         metavar="NAME",
-        help="the license, by its name (default: KPWA['DEFAULT_LICENSE'], or the only one)",
+        help="the license, by its name (default: the one that sends what names none)",
     )
 
 
 def chosen_license(options: dict[str, Any]) -> License:
-    """The license that `--license` names, or the default one. Raises `LicenseChoiceError`."""
-    name = options["license"]
-    if not name and not kpwa_settings().DEFAULT_LICENSE and License.objects.using(write_alias()).count() > 1:
-        raise LicenseChoiceError(f"There are several licenses: name one with --license. Known: {_known()}.")
-    return license_named(name) if name else choose_license()
+    """The license that `--license` names, else the one that sends what names none, else the only one there is.
+
+    Raises `LicenseChoiceError`.
+    """
+    if name := options["license"]:
+        return license_named(name)
+    try:
+        return choose_license()
+    except LicenseChoiceError as error:
+        first_two = list(License.objects.using(write_alias()).filter(archived_at=None).order_by("pk")[:2])
+        if len(first_two) == 1 and not kpwa_settings().DEFAULT_LICENSE:
+            return first_two[0]  # one that is not active sends nothing, and can be asked and mended all the same
+        raise LicenseChoiceError(f"{error} Or name one with --license. Known: {_known()}.") from None
 
 
 def license_named(name: str) -> License:

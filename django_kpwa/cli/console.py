@@ -16,6 +16,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone, translation
 from django.utils.functional import Promise
 
+from ..logs import without_controls
+
 EXIT_OK = 0
 EXIT_NO = 1
 EXIT_USAGE = 2
@@ -80,4 +82,4 @@ def duration(seconds: float) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return moment(value)
-    return "" if value is None else str(value)
+    return "" if value is None else without_controls(str(value))

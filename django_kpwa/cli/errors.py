@@ -14,6 +14,7 @@ from ..exceptions import (
     KpwaError,
     LicenseChoiceError,
 )
+from ..logs import without_controls
 from ..phone import mask_numbers
 from .console import EXIT_GATEWAY, EXIT_NO, EXIT_USAGE
 
@@ -57,4 +58,4 @@ def _database_words(error: Exception) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(without_controls(text).split())

@@ -31,9 +31,9 @@ class LocmemMessage:
     """What was sent: `to` a number as the gateway reads it, or to the group `group_name`; the other is empty."""
 
     id: str
-    to: str = field(repr=False)
+    to: str
     group_name: str
-    text: str = field(repr=False)
+    text: str
     image_url: str = ""
 
 

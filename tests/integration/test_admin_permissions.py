@@ -49,6 +49,8 @@ license/<path:object_id>/pause/                   login 405   405   405   405   
 license/<path:object_id>/resume/                  login 405   405   405   405   | login no    no    back  back
 license/<path:object_id>/confirm_number/          login 405   405   405   405   | login no    no    back  back
 license/<path:object_id>/keep_number/             login 405   405   405   405   | login no    no    back  back
+license/<path:object_id>/archive/                 login 405   405   405   405   | login no    no    done  done
+license/<path:object_id>/take_back/               login 405   405   405   405   | login no    no    done  done
 license/<path:object_id>/register_webhook/        login 405   405   405   405   | login no    no    done  done
 license/<path:object_id>/renew_webhook/           login 405   405   405   405   | login no    no    done  done
 license/<path:object_id>/reset_webhook/           login 405   405   405   405   | login no    no    done  done

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 from django.core.management import CommandError
 
+from django_kpwa.models import DatabaseNow, OutboundMessage
 from tests.cli import kpwa
-from tests.processes import run_manage, start_manage
+from tests.processes import ROOT, run_manage, start_manage
 
 SUBCOMMANDS = (
     *("doctor", "status", "qr", "restart", "check-number", "send", "send-group", "messages", "licenses", "webhook"),
@@ -83,3 +86,40 @@ def test_sandbox_becomes_the_simulated_phone_with_the_same_arguments(without_dat
     with start_manage("kpwa", "sandbox", *arguments, environment=without_database) as process:
         assert "http://127.0.0.1:" in process.wait_for_output("License   A")
         assert process.stop() == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_the_characters_gets_a_question_mark_and_the_right_exit_code(without_database, encoding):
+    assert run_manage("migrate", "-v", "0", environment=without_database).returncode == 0
+    environment = {**without_database, "PYTHONIOENCODING": encoding}
+    added = run_manage("kpwa", "licenses", "add", "Kopi ☕", environment=environment, stdin="key-of-a-shop-0001")
+    assert added.returncode == 0, added.stderr
+    listed = run_manage("kpwa", "licenses", environment=environment)
+    assert listed.returncode == 0, listed.stderr
+    assert "Kopi ?" in listed.stdout
+
+
+def test_a_reader_that_has_read_enough_is_no_error(without_database):
+    assert run_manage("migrate", "-v", "0", environment=without_database).returncode == 0
+    command = f"{sys.executable} manage.py kpwa messages | true; exit ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=without_database, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_words_of_others_cannot_steer_the_terminal_nor_forge_a_line(license_):
+    words = "a\x1b[2Jb\nc\u2028d\u202ee\x9bf"
+    OutboundMessage.objects.create(
+        license=license_,
+        recipient=f"Dapur {words}",
+        recipient_type="group",
+        text="x",
+        status="failed",
+        created_at=DatabaseNow(),
+        due_at=DatabaseNow(),
+    )
+    _, listed = kpwa("messages")
+    assert "b c d e f" in listed
+    assert not set(listed) & set("\x1b\u2028\u202e\x9b")
+    assert len(listed.splitlines()) == 2

@@ -70,6 +70,8 @@ class TestStatus:
         other.set_api_key("another-key-0123456789")
         other.save()
         assert kpwa("status", "--license", "Toko Utama")[0] == 0
+        assert kpwa("status")[1].startswith("Toko Utama: ")  # it was the first one, and so the default
+        License.objects.update(is_default=False)
         with pytest.raises(CommandError, match="Known: Cabang, Toko Utama") as raised:
             kpwa("status")
         assert raised.value.returncode == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from typing import Any
 
@@ -44,10 +46,23 @@ class Command(BaseCommand):
             module.add_arguments(subparser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._write_what_the_terminal_can()
         console = Console(self.stdout, as_json=options.get("json", False))
         try:
             code = run_subcommand(options["subcommand"], console, options)
+            sys.stdout.flush()
         except KeyboardInterrupt:
             sys.exit(130)
+        except BrokenPipeError:
+            # `| head` has read enough. What is still in the buffer must not fail again when the interpreter ends.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
         if code:
             sys.exit(code)
+
+    def _write_what_the_terminal_can(self) -> None:
+        """Have `?` stand for what an ASCII or latin-1 terminal has no character for, rather than an error for all."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError):
+                stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a caller's stream may lack it
