@@ -91,6 +91,7 @@ class _Watchdog:
         self._thread_id = ctypes.c_ulong(threading.get_ident())
         self._is_over = False
         self._has_ended = True
+        self._has_aimed = False
         self._sleeps = threading.Lock()
         self._sleeps.acquire()
 
@@ -107,13 +108,14 @@ class _Watchdog:
         try:
             wait = self._seconds
             while not self._sleeps.acquire(timeout=wait) and not self._is_over:
+                self._has_aimed = True
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, ctypes.py_object(TookTooLongError))
                 wait = _AGAIN_SECONDS
         finally:
             self._has_ended = True
 
     def end(self) -> None:
-        """Have it end; what it aimed and has not struck yet is taken back."""
+        """Have it end; what it aimed and has not struck yet strikes here, and is over."""
         while True:
             try:
                 if not self._is_over:
@@ -121,7 +123,13 @@ class _Watchdog:
                     self._sleeps.release()
                 while not self._has_ended:
                     time.sleep(0.0002)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, None)
+                if self._has_aimed:
+                    # Whatever is still on its way is replaced by one that strikes here. To take it back instead leaves
+                    # CPython 3.11 looking for it at every step, and it never gets beyond a step that is traced.
+                    self._has_aimed = False
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, ctypes.py_object(TookTooLongError))
+                    while True:
+                        time.sleep(0)
             except TookTooLongError:
                 continue
             return
