@@ -20,6 +20,7 @@ from .models import (
     HourlyStatistic,
     OutboundMessage,
     ReceiptFailure,
+    SeenId,
     SendAttempt,
     Status,
     WebhookEvent,
@@ -58,6 +59,7 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
     events = WebhookEvent.objects.using(using).filter(received_at__lt=in_seconds(-days["events"] * _DAY))
     statistics = HourlyStatistic.objects.using(using).filter(hour__lt=in_seconds(-days["statistics"] * _DAY))
     failures = ReceiptFailure.objects.using(using).filter(occurred_at__lt=in_seconds(-days["events"] * _DAY))
+    seen = SeenId.objects.using(using).filter(seen_at__lt=in_seconds(-days["events"] * _DAY))
     tokens = WebhookToken.objects.using(using).filter(expires_at__lt=in_seconds(-_DAY))
     # Events before messages: most of them would only be told that their message is gone.
     counts = {
@@ -66,6 +68,7 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
             ("failures", failures, "occurred_at"),
             ("tokens", tokens, "expires_at"),
             ("events", events, "received_at"),
+            ("seen", seen, "seen_at"),
             ("messages", settled, "settled_at"),
             ("statistics", statistics, "hour"),
         )

@@ -48,4 +48,31 @@ class Migration(migrations.Migration):
         migrations.RunPython(choose_the_first, migrations.RunPython.noop),
         # Failures are counted in a row now, whatever each of them said.
         migrations.RemoveField("lane", "failure_cause"),
+        migrations.AddField(
+            "webhookevent",
+            "content_encoding",
+            models.CharField(
+                blank=True, db_default="", default="", max_length=64, verbose_name="content encoding"
+            ),
+        ),
+        migrations.CreateModel(
+            name="SeenId",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                ("digest", models.CharField(max_length=64, unique=True)),
+                ("event_id", models.BigIntegerField()),
+                ("message_id", models.BigIntegerField(null=True)),
+                ("seen_at", models.DateTimeField()),
+            ],
+            options={
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(fields=["seen_at"], name="kpwa_seen_at"),
+                    models.Index(fields=["message_id"], name="kpwa_seen_message"),
+                ],
+            },
+        ),
     ]

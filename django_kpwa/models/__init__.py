@@ -16,6 +16,7 @@ from .message import (
 )
 from .receipt_failure import ReceiptFailure
 from .screens import Dashboard, RegisteredReceipt
+from .seen_id import Seen, SeenId, claim_seen, find_seen, seen_digest
 from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic, note_alive
 from .webhook_event import EventKind, EventStatus, WebhookEvent, body_digest
 
@@ -41,13 +42,18 @@ __all__ = [
     "ReceiptFailure",
     "RecipientType",
     "RegisteredReceipt",
+    "Seen",
+    "SeenId",
     "SendAttempt",
     "Status",
     "WebhookEvent",
     "WebhookToken",
     "body_digest",
+    "claim_seen",
+    "find_seen",
     "idempotency_digest",
     "in_seconds",
     "note_alive",
+    "seen_digest",
     "write_alias",
 ]

@@ -8,7 +8,7 @@ databases use, and which a test holds it to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -22,7 +22,9 @@ from .prepared import Statement
 from .webhook_event import WebhookEvent
 
 _MYSQL_DEADLOCK = 1213
-_MOST_ATTEMPTS = 20
+MOST_ATTEMPTS = 20
+"""An id that as many attempts have tells none of them apart."""
+_MOST_ATTEMPTS_AT_ALL = 2000
 
 
 class Attempt(NamedTuple):
@@ -33,6 +35,7 @@ class Attempt(NamedTuple):
     outcome: str
     gateway_id: str
     status: str
+    pk: int
 
 
 @sensitive_variables()
@@ -72,15 +75,22 @@ def claim_event_portably(event_id: int, lease_seconds: float) -> tuple[WebhookEv
 
 
 @sensitive_variables()
-def find_attempts(license_id: int, gateway_id: str) -> list[Attempt]:
-    """The newest attempts of a license whose gateway id is that; on MariaDB also those that differ in case alone."""
+def find_attempts(license_id: int, gateway_ids: Sequence[str]) -> list[Attempt] | None:
+    """The attempts of a license that have one of those gateway ids, newest first, by one statement.
+
+    On MariaDB also those whose id differs in case alone. None: they are more than can be told apart.
+    """
     using = write_alias()
-    parameters: dict[str, Any] = {"gateway_id": gateway_id, "license_id": license_id}
+    most = min(MOST_ATTEMPTS * len(gateway_ids), _MOST_ATTEMPTS_AT_ALL)
     if connections[using].vendor == "postgresql":
-        return [Attempt(*row) for row in _FIND_PREPARED.rows(using, parameters)]
-    with connections[using].cursor() as cursor:
-        cursor.execute(_FIND, parameters)
-        return [Attempt(*row) for row in cursor.fetchall()]
+        parameters: dict[str, Any] = {"gateway_ids": list(gateway_ids), "license_id": license_id, "most": most}
+        rows = _FIND_PREPARED.rows(using, parameters)
+    else:
+        statement = _FIND.format(ids=f"IN ({', '.join(['%s'] * len(gateway_ids))})", license="%s", most="%s")
+        with connections[using].cursor() as cursor:
+            cursor.execute(statement, [*gateway_ids, license_id, most])
+            rows = list(cursor.fetchall())
+    return [Attempt(*row) for row in rows] if len(rows) < most else None
 
 
 @sensitive_variables()
@@ -130,9 +140,19 @@ _NOW = "STATEMENT_TIMESTAMP()"
 _TYPES = {
     "event_id": "bigint", "seconds": "float8", "tries": "smallint", "license_id": "bigint", "status": "text",
     "error": "text", "kind": "text", "gateway_id": "text", "understood": "jsonb", "sender_number": "text",
-    "message_id": "bigint",
+    "message_id": "bigint", "gateway_ids": "text[]", "most": "int",
 }  # fmt: skip
-_CLAIMED = ("id", "uuid", "license_id", "body", "content_type", "received_at", "tries", "processed_at")
+_CLAIMED = (
+    "id",
+    "uuid",
+    "license_id",
+    "body",
+    "content_type",
+    "content_encoding",
+    "received_at",
+    "tries",
+    "processed_at",
+)
 _CLAIM = Statement(
     f"""
 UPDATE django_kpwa_webhookevent SET tries = tries + 1, next_try_at = {_NOW} + %(seconds)s * INTERVAL '1 second'
@@ -142,11 +162,13 @@ RETURNING {", ".join(_CLAIMED)}, COALESCE((
 """,
     _TYPES,
 )
-_FIND = f"""
-SELECT attempt.message_id, attempt.number, attempt.outcome, attempt.gateway_id, message.status
+_FIND = """
+SELECT attempt.message_id, attempt.number, attempt.outcome, attempt.gateway_id, message.status, attempt.id
 FROM django_kpwa_sendattempt attempt JOIN django_kpwa_outboundmessage message ON message.id = attempt.message_id
-WHERE attempt.gateway_id = %(gateway_id)s AND message.license_id = %(license_id)s
-ORDER BY attempt.id DESC LIMIT {_MOST_ATTEMPTS}
+WHERE attempt.gateway_id {ids} AND message.license_id = {license}
+ORDER BY attempt.id DESC LIMIT {most}
 """
-_FIND_PREPARED = Statement(_FIND, _TYPES)
+_FIND_PREPARED = Statement(
+    _FIND.format(ids="= ANY(%(gateway_ids)s)", license="%(license_id)s", most="%(most)s"), _TYPES
+)
 _RECORD = "UPDATE django_kpwa_webhookevent SET {written} WHERE id = %(event_id)s AND tries = %(tries)s RETURNING id"

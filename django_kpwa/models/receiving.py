@@ -43,7 +43,13 @@ def find_token(digest: str) -> KnownToken | None:
 
 @sensitive_variables()
 def insert_event(
-    license_id: int, body: bytes, content_type: str, digest: str, *, under_token: str | None = None
+    license_id: int,
+    body: bytes,
+    content_type: str,
+    digest: str,
+    *,
+    content_encoding: str = "",
+    under_token: str | None = None,
 ) -> int | None:
     """Insert a webhook's event and return its id; None where its digest is stored already.
 
@@ -51,7 +57,9 @@ def insert_event(
     """
     connection = connections[write_alias()]
     if not can_write_out(connection):
-        return None if under_token else insert_event_portably(license_id, body, content_type, digest)
+        if under_token:
+            return None
+        return insert_event_portably(license_id, body, content_type, digest, content_encoding=content_encoding)
     column: Any = WebhookEvent._meta.get_field("body")
     public_id = uuid.uuid4()
     statement = (_INSERT + (_WHILE_GOOD if under_token else " WHERE TRUE") + _RETURNING).format(
@@ -64,6 +72,7 @@ def insert_event(
         license_id,
         column.get_db_prep_value(body, connection),
         content_type,
+        content_encoding,
         digest,
         *([under_token, license_id] if under_token else []),
     ]
@@ -72,13 +81,16 @@ def insert_event(
 
 
 @sensitive_variables()
-def insert_event_portably(license_id: int, body: bytes, content_type: str, digest: str) -> int | None:
+def insert_event_portably(
+    license_id: int, body: bytes, content_type: str, digest: str, *, content_encoding: str = ""
+) -> int | None:
     """The ORM's form of `insert_event()`."""
     using = write_alias()
     event = WebhookEvent(
         license_id=license_id,
         body=body,
         content_type=content_type,
+        content_encoding=content_encoding,
         digest=digest,
         received_at=DatabaseNow(),
         last_received_at=DatabaseNow(),
@@ -98,9 +110,9 @@ WHERE digest = %s AND (expires_at IS NULL OR expires_at > {now})
 """
 _INSERT = """
 INSERT INTO django_kpwa_webhookevent (
-  uuid, license_id, body, content_type, digest, received_at, last_received_at, next_try_at,
+  uuid, license_id, body, content_type, content_encoding, digest, received_at, last_received_at, next_try_at,
   times_received, status, tries, kind, understood, sender_number, gateway_id, error)
-SELECT %s, %s, {body}, %s, %s, {now}, {now}, {now}, 1, 'pending', 0, '', '{{}}', '', '', ''
+SELECT %s, %s, {body}, %s, %s, %s, {now}, {now}, {now}, 1, 'pending', 0, '', '{{}}', '', '', ''
 """
 _WHILE_GOOD = """
 FROM django_kpwa_webhooktoken token WHERE token.digest = %s AND token.license_id = %s

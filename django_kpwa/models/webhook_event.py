@@ -47,6 +47,8 @@ class WebhookEvent(models.Model):
     )
     body = models.BinaryField(_("body, as it came"))
     content_type = models.CharField(_("content type"), max_length=255, blank=True)
+    # For what the bytes are to be unpacked by, and for a site's own parser.
+    content_encoding = models.CharField(_("content encoding"), max_length=64, blank=True, default="", db_default="")
     # Freed where a body that names neither an id nor a time comes again much later: two customers' "ok".
     digest = models.CharField(_("digest of the body"), max_length=64, null=True, editable=False)  # noqa: DJ001 - unique
     received_at = models.DateTimeField(_("received"))

@@ -33,24 +33,32 @@ class UnknownTokenError(Exception):
 
 
 @sensitive_variables()
-def take(token_digest: str, read: Callable[[], tuple[bytes, str]]) -> int | None:
+def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int | None:
     """Store the webhook that came under a token, by its SHA-256; returns the event's id, None for a repeat.
 
-    `read` gives its body and content type; not asked for under a token that this process has never seen be good.
+    `read` gives its body, content type and content encoding; not asked for under a token that this process has never
+    seen be good.
     Raises `UnknownTokenError`, and `django.db.Error` where the database does not take it.
     """
     license_id = _familiar.get(token_digest)
     if license_id is None:
         known = _find(token_digest)
-        body, content_type = read()
+        body, content_type, content_encoding = read()
     else:
-        body, content_type = read()
+        body, content_type, content_encoding = read()
         digest = body_digest(license_id, body)
-        event_id = insert_event(license_id, body, cleaned(content_type, 255), digest, under_token=token_digest)
+        event_id = insert_event(
+            license_id,
+            body,
+            cleaned(content_type, 255),
+            digest,
+            content_encoding=cleaned(content_encoding, 64),
+            under_token=token_digest,
+        )
         if event_id is not None:
             return event_id
         known = _find(token_digest)
-    event_id = store_event(known.license_id, body, content_type)
+    event_id = store_event(known.license_id, body, content_type, content_encoding)
     note_use(known)
     if len(_familiar) >= _MOST_FAMILIAR:
         _familiar.clear()
@@ -58,14 +66,15 @@ def take(token_digest: str, read: Callable[[], tuple[bytes, str]]) -> int | None
     return event_id
 
 
-def store_event(license_id: int, body: bytes, content_type: str) -> int | None:
+def store_event(license_id: int, body: bytes, content_type: str, content_encoding: str = "") -> int | None:
     """Store one webhook. Returns the id of the event that is new, None for a repeat, which is counted.
 
     Raises `django.db.Error` where the database does not take it.
     """
     digest, content_type = body_digest(license_id, body), cleaned(content_type, 255)
+    content_encoding = cleaned(content_encoding, 64)
     for _ in range(_TRIES):
-        event_id = insert_event(license_id, body, content_type, digest)
+        event_id = insert_event(license_id, body, content_type, digest, content_encoding=content_encoding)
         if event_id is not None:
             return event_id
         if not _free_if_new(digest) and _count_repeat(digest):

@@ -9,97 +9,199 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from functools import cache, cached_property, lru_cache
+from typing import Any, NamedTuple
 
 from ..phone import number_of
+from .bounds import MAX_EVENTS, Budget, TooMuchError
 from .payloads import read_json_object
 
-_MAX_DEPTH = 4
-_MAX_ITEMS = 501
+_MAX_DEPTH = 10
+_MAX_TEXT, _MAX_WORDS = 65_536, 2000
+# What holds the fields of an event, or a part of them. What is quoted, forwarded or answered is in none of these.
 _INNER = (
-    "data", "payload", "message", "msg", "body", "key", "id", "result", "info", "extendedtextmessage", "imagemessage",
+    "data", "payload", "value", "message", "msg", "body", "key", "id", "result", "info", "event", "update", "receipt",
+    "text", "content", "messagesource", "vote", "senderdata", "messagedata", "textmessagedata",
+    "extendedtextmessagedata", "filemessagedata", "editedmessagedata", "extendedtextmessage", "imagemessage",
+    "videomessage", "documentmessage", "audiomessage", "reaction", "action", "jsondata", "extendedtextmessagedata",
+)  # fmt: skip
+# WhatsApp's own wrappers: disappearing chats, what may be viewed once, documents with a caption, edits.
+WRAPPERS = (
+    "ephemeralmessage", "viewoncemessage", "viewoncemessagev2", "viewoncemessagev2extension",
+    "documentwithcaptionmessage", "devicesentmessage", "editedmessage", "protocolmessage", "lottiestickermessage",
+    "groupmentionedmessage", "botinvokemessage", "associatedchildmessage", "templatemessage", "hydratedtemplate",
 )  # fmt: skip
 # Of these alone is a text read as JSON: forms carry objects so. Not of "message", which a customer writes.
-_INNER_AS_TEXT = ("data", "payload")
-_LISTS = ("data", "messages", "events", "statuses")
+_PARTS = tuple(dict.fromkeys((*_INNER, *WRAPPERS)))
+_INNER_AS_TEXT = ("data", "payload", "jsondata")
+_LISTS = ("data", "payload", "messages", "events", "statuses", "acks", "ack", "entry", "changes", "receipts", "updates")
+_LISTS_IN = ("data", "payload", "value", "event", "body")
 
-_IDS = ("messageid", "idmessage", "inboxid", "msgid", "serialized", "id")
-_TEXTS = ("messagebody", "message", "body", "text", "conversation", "caption", "msg")
-_FROM = ("from", "phone", "phoneno", "phonenumber", "number", "remotejid", "chatid", "jid")
-_TO = ("to", "recipient", "receiver", "target", "destination")
-_MEMBERS = ("member", "participant", "author")
-_OWN_FLAGS = ("isfromme", "fromme", "isme")
-_STATES = ("messagestatus", "deliverystatus", "status", "state", "ack", "connection")
-_TIMES = ("timestamp", "messagetimestamp", "time", "datetime", "date", "createdat", "sentat", "receivedat")
-_MEDIA = ("mediaurl", "imageurl", "media", "image", "file", "url", "attachment")
+_IDS = (
+    "keyid", "messageid", "idmessage", "inboxid", "msgid", "serialized", "whatsappmessageid", "waid", "stanzaid",
+    "messagesid", "smsmessagesid", "id",
+)  # fmt: skip
+_SURE_IDS = ("keyid", "messageid", "idmessage", "inboxid", "msgid", "stateid", "whatsappmessageid", "zaapid", "gsid")
+_ID_LISTS = ("ids", "messageids", "msgids", "idmessages")
+# What programs write where they have no id.
+_NO_IDS = {"", "null", "undefined", "none", "nil", "nan", "false", "true"}
+# whatsapp-web.js: true_6281234567890@c.us_3EB0C767D26A8D8E1B2F, in a group with the member behind.
+_SERIALIZED = re.compile(r"(true|false)_([^_\s]{1,100})_([^_\s]{1,100})(?:_[^\s]{1,100})?", re.IGNORECASE)
+
+_TEXTS = (
+    "messagebody", "messagetext", "textmessage", "msgtext", "editedtext", "newbody", "message", "body", "text",
+    "conversation", "caption", "msg", "content", "emoji",
+)  # fmt: skip
+_FROM = (
+    "from", "phone", "phoneno", "phonenumber", "number", "remotejid", "chatid", "jid", "fromnumber", "fromphone",
+    "senderphone", "chat", "waid", "source", "user",
+)  # fmt: skip
+# Beside a `…@lid`, the number that it hides.
+_ALTERNATIVES = (
+    "remotejidalt", "senderpn", "senderphone", "senderphonenumber", "senderalt", "cleanedsenderpn", "participantalt",
+    "participantpn", "participantphone", "chatpn", "chatalt", "remotejidpn", "frompn", "phonenumber", "senderid",
+)  # fmt: skip
+_TO_ALTERNATIVES = ("remotejidalt", "recipientalt", "recipientpn", "recipientphone", "topn", "chatpn", "chatid")
+_TO = (
+    "to", "recipient", "recipientid", "receiver", "receivernumber", "target", "destination", "tonumber", "tophone",
+)  # fmt: skip
+_MEMBERS = (
+    "member", "participant", "author", "participantalt", "participantpn", "participantphone", "senderpn", "senderalt",
+    "senderphone", "senderphonenumber",
+)  # fmt: skip
+_OWN_FLAGS = ("isfromme", "fromme", "isme", "owner")
+_DIRECTIONS = ("self", "flow", "direction")
+_STATES = (
+    "messagestatus", "deliverystatus", "statusstring", "receipttype", "status", "state", "ack", "ackname", "acktype",
+    "messageack", "connection", "stateinstance", "statusinstance", "session",
+)  # fmt: skip
+_MESSAGE_STATES = tuple(name for name in _STATES if name not in ("connection", "stateinstance", "session"))
+_TIMES = (
+    "timestamp", "messagetimestamp", "time", "t", "momment", "moment", "datetime", "date", "createdat", "sentat",
+    "receivedat",
+)  # fmt: skip
+_MEDIA = (
+    "mediaurl", "imageurl", "audiourl", "videourl", "documenturl", "stickerurl", "downloadurl", "fileurl", "mediaurl0",
+    "media", "image", "file", "url", "attachment", "link", "video", "audio", "voice", "document", "sticker",
+)  # fmt: skip
 _GROUPS = ("groupname", "group", "subject")
+_EVENT_NAMES = ("event", "eventname", "eventtype", "datatype", "typewebhook", "webhooktype", "hook", "type", "action")
+_DEVICES = ("device", "connectedphone", "displayphonenumber", "wuid", "wid", "me", "devicenumber", "devicephone")
+_DEVICE_HOLDERS = ("me", "device", "instancedata", "metadata")
 
 _NOT_IN_NAMES = re.compile(r"[_\-\s]")
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+_TRUE, _FALSE = ("true", "1", "yes", "out", "outbound", "outgoing"), ("false", "0", "no", "in", "inbound", "incoming")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def is_group_jid(value: str) -> bool:
     return value.strip().lower().endswith("@g.us")
 
 
-def fields_of(content: dict[str, Any]) -> list[Fields]:
-    """The fields of each event in `content`: one as a rule, several where it holds a list of them."""
-    outer = _renamed(content)
-    for name in _LISTS:
-        items = outer.get(name)
-        if isinstance(items, list) and items and all(isinstance(item, dict) for item in items):
-            around = {key: value for key, value in outer.items() if key != name}
-            # One more than is read of a payload: enough to know that there are too many.
-            return [Fields([*_scopes(_renamed(item), 1), around]) for item in items[:_MAX_ITEMS]]
-    return [Fields(list(_scopes(outer, 0)))]
+class Scope(NamedTuple):
+    """One object of a payload, under the name at which it stood."""
+
+    name: str
+    values: dict[str, Any]
+
+
+def fields_of(content: dict[str, Any], budget: Budget) -> list[Fields]:
+    """The fields of each event in `content`: one as a rule, several where it holds lists of them.
+
+    Raises `TooMuchError`.
+    """
+    return list(_events(_renamed(content, budget), (), 0, budget))
 
 
 class Fields:
     """One event's fields, by what they mean."""
 
-    def __init__(self, scopes: list[dict[str, Any]]) -> None:
-        self._scopes = scopes
+    def __init__(self, scopes: list[Scope], budget: Budget) -> None:
+        self.scopes = scopes
+        self._budget = budget
 
-    @property
-    def gateway_id(self) -> str:
-        return self._text(_IDS)
+    @cached_property
+    def ids(self) -> list[str]:
+        """Of one message, the likeliest first. The envelope's own is none of them where the message has one."""
+        found = []
+        for scope in self.scopes:
+            if scope.values.keys().isdisjoint(_set_of(_IDS)):
+                continue
+            plain = [_id_of(scope.values.get(name)) for name in _IDS]
+            found = [name for name in plain if name]
+            if found:
+                break
+        sure = [_id_of(values[name]) for values, name in self._places(_SURE_IDS)]
+        ids = list(dict.fromkeys([*found, *(name for name in sure if name)]))
+        inner = [match[3] for name in ids if (match := _SERIALIZED.fullmatch(name))]
+        every = list(dict.fromkeys([*ids, *inner]))
+        # Some write 0 where they have none. It is kept where it is all there is, and means no message.
+        return [name for name in every if name != "0"] or every
 
-    @property
+    @cached_property
+    def listed_ids(self) -> list[str]:
+        """Those of several messages that one event tells the same of."""
+        for values, name in self._places(_ID_LISTS):
+            listed = values[name]
+            if isinstance(listed, list) and listed:
+                if len(listed) > MAX_EVENTS:
+                    raise TooMuchError(f"It says more than {MAX_EVENTS} things.")
+                return list(dict.fromkeys(found for item in listed if (found := _id_of(item))))
+        return []
+
+    @cached_property
     def text(self) -> str:
-        return self._text(_TEXTS)
+        return next((text for text in self.texts(_TEXTS, _MAX_TEXT) if not _is_jid(text)), "")
 
     @property
     def media_url(self) -> str:
-        return next((url for url in self._texts(_MEDIA) if url.startswith(("https://", "http://"))), "")
+        return next((url for url in self._media_texts() if _is_fetchable(url)), "")
 
-    @property
+    @cached_property
     def occurred_at(self) -> str:
         return self._text(_TIMES)
 
-    @property
-    def status_words(self) -> list[str]:
-        """The words, or numbers of an acknowledgement, that stand where a status does."""
-        return list(self._texts(_STATES))
+    @cached_property
+    def status_words(self) -> list[tuple[str, str]]:
+        """The words, or numbers of an acknowledgement, that stand where a status does, each behind its field's name."""
+        return [(name, text[:100]) for values, name in self._places(_STATES) if (text := as_text(values[name]))]
 
-    @property
+    @cached_property
+    def receipt_times(self) -> list[str]:
+        """Baileys' receipts tell a state by its time alone."""
+        names = ("readtimestamp", "playedtimestamp", "receipttimestamp")
+        return [name for values, name in self._places(names) if as_text(values[name]) not in ("", "0")]
+
+    @cached_property
     def is_own(self) -> bool | None:
-        return self._flag(_OWN_FLAGS)
+        flag = self._flag(_OWN_FLAGS)
+        if flag is None:
+            flag = self._flag(_DIRECTIONS)
+        if flag is None:
+            serialized = next((match for name in self.ids if (match := _SERIALIZED.fullmatch(name))), None)
+            flag = None if serialized is None else serialized[1].lower() == "true"
+        return flag
 
     @property
     def has_from(self) -> bool:
         return bool(self._text(("from",)))
 
     @property
+    def has_conversation(self) -> bool:
+        """Whether it names a chat as WhatsApp does, so that a `sender` around it may be the linked phone."""
+        return self._depth_of(("remotejid", "chatid", "chat", "from"), jids=True) < self._depth_of(("sender",))
+
+    @cached_property
     def from_number(self) -> str:
-        return self._number(_FROM)
+        return self._number(_FROM) or self._number(_ALTERNATIVES)
 
     @property
     def sender_number(self) -> str:
         return self._number(("sender",))
 
-    @property
+    @cached_property
     def to_number(self) -> str:
-        return self._number(_TO)
+        return self._number(_TO) or self._number(_TO_ALTERNATIVES)
 
     @property
     def member_number(self) -> str:
@@ -108,70 +210,214 @@ class Fields:
     @property
     def device_number(self) -> str:
         """The linked phone, where the payload names it as such."""
-        return self._number(("device",))
+        held = (
+            number
+            for values, name in self._places(_DEVICE_HOLDERS)
+            if isinstance(holder := values[name], dict)
+            for inner in ("id", "phone", "wid", "display_phone_number", "number")
+            if (number := number_of(as_text(holder.get(inner))))
+        )
+        return self._number(_DEVICES) or next(held, "")
 
-    @property
+    @cached_property
     def is_group(self) -> bool:
-        return self._flag(("isgroup",)) is True or is_group_jid(self.chat)
+        return self._flag(("isgroup", "isgroupmsg")) is True or is_group_jid(self.chat)
 
     @property
     def group(self) -> str:
         """The group's name."""
-        return next((name for name in self._texts(_GROUPS) if "@" not in name), "") if self.is_group else ""
+        return next((name for name in self.texts(_GROUPS) if "@" not in name), "") if self.is_group else ""
 
-    @property
+    @cached_property
     def chat(self) -> str:
         """The group's JID, or else a `…@lid`, which stands for a number that WhatsApp does not tell."""
-        jids = [value for value in self._texts((*_FROM, "sender", *_TO, "group", "groupid")) if "@" in value]
+        places = (*_FROM, "sender", *_TO, "group", "groupid", "remote")
+        jids = [value for text in self.texts(places) for value in _places_in(text) if "@" in value]
         hidden = [jid for jid in jids if jid.lower().endswith("@lid")]
         return next((jid for jid in jids if is_group_jid(jid)), next(iter(hidden), ""))
 
     @property
     def is_broadcast(self) -> bool:
         """A status ("story") or channel post: nobody wrote to the shop."""
-        places = self._texts((*_FROM, "sender", *_TO))
+        places = self.texts((*_FROM, "sender", *_TO))
         return any(place.lower().endswith(("@broadcast", "@newsletter")) for place in places)
 
-    def _texts(self, names: tuple[str, ...]) -> Iterator[str]:
-        for scope in self._scopes:
-            for name in names:
-                text = _as_text(scope.get(name))
-                if text:
-                    yield text
+    @cached_property
+    def event_name(self) -> str:
+        """What the envelope calls the event; empty where nothing does."""
+        for scope in reversed(self.scopes):
+            for name in _EVENT_NAMES:
+                value = scope.values.get(name)
+                if isinstance(value, dict) and isinstance(value.get("type"), str):
+                    value = value["type"]
+                if isinstance(value, str) and value and (name != "type" or scope is self.scopes[-1]):
+                    return value[:100]
+        return ""
+
+    @cached_property
+    def event_words(self) -> frozenset[str]:
+        return frozenset(word.lower() for word in _WORDS.findall(self.event_name))
+
+    @property
+    def names_a_session(self) -> bool:
+        return any(
+            name in scope.values for scope in self.scopes for name in ("session", "instance", "sessionid", "device")
+        )
+
+    def value(self, name: str) -> Any:
+        """What stands under `name`, deepest first; None where nothing does."""
+        return next((scope.values[name] for scope in self.scopes if scope.values.get(name) is not None), None)
+
+    def texts(self, names: tuple[str, ...], most: int = _MAX_WORDS) -> Iterator[str]:
+        """What stands under `names`, deepest first, and of each no more than `most` characters.
+
+        One long text may stand around five hundred events: none of them reads it whole where a word is looked for.
+        """
+        for values, name in self._places(names):
+            if text := as_text(values[name]):
+                yield text[:most]
+
+    def _places(self, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
+        """Where `names` stand, deepest first. Most stand nowhere, which must cost next to nothing."""
+        # A view goes through the smaller of both: an object may have ten thousands of names.
+        wanted = _set_of(names)
+        for scope in self.scopes:
+            if not scope.values.keys().isdisjoint(wanted):
+                yield from ((scope.values, name) for name in names if name in scope.values)
+
+    def renamed(self, content: dict[str, Any]) -> dict[str, Any]:
+        return _renamed(content, self._budget)
+
+    def _media_texts(self) -> Iterator[str]:
+        yield from self.texts(_MEDIA)
+        for values, name in self._places(_MEDIA):
+            held = values[name]
+            if isinstance(held, dict):
+                inner = self.renamed(held)
+                yield from (text for part in _MEDIA if (text := as_text(inner.get(part))))
 
     def _text(self, names: tuple[str, ...]) -> str:
-        return next(self._texts(names), "")
+        return next(self.texts(names), "")
 
     def _number(self, names: tuple[str, ...]) -> str:
-        return next((number for text in self._texts(names) if (number := number_of(text))), "")
+        places = (place for text in self._place_texts(names) for place in _places_in(text))
+        return next((number for place in places if (number := number_of(place))), "")
+
+    def _place_texts(self, names: tuple[str, ...]) -> Iterator[str]:
+        for values, name in self._places(names):
+            value = values[name]
+            if isinstance(value, dict):
+                # {"sender": {"id": "6281…@c.us"}}, {"chatId": {"_serialized": …}}
+                inner = (value.get(part) for part in ("phone", "_serialized", "id", "jid", "user"))
+                yield from (text for item in inner if (text := as_text(item)))
+            elif text := as_text(value):
+                yield text[:_MAX_WORDS]
+
+    def _depth_of(self, names: tuple[str, ...], *, jids: bool = False) -> int:
+        for depth, scope in enumerate(self.scopes):
+            values = [scope.values[name] for name in names if name in scope.values]
+            if any("@" in text or not jids for value in values if (text := as_text(value))):
+                return depth
+        return len(self.scopes)
 
     def _flag(self, names: tuple[str, ...]) -> bool | None:
-        for scope in self._scopes:
-            for name in names:
-                value = scope.get(name)
-                word = str(value).lower() if isinstance(value, (bool, str)) else _as_text(value)
-                if word in (*_TRUE, *_FALSE):
-                    return word in _TRUE
+        for values, name in self._places(names):
+            value = values[name]
+            word = str(value)[:10].lower() if isinstance(value, (bool, str)) else as_text(value)
+            if word in (*_TRUE, *_FALSE):
+                return word in _TRUE
         return None
 
 
-def _scopes(outer: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
-    """`outer` and the objects in it, deepest first."""
+def _events(outer: dict[str, Any], around: tuple[Scope, ...], depth: int, budget: Budget) -> Iterator[Fields]:
+    """One for each object in the lists of events that `outer` holds, else one for itself."""
+    lists = [name for name in _LISTS if _is_list_of_objects(outer.get(name))] if depth < _MAX_DEPTH else []
+    rest = {name: value for name, value in outer.items() if name not in lists} if lists else outer
+    if lists:
+        for name in lists:
+            for item in outer[name]:
+                yield from _events(_renamed(item, budget), (Scope(name, rest), *around), depth + 1, budget)
+        return
     if depth < _MAX_DEPTH:
-        for name in _INNER:
+        for name in _LISTS_IN:
             inner = outer.get(name)
             if isinstance(inner, str) and name in _INNER_AS_TEXT:
-                inner = read_json_object(inner)
+                inner = _read_json(inner, budget)
             if isinstance(inner, dict):
-                yield from _scopes(_renamed(inner), depth + 1)
-    yield outer
+                renamed = _renamed(inner, budget)
+                if any(_is_list_of_objects(renamed.get(part)) for part in (*_LISTS, *_LISTS_IN)) or any(
+                    isinstance(renamed.get(part), dict) for part in ("data", "value") if name != "data"
+                ):
+                    rest = {key: value for key, value in outer.items() if key != name}
+                    yield from _events(renamed, (Scope(name, rest), *around), depth + 1, budget)
+                    return
+    name = around[0].name if around else ""
+    budget.spend_event()
+    yield Fields([*_scopes(name, outer, depth, budget), *around], budget)
 
 
-def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    return {_NOT_IN_NAMES.sub("", name[:100]).lower(): value for name, value in content.items()}
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-def _as_text(value: Any) -> str:
+def _scopes(name: str, outer: dict[str, Any], depth: int, budget: Budget) -> Iterator[Scope]:
+    """`outer` and the objects in it, deepest first."""
+    if depth < _MAX_DEPTH:
+        for part in _PARTS if not outer.keys().isdisjoint(_set_of(_PARTS)) else ():
+            inner = outer.get(part)
+            if isinstance(inner, str) and part in _INNER_AS_TEXT:
+                inner = _read_json(inner, budget)
+            if isinstance(inner, dict):
+                renamed = _renamed(inner, budget)
+                if part in ("protocolmessage", "reaction", "action"):
+                    # What they say of another message, by its key, is not of this one.
+                    about = ("key", "messageid", "id", "msgid", "stanzaid")
+                    renamed = {key: value for key, value in renamed.items() if key not in about}
+                yield from _scopes(part, renamed, depth + 1, budget)
+    yield Scope(name, outer)
+
+
+def _read_json(text: str, budget: Budget) -> dict[str, Any] | None:
+    return read_json_object(text, budget)
+
+
+def _renamed(content: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    budget.spend_node()
+    return {_spelled(name) if len(name) <= 100 else _spelled(name[:100]): value for name, value in content.items()}
+
+
+@lru_cache(maxsize=4096)
+def _spelled(name: str) -> str:
+    return _NOT_IN_NAMES.sub("", name).lower()
+
+
+@cache
+def _set_of(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
+
+
+def _places_in(text: str) -> list[str]:
+    """go-whatsapp writes `6281…@s.whatsapp.net in 1203…@g.us`, Twilio `whatsapp:+6281…`."""
+    return [part.strip().removeprefix("whatsapp:") for part in text[:300].split(" in ")]
+
+
+def _is_jid(text: str) -> bool:
+    return len(text) < 100 and text.endswith(("@c.us", "@s.whatsapp.net", "@g.us", "@lid")) and " " not in text
+
+
+def _is_fetchable(url: str) -> bool:
+    """WhatsApp's own files are encrypted, and of no use without the phone's key."""
+    return url.startswith(("https://", "http://")) and "//mmg.whatsapp.net/" not in url[:40]
+
+
+def _id_of(value: Any) -> str:
+    if isinstance(value, dict):
+        return ""
+    text = as_text(value)[:1000].strip()
+    return "" if text.lower() in _NO_IDS else text[:255]
+
+
+def as_text(value: Any) -> str:
     """A scalar as text; empty for what is none. True and False are no text: `"status": true` is no status."""
     if isinstance(value, str):
         return value

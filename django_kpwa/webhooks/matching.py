@@ -1,14 +1,18 @@
-"""Finds the message that an event tells of, and moves it forward.
+"""Finds the messages that an event tells of, and moves them forward: by a number of queries that does not grow with it.
 
-By the gateway's id; a message of ours that comes back also by license, recipient and text, where exactly one message
-fits. In doubt nothing is moved: a message that stays `unknown` waits for a person, one that is wrongly `sent` is lost.
+By the gateway's ids; a message of ours that comes back also by license, recipient and text, where exactly one message
+fits. An id that was matched before belongs to its message, and an echo under it is never matched by its text again. In
+doubt nothing is moved: a message that stays `unknown` waits for a person, one that is wrongly `sent` is lost.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.db.models import Q
 from django.dispatch import Signal
 
 from .. import signals
@@ -18,22 +22,36 @@ from ..models import (
     EventKind,
     OutboundMessage,
     RecipientType,
+    SeenId,
     SendAttempt,
     Status,
     WebhookEvent,
+    claim_seen,
     decisions,
+    find_seen,
+    seen_digest,
     write_alias,
 )
 from ..models.processing import Attempt, find_attempts
 from .parsers import DeliveryState, ParsedEvent
+from .times import time_of
 
 ECHO_SECONDS = 86_400.0
 """An accepted message whose own echo has not come in this time does not wait for one any more."""
+CLOCK_SECONDS = 10.0
+"""By so much may the gateway's clock, which often drops fractions, be behind ours."""
 
-_MAX_CANDIDATES = 200
+MAX_CANDIDATES = 200
+"""Where more messages may be meant by a text, none is: the one that fits best may be the one that was not looked at."""
+_MOVED_ONE_BY_ONE = 2
 _MOVES_TO = {
     DeliveryState.DELIVERED: (Status.DELIVERED, signals.message_delivered),
     DeliveryState.READ: (Status.READ, signals.message_read),
+}
+_SIGNALS = {
+    Status.SENT: signals.message_sent,
+    Status.DELIVERED: signals.message_delivered,
+    Status.READ: signals.message_read,
 }
 _PROVES_ACCEPTED = {DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ}
 _BEFORE = {
@@ -53,84 +71,177 @@ class Finding:
     """It tells of a message that was not found, or that could not be moved yet."""
     may_come: bool = False
     """Looking again later may change that."""
+    is_repeat: bool = False
+    """A customer's message that another event brought before."""
 
 
-def act(license_id: int, part: ParsedEvent, received_at: datetime) -> Finding:
-    """Move the message of `license_id` that `part` tells of. Doing so again changes nothing."""
-    if part.kind not in (EventKind.STATE, EventKind.OWN):
+_MISSING = Finding(is_missing=True, may_come=True)
+
+
+def act(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> list[Finding]:
+    """Move the messages of the event's license that its parts tell of. Doing so again changes nothing."""
+    found: list[Attempt | None] = [None] * len(parts)
+    telling = [number for number, part in enumerate(parts) if part.kind in (EventKind.STATE, EventKind.OWN)]
+    if telling:
+        _match(event, parts, telling, found)
+    findings = _move(parts, telling, found) if any(found) else {}
+    repeats = _repeats(event, parts)
+    return [
+        findings.get(number) or (_not_found(part) if number in telling else Finding(is_repeat=number in repeats))
+        for number, part in enumerate(parts)
+    ]
+
+
+def _not_found(part: ParsedEvent) -> Finding:
+    # What became of a customer's own message is none of ours.
+    if part.is_own is False:
         return Finding()
-    attempt = _by_gateway_id(license_id, part.gateway_id)
-    if attempt is None and part.is_own:
-        attempt = _by_content(license_id, part, received_at)
-    if attempt is None:
-        return Finding(is_missing=True, may_come=bool(part.gateway_id or part.is_own))
-    if not _proves_accepted(part):
-        return Finding(attempt.message_id)
-    moved: list[Signal] = []
-    if not _is_proven(attempt) and decisions.prove_accepted(attempt.message_id, attempt.number, part.gateway_id):
-        moved.append(signals.message_sent)
-    status = Status.SENT
-    if part.state in _MOVES_TO:
-        status, signal = _MOVES_TO[part.state]
-        if decisions.advance(attempt.message_id, status):
-            return Finding(attempt.message_id, (*moved, signal))
-    # A send may be in flight, or just being recorded: the message moves once that is done.
-    waits = OutboundMessage.objects.using(write_alias()).filter(pk=attempt.message_id, status__in=_BEFORE[status])
-    may_come = waits.exists()
-    return Finding(attempt.message_id, tuple(moved), is_missing=may_come, may_come=may_come)
+    return _MISSING if part.gateway_ids or part.is_own else Finding(is_missing=True)
 
 
-def _is_proven(attempt: Attempt) -> bool:
-    """Whether there is nothing left to prove; what has come so far does not go back."""
-    return attempt.outcome == AttemptOutcome.ACCEPTED and bool(attempt.gateway_id) and attempt.status in ARRIVED
+# Which message is meant
 
 
-def _proves_accepted(part: ParsedEvent) -> bool:
-    return part.state in _PROVES_ACCEPTED or (part.kind == EventKind.OWN and part.state != DeliveryState.FAILED)
+def _match(
+    event: WebhookEvent, parts: Sequence[ParsedEvent], telling: Sequence[int], found: list[Attempt | None]
+) -> None:
+    """Put what each part tells of into `found`."""
+    ids = {gateway_id for number in telling for gateway_id in parts[number].gateway_ids}
+    attempts = (find_attempts(event.license_id, sorted(ids)) if ids else []) or []
+    by_id: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        by_id.setdefault(attempt.gateway_id, []).append(attempt)
+    open_numbers = []
+    for number in telling:
+        named = [attempt for gateway_id in parts[number].gateway_ids for attempt in by_id.get(gateway_id, [])]
+        found[number] = _only_message(named)
+        if not named and (parts[number].is_own or parts[number].gateway_ids):
+            open_numbers.append(number)
+    _match_seen(event, parts, open_numbers, found)
 
 
-def _by_gateway_id(license_id: int, gateway_id: str) -> Attempt | None:
-    wanted = gateway_id[:255]
+def _match_seen(
+    event: WebhookEvent, parts: Sequence[ParsedEvent], numbers: Sequence[int], found: list[Attempt | None]
+) -> None:
+    """Of what no attempt has the id of: by an echo's id that was matched before, else an echo by its text."""
+    echoes = [number for number in numbers if parts[number].is_own]
+    # A state alone is not worth the query: it names the id that its message was sent or echoed under.
+    if not echoes:
+        return
+    digests = {
+        number: [seen_digest(event.license_id, "echo", gateway_id) for gateway_id in parts[number].gateway_ids]
+        for number in echoes
+    }
+    every = [digest for part in digests.values() for digest in part]
+    seen = find_seen(every) if every else {}
+    unseen = []
+    for number in echoes:
+        owners = {seen[digest].message_id for digest in digests[number] if digest in seen}
+        if not owners:
+            unseen.append(number)
+        elif len(owners) == 1:
+            found[number] = _newest_of(event.license_id, owners.pop())
+    fitting = {number: attempt for number, attempt in _by_content(event, parts, unseen).items() if attempt}
+    claims = [(digest, attempt.message_id) for number, attempt in fitting.items() for digest in digests[number]]
+    owned = claim_seen(event.pk, claims) if claims else {}
+    for number, attempt in fitting.items():
+        # One that somebody else gave the same id to meanwhile is theirs.
+        if all(owned[digest].message_id == attempt.message_id for digest in digests[number]):
+            found[number] = attempt
+
+
+def _newest_of(license_id: int, message_id: int | None) -> Attempt | None:
+    attempts = SendAttempt.objects.using(write_alias()).filter(message_id=message_id, message__license_id=license_id)
+    rows = attempts.order_by("-pk").values_list(
+        "message_id", "number", "outcome", "gateway_id", "message__status", "pk"
+    )[:MAX_CANDIDATES]
+    return _only_message([Attempt(*row) for row in rows])
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    attempt: Attempt
+    started_at: datetime
+
+
+_Content = tuple[str, str, str]
+
+
+def _by_content(event: WebhookEvent, parts: Sequence[ParsedEvent], numbers: Sequence[int]) -> dict[int, Attempt | None]:
+    wanted = {number: content for number in numbers if (content := _content_of(parts[number])) is not None}
     if not wanted:
-        return None
-    return _only_message([attempt for attempt in find_attempts(license_id, wanted) if attempt.gateway_id == wanted])
+        return {}
+    candidates = _candidates(event, {recipient for _, recipient, _ in wanted.values()})
+    accepted = {
+        candidate.attempt.message_id
+        for number in wanted
+        for candidate in candidates.get(wanted[number], [])
+        if candidate.attempt.outcome == AttemptOutcome.ACCEPTED
+    }
+    echoed = _echoed(accepted) if accepted else set()
+    return {
+        number: _only_message(
+            [
+                candidate.attempt
+                for candidate in candidates.get(content, [])
+                if _may_be_echoed(candidate, echoed) and _may_be_of(candidate, parts[number])
+            ]
+        )
+        for number, content in wanted.items()
+    }
 
 
-def _by_content(license_id: int, part: ParsedEvent, received_at: datetime) -> Attempt | None:
-    recipient_type = RecipientType.GROUP if part.is_group else RecipientType.NUMBER
+def _content_of(part: ParsedEvent) -> _Content | None:
     recipient = part.group if part.is_group else part.recipient
     if not recipient or not (part.text or part.media_url):
         return None
+    return RecipientType.GROUP if part.is_group else RecipientType.NUMBER, recipient, _normalised(part.text)
+
+
+def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, list[_Candidate]]:
+    """The attempts that an echo of this event may be of, by what they sent to whom, newest first."""
+    since = event.received_at - timedelta(seconds=ECHO_SECONDS)
+    doubtful = Q(outcome__in=[AttemptOutcome.RUNNING, AttemptOutcome.IN_DOUBT])
     attempts = (
         SendAttempt.objects.using(write_alias())
         .filter(
-            message__license_id=license_id,
-            message__recipient_type=recipient_type,
-            message__recipient=recipient,
-            started_at__lte=received_at,
-            outcome__in=[AttemptOutcome.RUNNING, AttemptOutcome.IN_DOUBT, AttemptOutcome.ACCEPTED],
+            doubtful | Q(outcome=AttemptOutcome.ACCEPTED, started_at__gte=since),
+            message__license_id=event.license_id,
+            message__recipient__in=recipients,
+            started_at__lte=event.received_at,
         )
-        .select_related("message")
         .order_by("-pk")
-    )
-    fitting = [
-        Attempt(attempt.message_id, attempt.number, attempt.outcome, attempt.gateway_id, attempt.message.status)
-        for attempt in attempts[:_MAX_CANDIDATES]
-        if attempt.message.recipient == recipient
-        and _normalised(attempt.message.text) == _normalised(part.text)
-        and _may_be_echoed(attempt, received_at)
-    ]
-    return _only_message(fitting)
+        .values_list(
+            "message_id", "number", "outcome", "gateway_id", "message__status", "pk",
+            "message__recipient_type", "message__recipient", "message__text", "started_at",
+        )
+    )  # fmt: skip
+    rows: list[Any] = list(attempts[: MAX_CANDIDATES + 1])
+    if len(rows) > MAX_CANDIDATES:
+        return {}
+    found: dict[_Content, list[_Candidate]] = {}
+    for *columns, recipient_type, recipient, text, started_at in rows:
+        content = (recipient_type, recipient, _normalised(text))
+        found.setdefault(content, []).append(_Candidate(Attempt(*columns), started_at))
+    return found
 
 
-def _may_be_echoed(attempt: SendAttempt, received_at: datetime) -> bool:
-    """An accepted attempt competes for an echo until its own has come; then, or much later, this is another's."""
-    if attempt.outcome != AttemptOutcome.ACCEPTED:
-        return True
-    if attempt.started_at < received_at - timedelta(seconds=ECHO_SECONDS):
-        return False
-    echoes = WebhookEvent.objects.using(write_alias()).filter(message_id=attempt.message_id, kind=EventKind.OWN)
-    return not echoes.exists()
+def _echoed(message_ids: set[int]) -> set[int]:
+    """Those whose own echo has come: they wait for no other."""
+    events = WebhookEvent.objects.using(write_alias()).filter(message_id__in=message_ids, kind=EventKind.OWN)
+    seen = SeenId.objects.using(write_alias()).filter(message_id__in=message_ids)
+    return set(events.values_list("message_id", flat=True).union(seen.values_list("message_id", flat=True)))
+
+
+def _may_be_echoed(candidate: _Candidate, echoed: set[int]) -> bool:
+    """An accepted attempt competes for an echo until its own has come."""
+    return candidate.attempt.outcome != AttemptOutcome.ACCEPTED or candidate.attempt.message_id not in echoed
+
+
+def _may_be_of(candidate: _Candidate, part: ParsedEvent) -> bool:
+    """Whether the message left no earlier, by the gateway's own time, than the attempt began."""
+    left_at = time_of(part.occurred_at)
+    return left_at is None or left_at >= candidate.started_at - timedelta(seconds=CLOCK_SECONDS)
 
 
 def _only_message(attempts: list[Attempt]) -> Attempt | None:
@@ -143,3 +254,101 @@ def _only_message(attempts: list[Attempt]) -> Attempt | None:
 
 def _normalised(text: str) -> str:
     return text.replace("\r\n", "\n").strip()
+
+
+# How far it came
+
+
+def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[Attempt | None]) -> dict[int, Finding]:
+    """Move each message that was found as far as the farthest of the parts that tell of it."""
+    findings: dict[int, Finding] = {}
+    firsts: dict[int, int] = {}
+    statuses: dict[int, Status] = {}
+    for number in telling:
+        attempt = found[number]
+        if attempt is None:
+            continue
+        findings[number] = Finding(attempt.message_id)
+        if _proves_accepted(parts[number]):
+            status = _MOVES_TO[parts[number].state][0] if parts[number].state in _MOVES_TO else Status.SENT
+            firsts.setdefault(attempt.message_id, number)
+            known = statuses.get(attempt.message_id, Status.SENT)
+            statuses[attempt.message_id] = max(known, status, key=list(_SIGNALS).index)
+    moves = {}
+    for message_id, number in firsts.items():
+        attempt = found[number]
+        assert attempt is not None  # noqa: S101 - for the type checker
+        moves[number] = (attempt, statuses[message_id], parts[number].gateway_id)
+    became = _carry_out(list(moves.values()))
+    unmoved = [
+        attempt.message_id
+        for attempt, status, _ in moves.values()
+        if status == Status.SENT or status not in became.get(attempt.message_id, [])
+    ]
+    now = _statuses(unmoved) if unmoved else {}
+    for number, (attempt, status, _) in moves.items():
+        # A send may be in flight, or just being recorded: the message moves once that is done.
+        waits = now.get(attempt.message_id) in _BEFORE[status]
+        told = tuple(_SIGNALS[step] for step in became.get(attempt.message_id, []))
+        findings[number] = replace(findings[number], moved=told, is_missing=waits, may_come=waits)
+    return findings
+
+
+def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[Status]]:
+    if len(moves) > _MOVED_ONE_BY_ONE:
+        return decisions.move_many(
+            [
+                decisions.Move(attempt.message_id, attempt.pk, gateway_id, status)
+                for attempt, status, gateway_id in moves
+            ]
+        )
+    became: dict[int, list[Status]] = {}
+    for attempt, status, gateway_id in moves:
+        steps = became.setdefault(attempt.message_id, [])
+        if not _is_proven(attempt) and decisions.prove_accepted(attempt.message_id, attempt.number, gateway_id):
+            steps.append(Status.SENT)
+        if status != Status.SENT and decisions.advance(attempt.message_id, status):
+            steps.append(status)
+    return became
+
+
+def _is_proven(attempt: Attempt) -> bool:
+    """Whether there is nothing left to prove; what has come so far does not go back."""
+    return attempt.outcome == AttemptOutcome.ACCEPTED and bool(attempt.gateway_id) and attempt.status in ARRIVED
+
+
+def _proves_accepted(part: ParsedEvent) -> bool:
+    return part.state in _PROVES_ACCEPTED or (part.kind == EventKind.OWN and part.state != DeliveryState.FAILED)
+
+
+def _statuses(message_ids: Sequence[int]) -> dict[int, str]:
+    messages = OutboundMessage.objects.using(write_alias()).filter(pk__in=message_ids)
+    return dict(messages.values_list("pk", "status"))
+
+
+# Customers' messages
+
+
+def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
+    """The numbers of those parts that are a customer's message which another event brought before."""
+    digests = {
+        number: _incoming_digest(event.license_id, part)
+        for number, part in enumerate(parts)
+        if part.kind == EventKind.INCOMING and part.gateway_ids
+    }
+    # What was told once is not told again, whoever's it is.
+    if not digests or event.processed_at is not None:
+        return set()
+    owned = claim_seen(event.pk, [(digest, None) for digest in digests.values()])
+    first: set[str] = set()
+    repeats = set()
+    for number, digest in digests.items():
+        if digest in first or owned[digest].event_id != event.pk:
+            repeats.add(number)
+        first.add(digest)
+    return repeats
+
+
+def _incoming_digest(license_id: int, part: ParsedEvent) -> str:
+    """By id, writer and words: a gateway that gives one id to everything must not silence its customers."""
+    return seen_digest(license_id, "incoming", part.gateway_ids[0], part.sender or part.chat, _normalised(part.text))

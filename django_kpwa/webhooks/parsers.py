@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
 from ..models import EventKind
 from ..phone import number_of
+from .bounds import MAX_EVENTS, MAX_IDS, MAX_TEXT, Budget, TooMuchError
 from .fields import Fields, fields_of
+from .kinds import Content
 from .payloads import read_payload
-
-MAX_EVENTS = 500
-"""A payload that carries more is not read: acting on it would take longer than a worker may."""
 
 _MAX_LENGTHS = {"text": 65_536, "media_url": 2000, "notes": 1000}
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -51,6 +51,8 @@ class ParsedEvent:
 
     kind: EventKind
     gateway_id: str = ""
+    other_ids: tuple[str, ...] = ()
+    """Further ids of the same message: gateways have one of their own beside WhatsApp's."""
     sender: str = ""
     """Who wrote an incoming message: in a group, the member."""
     recipient: str = ""
@@ -61,6 +63,9 @@ class ParsedEvent:
     """The linked phone, where the payload names it."""
     text: str = ""
     media_url: str = ""
+    content: str = ""
+    """What an incoming message is: `text`, `image`, `video`, `voice`, `audio`, `document`, `sticker`, `location`,
+    `contact`, `button` or `list` (an answer), `reaction`, `poll`, `poll_vote`, `edit`, `other`. Empty: not told."""
     is_own: bool | None = None
     """Whether the message is the site's own; None: the payload does not say."""
     is_group: bool = False
@@ -83,6 +88,11 @@ class ParsedEvent:
             value = getattr(self, field.name)
             if field.name in ("kind", "state"):
                 continue
+            if field.name == "other_ids":
+                if not (isinstance(value, tuple) and all(isinstance(other, str) for other in value)):
+                    raise TypeError("other_ids must be a tuple of str.")
+                object.__setattr__(self, field.name, tuple(cleaned(other, 255) for other in value))
+                continue
             if isinstance(field.default, str):
                 if not isinstance(value, str):
                     raise TypeError(f"{field.name} must be a str, not {type(value).__name__}.")
@@ -96,7 +106,37 @@ class ParsedEvent:
 
     def as_json(self) -> dict[str, Any]:
         """What is stored of it: plain JSON, storable on every database."""
-        return {**asdict(self), "kind": self.kind.value, "state": self.state.value}
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain |= {"kind": self.kind.value, "state": self.state.value, "other_ids": list(self.other_ids)}
+        return plain
+
+    @property
+    def gateway_ids(self) -> tuple[str, ...]:
+        """All of its ids, the likeliest first. A 0 is none: some write it where they have none."""
+        return tuple(dict.fromkeys(name for name in (self.gateway_id, *self.other_ids) if name not in ("", "0")))
+
+
+class Unread(list[ParsedEvent]):
+    """What a parser returns that read nothing, for a reason that the event shall show."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def why_too_much(parts: Sequence[ParsedEvent]) -> str:
+    """Why `parts` are more than one event may hold; empty where they are not."""
+    if len(parts) > MAX_EVENTS:
+        return f"It says more than {MAX_EVENTS} things."
+    if sum(len(part.gateway_ids) for part in parts) > MAX_IDS:
+        return f"It names more than {MAX_IDS} ids."
+    if sum(_size(part) for part in parts) > MAX_TEXT:
+        return f"What it says has more than {MAX_TEXT} characters."
+    return ""
+
+
+def _size(part: ParsedEvent) -> int:
+    return sum(len(value) for field in fields(part) if isinstance(value := getattr(part, field.name), str))
 
 
 class Parser(ABC):
@@ -106,6 +146,7 @@ class Parser(ABC):
     def parse(self, body: bytes, content_type: str, *, linked_number: str) -> list[ParsedEvent]:
         """What `body` says; an empty list where that is not understood.
 
+        The body is as it came. One that takes `content_encoding=""` as well is given that header, as it came.
         `content_type` is the header as it came, `linked_number` the license's own number in digits, empty where it is
         not known yet. Whatever this raises is shown on the event, which is kept and can be processed again.
         """
@@ -114,15 +155,43 @@ class Parser(ABC):
 class DefaultParser(Parser):
     """Reads the payloads that are usual in this family of gateways. Never raises."""
 
-    def parse(self, body: bytes, content_type: str, *, linked_number: str) -> list[ParsedEvent]:
-        contents = read_payload(body, content_type)
-        if len(contents) > MAX_EVENTS:
-            return []
-        read = [payload for content in contents for payload in fields_of(content)]
-        if len(read) > MAX_EVENTS:
-            return []
-        own_number = number_of(linked_number)
-        return [event for payload in read if (event := _event(payload, own_number)) is not None]
+    def parse(
+        self, body: bytes, content_type: str, *, linked_number: str, content_encoding: str = ""
+    ) -> list[ParsedEvent]:
+        budget = Budget()
+        try:
+            contents = read_payload(body, content_type, content_encoding, budget)
+            return _within_bounds(_events(contents, number_of(linked_number), budget))
+        except TooMuchError as error:
+            return Unread(str(error))
+
+
+def _within_bounds(events: Iterator[ParsedEvent]) -> list[ParsedEvent]:
+    """Those of a payload, which are never held while they are too many or too long."""
+    read: list[ParsedEvent] = []
+    size = 0
+    for event in events:
+        read.append(event)
+        size += _size(event)
+        if len(read) > MAX_EVENTS or size > MAX_TEXT:
+            raise TooMuchError(why_too_much(read))
+    if why_not := why_too_much(read):
+        raise TooMuchError(why_not)
+    return read
+
+
+def _events(contents: list[dict[str, Any]], own_number: str, budget: Budget) -> Iterator[ParsedEvent]:
+    if len(contents) > MAX_EVENTS:
+        raise TooMuchError(f"It says more than {MAX_EVENTS} things.")
+    for content in contents:
+        for payload in fields_of(content, budget):
+            event = _event(payload, own_number)
+            if event is None:
+                continue
+            yield event
+            for other in payload.listed_ids if event.kind == EventKind.STATE else ():
+                if other not in event.gateway_ids:
+                    yield replace(event, gateway_id=other, other_ids=())
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,33 +205,60 @@ class _Parties:
     is_certain: bool = True
 
 
+_MESSAGE_WORDS = frozenset({"message", "messages", "msg", "ack", "acks", "onack", "onmessage", "receipt", "chat"})
+_OTHER_WORDS = frozenset(
+    {
+        "call", "calls", "presence", "presences", "typing", "label", "labels", "chats", "contacts", "groups",
+        "participants", "blocklist", "newsletter", "community", "history",
+    }
+)  # fmt: skip
+_DELETION_WORDS = frozenset({"revoked", "revoke", "delete", "deleted"})
+_SESSION_EVENT_WORDS = frozenset(
+    {
+        "session", "connection", "instance", "qr", "qrcode", "authenticated", "disconnected", "connected", "ready",
+        "logout", "logged", "pair", "paired", "pairing", "startup", "engine", "loading", "device", "connect",
+        "disconnect", "stream",
+    }
+)  # fmt: skip
+
+
 def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
     if payload.is_broadcast:
         return None
+    words = payload.event_words
+    is_of_message = bool(words & _MESSAGE_WORDS)
+    content = Content(payload)
+    if not is_of_message and words & _OTHER_WORDS and not content.kind:
+        return None
+    if is_of_message and words & _DELETION_WORDS:
+        return None
     parties = _parties(payload, linked_number)
-    text, media_url = payload.text, payload.media_url
-    says_something = bool(text or media_url)
-    state = _state(payload, parties, says_something)
+    ids = payload.ids or payload.listed_ids[:1]
     common: dict[str, Any] = {
-        "gateway_id": payload.gateway_id,
+        "gateway_id": ids[0] if ids else "",
+        "other_ids": tuple(ids[1:9]),
         "chat": payload.chat,
         "own_number": parties.own,
-        "text": text,
-        "media_url": media_url,
+        "text": content.text,
+        "media_url": content.media_url,
         "is_own": parties.is_own,
         "is_group": payload.is_group,
         "group": payload.group,
         "occurred_at": payload.occurred_at,
     }
-    if state != DeliveryState.NONE and (payload.gateway_id or parties.is_own):
-        return ParsedEvent(EventKind.STATE, state=state, recipient=parties.recipient or parties.sender, **common)
-    session_word = next((word for word in payload.status_words if _spelled(word) in _SESSION_WORDS), "")
-    if session_word and not parties.sender:
+    session_word = _session_word(payload, parties, content, is_of_message)
+    if session_word:
+        common |= {"gateway_id": "", "other_ids": ()}
         return ParsedEvent(EventKind.SESSION, session_status=session_word, **common)
-    if not says_something:
+    state = _state(payload, parties, content)
+    if state != DeliveryState.NONE and (ids or parties.is_own):
+        to_number = payload.to_number if payload.to_number != parties.own else ""
+        recipient = parties.recipient or parties.sender or to_number
+        return ParsedEvent(EventKind.STATE, state=state, recipient=recipient, **common)
+    if not content.says_something or (content.is_no_message and not content.text):
         return None
     if parties.is_own:
-        return ParsedEvent(EventKind.OWN, recipient=parties.recipient, **common)
+        return ParsedEvent(EventKind.OWN, recipient=parties.recipient, content=content.kind, **common)
     if not (parties.sender or payload.chat):
         return None
     return ParsedEvent(
@@ -170,6 +266,7 @@ def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
         sender=parties.sender,
         sender_is_certain=parties.is_certain,
         notes="" if parties.is_certain else _UNCERTAIN,
+        content=content.kind or ("text" if content.text else ""),
         **common,
     )
 
@@ -183,15 +280,20 @@ _UNCERTAIN = (
 def _parties(payload: Fields, linked_number: str) -> _Parties:
     """Tell the linked phone from the customer.
 
-    `sender` is the customer at one gateway and the linked phone at another, so the license's own number decides.
+    `sender` is the customer at one gateway and the linked phone at another, so the license's own number decides, and
+    where the chat stands deeper than `sender`, that: such a `sender` is the envelope's. What a payload says outright of
+    whose a message is is never overruled.
     """
     own = linked_number or payload.device_number
     from_, sender, to = payload.from_number, payload.sender_number, payload.to_number
+    if sender and payload.has_conversation and sender != from_:
+        own, sender = own or sender, ""
     if payload.is_group:
-        from_, sender = payload.member_number or from_, ""
+        member = payload.member_number or (sender if sender != own else "")
+        from_, sender = member or from_, ""
     others = [number for number in (to, from_, sender) if number and number != own]
-    is_own = payload.is_own
-    if is_own is not True and own and _comes_from(own, payload, from_, sender):
+    is_own = _whose(payload)
+    if is_own is None and own and _comes_from(own, payload, from_, sender):
         is_own = True
     if is_own:
         return _Parties(own, own, "" if payload.is_group else next(iter(others), ""), True)
@@ -200,46 +302,149 @@ def _parties(payload: Fields, linked_number: str) -> _Parties:
     return _Parties(own, next(iter(writers), ""), "", is_own, not is_ambiguous)
 
 
+def _whose(payload: Fields) -> bool | None:
+    """True: the site's own, as the payload says or its event is called."""
+    is_own = payload.is_own
+    words = payload.event_words
+    if is_own is None and (words & {"outgoing", "outbound", "out"} or words >= {"send", "message"}):
+        return True
+    return is_own
+
+
 def _comes_from(own: str, payload: Fields, from_: str, sender: str) -> bool:
-    """Whether a payload that does not say so, or denies it, is a message of the linked phone all the same."""
+    """Whether a payload that does not say whose it is is a message of the linked phone."""
     if from_ == own:
         # A field that names the conversation may hold the linked phone where `sender` is the customer.
-        return not (sender and sender != own and (payload.is_own is False or not payload.has_from))
+        return not (sender and sender != own and not payload.has_from)
     return sender == own and not from_
 
 
 _STATES = {
-    DeliveryState.PENDING: "pending queued clock 0",
+    DeliveryState.PENDING: "pending queued clock enqueued 0",
     DeliveryState.SENT: "sent server server_ack ack_server 1",
     DeliveryState.DELIVERED: "delivered delivery device delivery_ack ack_device 2",
-    DeliveryState.READ: "read seen viewed played ack_read ack_played 3 4",
+    DeliveryState.READ: "read seen viewed played ack_read ack_played 3 4 5",
     DeliveryState.FAILED: "failed failure error undelivered ack_error -1",
 }
-_STATE_OF = {word: state for state, words in _STATES.items() for word in words.split()}
+_STATE_OF: dict[str, DeliveryState] = {word: state for state, words in _STATES.items() for word in words.split()}
+# Baileys counts from the error on, where whatsapp-web.js counts from the clock: each field by its own scale.
+_STATUS_NUMBERS = {
+    "0": DeliveryState.FAILED, "1": DeliveryState.PENDING, "2": DeliveryState.SENT, "3": DeliveryState.DELIVERED,
+    "4": DeliveryState.READ, "5": DeliveryState.READ,
+}  # fmt: skip
+_ORDER = [
+    DeliveryState.NONE, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.SENT, DeliveryState.DELIVERED,
+    DeliveryState.READ,
+]  # fmt: skip
+_NAMED_STATES = frozenset({"sent", "delivered", "read", "played", "seen", "viewed", "failed", "undelivered", "queued"})
+_NO_RECEIPTS = frozenset({"retry", "sender", "inactive", "read_self", "peer_msg", "history_sync", "server_error"})
+_ACK_FIELDS = ("ack", "ackname", "acktype", "messageack")
+_SESSION_FIELDS = ("connection", "stateinstance", "statusinstance")
 _SESSION_WORDS = frozenset(
     {
-        "qr", "scan", "scan_qr", "ready", "open", "close", "closed", "connect", "connected", "connecting", "disconnect",
-        "disconnected", "authenticated", "auth_failure", "login", "logged_in", "logout", "logged_out", "loggedout",
-        "online", "offline", "unpaired", "timeout", "banned",
+        "qr", "scan", "scan_qr", "scan_qr_code", "qrcode", "ready", "open", "close", "closed", "connect", "connected",
+        "connecting", "disconnect", "disconnected", "authenticated", "auth_failure", "login", "logged_in", "logout",
+        "logged_out", "loggedout", "online", "offline", "unpaired", "unpaired_idle", "pairing", "paired", "timeout",
+        "banned", "working", "starting", "stopped", "refused", "conflict", "authorized", "notauthorized",
+        "not_authorized", "sleepmode", "yellowcard", "islogged", "notlogged", "inchat", "qrreadsuccess",
+        "desconnectedmobile", "browserclose", "autoclosecalled",
     }
 )  # fmt: skip
 
 
 def _spelled(word: str) -> str:
-    return word if _is_number(word) else re.sub(r"[\s\-]+", "_", word.strip().lower())
+    return word if _is_number(word) else re.sub(r"[\s\-]+", "_", word.strip()[:100].lower())
 
 
-def _state(payload: Fields, parties: _Parties, says_something: bool) -> DeliveryState:
-    """What the payload says of a message of ours.
+def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_message: bool) -> str:
+    """The gateway's word, where an event is about the session; empty where it is not."""
+    if is_of_message:
+        return ""
+    found = [(name, word) for name, word in payload.status_words if not _is_number(word)]
+    words = payload.event_words
+    is_named = bool(words & _SESSION_EVENT_WORDS) or words >= {"state", "change"} or words >= {"status", "find"}
+    of_session = [word for name, word in found if name in _SESSION_FIELDS]
+    told = [word for name, word in found if name not in ("session", *_SESSION_FIELDS)]
+    known = [word for word in (*of_session, *told) if _spelled(word) in _SESSION_WORDS]
+    if is_named:
+        qr = "qr" if words & {"qr", "qrcode"} or payload.value("qr") else ""
+        return next(iter([*known, *of_session, *told]), "") or qr or payload.event_name
+    if content.says_something and (parties.sender or payload.chat or parties.is_own):
+        return ""
+    if known and (not payload.ids or payload.names_a_session):
+        return known[0]
+    # "failed" of a session that no message is named beside.
+    if told and payload.names_a_session and not payload.ids and not parties.is_own and not content.says_something:
+        return told[0]
+    return of_session[0] if of_session and not payload.ids else ""
+
+
+def _state(payload: Fields, parties: _Parties, content: Content) -> DeliveryState:
+    """The farthest that the payload says of a message of ours.
 
     A customer's message may carry a status too: an acknowledgement's number of its own, or a word of an API's answer.
     """
-    words = payload.status_words
-    if says_something and not parties.is_own:
-        if parties.is_own is False or payload.has_from:
+    says_something = content.says_something
+    words = [(field, word) for field, word in payload.status_words if field not in _SESSION_FIELDS]
+    if not _is_receipt(payload):
+        if parties.is_own is False:
             return DeliveryState.NONE
-        words = [word for word in words if not _is_number(word)]
-    return next((_STATE_OF[spelled] for word in words if (spelled := _spelled(word)) in _STATE_OF), DeliveryState.NONE)
+        if says_something and not parties.is_own:
+            if payload.has_from or payload.event_words & {"received", "incoming", "inbound"}:
+                return DeliveryState.NONE
+            words = [(field, word) for field, word in words if not _is_number(word)]
+    elif content.kind == "edit" and parties.is_own is not True:
+        return DeliveryState.NONE
+    states: list[DeliveryState] = [
+        state for field, word in words if (state := _state_of(field, word)) != DeliveryState.NONE
+    ]
+    states += _receipt_states(payload)
+    named = [_STATE_OF[word] for word in payload.event_words & _NAMED_STATES if word in _STATE_OF]
+    is_about_messages = payload.event_words & (_MESSAGE_WORDS | {"status", "callback"})
+    if is_about_messages and not ("receipt" in payload.event_words and (states or _says_type(payload))):
+        states += named
+    if not states and not says_something:
+        types = (_spelled(text) for text in payload.texts(("type",)))
+        states = [_STATE_OF[word] for word in types if word in _NAMED_STATES]
+    return max(states, key=_ORDER.index, default=DeliveryState.NONE)
+
+
+def _state_of(field: str, word: str) -> DeliveryState:
+    spelled = _spelled(word)
+    if _is_number(spelled) and field not in _ACK_FIELDS:
+        return _STATUS_NUMBERS.get(spelled, DeliveryState.NONE)
+    return _STATE_OF.get(spelled, DeliveryState.NONE)
+
+
+def _is_receipt(payload: Fields) -> bool:
+    """Whether it tells of messages that were there before: such a `fromMe` may be of who read them."""
+    words = payload.event_words
+    return bool(
+        words & {"ack", "acks", "onack", "receipt"}
+        or payload.receipt_times
+        or (words & {"message", "messages"} and words & {"update", "status", "updated"})
+        or (words & _NAMED_STATES and words & _MESSAGE_WORDS)
+        or (payload.listed_ids and not payload.text)
+        or payload.value("receipttype")
+    )
+
+
+def _receipt_states(payload: Fields) -> list[DeliveryState]:
+    states = [
+        DeliveryState.DELIVERED if name == "receipttimestamp" else DeliveryState.READ for name in payload.receipt_times
+    ]
+    if payload.listed_ids and "receipt" in payload.event_words and not payload.value("receipttype"):
+        # whatsmeow names no type where a message was delivered.
+        type_ = payload.value("type")
+        word = _spelled(type_) if isinstance(type_, str) else ""
+        if isinstance(type_, str) and word not in _NO_RECEIPTS:
+            states.append(DeliveryState.DELIVERED if not word else _STATE_OF.get(word, DeliveryState.NONE))
+    return states
+
+
+def _says_type(payload: Fields) -> bool:
+    """Whether a receipt says of which type it is, next to the messages."""
+    return any("type" in scope.values for scope in payload.scopes[:-1])
 
 
 def _is_number(word: str) -> bool:

@@ -1,54 +1,117 @@
-"""From a webhook's bytes to plain dicts, whatever the bytes are: JSON or a form, under any content type.
+"""From a webhook's bytes to plain dicts, whatever the bytes are: JSON or a form, packed or not, under any content type.
 
-Anybody who learns a webhook's address can post here. Nothing in a body raises, and nothing takes long: what cannot be
-read is simply nothing.
+Anybody who learns a webhook's address can post here. Nothing takes long, and nothing in a body raises but
+`TooMuchError`: what cannot be read is simply nothing.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
+from .bounds import MAX_UNPACKED_BYTES, Budget, TooMuchError
+
 MAX_FIELDS = 1000
 """A form with more fields is not read."""
+MAX_KEY_DEPTH = 12
+"""A form's field that is named deeper than this is left out."""
 
 _MULTIPART = "multipart/form-data"
 # curl --data and hand-written clients send a form as any of these.
 _READ_AS_FORM = {"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"}
-_BRACKETS = re.compile(r"([^\[\]]{1,100})\[([^\[\]]{0,100})\]")
+_MAX_NAME = 1000
 _BOUNDARY = re.compile(r'boundary="?([^";,\s]{1,200})"?', re.IGNORECASE)
+_CHARSET = re.compile(r"""charset\s{0,5}=\s{0,5}["']?([\w.:\-]{1,40})""", re.IGNORECASE)
 _FIELD_NAME = re.compile(rb'\bname="([^"\r\n]{1,200})"', re.IGNORECASE)
 _FILE_NAME = re.compile(rb"\bfilename\*?=", re.IGNORECASE)
+# Codecs of Python's that are no charset of a text, or that need a time which grows faster than it.
+_NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf_7", "mbcs", "oem"}
+_PACKED = ((b"\x1f\x8b", 47), (b"\x78\x01", 47), (b"\x78\x9c", 47), (b"\x78\xda", 47))
 
 
-def read_payload(body: bytes, content_type: str) -> list[dict[str, Any]]:
-    """The objects in `body`: one as a rule, several where it is a JSON list, none where it cannot be read."""
-    if body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-        return _objects(_json(body))
+def read_payload(
+    body: bytes, content_type: str, content_encoding: str = "", budget: Budget | None = None
+) -> list[dict[str, Any]]:
+    """The objects in `body`: one as a rule, several where it is a JSON list, none where it cannot be read.
+
+    Raises `TooMuchError` where it goes beyond `bounds`.
+    """
+    budget = budget or Budget()
+    body = _unpacked(body, content_encoding)
+    charset = _charset_of(body, content_type)
+    if _begins_as_json(body, charset):
+        return _objects(_json(body.decode(charset, "replace"), budget))
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == _MULTIPART:
         fields = _multipart_fields(body, content_type)
     elif media_type in _READ_AS_FORM:
-        fields = _form_fields(body)
+        fields = _form_fields(body, charset)
     else:
         fields = []
     return [_nested(fields)] if fields else []
 
 
-def read_json_object(text: str) -> dict[str, Any] | None:
+def read_json_object(text: str, budget: Budget) -> dict[str, Any] | None:
     """The JSON object that `text` is, or None."""
     if not text.lstrip().startswith("{"):
         return None
-    content = _json(text.encode("utf-8", "surrogatepass"))
+    content = _json(text, budget)
     return content if isinstance(content, dict) else None
 
 
-def _json(body: bytes) -> Any:
+def _unpacked(body: bytes, content_encoding: str) -> bytes:
+    """By what it is: proxies unpack without taking the header away, and take it away without unpacking."""
+    window = next((window for start, window in _PACKED if body.startswith(start)), 0)
+    if not window and content_encoding.strip().lower() == "deflate":
+        window = -15
+    if not window:
+        return body
+    unpacking = zlib.decompressobj(window)
     try:
-        return json.loads(body.decode("utf-8-sig", "replace"))
+        content = unpacking.decompress(body, MAX_UNPACKED_BYTES + 1)
+    except zlib.error:
+        return body
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise TooMuchError(f"It unpacks to more than {MAX_UNPACKED_BYTES} bytes.")
+    return content
+
+
+def _charset_of(body: bytes, content_type: str) -> str:
+    """The codec that a body's text is in: by its byte order mark, else by the header, else by its zeros."""
+    if body.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    named = _CHARSET.search(content_type[:1000])
+    if named is not None:
+        try:
+            codec = codecs.lookup(named[1])
+        except (LookupError, ValueError):
+            codec = None
+        if codec is not None and _is_charset(codec):
+            return codec.name
+    # JSON begins with two ASCII characters, so that its zeros tell (as in RFC 4627).
+    return json.detect_encoding(body[:4]) if b"\x00" in body[:4] and body[:4].strip(b"\x00") else "utf-8"
+
+
+def _is_charset(codec: codecs.CodecInfo) -> bool:
+    return getattr(codec, "_is_text_encoding", False) and codec.name.replace("-", "_") not in _NO_CHARSETS
+
+
+def _begins_as_json(body: bytes, charset: str) -> bool:
+    start = body[:1000].decode(charset, "ignore").lstrip("\ufeff \t\r\n")
+    return start[:1] in ("{", "[") or (not start and body[:64_000].lstrip()[:1] in (b"{", b"["))
+
+
+def _json(text: str, budget: Budget) -> Any:
+    budget.spend_marks(text)
+    try:
+        return json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         # ValueError: not JSON, or an integer of thousands of digits. RecursionError: nested thousands deep.
         return None
@@ -58,11 +121,11 @@ def _objects(content: Any) -> list[dict[str, Any]]:
     return [item for item in (content if isinstance(content, list) else [content]) if isinstance(item, dict)]
 
 
-def _form_fields(body: bytes) -> list[tuple[str, str]]:
+def _form_fields(body: bytes, charset: str) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(
-            body.decode("utf-8", "replace"), keep_blank_values=True, errors="replace", max_num_fields=MAX_FIELDS
-        )
+        # A form is ASCII: its charset is that of what stands behind the percent signs.
+        text = body.decode("utf-8" if charset in ("utf-8-sig", "ascii") else charset, "replace").removeprefix("\ufeff")
+        return parse_qsl(text, keep_blank_values=True, encoding=charset, errors="replace", max_num_fields=MAX_FIELDS)
     except ValueError:
         return []
 
@@ -86,15 +149,39 @@ def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
 
 
 def _nested(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A form's fields, with PHP's `data[from]=…` made an object `data`."""
+    """A form's fields, with PHP's `data[key][id]=…` made objects, and what is numbered made lists."""
     payload: dict[str, Any] = {}
     for name, value in fields:
-        brackets = _BRACKETS.fullmatch(name)
-        if brackets is None:
-            payload[name] = value
+        path = _path_of(name)
+        if path is None:
             continue
-        inner = payload.get(brackets[1])
-        if not isinstance(inner, dict):
-            inner = payload[brackets[1]] = {}
-        inner[brackets[2]] = value
-    return payload
+        inner = payload
+        for step in path[:-1]:
+            deeper = inner.get(step)
+            if not isinstance(deeper, dict):
+                deeper = inner[step] = {}
+            inner = deeper
+        # `ids[]` may come several times.
+        last = path[-1] if path[-1] or len(path) == 1 else str(len(inner))
+        inner[last] = value
+    return {name: _with_lists(value) for name, value in payload.items()}
+
+
+def _path_of(name: str) -> list[str] | None:
+    """`data[key][id]` as its steps; what is not written so is one step. None: too deep."""
+    head, bracket, rest = name.partition("[")
+    if not bracket or not head or not rest.endswith("]") or len(name) > _MAX_NAME:
+        return [name]
+    steps = rest[:-1].split("][")
+    if any("[" in step or "]" in step for step in steps):
+        return [name]
+    return [head, *steps] if len(steps) <= MAX_KEY_DEPTH else None
+
+
+def _with_lists(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _with_lists(item) for name, item in value.items()}
+    if inner and all(name.isascii() and name.isdigit() for name in inner):
+        return list(inner.values())
+    return inner

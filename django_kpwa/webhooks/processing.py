@@ -8,8 +8,11 @@ lease, `tries` its number); where its worker is lost, the beat finds it again. S
 
 from __future__ import annotations
 
+import inspect
 import logging
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -31,7 +34,7 @@ from ..models import (
 from ..models.processing import claim_event, record_event
 from ..rendering import masked_traceback
 from . import matching
-from .parsers import ParsedEvent, Parser, cleaned
+from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 
 logger = logging.getLogger("django_kpwa.webhooks")
 
@@ -39,13 +42,17 @@ LEASE_SECONDS = 60.0
 """How long an event is one worker's; then its work counts as lost."""
 ANNOUNCING_SECONDS = 660.0
 """The same while receivers of the site run: above the time limit of a task, so that they never run twice at once."""
+DEADLINE_SECONDS = 40.0
+"""What takes longer to read is given up, before it counts as lost."""
 MATCH_SECONDS = 3600.0
 """How long a message is looked for that an event tells of."""
 MAX_LOST_TRIES = 10
 """An event whose processing was cut off so often is given up: it may be what kills its workers."""
 
+_REPEAT = "Another event brought this message before."
 _FIRST_WAIT_SECONDS = 5.0
-_LONGEST_WAIT_SECONDS = 300.0
+_QUICK_TRIES = 7
+_LONGEST_WAIT_SECONDS = 1100.0
 _BATCH = 100
 
 
@@ -55,19 +62,26 @@ def process_event(event_id: int) -> bool:
     if claimed is None:
         return False
     event, linked_number = claimed
-    if event.processed_at is None and event.tries > MAX_LOST_TRIES:
-        _give_up(event, f"Its processing was cut off {MAX_LOST_TRIES} times.")
-        return True
+    if event.tries > MAX_LOST_TRIES:
+        return _stop_trying(event)
+    began_at = time.monotonic()
     with contained(write_alias()) as caught:
-        parts = _parse(event, linked_number)
+        parts, why_not = _parse(event, linked_number)
     if caught.error is not None:
         logger.warning("Webhook event %s could not be parsed (%s).", event.uuid, type(caught.error).__name__)
         _give_up(event, f"{type(caught.error).__name__}: {caught.error}")
         return True
-    findings = [matching.act(event.license_id, part, event.received_at) for part in parts]
+    if time.monotonic() - began_at > DEADLINE_SECONDS:
+        _give_up(event, f"Reading it took more than {DEADLINE_SECONDS:g} seconds.")
+        return True
+    findings = matching.act(event, parts)
+    parts = [
+        replace(part, notes=_REPEAT) if finding.is_repeat else part
+        for part, finding in zip(parts, findings, strict=True)
+    ]
     status, next_try_in = _verdict(event, findings)
     announces = event.processed_at is None
-    found: dict[str, Any] = {"status": status, "error": "", **_columns(parts, findings)}
+    found: dict[str, Any] = {"status": status, "error": why_not, **_columns(parts, findings)}
     if not _has_listeners(findings):
         return record_event(event, found, next_try_in=next_try_in, is_processed=announces)
     recorded = record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
@@ -75,7 +89,7 @@ def process_event(event_id: int) -> bool:
     # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
     _announce_findings(told, findings)
     if recorded and announces:
-        _announce(told, parts)
+        _announce(told, parts, findings)
         record_event(event, {}, next_try_in=next_try_in, is_processed=True)
     return recorded
 
@@ -110,7 +124,7 @@ def reprocess(event: WebhookEvent) -> bool:
     not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
     freed = idle.filter(not_understood).update(next_try_at=DatabaseNow(), tries=0, processed_at=None) or idle.filter(
         ~not_understood
-    ).update(next_try_at=DatabaseNow())
+    ).update(next_try_at=DatabaseNow(), tries=0)
     return bool(freed) and process_event(event.pk)
 
 
@@ -126,11 +140,32 @@ def load_parser() -> Parser:
     return parser_class()
 
 
-def _parse(event: WebhookEvent, linked_number: str) -> list[ParsedEvent]:
-    parsed = load_parser().parse(bytes(event.body), event.content_type, linked_number=linked_number)
+def _stop_trying(event: WebhookEvent) -> bool:
+    """It may be what kills its workers. What it was understood to be, and did, stays."""
+    reason = f"Its processing was cut off {MAX_LOST_TRIES} times."
+    if event.processed_at is None:
+        _give_up(event, reason)
+        return True
+    return record_event(event, {"error": reason}, next_try_in=None)
+
+
+def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], str]:
+    """What the event says, and where that is nothing, why."""
+    parser = load_parser()
+    header = {"content_encoding": event.content_encoding} if _takes_encoding(parser) else {}
+    parsed = parser.parse(bytes(event.body), event.content_type, linked_number=linked_number, **header)
     if not isinstance(parsed, (list, tuple)) or not all(isinstance(part, ParsedEvent) for part in parsed):
         raise TypeError("The parser did not return a list of ParsedEvent.")
-    return list(parsed)
+    if isinstance(parsed, Unread):
+        return [], parsed.reason
+    why_not = why_too_much(parsed)
+    return ([], why_not) if why_not else (list(parsed), "")
+
+
+def _takes_encoding(parser: Parser) -> bool:
+    """A site's own parser may be written without: the header came later."""
+    taken = inspect.signature(parser.parse).parameters.values()
+    return any(one.name == "content_encoding" or one.kind == one.VAR_KEYWORD for one in taken)
 
 
 def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple[EventStatus, float | None]:
@@ -142,9 +177,11 @@ def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple
     if not any(finding.may_come for finding in findings):
         return EventStatus.UNMATCHED, None
     held = WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
-    if not held.filter(received_at__gt=in_seconds(-MATCH_SECONDS)).exists():
+    if event.tries >= MAX_LOST_TRIES or not held.filter(received_at__gt=in_seconds(-MATCH_SECONDS)).exists():
         return EventStatus.UNMATCHED, None
-    return EventStatus.UNMATCHED, min(_FIRST_WAIT_SECONDS * 2 ** min(event.tries - 1, 10), _LONGEST_WAIT_SECONDS)
+    # Ten tries reach as far as the hour: more would be taken for those of an event that kills its workers.
+    wait = _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _LONGEST_WAIT_SECONDS
+    return EventStatus.UNMATCHED, wait
 
 
 def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> dict[str, Any]:
@@ -154,7 +191,8 @@ def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding])
         first, *more = (part.as_json() for part in parts)
         columns |= {"kind": parts[0].kind, "gateway_id": parts[0].gateway_id[:255]}
         columns["understood"] = {**first, "more": more} if more else first
-        columns["sender_number"] = parts[0].sender[:64] if parts[0].kind == EventKind.INCOMING else ""
+        is_new = parts[0].kind == EventKind.INCOMING and not findings[0].is_repeat
+        columns["sender_number"] = parts[0].sender[:64] if is_new else ""
     message_id = next((finding.message_id for finding in findings if finding.message_id), None)
     return columns if message_id is None else columns | {"message_id": message_id}
 
@@ -174,19 +212,21 @@ def _has_listeners(findings: Sequence[matching.Finding]) -> bool:
 
 def _announce_findings(event: WebhookEvent, findings: Sequence[matching.Finding]) -> None:
     """Tell of the messages that this event moved."""
+    moved = [finding.message_id for finding in findings if finding.moved and finding.message_id is not None]
+    messages = OutboundMessage.objects.using(write_alias()).in_bulk(moved) if moved else {}
     for finding in findings:
-        if not finding.moved or finding.message_id is None:
+        message = messages.get(finding.message_id) if finding.moved and finding.message_id is not None else None
+        if message is None:
             continue
-        message = OutboundMessage.objects.using(write_alias()).get(pk=finding.message_id)
         for signal in finding.moved:
             # message_sent tells of a message whoever proved it; the others name the event.
             about = {} if signal is signals.message_sent else {"event": event}
             send_contained(signal, OutboundMessage, message=message, **about)
 
 
-def _announce(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
+def _announce(event: WebhookEvent, parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> None:
     """Tell of the event itself."""
     send_contained(signals.webhook_received, WebhookEvent, event=event)
-    for part in parts:
-        if part.kind == EventKind.INCOMING:
+    for part, finding in zip(parts, findings, strict=True):
+        if part.kind == EventKind.INCOMING and not finding.is_repeat:
             send_contained(signals.message_received, WebhookEvent, event=event, incoming=part)

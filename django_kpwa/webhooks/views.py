@@ -53,7 +53,7 @@ class WebhookView(APIView):
     metadata_class = SimpleMetadata
     versioning_class = None
     schema = None
-    http_method_names = ["post"]
+    http_method_names = ["post", "get", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's own would negotiate by the Accept header and touch `request.user`."""
@@ -77,9 +77,13 @@ class WebhookView(APIView):
             _wake_on_commit(event_id)
         return JsonResponse({"status": "ok"})
 
+    def get(self, request: Request, token: str) -> HttpResponse:
+        """Gateways ask so whether an address exists. The same for every token: nothing is looked up or stored."""
+        return JsonResponse({"status": "ok"})
+
     def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
         if isinstance(exc, MethodNotAllowed):
-            return _refusal(405, "Only POST is allowed.")
+            return _refusal(405, "Only POST, and GET and HEAD to verify the address, are allowed.")
         if isinstance(exc, django.db.Error):
             # The type alone: messages of databases quote rows. The sender tries again.
             logger.error("A webhook could not be stored (%s); its sender was asked to try again.", type(exc).__name__)
@@ -110,8 +114,8 @@ class _UnreadableBodyError(Exception):
         self.status = status
 
 
-def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str]:
-    """The request's body and its content type; never holds more than `max_bytes` and one chunk of it."""
+def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str, str]:
+    """The request's body, its content type and content encoding; never holds more than `max_bytes` and one chunk."""
     stream: Any = request
     length = _announced_length(request)
     if length is None and request.headers.get("Transfer-Encoding"):
@@ -127,10 +131,10 @@ def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str]:
     if not body and length and request.POST:
         # A middleware of the host has parsed the form, and the stream is spent. QueryDict's own urlencode() would write
         # it in the sender's charset, which need not be one for text.
-        return urlencode(list(request.POST.lists()), doseq=True, errors="replace").encode(), _FORM
+        return urlencode(list(request.POST.lists()), doseq=True, errors="replace").encode(), _FORM, ""
     if length is not None and len(body) < length:
         raise _UnreadableBodyError(400, "The body is shorter than its Content-Length.")
-    return body, content_type
+    return body, content_type, request.headers.get("Content-Encoding", "")
 
 
 def _announced_length(request: HttpRequest) -> int | None:

@@ -344,7 +344,174 @@ def test_a_groups_message_coming_back_is_matched_by_the_groups_name(license_, ho
     assert fresh(message).status == Status.SENT
 
 
+def test_an_echo_that_comes_again_moves_no_other_message_of_the_same_text(license_, hooks):
+    first = in_doubt_message(license_, hooks)
+    assert processed(license_, own(id="W1")).message_id == first.pk
+    SendAttempt.objects.update(gateway_id="A1")  # as the gateway's own answer had named it
+    second = in_doubt_message(license_, hooks)
+    for again in ({"event": "message.any"}, {"retry": 2}, {"timestamp": 4000000000}):
+        assert processed(license_, own(id="W1") | again).message_id == first.pk
+    assert fresh(second).status == Status.UNKNOWN
+    assert processed(license_, own(id="W2")).message_id == second.pk
+
+
+def test_an_echo_is_remembered_whichever_part_of_an_event_it_was(license_, hooks):
+    first = in_doubt_message(license_, hooks)
+    processed(license_, [{"from": NUMBER, "message": "halo", "id": "C1"}, own(id="W1")])
+    assert fresh(first).status == Status.SENT
+    SendAttempt.objects.update(gateway_id="A1")
+    second = in_doubt_message(license_, hooks)
+    assert processed(license_, own(id="W1")).message_id == first.pk
+    assert fresh(second).status == Status.UNKNOWN
+
+
+def test_an_id_that_two_messages_have_is_never_matched_by_its_text_instead(license_, hooks):
+    for text in ("satu", "dua"):
+        sent_message(license_, text)
+    SendAttempt.objects.update(gateway_id="1")
+    doubtful = in_doubt_message(license_, hooks)
+    assert processed(license_, own(id="1")).status == "unmatched"
+    assert fresh(doubtful).status == Status.UNKNOWN
+
+
+@pytest.mark.parametrize("seconds", [-3600, -60])
+@pytest.mark.parametrize("write", [lambda at: int(at.timestamp()), lambda at: int(at.timestamp() * 1000), str])
+def test_an_echo_that_left_before_the_attempt_by_the_gateways_own_time_proves_nothing(license_, hooks, seconds, write):
+    message = in_doubt_message(license_, hooks)
+    left_at = timezone.now() + timedelta(seconds=seconds)
+    assert processed(license_, own(id="W1", timestamp=write(left_at))).status == "unmatched"
+    assert fresh(message).status == Status.UNKNOWN
+    assert processed(license_, own(id="W2", timestamp=write(timezone.now()))).message_id == message.pk
+
+
+def test_where_more_messages_may_be_meant_than_are_looked_at_none_is(license_, hooks, monkeypatch):
+    monkeypatch.setattr("django_kpwa.webhooks.matching.MAX_CANDIDATES", 2)
+    for text in ("lain", "lagi"):
+        in_doubt_message(license_, hooks, text)
+    message = in_doubt_message(license_, hooks)
+    assert processed(license_, own(id="W1")).status == "unmatched"
+    assert fresh(message).status == Status.UNKNOWN
+
+
+@pytest.mark.parametrize("names", [{"keyId": "W9", "messageId": "ID"}, {"messageId": "ID", "inboxid": "77"}])
+def test_each_id_of_a_state_is_tried(license_, names):
+    message, gateway_id = sent_message(license_)
+    named = {name: gateway_id if value == "ID" else value for name, value in names.items()}
+    assert processed(license_, {"event": "messages.update", "data": {**named, "status": "READ"}}).status == "processed"
+    assert fresh(message).status == Status.READ
+
+
+def test_one_receipt_moves_every_message_that_it_names(license_):
+    sent = [sent_message(license_, f"struk {number}") for number in range(5)]
+    with listening() as heard:
+        event = processed(
+            license_, {"event": "message.ack", "payload": {"ids": [id_ for _, id_ in sent], "receipt_type": "read"}}
+        )
+    assert [fresh(message).status for message, _ in sent] == [Status.READ] * 5
+    assert [name for name, _ in heard] == ["message_read"] * 5 + ["webhook_received"]
+    assert event.status == "processed"
+
+
+def test_of_several_states_in_one_payload_the_farthest_is_the_messages(license_):
+    message, gateway_id = sent_message(license_)
+    with listening() as heard:
+        processed(license_, [{"id": gateway_id, "ack": number} for number in (1, 3, 2)])
+    assert fresh(message).status == Status.READ
+    assert [name for name, _ in heard] == ["message_read", "webhook_received"]
+
+
 # --- customers, sessions, and what nobody understands
+
+
+ENVELOPES = [{"event": "message"}, {"event": "message.any"}, {"event": "message", "retry": 2, "timestamp": 1764200000}]
+
+
+def test_a_message_that_comes_in_another_envelope_is_told_once(license_):
+    with listening() as heard:
+        events = [
+            processed(license_, {**envelope, "data": {"id": "C1", "from": NUMBER, "message": "ok"}})
+            for envelope in ENVELOPES
+        ]
+        assert not any(process_event(event.pk) for event in events)
+        assert reprocess(events[2])
+    assert [name for name, _ in heard].count("message_received") == 1
+    assert [name for name, _ in heard].count("webhook_received") == 3
+    assert {event.status for event in events} == {"processed"}
+    assert "before" in events[1].understood["notes"]
+    assert [event.sender_number for event in events] == [NUMBER, "", ""]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"id": "C2", "from": NUMBER, "message": "ok"},
+        {"id": "C1", "from": "6281299999999", "message": "ok"},
+        {"id": "C1", "from": NUMBER, "message": "ok lagi"},
+        {"id": "0", "from": NUMBER, "message": "ok"},
+    ],
+)
+def test_another_message_is_told_whatever_its_gateway_calls_it(license_, other):
+    """A gateway that gives one id to everything must not silence its customers."""
+    with listening() as heard:
+        processed(license_, {"id": "C1" if other["id"] != "0" else "0", "from": NUMBER, "message": "ok"})
+        processed(license_, other | {"event": "message"})
+    assert [name for name, _ in heard].count("message_received") == 2
+
+
+def test_the_same_id_of_another_license_is_another_message(license_):
+    with listening() as heard:
+        for each in (license_, other_license()):
+            processed(each, {"id": "C1", "from": NUMBER, "message": "ok"})
+    assert [name for name, _ in heard].count("message_received") == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_in_many_envelopes_at_once_is_told_once(license_):
+    events = [
+        event_of(license_, {"n": number, "data": {"id": "C1", "from": NUMBER, "message": "ok"}}) for number in range(8)
+    ]
+
+    def work(event):
+        try:
+            for _ in range(20):
+                try:
+                    return process_event(event.pk)
+                except OperationalError:  # of many that claim one id at once, MySQL gives some up
+                    make_due(event)
+        finally:
+            connections.close_all()
+
+    with listening() as heard, ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, events)) == [True] * 8
+    assert [name for name, _ in heard].count("message_received") == 1
+
+
+def test_a_customers_message_whose_worker_was_lost_is_told_by_the_next(license_):
+    event = event_of(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+    heard = []
+
+    def dies_once(sender, incoming, **arguments):
+        heard.append(incoming.text)
+        if len(heard) == 1:
+            raise CutOff
+
+    signals.message_received.connect(dies_once)
+    try:
+        with pytest.raises(CutOff):
+            process_event(event.pk)
+        processed(license_, {"event": "again", "data": {"id": "C1", "from": NUMBER, "message": "halo"}})
+        make_due(event)
+        assert process_event(event.pk)
+    finally:
+        signals.message_received.disconnect(dies_once)
+    assert heard == ["halo", "halo"]
+
+
+def test_what_became_of_a_customers_own_message_is_not_looked_for(license_):
+    event = processed(
+        license_, {"event": "message.ack", "payload": {"id": "C1", "fromMe": False, "from": NUMBER, "ack": 3}}
+    )
+    assert (event.kind, event.status, event.next_try_at) == ("state", "processed", None)
 
 
 def test_a_customers_answer_is_told_once(license_):
@@ -575,6 +742,42 @@ def test_an_event_that_keeps_killing_its_workers_is_given_up(license_, monkeypat
     assert reprocess(event)
     event.refresh_from_db()
     assert event.status == "processed"
+
+
+@pytest.mark.parametrize(
+    "payload", [{"id": "nobody's", "status": "Read"}, {"id": "C1", "from": NUMBER, "message": "halo"}]
+)
+def test_an_event_that_was_processed_before_ends_after_ten_tries_too(license_, monkeypatch, payload):
+    event = processed(license_, payload)
+    before = event.status
+    with monkeypatch.context() as patched:
+        patched.setattr("django_kpwa.webhooks.processing._parse", cut_off)
+        for _ in range(9):
+            make_due(event)
+            with pytest.raises(CutOff):
+                process_event(event.pk)
+        make_due(event)
+        assert process_event(event.pk)
+    event.refresh_from_db()
+    assert (event.status, event.next_try_at) == (before, None)
+    assert "10 times" in event.error
+    assert reprocess(event)
+    event.refresh_from_db()
+    assert event.error == ""
+
+
+def test_an_event_without_its_message_is_looked_for_ten_times_within_the_hour(license_):
+    event = processed(license_, {"id": "nobody's", "status": "Read"})
+    seconds = 0.0
+    while event.next_try_at is not None:
+        wait = (event.next_try_at - timezone.now()).total_seconds()
+        seconds += wait
+        WebhookEvent.objects.filter(pk=event.pk).update(received_at=timezone.now() - timedelta(seconds=seconds))
+        make_due(event)
+        assert process_event(event.pk)
+        event.refresh_from_db()
+    assert (event.status, event.tries, event.error) == ("unmatched", 10, "")
+    assert 3300 < seconds < 3700
 
 
 def test_a_receiver_that_raises_changes_nothing_else(license_, caplog):

@@ -9,7 +9,8 @@ import pytest
 
 from django_kpwa.models import EventKind
 from django_kpwa.webhooks import DefaultParser, ParsedEvent
-from django_kpwa.webhooks.parsers import MAX_EVENTS, DeliveryState
+from django_kpwa.webhooks.bounds import MAX_EVENTS
+from django_kpwa.webhooks.parsers import DeliveryState
 from tests.contract.parser_case import ParserCase
 
 SHOP = "6281100000001"
@@ -154,7 +155,6 @@ def test_the_shops_own_message_coming_back_is_known_by_its_flag(payload, linked_
     [
         {"from": SHOP, "to": CUSTOMER, "message": "x"},
         {"from": f"{SHOP}:12@s.whatsapp.net", "to": CUSTOMER, "message": "x"},
-        {"from": SHOP, "isFromMe": False, "to": CUSTOMER, "message": "x"},
         {"sender": SHOP, "to": CUSTOMER, "message": "x"},
         {"sender": SHOP, "message": "x"},
         {"phone": SHOP, "message": "x"},
@@ -164,6 +164,14 @@ def test_the_shops_own_message_coming_back_is_known_by_its_flag(payload, linked_
 def test_a_message_from_the_linked_number_is_never_a_customers(payload):
     event = parse(payload)
     assert (event.kind, event.is_own) == (EventKind.OWN, True)
+
+
+def test_a_payload_that_denies_to_be_the_shops_own_is_never_taken_for_it():
+    """From the linked number all the same, it is nobody's: a person looks."""
+    assert parse_all({"from": SHOP, "isFromMe": False, "to": CUSTOMER, "message": "x"}) == []
+    hidden = {"from": "98765432101234@lid", "sender": SHOP, "fromMe": False, "message": "x"}
+    assert parse(hidden).kind == EventKind.INCOMING
+    assert parse(hidden).sender == ""
 
 
 def test_the_field_sender_is_decided_by_the_licenses_own_number():

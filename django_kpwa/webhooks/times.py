@@ -1,0 +1,24 @@
+"""The gateway's own times, where they can be told: seconds or milliseconds since 1970, or ISO 8601 with its offset."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+from django.utils.dateparse import parse_datetime
+
+_EPOCH = re.compile(r"([0-9]{9,10})(?:\.[0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
+
+
+def time_of(written: str) -> datetime | None:
+    """The time that is written; None where it is none, or does not say of which zone."""
+    written = written.strip()
+    epoch = _EPOCH.fullmatch(written)
+    try:
+        if epoch is not None:
+            digits = written.partition(".")[0]
+            return datetime.fromtimestamp(int(digits[:10]), tz=timezone.utc)
+        found = parse_datetime(written) if len(written) <= 64 else None
+    except (ValueError, OverflowError):
+        return None
+    return found if found is not None and found.tzinfo is not None else None
