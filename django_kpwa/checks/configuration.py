@@ -26,7 +26,7 @@ TASK_LIMIT_SECONDS = 600
 _Check = Callable[..., list[CheckMessage]]
 
 
-def _with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
+def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
     """Register a check that reads `KPWA`; settings that cannot be read are E001's to report."""
 
     def checked(app_configs: Any, **_: Any) -> list[CheckMessage]:
@@ -143,7 +143,7 @@ def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
     ]
 
 
-@_with_settings
+@with_settings
 def check_public_url(read: Settings) -> list[CheckMessage]:
     """W005: the secret of a webhook is in its path."""
     parts = urlsplit(read.PUBLIC_URL)
@@ -158,7 +158,7 @@ def check_public_url(read: Settings) -> list[CheckMessage]:
     ]
 
 
-@_with_settings
+@with_settings
 def check_real_gateway(read: Settings) -> list[CheckMessage]:
     """W006: a developer's test sale must not reach a customer."""
     if not (settings.DEBUG and any(is_documented(url) for url in read.BASE_URLS) and is_http()):
@@ -173,7 +173,7 @@ def check_real_gateway(read: Settings) -> list[CheckMessage]:
     ]
 
 
-@_with_settings
+@with_settings
 def check_durations(read: Settings) -> list[CheckMessage]:
     """W008: durations that contradict each other."""
     found = []

@@ -27,6 +27,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from urllib.parse import urlencode
 
 TOKEN = "fuzz-token-" + "Qz7_" * 8
@@ -74,6 +75,26 @@ def seeds() -> Iterator[bytes]:
     yield from _heavy_seeds()
     for wrong in range(8):
         yield bytes([wrong, 0]) + b"/kpwa/webhooks/x/"
+
+
+def made_up(count: int, random: Random) -> Iterator[bytes]:
+    """Without atheris: seeds with a piece of another one, a byte or a span of them changed, doubled or taken away."""
+    known = list(seeds())
+    for _ in range(count):
+        one, other = bytearray(random.choice(known)), random.choice(known)
+        for _ in range(random.randint(1, 6)):
+            at, length = random.randrange(2, len(one) + 1), random.randint(1, 60)
+            change = random.randrange(4)
+            if change == 0:
+                start = random.randrange(len(other))
+                one[at:at] = other[start : start + length]
+            elif change == 1:
+                del one[at : at + length]
+            elif change == 2:
+                one[at:at] = one[at : at + length] * random.randint(1, 40)
+            else:
+                one[at : at + 1] = bytes([random.randrange(256)])
+        yield bytes(one[:MAX_BYTES])
 
 
 def _heavy_seeds() -> Iterator[bytes]:

@@ -6,14 +6,17 @@ import gzip
 import json
 import time
 import tracemalloc
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from django_kpwa.dispatch import drive
-from django_kpwa.models import EventKind, OutboundMessage, SendAttempt, Status, WebhookEvent
+from django_kpwa.models import EventKind, OutboundMessage, SeenId, SendAttempt, Status, WebhookEvent
 from django_kpwa.outbox import send_message
+from django_kpwa.retention import purge
 from django_kpwa.webhooks import ParsedEvent, Parser, process_event
 from django_kpwa.webhooks.arrivals import store_event
 
@@ -195,3 +198,16 @@ def test_a_sites_own_parser_is_given_the_header(license_, settings):
     process_event(event.pk)
     event.refresh_from_db()
     assert event.understood["text"] == "halo"
+
+
+def test_what_was_seen_is_purged_with_the_events(license_, settings):
+    event = store(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+    process_event(event.pk)
+    assert SeenId.objects.count() == 1
+    purge()
+    assert SeenId.objects.count() == 1
+    SeenId.objects.update(
+        seen_at=timezone.now() - timedelta(days=settings.KPWA.get("RETENTION_DAYS", {}).get("events", 400) + 1)
+    )
+    purge()
+    assert not SeenId.objects.exists()

@@ -8,6 +8,7 @@ from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection, connections
+from django.middleware.security import SecurityMiddleware
 
 from django_kpwa.gateway.http import HttpGateway
 from django_kpwa.models import Heartbeat, License
@@ -158,6 +159,42 @@ class TestConnectionsOfWorkers:
 def test_a_public_url_that_is_not_https_is_a_warning(kpwa, url, is_warned):
     kpwa(PUBLIC_URL=url)
     assert ("kpwa.W005" in found()) == is_warned
+
+
+COMMON = "django.middleware.common.CommonMiddleware"
+SECURITY = "django.middleware.security.SecurityMiddleware"
+BEHIND_PROXY = {"SECURE_SSL_REDIRECT": True, "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}
+
+
+class OwnSecurity(SecurityMiddleware):
+    """A site's own, with Django's redirect in it."""
+
+
+@pytest.mark.parametrize(
+    ("url", "middleware", "changed", "warned"),
+    [
+        ("https://shop.example", [COMMON], {"PREPEND_WWW": True}, {"kpwa.W075"}),
+        ("https://www.shop.example", [COMMON], {"PREPEND_WWW": True}, set()),
+        ("https://shop.example", [], {"PREPEND_WWW": True}, set()),
+        ("https://shop.example", [SECURITY], {"SECURE_SSL_REDIRECT": True}, {"kpwa.W075"}),
+        ("https://shop.example", [f"{__name__}.OwnSecurity"], {"SECURE_SSL_REDIRECT": True}, {"kpwa.W075"}),
+        ("https://shop.example", [SECURITY], BEHIND_PROXY, set()),
+        ("http://shop.example", [SECURITY], BEHIND_PROXY, {"kpwa.W005", "kpwa.W075"}),
+        ("https://shop.example", [SECURITY], {**BEHIND_PROXY, "SECURE_REDIRECT_EXEMPT": ["webhooks/"]}, set()),
+        ("https://shop.example", [], {"SECURE_SSL_REDIRECT": True}, set()),
+        ("https://shop.example", [COMMON, SECURITY], {"APPEND_SLASH": True}, set()),
+        ("https://shop.example", [COMMON], {"ALLOWED_HOSTS": ["toko.example"]}, {"kpwa.W076"}),
+        ("https://shop.example:8443", [COMMON], {"ALLOWED_HOSTS": [".shop.example"]}, set()),
+        ("", [COMMON, SECURITY], {"PREPEND_WWW": True, "SECURE_SSL_REDIRECT": True}, set()),
+    ],
+)
+def test_what_would_redirect_or_refuse_a_webhook_is_a_warning(kpwa, settings, url, middleware, changed, warned):
+    kpwa(PUBLIC_URL=url)
+    settings.MIDDLEWARE = middleware
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    webhooks = {id_ for id_ in found() if id_ in ("kpwa.W005", "kpwa.W075", "kpwa.W076")}
+    assert webhooks == warned
 
 
 class OwnHttpGateway(HttpGateway):

@@ -1,0 +1,97 @@
+"""Whether a webhook would reach its view: gateways follow no redirect, and what they post by GET then is lost.
+
+The site's own middlewares are asked, with a request as the gateway's would come in: whatever redirects it is found.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse
+from django.middleware.common import CommonMiddleware
+from django.middleware.security import SecurityMiddleware
+from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
+
+from ..conf import Settings
+from .configuration import with_settings
+from .messages import make_warning
+
+
+@with_settings
+def check_webhook_arrives(read: Settings) -> list[CheckMessage]:
+    """W075 and W076: a redirect, or a host that Django refuses, between the gateway and the view."""
+    public = urlsplit(read.PUBLIC_URL)
+    if not public.hostname:
+        return []
+    try:
+        target = _redirect(public.netloc, is_https=public.scheme == "https")
+    except DisallowedHost:
+        return [
+            make_warning(
+                "W076",
+                "The host of KPWA['PUBLIC_URL'] is not in ALLOWED_HOSTS: Django refuses every webhook.",
+                f"Add {public.hostname!r} to ALLOWED_HOSTS.",
+            )
+        ]
+    return [] if target is None else [make_warning("W075", *_explained(target, public.netloc))]
+
+
+def _redirect(host: str, *, is_https: bool) -> str | None:
+    """Where the site's middlewares send a webhook that comes to `host`; None: to its view."""
+    for path in settings.MIDDLEWARE:
+        try:
+            middleware = import_string(path)
+        except ImportError:
+            continue  # Django's to report
+        if not (isinstance(middleware, type) and issubclass(middleware, (CommonMiddleware, SecurityMiddleware))):
+            continue
+        try:
+            answer = middleware(_view).process_request(_request(host, is_https=is_https))
+        except DisallowedHost:
+            raise
+        except Exception:  # noqa: S112 - a site's own may need what this request has not; no check fails by it
+            continue
+        if answer is not None and answer.has_header("Location"):
+            return str(answer["Location"])
+    return None
+
+
+def _view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+def _request(host: str, *, is_https: bool) -> HttpRequest:
+    """A webhook's, as a proxy that ends TLS hands it on: as plain HTTP, with the header that the site trusts."""
+    request = HttpRequest()
+    request.method = "POST"
+    try:
+        request.path = request.path_info = reverse("django_kpwa:webhook", args=["x"])
+    except NoReverseMatch:
+        request.path = request.path_info = "/kpwa/webhooks/x/"
+    request.META = {"HTTP_HOST": host, "SERVER_NAME": host, "SERVER_PORT": "80", "REQUEST_METHOD": "POST"}
+    if settings.USE_X_FORWARDED_HOST:
+        request.META["HTTP_X_FORWARDED_HOST"] = host
+    if is_https and settings.SECURE_PROXY_SSL_HEADER:
+        name, value = settings.SECURE_PROXY_SSL_HEADER
+        request.META[name] = value
+    return request
+
+
+def _explained(target: str, host: str) -> tuple[str, str]:
+    problem = "Django would redirect every webhook, and gateways follow no redirect: "
+    to = urlsplit(target)
+    if to.netloc != host:
+        wanted = f"Write {to.netloc!r} as the host in KPWA['PUBLIC_URL'], then run `manage.py kpwa webhook set`."
+        return f"{problem}the site sends {host!r} on to {to.netloc!r} (PREPEND_WWW or SECURE_SSL_HOST).", wanted
+    if to.scheme == "https":
+        return (
+            f"{problem}SECURE_SSL_REDIRECT takes what a proxy hands on for plain HTTP.",
+            "Write https:// in KPWA['PUBLIC_URL'], and the header that your proxy sets, for example "
+            "SECURE_PROXY_SSL_HEADER = ('HTTP_X_FORWARDED_PROTO', 'https'). Where no proxy stands before Django, "
+            "silence this check.",
+        )
+    return f"{problem}to another path.", "Find which of MIDDLEWARE redirects, and leave the webhook's path out."
