@@ -336,14 +336,16 @@ def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
         for number, part in enumerate(parts)
         if part.kind == EventKind.INCOMING and part.gateway_ids
     }
-    # What was told once is not told again, whoever's it is.
-    if not digests or event.processed_at is not None:
+    if not digests:
         return set()
-    owned = claim_seen(event.pk, [(digest, None) for digest in digests.values()])
+    if event.processed_at is None:
+        owned = claim_seen(event.pk, [(digest, None) for digest in digests.values()])
+    else:
+        owned = find_seen(list(digests.values()))
     first: set[str] = set()
     repeats = set()
     for number, digest in digests.items():
-        if digest in first or owned[digest].event_id != event.pk:
+        if digest in first or (digest in owned and owned[digest].event_id != event.pk):
             repeats.add(number)
         first.add(digest)
     return repeats

@@ -138,7 +138,7 @@ class Site:
 
     def take(self, made_up: bytes) -> int:
         """Post one input and have it processed. Returns the answer's status; `AssertionError` for a broken promise."""
-        from django_kpwa.models import WebhookEvent
+        from django_kpwa.models import SeenId, WebhookEvent
 
         environ, body = _request(made_up)
         status, answer = self._post(environ, body)
@@ -160,6 +160,7 @@ class Site:
         assert self.written.lines == []
         self._check_messages()
         WebhookEvent.objects.all().delete()
+        SeenId.objects.all().delete()
         return status
 
     def _post(self, environ: dict[str, object], body: bytes) -> tuple[int, bytes]:

@@ -72,8 +72,8 @@ registeredreceipt/                                login no    ok    ok    ok    
 registeredreceipt/<str:label>/                    login no    ok    ok    ok    | login no    ok    ok    ok
 registeredreceipt/<str:label>/send_now/           login 405   405   405   405   | login no    no    done  done
 receiptfailure/                                   login no    ok    ok    ok    | login no    ok    ok    ok
-kpwa:webhooks/<str:token>/                        405   405   405   405   405   | 404   404   404   404   404
-kpwa:webhooks/<str:token>                         405   405   405   405   405   | 404   404   404   404   404
+kpwa:webhooks/<str:token>/                        ok    ok    ok    ok    ok    | 404   404   404   404   404
+kpwa:webhooks/<str:token>                         ok    ok    ok    ok    ok    | 404   404   404   404   404
 kpwa:messages/<uuid:message_uuid>/resend/         405   405   405   405   405   | no    no    no    done  done
 kpwa:messages/<uuid:message_uuid>/send-to/        405   405   405   405   405   | no    no    no    done  done
 """

@@ -128,6 +128,12 @@ def test_the_state_of_a_message_is_listed_in_words(operator, arrived):
     assert "disconnected" in rows
 
 
+def test_a_message_without_words_is_listed_by_what_it_is(operator, arrived):
+    event = arrived({"id": "A1", "from": CUSTOMER, "message": {"audioMessage": {"ptt": True}}})
+    assert "a voice message" in operator.get(LIST).content.decode()
+    assert "a voice message" in page_of(operator, event)
+
+
 def test_the_list_loads_no_body_and_counts_no_whole_table(operator, arrived):
     arrived(wrote())
     with CaptureQueriesContext(connection) as queries:

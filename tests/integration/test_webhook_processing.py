@@ -434,6 +434,9 @@ def test_a_message_that_comes_in_another_envelope_is_told_once(license_):
         ]
         assert not any(process_event(event.pk) for event in events)
         assert reprocess(events[2])
+    for event in events:
+        event.refresh_from_db()
+    assert "before" in events[2].understood["notes"], "also once it was processed again"
     assert [name for name, _ in heard].count("message_received") == 1
     assert [name for name, _ in heard].count("webhook_received") == 3
     assert {event.status for event in events} == {"processed"}

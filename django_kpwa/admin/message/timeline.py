@@ -19,6 +19,7 @@ from ...models import (
     WebhookEvent,
     write_alias,
 )
+from ..webhook_event.reading import content_of
 
 MOST_ATTEMPTS = 50
 MOST_ANSWERS = 10
@@ -113,6 +114,6 @@ def _answers(message: OutboundMessage) -> list[WebhookEvent]:
 
 def _of_answer(event: WebhookEvent) -> Moment:
     understood = event.understood if isinstance(event.understood, dict) else {}
-    text = str(understood.get("text") or "") or gettext("(no text)")
+    text = str(understood.get("text") or "") or content_of(understood) or gettext("(no text)")
     words = gettext("The customer wrote")
     return Moment(event.received_at, Mark(Tone.WAITING, "↩", words), quote=text, event_id=event.pk)

@@ -32,7 +32,25 @@ _STATES: dict[str, Words] = {
     DeliveryState.FAILED: _("failed"),
 }
 
-GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status")
+_CONTENTS: dict[str, Words] = {
+    "image": _("a picture"),
+    "video": _("a video"),
+    "voice": _("a voice message"),
+    "audio": _("a sound"),
+    "document": _("a document"),
+    "sticker": _("a sticker"),
+    "location": _("a place"),
+    "contact": _("a contact"),
+    "button": _("a button that was pressed"),
+    "list": _("a choice from a list"),
+    "reaction": _("a reaction to a message"),
+    "poll": _("a poll"),
+    "poll_vote": _("a vote in a poll"),
+    "edit": _("a message that was changed"),
+    "other": _("something else than text"),
+}
+
+GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status", "content")
 """The fields that the list shows something of, and `START_CHARACTERS` of each."""
 START_CHARACTERS = 81
 _EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
@@ -59,14 +77,20 @@ def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
 def gist_of(fields: dict[str, Any]) -> tuple[str, str]:
     """Whom an event is about, and how what it says begins; of the `GIST_FIELDS`, cut or not."""
     lines = _text(fields, "text").strip().splitlines()
-    what = Truncator(lines[0]).chars(START_CHARACTERS - 1) if lines else _state(fields)
+    what = Truncator(lines[0]).chars(START_CHARACTERS - 1) if lines else _state(fields) or content_of(fields)
     return _number(fields, "sender") or _number(fields, "recipient"), what
+
+
+def content_of(fields: dict[str, Any]) -> str:
+    """What a message is, where it is more than a text; empty where it is not."""
+    return str(_CONTENTS.get(_text(fields, "content"), ""))
 
 
 def _part(fields: dict[str, Any]) -> Part:
     kind = _text(fields, "kind")
     facts: list[tuple[Words, str]] = [
         (_("Kind"), str(EventKind(kind).label) if kind in EventKind.values else kind),
+        (_("Content"), content_of(fields)),
         (_("State"), _state(fields)),
         (_("Sender"), _number(fields, "sender")),
         (_("Recipient"), _number(fields, "recipient")),
