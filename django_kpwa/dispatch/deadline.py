@@ -105,11 +105,22 @@ class _Watchdog:
             raise
 
     def _watch(self) -> None:
+        aim, interruption = ctypes.pythonapi.PyThreadState_SetAsyncExc, ctypes.py_object(TookTooLongError)
+        me = ctypes.c_ulong(threading.get_ident())
         try:
             wait = self._seconds
             while not self._sleeps.acquire(timeout=wait) and not self._is_over:
                 self._has_aimed = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, ctypes.py_object(TookTooLongError))
+                try:
+                    aim(self._thread_id, interruption)
+                    # CPython 3.11 has one mark for "somebody is aimed at", and while it stands no thread gets beyond a
+                    # step that a debugger or a coverage tool traces. A thread that sleeps would leave it there; one
+                    # that is struck takes it away, so this one is. The other sets it again as soon as it wakes.
+                    aim(me, interruption)
+                    while True:
+                        time.sleep(0)
+                except TookTooLongError:
+                    pass
                 wait = _AGAIN_SECONDS
         finally:
             self._has_ended = True
@@ -124,8 +135,7 @@ class _Watchdog:
                 while not self._has_ended:
                     time.sleep(0.0002)
                 if self._has_aimed:
-                    # Whatever is still on its way is replaced by one that strikes here. To take it back instead leaves
-                    # CPython 3.11 looking for it at every step, and it never gets beyond a step that is traced.
+                    # Whatever is still on its way is replaced by one that strikes here, see `_watch()`.
                     self._has_aimed = False
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, ctypes.py_object(TookTooLongError))
                     while True:
