@@ -50,7 +50,7 @@ class LongListAdmin(ReadOnlyModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # Django lets an address ask for any lookup on a field of the model: `text__icontains` reads the whole table.
-        name = lookup.removesuffix("__exact").removesuffix("__id").removesuffix("__in")
+        name = lookup.removesuffix("__exact").removesuffix("__id").removesuffix("__in").removesuffix("__isnull")
         parameters = {getattr(spec, "parameter_name", None) for spec in self.list_filter}
         dates = {f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day")}
         return name in {*self.filtered_by, *parameters, *dates}

@@ -5,6 +5,7 @@ The site's own middlewares are asked, with a request as the gateway's would come
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -19,6 +20,8 @@ from django.utils.module_loading import import_string
 from ..conf import Settings
 from .configuration import with_settings
 from .messages import make_warning
+
+logger = logging.getLogger("django_kpwa.checks")
 
 
 @with_settings
@@ -49,12 +52,14 @@ def _redirect(host: str, *, is_https: bool) -> str | None:
             continue  # Django's to report
         if not (isinstance(middleware, type) and issubclass(middleware, (CommonMiddleware, SecurityMiddleware))):
             continue
+        answer = None
         try:
             answer = middleware(_view).process_request(_request(host, is_https=is_https))
         except DisallowedHost:
             raise
-        except Exception:  # noqa: S112 - a site's own may need what this request has not; no check fails by it
-            continue
+        except Exception as error:
+            # A site's own may need what this request has not; no check fails by it.
+            logger.debug("%s was not asked where it sends a webhook (%s).", path, type(error).__name__)
         if answer is not None and answer.has_header("Location"):
             return str(answer["Location"])
     return None

@@ -276,9 +276,8 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
             statuses[attempt.message_id] = max(known, status, key=list(_SIGNALS).index)
     moves = {}
     for message_id, number in firsts.items():
-        attempt = found[number]
-        assert attempt is not None  # noqa: S101 - for the type checker
-        moves[number] = (attempt, statuses[message_id], parts[number].gateway_id)
+        if (attempt := found[number]) is not None:
+            moves[number] = (attempt, statuses[message_id], parts[number].gateway_id)
     became = _carry_out(list(moves.values()))
     unmoved = [
         attempt.message_id

@@ -94,21 +94,3 @@ def test_blank_lines_that_template_tags_leave_become_one(db, tmp_path, settings)
     (tmp_path / "gaps.txt").write_bytes(b"\n\n{% if 1 %}\r\nSatu\r\n\r\n \r\n\r\n  Dua\r\n{% endif %}\n\n")
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
     assert variant(render=receipts.Receipt.render, template_name="gaps.txt")().render(Sale()) == "Satu\n\n  Dua"
-
-
-def test_another_template_engine_renders_a_receipt_too(tmp_path, settings):
-    (tmp_path / "plain.txt").write_text("Struk $n")
-    settings.TEMPLATES = [
-        {
-            "BACKEND": "django.template.backends.dummy.TemplateStrings",
-            "DIRS": [tmp_path],
-            "APP_DIRS": False,
-            "OPTIONS": {},
-        }
-    ]
-    receipt = variant(
-        render=receipts.Receipt.render,
-        template_name="plain.txt",
-        get_context_data=lambda self, obj, **context: {"n": "7"},
-    )()
-    assert receipt.render(Sale()) == "Struk 7"

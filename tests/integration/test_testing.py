@@ -93,6 +93,8 @@ class DeliverTests(TestCase):
 def test_a_sites_own_tests_publish_and_send_nothing_unless_they_ask_for_it(command, reaches_outside, tmp_path):
     environment = {
         **os.environ,
+        # Its end would gather, and so take away, what the other processes of this run measure.
+        "PYTEST_ADDOPTS": "",
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
         "KPWA_TEST_SETTINGS": UNREACHABLE,
