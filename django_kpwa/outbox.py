@@ -39,6 +39,7 @@ from .models import (
     decisions,
     idempotency_digest,
     in_seconds,
+    is_saved,
     write_alias,
 )
 from .models.choosing import GIVEN_AT_ONCE, Unchosen, choose
@@ -305,7 +306,7 @@ def _enqueue(message: Message, renderer: str = "", *, after_seconds: float = 0.0
 @sensitive_variables()
 def _build(message: Message, license_: License | None, read: Settings, renderer: str = "") -> OutboundMessage:
     """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
-    if license_ is not None and license_.pk is None:
+    if license_ is not None and not is_saved(license_):
         raise InvalidMessageError("the license has not been saved yet.")
     typed, recipient, recipient_type = _recipient(message, read.DEFAULT_REGION)
     text, image_url = with_line_feeds(message.text or ""), message.image_url or ""
@@ -318,6 +319,7 @@ def _build(message: Message, license_: License | None, read: Settings, renderer:
     if image_url:
         check_image_url(image_url)
     content_type, source_id = _source(message.source)
+    digest = _digest(message.idempotency_key)
     _check_encodable(text, typed, recipient, message.idempotency_key or "", source_id)
     row = OutboundMessage(
         recipient_type=recipient_type,
@@ -327,7 +329,7 @@ def _build(message: Message, license_: License | None, read: Settings, renderer:
         image_url=image_url,
         renderer=renderer,
         idempotency_key=message.idempotency_key or "",
-        idempotency_digest=_digest(message.idempotency_key),
+        idempotency_digest=digest,
         priority=_priority(message.priority),
         created_at=_NOW,
         due_at=_NOW if message.send_after is None else _aware("send_after", message.send_after),
@@ -395,8 +397,15 @@ def _check_encodable(*texts: str) -> None:
 
 
 def _digest(key: str | None) -> str | None:
-    if not key:
+    if key is None:
         return None
+    if not isinstance(key, str):
+        raise InvalidMessageError(f"its idempotency_key is a {type(key).__name__}; give a text, or None for no key.")
+    if not says_something(key):
+        raise InvalidMessageError(
+            f"its idempotency_key {key[:20]!r} is empty, blank or invisible, and would be one key for everybody; give "
+            "a text that no other message has, or None for no key."
+        )
     if len(key) > MAX_KEY_LENGTH:
         raise InvalidMessageError(f"its idempotency_key has {len(key)} characters; at most {MAX_KEY_LENGTH} are kept.")
     if "\x00" in key:
@@ -419,8 +428,13 @@ def _aware(name: str, moment: datetime) -> datetime:
 def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
     if source is None:
         return None, ""
-    if source.pk is None:
-        raise InvalidMessageError("its source has not been saved yet, so nothing could point to it.")
+    if not isinstance(source, models.Model):
+        raise InvalidMessageError(f"its source is a {type(source).__name__}; give a saved model instance.")
+    if not is_saved(source):
+        raise InvalidMessageError(
+            "its source has not been saved yet, so nothing could point to it. One that was made by hand for an "
+            "existing row has to be loaded."
+        )
     source_id = str(source.pk)
     if len(source_id) > MAX_SOURCE_ID_LENGTH or "\x00" in source_id:
         raise InvalidMessageError(f"its source's primary key is longer than {MAX_SOURCE_ID_LENGTH} characters, or odd.")

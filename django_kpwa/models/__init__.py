@@ -17,6 +17,7 @@ from .message import (
 from .receipt_failure import ReceiptFailure
 from .screens import Dashboard, RegisteredReceipt
 from .seen_id import Seen, SeenId, claim_seen, find_seen, seen_digest
+from .source import is_saved
 from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic, note_alive
 from .webhook_event import EventKind, EventStatus, WebhookEvent, body_digest
 
@@ -53,6 +54,7 @@ __all__ = [
     "find_seen",
     "idempotency_digest",
     "in_seconds",
+    "is_saved",
     "note_alive",
     "seen_digest",
     "write_alias",

@@ -21,6 +21,7 @@ from django.utils import timezone
 from .. import phone
 from ..conf import kpwa_settings
 from ..containing import contained, replace_if_broken
+from ..contents import says_something
 from ..exceptions import LicenseChoiceError
 from ..models import DatabaseNow, License, OutboundMessage, ReceiptFailure, idempotency_digest, write_alias
 from ..outbox import send_rendered_later
@@ -105,8 +106,8 @@ def key_prefix(obj: models.Model) -> str:
 def key_of(registration: Registration, obj: models.Model) -> str:
     """The idempotency key of a receipt of `obj`. Raises `ValueError` for an event id that is none."""
     event_id = registration.receipt.get_event_id(obj)
-    if not isinstance(event_id, str) or not event_id:
-        raise ValueError(f"get_event_id() returned {event_id!r}; it must be a text that is not empty.")
+    if not isinstance(event_id, str) or not says_something(event_id):
+        raise ValueError(f"get_event_id() returned {event_id!r}; it must be a text that is not empty or blank.")
     return key_prefix(obj) + event_id
 
 

@@ -15,7 +15,8 @@ from django.db.models import CompositePrimaryKey, Model
 from django.db.models.signals import post_save
 from django.utils.translation import check_for_language
 
-from ..models import OutboundMessage
+from ..contents import says_something
+from ..models import OutboundMessage, is_saved
 from .base import Receipt, Registration
 from .queueing import queue, queue_saved
 
@@ -69,10 +70,10 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
     receipt class raises is kept as a `ReceiptFailure`. Inside a transaction on another database than the outbox's, the
     messages are stored when that commits, and are not returned.
 
-    Raises `LookupError` where no such receipt is registered, `ValueError` for an object without a primary key.
+    Raises `LookupError` where no such receipt is registered, `ValueError` for an object that is not saved.
     """
-    if obj.pk is None:
-        raise ValueError("It has no primary key yet: save it first.")
+    if not is_saved(obj):
+        raise ValueError("It has not been saved yet: save it first, or load what was made by hand for an existing row.")
     asked_for = [
         registration
         for registration in registrations(type(obj))
@@ -118,6 +119,8 @@ def _check_receipt_class(receipt_class: object) -> None:
         value = getattr(receipt_class, attribute)
         if value is not None and not (isinstance(value, timedelta) and value > timedelta(0)):
             raise ImproperlyConfigured(f"{name}.{attribute} must be a positive timedelta or None, not {value!r}.")
+    if not isinstance(receipt_class.event, str) or (receipt_class.event and not says_something(receipt_class.event)):
+        raise ImproperlyConfigured(f"{name}.event must be a text that can be seen, not {receipt_class.event!r}.")
     if receipt_class.language and not check_for_language(receipt_class.language):
         raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not have.")
 

@@ -18,7 +18,7 @@ from django_kpwa.exceptions import (
 )
 from django_kpwa.models import License, OutboundMessage, Priority, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
-from tests.shop.models import Sale
+from tests.shop.models import Sale, Seat, Ticket
 
 pytestmark = pytest.mark.django_db
 
@@ -101,14 +101,44 @@ def test_a_clash_of_keys_leaves_the_sites_transaction_alive(license_):
         ({"to": "08123456789", "text": "x", "priority": True}, "priority"),
         ({"to": "08123456789", "text": "x", "send_after": datetime(2026, 1, 1)}, "aware datetime"),
         ({"to": "08123456789", "text": "x", "expires_at": "tomorrow"}, "aware datetime"),
+        ({"to": "08123456789", "text": "x", "idempotency_key": ""}, "one key for everybody"),
+        ({"to": "08123456789", "text": "x", "idempotency_key": " "}, "one key for everybody"),
+        ({"to": "08123456789", "text": "x", "idempotency_key": "\t\n\u00a0\u3000"}, "one key for everybody"),
+        ({"to": "08123456789", "text": "x", "idempotency_key": "\u200b\ufeff"}, "one key for everybody"),
+        ({"to": "08123456789", "text": "x", "idempotency_key": 12}, "is a int; give a text"),
+        ({"to": "08123456789", "text": "x", "idempotency_key": b"k"}, "is a bytes; give a text"),
+        ({"to": "08123456789", "text": "x", "idempotency_key": False}, "is a bool; give a text"),
         ({"to": "08123456789", "text": "x", "source": Sale()}, "not been saved"),
+        ({"to": "08123456789", "text": "x", "source": Sale(pk=1)}, "has to be loaded"),
+        ({"to": "08123456789", "text": "x", "source": Ticket()}, "not been saved"),
+        ({"to": "08123456789", "text": "x", "source": Seat(row="A")}, "not been saved"),
+        ({"to": "08123456789", "text": "x", "source": Seat(row="A", number=1)}, "not been saved"),
+        ({"to": "08123456789", "text": "x", "source": 5}, "is a int; give a saved model instance"),
         ({"to": "08123456789", "text": "x", "license": License(name="new")}, "not been saved"),
+        ({"to": "08123456789", "text": "x", "license": License(pk=1, name="by hand")}, "not been saved"),
     ],
 )
 def test_what_is_wrong_with_a_message_is_refused_with_the_reason_and_nothing_is_stored(license_, arguments, reason):
     with pytest.raises(InvalidMessageError, match=reason):
         send_message(**arguments)
     assert not OutboundMessage.objects.exists()
+
+
+def test_many_messages_with_an_empty_key_are_refused_by_their_index(license_):
+    with pytest.raises(InvalidMessageError, match="message 1: its idempotency_key"):
+        send_messages([Message("08123456789", "a"), Message("08123456789", "b", idempotency_key="")])
+    with pytest.raises(InvalidMessageError, match="message 0: its source has not been saved"):
+        send_messages([Message("08123456789", "a", source=Ticket())])
+    assert not OutboundMessage.objects.exists()
+
+
+def test_a_saved_source_of_any_key_is_taken_also_when_its_row_is_gone_since(license_):
+    ticket, seat = Ticket.objects.create(), Seat.objects.create(row="A", number=1)
+    for source in (ticket, seat):
+        message = send_message("08123456789", "x", source=source)
+        assert list(OutboundMessage.objects.for_source(source)) == [message]
+    Ticket.objects.all().delete()
+    assert send_message("08123456789", "y", source=ticket).source_id == str(ticket.pk)
 
 
 def test_what_cannot_be_a_number_is_refused_before_anything_is_stored(license_):

@@ -188,8 +188,10 @@ def test_send_now_refuses_what_has_no_receipt_and_what_is_not_saved(license_):
         receipts.send_now(license_)
     with pytest.raises(LookupError, match=r"^Notice is not registered for shop\.Sale\.$"):
         receipts.send_now(Sale.objects.create(), Notice)
-    with pytest.raises(ValueError, match="save it first"):
-        receipts.send_now(Sale())
+    for unsaved in (Sale(), Sale(pk=1, **PAID)):
+        with pytest.raises(ValueError, match="save it first"):
+            receipts.send_now(unsaved)
+    assert not OutboundMessage.objects.exists()
 
 
 def test_send_now_keeps_a_bad_number_as_a_failure_and_raises_nothing():
@@ -361,6 +363,7 @@ def test_a_sale_is_saved_where_there_is_no_license_yet():
     [
         ({"get_occurred_at": lambda self, sale: timezone.now().replace(tzinfo=None)}, "aware datetime"),
         ({"get_event_id": lambda self, sale: 5}, "get_event_id() returned 5"),
+        ({"get_event_id": lambda self, sale: " \u200b"}, "get_event_id() returned"),
         ({"get_event_id": lambda self, sale: "x" * 300}, "idempotency_key has"),
         ({"get_phone_number": lambda self, sale: "\ud800"}, "phone number"),
         ({"should_send": lambda self, sale: exec("raise ValueError('a\\x00b\\ud800')")}, "ValueError: ab?"),

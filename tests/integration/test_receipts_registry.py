@@ -58,6 +58,8 @@ def test_one_class_may_serve_several_models_and_be_taken_back():
         (variant(expires_after=timedelta(0)), "expires_after must be a positive timedelta"),
         (variant(language="xx-klingon"), "language is 'xx-klingon'"),
         (type("V" * 200, (Notice,), {}), "longer than 190"),
+        (variant(event=" \u200b"), r"event must be a text that can be seen, not ' \\u200b'"),
+        (variant(event=5), "event must be a text that can be seen, not 5"),
         (variant(event="paid"), "PaidReceipt both have the event 'paid'"),
         (type("PaidReceipt", (Notice,), {}), r"registered already, by tests\.shop\.whatsapp"),
     ],

@@ -40,3 +40,11 @@ class Ticket(models.Model):
 
     def __str__(self):
         return self.holder
+
+
+class Seat(models.Model):
+    """Named by two columns."""
+
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.CharField(max_length=5)
+    number = models.PositiveSmallIntegerField()
