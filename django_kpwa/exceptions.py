@@ -10,6 +10,7 @@
     ├── RolledBackError                   an atomic() block was rolled back, and no exception said so
     ├── TaskFailedError                   a Celery task raised something; its words are masked
     ├── InvalidApiKeyError (ValueError)   a key that cannot stand in an HTTP header
+    ├── WebhookAddressError (ImproperlyConfigured)  what the gateway posts would not come to this site
     └── GatewayError                      an operation of the gateway did not succeed
         ├── NotConnectedError             no connection could be made; nothing was sent
         ├── GatewayTimeoutError           a read timeout, the total deadline, or a 502 or 504 answer
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core import exceptions as core
 from django.db import OperationalError
 
 
@@ -86,6 +88,17 @@ class TaskFailedError(KpwaError):
 
 class InvalidApiKeyError(KpwaError, ValueError):
     """An API key with white space or other characters that cannot stand in an HTTP header."""
+
+
+class WebhookAddressError(KpwaError, core.ImproperlyConfigured):
+    """This site has no address for its webhook, or one where nothing that the gateway posts would arrive.
+
+    `was_tried`: the site asked itself, from inside, and was not answered as its webhook would.
+    """
+
+    def __init__(self, message: str, *, was_tried: bool = False) -> None:
+        super().__init__(message)
+        self.was_tried = was_tried
 
 
 class GatewayError(KpwaError):

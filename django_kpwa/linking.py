@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from django.core.exceptions import ImproperlyConfigured
-from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 
-from . import alerts, signals
+from . import alerts, signals, webhook_address
 from .conf import kpwa_settings
 from .containing import send_contained
 from .encryption import Secret
@@ -24,6 +22,7 @@ from .models import DatabaseNow, License, PauseReason, WebhookToken, decisions, 
 from .models.decisions import lift_pause, note_session
 from .models.driving import Pause
 from .wake import wake_license
+from .webhook_address import webhook_url
 
 OLD_TOKEN_DAYS = 1
 RESUMABLE = tuple(reason for reason in PauseReason if reason not in (PauseReason.NONE, PauseReason.NUMBER_CHANGED))
@@ -121,10 +120,21 @@ def confirm_number(license_: License, *, keep: bool = False) -> bool:
     return confirmed
 
 
+def check_webhook_address(license_: License, *, is_tried: bool = True) -> None:
+    """Raise `WebhookAddressError` where nothing that the license's gateway posts would come to this site.
+
+    `is_tried`: the site asks itself, which takes up to five seconds. A gateway that stays in the process posts nothing.
+    """
+    with license_.get_gateway() as gateway:
+        if gateway.leaves_the_process:
+            webhook_address.check(gateway.base_urls, is_tried=is_tried)
+
+
 def set_webhook(license_: License) -> str:
     """Register this site's webhook with a new token: reset, then set. Returns the URL, which is a secret.
 
-    The tokens before it live until the first event under the new one, and a day more.
+    The tokens before it live until the first event under the new one, and a day more. Where nobody looked at the
+    address, `check_webhook_address()` does. Raises `WebhookAddressError` where there is none.
     """
     token = Secret(secrets.token_urlsafe(32))
     url = Secret(webhook_url(token.reveal()))
@@ -151,20 +161,6 @@ def reset_webhook(license_: License) -> ServiceStatus:
         expires_at=in_seconds(OLD_TOKEN_DAYS * 86400)
     )
     return status
-
-
-def webhook_url(token: str) -> str:
-    """The address of this site's webhook under `token`.
-
-    Raises `ImproperlyConfigured` without `KPWA["PUBLIC_URL"]`.
-    """
-    __traceback_hide__ = True
-    public_url = kpwa_settings().PUBLIC_URL
-    if not public_url.startswith(("https://", "http://")):
-        raise ImproperlyConfigured(
-            'Set KPWA["PUBLIC_URL"] to the address at which the gateway reaches this site, e.g. "https://shop.example".'
-        )
-    return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
 
 
 def token_digest(token: str) -> str:

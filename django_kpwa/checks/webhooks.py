@@ -1,4 +1,4 @@
-"""Whether a webhook would reach its view: gateways follow no redirect, and what they post by GET then is lost.
+"""Whether a webhook would reach its view: that there is an address, and no redirect, which gateways do not follow.
 
 The site's own middlewares are asked, with a request as the gateway's would come in: whatever redirects it is found.
 """
@@ -10,14 +10,17 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.middleware.common import CommonMiddleware
 from django.middleware.security import SecurityMiddleware
 from django.urls import NoReverseMatch, reverse
+from django.utils import translation
 from django.utils.module_loading import import_string
 
 from ..conf import Settings
+from ..gateway import load_gateway_class
+from ..webhook_address import useless
 from .configuration import with_settings
 from .messages import make_warning
 
@@ -41,6 +44,39 @@ def check_webhook_arrives(read: Settings) -> list[CheckMessage]:
             )
         ]
     return [] if target is None else [make_warning("W075", *_explained(target, public.netloc))]
+
+
+@with_settings
+def check_webhook_address(read: Settings) -> list[CheckMessage]:
+    """W077 and W078: a site without our URLs, and an address that says by its name that nothing comes there."""
+    if not read.PUBLIC_URL:
+        return []
+    found = []
+    try:
+        reverse("django_kpwa:webhook", args=["x"])
+    except NoReverseMatch:
+        found.append(
+            make_warning(
+                "W077",
+                "KPWA['PUBLIC_URL'] is set, and the site's URLs lack ours: the webhook has no address, nor have the "
+                "counter's buttons.",
+                'Add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.',
+            )
+        )
+    except ImproperlyConfigured:
+        pass  # Django's to report
+    with translation.override("en"):
+        reason = useless(read.PUBLIC_URL, read.BASE_URLS) if _leaves_the_process() else ""
+    if reason:
+        found.append(make_warning("W078", reason, "Then run `manage.py kpwa webhook set`."))
+    return found
+
+
+def _leaves_the_process() -> bool:
+    try:
+        return load_gateway_class().leaves_the_process
+    except (ImproperlyConfigured, ImportError):
+        return False  # E001's to report
 
 
 def _redirect(host: str, *, is_https: bool) -> str | None:

@@ -6,6 +6,7 @@ It looks from the ground up, and ends early where nothing above can be told: wit
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from django.utils import translation
 from .. import linking, wake
 from ..conditions import Missing, has_new_key, senders, unassigned
 from ..conf import kpwa_settings
-from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError
+from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError, WebhookAddressError
 from ..gateway import SessionStatus
 from ..models import (
     DatabaseNow,
@@ -125,7 +126,7 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
             with translation.override("en"):
                 words = f"{found.shown_count} wait, because {found.why}. {found.what_to_do}"
             yield Finding(PROBLEM, "messages without a license", words)
-        yield from _public_url()
+        yield from _public_url(licenses)
     except _Hopeless:
         return
 
@@ -275,9 +276,21 @@ def _webhook(license_: License, subject: str) -> Iterator[Finding]:
     yield Finding(OK, subject, f"its webhook is registered; {last}.")
 
 
-def _public_url() -> Iterator[Finding]:
+def _public_url(licenses: list[License]) -> Iterator[Finding]:
+    """Whether a webhook would come: the site asks itself once, as `webhook set` does."""
     if not kpwa_settings().PUBLIC_URL:
         yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so none can be registered.")
+        return
+    for license_ in licenses:
+        with contextlib.suppress(KeyUnreadableError), translation.override("en"):
+            try:
+                linking.check_webhook_address(license_)
+            except WebhookAddressError as error:
+                if error.was_tried:  # what the address's name tells, a check has said
+                    yield Finding(
+                        NOTE, "webhooks", f"{error} Unless it only cannot reach itself from inside, none comes."
+                    )
+            return
 
 
 def _age(rows: QuerySet[Any], column: str) -> float | None:

@@ -11,9 +11,12 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.core.management.base import CommandError
 from django.db.models import Count, Max
+from django.utils import translation
 
 from .. import linking, webhooks
+from ..exceptions import WebhookAddressError
 from ..models import EventStatus, License, WebhookEvent, WebhookToken, write_alias
 from .choosing import add_action, add_license_argument, chosen_license, quoted, since
 from .console import EXIT_NO, EXIT_OK, Console, moment
@@ -30,7 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("reset", "remove the webhook from the gateway"),
         ("show", "tell since when it is registered and what came"),
     ):
-        add_license_argument(add_action(actions, action, explained))
+        parser_ = add_action(actions, action, explained)
+        add_license_argument(parser_)
+        if action == "set":
+            parser_.add_argument(
+                "--untried",
+                action="store_true",
+                help="register it although this site cannot reach its own address from inside",
+            )
     replay = add_action(actions, "replay", "process stored events again, e.g. with a better parser")
     replay.add_argument("ids", nargs="*", metavar="ID", help="public ids; without: all that were not understood")
     replay.add_argument("--since", type=since, metavar="WHEN", help="30m, 2h, 3d ago, or a date like 2016-11-05")
@@ -42,14 +52,20 @@ def run(console: Console, options: dict[str, Any]) -> int:
         return _replay(console, options)
     license_ = chosen_license(options)
     if options["action"] == "set":
-        return _set(console, license_)
+        return _set(console, license_, is_tried=not options["untried"])
     if options["action"] == "reset":
         return _reset(console, license_)
     return _show(console, license_)
 
 
-def _set(console: Console, license_: License) -> int:
-    url = _masked(linking.set_webhook(license_))
+def _set(console: Console, license_: License, *, is_tried: bool) -> int:
+    with translation.override("en"):
+        try:
+            linking.check_webhook_address(license_, is_tried=is_tried)
+            url = _masked(linking.set_webhook(license_))
+        except WebhookAddressError as error:
+            hint = f" Where it cannot reach its own address from inside: {_how_to_set(license_)} --untried"
+            raise CommandError(f"{error}{hint if error.was_tried else ''}", returncode=EXIT_NO) from None
     console.document({"license": license_.name, "url": url})
     console.say(f"The gateway now posts the events of {license_.name} to {url}")
     return EXIT_OK

@@ -146,6 +146,9 @@ def _announce(address: str, sandbox: Sandbox) -> None:
     for account in sandbox.accounts:
         linked = "linked" if account.linked else "not linked yet: open the phone and scan"
         lines.append(f"  License   {account.name}, API key {account.key.reveal()}    ({linked})")
+    lines.append(
+        '  Webhooks  to KPWA["PUBLIC_URL"], for runserver http://127.0.0.1:8000    (manage.py kpwa webhook set)'
+    )
     lines += ["", "Ctrl-C stops it; nothing is kept.", ""]
     sys.stdout.write("\n".join(lines))
     sys.stdout.flush()

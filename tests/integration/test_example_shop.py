@@ -70,8 +70,8 @@ def run_shop(environment: dict[str, str], *arguments: str) -> str:
 DEPLOYED = {
     "DEBUG": "0",
     "SECRET_KEY": "nobody-knows-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEF",
-    "ALLOWED_HOSTS": "shop.example",
-    "PUBLIC_URL": "https://shop.example",
+    "ALLOWED_HOSTS": "kopi-senja.id",
+    "PUBLIC_URL": "https://kopi-senja.id",
     "CELERY_BROKER_URL": "redis://127.0.0.1:6379/0",
     "BEHIND_TLS_PROXY": "1",
 }
@@ -224,12 +224,12 @@ def test_a_deployed_shop_is_reached_by_https_alone_and_stands_in_no_frame(till):
     environment = till.environment | DEPLOYED
     ask = (
         "from django.test import Client; "
-        "answer = Client().get('/', headers={'host': 'shop.example', 'x-forwarded-proto': '%s'}); "
+        "answer = Client().get('/', headers={'host': 'kopi-senja.id', 'x-forwarded-proto': '%s'}); "
         "print(answer.status_code, answer.headers)"
     )
     redirected = run_shop(environment, "shell", "--verbosity", "0", "--command", ask % "http")
     assert redirected.startswith("301")
-    assert "https://shop.example/" in redirected
+    assert "https://kopi-senja.id/" in redirected
     answered = run_shop(environment, "shell", "--verbosity", "0", "--command", ask % "https")
     assert answered.startswith("200")
     assert "'X-Frame-Options': 'DENY'" in answered

@@ -197,6 +197,33 @@ def test_what_would_redirect_or_refuse_a_webhook_is_a_warning(kpwa, settings, ur
     assert webhooks == warned
 
 
+@pytest.mark.parametrize(
+    ("changed", "urls", "warned"),
+    [
+        ({"PUBLIC_URL": "https://toko-senja.id"}, "tests.urls", set()),
+        ({"PUBLIC_URL": "https://toko-senja.id"}, "tests.integration.other_admin_urls", {"kpwa.W077"}),
+        ({"PUBLIC_URL": ""}, "tests.integration.other_admin_urls", set()),
+        ({"PUBLIC_URL": "https://shop.example", "GATEWAY": HTTP}, "tests.urls", {"kpwa.W078"}),
+        ({"PUBLIC_URL": "https://shop.example", "BASE_URLS": ["http://127.0.0.1/"]}, "tests.urls", set()),
+        (
+            {"PUBLIC_URL": "https://example.com", "GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1/"]},
+            "tests.urls",
+            {"kpwa.W078"},
+        ),
+        ({"PUBLIC_URL": "http://127.0.0.1:8000", "GATEWAY": HTTP}, "tests.urls", {"kpwa.W078"}),
+        (
+            {"PUBLIC_URL": "http://127.0.0.1:8000", "GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1/"]},
+            "tests.urls",
+            set(),
+        ),
+    ],
+)
+def test_a_webhook_without_an_address_or_with_a_useless_one_is_a_warning(kpwa, settings, changed, urls, warned):
+    kpwa(**changed)
+    settings.ROOT_URLCONF = urls
+    assert {id_ for id_ in found() if id_ in ("kpwa.W077", "kpwa.W078")} == warned
+
+
 class OwnHttpGateway(HttpGateway):
     """A site's own kind of the real one."""
 

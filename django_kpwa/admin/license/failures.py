@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import NoReverseMatch
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -26,9 +25,10 @@ from ...exceptions import (
     ServerError,
     UnauthorizedError,
     UnexpectedAnswerError,
+    WebhookAddressError,
 )
 
-ASKING_ERRORS = (GatewayError, KeyUnreadableError, InvalidApiKeyError, ImproperlyConfigured, NoReverseMatch)
+ASKING_ERRORS = (GatewayError, KeyUnreadableError, InvalidApiKeyError, ImproperlyConfigured)
 """What asking the gateway may raise."""
 
 TRY_AGAIN, ENTER_KEY, RESTART = "", "change", "restart"
@@ -132,13 +132,13 @@ def _asked_to_wait(error: RateLimitedError) -> Failure:
 
 
 def _not_set_up(error: Exception) -> Failure:
+    if isinstance(error, WebhookAddressError) and error.was_tried:
+        hint = gettext(
+            "Where this site has a single worker, which is busy with this page, or cannot reach its own address from "
+            "inside, its developer registers the webhook by a command: %(command)s"
+        ) % {"command": "manage.py kpwa webhook set"}
+        return Failure(_("A webhook would not arrive"), f"{error} {hint}")
     title = _("A setting is missing")
-    if isinstance(error, NoReverseMatch):
-        return Failure(title, _('Add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.'))
-    if "PUBLIC_URL" in str(error):
-        words = _(
-            'Set KPWA["PUBLIC_URL"] in the site\'s settings to the address at which the gateway reaches this site, for '
-            'example "https://shop.example".'
-        )
-        return Failure(title, words)
+    if isinstance(error, WebhookAddressError):
+        return Failure(title, str(error))
     return Failure(title, gettext("The site's developer can mend this: %(words)s") % {"words": error})

@@ -69,6 +69,7 @@ def _restart(license_: License) -> Done:
 
 
 def _register(license_: License) -> Done:
+    linking.check_webhook_address(license_)
     linking.set_webhook(license_)
     return Done(
         _("The webhook is registered: the gateway now tells this site what becomes of messages, and of answers.")

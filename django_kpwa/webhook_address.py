@@ -1,0 +1,189 @@
+"""The address at which the gateway reaches this site's webhook: what it is, and whether anything could come there.
+
+A gateway takes whatever address it is told, and what it posts to a wrong one is lost unheard. So a person who registers
+one is told beforehand. `WebhookAddressError` says it in the language that is active.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from django.conf import settings
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext
+
+from .conf import kpwa_settings
+from .contents import is_out_of_reach
+from .exceptions import WebhookAddressError
+from .logs import without_controls
+
+if TYPE_CHECKING:
+    from .gateway.transport import Call
+
+TRY_SECONDS = 5.0
+"""How long the site may take to answer itself, connections and all."""
+ANSWER = {"status": "ok"}
+"""What the webhook's view answers to a GET, whatever the token."""
+
+_MAX_ANSWER_BYTES = 64 * 1024
+# Names that are kept for documentation, and the national ones that people write in their place.
+_PLACEHOLDER = re.compile(
+    r"(?:.*\.)?(?:example|invalid|example\.[a-z]{2,4}|example\.(?:com?|net|org?|web|my|biz|ac|go)\.[a-z]{2})",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"[\w.-]+|\[[0-9a-f:.]+\]", re.IGNORECASE)
+
+
+def webhook_url(token: str) -> str:
+    """The address of this site's webhook under `token`. Raises `WebhookAddressError`."""
+    __traceback_hide__ = True
+    public_url = kpwa_settings().PUBLIC_URL
+    if not public_url.startswith(("https://", "http://")):
+        raise WebhookAddressError(
+            gettext(
+                'Set KPWA["PUBLIC_URL"] to the address at which the gateway reaches this site, e.g. '
+                '"https://shop.example".'
+            )
+        )
+    try:
+        return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
+    except NoReverseMatch:
+        pass
+    raise WebhookAddressError(
+        gettext('The webhook has no address: add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.')
+    )
+
+
+def useless(public_url: str, base_urls: Iterable[str]) -> str:
+    """Why a gateway at these base URLs can reach nothing at `public_url`, as far as the names tell; else empty."""
+    try:
+        parts = urlsplit(public_url)
+        is_address = bool(_HOST.fullmatch(parts.netloc.rpartition(":")[0] if parts.port else parts.netloc))
+    except ValueError:
+        is_address = False
+    if not is_address or parts.query or parts.fragment:
+        return gettext(
+            'KPWA["PUBLIC_URL"] is no address: write scheme and host, and a port where there is one, e.g. '
+            '"https://toko-anda.id".'
+        )
+    host = parts.hostname or ""
+    if _PLACEHOLDER.fullmatch(host.rstrip(".")):
+        return gettext(
+            'KPWA["PUBLIC_URL"] still has the placeholder %(host)s, which nobody can reach. Write this site\'s own '
+            'address; beside a sandbox on the same machine, "http://127.0.0.1:8000".'
+        ) % {"host": host}
+    gateways = [urlsplit(base_url).hostname or "" for base_url in base_urls]
+    if is_out_of_reach(host) and not settings.DEBUG and not all(map(is_out_of_reach, gateways)):
+        return gettext(
+            'KPWA["PUBLIC_URL"] names %(host)s, which only this machine or its own network knows: the gateway cannot '
+            "reach it. Write the address that the internet knows."
+        ) % {"host": host}
+    return ""
+
+
+def check(base_urls: Iterable[str], *, is_tried: bool = True) -> None:
+    """Raise `WebhookAddressError` where a webhook would not come: by the name, or by what a GET of ours is answered."""
+    public_url = kpwa_settings().PUBLIC_URL
+    # No token that is good for anything: servers on the way log the path.
+    url = webhook_url(secrets.token_urlsafe(32))
+    if reason := useless(public_url, base_urls):
+        raise WebhookAddressError(reason)
+    if is_tried and (reason := not_answering(url)):
+        raise WebhookAddressError(reason, was_tried=True)
+
+
+def not_answering(url: str) -> str:
+    """Why a webhook that is posted to `url` would be lost, by a GET that takes `TRY_SECONDS` at most; else empty."""
+    # Imported where something is asked, and not before.
+    from urllib3 import Timeout
+    from urllib3.exceptions import HTTPError
+
+    from .gateway.http import _tls_context
+    from .gateway.transport import BoundedPools, Call
+
+    parts = urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    call = Call(_MAX_ANSWER_BYTES)
+    call.begin(monotonic() + TRY_SECONDS)
+    pools = BoundedPools(call, num_pools=1, maxsize=1, ssl_context=_tls_context())
+    try:
+        answer = pools.urlopen(
+            "GET", url, headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            redirect=False, retries=False, decode_content=False, timeout=Timeout(TRY_SECONDS, TRY_SECONDS),
+        )  # fmt: skip
+    except (OSError, HTTPError) as error:
+        return gettext("This site does not answer at %(origin)s: %(reason)s.") % {
+            "origin": origin,
+            "reason": _reason(call, call.connect_error or error),
+        }
+    finally:
+        pools.clear()
+    if 300 <= answer.status < 400:
+        return gettext(
+            "%(origin)s redirects the webhook to %(target)s, and gateways follow no redirect. Write that address in "
+            'KPWA["PUBLIC_URL"], or leave the webhook out of the redirect.'
+        ) % {"origin": origin, "target": _target(parts, answer.headers.get("Location", ""))}
+    if answer.status == 200 and _is_ours(answer.data):
+        return ""
+    if answer.status == 200:
+        return gettext("Something else than this site's webhook answers at %(origin)s%(path)s.") % {
+            "origin": origin,
+            "path": _mount(parts),
+        }
+    return gettext(
+        "%(origin)s%(path)s answers %(status)s, where this site's webhook would answer 200: a server, a firewall or a "
+        "middleware stands before it, or another site."
+    ) % {"origin": origin, "path": _mount(parts), "status": answer.status}
+
+
+def _is_ours(body: bytes) -> bool:
+    try:
+        return bool(json.loads(body) == ANSWER)
+    except ValueError:
+        return False
+
+
+def _mount(parts: SplitResult) -> str:
+    return f"{parts.path.rstrip('/').rpartition('/')[0]}/…/"
+
+
+def _target(asked: SplitResult, location: str) -> str:
+    """Where it leads, without its end, which may repeat the token."""
+    try:
+        to = urlsplit(without_controls(location))
+        port = f":{to.port}" if to.port else ""
+    except ValueError:
+        return gettext("an address that is none")
+    if (to.scheme, to.netloc) not in ((asked.scheme, asked.netloc), ("", "")):
+        return f"{to.scheme or asked.scheme}://{to.hostname}{port}"
+    return f"{asked.scheme}://{asked.netloc}/{to.path.strip('/').partition('/')[0]}…"
+
+
+def _reason(call: Call, error: BaseException) -> str:
+    if call.timed_out:
+        return gettext("it took longer than %(seconds)s seconds") % {"seconds": round(TRY_SECONDS)}
+    for link in _chain(error):
+        if isinstance(link, ssl.SSLError):
+            words = getattr(link, "verify_message", "") or link.reason or "TLS"
+            return gettext("its TLS certificate or handshake is not valid (%(words)s)") % {"words": words}
+        if isinstance(link, socket.gaierror):
+            return gettext("its host name does not resolve")
+        if isinstance(link, TimeoutError):
+            return gettext("it took longer than %(seconds)s seconds") % {"seconds": round(TRY_SECONDS)}
+        if isinstance(link, ConnectionRefusedError):
+            return gettext("nothing listens there")
+    return gettext("the connection failed (%(words)s)") % {"words": type(error).__name__}
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
