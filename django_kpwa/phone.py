@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from decimal import Decimal
 from urllib.parse import parse_qs
 
@@ -283,15 +282,15 @@ def _holds_several(text: str, region: str) -> bool:
     head, slash, rest = text.rpartition("/")
     if slash and any(map(str.isdigit, rest)) and _stands_alone(head, region):
         return True
-    return sum(map(str.isdigit, text)) > 15 and any(
-        _stands_alone(text[:end], region)
-        for end in _ends_of_digits(text)
-        if sum(map(str.isdigit, text[end:])) >= _FEWEST_DIGITS
-    )
-
-
-def _ends_of_digits(text: str) -> Iterator[int]:
-    return (found.end() for found in re.finditer(r"\d(?=\D)", text))
+    if sum(map(str.isdigit, text)) <= 15:
+        return False
+    # A loop and no `any(…)`: Django's reports of errors hide no variables of what a generator expression calls.
+    for found in re.finditer(r"\d(?=\D)", text):
+        if sum(map(str.isdigit, text[found.end() :])) < _FEWEST_DIGITS:
+            return False
+        if _stands_alone(text[: found.end()], region):
+            return True
+    return False
 
 
 @sensitive_variables()

@@ -3,21 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import uuid
-from django.core.management.base import CommandError
 from django.db import migrations, models
-
-
-def refuse_to_drop_what_waits(apps, schema_editor):
-    """`migrate django_kpwa zero` would lose messages that are not settled, without a word."""
-    messages = apps.get_model("django_kpwa", "OutboundMessage").objects.using(schema_editor.connection.alias)
-    undecided = models.Q(status="unknown", dismissed_at=None)
-    count = messages.filter(models.Q(status__in=["queued", "sending"]) | undecided).count()
-    if count:
-        told = "1 message waits or is in doubt" if count == 1 else f"{count} messages wait or are in doubt"
-        raise CommandError(
-            f"{told}; dropping the tables would lose them. Send or cancel what waits, decide about what is in doubt "
-            "(manage.py kpwa messages), then migrate again."
-        )
 
 
 class Migration(migrations.Migration):
@@ -375,5 +361,4 @@ class Migration(migrations.Migration):
             model_name='webhookevent',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'processed', 'unmatched', 'unrecognised', 'failed'])), name='kpwa_event_status_known'),
         ),
-        migrations.RunPython(migrations.RunPython.noop, refuse_to_drop_what_waits),
     ]

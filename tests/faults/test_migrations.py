@@ -55,7 +55,7 @@ def test_an_upgrade_and_its_downgrade_under_load_lose_nothing_and_old_workers_li
         shop.sell(10)
         shop.phone.wait_for_deliveries(45, 120)
     finally:
-        shop.migrate("0001")
+        shop.migrate("0002")
     shop.sell(5)
     shop.settle()
     assert worker.process.poll() is None
