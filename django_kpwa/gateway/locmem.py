@@ -60,10 +60,28 @@ def clear() -> None:
         _phone = _Phone()
 
 
-def fail_next(*errors: GatewayError) -> None:
-    """Have the next sends raise these errors, one each, before sends succeed again."""
+def fail_next(*errors: GatewayError | type[GatewayError]) -> None:
+    """Have the next sends raise these errors, one each, before sends succeed again.
+
+    Without any, the next one is refused for its recipient, which makes its message `failed`. A class is raised with
+    words of ours. Raises `TypeError` for what no gateway raises.
+    """
+    raised: list[GatewayError] = []
+    for error in errors or (_refused(),):
+        if isinstance(error, type) and issubclass(error, GatewayError):
+            raised.append(error("The send fails, as a test asked for."))
+        elif isinstance(error, GatewayError):
+            raised.append(error)
+        else:
+            raise TypeError(f"fail_next() takes GatewayErrors of django_kpwa.exceptions, not {error!r}.")
     with _lock:
-        _phone.failures.extend(errors)
+        _phone.failures.extend(raised)
+
+
+def _refused() -> GatewayError:
+    # What names the recipient is final; another refusal may be tried again.
+    reason = "The number is not registered on WhatsApp."
+    return BadRequestError(f"The gateway refused: {reason}", status_code=400, errors=(reason,), words="Bad Request")
 
 
 def link() -> None:

@@ -15,8 +15,15 @@ from django.utils import timezone
 
 from django_kpwa import testing
 from django_kpwa.dispatch import drive
-from django_kpwa.exceptions import BadRequestError, NotConnectedError
-from django_kpwa.models import License, OutboundMessage, Status
+from django_kpwa.exceptions import (
+    BadRequestError,
+    GatewayTimeoutError,
+    NotConnectedError,
+    RateLimitedError,
+    ServerError,
+    UnauthorizedError,
+)
+from django_kpwa.models import Lane, License, OutboundMessage, Status
 from django_kpwa.outbox import send_group_message, send_message, send_rendered_later
 from django_kpwa.rendering import Rendered, register_renderer
 from tests.processes import ROOT
@@ -70,6 +77,38 @@ class DeliverTests(TestCase):
         testing.fail_next(BadRequestError("no", status_code=400))
         assert testing.deliver() == []
         assert OutboundMessage.objects.get().status == Status.FAILED
+
+    def test_a_failure_that_is_not_described_is_one(self):
+        for _ in range(2):
+            send_message(NUMBER, "Satu")
+            testing.fail_next()
+            assert testing.deliver() == []
+        assert set(OutboundMessage.objects.values_list("status", flat=True)) == {Status.FAILED}
+        send_message(NUMBER, "Dua")
+        assert [sent.text for sent in testing.deliver()] == ["Dua"]
+
+    def test_a_failure_may_be_given_by_its_class(self):
+        for error, status in (
+            (BadRequestError, Status.FAILED),
+            (ServerError, Status.UNKNOWN),
+            (GatewayTimeoutError, Status.UNKNOWN),
+            (NotConnectedError, Status.QUEUED),
+            (RateLimitedError, Status.QUEUED),
+            (UnauthorizedError, Status.QUEUED),
+        ):
+            with self.subTest(error.__name__):
+                testing.clear()
+                OutboundMessage.objects.all().delete()
+                Lane.objects.all().delete()
+                send_message(NUMBER, "Satu")
+                testing.fail_next(error)
+                assert testing.deliver() == []
+                assert OutboundMessage.objects.get().status == status
+
+    def test_what_no_gateway_raises_is_refused_where_it_is_asked_for(self):
+        for wrong in (ValueError("no"), ConnectionError, "no", 3, None):
+            with pytest.raises(TypeError, match="GatewayErrors of django_kpwa"):
+                testing.fail_next(wrong)
 
     def test_what_is_to_be_tried_again_later_is_left_waiting(self):
         send_message(NUMBER, "Satu")
