@@ -27,9 +27,12 @@ EXIT_GATEWAY = 3
 class Console:
     """One run's output. `stdin` is read by what takes a text or a key from standard input."""
 
-    def __init__(self, stdout: OutputWrapper, *, as_json: bool = False, stdin: TextIO | None = None) -> None:
+    def __init__(
+        self, stdout: OutputWrapper, *, as_json: bool = False, is_quiet: bool = False, stdin: TextIO | None = None
+    ) -> None:
         self._stdout = stdout
         self.as_json = as_json
+        self.is_quiet = is_quiet
         self.stdin = stdin or sys.stdin
 
     def say(self, text: str = "") -> None:
@@ -37,6 +40,11 @@ class Console:
         if not self.as_json:
             self._stdout.write(text)
             self._stdout.flush()
+
+    def report(self, text: str) -> None:
+        """Write a line that says that all went as it should; nothing under `-v 0`."""
+        if not self.is_quiet:
+            self.say(text)
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Write aligned columns for people."""

@@ -2,13 +2,15 @@
 
     * * * * *  python manage.py kpwa dispatch
 
-Rounds may overlap, and run beside workers: a lane that is being driven is left alone.
+Rounds may overlap, and run beside workers: a lane that is being driven is left alone. With `-v 0` a round says nothing
+but what does not mend itself: cron mails all that is written.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from typing import Any
 
 from .. import webhooks
@@ -19,6 +21,7 @@ from .choosing import positive_seconds
 from .console import EXIT_OK, Console
 from .driving import LanePool, stopped_by_signals
 from .run import add_threads_argument
+from .waiting import why_waiting
 
 HELP = "send what is due, once, for cron"
 
@@ -46,8 +49,20 @@ def run(console: Console, options: dict[str, Any]) -> int:
         finally:
             pool.close()
     waiting = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED).count()
-    console.document({"attempts": pool.attempts, "webhook_events": events, "waiting": waiting})
-    console.say(f"Sends attempted: {pool.attempts}. Webhook events processed: {events}. Messages waiting: {waiting}.")
+    found = why_waiting() if waiting else []
+    console.document(
+        {
+            "attempts": pool.attempts,
+            "webhook_events": events,
+            "waiting": waiting,
+            "why_waiting": [asdict(why) for why in found],
+        }
+    )
+    console.report(
+        f"Sends attempted: {pool.attempts}. Webhook events processed: {events}. Messages waiting: {waiting}."
+    )
+    for why in found:
+        (console.say if why.is_trouble else console.report)(f"  {why}")
     return EXIT_OK
 
 

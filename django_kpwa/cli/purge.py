@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(console: Console, options: dict[str, Any]) -> int:
     purged = retention.purge()
     console.document(asdict(purged))
-    console.say(
+    console.report(
         f"Deleted: messages {purged.messages}, webhook events {purged.events}, hours of statistics {purged.statistics}."
     )
     return EXIT_OK

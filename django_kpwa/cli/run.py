@@ -43,14 +43,14 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
 def run(console: Console, options: dict[str, Any]) -> int:
     pool = LanePool(options["threads"])
     with stopped_by_signals(pool):
-        console.say("Running: sends, processes webhooks and keeps house. Ctrl-C stops it.")
+        console.report("Running: sends, processes webhooks and keeps house. Ctrl-C stops it.")
         try:
             _Loop(pool).run()
         finally:
-            console.say("Stopping: calls that are under way end first.")
+            console.report("Stopping: calls that are under way end first.")
             pool.close()
             connections.close_all()
-    console.say(f"Stopped. Sends attempted: {pool.attempts}.")
+    console.report(f"Stopped. Sends attempted: {pool.attempts}.")
     return EXIT_OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+import uuid
 from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
@@ -32,6 +33,7 @@ from django_kpwa.webhooks.arrivals import store_event
 from tests.cli import kpwa, kpwa_json
 from tests.processes import run_manage, start_manage, wait_until
 from tests.sandbox import SandboxProcess
+from tests.shop.models import Sale
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -214,7 +216,14 @@ class TestDispatch:
         store_event(shops[0].pk, b'{"whatever": [1]}', "application/json")
         finished = run_manage("kpwa", "dispatch", "--json", **site)
         assert finished.returncode == 0, finished.stderr
-        assert json.loads(finished.stdout) == {"attempts": 12, "webhook_events": 1, "waiting": 1}
+        assert json.loads(finished.stdout) == {
+            "attempts": 12,
+            "webhook_events": 1,
+            "waiting": 1,
+            "why_waiting": [
+                {"license": "Pusat", "count": 1, "why": "it is to be sent later; due in 24 h", "is_trouble": False}
+            ],
+        }
         assert len(phone.ledger()) == 12
 
     def test_it_waits_for_the_pace(self, shops, phone, here):
@@ -228,15 +237,71 @@ class TestDispatch:
         Lane.objects.bulk_create(
             [Lane(license=shops[0], session_status="connected", next_send_at=timezone.now() + timedelta(seconds=1.5))]
         )
-        assert kpwa_json("dispatch") == (0, {"attempts": 1, "webhook_events": 0, "waiting": 0})
+        assert kpwa_json("dispatch") == (0, {"attempts": 1, "webhook_events": 0, "waiting": 0, "why_waiting": []})
 
     def test_what_does_not_fit_into_its_time_is_left_for_the_next_round(self, shops, phone, here):
         License.objects.update(pace_min_seconds=10, pace_max_seconds=10)
         queue(shops[:1], 3)
         began = time.monotonic()
-        assert kpwa_json("dispatch", "--seconds", "1.5") == (0, {"attempts": 1, "webhook_events": 0, "waiting": 2})
+        code, told = kpwa_json("dispatch", "--seconds", "1.5")
+        assert (code, told["attempts"], told["waiting"]) == (0, 1, 2)
+        [why] = told["why_waiting"]
+        assert why["why"].startswith("the pace of the license; the next goes out in")
         assert time.monotonic() - began < 5
         assert not Lane.objects.exclude(lease_token=None).exists()
+
+    @pytest.mark.parametrize(
+        ("lane", "license_changed", "why", "is_trouble"),
+        [
+            ({}, {"is_active": False}, "the license is not active", False),
+            ({}, {"api_key_ciphertext": ""}, "there is no API key; enter it: manage.py kpwa licenses set-key", True),
+            ({"pause_reason": "logged_out"}, {}, "WhatsApp is logged out; looked at again in 60 s", True),
+            ({"pause_reason": "failing"}, {}, "the gateway keeps failing; looked at again in 60 s", True),
+            ({"pause_reason": "rate_limited"}, {}, "the gateway asked to wait; looked at again in 60 s", False),
+            ({"pause_reason": "by_person", "paused_until": None}, {}, "paused by a person", False),
+            ({"pause_reason": "number_changed", "paused_until": None}, {}, "another phone is linked", True),
+            ({"lease_token": uuid.uuid4()}, {}, "another process sends for this license", False),
+        ],
+        ids=lambda value: str(value)[:40],
+    )
+    def test_it_says_why_messages_wait_and_under_v_0_only_what_needs_a_person(
+        self, shops, phone, here, lane, license_changed, why, is_trouble
+    ):
+        queue(shops[:1], 2)
+        later = timezone.now() + timedelta(seconds=60.5)
+        times = {"lease_expires_at": later} if "lease_token" in lane else {"paused_until": later}
+        Lane.objects.bulk_create([Lane(license=shops[0], **{**(times if lane else {}), **lane})])
+        License.objects.filter(pk=shops[0].pk).update(**license_changed)
+        code, told = kpwa("dispatch", "--seconds", "1")
+        first, second = told.splitlines()
+        assert (code, first) == (0, "Sends attempted: 0. Webhook events processed: 0. Messages waiting: 2.")
+        assert second.startswith(f"  2 of Pusat: {why}")
+        assert kpwa("dispatch", "--seconds", "1", "-v", "0") == (0, f"{second}\n" if is_trouble else "")
+
+    def test_it_says_that_the_lines_of_a_sale_are_waited_for(self, shops, phone, here):
+        Sale.objects.create(status=Sale.Status.PAID, customer_phone="081234567890")
+        assert "  1 of Pusat: lines of its sale may still be coming; due in " in kpwa("dispatch")[1]
+
+    def test_it_says_that_no_license_can_be_chosen(self, shops, phone, here):
+        License.objects.update(is_default=False)
+        send_message("0812 3456 7999", "Besok")
+        told = kpwa("dispatch", "-v", "0")[1]
+        assert told == (
+            "  1 without a license: several licenses are active, and none is the default. "
+            "Open the license that should send and tick “default”.\n"
+        )
+
+    def test_it_says_that_an_attempt_is_made_again(self, shops, phone, here):
+        queue(shops[:1], 1)
+        OutboundMessage.objects.update(attempts_made=1, reason="not_connected", due_at=in_seconds(15.5))
+        told = kpwa("dispatch")[1]
+        assert "  1 of Pusat: an attempt sent nothing (not_connected), and is made again; due in 15 s\n" in told
+
+    def test_rounds_and_purges_are_silent_under_v_0_while_all_is_well(self, shops, phone, here):
+        queue(shops[:1], 1)
+        assert kpwa("dispatch", "-v", "0") == (0, "")
+        assert kpwa("purge", "-v", "0") == (0, "")
+        assert statuses() == {"sent": 1}
 
     def test_with_nothing_to_do_it_ends_at_once(self, shops, phone, here):
         began = time.monotonic()

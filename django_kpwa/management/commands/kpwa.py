@@ -47,7 +47,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._write_what_the_terminal_can()
-        console = Console(self.stdout, as_json=options.get("json", False))
+        console = Console(self.stdout, as_json=options.get("json", False), is_quiet=not options["verbosity"])
         try:
             code = run_subcommand(options["subcommand"], console, options)
             sys.stdout.flush()

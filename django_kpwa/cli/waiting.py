@@ -1,0 +1,94 @@
+"""Why messages still wait after a round: one line a license, from the first thing that keeps its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any
+
+from ..conditions import has_new_key, unassigned
+from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, OutboundMessage, PauseReason, Status, write_alias
+from ..models.backlog import queued_license_ids
+from .choosing import quoted
+from .console import duration, in_english
+
+MOST_LICENSES = 20
+"""So many are told of; a round comes every minute."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """`license`: its name, empty where none is chosen. `is_trouble`: it does not end by itself, and nobody meant it."""
+
+    license: str
+    count: int
+    why: str
+    is_trouble: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.count} {f'of {self.license}' if self.license else 'without a license'}: {self.why}"
+
+
+def why_waiting() -> list[Waiting]:
+    """What waits now, and why, for up to `MOST_LICENSES` of the licenses that have something waiting."""
+    found = list(_without_license())
+    license_ids = list(islice(chain.from_iterable(queued_license_ids()), MOST_LICENSES))
+    licenses = License.objects.using(write_alias()).in_bulk(license_ids)
+    lanes = Lane.objects.using(write_alias()).in_bulk(license_ids)
+    for license_id in license_ids:
+        if (license_ := licenses.get(license_id)) is None:
+            found.append(Waiting("", _queued(license_id).count(), _GONE, is_trouble=True))
+            continue
+        why, is_trouble = _why(license_, lanes.get(license_id))
+        found.append(Waiting(license_.name, _queued(license_id).count(), why, is_trouble))
+    return [waiting for waiting in found if waiting.count]
+
+
+_GONE = "their license was deleted; cancel them: manage.py kpwa messages cancel"
+
+
+def _without_license() -> Iterator[Waiting]:
+    if (found := unassigned()) is not None:
+        yield Waiting("", found.count, f"{in_english(found.why)}. {in_english(found.what_to_do)}", is_trouble=True)
+
+
+def _queued(license_id: int) -> Any:
+    return OutboundMessage.objects.using(write_alias()).filter(license_id=license_id, status=Status.QUEUED).order_by()
+
+
+def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
+    """Why its messages wait, and whether that is trouble."""
+    name = quoted(license_.name)
+    if not license_.is_active:
+        return "the license is not active", False
+    if not license_.api_key_ciphertext:
+        return f"there is no API key; enter it: manage.py kpwa licenses set-key {name}", True
+    first = _queued(license_.pk).order_by("due_at").annotate(looked_at=DatabaseNow()).first()
+    if first is None:
+        return "", False
+    now: datetime = first.looked_at
+    if lane is not None and lane.pause_reason and not has_new_key(license_, lane):
+        reason = PauseReason(lane.pause_reason)
+        looked_at = "" if lane.paused_until is None else f"; looked at again {_when(lane.paused_until, now)}"
+        is_trouble = reason not in (*HELD_BY_PEOPLE, PauseReason.RATE_LIMITED) or reason == PauseReason.NUMBER_CHANGED
+        return f"{in_english(reason.label)}{looked_at}", is_trouble
+    if first.due_at > now:
+        return f"{_not_due(first)}; due {_when(first.due_at, now)}", False
+    if lane is not None and lane.lease_expires_at is not None and lane.lease_expires_at > now:
+        return "another process sends for this license", False
+    if lane is not None and lane.next_send_at is not None and lane.next_send_at > now:
+        return f"the pace of the license; the next goes out {_when(lane.next_send_at, now)}", False
+    return "what did not fit into this round, or came since, is for the next one", False
+
+
+def _not_due(first: OutboundMessage) -> str:
+    if first.attempts_made:
+        said = f" ({first.reason_words or first.reason})" if first.reason else ""
+        return f"an attempt sent nothing{said}, and is made again"
+    return "lines of its sale may still be coming" if first.needs_rendering else "it is to be sent later"
+
+
+def _when(at: datetime, now: datetime) -> str:
+    return f"in {duration(max((at - now).total_seconds(), 1))}" if at > now else "with the next round"
