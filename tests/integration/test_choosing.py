@@ -101,13 +101,14 @@ def test_where_it_cannot_be_told_which_license_sends_the_message_is_stored_and_w
 
 
 @pytest.mark.parametrize("named", ["", "Cabang"])
-def test_it_is_told_in_one_statement_which_license_sends(several, named, settings):
+def test_it_is_told_in_the_statement_that_stores_it_which_license_sends(several, named, settings):
     if not connection.features.can_return_rows_from_bulk_insert:
         pytest.skip("its statements are the ORM's")
     settings.KPWA = {**settings.KPWA, "DEFAULT_LICENSE": named}
     with CaptureQueriesContext(connection) as queries:
         message = send_message(NUMBER, "x")
-    assert len(queries) == 1, [query["sql"] for query in queries]
+    # MariaDB's INSERT … SELECT locks the rows that it reads, so that the license is read by itself there.
+    assert len(queries) == (2 if connection.vendor == "mysql" else 1), [query["sql"] for query in queries]
     assert message.license == (several[1] if named else None)
 
 
