@@ -29,6 +29,7 @@ from .containing import loud, send_contained
 from .contents import is_out_of_reach, says_something, with_line_feeds
 from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
 from .models import (
+    MAX_DATABASE_LENGTH,
     DatabaseNow,
     License,
     OutboundMessage,
@@ -36,10 +37,13 @@ from .models import (
     RecipientType,
     Status,
     choosing,
+    database_of,
     decisions,
     idempotency_digest,
     in_seconds,
     is_saved,
+    source_id_of,
+    stored_name,
     write_alias,
 )
 from .models.choosing import GIVEN_AT_ONCE, Unchosen, choose
@@ -169,15 +173,17 @@ def send_rendered_later(
     idempotency_key: str,
     source: models.Model,
     license: License | str | None = None,
+    source_database: str = "",
     render_after_seconds: float = 0.0,
     expires_at: datetime | None = None,
 ) -> OutboundMessage:
     """Queue a message whose text `renderer` (see `rendering`) writes just before it is sent.
 
+    `source_database`: the alias of the database that the source was saved in, where the caller knows.
     `render_after_seconds` delays it where the source is not committed in one piece. Raises as `send_message()` does.
     """
     message = Message(to, license=license, idempotency_key=idempotency_key, expires_at=expires_at, source=source)
-    return _enqueue(message, renderer, after_seconds=render_after_seconds)
+    return _enqueue(message, renderer, after_seconds=render_after_seconds, source_database=source_database)
 
 
 @loud(write_alias)
@@ -249,7 +255,8 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     if not is_written:
         # A receipt reads in it which event of its source it is about; unique is the digest, which stays this copy's.
         row.idempotency_key = original.idempotency_key
-    row.source_content_type_id, row.source_id = original.source_content_type_id, original.source_id
+    for name in ("source_content_type_id", "source_id", "source_database"):
+        setattr(row, name, getattr(original, name))
     return _store(row, read)
 
 
@@ -295,16 +302,20 @@ def give_unassigned(most: int = GIVEN_AT_ONCE) -> bool:
 
 @sensitive_variables()
 @loud(write_alias)
-def _enqueue(message: Message, renderer: str = "", *, after_seconds: float = 0.0) -> OutboundMessage:
+def _enqueue(
+    message: Message, renderer: str = "", *, after_seconds: float = 0.0, source_database: str = ""
+) -> OutboundMessage:
     read = kpwa_settings()
-    row = _build(message, license_of(message.license), read, renderer)
+    row = _build(message, license_of(message.license), read, renderer, source_database)
     if after_seconds:
         row.due_at = in_seconds(after_seconds)
     return _store(row, read, wake_after_seconds=after_seconds)
 
 
 @sensitive_variables()
-def _build(message: Message, license_: License | None, read: Settings, renderer: str = "") -> OutboundMessage:
+def _build(
+    message: Message, license_: License | None, read: Settings, renderer: str = "", source_database: str = ""
+) -> OutboundMessage:
     """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
     if license_ is not None and not is_saved(license_):
         raise InvalidMessageError("the license has not been saved yet.")
@@ -318,7 +329,7 @@ def _build(message: Message, license_: License | None, read: Settings, renderer:
         raise InvalidMessageError("its text holds a NUL character, which databases refuse.")
     if image_url:
         check_image_url(image_url)
-    content_type, source_id = _source(message.source)
+    content_type, source_id, source_database = _source(message.source, source_database)
     digest = _digest(message.idempotency_key)
     _check_encodable(text, typed, recipient, message.idempotency_key or "", source_id)
     row = OutboundMessage(
@@ -336,6 +347,7 @@ def _build(message: Message, license_: License | None, read: Settings, renderer:
         expires_at=None if message.expires_at is None else _aware("expires_at", message.expires_at),
         source_content_type=content_type,
         source_id=source_id,
+        source_database=source_database,
     )
     if license_ is not None:
         row.license = license_
@@ -425,9 +437,10 @@ def _aware(name: str, moment: datetime) -> datetime:
     return moment
 
 
-def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
+def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType | None, str, str]:
+    """By which names it is stored: content type, primary key, database. `alias`: that one, where it is known."""
     if source is None:
-        return None, ""
+        return None, "", ""
     if not isinstance(source, models.Model):
         raise InvalidMessageError(f"its source is a {type(source).__name__}; give a saved model instance.")
     if not is_saved(source):
@@ -435,11 +448,17 @@ def _source(source: models.Model | None) -> tuple[ContentType | None, str]:
             "its source has not been saved yet, so nothing could point to it. One that was made by hand for an "
             "existing row has to be loaded."
         )
-    source_id = str(source.pk)
+    source_id = source_id_of(source)
     if len(source_id) > MAX_SOURCE_ID_LENGTH or "\x00" in source_id:
         raise InvalidMessageError(f"its source's primary key is longer than {MAX_SOURCE_ID_LENGTH} characters, or odd.")
+    database = stored_name(alias or database_of(source))
+    if len(database) > MAX_DATABASE_LENGTH:
+        raise InvalidMessageError(
+            f"its source is in a database whose alias has {len(database)} characters; at most {MAX_DATABASE_LENGTH} "
+            "are kept."
+        )
     content_types = ContentType.objects.db_manager(write_alias())
-    return content_types.get_for_model(source, for_concrete_model=False), source_id
+    return content_types.get_for_model(source, for_concrete_model=False), source_id, database
 
 
 @sensitive_variables()

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.apps import apps
 from django.contrib.admin.checks import InlineModelAdminChecks
-from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model, QuerySet
 from django.forms.models import BaseModelFormSet, modelformset_factory
 from django.http import HttpRequest
@@ -21,7 +19,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from ..conditions import Mark, status_mark
-from ..models import OutboundMessage, Status, write_alias
+from ..models import OutboundMessage, Status, database_of, source_id_of, stored_name, types_of, write_alias
 from .base import UNDER_UNFOLD, TabularInline
 from .message.words import first_line_of, recipient_of, starts_of
 from .message_links import MessageLinks
@@ -84,8 +82,11 @@ class MessagesFormSet(_FormSet):
         address = self.kpwa_links.to_list()
         if not address or self._source is None:
             return ""
-        types = ",".join(str(each.pk) for each in _types_of(type(self._source)))
-        query = {"source_content_type__in": types, "source_id__exact": self._source.pk}
+        query = {
+            "source_content_type__in": ",".join(str(each.pk) for each in types_of(type(self._source))),
+            "source_id__exact": source_id_of(self._source),
+            "source_database__exact": stored_name(database_of(self._source)),
+        }
         return f"{address}?{urlencode(query)}"
 
     def is_valid(self) -> bool:
@@ -161,15 +162,5 @@ class KpwaMessagesInline(TabularInline):
 
 
 def _about(source: Model) -> QuerySet[OutboundMessage]:
-    messages = OutboundMessage.objects.using(write_alias()).filter(
-        source_content_type__in=_types_of(type(source)), source_id=str(source.pk)
-    )
+    messages = OutboundMessage.objects.using(write_alias()).for_source(source)
     return starts_of(messages).order_by("-pk")[: MOST_SHOWN + 1]
-
-
-def _types_of(model: type[Model]) -> list[ContentType]:
-    """The content types that a row of `model` may be named by: its own, and those of the proxies of the same table."""
-    concrete = model._meta.concrete_model
-    family = [each for each in apps.get_models() if each._meta.concrete_model is concrete] or [model]
-    content_types = ContentType.objects.db_manager(write_alias())
-    return list(content_types.get_for_models(*family, for_concrete_models=False).values())

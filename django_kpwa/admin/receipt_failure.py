@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin, SimpleListFilter
+from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import formats, timezone
@@ -16,7 +17,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..models import ReceiptFailure, RegisteredReceipt
+from ..models import ReceiptFailure, RegisteredReceipt, stored_name
 from ..receipts import registry
 from .dates import WhenFilter
 from .long_list import LongListAdmin
@@ -85,8 +86,11 @@ class ReceiptFailureAdmin(LongListAdmin):
 
     def _preview_url(self, request: HttpRequest, failure: ReceiptFailure) -> str:
         """Where the receipt of the same object is previewed and can be sent, for who may look there."""
-        if registry.find(failure.receipt) is None or not self.admin_site.is_registered(RegisteredReceipt):
+        registration = registry.find(failure.receipt)
+        if registration is None or not self.admin_site.is_registered(RegisteredReceipt):
             return ""
+        if failure.source_database != stored_name(router.db_for_write(registration.model)):
+            return ""  # there it would be another object of the same key
         previews = self.admin_site.get_model_admin(RegisteredReceipt)
         if not isinstance(previews, ReadOnlyModelAdmin) or not previews.has_view_permission(request):
             return ""

@@ -15,7 +15,7 @@ from django.utils import translation
 from ..conditions import unassigned
 from ..encryption import is_under_newest_key
 from ..exceptions import KeyUnreadableError
-from ..models import License, write_alias
+from ..models import ExactCharField, License, exact_collation, write_alias
 from .configuration import is_documented, is_http
 from .messages import TAG, make_warning
 
@@ -153,6 +153,42 @@ def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, 
     return found
 
 
+@register(TAG, Tags.database)
+def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W065: with a collation that minds no case, the sales `INV-a1` and `inv-a1` get each other's messages."""
+    connection = connections[write_alias()]
+    if not _is_asked(databases) or connection.vendor != "mysql":
+        return []
+    collation = exact_collation(connection)
+    columns = {
+        (model._meta.db_table, field.column): field
+        for model in apps.get_app_config("django_kpwa").get_models()
+        for field in model._meta.local_concrete_fields
+        if isinstance(field, ExactCharField)
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE() "
+            "AND table_name IN %s AND collation_name <> %s",
+            [_tables(), collation],
+        )
+        inexact = sorted(set(cursor.fetchall()) & set(columns))
+    if not inexact:
+        return []
+    table, column = inexact[0]
+    default = " DEFAULT ''" if columns[table, column].has_db_default() else ""
+    return [
+        make_warning(
+            "W065",
+            "Case, accents and trailing blanks tell nothing apart in "
+            f"{', '.join('.'.join(each) for each in inexact)}: objects whose keys differ in these alone get each "
+            "other's messages.",
+            f"Run for each: ALTER TABLE {table} MODIFY {column} {columns[table, column].db_type(connection)} "
+            f"CHARACTER SET utf8mb4 COLLATE {collation}{default} NOT NULL;",
+        )
+    ]
+
+
 @register(TAG)
 def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W010: what is not committed at once is seen by no worker."""
@@ -281,8 +317,14 @@ def _tables() -> list[str]:
 
 
 def _has_licenses() -> bool:
-    """Whether their table is there: before the first `migrate` it is not."""
-    return License._meta.db_table in connections[write_alias()].introspection.table_names()
+    """Whether their table is there, with all its columns: before `migrate` it is not, and nothing may stop that."""
+    connection = connections[write_alias()]
+    table = License._meta.db_table
+    if table not in connection.introspection.table_names():
+        return False
+    with connection.cursor() as cursor:
+        columns = {column.name for column in connection.introspection.get_table_description(cursor, table)}
+    return columns.issuperset(field.column for field in License._meta.concrete_fields)
 
 
 def _sqlite_warning(problem: str) -> CheckMessage:

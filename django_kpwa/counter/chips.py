@@ -10,13 +10,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
-from django.contrib.contenttypes.models import ContentType
-from django.db.models import F, Model, Window
+from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
 
 from .. import phone
 from ..conditions import Mark, clock, status_mark
-from ..models import RESENDABLE, OutboundMessage, RecipientType, Status, write_alias
+from ..models import (
+    RESENDABLE,
+    OutboundMessage,
+    RecipientType,
+    Status,
+    about,
+    database_of,
+    source_id_of,
+    write_alias,
+)
 from . import words
 from .people import Person, address
 
@@ -43,41 +51,51 @@ class Shown:
 
 def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage]]:
     """The newest messages about each object, newest first, without their texts: one query a model, however many."""
-    found: dict[Model, list[OutboundMessage]] = {obj: [] for obj in objects}
-    by_type: dict[ContentType, dict[str, Model]] = {}
-    for obj in found:
-        content_type = ContentType.objects.db_manager(write_alias()).get_for_model(obj, for_concrete_model=False)
-        by_type.setdefault(content_type, {})[str(obj.pk)] = obj
-    for content_type, by_id in by_type.items():
-        for message in _newest(content_type, list(by_id)):
-            found[by_id[message.source_id]].append(message)
-    return found
+    instances = list(objects)
+    places: dict[Model, str] = {}
+    for obj in instances:
+        # Django calls two rows of one key equal, whatever databases they are in.
+        if places.setdefault(obj, database_of(obj)) != database_of(obj):
+            raise ValueError("Two objects of one primary key are of two databases: ask for each database by itself.")
+    return dict(zip(instances, _messages_about(instances), strict=True))
 
 
 def prefetch_messages(objects: Iterable[Model]) -> None:
     """Let the chips of these very instances ask the database no more."""
     instances = list(objects)
-    about = messages_about(instances)
-    for obj in instances:
-        setattr(obj, _PREFETCHED, about[obj])
+    for obj, messages in zip(instances, _messages_about(instances), strict=True):
+        setattr(obj, _PREFETCHED, messages)
 
 
 def chip(obj: Model, person: Person) -> list[Shown]:
     """What the chip of a saved object shows `person`; empty where there is no message about it."""
     messages = getattr(obj, _PREFETCHED, None)
     if messages is None:
-        messages = messages_about([obj])[obj]
+        [messages] = _messages_about([obj])
     earlier = [message for message in messages[1:] if _needs_somebody(message)]
     return [_shown(message, person) for message in [*messages[:1], *earlier][:MAX_SHOWN]]
 
 
-def _newest(content_type: ContentType, source_ids: Sequence[str]) -> list[OutboundMessage]:
-    about = OutboundMessage.objects.using(write_alias()).filter(
-        source_content_type=content_type, source_id__in=source_ids
-    )
+def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
+    """The newest messages about each of them: of one row under two of its names, the same."""
+    found: list[list[OutboundMessage]] = [[] for _ in instances]
+    places: dict[tuple[type[Model], str], dict[str, list[int]]] = {}
+    for number, obj in enumerate(instances):
+        table = obj._meta.concrete_model or type(obj)
+        by_id = places.setdefault((table, database_of(obj)), {})
+        by_id.setdefault(source_id_of(obj), []).append(number)
+    for (table, alias), by_id in places.items():
+        for message in _newest(about(table, alias, by_id)):
+            for number in by_id.get(message.source_id, ()):
+                found[number].append(message)
+    return found
+
+
+def _newest(wanted: Q) -> list[OutboundMessage]:
+    messages = OutboundMessage.objects.using(write_alias()).filter(wanted)
     # Counted object by object: one with thousands of messages leaves the others theirs.
     place = Window(RowNumber(), partition_by=F("source_id"), order_by=F("pk").desc())
-    newest = about.annotate(place=place).filter(place__lte=MAX_MESSAGES).order_by("-pk")
+    newest = messages.annotate(place=place).filter(place__lte=MAX_MESSAGES).order_by("-pk")
     return list(newest.defer("text", "image_url", "idempotency_key"))
 
 

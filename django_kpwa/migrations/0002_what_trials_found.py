@@ -1,6 +1,8 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+import django_kpwa.models.source
+
 
 def choose_the_first(apps, schema_editor):
     """The first license is the default until somebody chooses."""
@@ -74,5 +76,26 @@ class Migration(migrations.Migration):
                     models.Index(fields=["message_id"], name="kpwa_seen_message"),
                 ],
             },
+        ),
+        # Compared exactly from here on, on MySQL and MariaDB too.
+        migrations.AlterField(
+            "outboundmessage",
+            "source_id",
+            django_kpwa.models.source.ExactCharField(blank=True, max_length=255, verbose_name="source id"),
+        ),
+        migrations.AlterField(
+            "receiptfailure",
+            "source_id",
+            django_kpwa.models.source.ExactCharField(max_length=255, verbose_name="source id"),
+        ),
+        *(
+            migrations.AddField(
+                model,
+                "source_database",
+                django_kpwa.models.source.ExactCharField(
+                    blank=True, db_default="", default="", max_length=100, verbose_name="source database"
+                ),
+            )
+            for model in ("outboundmessage", "receiptfailure")
         ),
     ]

@@ -17,7 +17,17 @@ from .message import (
 from .receipt_failure import ReceiptFailure
 from .screens import Dashboard, RegisteredReceipt
 from .seen_id import Seen, SeenId, claim_seen, find_seen, seen_digest
-from .source import is_saved
+from .source import (
+    MAX_DATABASE_LENGTH,
+    ExactCharField,
+    about,
+    database_of,
+    exact_collation,
+    is_saved,
+    source_id_of,
+    stored_name,
+    types_of,
+)
 from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic, note_alive
 from .webhook_event import EventKind, EventStatus, WebhookEvent, body_digest
 
@@ -25,6 +35,7 @@ __all__ = [
     "ARRIVED",
     "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
+    "MAX_DATABASE_LENGTH",
     "RESENDABLE",
     "AttemptCause",
     "AttemptOutcome",
@@ -32,6 +43,7 @@ __all__ = [
     "DatabaseNow",
     "EventKind",
     "EventStatus",
+    "ExactCharField",
     "Heartbeat",
     "HourlyStatistic",
     "Lane",
@@ -49,13 +61,19 @@ __all__ = [
     "Status",
     "WebhookEvent",
     "WebhookToken",
+    "about",
     "body_digest",
     "claim_seen",
+    "database_of",
+    "exact_collation",
     "find_seen",
     "idempotency_digest",
     "in_seconds",
     "is_saved",
     "note_alive",
     "seen_digest",
+    "source_id_of",
+    "stored_name",
+    "types_of",
     "write_alias",
 ]

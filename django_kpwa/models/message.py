@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from ..phone import mask
 from .clock import DatabaseNow
 from .license import License
+from .source import MAX_DATABASE_LENGTH, ExactCharField, about, database_of, source_id_of
 
 if TYPE_CHECKING:
     from .attempt import SendAttempt
@@ -74,9 +75,8 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
         return self.filter(status=Status.UNKNOWN, dismissed_at=None)
 
     def for_source(self, source: models.Model) -> OutboundMessageQuerySet:
-        """Messages about `source`, a saved model instance."""
-        content_type = ContentType.objects.db_manager(self.db).get_for_model(source, for_concrete_model=False)
-        return self.filter(source_content_type=content_type, source_id=str(source.pk))
+        """Messages about `source`, a saved model instance, by whichever proxy of its model they name it."""
+        return self.filter(about(type(source), database_of(source), [source_id_of(source)]))
 
 
 class OutboundMessage(models.Model):
@@ -117,7 +117,11 @@ class OutboundMessage(models.Model):
     source_content_type = models.ForeignKey(
         ContentType, models.SET_NULL, null=True, related_name="+", verbose_name=_("source type"), db_index=False
     )
-    source_id = models.CharField(_("source id"), max_length=255, blank=True)
+    source_id = ExactCharField(_("source id"), max_length=255, blank=True)
+    # The alias; empty for the default one. The table's own default as well, for an INSERT of the release before.
+    source_database = ExactCharField(
+        _("source database"), max_length=MAX_DATABASE_LENGTH, blank=True, default="", db_default=""
+    )
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.QUEUED)
     reason = models.CharField(_("reason"), max_length=32, blank=True)
     reason_words = models.TextField(_("in words"), blank=True)

@@ -6,13 +6,18 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .source import MAX_DATABASE_LENGTH, ExactCharField
+
 
 class ReceiptFailure(models.Model):
     receipt = models.CharField(_("receipt"), max_length=200)
     source_content_type = models.ForeignKey(
         ContentType, models.CASCADE, related_name="+", verbose_name=_("source type")
     )
-    source_id = models.CharField(_("source id"), max_length=255)
+    source_id = ExactCharField(_("source id"), max_length=255)
+    source_database = ExactCharField(
+        _("source database"), max_length=MAX_DATABASE_LENGTH, blank=True, default="", db_default=""
+    )
     error = models.CharField(_("error"), max_length=1000)
     occurred_at = models.DateTimeField(_("occurred"))
 

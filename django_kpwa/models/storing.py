@@ -185,6 +185,7 @@ _GIVEN = {
     "expires_at": "timestamptz",
     "source_content_type_id": "bigint",
     "source_id": "text",
+    "source_database": "text",
     "due_at": "timestamptz",
 }
 _INSERT = f"""
@@ -314,6 +315,7 @@ def _parameters(row: OutboundMessage, connection: BaseDatabaseWrapper) -> list[A
         time(row.expires_at),
         row.source_content_type_id,
         row.source_id,
+        row.source_database,
         time(row.due_at) if isinstance(row.due_at, datetime) else None,
     ]
 

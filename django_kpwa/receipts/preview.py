@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-from django.db import models, router
+from django.db import models
 from django.utils import timezone
 
 from .. import phone
 from ..conf import kpwa_settings
 from ..containing import contained
 from ..exceptions import InvalidPhoneNumberError
-from ..models import License, OutboundMessage, idempotency_digest, write_alias
+from ..models import License, OutboundMessage, database_of, idempotency_digest, write_alias
 from ..models.choosing import choose
 from ..outbox import license_of
 from ..rendering import Rendered, words_of
 from .base import Registration
-from .queueing import is_recent, key_of, key_prefix
+from .queueing import event_id_of, is_recent, key_of
 from .render import write
 
 Answer = TypeVar("Answer")
@@ -66,20 +67,21 @@ class Preview:
 def preview(registration: Registration, obj: models.Model) -> Preview:
     """Ask the receipt class about `obj`, a saved object."""
     receipt = registration.receipt
-    asked = _Asked(router.db_for_write(type(obj), instance=obj))
+    using = database_of(obj)
+    asked = _Asked(using)
     with timezone.override(timezone.get_default_timezone()):
         is_wanted = asked("should_send", lambda: bool(receipt.should_send(obj)), False)
         phone_number = asked("get_phone_number", lambda: phone.typed(receipt.get_phone_number(obj)), "")
         recipient, number_problem = _recipient(phone_number) if phone_number else ("", "")
         recent = asked("get_occurred_at", lambda: is_recent(receipt, obj), True)
-        key = asked("get_event_id", lambda: key_of(registration, obj), "")
+        key = asked("get_event_id", lambda: key_of(registration, obj, using), "")
         known = _known([key]).get(key) if key else None
         license_ = known.license if known else asked("get_license", lambda: _named_license(registration, obj), None)
         waits_because = ""
         if license_ is None and not any(problem.method == "get_license" for problem in asked.problems):
             chosen = choose(kpwa_settings().DEFAULT_LICENSE)
             license_, waits_because = chosen.license, str(chosen.why_not.label) if chosen.why_not else ""
-        event_id = key.removeprefix(key_prefix(obj))
+        event_id = event_id_of(key) if key else ""
         rendered = None
         if event_id and (license_ is not None or waits_because):
             rendered = asked("render", lambda: write(receipt, obj, license_, event_id), None)
@@ -99,11 +101,15 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
 
 
 def known_messages(registration: Registration, objects: Iterable[models.Model]) -> dict[Any, OutboundMessage]:
-    """By primary key, the messages that this receipt of `objects` has already, without their texts: one query."""
+    """By primary key, the messages that this receipt of `objects` has already, without their texts: one query.
+
+    All `objects` are of one database.
+    """
     keys: dict[Any, str] = {}
     for obj in objects:
-        asked = _Asked(router.db_for_write(type(obj), instance=obj))
-        keys[obj.pk] = asked("get_event_id", lambda obj=obj: key_of(registration, obj), "")  # type: ignore[misc]
+        using = database_of(obj)
+        key = partial(key_of, registration, obj, using)
+        keys[obj.pk] = _Asked(using)("get_event_id", key, "")
     found = _known(filter(None, keys.values()))
     return {primary_key: found[key] for primary_key, key in keys.items() if key in found}
 

@@ -23,7 +23,17 @@ from ..conf import kpwa_settings
 from ..containing import contained, replace_if_broken
 from ..contents import says_something
 from ..exceptions import LicenseChoiceError
-from ..models import DatabaseNow, License, OutboundMessage, ReceiptFailure, idempotency_digest, write_alias
+from ..models import (
+    MAX_DATABASE_LENGTH,
+    DatabaseNow,
+    License,
+    OutboundMessage,
+    ReceiptFailure,
+    idempotency_digest,
+    source_id_of,
+    stored_name,
+    write_alias,
+)
 from ..outbox import send_rendered_later
 from ..rendering import masked_traceback, words_of
 from .base import Receipt, Registration
@@ -32,6 +42,8 @@ logger = logging.getLogger("django_kpwa.receipts")
 
 FAMILY = "receipts"
 """The family that renders these messages (see `rendering`)."""
+_MOST_OF_A_PART = 80
+_MARK = "~"  # follows no percent sign in a part that is quoted
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class _Wanted:
 
     registration: Registration
     obj: models.Model
+    using: str
     key: str
     phone_number: str = field(repr=False)
     license: License | str | None
@@ -53,6 +66,7 @@ class _Wanted:
             f"{FAMILY}/{self.registration.label}",
             idempotency_key=self.key,
             source=self.obj,
+            source_database=self.using,
             license=self.license,
             render_after_seconds=render_after_seconds,
             expires_at=self.expires_at,
@@ -84,7 +98,7 @@ def queue(
     """
     outbox = write_alias()
     with _contained(registration, obj, using, outbox):
-        wanted = _ask(registration, obj, is_asked_for)
+        wanted = _ask(registration, obj, using, is_asked_for)
         if wanted is None:
             return None
         if using == outbox or not transaction.get_connection(using).in_atomic_block:
@@ -94,21 +108,33 @@ def queue(
     return None
 
 
-def key_prefix(obj: models.Model) -> str:
-    """What the idempotency keys of all receipts of `obj` begin with.
+def key_of(registration: Registration, obj: models.Model, using: str) -> str:
+    """The idempotency key of a receipt of `obj`, which is in the database `using`: four parts between colons.
 
-    A proxy's rows are its concrete model's: saved through either, a sale is one sale.
+    A proxy's rows are its concrete model's: saved through either, a sale is one sale. Raises `ValueError` for an event
+    id that is none.
     """
-    concrete = obj._meta.concrete_model or type(obj)
-    return f"receipt:{concrete._meta.label_lower}:{obj.pk}:"
-
-
-def key_of(registration: Registration, obj: models.Model) -> str:
-    """The idempotency key of a receipt of `obj`. Raises `ValueError` for an event id that is none."""
     event_id = registration.receipt.get_event_id(obj)
     if not isinstance(event_id, str) or not says_something(event_id):
         raise ValueError(f"get_event_id() returned {event_id!r}; it must be a text that is not empty or blank.")
-    return key_prefix(obj) + event_id
+    concrete = obj._meta.concrete_model or type(obj)
+    database = f"@{_short(_quoted(using))}" if stored_name(using) else ""
+    return f"receipt{database}:{concrete._meta.label_lower}:{_short(_quoted(source_id_of(obj)))}:{_quoted(event_id)}"
+
+
+def event_id_of(key: str) -> str:
+    """The event id in a key that `key_of()` made."""
+    return key.split(":")[3].replace("%3A", ":").replace("%25", "%")
+
+
+def _quoted(part: str) -> str:
+    """`part` without colons, and no two parts alike."""
+    return part.replace("%", "%25").replace(":", "%3A")
+
+
+def _short(part: str) -> str:
+    """A quoted part of any length, in the room that a key has. What it stands for is stored beside the key."""
+    return part if len(part) <= _MOST_OF_A_PART else f"%{_MARK}{idempotency_digest(part)}"
 
 
 def is_recent(receipt: Receipt, obj: models.Model) -> bool:
@@ -122,11 +148,11 @@ def is_recent(receipt: Receipt, obj: models.Model) -> bool:
 
 
 def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:
-    with _contained(wanted.registration, wanted.obj, write_alias()):
+    with _contained(wanted.registration, wanted.obj, wanted.using, write_alias()):
         wanted.store(render_after_seconds)
 
 
-def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _Wanted | None:
+def _ask(registration: Registration, obj: models.Model, using: str, is_asked_for: bool) -> _Wanted | None:
     receipt = registration.receipt
     if not receipt.should_send(obj) or not (is_asked_for or is_recent(receipt, obj)):
         return None
@@ -136,7 +162,8 @@ def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _
     return _Wanted(
         registration,
         obj,
-        key=key_of(registration, obj),
+        using,
+        key=key_of(registration, obj, using),
         phone_number=phone_number,
         license=receipt.get_license(obj),
         expires_at=timezone.now() + receipt.expires_after if receipt.expires_after else None,
@@ -144,15 +171,15 @@ def _ask(registration: Registration, obj: models.Model, is_asked_for: bool) -> _
 
 
 @contextmanager
-def _contained(registration: Registration, obj: models.Model, *aliases: str) -> Iterator[None]:
+def _contained(registration: Registration, obj: models.Model, using: str, outbox: str) -> Iterator[None]:
     """Keep what is raised inside as a failure; a failed statement ends in a savepoint."""
-    with contained(*aliases) as caught:
+    with contained(using, outbox) as caught:
         yield
     if caught.error is not None:
-        _keep_failure(registration, obj, caught.error)
+        _keep_failure(registration, obj, using, caught.error)
 
 
-def _keep_failure(registration: Registration, obj: models.Model, error: Exception) -> None:
+def _keep_failure(registration: Registration, obj: models.Model, saved_in: str, error: Exception) -> None:
     if isinstance(error, LicenseChoiceError):
         _warn_of_license(str(error))
     else:
@@ -163,7 +190,8 @@ def _keep_failure(registration: Registration, obj: models.Model, error: Exceptio
         ReceiptFailure(
             receipt=registration.label,
             source_content_type=ContentType.objects.db_manager(using).get_for_model(obj, for_concrete_model=False),
-            source_id=str(obj.pk)[:255],
+            source_id=source_id_of(obj)[:255],
+            source_database=stored_name(saved_in)[:MAX_DATABASE_LENGTH],
             error=words_of(error),
             occurred_at=DatabaseNow(),
         ).save(using=using, force_insert=True)

@@ -10,13 +10,12 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import router
 from django.db.models import CompositePrimaryKey, Model
 from django.db.models.signals import post_save
 from django.utils.translation import check_for_language
 
 from ..contents import says_something
-from ..models import OutboundMessage, is_saved
+from ..models import OutboundMessage, database_of, is_saved
 from .base import Receipt, Registration
 from .queueing import queue, queue_saved
 
@@ -82,7 +81,7 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
     if not asked_for:
         named = receipt_class.__name__ if receipt_class else "A receipt"
         raise LookupError(f"{named} is not registered for {type(obj)._meta.label}.")
-    using = router.db_for_write(type(obj), instance=obj)
+    using = database_of(obj)
     queued = [queue(registration, obj, using, is_asked_for=True) for registration in asked_for]
     return [message for message in queued if message is not None]
 
@@ -130,15 +129,18 @@ def _registration(model: type[Model], receipt_class: type[Receipt]) -> Registrat
     if len(label) > MAX_LABEL_LENGTH:
         raise ImproperlyConfigured(f"{label} is longer than {MAX_LABEL_LENGTH} characters: shorten the class's name.")
     event = receipt_class.event or receipt_class.__name__
-    for known in registrations(model):
+    for known in registrations():
         other = type(known.receipt)
         if known.label == label:
             raise ImproperlyConfigured(f"{label} is registered already, by {other.__module__}.")
+        # One class may serve a model and its proxies: a row gets its receipt once, by whichever name it is saved.
+        if known.model._meta.concrete_model is not model._meta.concrete_model or other is receipt_class:
+            continue
         # Where get_event_id() is a method of its own, what it returns cannot be known here.
         if other.get_event_id is receipt_class.get_event_id and (other.event or other.__name__) == event:
             raise ImproperlyConfigured(
-                f"{receipt_class.__name__} and {other.__name__} both have the event {event!r}: "
-                f"a {model.__name__} would get the first of them only."
+                f"{receipt_class.__name__} and {other.__name__} both have the event {event!r}: a {model.__name__} "
+                "would get the first of them only. Give one another event, or register one class for both models."
             )
     return Registration(model, receipt_class(), label)
 

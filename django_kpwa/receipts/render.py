@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.db import models, router
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.utils import timezone, translation
 from django.utils.translation import gettext
 
@@ -14,7 +14,7 @@ from ..outbox import MAX_TEXT_LENGTH, check_image_url
 from ..rendering import Rendered, Withdrawn
 from . import registry
 from .base import Receipt, Registration
-from .queueing import key_prefix
+from .queueing import event_id_of
 
 
 def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn:
@@ -29,11 +29,10 @@ def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn
         raise KpwaError(f"No receipt is registered as {label!r}: was its class renamed, or its app removed?")
     receipt = registration.receipt
     with timezone.override(timezone.get_default_timezone()):
-        obj = _read(registration, message.source_id)
+        obj = _read(registration, message)
         if obj is None or not receipt.should_send(obj):
             return Withdrawn(_reason(obj))
-        event_id = message.idempotency_key.removeprefix(key_prefix(obj))
-        return write(receipt, obj, message.license, event_id)
+        return write(receipt, obj, message.license, event_id_of(message.idempotency_key))
 
 
 def write(receipt: Receipt, obj: models.Model, license_: License | None, event_id: str) -> Rendered:
@@ -45,11 +44,13 @@ def write(receipt: Receipt, obj: models.Model, license_: License | None, event_i
     return Rendered(text, image_url)
 
 
-def _read(registration: Registration, source_id: str) -> models.Model | None:
-    """The object as it is now: not from a replica, and not through a manager that hides some."""
-    model = registration.model
-    primary_key = model._meta.pk.to_python(source_id)
-    return model._base_manager.using(router.db_for_write(model)).filter(pk=primary_key).first()
+def _read(registration: Registration, message: OutboundMessage) -> models.Model | None:
+    """The object as it is now, in the database it was saved in: not through a manager that hides some."""
+    model, alias = registration.model, message.source_database or DEFAULT_DB_ALIAS
+    if alias not in connections:
+        raise KpwaError(f"It was saved in the database {alias!r}, which the DATABASES of this process do not have.")
+    primary_key = model._meta.pk.to_python(message.source_id)
+    return model._base_manager.using(alias).filter(pk=primary_key).first()
 
 
 def _reason(obj: models.Model | None) -> str:

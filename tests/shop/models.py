@@ -5,6 +5,8 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
+from django_kpwa.models.source import ExactCharField
+
 
 class Sale(models.Model):
     class Status(models.TextChoices):
@@ -48,3 +50,10 @@ class Seat(models.Model):
     pk = models.CompositePrimaryKey("row", "number")
     row = models.CharField(max_length=5)
     number = models.PositiveSmallIntegerField()
+
+
+class Invoice(models.Model):
+    """Named by what its shop writes on it, letter for letter."""
+
+    number = ExactCharField(primary_key=True, max_length=255)
+    customer_phone = models.CharField(max_length=32, blank=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import psycopg
 import pytest
 from django.core import checks
@@ -11,7 +15,7 @@ from django.db import connection, connections
 from django.middleware.security import SecurityMiddleware
 
 from django_kpwa.gateway.http import HttpGateway
-from django_kpwa.models import Heartbeat, License
+from django_kpwa.models import Heartbeat, License, OutboundMessage
 from django_kpwa.schedule import BEAT_SCHEDULE, beat_schedule
 
 HTTP = "django_kpwa.gateway.http.HttpGateway"
@@ -406,6 +410,23 @@ def test_mysql_tables_that_cannot_hold_emoji_are_a_warning():
 
 @pytest.mark.mariadb
 @pytest.mark.django_db(transaction=True)
+def test_mysql_columns_that_mind_no_case_are_a_warning_whose_hint_mends_them():
+    assert "kpwa.W065" not in found_in_database()
+    with connection.cursor() as cursor:
+        # As the hint about emoji has it.
+        cursor.execute(
+            f"ALTER TABLE {OutboundMessage._meta.db_table} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
+        )
+    for column in ("source_database", "source_id"):
+        message = found_in_database()["kpwa.W065"]
+        assert f"django_kpwa_outboundmessage.{column}" in message.msg
+        with connection.cursor() as cursor:
+            cursor.execute(message.hint.removeprefix("Run for each: ").rstrip(";"))
+    assert "kpwa.W065" not in found_in_database()
+
+
+@pytest.mark.mariadb
+@pytest.mark.django_db(transaction=True)
 def test_mysql_tables_without_transactions_are_a_warning():
     table = Heartbeat._meta.db_table
     assert "kpwa.W010" not in found_in_database()
@@ -426,6 +447,17 @@ def test_a_mysql_connection_without_emoji_is_a_warning():
         assert "charset" in found_in_database()["kpwa.W003"].hint
     finally:
         connection.close()
+
+
+def test_tables_of_the_release_before_are_migrated_whatever_the_checks_ask(tmp_path):
+    environment = os.environ | {
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'shop.sqlite3'}",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+    }
+    for target in ("0001", "0002"):
+        command = [sys.executable, "-m", "django", "migrate", "django_kpwa", target]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert told.returncode == 0, told.stderr
 
 
 def test_manage_py_check_runs_them(db, settings):

@@ -67,6 +67,11 @@ class MessageAdmin(LongListAdmin):
 
     # The list
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # One of the few messages about a source, which are found by its key.
+        narrows = lookup == "source_database__exact" and "source_id__exact" in request.GET
+        return narrows or super().lookup_allowed(lookup, value, request)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundMessage]:
         # A list of fifty long receipts needs fifty first lines; the page of one loads its text when it shows it.
         return starts_of(super().get_queryset(request))
