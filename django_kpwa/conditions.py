@@ -238,6 +238,8 @@ def senders() -> Senders:
     most = max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS)
     seen = Heartbeat.objects.using(write_alias()).values_list("name", "seen_at", DatabaseNow())
     silence = {name: (now - seen_at).total_seconds() for name, seen_at, now in seen}
+    # One from the future was left while the database's clock was ahead, and says nothing of now.
+    silence = {name: seconds for name, seconds in silence.items() if seconds > -most}
     swept, worked = silence.get("sweep"), silence.get("worker")
     if swept is not None and swept <= most:
         missing = Missing.NOTHING

@@ -19,7 +19,7 @@ from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import LoginQr, NumberCheck, ServiceStatus, SessionStatus
 from .models import DatabaseNow, License, PauseReason, WebhookToken, decisions, in_seconds, write_alias
-from .models.decisions import lift_pause, note_session
+from .models.decisions import bring_back_times_ahead, lift_pause, note_session
 from .models.driving import Pause
 from .wake import wake_license
 from .webhook_address import webhook_url
@@ -74,10 +74,10 @@ def note_status(license_: License, session_status: SessionStatus) -> None:
         pause_ = Pause(PauseReason.LOGGED_OUT, kpwa_settings().PROBE_SECONDS)
         if decisions.pause(license_.pk, pause_) and previous == SessionStatus.CONNECTED:
             alerts.lane_paused(license_, pause_)
-    elif session_status == SessionStatus.CONNECTED and lift_pause(
-        license_.pk, PauseReason.LOGGED_OUT, PauseReason.FAILING
-    ):
-        wake_license(license_.pk)
+    elif session_status == SessionStatus.CONNECTED:
+        lifted = lift_pause(license_.pk, PauseReason.LOGGED_OUT, PauseReason.FAILING)
+        if bring_back_times_ahead([license_.pk]) or lifted:
+            wake_license(license_.pk)
     if session_status != previous:
         send_contained(
             signals.license_status_changed,
@@ -99,12 +99,15 @@ def pause(license_: License) -> bool:
 def resume(license_: License) -> bool:
     """End a pause, whatever its reason, and send. False: the license was not paused, or for its changed number.
 
+    What a clock that was ahead made it wait for ends as well.
+
     That last one ends with `confirm_number()` alone: somebody has to say that the other phone is the shop's.
     """
     lifted = lift_pause(license_.pk, *RESUMABLE)
-    if lifted:
+    goes_on = bool(bring_back_times_ahead([license_.pk])) or lifted
+    if goes_on:
         wake_license(license_.pk)
-    return lifted
+    return goes_on
 
 
 def confirm_number(license_: License, *, keep: bool = False) -> bool:

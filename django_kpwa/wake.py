@@ -121,8 +121,16 @@ def publish_due_webhooks() -> bool:
 
 
 def has_broker() -> bool:
-    """Whether the site has configured one: unconfigured, Celery would try localhost for 0.6 s a call."""
-    return bool(current_app.conf.broker_write_url)
+    """Whether there is one for our tasks to go to: unconfigured, Celery would try localhost for 0.6 s a call."""
+    return bool(current_app.conf.broker_write_url) and not runs_tasks_at_once()
+
+
+def runs_tasks_at_once() -> bool:
+    """Whether Celery runs a task in the process that asks for it (`task_always_eager`), and hands none to a worker.
+
+    Nothing is published then: a checkout would send in the middle of the sale.
+    """
+    return bool(current_app.conf.task_always_eager)
 
 
 def broker_answers() -> bool:
@@ -171,7 +179,7 @@ def can_publish() -> bool:
         return False
     app = app_or_default()
     # Each look into Celery's configuration costs as much as a query; whoever has connections has a broker.
-    return (_broker.is_open(app) or has_broker()) and not app.conf.task_always_eager
+    return (_broker.is_open(app) and not app.conf.task_always_eager) or has_broker()
 
 
 def _publish(task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:

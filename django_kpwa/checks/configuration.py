@@ -18,6 +18,7 @@ from ..conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, lease_seconds
 from ..gateway import load_gateway_class
 from ..gateway.outcome import Cause
 from ..models import write_alias
+from ..rehearsal import is_rehearsal
 from .messages import TAG, make_error, make_warning
 
 TASK_LIMIT_SECONDS = 600
@@ -82,7 +83,10 @@ def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W001, W002, W009: who wakes the senders."""
+    """W001, W002, W009, W100: who wakes the senders."""
+    if wake.runs_tasks_at_once():
+        # A site's own tests run eagerly by right, and are told nothing.
+        return [] if is_rehearsal() else [_EAGER]
     if not wake.has_broker():
         return [
             make_warning(
@@ -114,6 +118,13 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
     return found
 
 
+_EAGER = make_warning(
+    "W100",
+    "Celery's task_always_eager is on: no task is handed to a worker. A message is never sent in the middle of a sale, "
+    "so that nothing wakes the senders: receipts wait until something looks after the outbox.",
+    "Take CELERY_TASK_ALWAYS_EAGER out of the settings, except in tests. Or let beat run, which sends by itself then, "
+    "or `manage.py kpwa run` (or `kpwa dispatch` from cron), and write 'kpwa.W100' into SILENCED_SYSTEM_CHECKS.",
+)
 _MISSED = {
     "django_kpwa.dispatch_due": "Messages whose wake-up is lost are never sent.",
     "django_kpwa.process_due_webhooks": "Webhooks whose task is lost are never processed.",

@@ -174,7 +174,8 @@ def _machinery() -> Iterator[Finding]:
             words = "does not answer. Nothing is lost; messages go out once it does, or with: manage.py kpwa run"
             yield Finding(NOTE, "broker", words)
     else:
-        yield Finding(OK, "broker", "none is configured: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
+        why = "tasks are not handed to it (kpwa.W100)" if wake.runs_tasks_at_once() else "none is configured"
+        yield Finding(OK, "broker", f"{why}: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
     yield _senders()
 
 

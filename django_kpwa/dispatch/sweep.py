@@ -16,7 +16,7 @@ from ..conf import kpwa_settings
 from ..models import DatabaseNow, Lane, choosing, note_alive, write_alias
 from ..models.backlog import due_license_ids, queued_license_ids
 from ..models.choosing import GIVEN_AT_ONCE
-from ..models.decisions import expire_overdue
+from ..models.decisions import bring_back_messages_ahead, bring_back_times_ahead, expire_overdue, may_be_ahead
 from ..models.transitions import settle_abandoned
 from ..models.waiting import waited_too_long
 from .announce import announce
@@ -43,6 +43,8 @@ def sweep() -> Swept:
     abandoned = _settle_abandoned()
     expired = _expire()
     _give_unassigned()
+    if bring_back_messages_ahead():
+        logger.warning("Messages were stored by a clock of the database that was ahead; they are due now.")
     license_ids = tuple(_startable_license_ids())
     note_alive("sweep", at_once=True)
     return Swept(license_ids, abandoned, expired)
@@ -91,7 +93,10 @@ def _startable_license_ids() -> list[int]:
     found: list[int] = []
     for license_ids in queued_license_ids():
         lanes = Lane.objects.using(using).filter(pk__in=license_ids)
+        known = dict(lanes.annotate(is_ahead=may_be_ahead(kpwa_settings())).values_list("pk", "is_ahead"))
+        if ahead := bring_back_times_ahead([license_id for license_id, is_ahead in known.items() if is_ahead]):
+            logger.warning("Times of %d licenses were set by a clock that was ahead; they go on now.", len(ahead))
         startable = set(lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True))
-        without_lane = set(license_ids) - set(lanes.values_list("pk", flat=True))
+        without_lane = set(license_ids) - set(known)
         found += due_license_ids(startable | without_lane)
     return found

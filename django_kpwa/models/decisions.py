@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import BooleanField, Case, ExpressionWrapper, F, Q, Value, When
 from django.db.models.functions import Coalesce
 
+from ..conf import Settings, kpwa_settings, lease_seconds
 from ..gateway import SessionStatus
 from .attempt import AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
@@ -22,12 +24,14 @@ from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
 from .transitions import ensure_lane
 from .transitions.columns import pause_columns, sent_columns, session_columns
-from .transitions.portable import settle_proven
+from .transitions.portable import RENDER_STEP_BACK_SECONDS, settle_proven
 from .waiting import brief_transaction
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0
 STEPPED_AT_ONCE = 1000
+CLOCK_SECONDS = 60.0
+"""A time of ours that lies further ahead than it can by this was set while the database's clock was ahead."""
 
 
 def _message(message_id: int) -> OutboundMessageQuerySet:
@@ -242,6 +246,87 @@ def _lift(license_id: int, reasons: Sequence[PauseReason], **columns: Any) -> bo
             **columns,
         )
     )
+
+
+def bring_back_times_ahead(license_ids: Sequence[int]) -> list[int]:
+    """End what a clock that was ahead, and is right again, made the lanes of `license_ids` wait for.
+
+    No pace, pause, lease or backoff lasts as long as such a time says: it is set to what it would be if it began now.
+    A lease is not ended, for its driver may be in the middle of a send. Returns the licenses whose lanes were changed.
+    """
+    using = write_alias()
+    read = kpwa_settings()
+    lanes = Lane.objects.using(using).filter(pk__in=license_ids).select_related("license")
+    changed = []
+    for lane in lanes.annotate(now=DatabaseNow()):
+        columns = _brought_back(lane, lane.now, read)  # type: ignore[attr-defined]  # annotated just above
+        # Who has moved on since is looked at again by the next sweep.
+        as_seen = Lane.objects.using(using).filter(
+            pk=lane.pk, lease_token=lane.lease_token, pause_reason=lane.pause_reason, paused_until=lane.paused_until
+        )
+        if columns and as_seen.update(**columns):
+            changed.append(lane.license_id)
+    longest = max(read.MAX_RETRY_SECONDS * 1.2, RENDER_STEP_BACK_SECONDS) + CLOCK_SECONDS
+    waiting = OutboundMessage.objects.using(using).filter(license_id__in=changed, status=Status.QUEUED)
+    tried = waiting.filter(Q(attempts_made__gt=0) | Q(renderings_begun__gt=0))
+    tried.filter(due_at__gt=in_seconds(longest)).update(due_at=DatabaseNow())
+    return changed
+
+
+def may_be_ahead(read: Settings) -> ExpressionWrapper[Q]:
+    """Of a lane, in SQL: whether `bring_back_times_ahead()` may find something. None of those that do is left out."""
+    longest = min(longest_pause(reason, read) for reason in (PauseReason.FAILING, PauseReason.RATE_LIMITED))
+    expression: ExpressionWrapper[Q] = ExpressionWrapper(
+        Q(next_send_at__gt=in_seconds(CLOCK_SECONDS))
+        | Q(lease_expires_at__gt=in_seconds(2 * lease_seconds(read) + CLOCK_SECONDS))
+        | Q(lease_taken_at__gt=in_seconds(CLOCK_SECONDS))
+        | Q(paused_at__gt=in_seconds(CLOCK_SECONDS))
+        | Q(paused_until__gt=in_seconds(longest + CLOCK_SECONDS)),
+        output_field=BooleanField(),
+    )
+    return expression
+
+
+def _brought_back(lane: Lane, now: datetime, read: Settings) -> dict[str, Any]:
+    def is_ahead(moment: datetime | None, most_seconds: float = 0.0) -> bool:
+        return moment is not None and moment > now + timedelta(seconds=most_seconds + CLOCK_SECONDS)
+
+    columns: dict[str, Any] = {}
+    pace, lease = lane.license.pace_seconds[1], lease_seconds(read)
+    if is_ahead(lane.next_send_at, pace):
+        columns["next_send_at"] = in_seconds(pace)
+    if is_ahead(lane.lease_taken_at):
+        columns["lease_taken_at"] = DatabaseNow()
+    # Twice: another process may have been started with other settings.
+    if lane.lease_token is not None and is_ahead(lane.lease_expires_at, 2 * lease):
+        columns["lease_expires_at"] = in_seconds(lease)
+    longest = longest_pause(PauseReason(lane.pause_reason), read)
+    if lane.paused_until is not None and (is_ahead(lane.paused_until, longest) or is_ahead(lane.paused_at)):
+        asked = (lane.paused_until - lane.paused_at).total_seconds() if lane.paused_at is not None else longest
+        columns["paused_until"] = in_seconds(min(max(asked, 0.0), longest))
+    if is_ahead(lane.paused_at):
+        columns["paused_at"] = DatabaseNow()
+    return columns
+
+
+def longest_pause(reason: PauseReason, read: Settings) -> float:
+    """How many seconds a pause for `reason` lasts at most before the lane is looked at again."""
+    return read.MAX_RETRY_AFTER_SECONDS if reason == PauseReason.RATE_LIMITED else read.MAX_PROBE_SECONDS * 1.2
+
+
+def bring_back_messages_ahead(limit: int = STEPPED_AT_ONCE) -> int:
+    """The same for messages that were queued by a clock that was ahead; returns how many.
+
+    What was due at once, or a moment after it was stored, is due now. A time that the site named stays.
+    """
+    messages = OutboundMessage.objects.using(write_alias())
+    ahead = messages.filter(status=Status.QUEUED, created_at__gt=in_seconds(CLOCK_SECONDS)).order_by()
+    message_ids = list(ahead.values_list("pk", flat=True)[:limit])
+    if message_ids:
+        some = ahead.filter(pk__in=message_ids)
+        some.filter(due_at__lte=F("created_at") + timedelta(seconds=CLOCK_SECONDS)).update(due_at=DatabaseNow())
+        some.update(created_at=DatabaseNow())
+    return len(message_ids)
 
 
 def _step_backlog_back(license_id: int) -> None:

@@ -110,6 +110,15 @@ class TestSenders:
         assert code == 0
         assert levels(told["findings"])["answers."] == "ok"
 
+    def test_tasks_that_go_to_no_worker_are_said_and_their_beat_is_not_asked_for(self, healthy, celery_settings):
+        celery_settings(broker_url="memory://", task_always_eager=True)
+        Heartbeat.objects.all().delete()
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "task_always_eager is on")["level"] == "note"
+        assert finding(told, "not handed to it (kpwa.W100)")["level"] == "ok"
+        assert finding(told, "none has ever looked after the outbox. Start `manage.py kpwa run`")["level"] == "problem"
+
     def test_one_that_does_not_is_a_note_and_with_it_beat_and_worker_are_named(self, healthy, celery_settings):
         celery_settings(broker_url="redis://:secret-password@127.0.0.1:9/0")
         Heartbeat.objects.all().delete()

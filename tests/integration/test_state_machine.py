@@ -45,6 +45,7 @@ from django_kpwa.models import (
     PauseReason,
     SendAttempt,
     Status,
+    WebhookEvent,
     decisions,
 )
 from django_kpwa.models.driving import Claim, Lease
@@ -221,7 +222,8 @@ class Outbox(RuleBasedStateMachine):
     def a_webhook_tells(self, message, state):
         if self.accepted[message.text]:
             echo = ParsedEvent(EventKind.OWN, recipient=NUMBER, text=message.text, is_own=True, state=state)
-            act(self.license_.pk, echo, timezone.now() + timedelta(seconds=1))
+            event = WebhookEvent(license=self.license_, received_at=timezone.now() + timedelta(seconds=1))
+            act(event, [echo])
 
     # --- what must hold, whatever happens ---
 

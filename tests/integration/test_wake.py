@@ -16,7 +16,7 @@ from celery import Celery
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from django_kpwa import wake
+from django_kpwa import tasks, wake
 from django_kpwa.dispatch import drive
 from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.models.transitions import take_lease
@@ -410,3 +410,11 @@ def test_eager_tasks_are_not_run_inside_a_checkout(license_, use_broker):
     message = send_message(NUMBER, "struk")
     message.refresh_from_db()
     assert message.status == Status.QUEUED
+
+
+def test_beat_itself_sends_where_no_task_goes_to_a_worker(license_, use_broker):
+    use_broker("memory://", task_always_eager=True)
+    message = send_message(NUMBER, "struk")
+    tasks.dispatch_due.delay()
+    message.refresh_from_db()
+    assert message.status == Status.SENT

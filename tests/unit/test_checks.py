@@ -86,6 +86,20 @@ class TestBroker:
         celery_settings(broker_url="")
         assert "kpwa run" in found()["kpwa.W001"].hint
 
+    def test_tasks_that_go_to_no_worker_are_a_warning_whatever_the_broker_is(self, celery_settings):
+        for url in ("", "amqp://127.0.0.1:5672//"):
+            celery_settings(broker_url=url, task_always_eager=True)
+            messages = found()
+            assert "kpwa run" in messages["kpwa.W100"].hint
+            assert "kpwa.W001" not in messages
+        celery_settings(task_always_eager=False)
+        assert "kpwa.W100" not in found()
+
+    def test_a_sites_own_tests_may_run_tasks_so(self, celery_settings, monkeypatch):
+        celery_settings(broker_url="amqp://127.0.0.1:5672//", task_always_eager=True)
+        monkeypatch.setattr("django_kpwa.rehearsal._reaching_outside", 0)
+        assert "kpwa.W100" not in found()
+
     def test_redis_without_timeouts_is_a_warning(self, celery_settings):
         celery_settings(broker_url="redis://127.0.0.1:6379/0", broker_transport_options={})
         assert "socket_timeout" in found()["kpwa.W002"].hint
