@@ -47,6 +47,8 @@ FAULTS = {
 FAILPOINTS = ("before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 FAILPOINT_RATE = 0.0007
 KILL_SECONDS = (2.0, 6.0)
+SALE_STATEMENTS = 12
+"""A sale's connection is lost before one of so many; it has a few less, and then nothing is lost."""
 DEPLOY_SECONDS = (0.5, 4.0)
 HELD_SECONDS = (0.5, 8.0)
 """How long a transaction that does not go on keeps a lane's row locked."""

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import redis
 import requests
-from django.db import transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Count, Max
 from django.test import Client
 from django.urls import reverse
 
 from django_kpwa import outbox, wake
+from django_kpwa.exceptions import KpwaError
 from django_kpwa.linking import token_digest
 from django_kpwa.models import (
     AttemptOutcome,
@@ -49,6 +50,7 @@ from tests.processes import (
     wait_until,
 )
 from tests.sandbox import SandboxProcess
+from tests.sessions import end_session
 from tests.shop.models import Sale
 
 from . import invariants
@@ -222,6 +224,24 @@ class Shop:
             keys.append(sale.pk)
         return keys
 
+    def sell_losing_the_connection(self, at: int) -> bool:
+        """One sale whose session at the database is ended before its statement number `at`, from 0. True: it was.
+
+        Where that is heard as an error, the sale is withdrawn; else the till believes that it is stored.
+        """
+        drop = _Drop(at)
+        sale_id = None
+        try:
+            with connection.execute_wrapper(drop), transaction.atomic():
+                sale_id = self.save_sale().pk
+        except (DatabaseError, InterfaceError, KpwaError):
+            connection.close()
+            if sale_id is not None:
+                self.withdrawn.append(sale_id)
+        else:
+            self.sold[sale_id] = 0.0  # how long it takes is told by the others
+        return drop.was_done
+
     def save_sale(self) -> Sale:
         """One paid sale with its line; the caller decides about the transaction."""
         sale = Sale.objects.create(status=Sale.Status.PAID)
@@ -337,6 +357,7 @@ class Shop:
             *invariants.check_settled(),
             # SQLite gives the key of a sale that was rolled back to the next.
             *invariants.check_sales(self.sold, set(self.withdrawn) - set(self.sold)),
+            *invariants.check_told(self.sold, set(Sale.objects.filter(status="paid").values_list("pk", flat=True))),
             *invariants.check_requests(self.sold.values(), REQUEST_BOUND_SECONDS),
             *invariants.check_webhooks(self.license.pk, self.answered, self.heard()),
             *invariants.check_secrets(self.secrets, self.numbers, self.outputs()),
@@ -364,6 +385,21 @@ class Shop:
         elif self.broker_url.startswith("filesystem"):
             for file in self.folder.rglob("*.msg"):
                 yield _decoded(file.read_bytes())
+
+
+class _Drop:
+    """Ends this thread's session at the database before its statement number `at`."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self.was_done = False
+
+    def __call__(self, execute: Callable[..., object], *arguments: object) -> object:
+        if self._left == 0:
+            self.was_done = True
+            end_session()
+        self._left -= 1
+        return execute(*arguments)
 
 
 def _decoded(content: bytes) -> str:

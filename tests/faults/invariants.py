@@ -10,6 +10,7 @@
     G  secrets are in no log, broker message, traceback or table that should not have them
     N  the number is spared: a gateway that is being deployed costs each license a handful of attempts
     L  nothing is lost: a committed sale has exactly one message, a withdrawn one has none
+    T  the till was told, the sale is there
 
 Each function returns what it found wrong, as `Violation`s. A message is found in the ledger by recipient, text and
 image, not by the gateway's id: that the package stored the right one is part of what is checked.
@@ -111,6 +112,15 @@ def check_sales(sold: Iterable[object], withdrawn: Iterable[object] = ()) -> lis
         Violation("L", f"sale {key} was rolled back and has {counts[str(key)]} messages")
         for key in withdrawn
         if counts[str(key)]
+    ]
+
+
+def check_told(told: Iterable[int], stored: Collection[int]) -> list[Violation]:
+    """T. `told`: the keys of sales whose transaction ended without an error; `stored`: of those in the database."""
+    return [
+        Violation("T", f"the till was told that sale {key} is stored, and it is not")
+        for key in told
+        if key not in stored
     ]
 
 

@@ -99,6 +99,10 @@ class Mayhem(Shop):
         self.numbers |= {f"62813{n:07}" for n in range(first, first + count)}
         sales = count // 10
         self.sell(sales)
+        if connection.vendor != "sqlite":
+            self.deeds["connection lost in a sale"] += self.sell_losing_the_connection(
+                self.draw.randrange(campaign.SALE_STATEMENTS)
+            )
         send_messages(
             Message(f"0813{n:07}", f"Pesan {n}", license=self.draw.choice(self.licenses), idempotency_key=f"pesan-{n}")
             for n in range(first + sales, first + count)

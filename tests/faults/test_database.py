@@ -104,6 +104,20 @@ def test_a_database_restarted_in_a_run_of_a_thousand_loses_none(shop, break_data
     assert len(unknown()) <= 3
 
 
+def test_a_sale_whose_connection_is_lost_at_any_of_its_statements_is_there_or_its_till_is_told(shop):
+    if connection.vendor == "sqlite":
+        pytest.skip("its transactions have no session that could end")
+    at = 0
+    while shop.sell_losing_the_connection(at):
+        at += 1
+    assert at > 5
+    assert len(shop.sold) == 1, "the last, whose connection was not lost"
+    shop.start_worker()
+    shop.start_beat()
+    shop.settle()
+    assert shop.arrived() == 1
+
+
 FULL = {
     "postgresql": (
         """CREATE FUNCTION kpwa_full() RETURNS trigger AS $$ BEGIN

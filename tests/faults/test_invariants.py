@@ -140,6 +140,11 @@ def test_a_withdrawn_sale_with_a_message_is_found(stored):
     assert letters(invariants.check_sales([], [7, 8])) == ["L"]
 
 
+def test_a_sale_that_the_till_was_told_of_and_that_is_not_there_is_found():
+    [violation] = invariants.check_told([1, 2], {1, 3})
+    assert (violation.invariant, "sale 2 " in violation.words) == ("T", True)
+
+
 def test_a_slow_sale_is_found():
     assert letters(invariants.check_requests([0.1, 3.1], 3.0)) == ["E"]
 

@@ -23,6 +23,7 @@ from django_kpwa.models import License, OutboundMessage, ReceiptFailure
 from django_kpwa.outbox import Message, cancel, send_message, send_messages
 from django_kpwa.receipts.preview import preview
 from django_kpwa.signals import license_status_changed
+from tests.sessions import end_session
 from tests.shop.models import Sale
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("license_")]
@@ -31,30 +32,10 @@ NUMBER = "0812 3456 7890"
 PAID = {"status": Sale.Status.PAID, "customer_phone": NUMBER}
 
 
-@contextmanager
-def another_session(alias="default"):
-    """A second connection to the same database, in this thread."""
-    other = connections[alias].copy()
-    try:
-        yield other
-    finally:
-        other.close()
-
-
-def kill(alias="default"):
-    """End the session of this connection, as a restart or a failover of its server does."""
-    ours = connections[alias]
-    with another_session(alias) as other, other.cursor() as cursor:
-        if ours.vendor == "postgresql":
-            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [ours.connection.info.backend_pid])
-        else:
-            cursor.execute(f"KILL {ours.connection.thread_id()}")
-
-
 def end_transaction(alias="default"):
     """Whatever ends a transaction on this database from outside."""
     if connections[alias].vendor != "sqlite":
-        kill(alias)
+        end_session(alias)
         return
     with connections[alias].cursor() as cursor:
         # A real one: the statement that it refuses takes the whole transaction with it.
@@ -90,7 +71,7 @@ def _sqlites_trigger():
 def end_at_our_next_statement():
     """The same, in a statement of the package's and not of the caller's own."""
     if connection.vendor != "sqlite":
-        kill()
+        end_session()
         return
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO tests_that_end_it VALUES (2)")
@@ -337,7 +318,7 @@ def till(settings):
 
 
 def test_a_sale_on_another_database_than_the_outbox_is_heard_too(deadly, monkeypatch, till):
-    monkeypatch.setattr(deadly, "ends", staticmethod(lambda: (kill(till), Sale.objects.count())))
+    monkeypatch.setattr(deadly, "ends", staticmethod(lambda: (end_session(till), Sale.objects.count())))
     with pytest.raises(TransactionLostError), transaction.atomic(using=till):
         Sale.objects.create(**PAID)
     connections[till].close()
@@ -345,7 +326,7 @@ def test_a_sale_on_another_database_than_the_outbox_is_heard_too(deadly, monkeyp
 
 
 def test_where_the_outbox_dies_alone_the_sale_is_there_and_the_failure_is_kept(deadly, monkeypatch, till):
-    monkeypatch.setattr(deadly, "ends", staticmethod(kill))
+    monkeypatch.setattr(deadly, "ends", staticmethod(end_session))
     with transaction.atomic(using=till):
         sale = Sale.objects.create(**PAID)
     connections[till].close()
@@ -358,7 +339,7 @@ def test_what_is_caught_after_another_databases_commit_is_heard_at_the_end_of_th
         sale = Sale.objects.using("default").create(customer_phone=NUMBER)
         with transaction.atomic(using=till):
             Sale.objects.create(**PAID)
-            kill()
+            end_session()
     connections.close_all()
     assert not Sale.objects.using("default").filter(pk=sale.pk).exists()
 
