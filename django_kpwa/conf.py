@@ -66,7 +66,7 @@ class Settings:
     """A 429's Retry-After is honoured up to this."""
     RENDER_DELAY_SECONDS: float = 3.0
     """A receipt of a sale saved outside a transaction is not rendered before this: its lines may still be coming."""
-    RESEND_UNKNOWN: tuple[str, ...] = ("logged_out",)
+    RESEND_UNKNOWN: tuple[str, ...] = ()
     """Causes of doubt after which a second copy is risked rather than a missing message."""
     RECORD_SECONDS: float = 10.0
     """How long recording a call's outcome is tried again while the database fails."""

@@ -16,6 +16,7 @@
         ├── GatewayTimeoutError           a read timeout, the total deadline, or a 502 or 504 answer
         ├── ConnectionLostError           reset or cut short after the request had left
         ├── UnexpectedAnswerError         an answer that fits no documented shape
+        │   └── TurnedAwayError           one by which the request was certainly not carried out; nothing was sent
         └── AnsweredError                 a documented answer other than success
             ├── BadRequestError           400
             ├── UnauthorizedError         401
@@ -140,7 +141,18 @@ class ConnectionLostError(GatewayError):
 
 
 class UnexpectedAnswerError(GatewayError):
-    """An answer that fits no documented shape: another status, a redirect, HTML, JSON without what it must hold."""
+    """An answer that fits no documented shape: a redirect, HTML, JSON without what it must hold, a strange status."""
+
+
+class TurnedAwayError(UnexpectedAnswerError):
+    """By its status the request was certainly not carried out: nothing was sent.
+
+    `gateway.answers` has the table. `retry_after_seconds` is what the answer asked for, None where it named none.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, **answer: Any) -> None:
+        super().__init__(message, **answer)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class AnsweredError(GatewayError):

@@ -80,7 +80,8 @@ def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageV
     )
     if is_final or not may_try_again:
         return MessageVerdict(Status.FAILED, reason, words)
-    return MessageVerdict(Status.QUEUED, reason, words, pace.retry(known.attempts_spent, read))
+    wait = pace.retry(known.attempts_spent, read)
+    return MessageVerdict(Status.QUEUED, reason, words, max(wait, _asked(outcome, read)))
 
 
 def _lane(outcome: Outcome, known: Circumstances, read: Settings) -> LaneVerdict:
@@ -117,10 +118,15 @@ def _pause(outcome: Outcome, failures: int, known: Circumstances, read: Settings
     if outcome.kind == OutcomeKind.RATE_LIMITED:
         return Pause(PauseReason.RATE_LIMITED, _retry_after(outcome, read), words)
     if failures >= read.FAILURES_BEFORE_PAUSE:
-        return Pause(PauseReason.FAILING, pace.probe(failures - read.FAILURES_BEFORE_PAUSE, read), words)
+        wait = pace.probe(failures - read.FAILURES_BEFORE_PAUSE, read)
+        return Pause(PauseReason.FAILING, max(wait, _asked(outcome, read)), words)
     return None
 
 
 def _retry_after(outcome: Outcome, read: Settings) -> float:
     asked = outcome.retry_after_seconds
     return min(max(read.RETRY_SECONDS if asked is None else asked, 1.0), read.MAX_RETRY_AFTER_SECONDS)
+
+
+def _asked(outcome: Outcome, read: Settings) -> float:
+    return min(outcome.retry_after_seconds or 0.0, read.MAX_RETRY_AFTER_SECONDS)

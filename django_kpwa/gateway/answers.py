@@ -23,6 +23,7 @@ from ..exceptions import (
     GatewayTimeoutError,
     RateLimitedError,
     ServerError,
+    TurnedAwayError,
     UnauthorizedError,
     UnexpectedAnswerError,
 )
@@ -37,6 +38,42 @@ MAX_ERRORS = 20
 
 # What programs write where they have no id: an empty value, or the name of one.
 _NO_IDS = {"", "0", "null", "undefined", "none", "nil", "nan", "false", "true"}
+
+_GUARDED = "something in front of the gateway, or the gateway itself, does not let it in"
+_NO_PLACE = "it does not know this path"
+_BAD_FORM = "it does not take a request of this form or size"
+_NOT_REACHED = "Cloudflare, in front of the gateway, did not reach it"
+TURNED_AWAY: Mapping[int, str] = {
+    402: "the license is not paid for",
+    403: _GUARDED,
+    404: _NO_PLACE,
+    405: _NO_PLACE,
+    407: _GUARDED,
+    410: _NO_PLACE,
+    411: _BAD_FORM,
+    413: _BAD_FORM,
+    414: _BAD_FORM,
+    415: _BAD_FORM,
+    417: _BAD_FORM,
+    421: _NO_PLACE,
+    422: _BAD_FORM,
+    426: _BAD_FORM,
+    431: _BAD_FORM,
+    451: _GUARDED,
+    501: _NO_PLACE,
+    511: _GUARDED,
+    521: _NOT_REACHED,
+    522: _NOT_REACHED,
+    523: _NOT_REACHED,
+    525: _NOT_REACHED,
+    526: _NOT_REACHED,
+    530: _NOT_REACHED,
+}
+"""Statuses by which the request was not carried out, and why; docs/gateway-contract.md argues each.
+
+Not among them, though they may sound like it: 408, 409, 428 and 440, by which gateways of this family tell that
+WhatsApp broke off in the middle; 520 and 524, where Cloudflare had reached the gateway; redirects, after a deed.
+"""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -160,6 +197,9 @@ def _failure(answer: Answer) -> GatewayError:
     if status == 429:
         seconds = retry_after_seconds(answer.headers.get("Retry-After"))
         return RateLimitedError("The gateway asks to wait: too many requests.", retry_after_seconds=seconds, **said)
+    if (reason := _turned_away(answer)) is not None:
+        seconds = retry_after_seconds(answer.headers.get("Retry-After"))
+        return TurnedAwayError(f"The gateway answered {status}: {reason}", retry_after_seconds=seconds, **said)
     if status in (502, 504):
         return GatewayTimeoutError(f"The gateway answered {status}: it did not hear from WhatsApp in time.", **said)
     if content is not None and (said["words"] or said["errors"]):
@@ -170,15 +210,27 @@ def _failure(answer: Answer) -> GatewayError:
     return UnexpectedAnswerError(_unexpected(answer), **said)
 
 
+def _turned_away(answer: Answer) -> str | None:
+    """Why the request was certainly not carried out, by its answer; None where that is not certain."""
+    status = answer.status_code
+    if status == 404:
+        hint = _WEBHOOK_HINT if answer.path.startswith("/openapi/wa/webhook") else " Check the base URL."
+        return f"{_NO_PLACE}.{hint}"
+    if status in TURNED_AWAY:
+        return f"{TURNED_AWAY[status]}."
+    if status >= 400 and answer.headers.get("cf-mitigated", "").strip().lower() == "challenge":
+        return "Cloudflare, in front of the gateway, wants to see a browser."
+    if status == 503 and retry_after_seconds(answer.headers.get("Retry-After")) is not None:
+        return "it is not available, and asks to come again later."
+    return None
+
+
 def _unexpected(answer: Answer) -> str:
     status = answer.status_code
     if 300 <= status < 400:
         where = urlsplit(_words(answer.headers.get("Location"), answer))
         target = f" to {where.scheme}://{where.hostname}" if where.hostname else ""
         return f"The gateway answered {status}, a redirect{target}. It is not followed: the API key would go along."
-    if status == 404:
-        hint = _WEBHOOK_HINT if answer.path.startswith("/openapi/wa/webhook") else " Check the base URL."
-        return f"The gateway answered 404: it does not know this path.{hint}"
     if status in (400, 500):
         return f"The gateway answered {status}, but not as its reference says: something in front of it may have."
     return f"The gateway answered {status}, which its reference does not have."

@@ -46,9 +46,10 @@ from .base import Gateway, NumberCheck, SentMessage, ServiceStatus, WebhookAnswe
 from .qr import LoginQr
 from .transport import BoundedPools, Call
 
-MAX_IDLE_SECONDS = 1.5
+MAX_IDLE_SECONDS = 1.0
 """An idle connection is not used again after this. Servers close theirs after 2 seconds (gunicorn) or 5 (Node, Apache),
-and a request that meets the closing is in doubt: a receipt that a person has to decide about, for a handshake saved."""
+and a request that meets the closing is in doubt: a receipt that a person has to decide about, for a handshake saved.
+One whose closing has arrived already is not used either: urllib3 looks before each request."""
 
 _MAX_HEADER_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
@@ -220,7 +221,7 @@ class HttpGateway(Gateway):
             if not is_whole:
                 response.raw.close()
         if response.status_code < 200:
-            # An interim answer: the final one may follow, and would be taken for the answer to the next request.
+            # A change of protocol: what follows is no answer to the next request.
             self._adapter.drop_connections()
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         return bytes(content) if encoding in ("", "identity") else self._unpacked(content, encoding)

@@ -8,12 +8,15 @@
 | 400 | refused | `refused` |
 | 401 from the first base URL | license refused | `unauthorized` |
 | 401 from another base URL: does not count against the key | not sent | `not_connected` |
+| a status by which it was not carried out: 403, 413, 521, 503 with a Retry-After | not sent | `turned_away` |
 | 500 in the documented shape | in doubt | `server_error` |
 | read timeout or total deadline passed, 502, 504 | in doubt | `timeout` |
 | reset after the request left, a body cut short | in doubt | `connection_lost` |
 | any other status, a redirect, a 200 that fits no documented shape | in doubt | `bad_answer` |
 
-`worker_lost` (a lease ran out) and `logged_out` (a status check after a 400 or 500 said so) are added by the driver.
+`answers.TURNED_AWAY` has all of these statuses.
+`worker_lost` (a lease ran out) and `logged_out` (a status check after a 400 or 500 said so) are added by the driver;
+neither changes what is known: a 500 of a phone that is logged out by then may have been sent before.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from ..exceptions import (
     NotConnectedError,
     RateLimitedError,
     ServerError,
+    TurnedAwayError,
     UnauthorizedError,
 )
 from .base import Code, SentMessage
@@ -53,6 +57,7 @@ class Cause(str, Enum):
     RATE_LIMITED = "rate_limited"
     REFUSED = "refused"
     UNAUTHORIZED = "unauthorized"
+    TURNED_AWAY = "turned_away"
     SERVER_ERROR = "server_error"
     TIMEOUT = "timeout"
     CONNECTION_LOST = "connection_lost"
@@ -99,7 +104,7 @@ def outcome_of_error(error: BaseException) -> Outcome:
         status_code=error.status_code,
         code=error.code,
         words=_words_and_reasons(error),
-        retry_after_seconds=error.retry_after_seconds if isinstance(error, RateLimitedError) else None,
+        retry_after_seconds=error.retry_after_seconds if isinstance(error, _TELLS_WHEN) else None,
     )
 
 
@@ -119,8 +124,10 @@ def _classify(error: BaseException) -> tuple[OutcomeKind, Cause]:
     return OutcomeKind.IN_DOUBT, Cause.BAD_ANSWER
 
 
+_TELLS_WHEN = (RateLimitedError, TurnedAwayError)
 _TABLE: tuple[tuple[type[GatewayError], OutcomeKind, Cause], ...] = (
     (NotConnectedError, OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED),
+    (TurnedAwayError, OutcomeKind.NOT_SENT, Cause.TURNED_AWAY),
     (RateLimitedError, OutcomeKind.RATE_LIMITED, Cause.RATE_LIMITED),
     (BadRequestError, OutcomeKind.REFUSED, Cause.REFUSED),
     (ServerError, OutcomeKind.IN_DOUBT, Cause.SERVER_ERROR),

@@ -8,6 +8,7 @@ decide that: a TLS handshake that times out looks like a read timeout to `reques
 
 from __future__ import annotations
 
+import http.client
 import io
 import ipaddress
 import queue
@@ -128,8 +129,21 @@ class _BoundedReader(io.RawIOBase):
         super().close()
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Reads past every interim answer (102, 103), as the standard library does past 100 alone.
+
+    Not past a 101: what follows that is another protocol, which nobody asked for.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, (http.client.CONTINUE if 101 < status < 200 else status), reason
+
+
 class _BoundedConnection:
     """Mixed into urllib3's connections: connects within the call's limits and hands out a bounded socket."""
+
+    response_class: Any = _FinalResponse
 
     host: str
     port: int

@@ -50,6 +50,29 @@ class Migration(migrations.Migration):
         migrations.RunPython(choose_the_first, migrations.RunPython.noop),
         # Failures are counted in a row now, whatever each of them said.
         migrations.RemoveField("lane", "failure_cause"),
+        migrations.AlterField(
+            "sendattempt",
+            "cause",
+            models.CharField(
+                blank=True,
+                choices=[
+                    ("", "none"),
+                    ("not_connected", "no connection to the gateway"),
+                    ("rate_limited", "the gateway asked to wait"),
+                    ("refused", "the gateway refused the message"),
+                    ("unauthorized", "the gateway refused the API key"),
+                    ("turned_away", "turned away before WhatsApp"),
+                    ("server_error", "the gateway failed"),
+                    ("timeout", "no answer in time"),
+                    ("connection_lost", "the connection broke"),
+                    ("bad_answer", "an answer nobody understands"),
+                    ("worker_lost", "the worker was lost in the middle"),
+                    ("logged_out", "WhatsApp was logged out"),
+                ],
+                max_length=32,
+                verbose_name="cause",
+            ),
+        ),
         migrations.AddField(
             "webhookevent",
             "content_encoding",

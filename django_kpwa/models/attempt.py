@@ -25,6 +25,7 @@ class AttemptCause(models.TextChoices):
     RATE_LIMITED = Cause.RATE_LIMITED.value, _("the gateway asked to wait")
     REFUSED = Cause.REFUSED.value, _("the gateway refused the message")
     UNAUTHORIZED = Cause.UNAUTHORIZED.value, _("the gateway refused the API key")
+    TURNED_AWAY = Cause.TURNED_AWAY.value, _("turned away before WhatsApp")
     SERVER_ERROR = Cause.SERVER_ERROR.value, _("the gateway failed")
     TIMEOUT = Cause.TIMEOUT.value, _("no answer in time")
     CONNECTION_LOST = Cause.CONNECTION_LOST.value, _("the connection broke")

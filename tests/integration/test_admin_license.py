@@ -16,10 +16,10 @@ from django.utils import timezone
 
 from django_kpwa import linking, outbox
 from django_kpwa.admin.license import state
-from django_kpwa.admin.license.failures import failure_of
+from django_kpwa.admin.license.failures import failure_of, failure_of_code
 from django_kpwa.admin.license.operations import BUTTONS
 from django_kpwa.conditions import Help, license_condition
-from django_kpwa.exceptions import RateLimitedError, UnauthorizedError
+from django_kpwa.exceptions import RateLimitedError, TurnedAwayError, UnauthorizedError
 from django_kpwa.gateway import locmem
 from django_kpwa.models import EventStatus, Lane, License, OutboundMessage, PauseReason, WebhookEvent, WebhookToken
 from django_kpwa.phone import written
@@ -410,6 +410,14 @@ def test_a_number_is_checked_and_the_answer_stands_on_the_page(operator, license
 def test_a_key_that_the_second_address_refuses_says_nothing_about_the_key():
     assert failure_of(UnauthorizedError("no")).title == "Key refused"
     assert failure_of(UnauthorizedError("no", from_fallback=True)).title == "Gateway unreachable"
+
+
+def test_a_request_that_was_turned_away_says_so_and_quotes_who_did():
+    turned_away = TurnedAwayError("The gateway answered 403: …", status_code=403, words="Blocked")
+    assert failure_of(turned_away).title == failure_of_code(turned_away).title == "Turned away"
+    assert "The gateway said: Blocked" in failure_of(turned_away).sentence
+    # Gateways of this family answer so where the service is to be restarted.
+    assert failure_of_code(TurnedAwayError("x", status_code=422)).title == "Restart needed"
 
 
 def test_a_gateway_that_asks_to_wait_says_how_long():

@@ -256,7 +256,20 @@ def test_a_license_that_was_never_linked_is_not_sent_to(license_):
     assert lane_of(license_).pause_reason == PauseReason.LOGGED_OUT
 
 
-def test_a_500_while_logged_out_goes_back_to_the_queue_as_the_policy_says(license_):
+def test_a_500_of_a_phone_that_logs_out_with_the_message_is_in_doubt(license_):
+    drive_once_connected(license_)
+    message = send_message(NUMBER, "a")
+    locmem.unlink()
+    locmem.fail_next(ServerError("broken", status_code=500))
+    drive(license_.pk)
+    message = fresh(message)
+    assert (message.status, message.in_doubt, message.reason) == (Status.UNKNOWN, True, "logged_out")
+    assert message.attempts.get().cause == "logged_out"
+    assert lane_of(license_).pause_reason == PauseReason.LOGGED_OUT
+
+
+def test_a_500_of_a_phone_that_logs_out_goes_back_to_the_queue_where_the_site_takes_that_risk(license_, settings):
+    settings.KPWA = {**settings.KPWA, "RESEND_UNKNOWN": ["logged_out"]}
     drive_once_connected(license_)
     message = send_message(NUMBER, "a")
     locmem.unlink()
@@ -264,7 +277,16 @@ def test_a_500_while_logged_out_goes_back_to_the_queue_as_the_policy_says(licens
     drive(license_.pk)
     message = fresh(message)
     assert (message.status, message.in_doubt, message.reason) == (Status.QUEUED, True, "logged_out")
-    assert message.attempts.get().cause == "logged_out"
+
+
+def test_no_send_begins_while_the_phone_was_seen_logged_out(license_):
+    drive_once_connected(license_)
+    message = send_message(NUMBER, "a")
+    locmem.unlink()
+    set_lane(license_, session_status="qr")
+    drive(license_.pk)
+    assert (fresh(message).status, fresh(message).attempts_made) == (Status.QUEUED, 0)
+    assert lane_of(license_).pause_reason == PauseReason.LOGGED_OUT
 
 
 def test_a_refused_key_pauses_until_another_key_is_entered(license_, caplog):

@@ -29,6 +29,7 @@ from django_kpwa.exceptions import (
     NotConnectedError,
     RateLimitedError,
     ServerError,
+    TurnedAwayError,
     UnauthorizedError,
     UnexpectedAnswerError,
 )
@@ -178,6 +179,24 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(server, gateway, 
     assert (len(server.requests), server.connections) == (2, 2)
 
 
+def test_a_connection_is_kept_for_a_second_at_most():
+    # Below the two seconds after which gunicorn closes one, and the five of Node, with time for the way.
+    assert http.MAX_IDLE_SECONDS <= 1
+
+
+def test_a_server_that_closes_an_idle_connection_at_the_next_request_leaves_nothing_in_doubt(server, gateway):
+    def answer_and_close_at_the_next(peer):
+        peer.send(response(SENT))
+        peer.connection.recv(1)
+        peer.reset()
+
+    server.behave(answer_and_close_at_the_next, answer(SENT))
+    assert send(gateway).id == "3EB0A1"
+    time.sleep(1.1)
+    assert send(gateway).id == "3EB0A1"
+    assert server.connections == 2
+
+
 def test_a_connection_that_the_server_closed_meanwhile_harms_nothing(server, gateway):
     def answer_and_hang_up(peer):
         peer.send(response())
@@ -258,7 +277,11 @@ def said(status, content, **options):
         (said(201, SENT), UnexpectedAnswerError, 201),
         (said(200, None, body=b"<html>OK</html>", content_type="text/html"), UnexpectedAnswerError, 200),
         (said(200, {"message": "Sent", "code": 20001}), UnexpectedAnswerError, 200),
-        (said(103, None, body=b""), UnexpectedAnswerError, 103),
+        (said(101, None, body=b""), UnexpectedAnswerError, 101),
+        (said(403, None, body=b"<html>", content_type="text/html"), TurnedAwayError, 403),
+        (said(422, {"message": "Session is not ready"}), TurnedAwayError, 422),
+        (said(503, {"message": "Maintenance"}, headers={"Retry-After": "60"}), TurnedAwayError, 503),
+        (said(521, None, body=b"<html>", content_type="text/html"), TurnedAwayError, 521),
     ],
 )
 def test_an_answer_other_than_success_is_its_own_error(server, gateway, behaviour, error, status_code):
@@ -377,8 +400,38 @@ def test_a_connection_lost_on_a_reused_connection_is_in_doubt_and_not_tried_agai
     assert len(server.requests) == 2
 
 
-def test_the_final_answer_after_an_interim_one_is_not_taken_for_that_of_the_next_call(server, gateway):
-    server.behave(said(103, None, body=b"", headers={"Content-Length": ""}), answer(SENT))
+@pytest.mark.parametrize("interim", [(100,), (102,), (103,), (199,), (102, 100, 103, 103, 102)])
+def test_interim_answers_are_read_past_and_the_connection_is_used_again(server, gateway, interim):
+    def answer_late(peer):
+        for status in interim:
+            peer.send(f"HTTP/1.1 {status} Wait\r\nLink: </a.css>; rel=preload\r\n\r\n".encode())
+            time.sleep(0.01)
+        peer.send(response(SENT))
+
+    server.behave(answer_late)
+    assert [send(gateway).id, send(gateway).id] == ["3EB0A1"] * 2
+    assert (len(server.requests), server.connections) == (2, 1)
+
+
+def test_a_connection_lost_after_an_interim_answer_is_in_doubt(server, gateway):
+    def begin_alone(peer):
+        peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        peer.hang_up()
+
+    server.behave(begin_alone)
+    with pytest.raises(ConnectionLostError):
+        send(gateway)
+
+
+def test_interim_answers_without_an_end_are_cut_off(server, gateway):
+    server.behave(endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 1000))
+    with pytest.raises(UnexpectedAnswerError):
+        send(gateway)
+    assert server.connections == 1
+
+
+def test_the_answer_after_a_change_of_protocol_is_not_taken_for_that_of_the_next_call(server, gateway):
+    server.behave(said(101, None, body=b"", headers={"Content-Length": ""}), answer(SENT))
     with pytest.raises(UnexpectedAnswerError):
         send(gateway)
     assert send(gateway).id == "3EB0A1"
@@ -770,7 +823,7 @@ def test_a_webhooks_token_in_the_gateways_words_is_not_shown(server, gateway):
 def test_a_404_on_a_webhook_path_explains_the_ambiguity(server, gateway):
     server.behave(said(404, None, body=b"Not Found", content_type="text/plain"))
     for operation in (gateway.reset_webhook, lambda: gateway.set_webhook("https://shop.example/")):
-        with pytest.raises(UnexpectedAnswerError, match="openapi_webhook"):
+        with pytest.raises(TurnedAwayError, match="openapi_webhook"):
             operation()
     with pytest.raises(UnexpectedAnswerError, match="Check the base URL"):
         gateway.get_status()

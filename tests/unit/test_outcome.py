@@ -15,6 +15,7 @@ from django_kpwa.exceptions import (
     NotConnectedError,
     RateLimitedError,
     ServerError,
+    TurnedAwayError,
     UnauthorizedError,
     UnexpectedAnswerError,
 )
@@ -23,6 +24,7 @@ from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_answer, o
 
 TABLE = [
     (NotConnectedError, OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED),
+    (TurnedAwayError, OutcomeKind.NOT_SENT, Cause.TURNED_AWAY),
     (RateLimitedError, OutcomeKind.RATE_LIMITED, Cause.RATE_LIMITED),
     (BadRequestError, OutcomeKind.REFUSED, Cause.REFUSED),
     (UnauthorizedError, OutcomeKind.LICENSE_REFUSED, Cause.UNAUTHORIZED),
@@ -45,7 +47,7 @@ def test_the_table_has_every_error_of_the_gateway():
         for _, kind in inspect.getmembers(exceptions, inspect.isclass)
         if issubclass(kind, GatewayError) and not kind.__subclasses__()
     }
-    assert leaves == {error for error, _, _ in TABLE}
+    assert leaves == {error for error, _, _ in TABLE} - {UnexpectedAnswerError}
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(), KeyError("x"), GatewayError("x"), MemoryError()])
@@ -63,8 +65,9 @@ def test_a_401_of_another_base_url_does_not_count_against_the_key():
     assert (outcome.kind, outcome.cause) == (OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED)
 
 
-def test_a_429_says_how_long_to_wait():
-    assert outcome_of_error(RateLimitedError("slow down", retry_after_seconds=7)).retry_after_seconds == 7
+@pytest.mark.parametrize("error", [RateLimitedError, TurnedAwayError])
+def test_what_says_how_long_to_wait_is_heard(error):
+    assert outcome_of_error(error("slow down", retry_after_seconds=7)).retry_after_seconds == 7
 
 
 def test_status_code_and_reasons_of_a_refusal_are_kept():

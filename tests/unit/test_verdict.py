@@ -14,6 +14,7 @@ from django_kpwa.exceptions import (
     NotConnectedError,
     RateLimitedError,
     ServerError,
+    TurnedAwayError,
     UnauthorizedError,
     UnexpectedAnswerError,
 )
@@ -137,12 +138,33 @@ def test_doubt_waits_for_a_person(error, cause):
     assert (message.status, message.reason) == (Status.UNKNOWN, cause)
 
 
-def test_a_500_while_logged_out_is_sent_again_by_the_default_policy_within_the_attempts_allowed():
+def test_a_500_of_a_phone_that_is_logged_out_by_then_is_in_doubt_like_any_500_and_pauses_the_lane():
     outcome, message, lane = judged(ServerError("x"), session_status=SessionStatus.QR)
-    assert (outcome.cause, message.status, message.refunds_attempt) == (Cause.LOGGED_OUT, Status.QUEUED, False)
+    assert (outcome.kind, outcome.cause, message.status) == (OutcomeKind.IN_DOUBT, Cause.LOGGED_OUT, Status.UNKNOWN)
     assert lane.pause.reason == PauseReason.LOGGED_OUT
-    last = judged(ServerError("x"), session_status=SessionStatus.QR, attempts_spent=READ.MAX_ATTEMPTS)[1]
+
+
+def test_a_site_may_choose_to_send_that_again_within_the_attempts_allowed():
+    read = Settings(RESEND_UNKNOWN=("logged_out",))
+    message = judged(ServerError("x"), session_status=SessionStatus.QR, read=read)[1]
+    assert (message.status, message.refunds_attempt) == (Status.QUEUED, False)
+    last = judged(ServerError("x"), session_status=SessionStatus.QR, attempts_spent=READ.MAX_ATTEMPTS, read=read)[1]
     assert last.status == Status.UNKNOWN
+
+
+def test_what_was_turned_away_is_tried_again_within_bounds_and_counts_towards_a_pause():
+    _, message, lane = judged(TurnedAwayError("413"), attempts_spent=1, failures=0)
+    assert (message.status, message.reason, message.refunds_attempt) == (Status.QUEUED, "turned_away", False)
+    assert 12 <= message.due_in_seconds <= 18
+    assert (lane.pause, lane.failures) == (None, 1)
+    _, last, lane = judged(TurnedAwayError("413"), attempts_spent=READ.MAX_ATTEMPTS, failures=2)
+    assert (last.status, lane.pause.reason) == (Status.FAILED, PauseReason.FAILING)
+
+
+def test_a_503_that_asks_to_come_again_later_is_come_to_later_within_the_bound():
+    for asked, wait in ((120.0, 120.0), (1e9, READ.MAX_RETRY_AFTER_SECONDS)):
+        _, message, lane = judged(TurnedAwayError("503", retry_after_seconds=asked), failures=2)
+        assert (message.due_in_seconds, lane.pause.seconds) == (wait, wait)
 
 
 def test_a_site_may_choose_to_send_again_after_a_timeout():

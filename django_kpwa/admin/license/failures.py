@@ -23,6 +23,7 @@ from ...exceptions import (
     NotConnectedError,
     RateLimitedError,
     ServerError,
+    TurnedAwayError,
     UnauthorizedError,
     UnexpectedAnswerError,
     WebhookAddressError,
@@ -70,6 +71,13 @@ _UNREACHABLE = Failure(
 )
 _BY_ERROR: dict[type[Exception], Failure] = {
     NotConnectedError: _UNREACHABLE,
+    TurnedAwayError: Failure(
+        _("Turned away"),
+        _(
+            "The gateway, or something in front of it, did not take the request. Wait a minute, then try again; if it "
+            "stays so, check its base URL and ask its support."
+        ),
+    ),
     GatewayTimeoutError: Failure(
         _("No answer in time"), _("The gateway did not answer in time. Wait a minute, then try again.")
     ),
@@ -109,13 +117,15 @@ def failure_of(error: Exception) -> Failure:
 
 def failure_of_code(error: Exception) -> Failure:
     """The same where a code was asked for: what gives none is restarted."""
+    if isinstance(error, TurnedAwayError) and error.status_code not in (404, 422):
+        return failure_of(error)
     if isinstance(error, (BadRequestError, ServerError, UnexpectedAnswerError)):
         return _with_quote(_NO_CODE, error)
     return failure_of(error)
 
 
 def _with_quote(failure: Failure, error: GatewayError) -> Failure:
-    if not isinstance(error, AnsweredError):
+    if not isinstance(error, (AnsweredError, TurnedAwayError)):
         return failure
     # Without an answer in words, the error's own stand there, which are a developer's.
     said = "" if error.words == str(error) else error.words
