@@ -6,6 +6,7 @@ An instance is shared by every request and worker thread of the process, so a re
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -63,16 +64,34 @@ class Receipt:
         return self.event or type(self).__name__
 
     def get_context_data(self, obj: Any, **context: Any) -> dict[str, Any]:
-        """The template's context: `object`, the same under its model's name (`sale`), and what `context` brings.
+        """More for the template, as a dict; with `super()` or without, the template keeps what `render()` promises.
 
-        Before a send that is `license` and `event_id`.
+        `context`: what the package brings before a send, `license` and `event_id`.
         """
-        return {"object": obj, obj._meta.model_name: obj, **context}
+        return {**_promised(obj), **context}
 
     def render(self, obj: Any, **context: Any) -> str:
-        """The text of `obj`'s receipt. More than one blank line in a row, as template tags leave them, becomes one."""
-        text = render_plain(self.template_name, self.get_context_data(obj, **context))
+        """The text of `obj`'s receipt. More than one blank line in a row, as template tags leave them, becomes one.
+
+        The template has `object`, the same under the name of its model (`sale`) and of each model that this is a proxy
+        or subclass of, what `context` brings, and what `get_context_data()` returns, which goes before the others.
+        Raises `ValueError` where that takes the object away, or the template asks for it by a name that nobody gave it.
+        """
+        promised = _promised(obj)
+        added = self.get_context_data(obj, **context)
+        if not isinstance(added, Mapping):
+            raise ValueError(f"get_context_data() returned {type(added).__name__}; it must be a dict.")
+        if taken := [name for name in promised if name not in context and added.get(name, obj) is None]:
+            raise ValueError(f"get_context_data() returned None as {taken[0]!r}: the receipt would be of bare labels.")
+        says_something = {*promised, *added} - set(context)
+        text = render_plain(self.template_name, {**promised, **context, **added}, reads=says_something)
         return _BLANK_LINES.sub("\n\n", text.replace("\r\n", "\n")).strip()
+
+
+def _promised(obj: Any) -> dict[str, Any]:
+    """The object by each name that a template has for it: a template for its model serves proxies and subclasses."""
+    models = [base for base in type(obj).__mro__ if hasattr(base, "_meta") and not base._meta.abstract]
+    return {"object": obj, **{model._meta.model_name: obj for model in models}}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ written one. So the engine is kept from escaping, and one that is not known to l
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,35 @@ from django.template.loader import get_template
 
 
 class PlainContext(Context):
-    """A context that `{% autoescape on %}`, as in a template that a page shares, does not make escape."""
+    """A context that `{% autoescape on %}`, as in a template that a page shares, does not make escape.
+
+    It notes which names a template asks for: one that it does not have is rendered as nothing at all.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        # Shared by the copies that tags make of it.
+        self.found: set[str] = set()
+        self.missing: set[str] = set()
+
+    def __getitem__(self, name: Any) -> Any:
+        try:
+            value = super().__getitem__(name)
+        except KeyError:
+            self.missing.add(str(name))
+            raise
+        self.found.add(name)
+        return value
+
+    def get(self, name: Any, otherwise: Any = None) -> Any:
+        if name in self:
+            self.found.add(name)
+        return super().get(name, otherwise)
+
+    def flatten(self) -> dict[Any, Any]:
+        flat = super().flatten()
+        self.found.update(map(str, flat))
+        return flat
 
     @property
     def autoescape(self) -> bool:
@@ -28,13 +57,22 @@ class PlainContext(Context):
         pass
 
 
-def render_plain(template_name: str, values: dict[str, Any]) -> str:
-    """The text of the template called so. Raises `ImproperlyConfigured` for an engine that may escape."""
+def render_plain(template_name: str, values: dict[str, Any], *, reads: Collection[str]) -> str:
+    """The text of the template called so. Raises `ImproperlyConfigured` for an engine that may escape.
+
+    `reads`: names that say something of what the text is about. `ValueError` where a template for Django's engine asks
+    for unknown ones and for none of these: it would be of bare labels. (Jinja2 raises by itself: `sael` is undefined.)
+    """
     wrapped = get_template(template_name)
     # Engines of other packages wrap the same templates.
     template: Any = getattr(wrapped, "template", None)
     if isinstance(template, Template):
-        return str(template.render(PlainContext(values)))
+        context = PlainContext(values)
+        text = str(template.render(context))
+        if context.missing and not context.found.intersection(reads):
+            asked, known = ", ".join(sorted(context.missing)), ", ".join(sorted(values))
+            raise ValueError(f"{template_name} asks for {asked}, and reads nothing of the object; there is: {known}.")
+        return text
     if _is_jinja2(template):
         return str(_plain(template.environment).get_template(template.name).render(values))
     raise ImproperlyConfigured(refusal(wrapped))

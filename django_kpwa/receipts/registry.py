@@ -5,8 +5,9 @@ A label (`sales.sale.PaidReceipt`) is stored with each message; renaming a class
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,6 +24,12 @@ ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
 
 MAX_LABEL_LENGTH = 190
 _REQUIRED = ("should_send", "get_phone_number")
+# What each method is called with beside the object.
+_ASKED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(_REQUIRED, ()),
+    **dict.fromkeys(("get_image_url", "get_license", "get_occurred_at", "get_event_id"), ()),
+    **dict.fromkeys(("get_context_data", "render"), ("license", "event_id")),
+}
 
 
 _by_label: dict[str, Registration] = {}
@@ -120,8 +127,22 @@ def _check_receipt_class(receipt_class: object) -> None:
             raise ImproperlyConfigured(f"{name}.{attribute} must be a positive timedelta or None, not {value!r}.")
     if not isinstance(receipt_class.event, str) or (receipt_class.event and not says_something(receipt_class.event)):
         raise ImproperlyConfigured(f"{name}.event must be a text that can be seen, not {receipt_class.event!r}.")
+    for method, context in _ASKED.items():
+        _check_method(receipt_class(), method, context)
     if receipt_class.language and not check_for_language(receipt_class.language):
         raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not have.")
+
+
+def _check_method(receipt: Receipt, method: str, context: Iterable[str]) -> None:
+    name, function = f"{type(receipt).__name__}.{method}()", getattr(receipt, method)
+    if iscoroutinefunction(function):
+        # What it returns is true, whatever it says.
+        raise ImproperlyConfigured(f"{name} is asynchronous, and nobody would wait for it: write it without async.")
+    try:
+        signature(function).bind(object(), **dict.fromkeys(context))
+    except TypeError as error:
+        more = "; it must take **context" if context else ""
+        raise ImproperlyConfigured(f"{name} cannot be called with the object{more} ({error}).") from None
 
 
 def _registration(model: type[Model], receipt_class: type[Receipt]) -> Registration:
