@@ -100,8 +100,11 @@ def _site() -> Iterator[None]:
 
     setup_test_environment()
     made = setup_databases(verbosity=0, interactive=False)
+    from django_kpwa.testing import reach_outside
+
     try:
-        yield
+        with reach_outside():
+            yield
     finally:
         _end_sessions()
         teardown_databases(made, verbosity=0)
