@@ -24,19 +24,24 @@ def _give_unassigned(using: str, raw: bool = False, **_given: Any) -> None:
         transaction.on_commit(give_unassigned, using=using, robust=True)
 
 
-def _refuse_to_drop_what_waits(using: str, plan: list[tuple[Migration, bool]], apps: Apps, **_given: Any) -> None:
-    """`migrate django_kpwa zero` would lose messages that are not settled, without a word.
+def _refuse_to_lose_messages(using: str, plan: list[tuple[Migration, bool]], apps: Apps, **_given: Any) -> None:
+    """`migrate django_kpwa zero` would lose messages that are not settled, without a word, and `0001` has no place for
+    those without a license.
 
     It is asked before the first table changes: a migration that refuses in the middle of the way back leaves tables
     that fit no code.
 
     Raises:
-        CommandError: Messages wait or are in doubt.
+        CommandError: Messages wait or are in doubt, or have no license.
     """
-    if not any(
-        backwards and (step.app_label, step.name) == (KpwaConfig.label, "0001_initial") for step, backwards in plan
-    ):
-        return
+    undone = {step.name for step, backwards in plan if backwards and step.app_label == KpwaConfig.label}
+    if "0001_initial" in undone:
+        _refuse_to_drop_what_waits(apps, using)
+    elif "0002_what_trials_found" in undone:
+        _refuse_what_has_no_license(apps, using)
+
+
+def _refuse_to_drop_what_waits(apps: Apps, using: str) -> None:
     messages = apps.get_model(KpwaConfig.label, "OutboundMessage").objects.using(using)
     undecided = models.Q(status="unknown", dismissed_at=None)
     count = messages.filter(models.Q(status__in=["queued", "sending"]) | undecided).count()
@@ -48,6 +53,26 @@ def _refuse_to_drop_what_waits(using: str, plan: list[tuple[Migration, bool]], a
         )
 
 
+def _refuse_what_has_no_license(apps: Apps, using: str) -> None:
+    """Before 0002 every message has a license that exists. What is settled is given one there; the rest is not ours."""
+    licenses = apps.get_model(KpwaConfig.label, "License").objects.using(using)
+    messages = apps.get_model(KpwaConfig.label, "OutboundMessage").objects.using(using)
+    without = messages.filter(~models.Exists(licenses.filter(pk=models.OuterRef("license_id")))).order_by("pk")
+    if licenses.exists():
+        without = without.filter(status__in=["queued", "sending", "unknown"])
+    if count := without.count():
+        ids = " ".join(map(str, without.values_list("pk", flat=True)[:_MOST_IDS]))
+        told = "1 message has" if count == 1 else f"{count} messages have"
+        raise CommandError(
+            f"{told} no license, which the tables before cannot hold: {ids}{' …' if count > _MOST_IDS else ''}. Add a "
+            "license, choose a default one and run manage.py kpwa dispatch, or cancel them (manage.py kpwa messages "
+            "cancel); then migrate again."
+        )
+
+
+_MOST_IDS = 10
+
+
 class KpwaConfig(AppConfig):
     name = "django_kpwa"
     label = "django_kpwa"
@@ -55,9 +80,7 @@ class KpwaConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        pre_migrate.connect(
-            _refuse_to_drop_what_waits, sender=self, dispatch_uid="django_kpwa.refuse_to_drop_what_waits"
-        )
+        pre_migrate.connect(_refuse_to_lose_messages, sender=self, dispatch_uid="django_kpwa.refuse_to_lose_messages")
         # Its paths are secrets: see logs.py.
         mask_paths_in("django.server", "django.request")
         from . import checks  # noqa: F401 - registers the system checks

@@ -33,6 +33,7 @@ from ..models import (
     WebhookToken,
     write_alias,
 )
+from ..models.backlog import queued_without_their_license
 from ..phone import mask
 from .choosing import license_named, quoted
 from .console import EXIT_NO, EXIT_OK, Console, duration
@@ -42,6 +43,7 @@ HELP = "say whether receipts can go out, and if not, what to do"
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
+_MOST_IDS = 10
 OLD_SECONDS = 600.0
 """A message that has been due for so long, on a lane that is not paused, is late."""
 
@@ -125,10 +127,25 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
         if found := unassigned():
             with translation.override("en"):
                 words = f"{found.shown_count} wait, because {found.why}. {found.what_to_do}"
-            yield Finding(PROBLEM, "messages without a license", words)
+            yield Finding(
+                PROBLEM, "messages without a license", f"{words} Or: manage.py kpwa licenses activate, default"
+            )
+        yield from _without_their_license()
         yield from _public_url(licenses)
     except _Hopeless:
         return
+
+
+def _without_their_license() -> Iterator[Finding]:
+    lost = queued_without_their_license()
+    if count := lost.count():
+        ids = " ".join(str(pk) for pk in lost.order_by("pk").values_list("pk", flat=True)[:_MOST_IDS])
+        words = (
+            f"{count} wait for a license that was deleted while they were being stored, and go out by none. Cancel "
+            f"them, and send anew what is still wanted: manage.py kpwa messages cancel {ids}"
+            f"{' …' if count > _MOST_IDS else ''}"
+        )
+        yield Finding(PROBLEM, "messages of a deleted license", words)
 
 
 def _database() -> Iterator[Finding]:
@@ -192,7 +209,11 @@ def _senders() -> Finding:
 def _license(license_: License) -> Iterator[Finding]:
     subject = f"license {license_.name}"
     if not license_.is_active:
-        yield Finding(NOTE, subject, "is not active: its messages are held. Tick “active” in the admin to send them.")
+        yield Finding(
+            NOTE,
+            subject,
+            f"is not active: its messages are held. Send them: manage.py kpwa licenses activate {_quoted(license_)}",
+        )
         return
     yield from _link(license_, subject)
     yield from _pause(license_, subject)

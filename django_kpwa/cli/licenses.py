@@ -1,4 +1,4 @@
-"""`kpwa licenses`: lists them, adds one, changes a key, pauses and resumes, confirms a changed number.
+"""`kpwa licenses`: lists them, adds one, changes a key, pauses and resumes, and whatever else the admin's page can.
 
 A key comes from a prompt or standard input, never from an argument: those stand in process lists and shell histories.
 """
@@ -10,15 +10,17 @@ import getpass
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.db.models import F, ProtectedError
 
 from .. import linking
+from ..conf import kpwa_settings
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
 from ..phone import mask
 from ..wake import wake_license
 from .choosing import add_action, license_named, quoted
 from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, in_english
 
-HELP = "list licenses, add one, change its key, pause and resume sending, confirm a changed number"
+HELP = "list licenses, add one, change its key, pause and resume, choose the default, archive, delete"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("set-key", "store a new API key, asked for or read from standard input"),
         ("pause", "hold the license's messages until it is resumed"),
         ("resume", "end a pause, whatever its reason; a changed number is confirmed instead"),
+        ("default", "have it send what names no license"),
+        ("activate", "have it send, and be a candidate for what names no license"),
+        ("deactivate", "hold its messages, and let it be no candidate for what names no license"),
+        ("archive", "put one away that is not active; its messages stay"),
+        ("take-back", "take one back from the archive; it stays inactive"),
+        ("delete", "delete one that has neither messages nor webhook events"),
     ):
         add_action(actions, action, explained).add_argument("name")
     confirm = add_action(actions, "confirm-number", "send again after another phone was linked")
@@ -44,11 +52,9 @@ def run(console: Console, options: dict[str, Any]) -> int:
     if action == "add":
         return _add(console, options["name"], options["base_url"])
     license_ = license_named(options["name"])
-    if action == "set-key":
-        return _set_key(console, license_)
     if action == "confirm-number":
         return _confirm_number(console, license_, keep=options["keep"])
-    return _pause(console, license_) if action == "pause" else _resume(console, license_)
+    return _ACTIONS[action](console, license_)
 
 
 def how_to_confirm(license_: License, lane: Lane) -> str:
@@ -62,7 +68,7 @@ def how_to_confirm(license_: License, lane: Lane) -> str:
 
 def _list(console: Console) -> int:
     using = write_alias()
-    licenses = list(License.objects.using(using).all())
+    licenses = list(License.objects.using(using).order_by(F("archived_at").asc(nulls_first=True), "name"))
     lanes = {lane.pk: lane for lane in Lane.objects.using(using).all()}
     rows = []
     for license_ in licenses:
@@ -73,6 +79,8 @@ def _list(console: Console) -> int:
                 "name": license_.name,
                 "uuid": license_.uuid,
                 "is_active": license_.is_active,
+                "is_default": license_.is_default,
+                "archived_at": license_.archived_at,
                 "api_key_hint": license_.api_key_hint,
                 "base_url": license_.base_url,
                 "session_status": lane.session_status,
@@ -88,10 +96,11 @@ def _list(console: Console) -> int:
         console.say("There is no license yet. Add one: manage.py kpwa licenses add NAME")
         return EXIT_OK
     console.table(
-        ("LICENSE", "WHATSAPP", "NUMBER", "SENDING", "WAITING", "KEY"),
+        ("LICENSE", "DEFAULT", "WHATSAPP", "NUMBER", "SENDING", "WAITING", "KEY"),
         [
             (
                 row["name"],
+                "yes" if row["is_default"] else "",
                 row["session_status"],
                 row["linked_number"],
                 _sending(row),
@@ -105,6 +114,8 @@ def _list(console: Console) -> int:
 
 
 def _sending(row: dict[str, Any]) -> str:
+    if row["archived_at"]:
+        return "archived"
     if not row["is_active"]:
         return "not active"
     return in_english(PauseReason(row["pause_reason"]).label) if row["pause_reason"] else "on"
@@ -163,6 +174,78 @@ def _confirm_number(console: Console, license_: License, *, keep: bool) -> int:
     return EXIT_OK
 
 
+def _default(console: Console, license_: License) -> int:
+    if not license_.is_active:
+        return _refused(console, license_, "is not active, so that it would send nothing", "activate")
+    license_.is_default = True
+    license_.save(using=write_alias(), update_fields=["is_default", "updated_at"])
+    console.document({"name": license_.name, "is_default": True})
+    console.say(f"{license_.name} sends what names no license.")
+    if named := kpwa_settings().DEFAULT_LICENSE:
+        console.say(f"KPWA['DEFAULT_LICENSE'] goes before that: it names {named}.")
+    return EXIT_OK
+
+
+def _activate(console: Console, license_: License) -> int:
+    if license_.archived_at is not None:
+        return _refused(console, license_, "is archived", "take-back")
+    return _set_active(console, license_, True)
+
+
+def _deactivate(console: Console, license_: License) -> int:
+    return _set_active(console, license_, False)
+
+
+def _set_active(console: Console, license_: License, is_active: bool) -> int:
+    license_.is_active = is_active
+    license_.save(using=write_alias(), update_fields=["is_active", "updated_at"])
+    if is_active:
+        wake_license(license_.pk)
+    console.document({"name": license_.name, "is_active": is_active})
+    console.say(
+        f"{license_.name} is active." if is_active else f"{license_.name} is not active; its messages are kept."
+    )
+    return EXIT_OK
+
+
+def _archive(console: Console, license_: License) -> int:
+    if license_.is_active:
+        return _refused(console, license_, "is at work", "deactivate")
+    license_.archive()
+    console.document({"name": license_.name, "archived_at": license_.archived_at})
+    console.say(f"{license_.name} is archived. It sends nothing more; its messages stay.")
+    return EXIT_OK
+
+
+def _take_back(console: Console, license_: License) -> int:
+    license_.take_back()
+    console.document({"name": license_.name, "archived_at": None})
+    console.say(f"{license_.name} is back in the list. {_how_to('activate', license_)}")
+    return EXIT_OK
+
+
+def _delete(console: Console, license_: License) -> int:
+    if license_.has_history():
+        return _refused(console, license_, "has messages or webhook events, so that it is archived instead", "archive")
+    try:
+        license_.delete()
+    except ProtectedError:  # a message was stored since
+        return _refused(console, license_, "has messages, so that it is archived instead", "archive")
+    console.document({"name": license_.name, "deleted": True})
+    console.say(f"Deleted {license_.name}.")
+    return EXIT_OK
+
+
+def _refused(console: Console, license_: License, why: str, helps: str) -> int:
+    console.document({"name": license_.name, "refused": why})
+    console.say(f"{license_.name} {why}. {_how_to(helps, license_)}")
+    return EXIT_NO
+
+
+def _how_to(action: str, license_: License) -> str:
+    return f"Run: manage.py kpwa licenses {action} {quoted(license_.name)}"
+
+
 def _read_key(console: Console) -> str:
     __traceback_hide__ = True  # it holds the key in the clear: see encryption.py
     try:
@@ -172,3 +255,16 @@ def _read_key(console: Console) -> str:
     if not key.strip():
         raise CommandError("No API key was given: type it at the prompt, or pipe it in.", returncode=EXIT_USAGE)
     return key
+
+
+_ACTIONS = {
+    "set-key": _set_key,
+    "pause": _pause,
+    "resume": _resume,
+    "default": _default,
+    "activate": _activate,
+    "deactivate": _deactivate,
+    "archive": _archive,
+    "take-back": _take_back,
+    "delete": _delete,
+}

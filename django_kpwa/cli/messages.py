@@ -78,7 +78,7 @@ def _list(console: Console, options: dict[str, Any]) -> int:
             (
                 m.pk,
                 m.created_at,
-                m.license.name if m.license else "not chosen",
+                m.license.name if m.license else "not chosen" if m.license_id is None else "deleted",
                 m.masked_recipient,
                 m.status,
                 _reason(m),

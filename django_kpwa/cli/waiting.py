@@ -46,7 +46,7 @@ def why_waiting() -> list[Waiting]:
     return [waiting for waiting in found if waiting.count]
 
 
-_GONE = "their license was deleted; cancel them: manage.py kpwa messages cancel"
+_GONE = "their license was deleted while they were being stored; see manage.py kpwa doctor"
 
 
 def _without_license() -> Iterator[Waiting]:

@@ -1,14 +1,16 @@
-"""The banner: one line a license that needs somebody, and nothing while all is well."""
+"""The banner: one line a license that needs somebody, one where none is chosen, and nothing while all is well."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, cast
 
+from django.db.models import Exists
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from ..conditions import Condition, Help, Tone, license_condition
-from ..models import DatabaseNow, License, OutboundMessage, Status, write_alias
+from ..conditions import MOST_UNASSIGNED, Condition, Help, Tone, Unassigned, license_condition, unassigned
+from ..models import DatabaseNow, License, OutboundMessage, Status, choosing, write_alias
 from . import words
 from .people import Person, address
 
@@ -21,7 +23,10 @@ MAX_WAITING = 1000
 
 @dataclass(frozen=True)
 class Line:
-    """What is wrong with one license. `name` is there where the site has several; `url` where the person may help."""
+    """What is wrong with one license, or with the choice of one.
+
+    `name` is there where the site has several; `url` where the person may help.
+    """
 
     condition: Condition
     name: str
@@ -33,12 +38,31 @@ class Line:
 def banner(person: Person) -> tuple[list[Line], int]:
     """The most urgent lines, and how many more there are."""
     active = License.objects.using(write_alias()).active().select_related("lane").defer("base_url")
-    licenses = list(active.annotate(looked_at=DatabaseNow())[:MAX_LICENSES])
+    # Asked with the licenses: every page of the till has a banner.
+    asked = active.annotate(looked_at=DatabaseNow(), kpwa_some_unassigned=Exists(choosing.unassigned()))
+    licenses = list(asked[:MAX_LICENSES])
     looked = [(license_condition(license_, cast(Any, license_).looked_at), license_) for license_ in licenses]
     wrong = [found for found in looked if found[0].tone in (Tone.BAD, Tone.ATTENTION)]
     wrong.sort(key=lambda found: (found[0].urgency, found[1].name))
     lines = [_line(person, license_, condition, len(licenses) > 1) for condition, license_ in wrong[:MAX_LINES]]
-    return lines, len(wrong) - len(lines)
+    more = len(wrong) - len(lines)
+    if (not licenses or cast(Any, licenses[0]).kpwa_some_unassigned) and (found := unassigned()):
+        lines.insert(0, _unassigned_line(person, found))
+    return lines, more
+
+
+def _unassigned_line(person: Person, found: Unassigned) -> Line:
+    """No license is chosen to send them: whichever sends, these do not go out."""
+    said = gettext("%(waiting)s, because %(why)s") % {
+        "waiting": words.waiting(found.count, MOST_UNASSIGNED),
+        "why": found.why,
+    }
+    may_help = person.is_staff and (person.may("view_license") or person.may("change_license"))
+    url = address("admin:django_kpwa_license_changelist") if may_help else ""
+    return Line(_UNASSIGNED, "", said, url, gettext("Open"))
+
+
+_UNASSIGNED = Condition(0, Tone.BAD, "!", _("No license is chosen"))
 
 
 def _line(person: Person, license_: License, condition: Condition, is_one_of_several: bool) -> Line:

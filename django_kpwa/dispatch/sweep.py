@@ -13,7 +13,7 @@ from django.db import DatabaseError
 
 from .. import signals
 from ..conf import kpwa_settings
-from ..models import DatabaseNow, Lane, choosing, note_alive, write_alias
+from ..models import DatabaseNow, Lane, License, choosing, note_alive, write_alias
 from ..models.backlog import due_license_ids, queued_license_ids
 from ..models.choosing import GIVEN_AT_ONCE
 from ..models.decisions import bring_back_messages_ahead, bring_back_times_ahead, expire_overdue, may_be_ahead
@@ -98,5 +98,9 @@ def _startable_license_ids() -> list[int]:
             logger.warning("Times of %d licenses were set by a clock that was ahead; they go on now.", len(ahead))
         startable = set(lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True))
         without_lane = set(license_ids) - set(known)
+        if without_lane:
+            # Not one that was deleted while a message of its own was being stored: nobody could drive it.
+            licenses = License.objects.using(using).filter(pk__in=without_lane)
+            without_lane = set(licenses.values_list("pk", flat=True))
         found += due_license_ids(startable | without_lane)
     return found

@@ -12,6 +12,17 @@ def choose_the_first(apps, schema_editor):
         licenses.filter(pk=first.pk).update(is_default=True)
 
 
+def give_a_license(apps, schema_editor):
+    """On the way back: what is settled and has no license, or a deleted one, is the first one's. It was never sent."""
+    using = schema_editor.connection.alias
+    licenses = apps.get_model("django_kpwa", "License").objects.using(using)
+    messages = apps.get_model("django_kpwa", "OutboundMessage").objects.using(using)
+    first = licenses.order_by("pk").first()
+    if first is not None:
+        messages.exclude(license_id__in=licenses.order_by().values("pk")).update(license_id=first.pk)
+        messages.filter(license_id=None).update(license_id=first.pk)
+
+
 class Migration(migrations.Migration):
     dependencies = [("django_kpwa", "0001_initial")]
 
@@ -121,4 +132,6 @@ class Migration(migrations.Migration):
             )
             for model in ("outboundmessage", "receiptfailure")
         ),
+        # Last, so that it is the first on the way back, before the column takes no NULL.
+        migrations.RunPython(migrations.RunPython.noop, give_a_license),
     ]

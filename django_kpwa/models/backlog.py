@@ -14,7 +14,7 @@ from django.db.models import OuterRef, Subquery
 
 from .clock import DatabaseNow, write_alias
 from .license import License
-from .message import OutboundMessage, Status
+from .message import OutboundMessage, OutboundMessageQuerySet, Status
 
 LICENSES_AT_ONCE = 500
 """So many licenses are looked at by one statement."""
@@ -59,6 +59,16 @@ def queued_license_ids() -> Iterator[list[int]]:
         if len(license_ids) < LICENSES_AT_ONCE:
             return
         after = license_ids[-1]
+
+
+def queued_without_their_license() -> OutboundMessageQuerySet:
+    """Messages that wait for a license that is gone: it was deleted while a transaction that stored them was open."""
+    using = write_alias()
+    lost: list[int] = []
+    for license_ids in queued_license_ids():
+        there = License.objects.using(using).filter(pk__in=license_ids).values_list("pk", flat=True)
+        lost += set(license_ids).difference(there)
+    return OutboundMessage.objects.using(using).filter(status=Status.QUEUED, license_id__in=lost)
 
 
 def due_license_ids(license_ids: Iterable[int]) -> list[int]:

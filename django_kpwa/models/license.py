@@ -6,6 +6,8 @@ Workers never write this table; what they learn stands in `Lane`. The API key is
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
@@ -23,6 +25,8 @@ from ..gateway.locmem import LocmemGateway
 from ..rehearsal import is_rehearsal
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .lane import Lane
 
 
@@ -78,6 +82,8 @@ class License(models.Model):
     objects = LicenseQuerySet.as_manager()
 
     _has_new_key = False
+    # What the database held of this object when it was read or saved last, by attribute.
+    _stored: Mapping[str, Any] = MappingProxyType({})
 
     if TYPE_CHECKING:
         lane: Lane
@@ -95,13 +101,19 @@ class License(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save it. The first one becomes the default; one that is made the default takes another's place."""
+        """Save it. The first one becomes the default; one that is made the default takes another's place.
+
+        Of a stored one only what was changed on this object is written: another process may have given it a new key,
+        made it inactive or archived it since this was read.
+        """
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
-        others = License.objects.using(using).exclude(pk=self.pk)
+        if not args and not kwargs.get("force_insert") and "update_fields" not in kwargs and self._is_stored(using):
+            kwargs["update_fields"] = self._changed_fields()
+        licenses = License.objects.using(using)
+        written = kwargs.get("update_fields")
         with transaction.atomic(using=using):
             if self._state.adding and not self.is_default:
-                _settle_default(self, others.kept())
-            written = kwargs.get("update_fields")
+                _settle_default(self, licenses.kept())
             takes_key = self._has_new_key and (written is None or "api_key_version" in written)
             counts = takes_key and not self._state.adding
             if counts:
@@ -111,8 +123,45 @@ class License(models.Model):
             if counts:
                 self.refresh_from_db(using=using, fields=["api_key_version"])
             self._has_new_key = self._has_new_key and not takes_key
-            if self.is_default and not self._state.adding:
-                others.filter(is_default=True).update(is_default=False)
+            if self.is_default and (written is None or "is_default" in written):
+                licenses.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
+        self._note_stored(written)
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        loaded = super().from_db(*args, **kwargs)
+        loaded._note_stored()
+        return loaded
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self._note_stored(kwargs.get("fields", args[1] if len(args) > 1 else None))
+
+    def _is_stored(self, using: str) -> bool:
+        """Whether this object was read from that database, or saved there, under the key that it has now."""
+        return (
+            self.pk is not None
+            and not self._state.adding
+            and (self._state.db, self._stored.get("id")) == (using, self.pk)
+        )
+
+    def _note_stored(self, names: Iterable[str] | None = None) -> None:
+        """Remember what the database holds of the fields called `names`; None: of all."""
+        own, noted = vars(self), dict(self._stored)
+        for field in self._meta.concrete_fields:
+            if (names is None or field.name in names) and field.attname in own:
+                noted[field.attname] = own[field.attname]
+        self._stored = noted
+
+    def _changed_fields(self) -> list[str]:
+        own, missing = vars(self), object()
+        changed = {
+            field.name
+            for field in self._meta.concrete_fields
+            if field.attname in own and own[field.attname] != self._stored.get(field.attname, missing)
+        }
+        # A key is bound to the base URL that it was given for.
+        return sorted(changed | {"updated_at"} | ({"base_url"} if self._has_new_key else set()))
 
     def clean(self) -> None:
         super().clean()

@@ -65,6 +65,15 @@ def test_one_that_is_made_the_default_takes_the_place_of_the_other():
     assert list(License.objects.filter(is_default=True)) == [second]
 
 
+def test_one_that_is_added_as_the_default_is_the_default():
+    first = _license("Pusat")
+    second = _license("Cabang", is_default=True)
+    assert list(License.objects.filter(is_default=True)) == [second]
+    second.refresh_from_db()
+    first.refresh_from_db()
+    assert (first.is_default, second.is_default) == (False, True)
+
+
 def test_a_license_that_is_not_active_is_no_candidate():
     first, second = _license("Pusat"), _license("Cabang")
     License.objects.filter(pk=first.pk).update(is_active=False)

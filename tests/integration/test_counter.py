@@ -14,6 +14,7 @@ from django.db import connection
 from django.template import Context, engines
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone, translation
 
 from django_kpwa import counter, outbox
@@ -425,3 +426,24 @@ def test_nothing_stands_inline(linked):
 def test_a_user_of_another_kind_may_do_nothing_and_is_no_error(user):
     assert not Person(user).may("view_outboundmessage")
     assert not Person(user).is_staff
+
+
+def test_the_banner_says_that_receipts_wait_because_no_license_is_chosen(linked):
+    License(name="Cabang").save()
+    License.objects.update(is_default=False)
+    License.objects.filter(name="Cabang").update(api_key_ciphertext=linked.api_key_ciphertext)
+    Lane.objects.create(
+        license=License.objects.get(name="Cabang"), session_status="connected", session_seen_at=timezone.now()
+    )
+    assert words(rendered("{% kpwa_banner %}")) == ""
+    for text in "ab":
+        outbox.send_message(NUMBER, text)
+    said = "2 receipts waiting, because several licenses are active, and none is the default"
+    assert words(rendered("{% kpwa_banner %}")) == f"! {said}"
+    page = rendered("{% kpwa_banner %}", a_person("view_license", is_staff=True))
+    assert reverse("admin:django_kpwa_license_changelist") in page
+    License.objects.update(is_active=False)
+    assert words(rendered("{% kpwa_banner %}")) == "! 2 receipts waiting, because no license is active"
+    License.objects.update(is_active=True)
+    License.objects.filter(pk=linked.pk).update(is_default=True)
+    assert words(rendered("{% kpwa_banner %}")) == ""
