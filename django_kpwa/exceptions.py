@@ -3,6 +3,7 @@
     KpwaError
     ├── KeyUnreadableError                the stored API key opens with none of the configured secret keys
     ├── LicenseChoiceError                no license has the name that was given
+    ├── KnownReceiptError                 a receipt's key is known, by what may be another row's message
     ├── InvalidMessageError (ValueError)  refused before anything was stored
     │   ├── InvalidPhoneNumberError
     │   └── InvalidImageUrlError
@@ -46,6 +47,13 @@ class LicenseChoiceError(KpwaError):
     """No license has the name that was given, or a person's command could not tell which one is meant.
 
     A message that names no license is never refused for that: it waits.
+    """
+
+
+class KnownReceiptError(KpwaError):
+    """A receipt is not sent because its key is known, although its number or its time is another than the message's.
+
+    It is kept as a `ReceiptFailure`, and never raised.
     """
 
 

@@ -166,6 +166,7 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
 
 
 @sensitive_variables()
+@loud(write_alias)
 def send_rendered_later(
     to: str,
     renderer: str,
@@ -174,16 +175,22 @@ def send_rendered_later(
     source: models.Model,
     license: License | str | None = None,
     source_database: str = "",
+    source_fingerprint: str = "",
     render_after_seconds: float = 0.0,
     expires_at: datetime | None = None,
 ) -> OutboundMessage:
     """Queue a message whose text `renderer` (see `rendering`) writes just before it is sent.
 
-    `source_database`: the alias of the database that the source was saved in, where the caller knows.
-    `render_after_seconds` delays it where the source is not committed in one piece. Raises as `send_message()` does.
+    `source_database`: the alias of the database that the source was saved in, where the caller knows;
+    `source_fingerprint`: what tells it from other rows of its primary key. `render_after_seconds` delays it where the
+    source is not committed in one piece. Raises as `send_message()` does.
     """
     message = Message(to, license=license, idempotency_key=idempotency_key, expires_at=expires_at, source=source)
-    return _enqueue(message, renderer, after_seconds=render_after_seconds, source_database=source_database)
+    row = _build(message, license_of(license), kpwa_settings(), renderer, source_database)
+    row.source_fingerprint = source_fingerprint
+    if render_after_seconds:
+        row.due_at = in_seconds(render_after_seconds)
+    return _store(row, kpwa_settings(), wake_after_seconds=render_after_seconds)
 
 
 @loud(write_alias)
@@ -255,7 +262,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     if not is_written:
         # A receipt reads in it which event of its source it is about; unique is the digest, which stays this copy's.
         row.idempotency_key = original.idempotency_key
-    for name in ("source_content_type_id", "source_id", "source_database"):
+    for name in ("source_content_type_id", "source_id", "source_database", "source_fingerprint"):
         setattr(row, name, getattr(original, name))
     return _store(row, read)
 
@@ -302,14 +309,9 @@ def give_unassigned(most: int = GIVEN_AT_ONCE) -> bool:
 
 @sensitive_variables()
 @loud(write_alias)
-def _enqueue(
-    message: Message, renderer: str = "", *, after_seconds: float = 0.0, source_database: str = ""
-) -> OutboundMessage:
+def _enqueue(message: Message) -> OutboundMessage:
     read = kpwa_settings()
-    row = _build(message, license_of(message.license), read, renderer, source_database)
-    if after_seconds:
-        row.due_at = in_seconds(after_seconds)
-    return _store(row, read, wake_after_seconds=after_seconds)
+    return _store(_build(message, license_of(message.license), read), read)
 
 
 @sensitive_variables()

@@ -28,9 +28,11 @@ from ..models import (
     License,
     OutboundMessage,
     PauseReason,
+    ReceiptFailure,
     Status,
     WebhookEvent,
     WebhookToken,
+    in_seconds,
     write_alias,
 )
 from ..models.backlog import queued_without_their_license
@@ -44,6 +46,8 @@ HELP = "say whether receipts can go out, and if not, what to do"
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 _MOST_IDS = 10
+_LATELY_SECONDS = 172_800.0
+_MOST_FAILURES = 100
 OLD_SECONDS = 600.0
 """A message that has been due for so long, on a lane that is not paused, is late."""
 
@@ -131,6 +135,7 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
                 PROBLEM, "messages without a license", f"{words} Or: manage.py kpwa licenses activate, default"
             )
         yield from _without_their_license()
+        yield from _failed_receipts()
         yield from _public_url(licenses)
     except _Hopeless:
         return
@@ -296,6 +301,20 @@ def _webhook(license_: License, subject: str) -> Iterator[Finding]:
     age = _age(events.order_by("-last_received_at"), "last_received_at")
     last = "no event has come yet" if age is None else f"the last event came {duration(age)} ago"
     yield Finding(OK, subject, f"its webhook is registered; {last}.")
+
+
+def _failed_receipts() -> Iterator[Finding]:
+    """Receipts that were not even queued lately: no message tells of them."""
+    failures = ReceiptFailure.objects.using(write_alias()).filter(occurred_at__gt=in_seconds(-_LATELY_SECONDS))
+    newest = failures.order_by("-occurred_at").first()
+    if newest is not None:
+        count = failures.order_by().values("pk")[: _MOST_FAILURES + 1].count()
+        shown = f"more than {_MOST_FAILURES}" if count > _MOST_FAILURES else count
+        words = (
+            f"in the last two days so many saves had a receipt that was not queued: {shown}. The newest, of "
+            f"{newest.receipt} {newest.source_id}: {newest.error} All stand under WhatsApp › Receipt failures."
+        )
+        yield Finding(NOTE, "receipts", words)
 
 
 def _public_url(licenses: list[License]) -> Iterator[Finding]:

@@ -132,6 +132,18 @@ class Migration(migrations.Migration):
             )
             for model in ("outboundmessage", "receiptfailure")
         ),
+        migrations.AddField(
+            "outboundmessage",
+            "source_fingerprint",
+            models.CharField(
+                blank=True,
+                db_default="",
+                default="",
+                editable=False,
+                max_length=64,
+                verbose_name="source fingerprint",
+            ),
+        ),
         # Last, so that it is the first on the way back, before the column takes no NULL.
         migrations.RunPython(migrations.RunPython.noop, give_a_license),
     ]

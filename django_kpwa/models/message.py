@@ -122,6 +122,10 @@ class OutboundMessage(models.Model):
     source_database = ExactCharField(
         _("source database"), max_length=MAX_DATABASE_LENGTH, blank=True, default="", db_default=""
     )
+    # What tells it from other rows that had its primary key: see `receipts.identity`.
+    source_fingerprint = models.CharField(
+        _("source fingerprint"), max_length=64, blank=True, default="", db_default="", editable=False
+    )
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.QUEUED)
     reason = models.CharField(_("reason"), max_length=32, blank=True)
     reason_words = models.TextField(_("in words"), blank=True)

@@ -186,6 +186,7 @@ _GIVEN = {
     "source_content_type_id": "bigint",
     "source_id": "text",
     "source_database": "text",
+    "source_fingerprint": "text",
     "due_at": "timestamptz",
 }
 _INSERT = f"""
@@ -316,6 +317,7 @@ def _parameters(row: OutboundMessage, connection: BaseDatabaseWrapper) -> list[A
         row.source_content_type_id,
         row.source_id,
         row.source_database,
+        row.source_fingerprint,
         time(row.due_at) if isinstance(row.due_at, datetime) else None,
     ]
 

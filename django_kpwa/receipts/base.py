@@ -63,6 +63,14 @@ class Receipt:
         """What tells this receipt from other receipts of `obj`, e.g. `f"refund-{refund_number}"` for each refund."""
         return self.event or type(self).__name__
 
+    def get_fingerprint(self, obj: Any) -> str:
+        """What tells `obj` from another object that had its primary key before: an invoice number, a UUID.
+
+        It never changes, or an edit sends a second receipt. Empty: `get_occurred_at()` and the number tell, where they
+        can; where they cannot, nothing is sent, and a `ReceiptFailure` says so.
+        """
+        return ""
+
     def get_context_data(self, obj: Any, **context: Any) -> dict[str, Any]:
         """More for the template, as a dict; with `super()` or without, the template keeps what `render()` promises.
 

@@ -22,7 +22,8 @@ from ..models.choosing import choose
 from ..outbox import license_of
 from ..rendering import Rendered, words_of
 from .base import Registration
-from .queueing import event_id_of, is_recent, key_of
+from .identity import Row, Whose, event_id_of, fingerprint_of, key_of, key_of_row, occurred_at
+from .queueing import find_known, is_recent
 from .render import write
 
 Answer = TypeVar("Answer")
@@ -57,6 +58,8 @@ class Preview:
     rendered: Rendered | None = None
     known: OutboundMessage | None = None
     """The message that this receipt has already."""
+    is_unclear: bool = False
+    """That message may be about another object, which had its primary key before, or its number was corrected since."""
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -73,9 +76,11 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         is_wanted = asked("should_send", lambda: bool(receipt.should_send(obj)), False)
         phone_number = asked("get_phone_number", lambda: phone.typed(receipt.get_phone_number(obj)), "")
         recipient, number_problem = _recipient(phone_number) if phone_number else ("", "")
-        recent = asked("get_occurred_at", lambda: is_recent(receipt, obj), True)
+        moment = asked("get_occurred_at", lambda: occurred_at(receipt, obj), None)
+        fingerprint = asked("get_fingerprint", lambda: fingerprint_of(receipt, obj, moment), "")
         key = asked("get_event_id", lambda: key_of(registration, obj, using), "")
-        known = _known([key]).get(key) if key else None
+        found = find_known(registration, Row(key, phone_number, fingerprint, moment)) if key else None
+        known = found.message if found and found.whose is not Whose.ANOTHER else None
         license_ = known.license if known else asked("get_license", lambda: _named_license(registration, obj), None)
         waits_because = ""
         if license_ is None and not any(problem.method == "get_license" for problem in asked.problems):
@@ -87,7 +92,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
             rendered = asked("render", lambda: write(receipt, obj, license_, event_id), None)
     return Preview(
         is_wanted=is_wanted,
-        is_recent=recent,
+        is_recent=is_recent(receipt, moment),
         phone_number=phone_number,
         recipient=recipient,
         number_problem=number_problem,
@@ -96,6 +101,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         waits_because=waits_because,
         rendered=rendered,
         known=known,
+        is_unclear=found is not None and found.whose is Whose.UNCLEAR,
         problems=asked.problems,
     )
 
@@ -108,10 +114,21 @@ def known_messages(registration: Registration, objects: Iterable[models.Model]) 
     keys: dict[Any, str] = {}
     for obj in objects:
         using = database_of(obj)
-        key = partial(key_of, registration, obj, using)
-        keys[obj.pk] = _Asked(using)("get_event_id", key, "")
-    found = _known(filter(None, keys.values()))
-    return {primary_key: found[key] for primary_key, key in keys.items() if key in found}
+        if key := _Asked(using)("get_event_id", partial(key_of, registration, obj, using), ""):
+            keys[obj.pk] = key
+    known: dict[Any, OutboundMessage] = {}
+    number = 1
+    while keys:
+        found = _messages_of(key_of_row(key, number) for key in keys.values())
+        earlier = {}
+        for primary_key, key in keys.items():
+            message = found.get(key_of_row(key, number))
+            if message is not None and message.source_content_type_id is None:
+                earlier[primary_key] = key  # it is about nothing any more: an earlier row had this key
+            elif message is not None:
+                known[primary_key] = message
+        keys, number = earlier, number + 1
+    return known
 
 
 def _recipient(phone_number: str) -> tuple[str, str]:
@@ -142,7 +159,7 @@ def _named_license(registration: Registration, obj: models.Model) -> License | N
     return license_of(registration.receipt.get_license(obj))
 
 
-def _known(keys: Iterable[str]) -> dict[str, OutboundMessage]:
+def _messages_of(keys: Iterable[str]) -> dict[str, OutboundMessage]:
     digests = {idempotency_digest(key): key for key in keys}
     messages = OutboundMessage.objects.using(write_alias()).filter(idempotency_digest__in=digests)
     found = messages.select_related("license").defer("text")

@@ -10,40 +10,41 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
 from django.contrib.contenttypes.models import ContentType
-from django.db import models, transaction
+from django.db import connections, models, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from .. import phone
 from ..conf import kpwa_settings
 from ..containing import contained, replace_if_broken
-from ..contents import says_something
-from ..exceptions import LicenseChoiceError
+from ..exceptions import KnownReceiptError, LicenseChoiceError
 from ..models import (
     MAX_DATABASE_LENGTH,
     DatabaseNow,
     License,
     OutboundMessage,
     ReceiptFailure,
+    about,
     idempotency_digest,
     source_id_of,
     stored_name,
     write_alias,
 )
+from ..models.waiting import brief_transaction
 from ..outbox import send_rendered_later
 from ..rendering import masked_traceback, words_of
 from .base import Receipt, Registration
+from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, whose
 
 logger = logging.getLogger("django_kpwa.receipts")
 
 FAMILY = "receipts"
 """The family that renders these messages (see `rendering`)."""
-_MOST_OF_A_PART = 80
-_MARK = "~"  # follows no percent sign in a part that is quoted
 
 
 @dataclass(frozen=True)
@@ -53,34 +54,45 @@ class _Wanted:
     registration: Registration
     obj: models.Model
     using: str
-    key: str
-    phone_number: str = field(repr=False)
+    row: Row
     license: License | str | None
     expires_at: datetime | None
 
     def store(self, render_after_seconds: float) -> OutboundMessage:
         # Looked for first: a refused INSERT at every later save would fill the database's error log.
-        known = OutboundMessage.objects.using(write_alias()).filter(idempotency_digest=idempotency_digest(self.key))
-        return known.first() or send_rendered_later(
-            self.phone_number,
+        known = find_known(self.registration, self.row)
+        if known.message is not None and known.whose is not Whose.ANOTHER:
+            if known.whose is Whose.UNCLEAR:
+                _keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
+            return known.message
+        message = send_rendered_later(
+            self.row.phone_number,
             f"{FAMILY}/{self.registration.label}",
-            idempotency_key=self.key,
+            idempotency_key=known.key,
             source=self.obj,
             source_database=self.using,
+            source_fingerprint=self.row.fingerprint,
             license=self.license,
             render_after_seconds=render_after_seconds,
             expires_at=self.expires_at,
         )
+        if known.message is not None:
+            earlier = Q(pk__lte=known.message.pk)
+            if self.row.occurred_at is not None:
+                earlier |= Q(created_at__lt=self.row.occurred_at, pk__lt=message.pk)
+            transaction.on_commit(lambda: _let_go(self.obj, self.using, earlier), using=write_alias(), robust=True)
+        return message
 
 
-def queue_saved(registration: Registration, obj: models.Model, using: str) -> None:
-    """Queue one receipt of `obj`, which was saved on the database `using`.
+def queue_saved(registration: Registration, obj: models.Model, using: str, *, is_new: bool) -> None:
+    """Queue one receipt of `obj`, which was saved on the database `using`, and inserted there where it `is_new`.
 
     Raises `TransactionLostError` where the sale is lost with its transaction, and nothing else.
     """
     # Outside a transaction the lines of the sale may still be coming, each committed by itself.
     is_complete = transaction.get_connection(using).in_atomic_block
-    queue(registration, obj, using, 0.0 if is_complete else kpwa_settings().RENDER_DELAY_SECONDS)
+    render_after_seconds = 0.0 if is_complete else kpwa_settings().RENDER_DELAY_SECONDS
+    queue(registration, obj, using, render_after_seconds, is_new=is_new)
 
 
 def queue(
@@ -89,6 +101,7 @@ def queue(
     using: str,
     render_after_seconds: float = 0.0,
     *,
+    is_new: bool = False,
     is_asked_for: bool = False,
 ) -> OutboundMessage | None:
     """Queue one receipt of `obj`, which lives on the database `using`; returns its message where that is stored now.
@@ -98,7 +111,7 @@ def queue(
     """
     outbox = write_alias()
     with _contained(registration, obj, using, outbox):
-        wanted = _ask(registration, obj, using, is_asked_for)
+        wanted = _ask(registration, obj, using, is_new, is_asked_for)
         if wanted is None:
             return None
         if using == outbox or not transaction.get_connection(using).in_atomic_block:
@@ -108,43 +121,63 @@ def queue(
     return None
 
 
-def key_of(registration: Registration, obj: models.Model, using: str) -> str:
-    """The idempotency key of a receipt of `obj`, which is in the database `using`: four parts between colons.
+def is_recent(receipt: Receipt, moment: datetime | None) -> bool:
+    """Whether what happened then is young enough for a save to send."""
+    return moment is None or receipt.max_age is None or timezone.now() - moment <= receipt.max_age
 
-    A proxy's rows are its concrete model's: saved through either, a sale is one sale. Raises `ValueError` for an event
-    id that is none.
+
+@dataclass(frozen=True)
+class Known:
+    """The key that a receipt has or would get, and what is known of it.
+
+    `message` is the receipt's own; or that of an earlier row of the same primary key, where `whose` says so, and then
+    the key is free.
     """
-    event_id = registration.receipt.get_event_id(obj)
-    if not isinstance(event_id, str) or not says_something(event_id):
-        raise ValueError(f"get_event_id() returned {event_id!r}; it must be a text that is not empty or blank.")
-    concrete = obj._meta.concrete_model or type(obj)
-    database = f"@{_short(_quoted(using))}" if stored_name(using) else ""
-    return f"receipt{database}:{concrete._meta.label_lower}:{_short(_quoted(source_id_of(obj)))}:{_quoted(event_id)}"
+
+    key: str
+    message: OutboundMessage | None
+    whose: Whose
 
 
-def event_id_of(key: str) -> str:
-    """The event id in a key that `key_of()` made."""
-    return key.split(":")[3].replace("%3A", ":").replace("%25", "%")
+def find_known(registration: Registration, row: Row) -> Known:
+    """Look for the receipt's message, past those of earlier rows of its primary key."""
+    number, message = 1, _message_of(row.key)
+    while message is not None:
+        found = whose(message, row)
+        is_earlier = message.source_content_type_id is None  # it was let go
+        if found is Whose.THIS_ONE and (is_earlier or _is_of_another_class(message, registration)):
+            found = Whose.UNCLEAR
+        if found is Whose.THIS_ONE:
+            return Known(key_of_row(row.key, number), message, found)
+        later_key = key_of_row(row.key, number + 1)
+        later = _message_of(later_key)
+        if later is None:
+            return Known(later_key, message, found)
+        number, message = number + 1, later
+    return Known(row.key, None, Whose.THIS_ONE)
 
 
-def _quoted(part: str) -> str:
-    """`part` without colons, and no two parts alike."""
-    return part.replace("%", "%25").replace(":", "%3A")
+def _message_of(key: str) -> OutboundMessage | None:
+    return OutboundMessage.objects.using(write_alias()).filter(idempotency_digest=idempotency_digest(key)).first()
 
 
-def _short(part: str) -> str:
-    """A quoted part of any length, in the room that a key has. What it stands for is stored beside the key."""
-    return part if len(part) <= _MOST_OF_A_PART else f"%{_MARK}{idempotency_digest(part)}"
+def _is_of_another_class(known: OutboundMessage, registration: Registration) -> bool:
+    """Whether a class that is registered for a proxy, or for its model, gave the same event id."""
+    from . import registry  # which sets off what stands here
+
+    owner = registry.find(known.renderer.removeprefix(f"{FAMILY}/"))
+    return owner is not None and type(owner.receipt) is not type(registration.receipt)
 
 
-def is_recent(receipt: Receipt, obj: models.Model) -> bool:
-    """Whether `obj` is young enough for a save to send. Raises `ValueError` for a time that is none."""
-    occurred_at = receipt.get_occurred_at(obj)
-    if occurred_at is None or receipt.max_age is None:
-        return True
-    if not isinstance(occurred_at, datetime) or timezone.is_naive(occurred_at):
-        raise ValueError(f"get_occurred_at() returned {occurred_at!r}; it must be an aware datetime or None.")
-    return timezone.now() - occurred_at <= receipt.max_age
+def _let_go(obj: models.Model, alias: str, earlier: Q) -> None:
+    """Messages about an earlier row of the same primary key are not about `obj`: its pages show them no more."""
+    using = write_alias()
+    messages = OutboundMessage.objects.using(using)
+    with brief_transaction(using):
+        skips = connections[using].features.has_select_for_update_skip_locked
+        found = messages.filter(about(type(obj), alias, [source_id_of(obj)]), earlier).order_by("pk")
+        ids = list(found.select_for_update(skip_locked=skips).values_list("pk", flat=True))
+        messages.filter(pk__in=ids).update(source_content_type=None)
 
 
 def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:
@@ -152,9 +185,12 @@ def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:
         wanted.store(render_after_seconds)
 
 
-def _ask(registration: Registration, obj: models.Model, using: str, is_asked_for: bool) -> _Wanted | None:
+def _ask(registration: Registration, obj: models.Model, using: str, is_new: bool, is_asked_for: bool) -> _Wanted | None:
     receipt = registration.receipt
-    if not receipt.should_send(obj) or not (is_asked_for or is_recent(receipt, obj)):
+    if not receipt.should_send(obj):
+        return None
+    moment = occurred_at(receipt, obj)
+    if not (is_asked_for or is_recent(receipt, moment)):
         return None
     phone_number = phone.typed(receipt.get_phone_number(obj))
     if not phone_number:
@@ -163,8 +199,7 @@ def _ask(registration: Registration, obj: models.Model, using: str, is_asked_for
         registration,
         obj,
         using,
-        key=key_of(registration, obj, using),
-        phone_number=phone_number,
+        Row(key_of(registration, obj, using), phone_number, fingerprint_of(receipt, obj, moment), moment, is_new),
         license=receipt.get_license(obj),
         expires_at=timezone.now() + receipt.expires_after if receipt.expires_after else None,
     )
@@ -182,6 +217,8 @@ def _contained(registration: Registration, obj: models.Model, using: str, outbox
 def _keep_failure(registration: Registration, obj: models.Model, saved_in: str, error: Exception) -> None:
     if isinstance(error, LicenseChoiceError):
         _warn_of_license(str(error))
+    elif isinstance(error, KnownReceiptError):
+        logger.warning("Receipt %s of %s %s was not sent: %s", registration.label, obj._meta.label, obj.pk, error)
     else:
         _log_failure(registration, obj, error)
     using = write_alias()
@@ -197,6 +234,17 @@ def _keep_failure(registration: Registration, obj: models.Model, saved_in: str, 
         ).save(using=using, force_insert=True)
     if caught.error is not None:
         logger.error("Nor could that be kept for the admin (%s).", type(caught.error).__name__)
+
+
+def _unclear(known: OutboundMessage, registration: Registration) -> KnownReceiptError:
+    about = f"message {known.pk} of {known.created_at:%Y-%m-%d %H:%M} UTC has its key"
+    if _is_of_another_class(known, registration):
+        return KnownReceiptError(f"{about}, which is of another class: give the two different event ids.")
+    return KnownReceiptError(
+        f"{about}, and its number, or the time at which it happened, is another now. If the number was corrected, send "
+        "that message to the right one. If this is another object under a primary key that was used before, define "
+        f"get_fingerprint() in {type(registration.receipt).__name__}."
+    )
 
 
 def _log_failure(registration: Registration, obj: models.Model, error: Exception) -> None:

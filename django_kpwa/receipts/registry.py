@@ -170,8 +170,8 @@ def _dispatch_uid(model: type[Model]) -> str:
     return f"django_kpwa.receipts:{model._meta.label}"
 
 
-def _saved(sender: type[Model], instance: Model, raw: bool, using: str, **_: Any) -> None:
+def _saved(sender: type[Model], instance: Model, created: bool, raw: bool, using: str, **_: Any) -> None:
     if raw:  # a fixture: what it refers to may not be there yet, and it is no sale
         return
     for registration in registrations(sender):
-        queue_saved(registration, instance, using)
+        queue_saved(registration, instance, using, is_new=created)

@@ -9,12 +9,12 @@ from django.utils.translation import gettext
 
 from ..contents import says_something, with_line_feeds
 from ..exceptions import InvalidMessageError, KpwaError
-from ..models import License, OutboundMessage
+from ..models import License, OutboundMessage, write_alias
 from ..outbox import MAX_TEXT_LENGTH, check_image_url
 from ..rendering import Rendered, Withdrawn
 from . import registry
 from .base import Receipt, Registration
-from .queueing import event_id_of
+from .identity import event_id_of, fingerprint_of, occurred_at
 
 
 def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn:
@@ -32,6 +32,7 @@ def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn
         obj = _read(registration, message)
         if obj is None or not receipt.should_send(obj):
             return Withdrawn(_reason(obj))
+        _keep_fingerprint(message, fingerprint_of(receipt, obj, occurred_at(receipt, obj)))
         return write(receipt, obj, message.license, event_id_of(message.idempotency_key))
 
 
@@ -51,6 +52,13 @@ def _read(registration: Registration, message: OutboundMessage) -> models.Model 
         raise KpwaError(f"It was saved in the database {alias!r}, which the DATABASES of this process do not have.")
     primary_key = model._meta.pk.to_python(message.source_id)
     return model._base_manager.using(alias).filter(pk=primary_key).first()
+
+
+def _keep_fingerprint(message: OutboundMessage, fingerprint: str) -> None:
+    """It is about this row from here on, whichever had the key when it was queued."""
+    if fingerprint != message.source_fingerprint:
+        rows = OutboundMessage.objects.using(write_alias()).filter(pk=message.pk)
+        rows.update(source_fingerprint=fingerprint)
 
 
 def _reason(obj: models.Model | None) -> str:

@@ -12,11 +12,12 @@ from django.utils import timezone
 from django_kpwa import dispatch
 from django_kpwa.exceptions import GatewayTimeoutError, NotConnectedError, UnauthorizedError
 from django_kpwa.gateway import locmem
-from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, WebhookEvent
+from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, ReceiptFailure, WebhookEvent
 from django_kpwa.outbox import send_message
 from django_kpwa.testing import deliver, fail_next, unlink
 from tests.cli import kpwa, kpwa_json
 from tests.processes import run_manage
+from tests.shop.models import Sale
 
 
 @pytest.fixture
@@ -248,3 +249,13 @@ class TestLicense:
         assert kpwa("doctor", "--license", "Toko Utama")[0] == 0
         with pytest.raises(CommandError, match="There is no license 'Pusat'"):
             kpwa("doctor", "--license", "Pusat")
+
+
+def test_receipts_that_were_not_queued_are_noted_while_they_are_new(healthy):
+    sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812")
+    words = kpwa("doctor")[1]
+    assert "was not queued: 1. The newest, of shop.sale.PaidReceipt" in words
+    assert "Receipts can go out." in words
+    sale.delete()
+    ReceiptFailure.objects.update(occurred_at=timezone.now() - timedelta(days=3))
+    assert "was not queued" not in kpwa("doctor")[1]

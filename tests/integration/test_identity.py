@@ -14,7 +14,7 @@ from django_kpwa.gateway import locmem
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure
 from django_kpwa.outbox import send_message
 from django_kpwa.receipts.base import Registration
-from django_kpwa.receipts.queueing import event_id_of, key_of
+from django_kpwa.receipts.identity import event_id_of, key_of
 from tests.shop.models import CounterSale, Invoice, Sale
 
 NUMBER = "0812 3456 7890"

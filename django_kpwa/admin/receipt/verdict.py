@@ -20,6 +20,14 @@ _KNOWN = Verdict(
     Mark(Tone.NEUTRAL, "✓", _("has it")),
     _("This receipt exists already, so it is not sent a second time. Its message says what became of it."),
 )
+_UNCLEAR = Verdict(
+    Mark(Tone.ATTENTION, "?", _("is it this one's?")),
+    _(
+        "There is a message under its key, and its number, or the time at which it happened, is another now. Nothing "
+        "more is sent. If the number was corrected, send that message to the right one; if this is another object "
+        "under a primary key that was used before, the receipt class needs get_fingerprint()."
+    ),
+)
 _RAISES = Verdict(
     Mark(Tone.BAD, "✕", _("raises an error")), _("The receipt class raised an error. It has to be mended first.")
 )
@@ -44,7 +52,7 @@ _READY = Verdict(
 
 def verdict_of(preview: Preview) -> Verdict:
     if preview.known is not None:
-        return _KNOWN
+        return _UNCLEAR if preview.is_unclear else _KNOWN
     if preview.problems:
         return _RAISES
     if not preview.is_wanted:
