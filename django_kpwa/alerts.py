@@ -36,12 +36,15 @@ def lane_paused(license_: License, pause: Pause, confirmed_number: str = "", lin
         logger.info("License %s paused: %s.", license_.name, pause.reason.value)
         return
     words = pause.words
+    if pause.reason == PauseReason.KEY_UNREADABLE and words:
+        # They say what is wrong with the key, and what helps against just that.
+        advice = ""
     if pause.reason == PauseReason.NUMBER_CHANGED:
         words = f"{mask(linked_number)} instead of {mask(confirmed_number)}"
     logger.error(
-        "License %s stopped sending (%s%s). Its messages are kept. %s",
+        "License %s stopped sending (%s%s). Its messages are kept.%s",
         license_.name,
         pause.reason.value,
         f": {words}" if words else "",
-        advice,
+        f" {advice}" if advice else "",
     )

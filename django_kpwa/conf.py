@@ -26,6 +26,8 @@ class Settings:
     """Dotted path of the `Gateway` class, as `EMAIL_BACKEND` is."""
     BASE_URLS: tuple[str, ...] = DOCUMENTED_BASE_URLS
     """Tried in order; a later one only where no connection to the one before could be made."""
+    ALLOWED_GATEWAY_HOSTS: tuple[str, ...] = ()
+    """Hosts (`wa.example`, `wa.example:8443`) beyond those of `BASE_URLS` that a license's own base URL may name."""
     PUBLIC_URL: str = ""
     """Where the gateway reaches this site, e.g. `https://shop.example`; needed to register a webhook."""
     DEFAULT_LICENSE: str = ""

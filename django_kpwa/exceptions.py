@@ -2,6 +2,7 @@
 
     KpwaError
     ├── KeyUnreadableError                the stored API key opens with none of the configured secret keys
+    │   └── KeyForAnotherUrlError         the base URL was changed after the key was stored
     ├── LicenseChoiceError                no license has the name that was given
     ├── KnownReceiptError                 a receipt's key is known, by what may be another row's message
     ├── InvalidMessageError (ValueError)  refused before anything was stored
@@ -41,6 +42,10 @@ class KpwaError(Exception):
 
 class KeyUnreadableError(KpwaError):
     """A stored API key opens with none of `KPWA["SECRET_KEYS"]` (or `SECRET_KEY` and its fallbacks)."""
+
+
+class KeyForAnotherUrlError(KeyUnreadableError):
+    """A stored API key was given for another base URL than the license has now; it is not sent there."""
 
 
 class LicenseChoiceError(KpwaError):

@@ -4,6 +4,6 @@ Checks that ask the database have Django's `database` tag: they run with `migrat
 of those is an error, because an error would keep `migrate` from mending what it is about.
 """
 
-from . import configuration, database, receipts, webhooks
+from . import configuration, database, gateways, receipts, webhooks
 
-__all__ = ["configuration", "database", "receipts", "webhooks"]
+__all__ = ["configuration", "database", "gateways", "receipts", "webhooks"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from django.utils.module_loading import import_string
 from .. import wake
 from ..conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, lease_seconds
 from ..gateway import load_gateway_class
+from ..gateway.addresses import is_loopback
 from ..gateway.outcome import Cause
 from ..models import write_alias
 from ..rehearsal import is_rehearsal
@@ -24,6 +26,7 @@ from .messages import TAG, make_error, make_warning
 TASK_LIMIT_SECONDS = 600
 """`time_limit` of the tasks: a slice and the longest call in it must fit."""
 
+_HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 _Check = Callable[..., list[CheckMessage]]
 
 
@@ -62,6 +65,11 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 not set(read.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
                 "KPWA['RESEND_UNKNOWN'] names a cause that does not exist.",
                 f"Known causes: {', '.join(cause.value for cause in Cause if cause.value)}.",
+            ),
+            (
+                not all(isinstance(host, str) and _HOST.fullmatch(host) for host in read.ALLOWED_GATEWAY_HOSTS),
+                "KPWA['ALLOWED_GATEWAY_HOSTS'] holds something else than hosts.",
+                "Write each without scheme and path, for example 'wa.example' or 'wa.example:8443'.",
             ),
             (
                 read.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
@@ -230,4 +238,4 @@ def _is_range(pair: tuple[Any, ...]) -> bool:
 
 
 def _is_loopback(host: str | None) -> bool:
-    return host in ("localhost", "::1") or bool(host and host.startswith("127."))
+    return bool(host) and is_loopback(f"http://[{host}]" if ":" in str(host) else f"http://{host}")

@@ -14,7 +14,7 @@ from django.utils import translation
 
 from ..conditions import unassigned
 from ..encryption import is_under_newest_key
-from ..exceptions import KeyUnreadableError
+from ..exceptions import KeyForAnotherUrlError, KeyUnreadableError
 from ..models import ExactCharField, License, exact_collation, write_alias
 from .configuration import is_documented, is_http
 from .messages import TAG, make_warning
@@ -34,7 +34,7 @@ def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
 def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W004: without WAL, a sale waits while a message is recorded."""
     connection = connections[write_alias()]
-    if not _is_asked(databases) or connection.vendor != "sqlite":
+    if not is_asked(databases) or connection.vendor != "sqlite":
         return []
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA journal_mode")
@@ -47,7 +47,7 @@ def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = Non
 @register(TAG, Tags.database)
 def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W110: messages wait because it cannot be told which license sends them."""
-    if not _is_asked(databases):
+    if not is_asked(databases):
         return []
     try:
         found = unassigned()
@@ -64,7 +64,7 @@ def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, *
 def check_durability(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W090: what was committed and is forgotten by a power cut is sent a second time, and nobody is asked."""
     connection = connections[write_alias()]
-    if not _is_asked(databases) or connection.vendor not in _DURABILITY:
+    if not is_asked(databases) or connection.vendor not in _DURABILITY:
         return []
     question, is_safe, hint = _DURABILITY[connection.vendor]
     with connection.cursor() as cursor:
@@ -122,7 +122,7 @@ def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
 def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W003: a customer's emoji must not fail a sale."""
     connection = connections[write_alias()]
-    if not _is_asked(databases) or connection.vendor != "mysql":
+    if not is_asked(databases) or connection.vendor != "mysql":
         return []
     with connection.cursor() as cursor:
         cursor.execute(
@@ -157,7 +157,7 @@ def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, 
 def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W065: with a collation that minds no case, the sales `INV-a1` and `inv-a1` get each other's messages."""
     connection = connections[write_alias()]
-    if not _is_asked(databases) or connection.vendor != "mysql":
+    if not is_asked(databases) or connection.vendor != "mysql":
         return []
     collation = exact_collation(connection)
     columns = {
@@ -207,7 +207,7 @@ def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
 def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W010: PostgreSQL lets one of two workers fail that meet at a row, where transactions see an old state."""
     connection = connections[write_alias()]
-    if not _is_asked(databases) or connection.vendor != "postgresql":
+    if not is_asked(databases) or connection.vendor != "postgresql":
         return []
     with connection.cursor() as cursor:
         cursor.execute("SHOW default_transaction_isolation")
@@ -230,7 +230,7 @@ def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **
 def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W010: a table without transactions keeps half of what should be done whole or not at all."""
     connection = connections[write_alias()]
-    if not _is_asked(databases) or connection.vendor != "mysql":
+    if not is_asked(databases) or connection.vendor != "mysql":
         return []
     with connection.cursor() as cursor:
         cursor.execute(
@@ -255,7 +255,7 @@ def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None
 @register(TAG, Tags.database)
 def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W006: a license may name the real service, whatever the settings say."""
-    if not settings.DEBUG or not _is_asked(databases) or not is_http() or not _has_licenses():
+    if not settings.DEBUG or not is_asked(databases) or not is_http() or not has_licenses():
         return []
     licenses = License.objects.using(write_alias()).filter(is_active=True).exclude(base_url="")
     real = sorted(license_.name for license_ in licenses if is_documented(license_.base_url))
@@ -274,12 +274,14 @@ def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None
 @register(TAG, Tags.database)
 def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W007, I001: API keys that no secret key opens any more, or only an old one."""
-    if not _is_asked(databases) or not _has_licenses():
+    if not is_asked(databases) or not has_licenses():
         return []
-    unreadable, old = [], []
+    unreadable, moved, old = [], [], []
     for license_ in License.objects.using(write_alias()).exclude(api_key_ciphertext=""):
         try:
             license_.get_api_key()
+        except KeyForAnotherUrlError:
+            moved.append(license_.name)
         except KeyUnreadableError:
             unreadable.append(license_.name)
         except ImproperlyConfigured:
@@ -297,6 +299,15 @@ def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, 
                 "SECRET_KEY_FALLBACKS), or enter them again: manage.py kpwa licenses set-key NAME",
             )
         )
+    if moved:
+        found.append(
+            make_warning(
+                "W007",
+                f"The base URL was changed after the API key was stored, of: {', '.join(moved)}. The key is not sent "
+                "there; their messages wait.",
+                "Enter the API key again: manage.py kpwa licenses set-key NAME",
+            )
+        )
     if old:
         found.append(
             Info(
@@ -308,7 +319,8 @@ def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, 
     return found
 
 
-def _is_asked(databases: Sequence[str] | None) -> bool:
+def is_asked(databases: Sequence[str] | None) -> bool:
+    """Whether the outbox's database may be asked."""
     return write_alias() in (databases or ())
 
 
@@ -316,7 +328,7 @@ def _tables() -> list[str]:
     return [model._meta.db_table for model in apps.get_app_config("django_kpwa").get_models()]
 
 
-def _has_licenses() -> bool:
+def has_licenses() -> bool:
     """Whether their table is there, with all its columns: before `migrate` it is not, and nothing may stop that."""
     connection = connections[write_alias()]
     table = License._meta.db_table

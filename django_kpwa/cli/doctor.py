@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
@@ -20,8 +22,15 @@ from django.utils import translation
 from .. import linking, wake
 from ..conditions import Missing, has_new_key, senders, unassigned
 from ..conf import kpwa_settings
-from ..exceptions import GatewayError, KeyUnreadableError, UnauthorizedError, WebhookAddressError
-from ..gateway import SessionStatus
+from ..exceptions import (
+    GatewayError,
+    KeyForAnotherUrlError,
+    KeyUnreadableError,
+    UnauthorizedError,
+    WebhookAddressError,
+)
+from ..gateway import SessionStatus, load_gateway_class
+from ..gateway.locmem import LocmemGateway
 from ..models import (
     DatabaseNow,
     Lane,
@@ -50,11 +59,6 @@ _LATELY_SECONDS = 172_800.0
 _MOST_FAILURES = 100
 OLD_SECONDS = 600.0
 """A message that has been due for so long, on a lane that is not paused, is late."""
-
-_PRETENDED = {
-    "django_kpwa.gateway.console.ConsoleGateway": "messages are printed",
-    "django_kpwa.gateway.locmem.LocmemGateway": "messages are kept in memory",
-}
 
 # Found again, and said with the names of the licenses, further down.
 _LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007"}
@@ -173,18 +177,28 @@ def _database() -> Iterator[Finding]:
 def _settings() -> Iterator[Finding]:
     found = [
         message
-        for message in checks.run_checks(tags=["kpwa"], databases=[write_alias()])
+        for message in checks.run_checks(
+            tags=["kpwa"], databases=[write_alias()], include_deployment_checks=not settings.DEBUG
+        )
         if message.id not in _LOOKED_AT_HERE and not message.is_silenced()
     ]
     for message in found:
-        level = PROBLEM if message.level >= checks.ERROR else NOTE
+        is_problem = message.level >= checks.ERROR or (message.id == "kpwa.W081" and not _is_test_double())
+        level = PROBLEM if is_problem else NOTE
         yield Finding(level, message.id or "check", f"{message.msg} {message.hint or ''}".strip())
     if any(message.level >= checks.ERROR for message in found):
         raise _Hopeless
     if not found:
         yield Finding(OK, "settings", "all checks pass.")
-    if gateway := _PRETENDED.get(kpwa_settings().GATEWAY):
-        yield Finding(NOTE, "gateway", f"{gateway} and reach nobody: KPWA['GATEWAY'] is not the real one.")
+    gateway_class = load_gateway_class()
+    if gateway_class.pretends:
+        words = f"messages are {gateway_class.pretends} and reach nobody: KPWA['GATEWAY'] is not the real one."
+        yield Finding(NOTE, "gateway", words)
+
+
+def _is_test_double() -> bool:
+    """Whether the gateway is the one in memory: a test is not live, whatever DEBUG says."""
+    return issubclass(load_gateway_class(), LocmemGateway)
 
 
 def _machinery() -> Iterator[Finding]:
@@ -229,8 +243,14 @@ def _license(license_: License) -> Iterator[Finding]:
 def _link(license_: License, subject: str) -> Iterator[Finding]:
     try:
         status = linking.check_status(license_)
+    except KeyForAnotherUrlError as error:
+        yield Finding(PROBLEM, subject, f"{error} manage.py kpwa licenses set-key {_quoted(license_)}")
+        return
     except KeyUnreadableError:
         yield Finding(PROBLEM, subject, _advice(PauseReason.KEY_UNREADABLE, license_))
+        return
+    except ImproperlyConfigured as error:
+        yield Finding(PROBLEM, subject, str(error))
         return
     except UnauthorizedError:
         # Where sending met it first, the pause says so, with the gateway's words.
@@ -323,7 +343,7 @@ def _public_url(licenses: list[License]) -> Iterator[Finding]:
         yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so none can be registered.")
         return
     for license_ in licenses:
-        with contextlib.suppress(KeyUnreadableError), translation.override("en"):
+        with contextlib.suppress(KeyUnreadableError, ImproperlyConfigured), translation.override("en"):
             try:
                 linking.check_webhook_address(license_)
             except WebhookAddressError as error:

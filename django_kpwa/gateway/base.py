@@ -127,6 +127,9 @@ class Gateway(ABC):
     leaves_the_process: ClassVar[bool] = False
     """Whether it sends for real: a site's tests use the gateway in memory in its place."""
 
+    pretends: ClassVar[str] = ""
+    """What becomes of messages where they reach nobody, e.g. "printed"; empty where they reach somebody."""
+
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         self.api_key = api_key
         self.base_urls = tuple(base_urls)

@@ -107,6 +107,8 @@ def webhook_url() -> str:
 class LocmemGateway(Gateway):
     """Accepts every key and sends into `outbox`."""
 
+    pretends = "kept in memory"
+
     def restart(self) -> ServiceStatus:
         return ServiceStatus(SessionStatus.UNKNOWN, word="ready", message="Restarted", code=20001)
 

@@ -5,23 +5,25 @@ Workers never write this table; what they learn stands in `Lane`. The API key is
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import MinValueValidator, URLValidator
 from django.db import models, router, transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from ..conf import kpwa_settings
+from ..conf import Settings, kpwa_settings
 from ..encryption import Secret, clean_api_key, decrypt, encrypt
-from ..exceptions import KeyUnreadableError
-from ..gateway import Gateway, load_gateway_class
+from ..exceptions import KeyForAnotherUrlError
+from ..gateway import Gateway, addresses, load_gateway_class
 from ..gateway.locmem import LocmemGateway
+from ..logs import without_controls
 from ..rehearsal import is_rehearsal
 
 if TYPE_CHECKING:
@@ -30,7 +32,15 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 
+logger = logging.getLogger("django_kpwa.licenses")
+
 _ARCHIVED = ["is_active", "is_default", "archived_at", "updated_at"]
+
+
+_NOT_ALLOWED = _(
+    "This site does not allow this address. A developer can: KPWA['ALLOWED_GATEWAY_HOSTS'] names the hosts of gateways "
+    "beyond the documented ones, and it must be https."
+)
 
 
 class LicenseQuerySet(models.QuerySet["License"]):
@@ -114,6 +124,9 @@ class License(models.Model):
         with transaction.atomic(using=using):
             if self._state.adding and not self.is_default:
                 _settle_default(self, licenses.kept())
+            before = None
+            if not self._state.adding and (written is None or "base_url" in written):
+                before = licenses.filter(pk=self.pk).values_list("base_url", flat=True).first()
             takes_key = self._has_new_key and (written is None or "api_key_version" in written)
             counts = takes_key and not self._state.adding
             if counts:
@@ -126,6 +139,13 @@ class License(models.Model):
             if self.is_default and (written is None or "is_default" in written):
                 licenses.filter(is_default=True).exclude(pk=self.pk).update(is_default=False)
         self._note_stored(written)
+        if before is not None and before != self.base_url:
+            logger.warning(
+                "The base URL of license %s was changed from %s to %s.",
+                without_controls(self.name),
+                without_controls(addresses.shown(before)),
+                without_controls(addresses.shown(self.base_url)),
+            )
 
     @classmethod
     def from_db(cls, *args: Any, **kwargs: Any) -> Self:
@@ -162,6 +182,16 @@ class License(models.Model):
         }
         # A key is bound to the base URL that it was given for.
         return sorted(changed | {"updated_at"} | ({"base_url"} if self._has_new_key else set()))
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        super().clean_fields(exclude)
+        if (
+            self.base_url
+            and "base_url" not in (exclude or ())
+            and not addresses.is_allowed(self.base_url, kpwa_settings())
+        ):
+            # One sentence for all: who tries addresses learns nothing of what is behind them.
+            raise ValidationError({"base_url": _NOT_ALLOWED})
 
     def clean(self) -> None:
         super().clean()
@@ -211,7 +241,7 @@ class License(models.Model):
         # One that was stored without its address was given for the configured ones.
         key, _, base_url = decrypt(self.api_key_ciphertext).reveal().partition("\n")
         if base_url != self.base_url:
-            raise KeyUnreadableError(
+            raise KeyForAnotherUrlError(
                 "The base URL was changed after the API key was stored for another one. Type the API key again for it."
             )
         return Secret(key)
@@ -221,13 +251,24 @@ class License(models.Model):
 
         Under a test runner the one in memory stands in for the real service: see `testing.reach_outside`.
 
-        Raises `KeyUnreadableError`.
+        Raises `KeyUnreadableError`, and `ImproperlyConfigured` for a base URL that the site does not allow.
         """
-        base_urls = (self.base_url,) if self.base_url else kpwa_settings().BASE_URLS
+        read = kpwa_settings()
+        base_urls = (self.base_url,) if self.base_url else read.BASE_URLS
         gateway_class = load_gateway_class()
         if gateway_class.leaves_the_process and is_rehearsal():
             gateway_class = LocmemGateway
-        return gateway_class(self.get_api_key(), base_urls=base_urls)
+        api_key = self.get_api_key()
+        if self.base_url and gateway_class.leaves_the_process and not self._may_be_reached(read):
+            raise ImproperlyConfigured(
+                f"The base URL of license {self.name} is not one that this site allows. See "
+                "KPWA['ALLOWED_GATEWAY_HOSTS']; http is for DEBUG and this machine alone."
+            )
+        return gateway_class(api_key, base_urls=base_urls)
+
+    def _may_be_reached(self, read: Settings) -> bool:
+        # No form takes an address of this machine outside DEBUG; what a site's own code or tests wrote is reached.
+        return addresses.is_allowed(self.base_url, read) or addresses.is_loopback(self.base_url)
 
     @property
     def pace_seconds(self) -> tuple[float, float]:

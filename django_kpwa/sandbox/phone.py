@@ -45,6 +45,8 @@ class SandboxGateway(Gateway):
     A key that the sandbox does not know makes every operation raise `UnauthorizedError`.
     """
 
+    pretends = "given to a simulated phone"
+
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = (), sandbox: Sandbox | None = None) -> None:
         super().__init__(api_key, base_urls=base_urls)
         self._sandbox = sandbox or current()

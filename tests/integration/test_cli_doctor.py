@@ -19,6 +19,8 @@ from tests.cli import kpwa, kpwa_json
 from tests.processes import run_manage
 from tests.shop.models import Sale
 
+HTTP = "django_kpwa.gateway.http.HttpGateway"
+
 
 @pytest.fixture
 def healthy(license_):
@@ -196,7 +198,31 @@ class TestLicense:
     def test_a_gateway_that_only_pretends_is_noted(self, healthy, settings):
         assert finding(kpwa_json("doctor")[1], "kept in memory and reach nobody")["level"] == "note"
         settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.console.ConsoleGateway"}
-        assert finding(kpwa_json("doctor")[1], "printed and reach nobody")["level"] == "note"
+        code, told = kpwa_json("doctor")
+        assert finding(told, "printed and reach nobody")["level"] == "note"
+        # DEBUG is off: the shop would take every receipt for sent.
+        assert (code, finding(told, "no customer gets one")["level"]) == (1, "problem")
+        settings.DEBUG = True
+        assert kpwa_json("doctor")[0] == 0
+
+    def test_a_sandbox_and_a_plain_address_are_noted_outside_debug(self, healthy, settings):
+        settings.KPWA = {
+            **settings.KPWA, "GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1:9/backend", "http://gateway.invalid/"]
+        }  # fmt: skip
+        told = kpwa_json("doctor")[1]
+        assert {found["subject"] for found in told["findings"]} >= {"kpwa.W082", "kpwa.W083"}
+        settings.DEBUG = True
+        told = kpwa_json("doctor")[1]
+        assert not {found["subject"] for found in told["findings"]} & {"kpwa.W081", "kpwa.W082", "kpwa.W083"}
+
+    def test_a_base_url_that_is_not_allowed_is_a_problem(self, healthy, settings):
+        settings.KPWA = {**settings.KPWA, "GATEWAY": HTTP}
+        healthy.base_url = "https://elsewhere.invalid/backend"
+        healthy.set_api_key("a-key-of-the-gateway")
+        healthy.save()
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "not one that this site allows. See")["level"] == "problem"
 
     def test_a_pause_by_a_person_is_a_problem_until_it_is_ended(self, healthy):
         kpwa("licenses", "pause", "Toko Utama")

@@ -54,6 +54,8 @@ def kpwa(settings):
         ({"GATEWAY": "django_kpwa.models.License"}, "not a subclass"),
         ({"WEBHOOK_PARSER": "shop.nowhere.Parser"}, "No module named 'shop"),
         ({"RESEND_UNKNOWN": ("time_out",)}, "names a cause that does not exist"),
+        ({"ALLOWED_GATEWAY_HOSTS": ["https://wa.example"]}, "something else than hosts"),
+        ({"ALLOWED_GATEWAY_HOSTS": ["wa.example", 5]}, "something else than hosts"),
         ({"DEFAULT_REGION": "Indonesia"}, "is no region"),
     ],
     ids=str,
@@ -274,6 +276,57 @@ def test_a_license_that_names_the_real_service_under_debug_is_a_warning(license_
     settings.DEBUG = False
     kpwa(GATEWAY=HTTP)
     assert "kpwa.W006" not in found_in_database()
+
+
+def found_when_live(databases=()) -> dict[str, checks.CheckMessage]:
+    messages = checks.run_checks(tags=["kpwa"], databases=databases, include_deployment_checks=True)
+    assert all(message.hint for message in messages)
+    return {message.id: message for message in messages if message.id in ("kpwa.W081", "kpwa.W082", "kpwa.W083")}
+
+
+@pytest.mark.parametrize(
+    ("changed", "warned"),
+    [
+        ({"GATEWAY": "django_kpwa.gateway.console.ConsoleGateway"}, {"kpwa.W081"}),
+        ({"GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway"}, {"kpwa.W081"}),
+        ({"GATEWAY": "django_kpwa.sandbox.phone.SandboxGateway"}, {"kpwa.W081"}),
+        ({"GATEWAY": HTTP}, set()),
+        ({"GATEWAY": f"{__name__}.OwnHttpGateway"}, set()),
+        ({"GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1:8900/backend"]}, {"kpwa.W082"}),
+        ({"GATEWAY": HTTP, "BASE_URLS": ["https://wa.kpntr.com/backend", "https://[::1]/b"]}, {"kpwa.W082"}),
+        ({"GATEWAY": f"{__name__}.OwnHttpGateway", "BASE_URLS": ["http://localhost/b"]}, {"kpwa.W082"}),
+        ({"GATEWAY": HTTP, "BASE_URLS": ["http://wa.kpntr.com/backend"]}, {"kpwa.W083"}),
+        ({"GATEWAY": HTTP, "BASE_URLS": ["HTTP://127.evil.example/backend"]}, {"kpwa.W083"}),
+    ],
+)
+def test_a_live_site_that_reaches_nobody_or_speaks_in_the_clear_is_a_warning_under_deploy(
+    settings, kpwa, changed, warned
+):
+    kpwa(**changed)
+    assert set(found_when_live()) == warned
+    assert not set(found()) & {"kpwa.W081", "kpwa.W082", "kpwa.W083"}
+    settings.DEBUG = True
+    assert set(found_when_live()) == set()
+
+
+def test_a_live_license_whose_base_url_is_this_machine_is_a_warning_under_deploy(license_, settings, kpwa):
+    kpwa(GATEWAY=HTTP)
+    assert found_when_live(("default",)) == {}
+    License.objects.update(base_url="http://127.0.0.1:8900/backend")
+    assert "Toko Utama" in found_when_live(("default",))["kpwa.W082"].msg
+    assert "kpwa.W082" not in found_in_database()
+    settings.DEBUG = True
+    assert found_when_live(("default",)) == {}
+
+
+def test_a_license_whose_base_url_the_site_does_not_allow_is_a_warning(license_, kpwa):
+    kpwa(GATEWAY=HTTP)
+    assert "kpwa.W080" not in found_in_database()
+    License.objects.update(base_url="https://elsewhere.example/backend")
+    assert "Toko Utama" in found_in_database()["kpwa.W080"].msg
+    assert "base URL was changed" in found_in_database()["kpwa.W007"].msg
+    kpwa(ALLOWED_GATEWAY_HOSTS=["elsewhere.example"])
+    assert "kpwa.W080" not in found_in_database()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from ... import phone
 from ...conditions import lane_of
+from ...gateway import addresses
 from ...models import DatabaseNow, License, OutboundMessage, write_alias
 from ...wake import wake_license_on_commit
 from ..buttons import ButtonsAdmin, OfferedButton, outside_transactions
@@ -121,6 +122,14 @@ class LicenseAdmin(ButtonsAdmin):
             self.message_user(request, words % {"name": default} if default else words, messages.WARNING)
         if WAKING_FIELDS.intersection(form.changed_data):
             wake_license_on_commit(obj.pk)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        told = super().construct_change_message(request, form, formsets, add)
+        if not add and "base_url" in form.changed_data:
+            # Where the key went before, and where it goes now, belongs into the history of the license.
+            before, after = (addresses.shown(url) for url in (form.initial["base_url"], form.instance.base_url))
+            told[0]["changed"]["fields"].append(f"{before} → {after}")
+        return told
 
     def response_post_save_add(self, request: HttpRequest, obj: License) -> HttpResponseRedirect:
         if self.may(request, MAY_LINK):

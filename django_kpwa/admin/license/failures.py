@@ -19,6 +19,7 @@ from ...exceptions import (
     GatewayError,
     GatewayTimeoutError,
     InvalidApiKeyError,
+    KeyForAnotherUrlError,
     KeyUnreadableError,
     NotConnectedError,
     RateLimitedError,
@@ -65,6 +66,11 @@ _KEY_UNREADABLE = Failure(
     _("No API key is stored, or it cannot be read: the site's own secret key was changed. Enter the API key again."),
     help=ENTER_KEY,
 )
+_KEY_FOR_ANOTHER_URL = Failure(
+    _("Key unreadable"),
+    _("The base URL is another one than the API key was given for. Enter the API key again."),
+    help=ENTER_KEY,
+)
 _UNREACHABLE = Failure(
     _("Gateway unreachable"),
     _("No connection to the gateway could be made. Look at this site's internet connection, then try again."),
@@ -107,6 +113,8 @@ def failure_of(error: Exception) -> Failure:
         return _UNREACHABLE if error.from_fallback else _KEY_REFUSED
     if isinstance(error, RateLimitedError):
         return _asked_to_wait(error)
+    if isinstance(error, KeyForAnotherUrlError):
+        return _KEY_FOR_ANOTHER_URL
     if isinstance(error, (KeyUnreadableError, InvalidApiKeyError)):
         return _KEY_UNREADABLE
     if isinstance(error, GatewayError):

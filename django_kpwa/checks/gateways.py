@@ -1,0 +1,118 @@
+"""Checks of where messages go: to the real service, and to no address that would see the API key by mistake.
+
+Those of a site that is live run with `check --deploy`: in development each of them is as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Tags, register
+from django.core.exceptions import ImproperlyConfigured
+
+from ..conf import kpwa_settings
+from ..gateway import addresses, load_gateway_class
+from ..models import License, write_alias
+from .configuration import is_http
+from .database import has_licenses, is_asked
+from .messages import TAG, make_warning
+
+
+@register(TAG, deploy=True)
+def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W081, W082, W083: a live site whose receipts reach nobody, or travel in the clear."""
+    if settings.DEBUG:
+        return []
+    if what := _pretends():
+        return [
+            make_warning(
+                "W081",
+                f"KPWA['GATEWAY'] is not the real one, and DEBUG is off: messages are {what}. Every receipt counts as "
+                "sent, and no customer gets one.",
+                "Take 'GATEWAY' out of KPWA where the site is live, e.g. set it under `if DEBUG:` alone.",
+            )
+        ]
+    try:
+        base_urls = kpwa_settings().BASE_URLS if is_http() else ()
+    except ImproperlyConfigured:
+        return []
+    found = []
+    if any(map(addresses.is_loopback, base_urls)):
+        found.append(
+            make_warning(
+                "W082",
+                "KPWA['BASE_URLS'] names this machine, and DEBUG is off: a sandbox takes every receipt, which counts "
+                "as sent, and no customer gets one.",
+                "Take 'BASE_URLS' out of KPWA where the site is live. Where a tunnel to the real gateway ends here, "
+                "silence it.",
+            )
+        )
+    if any(map(addresses.is_in_the_clear, base_urls)):
+        found.append(
+            make_warning(
+                "W083",
+                "KPWA['BASE_URLS'] has an address without https: the API key, customers' numbers and texts travel in "
+                "the clear.",
+                "Write https://, or take 'BASE_URLS' out of KPWA.",
+            )
+        )
+    return found
+
+
+@register(TAG, Tags.database, deploy=True)
+def check_licenses_when_live(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W082: a license may name a sandbox, whatever the settings say."""
+    if settings.DEBUG or not is_asked(databases) or not is_http() or not has_licenses():
+        return []
+    names = [license_.name for license_ in _with_own_url() if addresses.is_loopback(license_.base_url)]
+    if not names:
+        return []
+    return [
+        make_warning(
+            "W082",
+            f"The base URL of these licenses is this machine, and DEBUG is off: {', '.join(names)}. A sandbox takes "
+            "their receipts, which count as sent, and no customer gets one.",
+            "Empty the base URL on the license's page, and type its API key anew. Where a tunnel to the real gateway "
+            "ends here, silence it.",
+        )
+    ]
+
+
+@register(TAG, Tags.database)
+def check_base_urls(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W080: a base URL that the site does not allow; nothing is sent there."""
+    if not is_asked(databases) or not is_http() or not has_licenses():
+        return []
+    try:
+        read = kpwa_settings()
+    except ImproperlyConfigured:
+        return []
+    names = [
+        license_.name
+        for license_ in _with_own_url()
+        if not addresses.is_allowed(license_.base_url, read) and not addresses.is_loopback(license_.base_url)
+    ]
+    if not names:
+        return []
+    return [
+        make_warning(
+            "W080",
+            f"The base URL of these licenses is not one that this site allows: {', '.join(names)}. Their messages "
+            "wait.",
+            "Write its host into KPWA['ALLOWED_GATEWAY_HOSTS'] and its address with https, or empty it on the "
+            "license's page.",
+        )
+    ]
+
+
+def _pretends() -> str:
+    try:
+        return load_gateway_class().pretends
+    except ImproperlyConfigured:
+        return ""
+
+
+def _with_own_url() -> list[License]:
+    return list(License.objects.using(write_alias()).active().exclude(base_url="").order_by("name"))

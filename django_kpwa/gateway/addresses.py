@@ -1,0 +1,84 @@
+"""Where a gateway may be: whoever may change a license must not have its API key sent to just any address.
+
+Nothing is asked of the network here, so that every address which is not allowed looks the same to who tries them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from ..conf import DOCUMENTED_BASE_URLS, Settings
+
+# Narrower than a URL may be: what two libraries could read as two different hosts is none of these.
+_BASE_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~/-]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_PORTS = {"http": 80, "https": 443}
+_LONG = re.compile(r"[^/]{25,}")
+
+Origin = tuple[str, str, int]
+"""Scheme, host and port."""
+
+
+def origin_of(base_url: str) -> Origin | None:
+    """The origin of a base URL that can be read in one way only, else None."""
+    found = _BASE_URL.fullmatch(base_url)
+    if found is None:
+        return None
+    scheme, host, port = found["scheme"].lower(), found["host"].lower(), found["port"]
+    return scheme, host, int(port) if port else _PORTS[scheme]
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether a base URL is on this machine, as far as its name tells."""
+    origin = origin_of(base_url)
+    if origin is None:
+        return False
+    host = origin[1].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_in_the_clear(base_url: str) -> bool:
+    """Whether the API key and the customers' texts would leave this machine unencrypted."""
+    return not base_url.lower().startswith("https:") and not is_loopback(base_url)
+
+
+def is_allowed(base_url: str, read: Settings) -> bool:
+    """Whether a license may name this base URL.
+
+    Origins that are documented or in `KPWA["BASE_URLS"]`, hosts of `KPWA["ALLOWED_GATEWAY_HOSTS"]`, and under DEBUG
+    this machine. A host stands for its usual port alone: nobody may look for others from here.
+    """
+    origin = origin_of(base_url)
+    if origin is None or (is_in_the_clear(base_url) and not settings.DEBUG):
+        return False
+    if origin in {origin_of(known) for known in (*DOCUMENTED_BASE_URLS, *read.BASE_URLS)}:
+        return True
+    scheme, host, port = origin
+    names = {f"{host}:{port}"} | ({host} if port == _PORTS[scheme] else set())
+    return bool(names & {allowed.lower() for allowed in read.ALLOWED_GATEWAY_HOSTS}) or (
+        settings.DEBUG and is_loopback(base_url)
+    )
+
+
+def shown(base_url: str) -> str:
+    """A base URL for the log: without user name, query and whatever in its path might be a secret."""
+    if not base_url:
+        return "the configured addresses"
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host:
+        return "…"
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{_LONG.sub('…', parts.path)}"
