@@ -177,19 +177,22 @@ def send_rendered_later(
     source_database: str = "",
     source_fingerprint: str = "",
     render_after_seconds: float = 0.0,
-    expires_at: datetime | None = None,
+    expires_after_seconds: float | None = None,
 ) -> OutboundMessage:
     """Queue a message whose text `renderer` (see `rendering`) writes just before it is sent.
 
     `source_database`: the alias of the database that the source was saved in, where the caller knows;
     `source_fingerprint`: what tells it from other rows of its primary key. `render_after_seconds` delays it where the
-    source is not committed in one piece. Raises as `send_message()` does.
+    source is not committed in one piece. It is not sent any more `expires_after_seconds` after it was stored, by the
+    database's clock. Raises as `send_message()` does.
     """
-    message = Message(to, license=license, idempotency_key=idempotency_key, expires_at=expires_at, source=source)
+    message = Message(to, license=license, idempotency_key=idempotency_key, source=source)
     row = _build(message, license_of(license), kpwa_settings(), renderer, source_database)
     row.source_fingerprint = source_fingerprint
     if render_after_seconds:
         row.due_at = in_seconds(render_after_seconds)
+    if expires_after_seconds is not None:
+        row.expires_at = in_seconds(expires_after_seconds)
     return _store(row, kpwa_settings(), wake_after_seconds=render_after_seconds)
 
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 from django.db import connections
 from django.db.models import Count, F, Q, Value
 from django.db.models.functions import Coalesce, TruncHour
-from django.utils import timezone
 
 from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
 from .models.waiting import brief_transaction
+from .models.written import database_now
 
 MOST_COUNTED_NOW = 5_000
 """So many messages of the running hour are counted for a page; of more, it has what the last roll-up counted."""
@@ -36,7 +36,7 @@ _COLUMN_OF = {
 
 def roll_up(now: datetime | None = None) -> int:
     """Count the last hours anew, and the doubt of older ones; returns the rows that changed."""
-    last = (now or timezone.now()).replace(minute=0, second=0, microsecond=0)
+    last = (now or database_now(write_alias())).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
     rows = _changed(_rows(since), since)
     with brief_transaction(write_alias()):

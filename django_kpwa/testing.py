@@ -19,8 +19,14 @@ within `reach_outside()`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
 from django.conf import settings
+from django.db.models import F
 from django.test import override_settings
+from django.utils import timezone
 
 from . import dispatch
 from .conf import kpwa_settings
@@ -29,6 +35,7 @@ from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_u
 from .models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds, write_alias
 from .models.driving import Lease
 from .models.transitions import release_lease
+from .models.written import database_now
 from .rehearsal import reach_outside
 
 __all__ = [
@@ -45,6 +52,10 @@ __all__ = [
 ]
 
 
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""This process's clock is frozen, or wrong, where it is so far from the database's."""
+
+
 def create_license(name: str = "") -> License:
     """Store a license with a made-up API key. Without a name it is the one that `license=None` means."""
     license_ = License(name=name or kpwa_settings().DEFAULT_LICENSE or "Test")
@@ -57,16 +68,47 @@ def deliver() -> list[LocmemMessage]:
     """Send everything that is due, in this thread, and return what was sent, oldest first.
 
     The pace is skipped, and so is the wait for a sale's lines; a `send_after` in the future and the wait before another
-    try are not. Nothing leaves the process: the gateway is `LocmemGateway`.
+    try are not. A test that has frozen this process's clock names its times by that one, whatever the database's says.
+    Nothing leaves the process: the gateway is `LocmemGateway`.
     """
     before = len(outbox)
     kpwa = {**getattr(settings, "KPWA", {}), "GATEWAY": f"{locmem.__name__}.LocmemGateway", "PACE_SECONDS": (0, 0)}
-    with override_settings(KPWA=kpwa):
+    with override_settings(KPWA=kpwa), _by_the_clock_of_this_process():
         _end_waits_for_lines()
         while license_ids := _sweep():
             for license_id in license_ids:
                 _drive(license_id)
     return outbox[before:]
+
+
+@contextmanager
+def _by_the_clock_of_this_process() -> Iterator[None]:
+    """While messages are sent, have times that the site named lie as far from the database's now as from its own."""
+    using = write_alias()
+    ahead = timezone.now() - database_now(using)
+    if abs(ahead) < _CLOCKS_DIFFER:
+        yield
+        return
+    # The others' times are the database's.
+    named = OutboundMessage.objects.using(using).filter(status=Status.QUEUED, renderer="")
+    at_once = (F("created_at") - _CLOCKS_DIFFER, F("created_at") + _CLOCKS_DIFFER)
+    later = named.filter(attempts_made=0).exclude(due_at__range=at_once)
+    due = list(later.values_list("pk", flat=True))
+    expiring = list(named.filter(expires_at__isnull=False).values_list("pk", flat=True))
+    _move("due_at", due, -ahead)
+    _move("expires_at", expiring, -ahead)
+    try:
+        yield
+    finally:
+        _move("due_at", due, ahead)
+        _move("expires_at", expiring, ahead)
+
+
+def _move(name: str, message_ids: list[int], by: timedelta) -> None:
+    # What was tried meanwhile is due again by the database's clock.
+    untried = {"attempts_made": 0} if name == "due_at" else {}
+    messages = OutboundMessage.objects.using(write_alias()).filter(pk__in=message_ids, **untried)
+    messages.update(**{name: F(name) + by})
 
 
 def _sweep() -> tuple[int, ...]:

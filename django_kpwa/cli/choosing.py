@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.db.models.expressions import CombinedExpression
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from ..conf import kpwa_settings
 from ..exceptions import LicenseChoiceError
-from ..models import License, OutboundMessage, write_alias
+from ..models import License, OutboundMessage, in_seconds, write_alias
 from ..outbox import choose_license
 from .console import Console
 
@@ -109,11 +110,14 @@ def text_argument(console: Console, given: str | None) -> str:
     return given or ""
 
 
-def since(given: str) -> datetime:
-    """An argument's type: `90s`, `30m`, `2h`, `3d` ago, or a date or time (`2016-11-05`, `2016-11-05 09:30`)."""
+def since(given: str) -> datetime | CombinedExpression:
+    """An argument's type: `90s`, `30m`, `2h`, `3d` ago, or a date or time (`2016-11-05`, `2016-11-05 09:30`).
+
+    What is so long ago is so by the database's clock, which set the times that it is compared with.
+    """
     ago = re.fullmatch(r"(\d{1,6})([smhd])", given)
     if ago:
-        return timezone.now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return in_seconds(-timedelta(**{_UNITS[ago[2]]: int(ago[1])}).total_seconds())
     try:
         day = parse_date(given)
         read = datetime(day.year, day.month, day.day) if day else parse_datetime(given)

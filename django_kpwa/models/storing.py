@@ -152,7 +152,8 @@ def store_portably(rows: Sequence[OutboundMessage]) -> None:
     by_uuid = {row.uuid: row for row in rows}
     for row in rows:
         row.pk, row._state.adding = None, True
-    for stored in messages.filter(uuid__in=by_uuid).values_list("uuid", "pk", "license_id", "created_at", "due_at"):
+    kept = ("uuid", "pk", "license_id", "created_at", "due_at", "expires_at")
+    for stored in messages.filter(uuid__in=by_uuid).values_list(*kept):
         _keep(by_uuid[stored[0]], using, *stored[1:])
 
 
@@ -182,25 +183,25 @@ _GIVEN = {
     "idempotency_key": "text",
     "idempotency_digest": "text",
     "priority": "integer",
-    "expires_at": "timestamptz",
     "source_content_type_id": "bigint",
     "source_id": "text",
     "source_database": "text",
     "source_fingerprint": "text",
+    "expires_at": "timestamptz",
     "due_at": "timestamptz",
 }
 _INSERT = f"""
 INSERT INTO django_kpwa_outboundmessage (
   {", ".join(_GIVEN)}, created_at, status, reason, reason_words, attempts_made, attempts_spent, in_doubt)
 {{source}} {{unless_known}}
-RETURNING uuid, id, license_id, created_at, due_at
+RETURNING uuid, id, license_id, created_at, due_at, expires_at
 """
 _IS_DRIVEN = """, (
   SELECT lane.lease_token IS NOT NULL AND lane.lease_expires_at > {now}
   FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_outboundmessage.license_id)
 """
 _THE_REST = f"{{now}}, '{Status.QUEUED.value}', '', '', 0, 0, FALSE"
-_ROW = f"%s, {{license}}, {'%s, ' * (len(_GIVEN) - 3)}COALESCE(%s, {{due}}), {_THE_REST}"
+_ROW = f"%s, {{license}}, {'%s, ' * (len(_GIVEN) - 4)}{{expires}}, COALESCE(%s, {{due}}), {_THE_REST}"
 # The license that is chosen, as by `choosing.choose()`; NULL where it cannot be told. MIN: two rows would fail the
 # checkout.
 _NAMED = "(SELECT MIN(license.id) FROM django_kpwa_license license WHERE license.name = %s AND license.is_active)"
@@ -209,10 +210,10 @@ _CHOSEN = """(
   WHERE license.is_active AND (license.is_default OR NOT EXISTS (
     SELECT 1 FROM django_kpwa_license other WHERE other.is_active AND other.id <> license.id)))"""
 # In a SELECT PostgreSQL does not see what a value is for, where the driver sends it apart.
-_TYPES = [type_ for column, type_ in _GIVEN.items() if column not in ("uuid", "license_id", "due_at")]
+_TYPES = [type_ for column, type_ in _GIVEN.items() if column not in ("uuid", "license_id", "expires_at", "due_at")]
 _TYPED_ROW = (
     f"%s::uuid, {{license}}, {', '.join(f'%s::{type_}' for type_ in _TYPES)}, "
-    f"COALESCE(%s::timestamptz, {{due}}), {_THE_REST}"
+    f"{{expires}}, COALESCE(%s::timestamptz, {{due}}), {_THE_REST}"
 )
 _FOR_LICENSE = "SELECT {row} FROM django_kpwa_license license WHERE license.id = %s"
 # PostgreSQL: a list for each column, however many rows. To read the values of thousands one by one takes longer.
@@ -225,8 +226,12 @@ FROM UNNEST({", ".join(f"%s::{type_}[]" for type_ in _GIVEN.values())}, %s::inte
 
 
 def _can_write_out(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrapper) -> bool:
-    # Another expression than the present time is for the ORM to write.
-    return can_write_out(connection) and all(isinstance(row.due_at, (DatabaseNow, datetime)) for row in rows)
+    # Another expression than the present time is for the ORM to write; of one row alone, when it expires may be one.
+    return can_write_out(connection) and all(
+        isinstance(row.due_at, (DatabaseNow, datetime))
+        and (len(rows) == 1 or row.expires_at is None or isinstance(row.expires_at, datetime))
+        for row in rows
+    )
 
 
 @sensitive_variables()
@@ -235,14 +240,14 @@ def _insert_one(row: OutboundMessage, connection: BaseDatabaseWrapper, default_n
     now = now_sql(connection.alias)
     if connection.vendor == "mysql":
         return _insert_after_look(row, connection, default_name)
-    parameters = _parameters(row, connection)
+    expires, parameters = _with_expiry(row, connection)
     if has_license(row):
         written = _TYPED_ROW if connection.vendor == "postgresql" else _ROW
-        source = _FOR_LICENSE.format(row=written.format(license="license.id", now=now, due=now))
+        source = _FOR_LICENSE.format(row=written.format(license="license.id", now=now, due=now, expires=expires))
         parameters.append(parameters.pop(1))
     else:
         chosen = _NAMED if default_name else _CHOSEN
-        source = f"VALUES ({_ROW.format(license=chosen, now=now, due=now)})"
+        source = f"VALUES ({_ROW.format(license=chosen, now=now, due=now, expires=expires)})"
         parameters[1:2] = [default_name] if default_name else []
     stored = insert(connection, _statement(source, connection) + _IS_DRIVEN.format(now=now), parameters)
     if not stored:
@@ -263,8 +268,9 @@ def _insert_after_look(row: OutboundMessage, connection: BaseDatabaseWrapper, de
         if lane is None:
             return None
     now = now_sql(connection.alias)
-    source = f"VALUES ({_ROW.format(license='%s', now=now, due=now)})"
-    stored = insert(connection, _statement(source, connection), _parameters(row, connection))
+    expires, parameters = _with_expiry(row, connection)
+    source = f"VALUES ({_ROW.format(license='%s', now=now, due=now, expires=expires)})"
+    stored = insert(connection, _statement(source, connection), parameters)
     if not stored:
         return None
     _take_over(row, connection, *stored[0][1:])
@@ -283,7 +289,9 @@ def _insert_many(rows: Sequence[OutboundMessage], connection: BaseDatabaseWrappe
         parameters.append([places.get(row.uuid, 0) for row in rows])
     else:
         due = [f"{now} + INTERVAL {places[row.uuid]:d} MICROSECOND" if places.get(row.uuid) else now for row in rows]
-        source = "VALUES " + ", ".join(f"({_ROW.format(license='%s', now=now, due=each)})" for each in due)
+        source = "VALUES " + ", ".join(
+            f"({_ROW.format(license='%s', now=now, due=each, expires='%s')})" for each in due
+        )
         parameters = [value for values in given for value in values]
     stored = insert(connection, _statement(source, connection), parameters)
     if stored is None:
@@ -313,13 +321,27 @@ def _parameters(row: OutboundMessage, connection: BaseDatabaseWrapper) -> list[A
         row.idempotency_key,
         row.idempotency_digest,
         row.priority,
-        time(row.expires_at),
         row.source_content_type_id,
         row.source_id,
         row.source_database,
         row.source_fingerprint,
+        time(row.expires_at) if isinstance(row.expires_at, datetime) else None,
         time(row.due_at) if isinstance(row.due_at, datetime) else None,
     ]
+
+
+@sensitive_variables()
+def _with_expiry(row: OutboundMessage, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    """How one row's `expires_at` is written, and its `_parameters()`. So long from now is by the database's clock."""
+    parameters = _parameters(row, connection)
+    expires: Any = row.expires_at
+    if expires is None or isinstance(expires, datetime):
+        return "%s::timestamptz" if connection.vendor == "postgresql" else "%s", parameters
+    query = OutboundMessage.objects.using(connection.alias).query
+    # Resolved, it is what the ORM would write: each database adds seconds in its own way.
+    sql, given = query.get_compiler(connection.alias).compile(expires.resolve_expression(query))
+    parameters[-2:-1] = given
+    return sql, parameters
 
 
 def _time(value: Any, connection: BaseDatabaseWrapper) -> Any:
@@ -333,15 +355,23 @@ def _take_over(
     license_id: int | None,
     created_at: Any,
     due_at: Any,
+    expires_at: Any,
 ) -> None:
     """Keep what a written-out statement returned of the row."""
-    _keep(row, connection.alias, primary_key, license_id, _time(created_at, connection), _time(due_at, connection))
+    times = (_time(moment, connection) for moment in (created_at, due_at, expires_at))
+    _keep(row, connection.alias, primary_key, license_id, *times)
 
 
 def _keep(
-    row: OutboundMessage, using: str, primary_key: int, license_id: int | None, created_at: datetime, due_at: datetime
+    row: OutboundMessage,
+    using: str,
+    primary_key: int,
+    license_id: int | None,
+    created_at: datetime,
+    due_at: datetime,
+    expires_at: datetime | None,
 ) -> None:
-    row.pk, row.created_at, row.due_at = primary_key, created_at, due_at
+    row.pk, row.created_at, row.due_at, row.expires_at = primary_key, created_at, due_at, expires_at
     if not has_license(row):
         row.license_id = license_id
     row._state.adding, row._state.db = False, using

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
@@ -54,6 +55,15 @@ def now_sql(using: str) -> str:
     """`DatabaseNow()` as that database has it."""
     sql, _ = License.objects.using(using).query.get_compiler(using).compile(DatabaseNow())
     return str(sql)
+
+
+def database_now(using: str) -> datetime:
+    """The database's present time, for what is computed here and compared with its times."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"SELECT {now_sql(using)}", ())  # with parameters: its percent signs are doubled for them
+        (now,) = cursor.fetchone()
+    read: datetime = as_time(now, License._meta.get_field("created_at").cached_col, connections[using])
+    return read
 
 
 def as_time(value: Any, column: Any, connection: BaseDatabaseWrapper) -> Any:

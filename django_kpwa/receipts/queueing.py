@@ -56,7 +56,7 @@ class _Wanted:
     using: str
     row: Row
     license: License | str | None
-    expires_at: datetime | None
+    expires_after_seconds: float | None
 
     def store(self, render_after_seconds: float) -> OutboundMessage:
         # Looked for first: a refused INSERT at every later save would fill the database's error log.
@@ -74,7 +74,7 @@ class _Wanted:
             source_fingerprint=self.row.fingerprint,
             license=self.license,
             render_after_seconds=render_after_seconds,
-            expires_at=self.expires_at,
+            expires_after_seconds=self.expires_after_seconds,
         )
         if known.message is not None:
             earlier = Q(pk__lte=known.message.pk)
@@ -201,7 +201,7 @@ def _ask(registration: Registration, obj: models.Model, using: str, is_new: bool
         using,
         Row(key_of(registration, obj, using), phone_number, fingerprint_of(receipt, obj, moment), moment, is_new),
         license=receipt.get_license(obj),
-        expires_at=timezone.now() + receipt.expires_after if receipt.expires_after else None,
+        expires_after_seconds=receipt.expires_after.total_seconds() if receipt.expires_after else None,
     )
 
 

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from django_kpwa.exceptions import InvalidMessageError
-from django_kpwa.models import DatabaseNow, License, OutboundMessage, RecipientType, idempotency_digest, storing
+from django_kpwa.models import (
+    DatabaseNow,
+    License,
+    OutboundMessage,
+    RecipientType,
+    idempotency_digest,
+    in_seconds,
+    storing,
+)
 from django_kpwa.outbox import Message, send_message, send_messages
 from tests.shop.models import Sale
 
@@ -112,6 +120,21 @@ class BothForms(TestCase):
             )
             transaction.savepoint_rollback(savepoint)
         assert stored[0] == stored[1]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("names_a_license", [True, False])
+def test_an_expiry_from_now_is_by_the_databases_clock_in_both_forms(license_, names_a_license):
+    drawn = {
+        "recipient": "6281234567890", "text": "struk", "idempotency_key": "", "due_at": None, "source_id": None,
+    }  # fmt: skip
+    for store in (storing.store_message, lambda row: storing.store_portably([row])):
+        [row] = rows_of([drawn], license_ if names_a_license or store is not storing.store_message else None)
+        row.expires_at = in_seconds(90)
+        store(row)
+        kept = OutboundMessage.objects.get(pk=row.pk)
+        assert (row.expires_at, row.license_id) == (kept.expires_at, license_.pk)
+        assert abs(kept.expires_at - kept.created_at - timedelta(seconds=90)) < timedelta(milliseconds=5)
 
 
 @pytest.mark.django_db
