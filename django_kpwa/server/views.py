@@ -26,6 +26,7 @@ from ..gateway.base import Gateway, ServiceStatus, SessionStatus
 from . import answers
 from .authentication import Resolve, authenticated_gateway
 from .bodies import read_fields
+from .negotiation import accepted_quality
 
 ViewFunction: TypeAlias = Callable[..., HttpResponseBase]
 
@@ -93,11 +94,11 @@ class LoginQrView(GatewayView):
     http_method_names = ["post"]
 
     def post(self, request: Request) -> HttpResponse:
-        response_as = self.fields.get("responseAs", "string")
-        if response_as not in ("image", "string"):
+        response_as = self.fields.get("responseAs", "")
+        if response_as not in ("image", "string", ""):
             raise _invalid("responseAs must be image or string.")
         login_qr = self.license_gateway.get_login_qr()
-        if response_as == "image":
+        if _is_image_wanted(response_as, self.request.headers.get("Accept", "")):
             return HttpResponse(login_qr.png(), content_type="image/png")
         return answers.success("Scan this QR code with WhatsApp.", qr_string=login_qr.data_uri())
 
@@ -148,6 +149,17 @@ class WebhookResetView(GatewayView):
 @csrf_exempt
 def no_such_path(request: HttpRequest) -> HttpResponse:
     return answers.not_found()
+
+
+def _is_image_wanted(response_as: str, accept: str) -> bool:
+    """Whether the code is answered as an image: where it is asked for, and the client can read one.
+
+    The reference's own sample asks for an image and accepts JSON alone: who reads JSON gets JSON.
+    """
+    json, image = accepted_quality(accept, "application/json"), accepted_quality(accept, "image/png")
+    if response_as == "image":
+        return image >= json
+    return not response_as and image > 0 and json == 0
 
 
 def _link_word(status: ServiceStatus) -> str:

@@ -122,6 +122,37 @@ def test_a_qr_is_json_with_a_data_uri_unless_an_image_is_asked_for(sandbox):
     assert ask("POST", "login-qr", {"responseAs": "svg"}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("response_as", "accept", "kind"),
+    [
+        ("image", "application/json", "application/json"),  # the reference's own sample
+        ("image", "APPLICATION/JSON; charset=utf-8", "application/json"),
+        ("image", "application/*", "application/json"),
+        ("image", "application/json, image/png;q=0.5", "application/json"),
+        ("image", "application/json;q=0.9, */*;q=0.1", "application/json"),
+        ("image", "text/html", "image/png"),
+        ("image", "*/*", "image/png"),
+        ("image", "image/*", "image/png"),
+        ("image", "image/png, application/json", "image/png"),
+        ("image", "application/json, text/plain, */*", "image/png"),
+        ("string", "application/json", "application/json"),
+        ("string", "image/png", "application/json"),
+        ("string", "*/*", "application/json"),
+        (None, "image/png", "image/png"),
+        (None, "image/png, application/json;q=0.1", "application/json"),
+        (None, "*/*;q=nonsense, ;;", "application/json"),
+    ],
+)
+def test_a_qr_is_json_where_json_is_asked_for_and_an_image_where_an_image_is(sandbox, response_as, accept, kind):
+    sandbox.log_out(sandbox.account())
+    answer = ask("POST", "login-qr", {"responseAs": response_as} if response_as else {}, Accept=accept)
+    assert (answer.status_code, answer["Content-Type"]) == (200, kind)
+    if kind == "image/png":
+        assert answer.content.startswith(b"\x89PNG")
+    else:
+        assert json.loads(answer.content)["qr_string"].startswith("data:image/png;base64,")
+
+
 def test_the_status_words_are_those_of_the_reference(sandbox):
     def words():
         return [json.loads(ask(*CALLS[name]).content)["status"] for name in ("restart", "status", "webhook/reset")]
