@@ -40,6 +40,7 @@ class Sale(models.Model):
 
     status = models.CharField(max_length=10, choices=Status.choices)
     customer_phone = models.CharField(max_length=30)
+    paid_at = models.DateTimeField(auto_now_add=True)
 EOF
 mkdir -p sales/templates/sales
 echo 'Terima kasih, nota {{ sale.pk }}' > sales/templates/sales/receipt.txt

@@ -12,6 +12,9 @@
         def get_phone_number(self, sale):
             return sale.customer_phone
 
+        def get_occurred_at(self, sale):
+            return sale.paid_at
+
 `queueing` stores a message without its text when a sale is saved; `render` writes the text just before it is sent;
 `preview` asks the same of a class for people to look at.
 """

@@ -22,7 +22,10 @@ _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 
 
 class Receipt:
-    """A receipt of one model. `should_send()`, `get_phone_number()` and `template_name` are what every one needs."""
+    """A receipt of one model.
+
+    `should_send()`, `get_phone_number()`, `get_occurred_at()` and `template_name` are what every one needs.
+    """
 
     template_name: str = ""
     """Template of the text. Nothing is escaped in it: customers' text goes through the filters of `{% load kpwa %}`."""
@@ -30,7 +33,10 @@ class Receipt:
     """What this receipt tells of, e.g. `"paid"`. Empty: the class's name. An object gets one message an event, so
     changing it sends again for what is not older than `max_age`."""
     max_age: timedelta | None = timedelta(days=2)
-    """What occurred longer ago gets no receipt: editing last year's sale sends nothing. None: no limit."""
+    """What occurred longer ago (`get_occurred_at()`) gets no receipt: editing last year's sale sends nothing.
+
+    None: every save may send, whatever its age.
+    """
     expires_after: timedelta | None = timedelta(days=2)
     """A receipt that waited longer than this (WhatsApp was logged out) is not sent any more. None: it always is."""
     language: str = ""
@@ -56,7 +62,10 @@ class Receipt:
         return None
 
     def get_occurred_at(self, obj: Any) -> datetime | None:
-        """When it happened, as an aware datetime, for `max_age`. None: now."""
+        """When it happened, as an aware datetime. None will do only where `max_age` is None as well.
+
+        Nobody could tell a sale of today from an old one that is edited or imported.
+        """
         return None
 
     def get_event_id(self, obj: Any) -> str:

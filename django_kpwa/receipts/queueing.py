@@ -122,8 +122,8 @@ def queue(
 
 
 def is_recent(receipt: Receipt, moment: datetime | None) -> bool:
-    """Whether what happened then is young enough for a save to send."""
-    return moment is None or receipt.max_age is None or timezone.now() - moment <= receipt.max_age
+    """Whether what happened then is young enough for a save to send. Where there is a limit, a time has to be known."""
+    return receipt.max_age is None or (moment is not None and timezone.now() - moment <= receipt.max_age)
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,15 @@ def _ask(registration: Registration, obj: models.Model, using: str, is_new: bool
     receipt = registration.receipt
     if not receipt.should_send(obj):
         return None
-    moment = occurred_at(receipt, obj)
-    if not (is_asked_for or is_recent(receipt, moment)):
-        return None
     phone_number = phone.typed(receipt.get_phone_number(obj))
     if not phone_number:
         return None
+    moment = occurred_at(receipt, obj)
+    if not is_asked_for:
+        if moment is None and receipt.max_age is not None:
+            raise ValueError("get_occurred_at() returned None; where there is a max_age it must say when it happened.")
+        if not is_recent(receipt, moment):
+            return None
     return _Wanted(
         registration,
         obj,

@@ -27,7 +27,7 @@ _REQUIRED = ("should_send", "get_phone_number")
 # What each method is called with beside the object.
 _ASKED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_REQUIRED, ()),
-    **dict.fromkeys(("get_image_url", "get_license", "get_occurred_at", "get_event_id"), ()),
+    **dict.fromkeys(("get_image_url", "get_license", "get_occurred_at", "get_event_id", "get_fingerprint"), ()),
     **dict.fromkeys(("get_context_data", "render"), ("license", "event_id")),
 }
 
@@ -125,6 +125,11 @@ def _check_receipt_class(receipt_class: object) -> None:
         value = getattr(receipt_class, attribute)
         if value is not None and not (isinstance(value, timedelta) and value > timedelta(0)):
             raise ImproperlyConfigured(f"{name}.{attribute} must be a positive timedelta or None, not {value!r}.")
+    if receipt_class.max_age is not None and receipt_class.get_occurred_at is Receipt.get_occurred_at:
+        raise ImproperlyConfigured(
+            f"{name} has a max_age and no get_occurred_at(), so that each save of an old object would send: define "
+            "get_occurred_at() to say when it happened, or set max_age = None, and every save may send."
+        )
     if not isinstance(receipt_class.event, str) or (receipt_class.event and not says_something(receipt_class.event)):
         raise ImproperlyConfigured(f"{name}.event must be a text that can be seen, not {receipt_class.event!r}.")
     for method, context in _ASKED.items():

@@ -70,6 +70,9 @@ class FromTheLicense(receipts.Receipt):
     def get_phone_number(self, sale):
         return sale.customer_phone
 
+    def get_occurred_at(self, sale):
+        return sale.sold_at
+
     def get_license(self, sale):
         return License.objects.get()
 

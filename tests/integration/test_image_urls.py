@@ -83,6 +83,9 @@ def test_a_receipts_image_is_passed_on(shop, gateway, image, image_url):
         def get_phone_number(self, sale):
             return sale.customer_phone
 
+        def get_occurred_at(self, sale):
+            return sale.sold_at
+
         def get_image_url(self, sale):
             return image_url
 

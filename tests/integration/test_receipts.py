@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
+from datetime import timezone as dt_timezone
 
 import pytest
 from django.core.management import call_command
@@ -47,6 +48,9 @@ class Notice(receipts.Receipt):
 
     def get_phone_number(self, sale):
         return sale.customer_phone
+
+    def get_occurred_at(self, sale):
+        return sale.sold_at
 
     def render(self, sale, **context):
         return f"Catatan {sale.pk}"
@@ -158,6 +162,22 @@ def test_editing_a_sale_older_than_max_age_sends_nothing():
     assert not OutboundMessage.objects.exists()
     Sale.objects.create(**PAID, sold_at=timezone.now() - timedelta(days=1, hours=23))
     assert OutboundMessage.objects.count() == 1
+
+
+def test_importing_fifty_sales_of_2021_sends_nothing(register):
+    register(Notice)
+    register(type("Timeless", (Notice,), {"event": "timeless", "get_occurred_at": lambda self, sale: None}))
+    for day in range(50):
+        Sale(**PAID, sold_at=datetime(2021, 3, 1, tzinfo=dt_timezone.utc) + timedelta(days=day)).save()
+    assert not OutboundMessage.objects.exists()
+    # Those of a class that cannot tell the time are told of, and not sent.
+    assert set(ReceiptFailure.objects.values_list("receipt", flat=True)) == {"shop.sale.Timeless"}
+
+
+def test_a_sale_without_a_number_is_not_asked_for_its_time(register):
+    register(type("Timeless", (Notice,), {"get_occurred_at": lambda self, sale: None}))
+    Sale.objects.create(status=Sale.Status.PAID)
+    assert not ReceiptFailure.objects.exists()
 
 
 def test_max_age_none_sends_for_a_sale_of_any_age(register):
@@ -362,6 +382,8 @@ def test_a_sale_is_saved_where_there_is_no_license_yet():
     ("overrides", "words"),
     [
         ({"get_occurred_at": lambda self, sale: timezone.now().replace(tzinfo=None)}, "aware datetime"),
+        ({"get_occurred_at": lambda self, sale: None}, "get_occurred_at() returned None; where there is a max_age"),
+        ({"get_occurred_at": lambda self, sale: sale.sold_at.date()}, "aware datetime"),
         ({"get_event_id": lambda self, sale: 5}, "get_event_id() returned 5"),
         ({"get_event_id": lambda self, sale: " \u200b"}, "get_event_id() returned"),
         ({"get_event_id": lambda self, sale: "x" * 300}, "idempotency_key has"),

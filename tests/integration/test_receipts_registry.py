@@ -17,6 +17,7 @@ from tests.shop.whatsapp import PaidReceipt
 
 class Notice(receipts.Receipt):
     event = "notice"
+    max_age = None
 
     def should_send(self, line):
         return True
@@ -54,6 +55,7 @@ def test_one_class_may_serve_several_models_and_be_taken_back():
             r"Half must define get_phone_number\(\)",
         ),
         (variant(render=receipts.Receipt.render), "must name its template"),
+        (variant(max_age=timedelta(days=2)), r"define get_occurred_at\(\).* or set max_age = None, and every save may"),
         (variant(max_age=2), "max_age must be a positive timedelta or None, not 2"),
         (variant(expires_after=timedelta(0)), "expires_after must be a positive timedelta"),
         (variant(language="xx-klingon"), "language is 'xx-klingon'"),

@@ -103,6 +103,9 @@ class Deadly(receipts.Receipt):
         self._meet("get_phone_number")
         return sale.customer_phone
 
+    def get_occurred_at(self, sale):
+        return sale.sold_at
+
     def get_license(self, sale):
         self._meet("get_license")
         return None
@@ -370,6 +373,9 @@ def test_a_deadlock_whose_victim_is_the_receipt_is_heard(license_, monkeypatch):
 
         def get_phone_number(self, sale):
             return NUMBER
+
+        def get_occurred_at(self, sale):
+            return sale.sold_at
 
         def render(self, sale, **context):
             return ""

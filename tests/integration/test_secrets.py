@@ -307,6 +307,7 @@ def test_a_receipt_that_raises_with_a_number_puts_none_into_the_log(canary_licen
     working = {
         "should_send": lambda self, sale: True,
         "get_phone_number": lambda self, sale: sale.customer_phone,
+        "get_occurred_at": lambda self, sale: sale.sold_at,
         "render": lambda self, sale, **context: "Struk",
     }
     careless = receipts.register(Sale)(type("CarelessReceipt", (receipts.Receipt,), {**working, method: fail}))

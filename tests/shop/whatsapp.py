@@ -28,6 +28,9 @@ class RefundReceipt(receipts.Receipt):
     def get_phone_number(self, sale):
         return sale.customer_phone
 
+    def get_occurred_at(self, sale):
+        return sale.sold_at
+
     def get_event_id(self, sale):
         return f"refund-{sale.refunds}"
 

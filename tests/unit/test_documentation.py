@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from django_kpwa import conf, exceptions, signals
+from django_kpwa import conf, exceptions, receipts, signals
+from tests.shop.models import Ticket
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -45,6 +47,19 @@ def test_every_check_is_documented_and_only_those():
     made = set(re.findall(r"""["'](?:kpwa\.)?([EWI]\d{3})["']""", written))
     documented = set(re.findall(r"^\| `kpwa\.([EWI]\d{3})`", (ROOT / "docs/checks.md").read_text(), re.MULTILINE))
     assert made == documented
+
+
+def test_every_receipt_class_of_the_pages_may_be_registered():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    written = [block for page in pages for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+    drawn = receipts.__doc__.split("\n\n", 1)[1].split("\n\n`")[0]
+    samples = [block for block in (*written, textwrap.dedent(drawn)) if "@receipts.register" in block]
+    assert len(samples) == 3
+    for sample in samples:
+        named: dict[str, object] = {"__name__": "a_site", "Sale": Ticket}
+        exec(sample.replace("from .models import Sale", ""), named)
+        (receipt_class,) = (each for each in named.values() if getattr(each, "__module__", "") == "a_site")
+        receipts.unregister(receipt_class)
 
 
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
