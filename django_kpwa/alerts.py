@@ -6,13 +6,12 @@ the site has carries it on.
 
 from __future__ import annotations
 
-import logging
-
+from .logs import get_logger
 from .models import License, PauseReason
 from .models.driving import Pause
 from .phone import mask
 
-logger = logging.getLogger("django_kpwa.alerts")
+logger = get_logger("django_kpwa.alerts")
 
 _ADVICE = {
     PauseReason.LOGGED_OUT: "Scan the QR code of this license again (admin, or `manage.py kpwa qr`).",

@@ -13,7 +13,6 @@ The savepoint is the proof: it can only be released or rolled back to within the
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,8 +27,9 @@ from django.db.transaction import Atomic
 from django.dispatch import Signal
 
 from .exceptions import RolledBackError, TransactionLostError
+from .logs import get_logger
 
-logger = logging.getLogger("django_kpwa.containing")
+logger = get_logger("django_kpwa.containing")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

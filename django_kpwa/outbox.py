@@ -9,7 +9,6 @@ refused here, with the reason, before anything is stored.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +27,7 @@ from .conf import Settings, kpwa_settings
 from .containing import loud, send_contained
 from .contents import is_out_of_reach, says_something, with_line_feeds
 from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
+from .logs import get_logger
 from .models import (
     MAX_DATABASE_LENGTH,
     DatabaseNow,
@@ -50,7 +50,7 @@ from .models.choosing import GIVEN_AT_ONCE, Unchosen, choose
 from .models.storing import find_known_after_clash, is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
 
-logger = logging.getLogger("django_kpwa.outbox")
+logger = get_logger("django_kpwa.outbox")
 
 MAX_TEXT_LENGTH = 65_536
 """WhatsApp's own limit for one message, in characters."""

@@ -6,12 +6,12 @@ that the dispatcher need not know it.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .encryption import Secret
 from .exceptions import KpwaError
+from .logs import Lines, traceback_of, without_controls
 from .models import OutboundMessage
 from .phone import mask_numbers
 
@@ -51,20 +51,20 @@ def render(message: OutboundMessage) -> Rendered | Withdrawn:
 
 
 def words_of(error: Exception) -> str:
-    """What a site's code raised, for the admin: numbers masked, at most 1000 characters, storable everywhere.
+    """What a site's code raised, for the admin: numbers masked, one line, at most 1000 characters, storable.
 
     PostgreSQL refuses NUL and halves of surrogate pairs, which a customer's text may have brought into the words.
     """
     words = mask_numbers(f"{type(error).__name__}: {error}")
-    return words.replace("\x00", "").encode("utf-8", "replace").decode()[:1000]
+    return without_controls(words.replace("\x00", "")).encode("utf-8", "replace").decode()[:1000]
 
 
-def masked_traceback(error: BaseException, *secrets: Secret) -> str:
+def masked_traceback(error: BaseException, *secrets: Secret) -> Lines:
     """The traceback for a log, with numbers and `secrets` masked.
 
     Not `exc_info`: a handler would print the exception's own words, and a report the variables of every frame.
     """
-    text = "".join(traceback.format_exception(error))
+    text: str = traceback_of(error)
     for secret in filter(None, secrets):
         text = text.replace(secret.reveal(), "…")
-    return mask_numbers(text)
+    return Lines(mask_numbers(text))

@@ -6,7 +6,6 @@ keeps for a while, nor what it must keep is read again. After each batch it rest
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from django.db import IntegrityError
 from django.db.models import QuerySet
 
 from .conf import kpwa_settings
+from .logs import get_logger
 from .models import (
     HourlyStatistic,
     OutboundMessage,
@@ -30,7 +30,7 @@ from .models import (
 )
 from .models.waiting import brief_transaction
 
-logger = logging.getLogger("django_kpwa.retention")
+logger = get_logger("django_kpwa.retention")
 
 _BATCH = 500
 _LONGEST_REST_SECONDS = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 import time
 import uuid
@@ -17,6 +16,7 @@ from django.db import close_old_connections
 from . import dispatch, retention, statistics, wake, webhooks
 from .conf import kpwa_settings
 from .exceptions import TaskFailedError
+from .logs import get_logger
 from .models import note_alive
 from .models.driving import Lease
 from .models.transitions import release_lease
@@ -34,7 +34,7 @@ _SOFT_TIME_LIMIT_SECONDS = 570
 # Well below that: a purge of millions is no task that is stuck.
 _PURGE_SECONDS = 300.0
 
-logger = logging.getLogger("django_kpwa.tasks")
+logger = get_logger("django_kpwa.tasks")
 
 
 def _task(name: str) -> Callable[[Callable[..., None]], Any]:

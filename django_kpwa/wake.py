@@ -7,7 +7,6 @@ why publishing gives up at once, and for some seconds does not even try again: a
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -24,12 +23,13 @@ from django.db import transaction
 from kombu import Connection
 from kombu.pools import ProducerPool
 
+from .logs import get_logger
 from .models import write_alias
 from .models.storing import LaneSeen, look_at_lane
 from .rehearsal import is_rehearsal
 from .schedule import BEAT_SCHEDULE
 
-logger = logging.getLogger("django_kpwa.wake")
+logger = get_logger("django_kpwa.wake")
 
 DISPATCH_LICENSE = "django_kpwa.dispatch_license"
 PROCESS_WEBHOOK = "django_kpwa.process_webhook"

@@ -5,7 +5,6 @@ The site's own middlewares are asked, with a request as the gateway's would come
 
 from __future__ import annotations
 
-import logging
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -20,11 +19,12 @@ from django.utils.module_loading import import_string
 
 from ..conf import Settings
 from ..gateway import load_gateway_class
+from ..logs import get_logger
 from ..webhook_address import useless
 from .configuration import with_settings
 from .messages import make_warning
 
-logger = logging.getLogger("django_kpwa.checks")
+logger = get_logger("django_kpwa.checks")
 
 
 @with_settings

@@ -16,7 +16,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone, translation
 from django.utils.functional import Promise
 
-from ..logs import without_controls
+from ..logs import escaped_controls, without_controls
 
 EXIT_OK = 0
 EXIT_NO = 1
@@ -36,9 +36,13 @@ class Console:
         self.stdin = stdin or sys.stdin
 
     def say(self, text: str = "") -> None:
-        """Write a line for people; nothing under `--json`."""
+        """Write a line for people; nothing under `--json`. The words of others in it just stand there."""
+        self.draw(without_controls(text))
+
+    def draw(self, lines: str) -> None:
+        """Write lines of our own, as they are."""
         if not self.as_json:
-            self._stdout.write(text)
+            self._stdout.write(lines)
             self._stdout.flush()
 
     def report(self, text: str) -> None:
@@ -56,7 +60,9 @@ class Console:
     def document(self, content: Mapping[str, Any] | Sequence[Any]) -> None:
         """Write `content` as JSON on one line under `--json`, else nothing. Times are ISO 8601, in UTC."""
         if self.as_json:
-            self._stdout.write(json.dumps(content, cls=DjangoJSONEncoder, ensure_ascii=False))
+            text = json.dumps(content, cls=DjangoJSONEncoder, ensure_ascii=False)
+            # A terminal may be where it goes, and to JSON the escaped characters are the same.
+            self._stdout.write(escaped_controls(text))
             self._stdout.flush()
 
     def clear_screen(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import logging
 import queue
 import signal
 import threading
@@ -22,11 +21,12 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import dispatch
 from ..conf import kpwa_settings, lease_seconds
+from ..logs import get_logger
 from ..models.driving import Lease
 from ..models.transitions import release_lease
 from ..rendering import masked_traceback
 
-logger = logging.getLogger("django_kpwa.run")
+logger = get_logger("django_kpwa.run")
 
 
 class LanePool:

@@ -67,7 +67,7 @@ def _show(console: Console, license_: License, qr: LoginQr, output: Path | None)
     if not console.as_json:
         drawing = qr.terminal()
         console.clear_screen()
-        console.say(drawing)
+        console.draw(drawing)
         console.say(f"Scan it with the phone of {license_.name}: WhatsApp, Linked devices, Link a device.")
 
 

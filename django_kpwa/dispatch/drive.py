@@ -7,7 +7,6 @@ gives the message back instead of calling.
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ..conf import Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
+from ..logs import get_logger
 from ..models import Lane, License, RecipientType, write_alias
 from ..models.driving import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
 from ..models.transitions import (
@@ -42,7 +42,7 @@ from .render import is_time_limit, render_message
 from .session import announce_session, may_send
 from .verdict import Circumstances, judge
 
-logger = logging.getLogger("django_kpwa.dispatch")
+logger = get_logger("django_kpwa.dispatch")
 
 # Between a claim's begin and its call; what is longer was a frozen process, and its lease may be another's.
 MOST_SECONDS_BEFORE_CALL = 5.0

@@ -6,7 +6,6 @@ ends its process, blocks its lane for a minute, and is not tried for ever.
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 
 from django.conf import settings
@@ -16,12 +15,13 @@ from django.utils.translation import gettext
 
 from .. import signals
 from ..conf import kpwa_settings, lease_seconds
+from ..logs import get_logger
 from ..models import DatabaseNow, OutboundMessage, OutboundMessageQuerySet, Status, in_seconds, write_alias
 from ..rendering import Rendered, Withdrawn, masked_traceback, render, words_of
 from .announce import announce
 from .deadline import TookTooLongError, call_within
 
-logger = logging.getLogger("django_kpwa.dispatch")
+logger = get_logger("django_kpwa.dispatch")
 
 MOST_RENDERINGS = 3
 # Who takes this long is late for every other message of the license.

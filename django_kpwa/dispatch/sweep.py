@@ -6,13 +6,13 @@ row by row either (`models.backlog`): a sweep costs the same behind an outage of
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from django.db import DatabaseError
 
 from .. import signals
 from ..conf import kpwa_settings
+from ..logs import get_logger
 from ..models import DatabaseNow, Lane, License, choosing, note_alive, write_alias
 from ..models.backlog import due_license_ids, queued_license_ids
 from ..models.choosing import GIVEN_AT_ONCE
@@ -21,7 +21,7 @@ from ..models.transitions import settle_abandoned
 from ..models.waiting import waited_too_long
 from .announce import announce
 
-logger = logging.getLogger("django_kpwa.dispatch")
+logger = get_logger("django_kpwa.dispatch")
 
 _EXPIRED_AT_ONCE = 1000
 # Of more, the rest is for the next sweep: lanes wait to be woken by this one. None of them is sent meanwhile.

@@ -27,7 +27,7 @@ from ..exceptions import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
-from ..logs import mask_paths
+from ..logs import mask_paths, without_controls
 from ..phone import mask_numbers
 from .base import NumberCheck, SentMessage, ServiceStatus, WebhookAnswer, session_status_of
 from .qr import LoginQr
@@ -75,7 +75,7 @@ Not among them, though they may sound like it: 408, 409, 428 and 440, by which g
 WhatsApp broke off in the middle; 520 and 524, where Cloudflare had reached the gateway; redirects, after a deed.
 """
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_HALVES = re.compile(r"[\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _WEBHOOK_HINT = (
     " The reference is ambiguous here: its headings say /openapi/wa/webhook, its generated anchors openapi_webhook."
@@ -299,7 +299,8 @@ def _words(value: object, answer: Answer) -> str:
         if len(secret.reveal()) > 3:
             value = value.replace(secret.reveal(), "…")
     # An answer to any operation may name the webhook, whose token we no longer know.
-    shown = mask_numbers(mask_paths(_UNPRINTABLE.sub(" ", value[: 4 * MAX_WORDS_CHARACTERS]))).strip()
+    readable = _HALVES.sub(" ", without_controls(value[: 4 * MAX_WORDS_CHARACTERS]))
+    shown = mask_numbers(mask_paths(readable)).strip()
     return shown if len(shown) <= MAX_WORDS_CHARACTERS else f"{shown[: MAX_WORDS_CHARACTERS - 1]}…"
 
 

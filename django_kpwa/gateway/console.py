@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from django.utils import timezone
 
 from ..encryption import Secret
+from ..logs import lines_of
 from ..phone import gateway_reading
 from .base import Gateway, NumberCheck, SentMessage, ServiceStatus, SessionStatus, WebhookAnswer, require_content
 from .qr import LoginQr
@@ -74,7 +75,9 @@ class ConsoleGateway(Gateway):
         self._print("\n".join(part for part in (head, image_url and f"Image: {image_url}", text, "-" * 79) if part))
         return sent
 
-    def _print(self, lines: str) -> None:
+    def _print(self, text: str) -> None:
+        # What customers wrote must not steer the terminal.
+        lines = lines_of(text)
         # One write under a lock: two threads' messages must not run into each other.
         with _lock:
             stream = self._stream or sys.stdout

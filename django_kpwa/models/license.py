@@ -5,7 +5,6 @@ Workers never write this table; what they learn stands in `Lane`. The API key is
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
@@ -23,7 +22,7 @@ from ..encryption import Secret, clean_api_key, decrypt, encrypt
 from ..exceptions import KeyForAnotherUrlError
 from ..gateway import Gateway, addresses, load_gateway_class
 from ..gateway.locmem import LocmemGateway
-from ..logs import without_controls
+from ..logs import get_logger
 from ..rehearsal import is_rehearsal
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 
-logger = logging.getLogger("django_kpwa.licenses")
+logger = get_logger("django_kpwa.licenses")
 
 _ARCHIVED = ["is_active", "is_default", "archived_at", "updated_at"]
 
@@ -142,9 +141,9 @@ class License(models.Model):
         if before is not None and before != self.base_url:
             logger.warning(
                 "The base URL of license %s was changed from %s to %s.",
-                without_controls(self.name),
-                without_controls(addresses.shown(before)),
-                without_controls(addresses.shown(self.base_url)),
+                self.name,
+                addresses.shown(before),
+                addresses.shown(self.base_url),
             )
 
     @classmethod

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from ..containing import contained
+from ..logs import get_logger
 from .clock import DatabaseNow, write_alias
 from .license import License
 from .waiting import brief_transaction
 
-logger = logging.getLogger("django_kpwa.statistics")
+logger = get_logger("django_kpwa.statistics")
 
 HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 """Upper bounds of the buckets of queued-to-sent; the last bucket has none."""

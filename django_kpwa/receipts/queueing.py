@@ -7,7 +7,6 @@ what was raised is that transaction's own end, the sale is not stored, and its `
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from .. import phone
 from ..conf import kpwa_settings
 from ..containing import contained, replace_if_broken
 from ..exceptions import KnownReceiptError, LicenseChoiceError
+from ..logs import get_logger
 from ..models import (
     MAX_DATABASE_LENGTH,
     DatabaseNow,
@@ -41,7 +41,7 @@ from ..rendering import masked_traceback, words_of
 from .base import Receipt, Registration
 from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, whose
 
-logger = logging.getLogger("django_kpwa.receipts")
+logger = get_logger("django_kpwa.receipts")
 
 FAMILY = "receipts"
 """The family that renders these messages (see `rendering`)."""

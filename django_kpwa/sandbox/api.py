@@ -7,8 +7,7 @@ another site.
 from __future__ import annotations
 
 import json
-import logging
-import traceback
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import wraps
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_http_methods
 
+from ..logs import get_logger, lines_of, traceback_of
 from ..phone import gateway_reading, mask_numbers
 from . import snapshot
 from .chats import Ticks
@@ -27,7 +27,7 @@ from .world import Sandbox, current
 MAX_WAIT_SECONDS = 25.0
 View = Callable[..., HttpResponse]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def guarded(view: View) -> View:
@@ -194,8 +194,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    error = sys.exc_info()[1]
     # Django's own record of it would show the path.
-    logger.error("The sandbox failed.\n%s", mask_numbers(traceback.format_exc()))
+    logger.error("The sandbox failed.\n%s", lines_of(mask_numbers(traceback_of(error))) if error else "")
     return JsonResponse({"message": "Internal server error", "error": "The sandbox failed.", "code": None}, status=500)
 
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
+from ..logs import get_logger, lines_of, traceback_of
 from ..phone import mask_numbers
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Timeline:
@@ -39,8 +38,8 @@ class Timeline:
         while True:
             try:
                 self._next()()
-            except Exception:
-                logger.error("A sandbox action failed.\n%s", mask_numbers(traceback.format_exc()))
+            except Exception as error:
+                logger.error("A sandbox action failed.\n%s", lines_of(mask_numbers(traceback_of(error))))
 
     def _next(self) -> Callable[[], None]:
         with self._changed:

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import traceback
 from typing import Any
@@ -29,11 +28,12 @@ from ..exceptions import (
     UnauthorizedError,
 )
 from ..gateway.base import SentMessage, ServiceStatus
+from ..logs import get_logger, lines_of
 
 SUCCESS_CODE = 20001
 """The one result code that the reference names."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def success(message: str, code: Any = None, **fields: Any) -> JsonResponse:
@@ -83,7 +83,7 @@ def failure(error: Exception) -> HttpResponse:
         return _server_error(error.words, "; ".join(error.errors) or error.words, error.code)
     # A stranger's own text may hold a number or a key, so neither the answer nor the log repeats it.
     frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("A gateway operation raised %s.\n%s", type(error).__name__, frames)
+    logger.error("A gateway operation raised %s.\n%s", type(error).__name__, lines_of(frames))
     return _server_error("Internal server error", type(error).__name__, None)
 
 

@@ -9,7 +9,6 @@ lease, `tries` its number); where its worker is lost, the beat finds it again. S
 from __future__ import annotations
 
 import inspect
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from django.utils.module_loading import import_string
 from .. import phone, signals
 from ..conf import kpwa_settings
 from ..containing import contained, send_contained
+from ..logs import get_logger, without_controls
 from ..models import (
     DatabaseNow,
     EventKind,
@@ -36,7 +36,7 @@ from ..rendering import masked_traceback
 from . import matching
 from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 
-logger = logging.getLogger("django_kpwa.webhooks")
+logger = get_logger("django_kpwa.webhooks")
 
 LEASE_SECONDS = 60.0
 """How long an event is one worker's; then its work counts as lost."""
@@ -198,7 +198,7 @@ def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding])
 
 
 def _give_up(event: WebhookEvent, error: str) -> None:
-    masked = cleaned(phone.mask_numbers(error), 2000)
+    masked = cleaned(without_controls(phone.mask_numbers(error)), 2000)
     record_event(event, {"status": EventStatus.FAILED, "error": masked}, next_try_in=None)
 
 

@@ -8,15 +8,15 @@ a second. A gateway learns its token by an HTTP call after it was stored, so the
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 
 from django.db.models import Q
 
+from ..logs import get_logger
 from ..models import DatabaseNow, WebhookToken, write_alias
 
-logger = logging.getLogger("django_kpwa.webhooks")
+logger = get_logger("django_kpwa.webhooks")
 
 LOOKUPS_A_SECOND = 20
 """So many wrong tokens a second, in each process, are looked for in the database."""

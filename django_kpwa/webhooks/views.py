@@ -7,7 +7,6 @@ no exception leaves this view and no answer of it is logged by Django, because b
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,13 +28,14 @@ from .. import wake
 from ..conf import kpwa_settings
 from ..encryption import Secret
 from ..linking import token_digest
+from ..logs import get_logger
 from ..models import write_alias
 from ..rendering import masked_traceback
 from .arrivals import UnknownTokenError, take
 from .authentication import has_password
 from .throttling import flood
 
-logger = logging.getLogger("django_kpwa.webhooks")
+logger = get_logger("django_kpwa.webhooks")
 
 _FORM = "application/x-www-form-urlencoded"
 _CHUNK_BYTES = 64 * 1024
