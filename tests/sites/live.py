@@ -51,7 +51,8 @@ class LiveSite:
         command = [sys.executable, "manage.py", "runserver", "--noreload", "--nostatic", "127.0.0.1:0"]
         self.process = RunningProcess(command, environment)
         output = self.process.wait_for_output("Quit the server")
-        self.url = re.search(r"http://127\.0\.0\.1:\d+", output)[0]
+        # Not the one that a check advises.
+        self.url = re.search(r"development server at (http://127\.0\.0\.1:\d+)", output)[1]
         self.pages: list[dict] = json.loads(filled.stdout)
         """Every address of the app: `name` and `url`, with this server's address before it."""
         for page in self.pages:
