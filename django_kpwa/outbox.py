@@ -513,7 +513,7 @@ def _not_stored() -> LicenseChoiceError:
 
 def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
     """A repeat that says something else is most likely a key that is not unique enough."""
-    if row.pk is not None and existing.pk == row.pk:
+    if existing.was_purged or (row.pk is not None and existing.pk == row.pk):
         return
     if existing.recipient != row.recipient or (not row.renderer and existing.text != row.text):
         logger.warning(

@@ -1,5 +1,7 @@
 """Deletes what is older than `KPWA["RETENTION_DAYS"]`, in small batches, so that no statement holds up the senders.
 
+Of a message that had an idempotency key that is kept (`KeptKey`), so that it is not sent a second time.
+
 It goes along the index of the time by which a row is old, and never back: neither what it has deleted, which PostgreSQL
 keeps for a while, nor what it must keep is read again. After each batch it rests for as long as that took.
 """
@@ -26,6 +28,7 @@ from .models import (
     WebhookEvent,
     WebhookToken,
     in_seconds,
+    keep_keys,
     write_alias,
 )
 from .models.waiting import brief_transaction
@@ -109,6 +112,10 @@ def _delete_what_can_go(rows: QuerySet[Any], ids: list[int]) -> int:
 
 def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:
     using = rows.db
+    if rows.model is OutboundMessage:
+        # Committed before: whoever stores a message meanwhile finds the key in one place or in both.
+        with brief_transaction(using):
+            keep_keys(rows.filter(pk__in=ids))
     with brief_transaction(using):
         if rows.model is OutboundMessage:
             # One that a person queued again since the look is not old any more.

@@ -144,6 +144,24 @@ class Migration(migrations.Migration):
                 verbose_name="source fingerprint",
             ),
         ),
+        migrations.CreateModel(
+            name="KeptKey",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                ("digest", models.CharField(max_length=64)),
+                ("message_id", models.BigIntegerField()),
+                ("created_at", models.DateTimeField()),
+                ("status", models.CharField(max_length=16)),
+                ("source_fingerprint", models.CharField(blank=True, max_length=64)),
+            ],
+            options={
+                "default_permissions": (),
+                "constraints": [models.UniqueConstraint(fields=["digest"], name="kpwa_kept_once")],
+            },
+        ),
         # Last, so that it is the first on the way back, before the column takes no NULL.
         migrations.RunPython(migrations.RunPython.noop, give_a_license),
     ]

@@ -2,6 +2,7 @@
 
 from .attempt import AttemptCause, AttemptOutcome, SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
+from .kept_key import KeptKey, find_kept, keep_keys
 from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .license import License, WebhookToken
 from .message import (
@@ -46,6 +47,7 @@ __all__ = [
     "ExactCharField",
     "Heartbeat",
     "HourlyStatistic",
+    "KeptKey",
     "Lane",
     "License",
     "OutboundMessage",
@@ -66,10 +68,12 @@ __all__ = [
     "claim_seen",
     "database_of",
     "exact_collation",
+    "find_kept",
     "find_seen",
     "idempotency_digest",
     "in_seconds",
     "is_saved",
+    "keep_keys",
     "note_alive",
     "seen_digest",
     "source_id_of",

@@ -140,6 +140,9 @@ class OutboundMessage(models.Model):
     read_at = models.DateTimeField(_("read"), null=True)
     dismissed_at = models.DateTimeField(_("dismissed"), null=True)
 
+    was_purged = False
+    """Whether it is in its table no more: its key, its status and when it was queued are all that is left of it."""
+
     objects = OutboundMessageQuerySet.as_manager()
 
     if TYPE_CHECKING:

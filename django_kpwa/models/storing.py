@@ -24,6 +24,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from .choosing import choose
 from .clock import DatabaseNow, in_seconds, write_alias
+from .kept_key import find_kept
 from .license import License
 from .message import OutboundMessage, Status
 from .written import as_time, can_write_out, insert, now_sql, unless_known
@@ -44,12 +45,9 @@ def look_at_lane(license_id: int) -> LaneSeen | None:
     """The lane of a license now. None: there is no such license."""
     connection = connections[write_alias()]
     with connection.cursor() as cursor:
-        cursor.execute(_LOOK.format(now=now_sql(connection.alias)), (license_id,))
+        cursor.execute(_LOOK.format(now=now_sql(connection.alias), more=""), (license_id,))
         row = cursor.fetchone()
-    if row is None:
-        return None
-    seen_at, is_driven, taken_at = row
-    return LaneSeen(_time(seen_at, connection), bool(is_driven), _time(taken_at, connection))
+    return None if row is None else _lane_seen(row, connection)
 
 
 def store_message(row: OutboundMessage, default_name: str = "") -> LaneSeen | None:
@@ -71,12 +69,16 @@ def store_message(row: OutboundMessage, default_name: str = "") -> LaneSeen | No
 def store_messages(rows: Sequence[OutboundMessage]) -> None:
     """The same for many messages, with the licenses that they have: none is stored where one of these is gone.
 
+    Nor is one stored whose key is known, be it of a message that was purged.
+
     In the order of their keys, so that two calls with keys in common wait for each other and do not deadlock. Those
     that are due at once are due a microsecond after one another then, and go out in the order given.
     """
     connection = connections[write_alias()]
     if not _has_licenses(rows):
         return
+    if connection.vendor != "postgresql":
+        rows = _without_kept(rows)
     places: dict[UUID, int] = {}
     if connection.vendor != "sqlite" and sum(row.idempotency_digest is not None for row in rows) > 1:
         # SQLite has one writer at a time.
@@ -96,7 +98,7 @@ def store_messages(rows: Sequence[OutboundMessage]) -> None:
 
 
 def find_known(digests: Sequence[str]) -> dict[str, OutboundMessage]:
-    """The stored messages with these digests of idempotency keys, by digest."""
+    """The messages with these digests of idempotency keys that are in their table, by digest."""
     using = write_alias()
     found: dict[str, OutboundMessage] = {}
     for start in range(0, len(digests), _MOST_ROWS_A_STATEMENT):
@@ -108,14 +110,18 @@ def find_known(digests: Sequence[str]) -> dict[str, OutboundMessage]:
 
 
 def find_known_after_clash(digests: Sequence[str]) -> dict[str, OutboundMessage]:
-    """The same, of keys that were refused just now: one that is not seen was stored after this transaction's snapshot.
+    """The same, of keys that were refused just now, with what is left of purged messages.
+
+    One that is not seen was stored after this transaction's snapshot.
 
     Where MariaDB repeats its reads, those are read over another connection: in this one a read that sees them would
     wait for whoever has locked their rows.
     """
     found = find_known(digests)
-    missing = [digest for digest in digests if digest not in found]
     connection = connections[write_alias()]
+    if missing := [digest for digest in digests if digest not in found]:
+        found |= find_kept(missing, connection.alias)
+    missing = [digest for digest in digests if digest not in found]
     if not missing or connection.vendor != "mysql" or not connection.in_atomic_block:
         return found
     names = [field.attname for field in OutboundMessage._meta.concrete_fields]
@@ -146,6 +152,7 @@ def has_license(row: OutboundMessage) -> bool:
 def store_portably(rows: Sequence[OutboundMessage]) -> None:
     """The ORM's form of `store_messages()`."""
     using = write_alias()
+    rows = _without_kept(rows)
     messages = OutboundMessage.objects.using(using)
     with transaction.atomic(using=using):
         messages.bulk_create(rows, ignore_conflicts=any(row.idempotency_digest for row in rows))
@@ -157,6 +164,15 @@ def store_portably(rows: Sequence[OutboundMessage]) -> None:
         _keep(by_uuid[stored[0]], using, *stored[1:])
 
 
+def _without_kept(rows: Sequence[OutboundMessage]) -> Sequence[OutboundMessage]:
+    """Those whose key is not that of a message that was purged."""
+    digests = [row.idempotency_digest for row in rows if row.idempotency_digest is not None]
+    kept: set[str] = set()
+    for start in range(0, len(digests), _MOST_ROWS_A_STATEMENT):
+        kept |= find_kept(digests[start : start + _MOST_ROWS_A_STATEMENT], write_alias()).keys()
+    return [row for row in rows if row.idempotency_digest not in kept] if kept else rows
+
+
 def _has_licenses(rows: Sequence[OutboundMessage]) -> bool:
     """Whether the licenses of all of them are stored: the database itself does not see to it."""
     wanted = {row.license_id for row in rows if row.license_id is not None}
@@ -165,8 +181,9 @@ def _has_licenses(rows: Sequence[OutboundMessage]) -> bool:
 
 # --- written out ------------------------------------------------------------------------------------------------------
 
+_IS_KEPT = "EXISTS (SELECT 1 FROM django_kpwa_keptkey kept WHERE kept.digest = %s)"
 _LOOK = """
-SELECT {now}, lane.lease_token IS NOT NULL AND lane.lease_expires_at > {now}, lane.lease_taken_at
+SELECT {now}, lane.lease_token IS NOT NULL AND lane.lease_expires_at > {now}, lane.lease_taken_at{more}
 FROM django_kpwa_license license LEFT JOIN django_kpwa_lane lane ON lane.license_id = license.id
 WHERE license.id = %s
 """
@@ -222,6 +239,7 @@ SELECT {", ".join(column for column in _GIVEN if column != "due_at")},
   COALESCE(due_at, {{now}} + place * INTERVAL '1 microsecond'), {_THE_REST}
 FROM UNNEST({", ".join(f"%s::{type_}[]" for type_ in _GIVEN.values())}, %s::integer[])
   AS given ({", ".join(_GIVEN)}, place)
+WHERE NOT EXISTS (SELECT 1 FROM django_kpwa_keptkey kept WHERE kept.digest = idempotency_digest)
 """  # noqa: S608 - every part of it stands in this file; values are parameters
 
 
@@ -241,14 +259,17 @@ def _insert_one(row: OutboundMessage, connection: BaseDatabaseWrapper, default_n
     if connection.vendor == "mysql":
         return _insert_after_look(row, connection, default_name)
     expires, parameters = _with_expiry(row, connection)
+    written = _TYPED_ROW if connection.vendor == "postgresql" else _ROW
     if has_license(row):
-        written = _TYPED_ROW if connection.vendor == "postgresql" else _ROW
         source = _FOR_LICENSE.format(row=written.format(license="license.id", now=now, due=now, expires=expires))
         parameters.append(parameters.pop(1))
     else:
         chosen = _NAMED if default_name else _CHOSEN
-        source = f"VALUES ({_ROW.format(license=chosen, now=now, due=now, expires=expires)})"
+        source = f"SELECT {written.format(license=chosen, now=now, due=now, expires=expires)} WHERE TRUE"
         parameters[1:2] = [default_name] if default_name else []
+    if row.idempotency_digest is not None:
+        source += f" AND NOT {_IS_KEPT}"
+        parameters.append(row.idempotency_digest)
     stored = insert(connection, _statement(source, connection) + _IS_DRIVEN.format(now=now), parameters)
     if not stored:
         return None
@@ -261,13 +282,28 @@ def _insert_one(row: OutboundMessage, connection: BaseDatabaseWrapper, default_n
 def _insert_after_look(row: OutboundMessage, connection: BaseDatabaseWrapper, default_name: str) -> LaneSeen | None:
     """The same in two statements, of which the second reads no other table."""
     lane = None
-    if row.license_id is None:
+    now = now_sql(connection.alias)
+    if row.idempotency_digest is not None:
+        if row.license_id is None:
+            asked = f"SELECT {_NAMED if default_name else _CHOSEN}, {_IS_KEPT}"
+            given: list[Any] = [default_name, row.idempotency_digest] if default_name else [row.idempotency_digest]
+        else:
+            asked, given = _LOOK.format(now=now, more=f", {_IS_KEPT}"), [row.idempotency_digest, row.license_id]
+        with connection.cursor() as cursor:
+            cursor.execute(asked, given)
+            seen = cursor.fetchone()
+        if seen is None or seen[-1]:
+            return None
+        if row.license_id is None:
+            row.license_id = seen[0]
+        else:
+            lane = _lane_seen(seen, connection)
+    elif row.license_id is None:
         row.license = choose(default_name).license
     else:
         lane = look_at_lane(row.license_id)
         if lane is None:
             return None
-    now = now_sql(connection.alias)
     expires, parameters = _with_expiry(row, connection)
     source = f"VALUES ({_ROW.format(license='%s', now=now, due=now, expires=expires)})"
     stored = insert(connection, _statement(source, connection), parameters)
@@ -342,6 +378,11 @@ def _with_expiry(row: OutboundMessage, connection: BaseDatabaseWrapper) -> tuple
     sql, given = query.get_compiler(connection.alias).compile(expires.resolve_expression(query))
     parameters[-2:-1] = given
     return sql, parameters
+
+
+def _lane_seen(row: Sequence[Any], connection: BaseDatabaseWrapper) -> LaneSeen:
+    seen_at, is_driven, taken_at, *_ = row
+    return LaneSeen(_time(seen_at, connection), bool(is_driven), _time(taken_at, connection))
 
 
 def _time(value: Any, connection: BaseDatabaseWrapper) -> Any:

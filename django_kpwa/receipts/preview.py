@@ -23,7 +23,7 @@ from ..outbox import license_of
 from ..rendering import Rendered, words_of
 from .base import Registration
 from .identity import Row, Whose, event_id_of, fingerprint_of, key_of, key_of_row, occurred_at
-from .queueing import find_known, is_recent
+from .queueing import find_known, is_recent, purged_message_of
 from .render import write
 
 Answer = TypeVar("Answer")
@@ -79,9 +79,14 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         moment = asked("get_occurred_at", lambda: occurred_at(receipt, obj), None)
         fingerprint = asked("get_fingerprint", lambda: fingerprint_of(receipt, obj, moment), "")
         key = asked("get_event_id", lambda: key_of(registration, obj, using), "")
-        found = find_known(registration, Row(key, phone_number, fingerprint, moment)) if key else None
+        row = Row(key, phone_number, fingerprint, moment)
+        found = find_known(registration, row, purged_message_of(key)) if key else None
         known = found.message if found and found.whose is not Whose.ANOTHER else None
-        license_ = known.license if known else asked("get_license", lambda: _named_license(registration, obj), None)
+        license_ = (
+            known.license
+            if known and known.license_id
+            else asked("get_license", lambda: _named_license(registration, obj), None)
+        )
         waits_because = ""
         if license_ is None and not any(problem.method == "get_license" for problem in asked.problems):
             chosen = choose(kpwa_settings().DEFAULT_LICENSE)

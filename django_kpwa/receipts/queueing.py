@@ -30,6 +30,7 @@ from ..models import (
     OutboundMessage,
     ReceiptFailure,
     about,
+    find_kept,
     idempotency_digest,
     source_id_of,
     stored_name,
@@ -59,23 +60,29 @@ class _Wanted:
     expires_after_seconds: float | None
 
     def store(self, render_after_seconds: float) -> OutboundMessage:
-        # Looked for first: a refused INSERT at every later save would fill the database's error log.
-        known = find_known(self.registration, self.row)
-        if known.message is not None and known.whose is not Whose.ANOTHER:
-            if known.whose is Whose.UNCLEAR:
-                _keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
-            return known.message
-        message = send_rendered_later(
-            self.row.phone_number,
-            f"{FAMILY}/{self.registration.label}",
-            idempotency_key=known.key,
-            source=self.obj,
-            source_database=self.using,
-            source_fingerprint=self.row.fingerprint,
-            license=self.license,
-            render_after_seconds=render_after_seconds,
-            expires_after_seconds=self.expires_after_seconds,
-        )
+        purged = None
+        while True:
+            # Looked for first: a refused INSERT at every later save would fill the database's error log.
+            known = find_known(self.registration, self.row, purged)
+            if known.message is not None and known.whose is not Whose.ANOTHER:
+                if known.whose is Whose.UNCLEAR:
+                    _keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
+                return known.message
+            message = send_rendered_later(
+                self.row.phone_number,
+                f"{FAMILY}/{self.registration.label}",
+                idempotency_key=known.key,
+                source=self.obj,
+                source_database=self.using,
+                source_fingerprint=self.row.fingerprint,
+                license=self.license,
+                render_after_seconds=render_after_seconds,
+                expires_after_seconds=self.expires_after_seconds,
+            )
+            if not message.was_purged:
+                break
+            # Met only now: to ask for it before would cost every first receipt a query.
+            purged = message
         if known.message is not None:
             earlier = Q(pk__lte=known.message.pk)
             if self.row.occurred_at is not None:
@@ -139,18 +146,21 @@ class Known:
     whose: Whose
 
 
-def find_known(registration: Registration, row: Row) -> Known:
-    """Look for the receipt's message, past those of earlier rows of its primary key."""
-    number, message = 1, _message_of(row.key)
+def find_known(registration: Registration, row: Row, purged: OutboundMessage | None = None) -> Known:
+    """Look for the receipt's message, past those of earlier rows of its primary key.
+
+    `purged`: what is left of the message that had the first of its keys, which is not asked for here.
+    """
+    number, message = 1, _message_of(row.key) or purged
     while message is not None:
         found = whose(message, row)
-        is_earlier = message.source_content_type_id is None  # it was let go
+        is_earlier = message.source_content_type_id is None and not message.was_purged  # it was let go
         if found is Whose.THIS_ONE and (is_earlier or _is_of_another_class(message, registration)):
             found = Whose.UNCLEAR
         if found is Whose.THIS_ONE:
             return Known(key_of_row(row.key, number), message, found)
         later_key = key_of_row(row.key, number + 1)
-        later = _message_of(later_key)
+        later = _message_of(later_key) or purged_message_of(later_key)
         if later is None:
             return Known(later_key, message, found)
         number, message = number + 1, later
@@ -159,6 +169,12 @@ def find_known(registration: Registration, row: Row) -> Known:
 
 def _message_of(key: str) -> OutboundMessage | None:
     return OutboundMessage.objects.using(write_alias()).filter(idempotency_digest=idempotency_digest(key)).first()
+
+
+def purged_message_of(key: str) -> OutboundMessage | None:
+    """What is left of the message that had this key and was purged."""
+    digest = idempotency_digest(key)
+    return find_kept([digest], write_alias()).get(digest)
 
 
 def _is_of_another_class(known: OutboundMessage, registration: Registration) -> bool:

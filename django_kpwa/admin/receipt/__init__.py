@@ -20,7 +20,7 @@ from django.utils.translation import gettext
 
 from ... import phone
 from ...conditions import status_mark
-from ...models import ReceiptFailure
+from ...models import OutboundMessage, ReceiptFailure
 from ...receipts import Registration, registry, send_now
 from ...receipts.preview import known_messages, preview
 from ..bubble import Bubble, image_link
@@ -98,7 +98,7 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
         back = self._preview_url(label, obj)
         shown = preview(registration, obj)
         if shown.known is not None:
-            self._tell(request, gettext("It has this receipt already."), shown.known.pk, messages.WARNING)
+            self._tell(request, gettext("It has this receipt already."), shown.known, messages.WARNING)
             return HttpResponseRedirect(back)
         if not shown.can_be_sent:
             self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
@@ -118,10 +118,10 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
             return
         label = gettext("Send now")
         self.log_addition(request, sent[0], f"{label}: {registration.label}")
-        self._tell(request, gettext("The receipt is queued."), sent[0].pk, messages.SUCCESS)
+        self._tell(request, gettext("The receipt is queued."), sent[0], messages.SUCCESS)
 
-    def _tell(self, request: HttpRequest, words: str, message_id: int, level: int) -> None:
-        address = MessageLinks(self.admin_site, request).to(message_id)
+    def _tell(self, request: HttpRequest, words: str, message: OutboundMessage, level: int) -> None:
+        address = self._url_of(request, message)
         if address:
             words = format_html('{} <a href="{}">{}</a>', words, address, gettext("Open the message"))
         self.message_user(request, words, level)
@@ -144,7 +144,6 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
     ) -> dict[str, Any]:
         shown = preview(registration, obj)
         rendered = shown.rendered
-        links = MessageLinks(self.admin_site, request)
         return {
             "chosen": obj,  # `object` would be taken by themes for what the page belongs to
             "object_name": name_of(obj),
@@ -153,13 +152,17 @@ class RegisteredReceiptAdmin(ReadOnlyModelAdmin):
             "verdict": verdict_of(shown),
             "bubble": Bubble(text=wa_html(rendered.text), image=image_link(rendered.image_url)) if rendered else None,
             "message_mark": status_mark(shown.known.status) if shown.known else None,
-            "message_url": links.to(shown.known.pk) if shown.known else "",
+            "message_url": self._url_of(request, shown.known) if shown.known else "",
             "send_url": (
                 self.url_of("send_now", registration.label)
                 if shown.can_be_sent and self.may(request, "add_outboundmessage")
                 else ""
             ),
         }
+
+    def _url_of(self, request: HttpRequest, message: OutboundMessage) -> str:
+        """Address of the message's page, where there is one still."""
+        return "" if message.was_purged else MessageLinks(self.admin_site, request).to(message.pk)
 
     def _preview_url(self, label: str, obj: Model) -> str:
         return f"{self.url_of('preview', label)}?{urlencode({'pk': obj.pk})}"
