@@ -23,7 +23,7 @@ from .exceptions import InvalidPhoneNumberError
 
 MAX_LENGTH = 40
 """A longer number is refused: E.164 has 15 digits, the rest would be separators."""
-_MAX_TYPED = 255  # with a link or a label around it, or several numbers in one field, whose reason is told
+MAX_TYPED = 255  # with a link or a label around it, or several numbers in one field, whose reason is told
 
 _GATEWAY_DROPS = re.compile(r"[^0-9]")
 # What people, and programs that numbers are copied from, write between digits.
@@ -156,7 +156,7 @@ def parse(number: object, region: str | None = None) -> str:
         raise InvalidPhoneNumberError(f"A phone number must be text, not {type(number).__name__}.")
     if not number.strip():
         raise InvalidPhoneNumberError("The phone number is empty.")
-    if len(number) > _MAX_TYPED:
+    if len(number) > MAX_TYPED:
         raise InvalidPhoneNumberError(f"A phone number has at most {MAX_LENGTH} characters, not {len(number)}.")
     if _USUAL.fullmatch(number):  # most are, and a checkout waits
         return _read(*_split(number), False, region, number)

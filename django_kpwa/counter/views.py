@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_POST
 
-from .. import outbox
+from .. import outbox, phone
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
 from ..models import OutboundMessage, Status, write_alias
 from .people import address, person_of
@@ -79,7 +79,7 @@ def send_to(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
 
 
 def _ask_again(request: HttpRequest, typed: str, error: str) -> HttpResponse:
-    context = {"back": _back(request), "address": request.path, "typed": typed[:40], "error": error}
+    context = {"back": _back(request), "address": request.path, "typed": typed[: phone.MAX_TYPED], "error": error}
     return render(request, "django_kpwa/counter/send_to.html", context, status=422)
 
 

@@ -543,6 +543,24 @@ def test_a_message_goes_to_another_number_as_a_new_one(staff, license_):
     assert "6281311112222" not in LogEntry.objects.get().change_message
 
 
+# As they are pasted from a chat, a contact or a web page: with direction marks, a label, a link around the number.
+PASTED = [
+    "0813-1111-2222 (WA)",
+    "\u2068\u202a+62\u00a0813\u20111111\u20112222\u202c\u2069 (WhatsApp)",
+    "\u202a" + "\u200e".join("0813 1111 2222") + "\u202c\u200f (WA)",
+    "https://api.whatsapp.com/send?phone=6281311112222&text=Halo%20kak%2C%20saya%20mau%20pesan",
+]
+
+
+@pytest.mark.parametrize("pasted", PASTED)
+@pytest.mark.parametrize("page", ["outboundmessage/{message}/another_number", "license/{license}/send_test"])
+def test_a_number_is_taken_in_every_spelling_that_is_read_elsewhere(operator, license_, pasted, page):
+    address = f"/admin/django_kpwa/{page.format(message=a_message(Status.SENT).pk, license=license_.pk)}/"
+    assert 'maxlength="255"' in operator.get(address).content.decode()
+    assert operator.post(address, {"to": pasted}).status_code == 302
+    assert OutboundMessage.objects.latest("pk").recipient == "6281311112222"
+
+
 def test_another_number_is_refused_to_who_may_not_send(staff, license_):
     looker = staff("view_outboundmessage", "decide_outboundmessage")
     message = a_message(Status.SENT)

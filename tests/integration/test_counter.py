@@ -329,6 +329,20 @@ def test_a_copy_goes_to_another_number_and_is_about_the_same_sale(client, linked
     assert "6285711112222" not in LogEntry.objects.get().change_message
 
 
+def test_a_long_spelling_of_a_number_fits_the_field_and_comes_back_whole(client, linked):
+    client.force_login(a_person(*ALL))
+    sale = Sale.objects.create()
+    message = a_message(linked, sale, Status.FAILED)
+    assert 'maxlength="255"' in rendered("{% kpwa_chip sale %}", a_person(*ALL[1:], "view_outboundmessage"), sale=sale)
+    typed = "\u2068\u202a0857\u20111111\u20112222\u202c\u2069 (nomor WhatsApp pribadi)"
+    page = client.post(f"/kpwa/messages/{message.uuid}/send-to/", {"to": typed}).content.decode()
+    assert f'value="{typed}"' in page
+    assert 'maxlength="255"' in page
+    typed = typed.replace("nomor WhatsApp pribadi", "WhatsApp")
+    assert client.post(f"/kpwa/messages/{message.uuid}/send-to/", {"to": typed}).status_code == 302
+    assert OutboundMessage.objects.latest("pk").recipient == "6285711112222"
+
+
 def test_a_number_that_is_none_is_asked_for_again_as_it_was_typed(client, linked):
     client.force_login(a_person(*ALL))
     message = a_message(linked, Sale.objects.create(), Status.FAILED)

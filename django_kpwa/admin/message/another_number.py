@@ -15,7 +15,7 @@ from ...exceptions import InvalidPhoneNumberError
 class AnotherNumberForm(forms.Form):
     to = forms.CharField(
         label=_("Number"),
-        max_length=phone.MAX_LENGTH,
+        max_length=phone.MAX_TYPED,
         help_text=_("For example 0812 3456 7890. A number of another country begins with + and its code."),
         widget=forms.TextInput(attrs={"type": "tel", "inputmode": "tel", "autocomplete": "off"}),
     )
