@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from .encryption import Secret
 from .exceptions import KpwaError
 from .logs import Lines, traceback_of, without_controls
-from .models import OutboundMessage
+from .models import License, OutboundMessage
 from .phone import mask_numbers
 
 
@@ -22,6 +22,23 @@ class Rendered:
 
     text: str = field(repr=False)
     image_url: str = ""
+    to: Addressee | None = None
+    """Another number than the message was queued for; None: the same."""
+
+
+@dataclass(frozen=True)
+class Addressee:
+    """A number as it was typed, and its digits."""
+
+    typed: str = field(repr=False)
+    digits: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Another license sends the message now, and its text is written when its turn comes there."""
+
+    license: License
 
 
 @dataclass(frozen=True)
@@ -31,7 +48,7 @@ class Withdrawn:
     reason: str
 
 
-Renderer = Callable[[OutboundMessage, str], Rendered | Withdrawn]
+Renderer = Callable[[OutboundMessage, str], Rendered | Withdrawn | Moved]
 """Called with the message and the label; whatever it raises makes the message `failed`."""
 
 _families: dict[str, Renderer] = {}
@@ -42,7 +59,7 @@ def register_renderer(family: str, renderer: Renderer) -> None:
     _families[family] = renderer
 
 
-def render(message: OutboundMessage) -> Rendered | Withdrawn:
+def render(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
     """Render `message`. Raises `KpwaError` where nobody is registered for it, else whatever the renderer raises."""
     family, _, label = message.renderer.partition("/")
     if family not in _families:

@@ -7,17 +7,20 @@ ends its process, blocks its lane for a minute, and is not tried for ever.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections
 from django.utils import translation
 from django.utils.translation import gettext
 
-from .. import signals
+from .. import phone, signals
 from ..conf import kpwa_settings, lease_seconds
+from ..exceptions import LicenseChoiceError
 from ..logs import get_logger
-from ..models import DatabaseNow, OutboundMessage, OutboundMessageQuerySet, Status, in_seconds, write_alias
-from ..rendering import Rendered, Withdrawn, masked_traceback, render, words_of
+from ..models import DatabaseNow, License, OutboundMessage, OutboundMessageQuerySet, Status, in_seconds, write_alias
+from ..rendering import Addressee, Moved, Rendered, Withdrawn, masked_traceback, render, words_of
+from ..wake import wake_license_on_commit
 from .announce import announce
 from .deadline import TookTooLongError, call_within
 
@@ -28,10 +31,13 @@ MOST_RENDERINGS = 3
 MOST_RENDER_SECONDS = 10.0
 # After the first and the second that an outage stopped: one of ten minutes costs no receipt.
 _WAITS_SECONDS = (60.0, 600.0)
+_MOST_CHANGED = 500
 
 
 def render_message(message_id: int, due_at: datetime) -> None:
     """Render and store a message's text, or cancel it, or fail it with the reason; what passes leaves it waiting.
+
+    With the text are kept the number and the license that were asked again: who is another license's now waits there.
 
     With its text it takes its place at `due_at` again: it is the next to go, and the text of no other is written before
     that. Raises a task's time limit on, after it is kept that the message waits.
@@ -39,7 +45,14 @@ def render_message(message_id: int, due_at: datetime) -> None:
     using = write_alias()
     # With its license: what a router of the site's would read from a replica may not be there yet.
     message = OutboundMessage.objects.using(using).select_related("license").get(pk=message_id)
-    unrendered = OutboundMessage.objects.using(using).filter(pk=message_id, status=Status.QUEUED, rendered_at=None)
+    # As it was read: what was begun before a standstill is nobody's any more once another driver has begun it again.
+    unrendered = OutboundMessage.objects.using(using).filter(
+        pk=message_id,
+        status=Status.QUEUED,
+        license=message.license_id,
+        rendered_at=message.rendered_at,
+        renderings_begun=message.renderings_begun,
+    )
     if message.renderings_begun > MOST_RENDERINGS:
         logger.error("The text of message %s is given up: its writing was begun again and again.", message_id)
         _fail(unrendered, message_id, _words_of_giving_up())
@@ -68,14 +81,40 @@ def render_message(message_id: int, due_at: datetime) -> None:
         ):
             announce(signals.message_cancelled, (message_id,))
         return
+    if isinstance(rendered, Moved):
+        if unrendered.update(license=rendered.license, due_at=due_at, **_moved(message, rendered.license)):
+            wake_license_on_commit(rendered.license.pk)
+        return
     unrendered.update(
         text=rendered.text,
         image_url=rendered.image_url,
         rendered_at=DatabaseNow(),
+        renderings_begun=0,
         due_at=due_at,
         reason="",
         reason_words="",
+        **(_readdressed(message, rendered.to) if rendered.to is not None else {}),
     )
+
+
+def _readdressed(message: OutboundMessage, to: Addressee) -> dict[str, Any]:
+    numbers = {"before": phone.mask(message.recipient), "after": phone.mask(to.digits)}
+    with translation.override(settings.LANGUAGE_CODE):
+        words = gettext("The number was %(before)s, and is now %(after)s.") % numbers
+    return {"recipient": to.digits, "recipient_typed": to.typed, **_changed(message, words)}
+
+
+def _moved(message: OutboundMessage, license_: License) -> dict[str, Any]:
+    names = {"before": message.license.name if message.license else "–", "after": license_.name}
+    with translation.override(settings.LANGUAGE_CODE):
+        words = gettext("It was to be sent by %(before)s, and is now by %(after)s.") % names
+    return _changed(message, words)
+
+
+def _changed(message: OutboundMessage, words: str) -> dict[str, Any]:
+    """For the message's timeline, the latest last."""
+    words = f"{message.changed_words} {words}".strip()
+    return {"changed_at": DatabaseNow(), "changed_words": words[-_MOST_CHANGED:]}
 
 
 def is_time_limit(error: BaseException) -> bool:
@@ -89,7 +128,9 @@ def _most_seconds() -> float:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether it may go by itself: the database or the network failed, or there was no time; not the receipt."""
+    """Whether it may go by itself: the database or the network failed, there was no time, or who sends is not clear."""
+    if isinstance(error, LicenseChoiceError):
+        return True
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, (OperationalError, InterfaceError, ConnectionError, TimeoutError, TookTooLongError)):

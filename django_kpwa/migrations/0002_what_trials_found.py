@@ -162,6 +162,14 @@ class Migration(migrations.Migration):
                 "constraints": [models.UniqueConstraint(fields=["digest"], name="kpwa_kept_once")],
             },
         ),
+        migrations.AddField("outboundmessage", "changed_at", models.DateTimeField(null=True, verbose_name="changed")),
+        migrations.AddField(
+            "outboundmessage",
+            "changed_words",
+            models.CharField(
+                blank=True, db_default="", default="", max_length=500, verbose_name="what was changed"
+            ),
+        ),
         # Last, so that it is the first on the way back, before the column takes no NULL.
         migrations.RunPython(migrations.RunPython.noop, give_a_license),
     ]

@@ -105,6 +105,9 @@ class OutboundMessage(models.Model):
     # Names who renders the text before the first claim (see `rendering`); empty: the text is there already.
     renderer = models.CharField(_("rendered by"), max_length=200, blank=True)
     rendered_at = models.DateTimeField(_("rendered"), null=True)
+    # What was asked again when the text was written, and had another answer than when the message was queued.
+    changed_at = models.DateTimeField(_("changed"), null=True)
+    changed_words = models.CharField(_("what was changed"), max_length=500, blank=True, default="", db_default="")
     # Counted before each begins: one that never ends, or ends its process, is not begun for ever. The default is the
     # table's as well, for an INSERT of the release before does not name it.
     renderings_begun = models.PositiveSmallIntegerField(_("times its text was begun"), default=0, db_default=0)

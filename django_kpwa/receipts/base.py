@@ -49,6 +49,7 @@ class Receipt:
     def get_phone_number(self, obj: Any) -> object:
         """The recipient's number as people write it. Empty, None, `-`, `0` and the like: no receipt.
 
+        Asked at every save, and again when the text is written.
         An object with `as_e164`, as django-phonenumber-field's, is asked for that.
         """
         raise NotImplementedError
@@ -58,7 +59,7 @@ class Receipt:
         return None
 
     def get_license(self, obj: Any) -> License | str | None:
-        """The license to send from, e.g. the outlet's. None: the default one."""
+        """The license to send from, e.g. the outlet's; asked as the number is. None: the default one."""
         return None
 
     def get_occurred_at(self, obj: Any) -> datetime | None:

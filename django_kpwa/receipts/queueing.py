@@ -66,7 +66,7 @@ class _Wanted:
             known = find_known(self.registration, self.row, purged)
             if known.message is not None and known.whose is not Whose.ANOTHER:
                 if known.whose is Whose.UNCLEAR:
-                    _keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
+                    keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
                 return known.message
             message = send_rendered_later(
                 self.row.phone_number,
@@ -230,10 +230,11 @@ def _contained(registration: Registration, obj: models.Model, using: str, outbox
     with contained(using, outbox) as caught:
         yield
     if caught.error is not None:
-        _keep_failure(registration, obj, using, caught.error)
+        keep_failure(registration, obj, using, caught.error)
 
 
-def _keep_failure(registration: Registration, obj: models.Model, saved_in: str, error: Exception) -> None:
+def keep_failure(registration: Registration, obj: models.Model, saved_in: str, error: Exception) -> None:
+    """Log what a receipt class raised about `obj`, which was saved in that database, and keep it for the admin."""
     if isinstance(error, LicenseChoiceError):
         _warn_of_license(str(error))
     elif isinstance(error, KnownReceiptError):

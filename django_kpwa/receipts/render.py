@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.utils import timezone, translation
 from django.utils.translation import gettext
 
+from .. import phone
+from ..conf import kpwa_settings
 from ..contents import says_something, with_line_feeds
-from ..exceptions import InvalidMessageError, KpwaError
-from ..models import License, OutboundMessage, write_alias
-from ..outbox import MAX_TEXT_LENGTH, check_image_url
-from ..rendering import Rendered, Withdrawn
+from ..exceptions import InvalidMessageError, KpwaError, LicenseChoiceError
+from ..models import License, OutboundMessage, idempotency_digest, is_saved, write_alias
+from ..models.choosing import choose
+from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
+from ..rendering import Addressee, Moved, Rendered, Withdrawn
 from . import registry
 from .base import Receipt, Registration
 from .identity import event_id_of, fingerprint_of, occurred_at
+from .queueing import keep_failure
+
+_MOST_TYPED = 255
 
 
-def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn:
+def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn | Moved:
     """Render the receipt called `label` for the object that `message` is about.
 
-    Withdrawn where the object is gone, or `should_send()` now says no. In the site's time zone, and the receipt's
-    language or else the site's. Raises `KpwaError` where no such receipt is registered, `InvalidMessageError` for
-    what cannot be sent, and whatever the receipt class and its template raise.
+    Withdrawn where the object is gone, `should_send()` now says no or the number was removed; moved where
+    `get_license()` now names another. In the site's time zone, and the receipt's language or else the site's. Raises
+    `KpwaError` where no such receipt is registered, `InvalidMessageError` for what cannot be sent,
+    `LicenseChoiceError` where it cannot be told who sends, and whatever the receipt class and its template raise.
     """
     registration = registry.find(label)
     if registration is None:
@@ -32,8 +41,45 @@ def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn
         obj = _read(registration, message)
         if obj is None or not receipt.should_send(obj):
             return Withdrawn(_reason(obj))
+        to = None
+        # A copy goes to the number that a person chose for it.
+        if message.idempotency_digest == idempotency_digest(message.idempotency_key):
+            try:
+                license_, to = _license_now(message, receipt, obj), _addressee_now(message, receipt, obj)
+            except (InvalidMessageError, LicenseChoiceError) as error:
+                keep_failure(registration, obj, message.source_database or DEFAULT_DB_ALIAS, error)
+                raise
+            if to is None:
+                return Withdrawn(_reason_without_number())
+            if license_ is not None and license_.pk != message.license_id:
+                return Moved(license_)
         _keep_fingerprint(message, fingerprint_of(receipt, obj, occurred_at(receipt, obj)))
-        return write(receipt, obj, message.license, event_id_of(message.idempotency_key))
+        rendered = write(receipt, obj, message.license, event_id_of(message.idempotency_key))
+        return rendered if to is None or to.digits == message.recipient else replace(rendered, to=to)
+
+
+def _addressee_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> Addressee | None:
+    """To whom it goes now; None: there is no number any more. Raises `InvalidPhoneNumberError`."""
+    number = receipt.get_phone_number(obj)
+    typed = phone.typed(number)
+    if not typed:
+        return None
+    if typed[:_MOST_TYPED] == message.recipient_typed:
+        return Addressee(message.recipient_typed, message.recipient)
+    return Addressee(typed[:_MOST_TYPED], phone.parse(number))
+
+
+def _license_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> License | None:
+    """Which license sends it now. None: the one that it has, for it cannot be told which is the default."""
+    named = license_of(receipt.get_license(obj))
+    if named is not None:
+        if not is_saved(named):
+            raise InvalidMessageError("the license has not been saved yet.")
+        return named
+    name, present = kpwa_settings().DEFAULT_LICENSE, message.license
+    if present is not None and present.is_active and (present.name == name if name else present.is_default):
+        return present
+    return choose(name).license
 
 
 def write(receipt: Receipt, obj: models.Model, license_: License | None, event_id: str) -> Rendered:
@@ -59,6 +105,11 @@ def _keep_fingerprint(message: OutboundMessage, fingerprint: str) -> None:
     if fingerprint != message.source_fingerprint:
         rows = OutboundMessage.objects.using(write_alias()).filter(pk=message.pk)
         rows.update(source_fingerprint=fingerprint)
+
+
+def _reason_without_number() -> str:
+    with translation.override(settings.LANGUAGE_CODE):
+        return gettext("The customer's number had been removed when its turn came.")
 
 
 def _reason(obj: models.Model | None) -> str:

@@ -6,7 +6,7 @@ Every case is handled here. The written-out forms handle the usual case alone, t
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import F, Q
@@ -22,6 +22,9 @@ from .columns import answer_columns, outcome_columns, pause_columns, sent_column
 
 # An unrendered message steps back this far before its template runs, so that one that hangs cannot block its lane.
 RENDER_STEP_BACK_SECONDS = 60.0
+# A text that was written longer ago is written anew, unless an attempt is in doubt: the lane was paused since, or the
+# attempt failed, and to whom it goes, by which license and what it says is asked again.
+TEXT_KEEPS_SECONDS = 60
 # One look for the next message goes past so many that cannot go; then it commits, for it holds up other writers.
 MOST_PASSED = 100
 
@@ -91,7 +94,7 @@ def claim(using: str, lease: Lease) -> Claimed:
             if expire(using, message.pk):
                 (doubtful if message.in_doubt else expired).append(message.pk)
             continue
-        if message.needs_rendering:
+        if message.needs_rendering or _is_stale(message, now):
             if messages.filter(pk=message.pk, status=Status.QUEUED).update(
                 due_at=in_seconds(RENDER_STEP_BACK_SECONDS), renderings_begun=F("renderings_begun") + 1
             ):
@@ -108,6 +111,12 @@ def claim(using: str, lease: Lease) -> Claimed:
         if claimed:
             return found(_start_attempt(using, message))
     return found(Idle(wait_seconds=0.0))
+
+
+def _is_stale(message: OutboundMessage, now: datetime) -> bool:
+    if not message.renderer or message.in_doubt or message.rendered_at is None:
+        return False
+    return message.rendered_at <= now - timedelta(seconds=TEXT_KEEPS_SECONDS)
 
 
 def claim_or_release(using: str, lease: Lease) -> Claimed:

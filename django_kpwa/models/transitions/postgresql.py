@@ -26,13 +26,16 @@ _NOW = "STATEMENT_TIMESTAMP()"
 _LEASE_EXPIRES_AT = f"{_NOW} + make_interval(secs => %(lease_seconds)s)"
 _STEPPED_BACK = f"{_NOW} + make_interval(secs => %(step_back_seconds)s)"
 
+_STALE = f"{_NOW} - make_interval(secs => {portable.TEXT_KEEPS_SECONDS})"
+
 # How long the statement waits for another's lock; set by the statement itself, so that it costs no round trip.
 _PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{}s', true))"
 _FINISHES, _TAKES = _PATIENCE.format(FINISH_SECONDS), _PATIENCE.format(TAKE_SECONDS)
 
 # The first that is due, whatever it is.
 _NEXT = f"""next AS MATERIALIZED (
-  SELECT id, due_at, attempts_made, renderer <> '' AND rendered_at IS NULL AS is_unrendered,
+  SELECT id, due_at, attempts_made,
+    renderer <> '' AND (rendered_at IS NULL OR (NOT in_doubt AND rendered_at <= {_STALE})) AS is_unrendered,
     expires_at IS NOT NULL AND expires_at <= {_NOW} AS is_overdue
   FROM django_kpwa_outboundmessage
   WHERE license_id = %(license_id)s AND status = 'queued' AND due_at <= {_NOW}

@@ -61,7 +61,9 @@ def _written(now: str, later: str, seconds_until: str, patience: str = "") -> _S
             WHERE id = %(attempt_id)s AND outcome = 'running'""",
         find=f"""
             SELECT lane.pause_reason <> '' OR NOT license.is_active, {seconds_until.format("lane.next_send_at")},
-              message.expires_at <= {now}, message.renderer <> '' AND message.rendered_at IS NULL,
+              message.expires_at <= {now},
+              message.renderer <> '' AND (message.rendered_at IS NULL
+                OR (NOT message.in_doubt AND message.rendered_at <= {later.format(-portable.TEXT_KEEPS_SECONDS)})),
               message.id, message.attempts_made, message.attempts_spent, message.recipient_type, message.recipient,
               message.text, message.image_url
             FROM django_kpwa_lane lane
