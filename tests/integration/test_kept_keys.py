@@ -185,3 +185,23 @@ def test_a_message_without_a_key_costs_no_look_at_those_that_are_kept():
         send_messages([Message(NUMBER, "x"), Message(NUMBER, "y")])
     asked = [query["sql"] for query in queries if "keptkey" in query["sql"] and "UNNEST" not in query["sql"]]
     assert asked == []
+
+
+@pytest.mark.parametrize("keys", [[], [3], [3, 30]])
+def test_many_messages_are_stored_in_the_order_given_however_many_keys_are_kept(keys):
+    KeptKey.objects.bulk_create(
+        [
+            KeptKey(digest=idempotency_digest(f"old {number}"), message_id=number, created_at=LONG_AGO, status="sent")
+            for number in range(2000)
+        ]
+    )
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE django_kpwa_keptkey")
+    stored = send_messages(
+        Message(NUMBER, str(number), idempotency_key=f"new {number}" if number in keys else None)
+        for number in range(60)
+    )
+    assert [message.text for message in OutboundMessage.objects.order_by("due_at", "pk")] == [
+        message.text for message in stored
+    ]
