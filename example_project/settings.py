@@ -10,7 +10,7 @@
 | `ALLOWED_HOSTS` | names, separated by commas | this machine's own |
 | `PUBLIC_URL` | where the gateway reaches this site; with `https://` everything is https | `http://127.0.0.1:8000` |
 | `BEHIND_TLS_PROXY` | `1`: a server in front ends TLS and sets `X-Forwarded-Proto`, whatever came in it | `0` |
-| `SANDBOX_URL` | the simulated phone | `http://127.0.0.1:8900` |
+| `SANDBOX_URL` | the simulated phone; empty: the real gateway | `http://127.0.0.1:8900` |
 """
 
 from __future__ import annotations
@@ -145,10 +145,11 @@ if os.environ.get("BEHIND_TLS_PROXY") == "1":
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 KPWA = {
     "PUBLIC_URL": PUBLIC_URL,
-    # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.
-    "BASE_URLS": [f"{SANDBOX_URL}/backend"],
     "SWEEP_SECONDS": 5,
 }
+if SANDBOX_URL:
+    # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.
+    KPWA["BASE_URLS"] = [f"{SANDBOX_URL}/backend"]
 CELERY_BEAT_SCHEDULE = beat_schedule(KPWA["SWEEP_SECONDS"])
 
 LOGGING = {

@@ -74,6 +74,7 @@ DEPLOYED = {
     "PUBLIC_URL": "https://kopi-senja.id",
     "CELERY_BROKER_URL": "redis://127.0.0.1:6379/0",
     "BEHIND_TLS_PROXY": "1",
+    "SANDBOX_URL": "",
 }
 
 
