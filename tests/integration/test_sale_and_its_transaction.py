@@ -280,6 +280,44 @@ def test_an_error_in_the_callers_own_savepoint_costs_that_savepoint_and_no_more(
     assert is_there(sale.pk)
 
 
+def test_a_connection_that_is_lost_in_the_callers_own_savepoint_is_heard_at_the_end_of_the_block_around_it(license_):
+    def till():
+        with transaction.atomic():
+            sale = Sale.objects.create(customer_phone=NUMBER)
+            try:
+                with transaction.atomic():
+                    end_at_our_next_statement()
+                    send_message(NUMBER, "struk", license=license_)
+            except DatabaseError:
+                pass
+        return sale.pk
+
+    with pytest.raises((RolledBackError, DatabaseError)):
+        till()
+    connections.close_all()
+    assert not Sale.objects.exists()
+
+
+def test_a_sale_that_is_done_again_as_a_whole_is_there_once(license_):
+    def pay():
+        for attempt in range(2):
+            try:
+                with transaction.atomic():
+                    sale = Sale.objects.create(**PAID)
+                    if not attempt:
+                        end_at_our_next_statement()
+                    send_message(NUMBER, "dapur", idempotency_key=f"kitchen:{attempt}")
+                return sale
+            except DatabaseError:  # an OperationalError, but for SQLite's trigger
+                if attempt:
+                    raise
+
+    sale = pay()
+    assert is_there(sale.pk)
+    assert Sale.objects.count() == 1
+    assert OutboundMessage.objects.filter(text="dapur").count() == 1
+
+
 def test_who_rolls_back_on_purpose_is_not_disturbed(license_):
     def till():
         with transaction.atomic():
