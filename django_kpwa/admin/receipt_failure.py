@@ -41,13 +41,13 @@ class ReceiptFilter(SimpleListFilter):
 
 
 class ReceiptFailureAdmin(LongListAdmin):
-    list_display = ["receipt", "source", "first_line", "occurred"]
+    list_display = ["receipt", "source", "first_line", "times", "occurred"]
     list_filter = [ReceiptFilter, WhenFilter]
     sortable_by = ["occurred"]
     ordering = ["-occurred_at", "-pk"]
     date_hierarchy = "occurred_at"
     readonly_fields = ["source", "preview"]
-    fields = ["receipt", "source", "error", "occurred_at", "preview"]
+    fields = ["receipt", "source", "error", "times", "occurred_at", "preview"]
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         sources = Sources(self.admin_site, request)

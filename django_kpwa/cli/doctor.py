@@ -331,7 +331,7 @@ def _failed_receipts() -> Iterator[Finding]:
         count = failures.order_by().values("pk")[: _MOST_FAILURES + 1].count()
         shown = f"more than {_MOST_FAILURES}" if count > _MOST_FAILURES else count
         words = (
-            f"in the last two days so many saves had a receipt that was not queued: {shown}. The newest, of "
+            f"in the last two days so many objects had a receipt that was not queued: {shown}. The newest, of "
             f"{newest.receipt} {newest.source_id}: {newest.error} All stand under WhatsApp › Receipt failures."
         )
         yield Finding(NOTE, "receipts", words)

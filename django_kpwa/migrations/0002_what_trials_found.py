@@ -1,5 +1,6 @@
 import django.db.models.deletion
 from django.db import migrations, models
+from django.db.models import Count, Max
 
 import django_kpwa.models.source
 
@@ -21,6 +22,17 @@ def give_a_license(apps, schema_editor):
     if first is not None:
         messages.exclude(license_id__in=licenses.order_by().values("pk")).update(license_id=first.pk)
         messages.filter(license_id=None).update(license_id=first.pk)
+
+
+def count_failures_of_one(apps, schema_editor):
+    """Of many failures of one receipt of one object the newest stays, and says how many they were."""
+    failures = apps.get_model("django_kpwa", "ReceiptFailure").objects.using(schema_editor.connection.alias)
+    one = ("receipt", "source_content_type", "source_id", "source_database")
+    counted = failures.order_by().values(*one).annotate(count=Count("pk"), newest=Max("pk")).filter(count__gt=1)
+    for found in list(counted):
+        count, newest = found.pop("count"), found.pop("newest")
+        failures.filter(pk=newest).update(times=count)
+        failures.filter(**found).exclude(pk=newest).delete()
 
 
 class Migration(migrations.Migration):
@@ -168,6 +180,18 @@ class Migration(migrations.Migration):
             "changed_words",
             models.CharField(
                 blank=True, db_default="", default="", max_length=500, verbose_name="what was changed"
+            ),
+        ),
+        migrations.AddField(
+            "receiptfailure",
+            "times",
+            models.PositiveIntegerField(db_default=1, default=1, verbose_name="times in a row"),
+        ),
+        migrations.RunPython(count_failures_of_one, migrations.RunPython.noop),
+        migrations.AddConstraint(
+            "receiptfailure",
+            models.UniqueConstraint(
+                fields=["receipt", "source_content_type", "source_id", "source_database"], name="kpwa_failure_once"
             ),
         ),
         # Last, so that it is the first on the way back, before the column takes no NULL.

@@ -1,4 +1,7 @@
-"""A receipt class that raised while a sale was being saved: the sale went on, and this tells what was missed."""
+"""A receipt class that raised while a sale was being saved: the sale went on, and this tells what was missed.
+
+One row for a receipt of an object, however often it fails; it goes with the first save that does not.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,11 @@ class ReceiptFailure(models.Model):
     source_database = ExactCharField(
         _("source database"), max_length=MAX_DATABASE_LENGTH, blank=True, default="", db_default=""
     )
+    # The latest, and when that was.
     error = models.CharField(_("error"), max_length=1000)
     occurred_at = models.DateTimeField(_("occurred"))
+    # The table's default as well, for an INSERT of the release before.
+    times = models.PositiveIntegerField(_("times in a row"), default=1, db_default=1)
 
     class Meta:
         verbose_name = _("receipt failure")
@@ -28,6 +34,11 @@ class ReceiptFailure(models.Model):
         indexes = [
             models.Index(fields=["occurred_at"], name="kpwa_failure_occurred"),
             models.Index(fields=["receipt", "occurred_at"], name="kpwa_failure_receipt"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["receipt", "source_content_type", "source_id", "source_database"], name="kpwa_failure_once"
+            ),
         ]
 
     def __str__(self) -> str:

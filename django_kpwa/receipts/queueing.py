@@ -11,35 +11,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 
-from django.contrib.contenttypes.models import ContentType
 from django.db import connections, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from .. import phone
 from ..conf import kpwa_settings
-from ..containing import contained, replace_if_broken
-from ..exceptions import KnownReceiptError, LicenseChoiceError
+from ..containing import contained
+from ..exceptions import KnownReceiptError
 from ..logs import get_logger
 from ..models import (
-    MAX_DATABASE_LENGTH,
-    DatabaseNow,
     License,
     OutboundMessage,
-    ReceiptFailure,
     about,
     find_kept,
     idempotency_digest,
     source_id_of,
-    stored_name,
     write_alias,
 )
 from ..models.waiting import brief_transaction
 from ..outbox import send_rendered_later
-from ..rendering import masked_traceback, words_of
 from .base import Receipt, Registration
+from .failures import clear_failure, keep_failure
 from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, whose
 
 logger = get_logger("django_kpwa.receipts")
@@ -67,6 +61,8 @@ class _Wanted:
             if known.message is not None and known.whose is not Whose.ANOTHER:
                 if known.whose is Whose.UNCLEAR:
                     keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
+                else:
+                    clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
                 return known.message
             message = send_rendered_later(
                 self.row.phone_number,
@@ -88,6 +84,7 @@ class _Wanted:
             if self.row.occurred_at is not None:
                 earlier |= Q(created_at__lt=self.row.occurred_at, pk__lt=message.pk)
             transaction.on_commit(lambda: _let_go(self.obj, self.using, earlier), using=write_alias(), robust=True)
+        clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
         return message
 
 
@@ -120,6 +117,7 @@ def queue(
     with _contained(registration, obj, using, outbox):
         wanted = _ask(registration, obj, using, is_new, is_asked_for)
         if wanted is None:
+            clear_failure(registration, obj, using, is_new=is_new)
             return None
         if using == outbox or not transaction.get_connection(using).in_atomic_block:
             return wanted.store(render_after_seconds)
@@ -233,29 +231,6 @@ def _contained(registration: Registration, obj: models.Model, using: str, outbox
         keep_failure(registration, obj, using, caught.error)
 
 
-def keep_failure(registration: Registration, obj: models.Model, saved_in: str, error: Exception) -> None:
-    """Log what a receipt class raised about `obj`, which was saved in that database, and keep it for the admin."""
-    if isinstance(error, LicenseChoiceError):
-        _warn_of_license(str(error))
-    elif isinstance(error, KnownReceiptError):
-        logger.warning("Receipt %s of %s %s was not sent: %s", registration.label, obj._meta.label, obj.pk, error)
-    else:
-        _log_failure(registration, obj, error)
-    using = write_alias()
-    replace_if_broken(using)
-    with contained(using) as caught:
-        ReceiptFailure(
-            receipt=registration.label,
-            source_content_type=ContentType.objects.db_manager(using).get_for_model(obj, for_concrete_model=False),
-            source_id=source_id_of(obj)[:255],
-            source_database=stored_name(saved_in)[:MAX_DATABASE_LENGTH],
-            error=words_of(error),
-            occurred_at=DatabaseNow(),
-        ).save(using=using, force_insert=True)
-    if caught.error is not None:
-        logger.error("Nor could that be kept for the admin (%s).", type(caught.error).__name__)
-
-
 def _unclear(known: OutboundMessage, registration: Registration) -> KnownReceiptError:
     about = f"message {known.pk} of {known.created_at:%Y-%m-%d %H:%M} UTC has its key"
     if _is_of_another_class(known, registration):
@@ -265,14 +240,3 @@ def _unclear(known: OutboundMessage, registration: Registration) -> KnownReceipt
         "that message to the right one. If this is another object under a primary key that was used before, define "
         f"get_fingerprint() in {type(registration.receipt).__name__}."
     )
-
-
-def _log_failure(registration: Registration, obj: models.Model, error: Exception) -> None:
-    trace = masked_traceback(error)
-    logger.error("Receipt %s of %s %s was not queued: %s", registration.label, obj._meta.label, obj.pk, trace)
-
-
-@cache
-def _warn_of_license(words: str) -> None:
-    """Once a process: each sale fails alike, and the traceback would lead nowhere. Each is shown in the admin."""
-    logger.warning("Receipts are not queued. %s", words)

@@ -19,8 +19,8 @@ from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
 from ..rendering import Addressee, Moved, Rendered, Withdrawn
 from . import registry
 from .base import Receipt, Registration
+from .failures import keep_failure
 from .identity import event_id_of, fingerprint_of, occurred_at
-from .queueing import keep_failure
 
 _MOST_TYPED = 255
 

@@ -108,7 +108,7 @@ def test_failures_are_counted_to_a_limit_and_linked(operator, staff, monkeypatch
     assert operator.get(f"{FAILURES}?receipt=shop.sale.RefundReceipt").context["cl"].result_count == 0
 
     monkeypatch.setattr(listing, "MOST_COUNTED", 1)
-    a_failure()
+    a_failure(source_id="8")
     assert "1+ failures" in operator.get(LIST).content.decode()
     assert FAILURES not in staff("view_registeredreceipt").get(LIST).content.decode().partition('id="content"')[2]
 
@@ -412,7 +412,7 @@ def test_a_failure_leads_to_the_preview_of_its_receipt(operator, license_):
 
 
 def test_the_list_of_failures_counts_no_whole_table_and_asks_the_same_for_many(operator, license_):
-    a_failure()
+    a_failure(source_id="more")
     operator.get(FAILURES)
     with CaptureQueriesContext(connection) as for_one:
         operator.get(FAILURES)
