@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 from django.urls import NoReverseMatch, reverse
+from django.utils import translation
 from django.utils.translation import gettext
 
 from .conf import kpwa_settings
@@ -54,7 +55,9 @@ def webhook_url(token: str) -> str:
             )
         )
     try:
-        return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
+        # The same for everybody who asks, also where it stands in `i18n_patterns()`.
+        with translation.override(settings.LANGUAGE_CODE):
+            return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
     except NoReverseMatch:
         pass
     raise WebhookAddressError(

@@ -7,6 +7,7 @@ import time
 import pytest
 from django.core.management import CommandError
 from django.urls import reverse
+from django.utils import translation
 
 from django_kpwa import linking, webhook_address
 from django_kpwa.exceptions import KpwaError, WebhookAddressError
@@ -218,6 +219,15 @@ def test_without_the_url_include_it_says_what_to_add(shop, settings):
         linking.set_webhook(shop)
     assert isinstance(raised.value, KpwaError)
     assert not WebhookToken.objects.exists()
+
+
+@pytest.mark.parametrize("language", ["en", "id", None])
+def test_the_address_is_one_whoever_asks_also_where_urls_have_a_language(settings, public, language):
+    public("https://toko-senja.id/")
+    settings.ROOT_URLCONF = "tests.integration.urls_with_languages"
+    settings.LANGUAGE_CODE = "id"
+    with translation.override(language):
+        assert linking.webhook_url("x") == "https://toko-senja.id/id/kpwa/webhooks/x/"
 
 
 def test_the_admins_button_says_the_same_and_names_the_command(operator, shop, site, public, settings):
