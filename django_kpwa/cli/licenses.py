@@ -15,6 +15,7 @@ from django.db.models import F, ProtectedError
 from .. import linking
 from ..conf import kpwa_settings
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
+from ..models.choosing import Unchosen, choose
 from ..phone import mask
 from ..wake import wake_license
 from .choosing import add_action, license_named, quoted
@@ -205,6 +206,7 @@ def _set_active(console: Console, license_: License, is_active: bool) -> int:
     console.say(
         f"{license_.name} is active." if is_active else f"{license_.name} is not active; its messages are kept."
     )
+    _say_who_sends(console)
     return EXIT_OK
 
 
@@ -233,7 +235,20 @@ def _delete(console: Console, license_: License) -> int:
         return _refused(console, license_, "has messages, so that it is archived instead", "archive")
     console.document({"name": license_.name, "deleted": True})
     console.say(f"Deleted {license_.name}.")
+    _say_who_sends(console)
     return EXIT_OK
+
+
+def _say_who_sends(console: Console) -> None:
+    """Where that cannot be told any more, for the one that sent what names no license has just gone."""
+    chosen = choose(kpwa_settings().DEFAULT_LICENSE)
+    if chosen.why_not is not None:
+        helps = f"Run: manage.py kpwa licenses {_HELPS[chosen.why_not]}" if chosen.why_not in _HELPS else _BY_SETTING
+        console.say(f"What names no license waits: {in_english(chosen.why_not.label)}. {helps}")
+
+
+_HELPS = {Unchosen.NO_LICENSE: "add NAME", Unchosen.NONE_ACTIVE: "activate NAME", Unchosen.SEVERAL: "default NAME"}
+_BY_SETTING = "Activate it, or name another one in that setting."
 
 
 def _refused(console: Console, license_: License, why: str, helps: str) -> int:

@@ -143,6 +143,15 @@ class TestCommands:
         assert kpwa("licenses", "delete", "Cabang") == (0, "Deleted Cabang.\n")
         assert list(License.objects.all()) == [license_]
 
+    @pytest.mark.parametrize("action", ["delete", "deactivate"])
+    def test_where_the_default_goes_and_several_stay_it_says_what_waits(self, license_, action):
+        add("Cabang")
+        assert "waits" not in kpwa("licenses", "deactivate", "Cabang")[1]
+        kpwa("licenses", "activate", "Cabang")
+        add("Pusat")
+        told = kpwa("licenses", action, "Toko Utama")[1]
+        assert "What names no license waits: several licenses are active, and none is the default." in told
+
     @pytest.mark.parametrize("action", [*_ACTIONS, "confirm-number"])
     def test_one_that_does_not_exist_is_wrong_usage(self, license_, action):
         with pytest.raises(CommandError, match="There is no license 'Pusat'") as raised:
