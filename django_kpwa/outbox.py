@@ -47,6 +47,7 @@ from .models import (
     write_alias,
 )
 from .models.choosing import GIVEN_AT_ONCE, Unchosen, choose
+from .models.kept_key import NOT_KEPT
 from .models.storing import find_known_after_clash, is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
 
@@ -256,7 +257,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
             to,
             original.text if is_written else "",
             image_url=(original.image_url or None) if is_written else None,
-            idempotency_key=f"copy:{original.uuid}:{recipient}",
+            idempotency_key=copy_key(original, recipient),
         ),
         original.license,
         read,
@@ -268,6 +269,11 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     for name in ("source_content_type_id", "source_id", "source_database", "source_fingerprint"):
         setattr(row, name, getattr(original, name))
     return _store(row, read)
+
+
+def copy_key(message: OutboundMessage, recipient: str) -> str:
+    """The idempotency key of what goes to the number `recipient` as well."""
+    return f"{NOT_KEPT}{message.uuid}:{recipient}"
 
 
 def choose_license() -> License:

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conditions import Mark, status_mark
 from ..models import OutboundMessage, Status, database_of, source_id_of, stored_name, types_of, write_alias
+from ..receipts import registry
 from .base import UNDER_UNFOLD, TabularInline
 from .message.words import first_line_of, recipient_of, starts_of
 from .message_links import MessageLinks
@@ -104,7 +105,7 @@ class MessagesFormSet(_FormSet):
     @property
     def _messages(self) -> list[OutboundMessage]:
         if not hasattr(self, "_found"):
-            self._found: list[OutboundMessage] = [] if self._source is None else list(_about(self._source))
+            self._found: list[OutboundMessage] = [] if self._source is None else _about(self._source)
         return self._found
 
 
@@ -161,6 +162,6 @@ class KpwaMessagesInline(TabularInline):
         return False
 
 
-def _about(source: Model) -> QuerySet[OutboundMessage]:
+def _about(source: Model) -> list[OutboundMessage]:
     messages = OutboundMessage.objects.using(write_alias()).for_source(source)
-    return starts_of(messages).order_by("-pk")[: MOST_SHOWN + 1]
+    return registry.without_earlier_rows(list(starts_of(messages).order_by("-pk")[: MOST_SHOWN + 1]), source)

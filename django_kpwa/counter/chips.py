@@ -25,6 +25,7 @@ from ..models import (
     source_id_of,
     write_alias,
 )
+from ..receipts import registry
 from . import words
 from .people import Person, address
 
@@ -88,7 +89,7 @@ def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
         for message in _newest(about(table, alias, by_id)):
             for number in by_id.get(message.source_id, ()):
                 found[number].append(message)
-    return found
+    return [registry.without_earlier_rows(messages, obj) for messages, obj in zip(found, instances, strict=True)]
 
 
 def _newest(wanted: Q) -> list[OutboundMessage]:

@@ -114,6 +114,26 @@ def whose(known: OutboundMessage, row: Row) -> Whose:
     return Whose.THIS_ONE
 
 
+def is_of_an_earlier_row(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> bool:
+    """Whether a receipt's message names `obj` as its source, and is about a row that had its primary key before.
+
+    For pages, which show each message to somebody: the number is asked for only where the time is another. Raises what
+    the class raises.
+    """
+    if message.status == Status.QUEUED and message.needs_rendering:
+        return False  # it will be about this row
+    moment = occurred_at(receipt, obj)
+    fingerprint = fingerprint_of(receipt, obj, moment)
+    if fingerprint == message.source_fingerprint:
+        return False
+    if fingerprint.startswith(_GIVEN) and message.source_fingerprint.startswith(_GIVEN):
+        return True
+    if moment is None or moment <= message.created_at or _is_same_time(fingerprint, message.source_fingerprint):
+        return False
+    phone_number = phone.typed(receipt.get_phone_number(obj))
+    return not phone_number or _goes_to_another(message, phone_number)
+
+
 def _goes_to_another(known: OutboundMessage, phone_number: str) -> bool:
     """False where it is not kept to whom it went."""
     if not known.recipient or phone_number[:255] == known.recipient_typed:

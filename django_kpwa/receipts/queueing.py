@@ -19,7 +19,7 @@ from django.utils import timezone
 from .. import phone
 from ..conf import kpwa_settings
 from ..containing import contained
-from ..exceptions import KnownReceiptError
+from ..exceptions import InvalidPhoneNumberError, KnownReceiptError
 from ..logs import get_logger
 from ..models import (
     License,
@@ -31,7 +31,7 @@ from ..models import (
     write_alias,
 )
 from ..models.waiting import brief_transaction
-from ..outbox import send_rendered_later
+from ..outbox import copy_key, send_rendered_later
 from .base import Receipt, Registration
 from .failures import clear_failure, keep_failure
 from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, whose
@@ -59,7 +59,7 @@ class _Wanted:
             # Looked for first: a refused INSERT at every later save would fill the database's error log.
             known = find_known(self.registration, self.row, purged)
             if known.message is not None and known.whose is not Whose.ANOTHER:
-                if known.whose is Whose.UNCLEAR:
+                if known.whose is Whose.UNCLEAR and not self._was_sent_on(known.message):
                     keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
                 else:
                     clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
@@ -86,6 +86,16 @@ class _Wanted:
             transaction.on_commit(lambda: _let_go(self.obj, self.using, earlier), using=write_alias(), robust=True)
         clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
         return message
+
+    def _was_sent_on(self, known: OutboundMessage) -> bool:
+        """Whether a person has sent the message to the present number already."""
+        if known.was_purged:
+            return False
+        try:
+            number = phone.parse(self.row.phone_number)
+        except InvalidPhoneNumberError:
+            return False
+        return _message_of(copy_key(known, number)) is not None
 
 
 def queue_saved(registration: Registration, obj: models.Model, using: str, *, is_new: bool) -> None:

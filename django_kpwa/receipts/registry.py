@@ -5,12 +5,14 @@ A label (`sales.sale.PaidReceipt`) is stored with each message; renaming a class
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
 from django.db.models import CompositePrimaryKey, Model
 from django.db.models.signals import post_save
 from django.utils.translation import check_for_language
@@ -18,7 +20,10 @@ from django.utils.translation import check_for_language
 from ..contents import says_something
 from ..models import OutboundMessage, database_of, is_saved
 from .base import Receipt, Registration
-from .queueing import queue, queue_saved
+from .identity import is_of_an_earlier_row
+from .queueing import FAMILY, queue, queue_saved
+
+logger = logging.getLogger("django_kpwa.receipts")
 
 ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
 
@@ -101,6 +106,27 @@ def registrations(model: type[Model] | None = None) -> list[Registration]:
 def find(label: str) -> Registration | None:
     """The registration under `label`, or None."""
     return _by_label.get(label)
+
+
+def without_earlier_rows(messages: list[OutboundMessage], obj: Model) -> list[OutboundMessage]:
+    """Of messages that name `obj` as their source, newest first, those that are about it.
+
+    Before a receipt of an earlier row that had its primary key, all are about that one, or about others before it.
+    """
+    for place, message in enumerate(messages):
+        registration = find(message.renderer.removeprefix(f"{FAMILY}/")) if message.renderer else None
+        if registration is None:
+            continue
+        try:
+            is_earlier = is_of_an_earlier_row(message, registration.receipt, obj)
+        except Error:
+            raise  # a transaction may have come to its end
+        except Exception as error:
+            logger.warning("Whose message %s is could not be asked (%s).", message.pk, type(error).__name__)
+            continue
+        if is_earlier:
+            return messages[:place]
+    return messages
 
 
 def _check_model(model: object) -> None:

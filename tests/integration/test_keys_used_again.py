@@ -10,10 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import counter, receipts
+from django_kpwa.admin.messages_inline import _about
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
 from django_kpwa.models import DatabaseNow, License, OutboundMessage, ReceiptFailure, Status
-from django_kpwa.outbox import send_message
+from django_kpwa.outbox import send_message, send_to_another_number
 from django_kpwa.receipts import registry
 from django_kpwa.receipts.preview import known_messages, preview
 from tests.shop.models import CounterSale, Invoice, Line, Sale
@@ -328,3 +329,52 @@ def test_a_later_save_of_a_paid_sale_is_one_query():
     with CaptureQueriesContext(connection) as queries:
         sale.save()
     assert [query["sql"].split()[0] for query in queries if "kpwa" in query["sql"]] == ["SELECT"]
+
+
+@pytest.mark.parametrize("values", [{"customer_phone": BUDI, "status": PAID}, {"customer_phone": BUDI}, {}])
+def test_a_row_that_no_save_told_of_shows_nothing_of_an_earlier_one(values):
+    sale = sell(ANI)
+    other = send_message(ANI, "Pesanan siap", source=sale)
+    send_all()
+    assert [message.pk for message in about(sale)] == [other.pk, other.pk - 1]
+    Sale.objects.filter(pk=7).delete()
+    [new] = Sale.objects.bulk_create([Sale(pk=7, **values)])
+    late = send_message(BUDI, "Pesanan siap", source=new)
+    assert about(new)[0] == late
+    assert _about(new)[0] == late
+    assert other.pk - 1 not in [message.pk for message in [*about(new), *_about(new)]]
+
+
+@pytest.mark.parametrize("edit", [{"sold_at": timedelta(hours=1)}, {"sold_at": -timedelta(hours=1)}, {"refunds": 2}])
+def test_an_edited_sale_shows_its_messages(edit):
+    sale = sell(ANI)
+    send_all()
+    for name, value in edit.items():
+        setattr(sale, name, getattr(sale, name) + value)
+    sale.save()
+    assert about(sale) == _about(sale) == [OutboundMessage.objects.get()]
+
+
+def test_a_sale_shows_its_messages_though_its_class_raises(register, caplog):
+    class Raising(PaidReceipt):
+        event = "raising"
+        template_name = "shop/paid.txt"
+
+    register(Raising)
+    sale = sell(ANI)
+    send_all()
+    Raising.get_occurred_at = lambda self, sale: 1 / 0
+    assert len(about(sale)) == 2
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_corrected_number_is_shown_until_the_message_was_sent_there():
+    sale = sell(ANI)
+    send_all()
+    sale.customer_phone = BUDI
+    sale.save()
+    assert len(kept()) == 1
+    send_to_another_number(OutboundMessage.objects.get(), BUDI)
+    sale.save()
+    assert kept() == []
+    assert [to for to, _ in send_all()] == ["1", "2"]
