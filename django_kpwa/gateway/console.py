@@ -1,7 +1,7 @@
 """A gateway that prints, for development, like Django's console e-mail backend.
 
-It accepts every key and every number, and is always linked. What it prints is the message itself, whole; the key and a
-webhook's token are not printed.
+It accepts every key and every number, and is always linked, to no phone that would have a number. What it prints is the
+message itself, whole; the key and a webhook's token are not printed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class ConsoleGateway(Gateway):
         sent = SentMessage(
             id=uuid.uuid4().hex,
             body=text,
-            from_number="6280000000000",
             to=to,
             media_url=image_url or None,
             created_at=timezone.now().strftime("%Y-%m-%d %H:%M:%S"),

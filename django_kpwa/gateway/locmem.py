@@ -22,8 +22,8 @@ from ..phone import gateway_reading
 from .base import Gateway, NumberCheck, SentMessage, ServiceStatus, SessionStatus, WebhookAnswer, require_content
 from .qr import LoginQr
 
-LINKED_NUMBER = "6280000000000"
-"""The phone that is linked, as `SentMessage.from_number` gives it."""
+LINKED_NUMBER = ""
+"""As `SentMessage.from_number` gives it: none, for this is no phone. A test of what another phone does sets one."""
 
 
 @dataclass(frozen=True)

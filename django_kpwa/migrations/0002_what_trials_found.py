@@ -35,6 +35,13 @@ def count_failures_of_one(apps, schema_editor):
         failures.filter(**found).exclude(pk=newest).delete()
 
 
+def forget_the_number_of_no_phone(apps, schema_editor):
+    """The console and in-memory gateways gave one once: the first real phone would be another one."""
+    lanes = apps.get_model("django_kpwa", "Lane").objects.using(schema_editor.connection.alias)
+    for column in ("linked_number", "confirmed_number"):
+        lanes.filter(**{column: "6280000000000"}).update(**{column: ""})
+
+
 class Migration(migrations.Migration):
     dependencies = [("django_kpwa", "0001_initial")]
 
@@ -194,6 +201,7 @@ class Migration(migrations.Migration):
                 fields=["receipt", "source_content_type", "source_id", "source_database"], name="kpwa_failure_once"
             ),
         ),
+        migrations.RunPython(forget_the_number_of_no_phone, migrations.RunPython.noop),
         # Last, so that it is the first on the way back, before the column takes no NULL.
         migrations.RunPython(migrations.RunPython.noop, give_a_license),
     ]

@@ -350,6 +350,12 @@ def test_a_persons_pause_stays_whatever_the_gateway_does(license_, hooks):
     assert sorted(texts()) == ["a", "b"]
 
 
+@pytest.fixture
+def a_phone(monkeypatch):
+    """In memory there is none."""
+    link_another_phone(monkeypatch, "6280000000000")
+
+
 def link_another_phone(monkeypatch, number):
     monkeypatch.setattr(locmem, "LINKED_NUMBER", number)
 
@@ -364,7 +370,9 @@ def alerts_in(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "django_kpwa.alerts"]
 
 
-def test_another_phone_stops_the_lane_after_one_message_until_its_number_is_confirmed(license_, monkeypatch, caplog):
+def test_another_phone_stops_the_lane_after_one_message_until_its_number_is_confirmed(
+    license_, monkeypatch, caplog, a_phone
+):
     send_the_first(license_)
     first = lane_of(license_).confirmed_number
     assert first == lane_of(license_).linked_number == locmem.LINKED_NUMBER
@@ -395,7 +403,7 @@ def test_another_phone_stops_the_lane_after_one_message_until_its_number_is_conf
     assert len(alerts_in(caplog)) == 1
 
 
-def test_after_the_phone_from_before_is_linked_again_the_lane_goes_on_with_it(license_, monkeypatch):
+def test_after_the_phone_from_before_is_linked_again_the_lane_goes_on_with_it(license_, monkeypatch, a_phone):
     send_the_first(license_)
     first = locmem.LINKED_NUMBER
     link_another_phone(monkeypatch, "6281222222222")
@@ -411,7 +419,7 @@ def test_after_the_phone_from_before_is_linked_again_the_lane_goes_on_with_it(li
     assert lane.confirmed_number == lane.linked_number == first
 
 
-def test_a_phone_that_nobody_confirmed_stops_the_lane_again(license_, monkeypatch, caplog):
+def test_a_phone_that_nobody_confirmed_stops_the_lane_again(license_, monkeypatch, caplog, a_phone):
     send_the_first(license_)
     first = locmem.LINKED_NUMBER
     link_another_phone(monkeypatch, "6281222222222")
@@ -431,7 +439,7 @@ def test_a_phone_that_nobody_confirmed_stops_the_lane_again(license_, monkeypatc
 
 
 def test_a_phone_exchanged_while_a_person_pauses_stops_the_lane_when_it_is_resumed(
-    license_, hooks, monkeypatch, caplog
+    license_, hooks, monkeypatch, caplog, a_phone
 ):
     send_the_first(license_)
 

@@ -451,6 +451,7 @@ class Confirming(logging.Handler):
 @pytest.fixture
 def another_phone(license_, monkeypatch):
     """The license has sent from one phone, and another one is linked now."""
+    monkeypatch.setattr(locmem, "LINKED_NUMBER", "6280000000000")
     send_message(NUMBER, "first")
     drive(license_.pk)
     monkeypatch.setattr(locmem, "LINKED_NUMBER", "6281222222222")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 from django_kpwa import linking, signals
+from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import GatewayError, UnauthorizedError
 from django_kpwa.gateway import SessionStatus
-from django_kpwa.models import Lane, License, PauseReason, WebhookToken
+from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, WebhookToken
+from django_kpwa.outbox import send_message
 from tests.sandbox import SandboxProcess
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -158,3 +163,33 @@ def test_a_wrong_key_is_told_without_showing_it(shop):
     with pytest.raises(UnauthorizedError) as refused:
         linking.check_status(shop)
     assert "wrong-key" not in f"{refused.value!r} {refused.value}"
+
+
+@pytest.mark.parametrize("first", ["console.ConsoleGateway", "locmem.LocmemGateway"])
+def test_going_from_a_gateway_that_is_no_phone_to_the_sandbox_and_back_stops_nothing(shop, sandbox, settings, first):
+    def send_by(gateway):
+        settings.KPWA = {**settings.KPWA, "GATEWAY": f"django_kpwa.gateway.{gateway}"}
+        message = send_message("081234567890", "Struk")
+        Lane.objects.update(next_send_at=None)
+        drive(shop.pk)
+        assert OutboundMessage.objects.get(pk=message.pk).status == "sent"
+        lane = lane_of(shop)
+        return lane.confirmed_number, lane.linked_number, lane.pause_reason
+
+    assert send_by(first) == ("", "", "")
+    sandbox.scan()
+    confirmed, linked, reason = send_by("http.HttpGateway")
+    assert confirmed == linked != ""
+    assert reason == ""
+    assert send_by(first) == (confirmed, linked, "")
+    assert send_by("http.HttpGateway") == (confirmed, linked, "")
+
+
+def test_a_lane_that_sent_through_one_before_the_upgrade_has_no_number_afterwards(shop):
+    Lane.objects.update_or_create(
+        pk=shop.pk, defaults={"confirmed_number": "6280000000000", "linked_number": "6280000000000"}
+    )
+    migration = import_module("django_kpwa.migrations.0002_what_trials_found")
+    with connection.schema_editor() as editor:
+        migration.forget_the_number_of_no_phone(apps, editor)
+    assert (lane_of(shop).confirmed_number, lane_of(shop).linked_number) == ("", "")
