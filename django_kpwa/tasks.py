@@ -17,10 +17,10 @@ from . import dispatch, retention, statistics, wake, webhooks
 from .conf import kpwa_settings
 from .exceptions import TaskFailedError
 from .logs import get_logger
-from .models import note_alive
+from .models import note_alive, outbox_key
 from .models.driving import Lease
 from .models.transitions import release_lease
-from .models.waiting import waited_too_long
+from .models.waiting import lacks_tables, waited_too_long
 from .rendering import masked_traceback, words_of
 
 # One byte that a prefork worker's children share with it: on shutdown only the parent is told.
@@ -50,6 +50,12 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
                 if waited_too_long(error):
                     # A process that stands still has the rows; every task of ours comes again.
                     logger.warning("Task %s is left for now: another process has locked its rows.", name)
+                    return None
+                if lacks_tables(error):
+                    # Beat runs in each schema of a site with one a tenant, and not all of them have an outbox.
+                    _, schema = outbox_key()
+                    log, where = (logger.info, f"in schema {schema}") if schema else (logger.warning, "here")
+                    log("Task %s does nothing: there are no tables of django_kpwa %s.", name, where)
                     return None
                 logger.error("Task %s failed.\n%s", name, masked_traceback(error))
                 failure = TaskFailedError(words_of(error))

@@ -24,7 +24,7 @@ from kombu import Connection
 from kombu.pools import ProducerPool
 
 from .logs import get_logger
-from .models import write_alias
+from .models import outbox_key, write_alias
 from .models.storing import LaneSeen, look_at_lane
 from .rehearsal import is_rehearsal
 from .schedule import BEAT_SCHEDULE
@@ -223,7 +223,7 @@ def _answers(app: Any) -> bool:
 
 
 class _OnTheirWay:
-    """The wake-ups that this process published some seconds ago at most, by license.
+    """The wake-ups that this process published some seconds ago at most, by outbox and license.
 
     They hold until the lane is taken: until then the task waits behind others, for instance because every worker is
     busy. After the seconds it may be lost; another one is published then, and beat makes good what this overlooks.
@@ -234,25 +234,27 @@ class _OnTheirWay:
 
     def forget(self) -> None:
         self._lock = threading.Lock()
-        # By license, the oldest first: the database's time just before, and until when by the process' own clock.
-        self._published: OrderedDict[int, tuple[datetime, float]] = OrderedDict()
+        # The oldest first: the database's time just before, and until when by the process' own clock.
+        self._published: OrderedDict[tuple[tuple[str, str], int], tuple[datetime, float]] = OrderedDict()
 
     def published_at(self, license_id: int) -> datetime | None:
         """The database's time before which that license's wake-up was not published; None where none is on its way."""
+        key = (outbox_key(), license_id)
         with self._lock:
-            published_at, until = self._published.get(license_id) or (None, 0.0)
+            published_at, until = self._published.get(key) or (None, 0.0)
         return published_at if time.monotonic() < until else None
 
     def note(self, license_id: int, seen_at: datetime) -> None:
+        key = (outbox_key(), license_id)
         with self._lock:
-            self._published[license_id] = (seen_at, time.monotonic() + ON_ITS_WAY_SECONDS)
-            self._published.move_to_end(license_id)
+            self._published[key] = (seen_at, time.monotonic() + ON_ITS_WAY_SECONDS)
+            self._published.move_to_end(key)
             while len(self._published) > _MOST_LICENSES:
                 self._published.popitem(last=False)
 
 
 class _Arrivals:
-    """When this process last published for a webhook, so that a burst of them is not a burst of tasks.
+    """When this process last published for a webhook of an outbox, so that a burst of them is not a burst of tasks.
 
     The first event is processed at once. While others keep coming, one task is published that runs a moment later and
     processes whatever is stored by then, so that those that come before it starts need none. Where it is lost, or a
@@ -264,20 +266,23 @@ class _Arrivals:
 
     def forget(self) -> None:
         self._lock = threading.Lock()
-        self._published_at = self._covered_until = float("-inf")
+        # By outbox, the one asked last at the end: when it was published for last, and until when a task covers.
+        self._times: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def turn(self) -> Literal["alone", "together"] | None:
         """What is to be published for an event that is stored; None where a task will find it that is published."""
-        now = time.monotonic()
+        now, key = time.monotonic(), outbox_key()
         with self._lock:
-            if now < self._covered_until:
+            published_at, covered_until = self._times.get(key) or (float("-inf"), float("-inf"))
+            if now < covered_until:
                 return None
-            is_alone = now >= self._published_at + WEBHOOKS_TOGETHER_SECONDS
-            self._published_at = now
-            if is_alone:
-                return "alone"
-            self._covered_until = self._published_at = now + WEBHOOKS_TOGETHER_SECONDS
-            return "together"
+            is_alone = now >= published_at + WEBHOOKS_TOGETHER_SECONDS
+            ends = now + WEBHOOKS_TOGETHER_SECONDS
+            self._times[key] = (now, covered_until) if is_alone else (ends, ends)
+            self._times.move_to_end(key)
+            while len(self._times) > _MOST_LICENSES:
+                self._times.popitem(last=False)
+            return "alone" if is_alone else "together"
 
 
 class _Question:

@@ -9,7 +9,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, router
 from django.utils import translation
 
 from ..conditions import unassigned
@@ -114,6 +114,23 @@ def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
             "late.",
             hint="Take it out, or keep the outbox on a database without it.",
             id="kpwa.E090",
+        )
+    ]
+
+
+@register(TAG)
+def check_content_types(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W092: what a message is about is a foreign key to the content types of its own database."""
+    using = write_alias()
+    if router.allow_migrate(using, "contenttypes", model_name="contenttype"):
+        return []
+    return [
+        make_warning(
+            "W092",
+            f"The outbox is in the database {using!r}, and DATABASE_ROUTERS keep contenttypes out of it: what a "
+            "message is about is a foreign key to its table, so that migrate or each receipt fails.",
+            f"Have the router's allow_migrate({using!r}, 'contenttypes', …) return True, and migrate that database; "
+            "the rows in it make themselves.",
         )
     ]
 

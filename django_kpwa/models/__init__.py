@@ -1,7 +1,7 @@
 """The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
 from .attempt import AttemptCause, AttemptOutcome, SendAttempt
-from .clock import DatabaseNow, in_seconds, write_alias
+from .clock import DatabaseNow, in_seconds, outbox_key, write_alias
 from .kept_key import KeptKey, find_kept, keep_keys
 from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .license import License, WebhookToken
@@ -75,6 +75,7 @@ __all__ = [
     "is_saved",
     "keep_keys",
     "note_alive",
+    "outbox_key",
     "seen_digest",
     "source_id_of",
     "stored_name",

@@ -15,6 +15,7 @@ from django.db.models import OuterRef, Subquery
 from .clock import DatabaseNow, write_alias
 from .license import License
 from .message import OutboundMessage, OutboundMessageQuerySet, Status
+from .written import with_tables
 
 LICENSES_AT_ONCE = 500
 """So many licenses are looked at by one statement."""
@@ -86,7 +87,7 @@ def due_license_ids(license_ids: Iterable[int]) -> list[int]:
 
 def _queued_by_steps(using: str, after: int, limit: int) -> list[int]:
     with connections[using].cursor() as cursor:
-        cursor.execute(_QUEUED, (after, limit))
+        cursor.execute(with_tables(_QUEUED, using), (after, limit))
         return [license_id for (license_id,) in cursor.fetchall()]
 
 
@@ -108,7 +109,7 @@ def _due_by_steps(using: str, license_ids: list[int]) -> list[int]:
     now, _ = OutboundMessage.objects.using(using).query.get_compiler(using).compile(DatabaseNow())
     statement = _DUE.format(licenses=", ".join(["(%s, -1)"] * len(license_ids)), now=now)
     with connections[using].cursor() as cursor:
-        cursor.execute(statement, license_ids)
+        cursor.execute(with_tables(statement, using), license_ids)
         return [license_id for (license_id,) in cursor.fetchall()]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import models, router
+from django.db import connections, models, router
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
@@ -45,3 +45,12 @@ def write_alias() -> str:
     from .message import OutboundMessage
 
     return router.db_for_write(OutboundMessage)
+
+
+def outbox_key() -> tuple[str, str]:
+    """Which outbox is meant now, for what a process remembers: ids alone are one tenant's as well as another's.
+
+    Its database's alias and, where each tenant has a schema there (django-tenants and its like), that.
+    """
+    alias = write_alias()
+    return alias, str(getattr(connections[alias], "schema_name", None) or "")

@@ -10,11 +10,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, connections
 from django.views.decorators.debug import sensitive_variables
+
+from .clock import write_alias
+from .written import with_tables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # What EXECUTE answers where it has done nothing: the statement is unknown here, or a migration changed a table since.
@@ -25,17 +29,37 @@ _KNOWN_ALREADY = "42P05"
 _prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
+class _Written(NamedTuple):
+    name: str
+    prepare: str
+    execute: str
+    sql: str
+
+
 class Statement:
     """One statement of several parameters, `%(name)s` in its text; `types` are theirs, as PostgreSQL calls them."""
 
     def __init__(self, sql: str, types: Mapping[str, str]) -> None:
-        names = list(dict.fromkeys(_PARAMETER.findall(sql)))
-        numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
-        # With the types, for drivers that do not write the values into the text.
-        self._sql = _PARAMETER.sub(lambda found: f"{found[0]}::{types[found[1]]}", sql)
-        self.name = f"kpwa_{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
-        self._prepare = f"PREPARE {self.name} ({', '.join(types[name] for name in names)}) AS {numbered}"
-        self._execute = f"EXECUTE {self.name} ({', '.join(f'%({name})s' for name in names)})"
+        self._text, self._types = sql, types
+
+    @cached_property
+    def _written(self) -> _Written:
+        """As it is executed: written when it is first, for until then a site may call our tables otherwise."""
+        text, types = with_tables(self._text, write_alias()), self._types
+        names = list(dict.fromkeys(_PARAMETER.findall(text)))
+        numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+        name = f"kpwa_{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
+        return _Written(
+            name,
+            prepare=f"PREPARE {name} ({', '.join(types[each] for each in names)}) AS {numbered}",
+            execute=f"EXECUTE {name} ({', '.join(f'%({each})s' for each in names)})",
+            # With the types, for drivers that do not write the values into the text.
+            sql=_PARAMETER.sub(lambda found: f"{found[0]}::{types[found[1]]}", text),
+        )
+
+    @property
+    def name(self) -> str:
+        return self._written.name
 
     @sensitive_variables()
     def row(self, using: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -46,31 +70,31 @@ class Statement:
     @sensitive_variables()
     def rows(self, using: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Execute it; returns its rows."""
-        connection = connections[using]
+        connection, written = connections[using], self._written
         connection.ensure_connection()
         with connection.cursor() as cursor:
             # EXECUTE takes no values that the driver sends apart: such a site prepares by `prepare_threshold`. And in a
             # transaction the server's "unknown here" would be its end.
             if connection.settings_dict["OPTIONS"].get("server_side_binding") or connection.in_atomic_block:
-                cursor.execute(self._sql, parameters)
+                cursor.execute(written.sql, parameters)
                 return list(cursor.fetchall())
             known = _prepared.setdefault(connection.connection, set())
-            if self.name not in known:
+            if written.name not in known:
                 try:
-                    cursor.execute(self._prepare)
+                    cursor.execute(written.prepare)
                 except DatabaseError as error:
                     if _code(error) != _KNOWN_ALREADY:
                         raise
-                known.add(self.name)
+                known.add(written.name)
             try:
-                cursor.execute(self._execute, parameters)
+                cursor.execute(written.execute, parameters)
             except DatabaseError as error:
                 if _code(error) not in (_UNKNOWN, _CHANGED):
                     raise
                 # Prepared anew the next time, where it is only unknown; a changed one stays as it is until reconnected.
                 if _code(error) == _UNKNOWN:
-                    known.discard(self.name)
-                cursor.execute(self._sql, parameters)
+                    known.discard(written.name)
+                cursor.execute(written.sql, parameters)
             return list(cursor.fetchall())
 
 

@@ -20,6 +20,7 @@ from .clock import DatabaseNow, in_seconds, write_alias
 from .lane import Lane
 from .prepared import Statement
 from .webhook_event import WebhookEvent
+from .written import with_tables
 
 _MYSQL_DEADLOCK = 1213
 MOST_ATTEMPTS = 20
@@ -88,7 +89,7 @@ def find_attempts(license_id: int, gateway_ids: Sequence[str]) -> list[Attempt] 
     else:
         statement = _FIND.format(ids=f"IN ({', '.join(['%s'] * len(gateway_ids))})", license="%s", most="%s")
         with connections[using].cursor() as cursor:
-            cursor.execute(statement, [*gateway_ids, license_id, most])
+            cursor.execute(with_tables(statement, using), [*gateway_ids, license_id, most])
             rows = list(cursor.fetchall())
     return [Attempt(*row) for row in rows] if len(rows) < most else None
 

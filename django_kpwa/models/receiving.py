@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from .clock import DatabaseNow, write_alias
 from .webhook_event import WebhookEvent
-from .written import can_write_out, insert, now_sql, unless_known
+from .written import can_write_out, insert, now_sql, unless_known, with_tables
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def find_token(digest: str) -> KnownToken | None:
     """The stored token whose SHA-256 is `digest`, or None where it is unknown or has expired."""
     using = write_alias()
     with connections[using].cursor() as cursor:
-        cursor.execute(_FIND.format(now=now_sql(using)), (digest,))
+        cursor.execute(with_tables(_FIND.format(now=now_sql(using)), using), (digest,))
         row = cursor.fetchone()
     if row is None or not hmac.compare_digest(row[0], digest):
         return None

@@ -9,9 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 from ..containing import contained
 from ..logs import get_logger
-from .clock import DatabaseNow, write_alias
+from .clock import DatabaseNow, outbox_key, write_alias
 from .license import License
-from .waiting import brief_transaction
+from .waiting import brief_transaction, lacks_tables
 
 logger = get_logger("django_kpwa.statistics")
 
@@ -72,7 +72,7 @@ class Heartbeat(models.Model):
 
 
 NOTE_EVERY_SECONDS = 30.0
-_noted_at: dict[str, float] = {}
+_noted_at: dict[tuple[tuple[str, str], str], float] = {}
 
 
 def note_alive(name: str, *, at_once: bool = False) -> None:
@@ -80,13 +80,13 @@ def note_alive(name: str, *, at_once: bool = False) -> None:
 
     `at_once`: whenever it was noted last. Another that stands still in the middle of the same note is not waited for.
     """
-    now = time.monotonic()
-    if not at_once and now - _noted_at.get(name, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
+    now, key = time.monotonic(), (outbox_key(), name)
+    if not at_once and now - _noted_at.get(key, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
         return
     # Also where it fails: a database that is away is not asked again by every task.
-    _noted_at[name] = now
+    _noted_at[key] = now
     using = write_alias()
     with contained(using) as caught, brief_transaction(using):
         Heartbeat.objects.using(using).note(name)
-    if caught.error is not None:
+    if caught.error is not None and not lacks_tables(caught.error):
         logger.warning("That %s is alive could not be noted (%s).", name, type(caught.error).__name__)

@@ -27,7 +27,7 @@ from .clock import DatabaseNow, in_seconds, write_alias
 from .kept_key import find_kept
 from .license import License
 from .message import OutboundMessage, Status
-from .written import as_time, can_write_out, insert, now_sql, unless_known
+from .written import as_time, can_write_out, insert, now_sql, unless_known, with_tables
 
 _MOST_ROWS_A_STATEMENT = 500
 
@@ -45,7 +45,8 @@ def look_at_lane(license_id: int) -> LaneSeen | None:
     """The lane of a license now. None: there is no such license."""
     connection = connections[write_alias()]
     with connection.cursor() as cursor:
-        cursor.execute(_LOOK.format(now=now_sql(connection.alias), more=""), (license_id,))
+        look = _LOOK.format(now=now_sql(connection.alias), more="")
+        cursor.execute(with_tables(look, connection.alias), (license_id,))
         row = cursor.fetchone()
     return None if row is None else _lane_seen(row, connection)
 
@@ -293,7 +294,7 @@ def _insert_after_look(row: OutboundMessage, connection: BaseDatabaseWrapper, de
         else:
             asked, given = _LOOK.format(now=now, more=f", {_IS_KEPT}"), [row.idempotency_digest, row.license_id]
         with connection.cursor() as cursor:
-            cursor.execute(asked, given)
+            cursor.execute(with_tables(asked, connection.alias), given)
             seen = cursor.fetchone()
         if seen is None or seen[-1]:
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
@@ -21,6 +22,8 @@ _SHORTEN = "SET @kpwa_lock_wait = @@innodb_lock_wait_timeout, SESSION innodb_loc
 _RESTORE = "SET SESSION innodb_lock_wait_timeout = @kpwa_lock_wait"
 # PostgreSQL's lock_not_available; "Lock wait timeout exceeded" and NOWAIT's word of MySQL and MariaDB.
 _WAITED_TOO_LONG = {"55P03", 1205, 3572}
+# PostgreSQL's undefined_table, MySQL's and MariaDB's "doesn't exist".
+_NO_TABLE = {"42P01", 1146}
 
 
 @contextmanager
@@ -45,9 +48,19 @@ def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool 
 
 def waited_too_long(error: BaseException) -> bool:
     """Whether `error` says that a row stayed locked by somebody else."""
-    cause = error.__cause__
-    code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+    code = _code(error)
     return isinstance(error, DatabaseError) and (code in _WAITED_TOO_LONG or code == "database is locked")
+
+
+def lacks_tables(error: BaseException) -> bool:
+    """Whether `error` says that a table is not there: before `migrate`, or in a schema that has none of ours."""
+    code = _code(error)
+    return isinstance(error, DatabaseError) and (code in _NO_TABLE or str(code).startswith("no such table"))
+
+
+def _code(error: BaseException) -> Any:
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
 
 
 def _execute(using: str, statement: str) -> None:

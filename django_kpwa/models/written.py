@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
+from django.apps import apps
 from django.db import IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
@@ -15,6 +17,8 @@ from .clock import DatabaseNow
 from .license import License
 
 _MYSQL_DUPLICATE = 1062
+# As the statements call our tables.
+_OURS = re.compile(r"\bdjango_kpwa_[a-z]+\b")
 
 
 def can_write_out(connection: BaseDatabaseWrapper) -> bool:
@@ -37,7 +41,7 @@ def insert(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence
     """Execute an INSERT and return what it returns. None: on MariaDB something in it is known, so it stored nothing."""
     with transaction.mark_for_rollback_on_error(connection.alias), connection.cursor() as cursor:
         try:
-            cursor.execute(statement, parameters)
+            cursor.execute(with_tables(statement, connection.alias), parameters)
         except IntegrityError as error:
             if not _is_clash(error, connection):
                 raise
@@ -64,6 +68,26 @@ def database_now(using: str) -> datetime:
         (now,) = cursor.fetchone()
     read: datetime = as_time(now, License._meta.get_field("created_at").cached_col, connections[using])
     return read
+
+
+def with_tables(sql: str, using: str) -> str:
+    """`sql` with our tables' names as this site has them: a site may give them a prefix by `class_prepared`."""
+    renamed = _renamed()
+    if not renamed:
+        return sql
+    quote = connections[using].ops.quote_name
+    return _OURS.sub(lambda found: quote(renamed.get(found[0], found[0])).replace("%", "%%"), sql)
+
+
+@cache
+def _renamed() -> dict[str, str]:
+    """Our tables that are called otherwise here than they usually are."""
+    ours = {
+        f"{model._meta.app_label}_{model._meta.model_name}": model._meta.db_table
+        for model in apps.get_app_config("django_kpwa").get_models()
+        if not model._meta.proxy
+    }
+    return {usual: name for usual, name in ours.items() if name != usual}
 
 
 def as_time(value: Any, column: Any, connection: BaseDatabaseWrapper) -> Any:

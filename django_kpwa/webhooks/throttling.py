@@ -14,7 +14,7 @@ import time
 from django.db.models import Q
 
 from ..logs import get_logger
-from ..models import DatabaseNow, WebhookToken, write_alias
+from ..models import DatabaseNow, WebhookToken, outbox_key, write_alias
 
 logger = get_logger("django_kpwa.webhooks")
 
@@ -24,6 +24,8 @@ COPY_SECONDS = 0.1
 """So old may the copy of the stored digests be."""
 
 _WARNING_SECONDS = 60.0
+_MOST_COPIES = 100
+_NONE: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
 
 class Flood:
@@ -36,8 +38,8 @@ class Flood:
         self._lock = threading.Lock()
         self._second = 0
         self._wrong = 0
-        self._digests: frozenset[str] = frozenset()
-        self._fresh_until = 0.0
+        # By outbox, with the time until which it is fresh.
+        self._copies: dict[tuple[str, str], tuple[frozenset[str], float]] = {}
         self._quiet_until = 0.0
 
     def refuses(self, digest: str) -> bool:
@@ -45,7 +47,8 @@ class Flood:
         if not self._is_on():
             return False
         # The right ones do not wait for the copy to be read. Whether they are good still, the lookup says.
-        return digest not in self._digests and digest not in self._read_digests()
+        key = outbox_key()
+        return digest not in self._copies.get(key, _NONE)[0] and digest not in self._read_digests(key)
 
     def note_wrong(self) -> None:
         """Count a token that was looked for in vain."""
@@ -65,15 +68,18 @@ class Flood:
     def _is_on(self) -> bool:
         return self._wrong >= LOOKUPS_A_SECOND and int(time.monotonic()) == self._second
 
-    def _read_digests(self) -> frozenset[str]:
+    def _read_digests(self, key: tuple[str, str]) -> frozenset[str]:
         with self._lock:
             began = time.monotonic()
-            if began >= self._fresh_until:
+            digests, fresh_until = self._copies.get(key, _NONE)
+            if began >= fresh_until:
                 alive = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
                 tokens = WebhookToken.objects.using(write_alias()).filter(alive)
-                self._digests = frozenset(tokens.values_list("digest", flat=True))
-                self._fresh_until = began + COPY_SECONDS
-            return self._digests
+                digests = frozenset(tokens.values_list("digest", flat=True))
+                if len(self._copies) >= _MOST_COPIES:
+                    self._copies.clear()
+                self._copies[key] = (digests, began + COPY_SECONDS)
+            return digests
 
 
 flood = Flood()

@@ -531,3 +531,14 @@ def test_manage_py_check_runs_them(db, settings):
     settings.USE_TZ = False
     with pytest.raises(SystemCheckError, match=r"kpwa\.E002"):
         call_command("check")
+
+
+class TestContentTypes:
+    def test_an_outbox_without_them_is_a_warning(self, settings):
+        class OutboxAlone:
+            def allow_migrate(self, db, app_label, **hints):
+                return app_label == "django_kpwa"
+
+        assert "kpwa.W092" not in found()
+        settings.DATABASE_ROUTERS = [OutboxAlone()]
+        assert "contenttypes" in found()["kpwa.W092"].hint

@@ -8,7 +8,8 @@ for every message anew. What is not the usual case goes on in the portable form,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from django.db import connections, transaction
@@ -17,6 +18,7 @@ from django.views.decorators.debug import sensitive_variables
 from ..driving import Claim, Claimed, Idle, Lease, LeaseLost
 from ..lane import Lane
 from ..waiting import FINISH_SECONDS
+from ..written import with_tables
 from . import portable
 
 
@@ -104,7 +106,13 @@ _STATEMENTS = {
 def _written_for(using: str) -> _Statements:
     connection: Any = connections[using]
     is_mariadb = connection.vendor == "mysql" and connection.mysql_is_mariadb
-    return _STATEMENTS["mariadb" if is_mariadb else connection.vendor]
+    return _named_as_here("mariadb" if is_mariadb else connection.vendor, using)
+
+
+@cache
+def _named_as_here(vendor: str, using: str) -> _Statements:
+    written = _STATEMENTS[vendor]
+    return _Statements(**{field.name: with_tables(getattr(written, field.name), using) for field in fields(written)})
 
 
 @sensitive_variables()

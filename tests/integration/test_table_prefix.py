@@ -1,0 +1,17 @@
+"""Tables that a site gives a prefix by `class_prepared`: migrated, and found by every statement that is written out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.processes import ROOT
+
+
+def test_a_site_whose_tables_have_a_prefix_migrates_sends_and_processes():
+    environment = {**os.environ, "PYTEST_ADDOPTS": "", "DJANGO_SETTINGS_MODULE": "tests.sites.table_prefix"}
+    command = [sys.executable, "-m", "django", "test", "--noinput", "tests.sites.prefixed_tables"]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Ran 4 tests" in ran.stderr
