@@ -22,7 +22,7 @@ class Rendered:
 
     text: str = field(repr=False)
     image_url: str = ""
-    to: Addressee | None = None
+    to: Addressee | None = field(default=None, repr=False)
     """Another number than the message was queued for; None: the same."""
 
 

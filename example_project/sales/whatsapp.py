@@ -35,8 +35,8 @@ class PaidReceipt(SaleReceipt):
     status = Sale.Status.PAID
     template_name = "sales/receipt.txt"
 
-    def get_occurred_at(self, sale: Sale) -> datetime | None:
-        return sale.paid_at
+    def get_occurred_at(self, sale: Sale) -> datetime:
+        return sale.paid_at or sale.created_at
 
 
 @receipts.register(Sale)
@@ -45,5 +45,5 @@ class RefundReceipt(SaleReceipt):
     status = Sale.Status.REFUNDED
     template_name = "sales/refund.txt"
 
-    def get_occurred_at(self, sale: Sale) -> datetime | None:
-        return sale.refunded_at
+    def get_occurred_at(self, sale: Sale) -> datetime:
+        return sale.refunded_at or sale.created_at
