@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parent.parent
-STARTUP_SECONDS = 30
+STARTUP_SECONDS = 90
 STOP_SECONDS = 30
 
 

@@ -19,7 +19,7 @@ import time
 
 import requests
 
-STARTUP_SECONDS = 30
+STARTUP_SECONDS = 90
 
 
 class SandboxProcess:

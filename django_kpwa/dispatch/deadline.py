@@ -20,6 +20,8 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 _AGAIN_SECONDS = 1.0
+_END_SECONDS = 5.0
+"""A watchdog ends at once; one that died of a lack of memory never says so."""
 
 
 class TookTooLongError(BaseException):
@@ -76,6 +78,8 @@ def _call_watched(seconds: float, function: Callable[[], Result]) -> Result:
             watchdog.start()
             return function()
         finally:
+            # Also where something else strikes at the first step of `end()`, nobody is aimed at for ever.
+            watchdog.is_over = True
             watchdog.end()
     except TookTooLongError:
         # It may have struck at the first step of that.
@@ -89,7 +93,8 @@ class _Watchdog:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._thread_id = ctypes.c_ulong(threading.get_ident())
-        self._is_over = False
+        self.is_over = False
+        self._is_woken = False
         self._has_ended = True
         self._has_aimed = False
         self._sleeps = threading.Lock()
@@ -109,7 +114,7 @@ class _Watchdog:
         me = ctypes.c_ulong(threading.get_ident())
         try:
             wait = self._seconds
-            while not self._sleeps.acquire(timeout=wait) and not self._is_over:
+            while not self._sleeps.acquire(timeout=wait) and not self.is_over:
                 self._has_aimed = True
                 try:
                     aim(self._thread_id, interruption)
@@ -127,12 +132,14 @@ class _Watchdog:
 
     def end(self) -> None:
         """Have it end; what it aimed and has not struck yet strikes here, and is over."""
+        latest = time.monotonic() + _END_SECONDS
         while True:
             try:
-                if not self._is_over:
-                    self._is_over = True
+                self.is_over = True
+                if not self._is_woken:
+                    self._is_woken = True
                     self._sleeps.release()
-                while not self._has_ended:
+                while not self._has_ended and time.monotonic() < latest:
                     time.sleep(0.0002)
                 if self._has_aimed:
                     # Whatever is still on its way is replaced by one that strikes here, see `_watch()`.
