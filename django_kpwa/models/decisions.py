@@ -67,6 +67,24 @@ def resend(message_id: int) -> bool:
     )
 
 
+def want_again(message_id: int, *, due_in_seconds: float, expires_in_seconds: float | None) -> bool:
+    """Queue a receipt again that was withdrawn before anything of it was written or sent, as it is wanted again."""
+    withdrawn = _message(message_id).filter(
+        status=Status.CANCELLED, reason="withdrawn", rendered_at=None, attempts_made=0
+    )
+    return bool(
+        withdrawn.update(
+            status=Status.QUEUED,
+            due_at=in_seconds(due_in_seconds),
+            expires_at=None if expires_in_seconds is None else in_seconds(expires_in_seconds),
+            settled_at=None,
+            renderings_begun=0,
+            reason="",
+            reason_words="",
+        )
+    )
+
+
 def mark_sent(message_id: int) -> bool:
     """A person knows that a message in doubt arrived."""
     return bool(_message(message_id).filter(status=Status.UNKNOWN).update(**sent_columns(DatabaseNow())))

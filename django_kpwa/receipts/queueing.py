@@ -24,7 +24,9 @@ from ..logs import get_logger
 from ..models import (
     License,
     OutboundMessage,
+    Status,
     about,
+    decisions,
     find_kept,
     idempotency_digest,
     source_id_of,
@@ -32,6 +34,7 @@ from ..models import (
 )
 from ..models.waiting import brief_transaction
 from ..outbox import copy_key, send_rendered_later
+from ..wake import wake_license_on_commit
 from .base import Receipt, Registration
 from .failures import clear_failure, keep_failure
 from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, whose
@@ -59,7 +62,8 @@ class _Wanted:
             # Looked for first: a refused INSERT at every later save would fill the database's error log.
             known = find_known(self.registration, self.row, purged)
             if known.message is not None and known.whose is not Whose.ANOTHER:
-                if known.whose is Whose.UNCLEAR and not self._was_sent_on(known.message):
+                is_again = self._is_wanted_again(known.message, render_after_seconds)
+                if known.whose is Whose.UNCLEAR and not (is_again or self._was_sent_on(known.message)):
                     keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
                 else:
                     clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
@@ -96,6 +100,21 @@ class _Wanted:
         except InvalidPhoneNumberError:
             return False
         return _message_of(copy_key(known, number)) is not None
+
+    def _is_wanted_again(self, known: OutboundMessage, render_after_seconds: float) -> bool:
+        """Its sale was voided, or its number removed, before its turn came, and that was taken back: now it goes."""
+        is_withdrawn = known.status == Status.CANCELLED and known.reason == "withdrawn" and known.needs_rendering
+        if not is_withdrawn or known.was_purged or known.source_content_type_id is None:
+            return False
+        if _is_of_another_class(known, self.registration):
+            return False
+        again = decisions.want_again(
+            known.pk, due_in_seconds=render_after_seconds, expires_in_seconds=self.expires_after_seconds
+        )
+        if again:
+            known.refresh_from_db(using=write_alias())
+            wake_license_on_commit(known.license_id, countdown_seconds=render_after_seconds)
+        return again
 
 
 def queue_saved(registration: Registration, obj: models.Model, using: str, *, is_new: bool) -> None:

@@ -249,3 +249,36 @@ def test_what_a_frozen_worker_read_before_another_began_anew_is_not_written(lice
     monkeypatch.setattr(render, "render", real)
     drive_now(license_)
     assert [to for to, _ in sent()] == ["6281398765432"]
+
+
+@pytest.mark.parametrize("back", [FIRST, SECOND])
+def test_a_number_that_is_typed_again_after_its_removal_gets_the_receipt(license_, back):
+    sale = sold()
+    sale.customer_phone = ""
+    sale.save()
+    drive_now(license_)
+    assert OutboundMessage.objects.get().status == Status.CANCELLED
+    sale.customer_phone = back
+    sale.save()
+    message = OutboundMessage.objects.get()
+    assert (message.status, message.reason, message.settled_at) == (Status.QUEUED, "", None)
+    drive_now(license_)
+    assert [to for to, _ in sent()] == [{FIRST: "6281234567890", SECOND: "6281398765432"}[back]]
+    sale.save()
+    assert OutboundMessage.objects.count() == 1
+    assert not ReceiptFailure.objects.exists()
+
+
+def test_so_does_a_sale_that_was_voided_by_mistake_and_one_that_a_person_cancelled_does_not(license_):
+    sale = sold()
+    sale.status = Sale.Status.VOID
+    sale.save()
+    drive_now(license_)
+    sale.status = Sale.Status.OPEN
+    sale.save()
+    message = OutboundMessage.objects.get()
+    assert message.status == Status.QUEUED
+    assert outbox.cancel(message)
+    sale.save()
+    drive_now(license_)
+    assert (OutboundMessage.objects.get().status, sent()) == (Status.CANCELLED, [])
