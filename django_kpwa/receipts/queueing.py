@@ -32,6 +32,7 @@ from ..models import (
     source_id_of,
     write_alias,
 )
+from ..models.storing import find_by_key
 from ..models.waiting import brief_transaction
 from ..outbox import copy_key, send_rendered_later
 from ..wake import wake_license_on_commit
@@ -99,7 +100,7 @@ class _Wanted:
             number = phone.parse(self.row.phone_number)
         except InvalidPhoneNumberError:
             return False
-        return _message_of(copy_key(known, number)) is not None
+        return find_by_key(copy_key(known, number)) is not None
 
     def _is_wanted_again(self, known: OutboundMessage, render_after_seconds: float) -> bool:
         """Its sale was voided, or its number removed, before its turn came, and that was taken back: now it goes."""
@@ -178,7 +179,7 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
 
     `purged`: what is left of the message that had the first of its keys, which is not asked for here.
     """
-    number, message = 1, _message_of(row.key) or purged
+    number, message = 1, find_by_key(row.key) or purged
     while message is not None:
         found = whose(message, row)
         is_earlier = message.source_content_type_id is None and not message.was_purged  # it was let go
@@ -187,15 +188,11 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
         if found is Whose.THIS_ONE:
             return Known(key_of_row(row.key, number), message, found)
         later_key = key_of_row(row.key, number + 1)
-        later = _message_of(later_key) or purged_message_of(later_key)
+        later = find_by_key(later_key) or purged_message_of(later_key)
         if later is None:
             return Known(later_key, message, found)
         number, message = number + 1, later
     return Known(row.key, None, Whose.THIS_ONE)
-
-
-def _message_of(key: str) -> OutboundMessage | None:
-    return OutboundMessage.objects.using(write_alias()).filter(idempotency_digest=idempotency_digest(key)).first()
 
 
 def purged_message_of(key: str) -> OutboundMessage | None:
