@@ -14,13 +14,11 @@ from django.core.exceptions import PermissionDenied
 from django.db import connections, transaction
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.shortcuts import resolve_url
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext
 
-from ..conditions import Words
+from ..conditions import Words, is_address_here
 from .base import ModelAdmin
 from .reports import without_variables
 
@@ -155,9 +153,7 @@ def outside_transactions(view: Callable[..., HttpResponse]) -> Callable[..., Htt
 def back_to(request: HttpRequest, otherwise: str) -> str:
     """Where to go on afterwards: the `next` that was posted, where it is an address of this site."""
     wanted = request.POST.get("next", "")
-    if wanted and url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure()):
-        return resolve_url(wanted)
-    return otherwise
+    return wanted if is_address_here(request, wanted) else otherwise
 
 
 def confirmation(

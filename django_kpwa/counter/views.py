@@ -11,7 +11,6 @@ from django.apps import apps
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
@@ -19,6 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_POST
 
 from .. import outbox, phone
+from ..conditions import is_address_here
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
 from ..models import OutboundMessage, Status, write_alias
 from .people import address, person_of
@@ -92,7 +92,7 @@ def _refused(request: HttpRequest, user: Any) -> HttpResponse:
 def _back(request: HttpRequest) -> str:
     """The `next` that was posted, else the page that the button stood on, where that is of this site; else its root."""
     for wanted in (request.POST.get("next", ""), request.headers.get("Referer", "")):
-        if wanted and url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure()):
+        if is_address_here(request, wanted):
             return wanted
     return "/"
 

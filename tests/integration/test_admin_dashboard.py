@@ -239,6 +239,16 @@ def test_a_card_offers_only_what_the_person_may_do(staff, linked):
         assert "kpwa-help-" not in shown(operating)
 
 
+@pytest.mark.parametrize("wanted", ["foo", "admin:index", "../", "https://evil.example/", "/" + "a" * 3000, "/a\nb"])
+def test_what_is_posted_as_an_address_and_is_none_leads_to_the_page_itself(operator, linked, wanted):
+    lane_of(linked, pause_reason=PauseReason.BY_PERSON, paused_at=timezone.now())
+    answer = operator.post(f"/admin/django_kpwa/license/{linked.pk}/resume/", {"next": wanted})
+    assert answer.status_code == 302
+    of_itself = f"/admin/django_kpwa/license/{linked.pk}/change/"
+    assert answer.headers["Location"] == ("/a%0Ab" if wanted == "/a\nb" else of_itself)
+    assert operator.post("/admin/django_kpwa/dashboard/", {"next": wanted}).status_code < 500
+
+
 def test_a_button_of_a_card_leads_back_here(operator, linked):
     lane_of(linked, pause_reason=PauseReason.BY_PERSON, paused_at=timezone.now())
     answer = operator.post(f"/admin/django_kpwa/license/{linked.pk}/resume/", {"next": PAGE})

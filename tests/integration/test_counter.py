@@ -352,7 +352,11 @@ def test_a_number_that_is_none_is_asked_for_again_as_it_was_typed(client, linked
     assert OutboundMessage.objects.count() == 1
 
 
-@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["https://evil.example/", "//evil.example", "javascript:alert(1)", "foo", "admin:index", "../", "/" + "a" * 3000],
+    ids=lambda elsewhere: elsewhere[:30],
+)
 def test_nobody_is_led_to_another_site(client, linked, elsewhere):
     client.force_login(a_person(*ALL))
     message = a_message(linked, Sale.objects.create(), Status.FAILED)
