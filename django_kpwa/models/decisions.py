@@ -25,7 +25,7 @@ from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Prior
 from .transitions import ensure_lane
 from .transitions.columns import pause_columns, sent_columns, session_columns
 from .transitions.portable import RENDER_STEP_BACK_SECONDS, settle_proven
-from .waiting import brief_transaction
+from .waiting import brief_statements, brief_transaction
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0
@@ -123,7 +123,7 @@ def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_i
     From `sending` it becomes so when the running attempt is recorded.
     """
     using = write_alias()
-    with transaction.atomic(using=using):
+    with transaction.atomic(using=using) if connections[using].in_atomic_block else brief_transaction(using):
         became_sent = settle_proven(using, message_id)
         if attempt_number is not None:
             attempt = SendAttempt.objects.using(using).filter(message_id=message_id, number=attempt_number)
@@ -136,6 +136,11 @@ def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_i
 
 def advance(message_id: int, status: Status) -> bool:
     """Move an accepted message forward to `delivered` or `read`; never back."""
+    with brief_statements(write_alias()):
+        return _advance(message_id, status)
+
+
+def _advance(message_id: int, status: Status) -> bool:
     message = _message(message_id)
     if status == Status.DELIVERED:
         if message.filter(status=Status.SENT).update(status=Status.DELIVERED, delivered_at=DatabaseNow()):

@@ -19,6 +19,7 @@ from django.views.decorators.debug import sensitive_variables
 from .clock import DatabaseNow, in_seconds, write_alias
 from .lane import Lane
 from .prepared import Statement
+from .waiting import FINISH_SECONDS, brief_statements, waited_too_long
 from .webhook_event import WebhookEvent
 from .written import with_tables
 
@@ -61,11 +62,13 @@ def claim_event_portably(event_id: int, lease_seconds: float) -> tuple[WebhookEv
     using = write_alias()
     rows = WebhookEvent.objects.using(using).filter(pk=event_id)
     try:
-        is_claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(lease_seconds))
+        with brief_statements(using):
+            is_claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(lease_seconds))
     except OperationalError as error:
         # Of many that claim one row at once, MySQL gives some up: the row is then another worker's.
         # In a caller's transaction that was its end.
-        if error.args[:1] != (_MYSQL_DEADLOCK,) or connections[using].in_atomic_block:
+        is_anothers = error.args[:1] == (_MYSQL_DEADLOCK,) or waited_too_long(error)
+        if not is_anothers or connections[using].in_atomic_block:
             raise
         return None
     event = rows.only(*_CLAIMED).order_by().first() if is_claimed else None
@@ -105,7 +108,8 @@ def record_event(
     connection = connections[write_alias()]
     if connection.vendor != "postgresql":
         return record_event_portably(event, columns, next_try_in=next_try_in, is_processed=is_processed)
-    parameters = {"event_id": event.pk, "tries": event.tries, "seconds": next_try_in}
+    patience = None if connection.in_atomic_block else f"{FINISH_SECONDS}s"
+    parameters = {"event_id": event.pk, "tries": event.tries, "seconds": next_try_in, "patience": patience}
     for name, value in columns.items():
         field: Any = WebhookEvent._meta.get_field(name)
         parameters[name] = field.get_db_prep_save(value, connection)
@@ -128,13 +132,14 @@ def record_event_portably(
 ) -> bool:
     """The ORM's form of `record_event()`."""
     held = WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
-    return bool(
-        held.update(
-            next_try_at=None if next_try_in is None else in_seconds(next_try_in),
-            **({"processed_at": DatabaseNow()} if is_processed else {}),
-            **columns,
+    with brief_statements(event._state.db or write_alias()):
+        return bool(
+            held.update(
+                next_try_at=None if next_try_in is None else in_seconds(next_try_in),
+                **({"processed_at": DatabaseNow()} if is_processed else {}),
+                **columns,
+            )
         )
-    )
 
 
 _NOW = "STATEMENT_TIMESTAMP()"
@@ -142,6 +147,7 @@ _TYPES = {
     "event_id": "bigint", "seconds": "float8", "tries": "smallint", "license_id": "bigint", "status": "text",
     "error": "text", "kind": "text", "gateway_id": "text", "understood": "jsonb", "sender_number": "text",
     "message_id": "bigint", "gateway_ids": "text[]", "most": "int",
+    "patience": "text",
 }  # fmt: skip
 _CLAIMED = (
     "id",
@@ -157,7 +163,8 @@ _CLAIMED = (
 _CLAIM = Statement(
     f"""
 UPDATE django_kpwa_webhookevent SET tries = tries + 1, next_try_at = {_NOW} + %(seconds)s * INTERVAL '1 second'
-WHERE id = %(event_id)s AND next_try_at <= {_NOW}
+WHERE id = (
+  SELECT id FROM django_kpwa_webhookevent WHERE id = %(event_id)s AND next_try_at <= {_NOW} FOR UPDATE SKIP LOCKED)
 RETURNING {", ".join(_CLAIMED)}, COALESCE((
   SELECT linked_number FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_webhookevent.license_id), '')
 """,
@@ -172,4 +179,9 @@ ORDER BY attempt.id DESC LIMIT {most}
 _FIND_PREPARED = Statement(
     _FIND.format(ids="= ANY(%(gateway_ids)s)", license="%(license_id)s", most="%(most)s"), _TYPES
 )
-_RECORD = "UPDATE django_kpwa_webhookevent SET {written} WHERE id = %(event_id)s AND tries = %(tries)s RETURNING id"
+# How long it waits for another's lock, as in `transitions.postgresql`; in a caller's transaction, as long as that does.
+_RECORD = """
+WITH patience AS MATERIALIZED (
+  SELECT set_config('lock_timeout', COALESCE(%(patience)s, current_setting('lock_timeout')), true))
+UPDATE django_kpwa_webhookevent SET {written} FROM patience WHERE id = %(event_id)s AND tries = %(tries)s RETURNING id
+"""

@@ -13,6 +13,7 @@ from django.db import models
 from django.views.decorators.debug import sensitive_variables
 
 from .clock import DatabaseNow, write_alias
+from .waiting import brief_transaction
 
 
 class SeenId(models.Model):
@@ -69,5 +70,6 @@ def claim_seen(event_id: int, claims: Sequence[tuple[str, int | None]]) -> dict[
         SeenId(digest=digest, event_id=event_id, message_id=message_id, seen_at=DatabaseNow())
         for digest, message_id in wanted.items()
     ]
-    SeenId.objects.using(using).bulk_create(rows, ignore_conflicts=True)
+    with brief_transaction(using):
+        SeenId.objects.using(using).bulk_create(rows, ignore_conflicts=True)
     return find_seen(wanted)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
 from django.db.models import Q
 from django.utils.module_loading import import_string
 
@@ -32,6 +33,7 @@ from ..models import (
     write_alias,
 )
 from ..models.processing import claim_event, record_event
+from ..models.waiting import waited_too_long
 from ..rendering import masked_traceback
 from . import matching
 from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
@@ -74,7 +76,15 @@ def process_event(event_id: int) -> bool:
     if time.monotonic() - began_at > DEADLINE_SECONDS:
         _give_up(event, f"Reading it took more than {DEADLINE_SECONDS:g} seconds.")
         return True
-    findings = matching.act(event, parts)
+    try:
+        findings = matching.act(event, parts)
+    except DatabaseError as error:
+        # A process that stands still holds one of its messages: others' events are not kept waiting for it.
+        if not waited_too_long(error) or connections[write_alias()].in_atomic_block:
+            raise
+        logger.warning("Webhook event %s is left for now: another process has locked its messages.", event.uuid)
+        record_event(event, {}, next_try_in=_wait(event))
+        return False
     parts = [
         replace(part, notes=_REPEAT) if finding.is_repeat else part
         for part, finding in zip(parts, findings, strict=True)
@@ -98,8 +108,10 @@ def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> in
     """Process every event whose time has come; returns how many. One that raises is logged and left for a later run."""
     processed = 0
     failed: set[int] = set()
+    # Whoever holds their rows may stand still: they would be found again and again.
+    others: set[int] = set()
     while len(failed) < _BATCH:
-        due = WebhookEvent.objects.using(write_alias()).to_process().exclude(pk__in=failed)
+        due = WebhookEvent.objects.using(write_alias()).to_process().exclude(pk__in=failed | others)
         event_ids = list(due.order_by("next_try_at", "pk").values_list("pk", flat=True)[:_BATCH])
         if not event_ids:
             break
@@ -107,9 +119,15 @@ def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> in
             if should_stop():
                 return processed
             try:
-                processed += process_event(event_id)
+                if process_event(event_id):
+                    processed += 1
+                else:
+                    others.add(event_id)
             except Exception as error:
                 failed.add(event_id)
+                if waited_too_long(error):
+                    logger.warning("A webhook event is left for now: another process has locked its rows.")
+                    continue
                 logger.error("Processing a webhook event failed; it is tried again.\n%s", masked_traceback(error))
     return processed
 
@@ -179,9 +197,12 @@ def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple
     held = WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
     if event.tries >= MAX_LOST_TRIES or not held.filter(received_at__gt=in_seconds(-MATCH_SECONDS)).exists():
         return EventStatus.UNMATCHED, None
-    # Ten tries reach as far as the hour: more would be taken for those of an event that kills its workers.
-    wait = _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _LONGEST_WAIT_SECONDS
-    return EventStatus.UNMATCHED, wait
+    return EventStatus.UNMATCHED, _wait(event)
+
+
+def _wait(event: WebhookEvent) -> float:
+    """Ten tries reach as far as the hour: more would be taken for those of an event that kills its workers."""
+    return _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _LONGEST_WAIT_SECONDS
 
 
 def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> dict[str, Any]:

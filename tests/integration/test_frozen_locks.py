@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -10,14 +11,26 @@ from datetime import timedelta
 
 import pytest
 import redis
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from django_kpwa import retention, statistics, tasks
 from django_kpwa.dispatch import drive, sweep
-from django_kpwa.models import Heartbeat, HourlyStatistic, Lane, License, OutboundMessage, Status
+from django_kpwa.models import (
+    DatabaseNow,
+    Heartbeat,
+    HourlyStatistic,
+    Lane,
+    License,
+    OutboundMessage,
+    Status,
+    WebhookEvent,
+)
+from django_kpwa.models.processing import claim_event, record_event
 from django_kpwa.models.transitions import ensure_lane, release_lease, take_lease
+from django_kpwa.models.waiting import waited_too_long
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import start_celery_beat, start_celery_worker, start_manage, wait_until
 
 pytestmark = [
@@ -168,6 +181,46 @@ def test_what_is_noted_counted_and_purged_by_one_that_stands_still_stops_nobody(
         tasks.dispatch_due()
     statistics.roll_up()
     assert retention.purge().messages == 1
+
+
+def in_doubt(license_, text):
+    """A message that a webhook will prove, and that webhook."""
+    message = send_message(NUMBER, text, license=license_)
+    OutboundMessage.objects.filter(pk=message.pk).update(status=Status.UNKNOWN, attempts_made=1, in_doubt=True)
+    message.attempts.create(number=1, started_at=timezone.now(), outcome="in_doubt", gateway_id=f"GW-{text}")
+    body = {"id": f"GW-{text}", "status": "Delivered"}
+    return message, store_event(license_.pk, json.dumps(body).encode(), "application/json")
+
+
+@pytest.mark.parametrize("locked", ["event", "message"])
+def test_webhook_events_are_processed_but_for_the_one_whose_rows_are_locked(license_, locked, caplog):
+    held, held_event = in_doubt(license_, "held")
+    others = [in_doubt(license_, f"other-{number}")[0] for number in range(3)]
+    rows = WebhookEvent.objects.filter(pk=held_event)
+    with frozen_with(rows if locked == "event" else OutboundMessage.objects.filter(pk=held.pk)), within(5):
+        tasks.process_due_webhooks()
+        tasks.process_webhook(held_event)
+        assert {OutboundMessage.objects.get(pk=other.pk).status for other in others} == {Status.DELIVERED}
+    assert "Traceback" not in caplog.text
+    assert WebhookEvent.objects.get(pk=held_event).tries == (1 if locked == "message" else 0)
+    WebhookEvent.objects.filter(pk=held_event).update(next_try_at=DatabaseNow())
+    tasks.process_due_webhooks()
+    assert OutboundMessage.objects.get(pk=held.pk).status == Status.DELIVERED
+
+
+def test_a_repeat_of_a_webhook_whose_row_is_locked_is_answered(license_):
+    _, event_id = in_doubt(license_, "held")
+    body = bytes(WebhookEvent.objects.get(pk=event_id).body)
+    with frozen_with(WebhookEvent.objects.filter(pk=event_id)), within(4):
+        assert store_event(license_.pk, body, "application/json") is None
+
+
+def test_an_event_that_was_processed_waits_a_moment_alone_for_its_row(license_, caplog):
+    _, event_id = in_doubt(license_, "held")
+    [claimed] = [claim_event(event_id, 60)[0]]
+    with frozen_with(WebhookEvent.objects.filter(pk=event_id)), within(6), pytest.raises(OperationalError) as caught:
+        record_event(claimed, {}, next_try_in=None)
+    assert waited_too_long(caught.value)
 
 
 @pytest.fixture
