@@ -66,38 +66,48 @@ def check_durability(app_configs: Any, databases: Sequence[str] | None = None, *
     connection = connections[write_alias()]
     if not is_asked(databases) or connection.vendor not in _DURABILITY:
         return []
-    question, is_safe, hint = _DURABILITY[connection.vendor]
-    with connection.cursor() as cursor:
-        cursor.execute(question)
-        told = str(cursor.fetchone()[0]).lower()
-    if is_safe(told):
-        return []
-    return [
-        make_warning(
-            "W090",
-            f"The database says that something is committed before it is on the disk ({question.split()[-1]} is "
-            f"{told}): after a power cut, what was sent is sent again.",
-            hint,
+    found: list[CheckMessage] = []
+    for question, is_safe, hint in _DURABILITY[connection.vendor]:
+        with connection.cursor() as cursor:
+            cursor.execute(question)
+            told = str(cursor.fetchone()[0]).lower()
+        if not is_safe(told):
+            problem = (
+                "The database says that something is committed before it is on the disk "
+                f"({question.split()[-1].lstrip('@')} is {told}): after a power cut, what was sent is sent again."
+            )
+            found.append(make_warning("W090", problem, hint))
+    return found
+
+
+_DURABILITY: dict[str, list[tuple[str, Callable[[str], bool], str]]] = {
+    "sqlite": [
+        (
+            "PRAGMA synchronous",
+            lambda told: told in ("2", "3"),
+            "Write PRAGMA synchronous=FULL in place of NORMAL or OFF in the 'init_command' of DATABASES' OPTIONS.",
         )
-    ]
-
-
-_DURABILITY: dict[str, tuple[str, Callable[[str], bool], str]] = {
-    "sqlite": (
-        "PRAGMA synchronous",
-        lambda told: told in ("2", "3"),
-        "Write PRAGMA synchronous=FULL in place of NORMAL or OFF in the 'init_command' of DATABASES' OPTIONS.",
-    ),
-    "postgresql": (
-        "SHOW synchronous_commit",
-        lambda told: told != "off",
-        "Take synchronous_commit = off out of the server's, the database's and the role's settings and of OPTIONS.",
-    ),
-    "mysql": (
-        "SELECT @@innodb_flush_log_at_trx_commit",
-        lambda told: told in ("1", "3"),
-        "Write innodb_flush_log_at_trx_commit = 1 in the server's configuration.",
-    ),
+    ],
+    "postgresql": [
+        (
+            "SHOW synchronous_commit",
+            lambda told: told != "off",
+            "Take synchronous_commit = off out of the server's, the database's and the role's settings and of OPTIONS.",
+        )
+    ],
+    "mysql": [
+        (
+            "SELECT @@innodb_flush_log_at_trx_commit",
+            lambda told: told in ("1", "3"),
+            "Write innodb_flush_log_at_trx_commit = 1 in the server's configuration.",
+        ),
+        (
+            # Where there is a binary log, recovery takes back what is not in it.
+            "SELECT IF(@@log_bin, @@sync_binlog, 1) AS sync_binlog",
+            lambda told: told == "1",
+            "Write sync_binlog = 1 in the server's configuration, or do without a binary log.",
+        ),
+    ],
 }
 
 

@@ -54,7 +54,7 @@ def brief_statements(using: str, *, seconds: int = TAKE_SECONDS) -> Iterator[Non
     """
     connection: Any = connections[using]
     hurried = _HURRIED.get("mariadb" if getattr(connection, "mysql_is_mariadb", False) else connection.vendor)
-    if connection.in_atomic_block:
+    if connection.in_atomic_block or connection.vendor == "sqlite":
         yield
     elif hurried is None:
         with brief_transaction(using, seconds=seconds):

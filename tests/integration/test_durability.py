@@ -42,6 +42,22 @@ def test_a_database_that_answers_before_it_has_synced_is_warned_of():
     assert check_durability(None, databases=("default",)) == []
 
 
+@pytest.mark.skipif(connection.vendor != "mysql", reason="the others have no binary log")
+def test_a_binary_log_that_is_not_synced_is_warned_of_where_there_is_one():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@log_bin, @@sync_binlog")
+        has_log, sync = cursor.fetchone()
+    expected = [] if sync == 1 else [f"sync_binlog is {sync}"]
+
+    def said():
+        words = [message.msg for message in check_durability(None, databases=("default",))]
+        return [f"sync_binlog is {sync}" for each in words if f"(sync_binlog is {sync})" in each]
+
+    assert said() == (expected if has_log else [])
+    with connection.execute_wrapper(lambda execute, sql, *rest: execute(sql.replace("@@log_bin", "1"), *rest)):
+        assert said() == expected
+
+
 def test_a_time_zone_of_the_databases_own_is_refused_where_our_times_would_be_others(monkeypatch):
     assert check_time_zone(None) == []
     monkeypatch.setitem(connection.settings_dict, "TIME_ZONE", "Asia/Jakarta")
