@@ -2,13 +2,16 @@
 
 Every function that asks the gateway stores what it said on the lane, and may raise `GatewayError` or
 `KeyUnreadableError`; none of those is called inside a transaction. `pause()`, `resume()` and `confirm_number()` ask
-nobody.
+nobody. `within_seconds` bounds all that one of them asks together; None: each call has the settings' deadline.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
 
 from django.views.decorators.debug import sensitive_variables
 
@@ -17,7 +20,7 @@ from .conf import kpwa_settings
 from .containing import send_contained
 from .encryption import Secret
 from .exceptions import GatewayError
-from .gateway import LoginQr, NumberCheck, ServiceStatus, SessionStatus
+from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
 from .models import DatabaseNow, License, PauseReason, WebhookToken, decisions, in_seconds, write_alias
 from .models.decisions import bring_back_times_ahead, lift_pause, note_session
 from .models.driving import Pause
@@ -25,8 +28,21 @@ from .wake import wake_license
 from .webhook_address import webhook_url
 
 OLD_TOKEN_DAYS = 1
+WEB_SECONDS = 20.0
+"""What a web request may spend on the gateway: gunicorn ends a worker after 30 seconds, with whatever else it holds.
+
+The site's look at its own address before a webhook is registered comes on top, with five seconds.
+"""
 RESUMABLE = tuple(reason for reason in PauseReason if reason not in (PauseReason.NONE, PauseReason.NUMBER_CHANGED))
 """The pauses that `resume()` ends."""
+
+
+@contextmanager
+def _asking(license_: License, within_seconds: float | None) -> Iterator[Gateway]:
+    with license_.get_gateway() as gateway:
+        if within_seconds is not None:
+            gateway.ends_at = monotonic() + within_seconds
+        yield gateway
 
 
 def check_status(license_: License, *, deadline_seconds: float | None = None) -> ServiceStatus:
@@ -37,21 +53,23 @@ def check_status(license_: License, *, deadline_seconds: float | None = None) ->
     return status
 
 
-def restart(license_: License) -> ServiceStatus:
+def restart(license_: License, *, within_seconds: float | None = None) -> ServiceStatus:
     """Restart the license's service, then ask for the status: restart's `ready` may not mean linked."""
-    with license_.get_gateway() as gateway:
+    with _asking(license_, within_seconds) as gateway:
         gateway.restart()
         status = gateway.get_status()
     note_status(license_, status.session_status)
     return status
 
 
-def get_login_qr(license_: License) -> LoginQr | None:
+def get_login_qr(license_: License, *, within_seconds: float | None = None) -> LoginQr | None:
     """The QR code to scan now, or None where the license turns out to be linked."""
-    with license_.get_gateway() as gateway:
+    with _asking(license_, within_seconds) as gateway:
         try:
             return gateway.get_login_qr()
         except GatewayError:
+            if gateway.ends_at is not None and monotonic() >= gateway.ends_at:
+                raise
             # A linked license may answer with an error; what is the case, the status tells.
             status = gateway.get_status()
             note_status(license_, status.session_status)
@@ -61,9 +79,9 @@ def get_login_qr(license_: License) -> LoginQr | None:
 
 
 @sensitive_variables("phone_number")
-def check_number(license_: License, phone_number: str) -> NumberCheck:
+def check_number(license_: License, phone_number: str, *, within_seconds: float | None = None) -> NumberCheck:
     """Ask whether `phone_number` (digits with the country code) has WhatsApp."""
-    with license_.get_gateway() as gateway:
+    with _asking(license_, within_seconds) as gateway:
         return gateway.check_number(phone_number)
 
 
@@ -133,7 +151,7 @@ def check_webhook_address(license_: License, *, is_tried: bool = True) -> None:
             webhook_address.check(gateway.base_urls, is_tried=is_tried)
 
 
-def set_webhook(license_: License) -> str:
+def set_webhook(license_: License, *, within_seconds: float | None = None) -> str:
     """Register this site's webhook with a new token: reset, then set. Returns the URL, which is a secret.
 
     The tokens before it live until the first event under the new one, and a day more. Where nobody looked at the
@@ -144,7 +162,7 @@ def set_webhook(license_: License) -> str:
     tokens = WebhookToken.objects.using(write_alias())
     row = tokens.create(license=license_, digest=token_digest(token.reveal()), created_at=DatabaseNow())
     try:
-        with license_.get_gateway() as gateway:
+        with _asking(license_, within_seconds) as gateway:
             gateway.reset_webhook()
             gateway.set_webhook(url.reveal())
     except GatewayError:
@@ -155,9 +173,9 @@ def set_webhook(license_: License) -> str:
     return url.reveal()
 
 
-def reset_webhook(license_: License) -> ServiceStatus:
+def reset_webhook(license_: License, *, within_seconds: float | None = None) -> ServiceStatus:
     """Remove the webhook from the gateway and let the license's tokens expire."""
-    with license_.get_gateway() as gateway:
+    with _asking(license_, within_seconds) as gateway:
         status = gateway.reset_webhook()
     note_status(license_, status.session_status)
     WebhookToken.objects.using(write_alias()).filter(license=license_, expires_at=None).update(

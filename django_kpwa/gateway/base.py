@@ -130,6 +130,12 @@ class Gateway(ABC):
     pretends: ClassVar[str] = ""
     """What becomes of messages where they reach nobody, e.g. "printed"; empty where they reach somebody."""
 
+    ends_at: float | None = None
+    """When the last of several calls must have ended, on the clock of `time.monotonic()`; None: each has its own end.
+
+    For who holds something as long as they take, a web request its worker.
+    """
+
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         self.api_key = api_key
         self.base_urls = tuple(base_urls)

@@ -144,6 +144,8 @@ class HttpGateway(Gateway):
         """Do one operation: at the first base URL, and at a later one only where there was no connection."""
         __traceback_hide__ = True  # a webhook's token is in the form
         ends_at = monotonic() + (self._deadline_seconds if deadline_seconds is None else deadline_seconds)
+        if self.ends_at is not None:
+            ends_at = min(ends_at, self.ends_at)
         body = None if method == "GET" else urlencode(form or {}, errors="replace").encode("ascii")
         failures: list[str] = []
         for base_url in self.base_urls:

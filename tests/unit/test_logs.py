@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import logging
@@ -115,6 +116,7 @@ def test_what_a_sites_code_raised_is_stored_as_one_clean_line():
 
 @pytest.mark.parametrize("name", ["urllib3.connectionpool", "django.request"])
 def test_paths_that_others_log_forge_no_line(written, name):
+    importlib.import_module("django_kpwa.gateway.transport")
     logging.getLogger(name).warning("Not Found: %s", f"/kpwa/{HOSTILE}")
     assert is_harmless(written())
     assert written().count("\n") == 1

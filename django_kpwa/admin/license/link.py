@@ -88,7 +88,7 @@ def check_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> Htt
 @sensitive_variables("qr", "drawing")
 def _asked_for_code(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
     try:
-        qr = linking.get_login_qr(license_)
+        qr = linking.get_login_qr(license_, within_seconds=linking.WEB_SECONDS)
     except ASKING_ERRORS as error:
         return Panel(Step.FAILED, failure=failure_of_code(error))
     if qr is None:

@@ -65,7 +65,7 @@ def check_number(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> H
 @sensitive_variables("number", "words")
 def _asked(admin: LicenseAdmin, request: HttpRequest, license_: License, number: str) -> Mark | None:
     try:
-        check = linking.check_number(license_, number)
+        check = linking.check_number(license_, number, within_seconds=linking.WEB_SECONDS)
     except ASKING_ERRORS as error:
         failure = failure_of(error)
         _log(admin, request, license_, CHECK_NUMBER, failure.title)

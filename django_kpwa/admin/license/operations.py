@@ -60,24 +60,25 @@ def told(status: ServiceStatus) -> Done:
 
 
 def _check(license_: License) -> Done:
-    return told(linking.check_status(license_, deadline_seconds=kpwa_settings().STATUS_DEADLINE_SECONDS))
+    seconds = min(kpwa_settings().STATUS_DEADLINE_SECONDS, linking.WEB_SECONDS)
+    return told(linking.check_status(license_, deadline_seconds=seconds))
 
 
 def _restart(license_: License) -> Done:
-    done = told(linking.restart(license_))
+    done = told(linking.restart(license_, within_seconds=linking.WEB_SECONDS))
     return Done(gettext("Restarted. %(told)s") % {"told": done.words}, done.level)
 
 
 def _register(license_: License) -> Done:
     linking.check_webhook_address(license_)
-    linking.set_webhook(license_)
+    linking.set_webhook(license_, within_seconds=linking.WEB_SECONDS)
     return Done(
         _("The webhook is registered: the gateway now tells this site what becomes of messages, and of answers.")
     )
 
 
 def _reset(license_: License) -> Done:
-    linking.reset_webhook(license_)
+    linking.reset_webhook(license_, within_seconds=linking.WEB_SECONDS)
     return Done(_("The webhook is removed. Events that are late are taken for another day."))
 
 

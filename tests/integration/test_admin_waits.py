@@ -1,0 +1,101 @@
+"""What a web request may spend on a gateway that stalls: less than the 30 seconds that gunicorn gives a worker."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from django_kpwa import linking, webhook_address
+from django_kpwa.admin.license import link
+from django_kpwa.models import License
+
+from .misbehaving import MisbehavingServer, answer, full_port, response
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/django_kpwa/license/"
+SECONDS = 1.0
+NO_CODE = answer({"message": "Failed", "error": "x", "code": None}, 500)
+
+
+def stall(peer):
+    peer.stall()
+
+
+def drip_headers(peer):
+    peer.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Padding: 1\r\n" * 1000)
+
+
+def drip_body(peer):
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n")
+    peer.drip(b" " * 50000)
+
+
+def drip_interim(peer):
+    while True:
+        peer.drip(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+
+def late(peer):
+    time.sleep(SECONDS * 0.7)
+    peer.send(response({"message": "OK", "status": "qr", "code": 20001}))
+
+
+@pytest.fixture
+def server():
+    server = MisbehavingServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def shop(server, settings, monkeypatch):
+    """A license whose first base URL takes no connection, and whose second misbehaves; a call may take 45 seconds."""
+    monkeypatch.setattr(linking, "WEB_SECONDS", SECONDS)
+    monkeypatch.setattr(link, "CHECK_DEADLINE_SECONDS", SECONDS)
+    monkeypatch.setattr(webhook_address, "check", lambda *_, **__: None)
+    with full_port() as port:
+        settings.KPWA = {
+            **settings.KPWA,
+            "GATEWAY": "django_kpwa.gateway.http.HttpGateway",
+            "BASE_URLS": [f"http://127.0.0.1:{port}/backend", server.url],
+            "CONNECT_TIMEOUT_SECONDS": SECONDS / 4,
+        }
+        license_ = License(name="Toko")
+        license_.set_api_key("a-key-of-the-gateway")
+        license_.save()
+        yield license_
+
+
+YES = {"confirmed": "yes"}
+PAGES = {
+    "link/": {}, "link/check/": {}, "check_status/": {}, "restart/": YES, "register_webhook/": {},
+    "reset_webhook/": YES, "check_number/": {"to": "081234567890"},
+}  # fmt: skip
+BEHAVIOURS = [
+    (stall,), (drip_headers,), (drip_body,), (drip_interim,), (late, stall), (NO_CODE, drip_body), (late, late, late),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("behaviours", BEHAVIOURS, ids=lambda given: "-".join(one.__name__ for one in given))
+def test_no_page_of_a_license_holds_its_worker_while_the_gateway_stalls(operator, shop, server, page, behaviours):
+    server.behave(*behaviours)
+    began_at = time.monotonic()
+    answer = operator.post(f"{LIST}{shop.pk}/{page}", PAGES[page], headers={"X-Kpwa-Part": "panel"})
+    assert time.monotonic() - began_at < SECONDS + 4
+    assert answer.status_code in (200, 302)
+    assert server.requests, "it was asked"
+
+
+def test_all_that_a_page_may_ask_for_takes_less_than_a_worker_has(settings):
+    del settings.KPWA
+    assert linking.WEB_SECONDS + webhook_address.TRY_SECONDS < 28
+
+
+def test_who_asks_without_such_a_bound_has_the_deadline_of_each_call(shop, server, settings):
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 60, "BASE_URLS": [server.url]}
+    server.behave(late, late)
+    linking.restart(shop)
+    assert len(server.requests) == 2
