@@ -5,7 +5,6 @@ A label (`sales.sale.PaidReceipt`) is stored with each message; renaming a class
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from inspect import iscoroutinefunction, signature
@@ -18,12 +17,13 @@ from django.db.models.signals import post_save
 from django.utils.translation import check_for_language
 
 from ..contents import says_something
+from ..logs import get_logger
 from ..models import OutboundMessage, database_of, is_saved
 from .base import Receipt, Registration
 from .identity import is_of_an_earlier_row
 from .queueing import FAMILY, queue, queue_saved
 
-logger = logging.getLogger("django_kpwa.receipts")
+logger = get_logger("django_kpwa.receipts")
 
 ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
 
