@@ -114,7 +114,8 @@ def test_many_overdue_messages_are_settled_in_few_statements():
     OutboundMessage.objects.bulk_create([row(license_id)])
     with CaptureQueriesContext(connection) as captured:
         expired, doubtful = decisions.expire_overdue(100)
-    assert len(captured) <= 7  # the first bounds the wait for a lock
+    # One bounds the wait for a lock; on MariaDB, where that counts for the session, another puts it back.
+    assert len(captured) <= (8 if connection.vendor == "mysql" else 7)
     assert statuses() == [Status.EXPIRED] * 30 + [Status.QUEUED] + [Status.UNKNOWN] * 30
     by_id = dict(OutboundMessage.objects.values_list("pk", "status"))
     assert {by_id[pk] for pk in expired} == {Status.EXPIRED}
