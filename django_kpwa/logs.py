@@ -14,6 +14,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from numbers import Number
 
 # A token has 43 characters; another app's `/webhooks/stripe/` is none of our business.
@@ -74,10 +75,9 @@ def _words_in(error: BaseException, seen: set[int]) -> Iterator[str]:
         return
     seen.add(id(error))
     for words in (error, *getattr(error, "__notes__", ())):
-        try:
+        text = ""
+        with suppress(Exception):  # what cannot be said stands in no traceback either
             text = str(words)
-        except Exception:  # noqa: S112 - the traceback module says as much of such an error
-            continue
         if _CONTROL.search(text):
             yield text
     within = getattr(error, "exceptions", ())
