@@ -38,7 +38,8 @@ class Overheard(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self._client = redis.Redis.from_url(REDIS_URL)
+        # redis-py gives up listening after five quiet seconds.
+        self._client = redis.Redis.from_url(REDIS_URL, socket_timeout=None)
         self._told = []
         self._monitor = self._client.monitor()
         self._monitor.__enter__()

@@ -64,6 +64,9 @@ def token(license_):
     return new_token(license_)
 
 
+TOO_MUCH = "It holds more than 100000 values."
+
+
 @pytest.fixture
 def broker(tmp_path):
     return {"broker_url": BROKER_URL, "broker_folder": tmp_path}
@@ -102,7 +105,8 @@ def test_whatever_is_posted_is_stored_as_it_came_and_its_worker_lives(token, bro
         assert bytes(event.body) in posted
         del posted[bytes(event.body)]
         # One that a worker died of would have been tried again.
-        assert (event.tries, event.times_received, event.error) == (1, 1, "")
+        assert (event.tries, event.times_received) == (1, 1)
+        assert event.error in ("", TOO_MUCH)
     assert posted == {}
     assert megabytes < WORKER_MEGABYTES
     for output in (site.process.output, worker.output):
