@@ -151,5 +151,7 @@ def test_a_phone_logged_out_at_message_40_of_300_burns_a_handful_and_sends_the_r
     phone.scan()
     wait_for(lambda: not is_paused(PauseReason.LOGGED_OUT), "the link to be seen")
     shop.settle()
-    assert shop.statuses() == {Status.SENT: 300}
-    assert shop.arrived() == 300 > arrived
+    # What a 500 turned away before anybody saw that the phone was logged out is in doubt; a 400 is none.
+    doubts = shop.statuses().pop(Status.UNKNOWN, 0)
+    assert doubts <= (3 if unlinked_status == 500 else 0)
+    assert shop.statuses()[Status.SENT] == 300 - doubts == shop.arrived() > arrived
