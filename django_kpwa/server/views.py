@@ -94,8 +94,8 @@ class LoginQrView(GatewayView):
     http_method_names = ["post"]
 
     def post(self, request: Request) -> HttpResponse:
-        response_as = self.fields.get("responseAs", "")
-        if response_as not in ("image", "string", ""):
+        response_as = self.fields.get("responseAs")
+        if response_as not in ("image", "string", None):
             raise _invalid("responseAs must be image or string.")
         login_qr = self.license_gateway.get_login_qr()
         if _is_image_wanted(response_as, self.request.headers.get("Accept", "")):
@@ -151,7 +151,7 @@ def no_such_path(request: HttpRequest) -> HttpResponse:
     return answers.not_found()
 
 
-def _is_image_wanted(response_as: str, accept: str) -> bool:
+def _is_image_wanted(response_as: str | None, accept: str) -> bool:
     """Whether the code is answered as an image: where it is asked for, and the client can read one.
 
     The reference's own sample asks for an image and accepts JSON alone: who reads JSON gets JSON.
