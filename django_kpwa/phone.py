@@ -226,6 +226,8 @@ def _own_number(value: object) -> str:
 
 
 def _says_none(text: str) -> bool:
+    if _USUAL.fullmatch(text) and text.strip("+0 -"):
+        return False
     tidied = _tidied(text).lower()
     if any(character.isalpha() for character in tidied):
         return re.sub(r"[\s.\-()\"'?!]", "", tidied) in _NO_NUMBER_WORDS
