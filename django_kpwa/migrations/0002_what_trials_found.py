@@ -192,7 +192,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             "receiptfailure",
             "times",
-            models.PositiveIntegerField(db_default=1, default=1, verbose_name="times in a row"),
+            models.PositiveIntegerField(db_default=1, default=1, verbose_name="times"),
         ),
         migrations.RunPython(count_failures_of_one, migrations.RunPython.noop),
         migrations.AddConstraint(

@@ -25,7 +25,7 @@ class ReceiptFailure(models.Model):
     error = models.CharField(_("error"), max_length=1000)
     occurred_at = models.DateTimeField(_("occurred"))
     # The table's default as well, for an INSERT of the release before.
-    times = models.PositiveIntegerField(_("times in a row"), default=1, db_default=1)
+    times = models.PositiveIntegerField(_("times"), default=1, db_default=1)
 
     class Meta:
         verbose_name = _("receipt failure")

@@ -258,7 +258,8 @@ def _contained(registration: Registration, obj: models.Model, using: str, outbox
 
 
 def _unclear(known: OutboundMessage, registration: Registration) -> KnownReceiptError:
-    about = f"message {known.pk} of {known.created_at:%Y-%m-%d %H:%M} UTC has its key"
+    # With the month in letters: figures alone would be masked as a phone number.
+    about = f"message {known.pk} of {known.created_at:%d %b %Y, %H:%M} UTC has its key"
     if _is_of_another_class(known, registration):
         return KnownReceiptError(f"{about}, which is of another class: give the two different event ids.")
     return KnownReceiptError(

@@ -123,6 +123,7 @@ def test_where_it_cannot_be_told_nothing_is_sent_and_that_is_shown():
     assert send_all() == []
     [words] = kept()
     assert "KnownReceiptError" in words
+    assert "•" not in words, "its time is no phone number"
     assert "define get_fingerprint() in PaidReceipt" in words
     assert "0000" not in words
 
