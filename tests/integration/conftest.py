@@ -9,6 +9,8 @@ from django.contrib.auth.models import Permission
 from django_kpwa.models import transitions
 from tests.gateways import HOOKED, HookedGateway
 
+from .misbehaving import MisbehavingServer
+
 
 @pytest.fixture
 def hooks(settings):
@@ -44,3 +46,11 @@ def staff(client, db):
         return client
 
     return log_in
+
+
+@pytest.fixture
+def server():
+    """A gateway that does what the test tells it to, however wrong."""
+    behaving = MisbehavingServer()
+    yield behaving
+    behaving.close()

@@ -10,7 +10,7 @@ from django_kpwa import linking, webhook_address
 from django_kpwa.admin.license import link
 from django_kpwa.models import License
 
-from .misbehaving import MisbehavingServer, answer, full_port, response
+from .misbehaving import answer, full_port, response
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,13 +40,6 @@ def drip_interim(peer):
 def late(peer):
     time.sleep(SECONDS * 0.7)
     peer.send(response({"message": "OK", "status": "qr", "code": 20001}))
-
-
-@pytest.fixture
-def server():
-    server = MisbehavingServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -124,13 +124,6 @@ def logged(caplog) -> list[str]:
 
 
 @pytest.fixture
-def server():
-    behaving = MisbehavingServer()
-    yield behaving
-    behaving.close()
-
-
-@pytest.fixture
 def canary_license(db):
     row = License(name="Toko Utama")
     row.set_api_key(KEY)

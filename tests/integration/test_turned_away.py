@@ -12,20 +12,13 @@ from django_kpwa.gateway.answers import TURNED_AWAY
 from django_kpwa.models import AttemptOutcome, Lane, OutboundMessage, PauseReason, Status
 from django_kpwa.outbox import send_message
 
-from .misbehaving import MisbehavingServer, answer
+from .misbehaving import answer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NUMBER = "081234567890"
 SENT = {"message": "Sent", "result": {"id": "3EB0A1", "from": "6280000000000"}, "code": 20001}
 CHALLENGE = {"body": b"<html>Just a moment...</html>", "content_type": "text/html; charset=UTF-8"}
-
-
-@pytest.fixture
-def server():
-    server = MisbehavingServer()
-    yield server
-    server.close()
 
 
 @pytest.fixture
