@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,8 @@ CHILDREN = 4
 _BATCH = 100
 _MOST_WAITING = 2000
 
+Deed = Callable[["Mayhem"], None]
+
 
 class Mayhem(Shop):
     def __init__(self, folder: Path, phone: SandboxProcess, draw: random.Random, seed: int) -> None:
@@ -46,6 +49,8 @@ class Mayhem(Shop):
         self._web: RunningProcess | None = None
         self._frozen: dict[int, float] = {}
         self._struck: set[str] = set()
+        # Drawn as cards are, so that none of them is missing from a run.
+        self._drawn: list[Deed] = []
         self._next_deed_at = 0.0
         self._deployed_at = float("inf")
         self._deployments = 0
@@ -126,7 +131,9 @@ class Mayhem(Shop):
             self._end_deployment()
         if now >= self._next_deed_at:
             self._next_deed_at = now + self.draw.uniform(*campaign.KILL_SECONDS)
-            deed = self.draw.choice(DEEDS)
+            if not self._drawn:
+                self._drawn = self.draw.sample(DEEDS, len(DEEDS))
+            deed = self._drawn.pop()
             deed(self)
             self.deeds[deed.__name__.replace("_", " ").strip()] += 1
         self._decide()
