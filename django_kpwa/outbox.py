@@ -199,7 +199,10 @@ def send_rendered_later(
 
 @loud(write_alias)
 def cancel(message: OutboundMessage) -> bool:
-    """Withdraw a waiting message. False: it is being sent or was, so nothing was changed."""
+    """Withdraw a waiting message. False: it is being sent or was, so nothing was changed.
+
+    Like the decisions below it waits at most a second for a worker that is at the message, and is then False.
+    """
     status = decisions.cancel(message.pk)
     if status is not None:
         signal = signals.message_cancelled if status == Status.CANCELLED else signals.message_unknown
@@ -214,7 +217,7 @@ def resend(message: OutboundMessage) -> bool:
 
     After doubt the customer may get a second copy.
     """
-    queued = decisions.resend(message.pk)
+    queued = bool(decisions.resend(message.pk))
     if queued:
         wake_license_on_commit(message.license_id)
     _refresh(message)
@@ -224,7 +227,7 @@ def resend(message: OutboundMessage) -> bool:
 @loud(write_alias)
 def mark_sent(message: OutboundMessage) -> bool:
     """Say that a message in doubt arrived. False: it is not in doubt."""
-    marked = decisions.mark_sent(message.pk)
+    marked = bool(decisions.mark_sent(message.pk))
     if marked:
         _announce_on_commit(signals.message_sent, message.pk)
     _refresh(message)
@@ -234,7 +237,7 @@ def mark_sent(message: OutboundMessage) -> bool:
 @loud(write_alias)
 def dismiss(message: OutboundMessage) -> bool:
     """Leave a message in doubt as it is; it no longer waits for a decision. False: it was not waiting for one."""
-    dismissed = decisions.dismiss(message.pk)
+    dismissed = bool(decisions.dismiss(message.pk))
     _refresh(message)
     return dismissed
 

@@ -6,12 +6,13 @@ one of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import BooleanField, Case, ExpressionWrapper, F, Q, Value, When
 from django.db.models.functions import Coalesce
 
@@ -25,7 +26,10 @@ from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Prior
 from .transitions import ensure_lane
 from .transitions.columns import pause_columns, sent_columns, session_columns
 from .transitions.portable import RENDER_STEP_BACK_SECONDS, settle_proven
-from .waiting import brief_statements, brief_transaction
+from .waiting import brief_statements, brief_transaction, waited_too_long
+
+Asked = ParamSpec("Asked")
+Decided = TypeVar("Decided")
 
 # Messages younger than this at the end of a pause are new: they go before the backlog.
 BACKLOG_AFTER_SECONDS = 300.0
@@ -38,6 +42,26 @@ def _message(message_id: int) -> OutboundMessageQuerySet:
     return OutboundMessage.objects.using(write_alias()).filter(pk=message_id)
 
 
+def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | None]:
+    """A decision that a checkout may make: it waits a second for a message that a worker has locked, then is None.
+
+    The worker is about to send it, or to record what became of it, and may stand still in the middle of that.
+    """
+
+    @wraps(decide)
+    def decide_soon(*arguments: Asked.args, **named: Asked.kwargs) -> Decided | None:
+        try:
+            with brief_transaction(write_alias()):
+                return decide(*arguments, **named)
+        except DatabaseError as error:
+            if not waited_too_long(error):
+                raise
+            return None
+
+    return decide_soon
+
+
+@_decision
 def cancel(message_id: int) -> Status | None:
     """Withdraw a waiting message: `cancelled`, or `unknown` again where an earlier attempt is in doubt."""
     queued = _message(message_id).filter(status=Status.QUEUED)
@@ -48,6 +72,7 @@ def cancel(message_id: int) -> Status | None:
     return Status.UNKNOWN if queued.filter(in_doubt=True).update(**withdrawn) else None
 
 
+@_decision
 def resend(message_id: int) -> bool:
     """Queue a message again that did not arrive, or may not have; its expiry and spent attempts are cleared."""
     return bool(
@@ -67,6 +92,7 @@ def resend(message_id: int) -> bool:
     )
 
 
+@_decision
 def want_again(message_id: int, *, due_in_seconds: float, expires_in_seconds: float | None) -> bool:
     """Queue a receipt again that was withdrawn before anything of it was written or sent, as it is wanted again."""
     withdrawn = _message(message_id).filter(
@@ -85,11 +111,13 @@ def want_again(message_id: int, *, due_in_seconds: float, expires_in_seconds: fl
     )
 
 
+@_decision
 def mark_sent(message_id: int) -> bool:
     """A person knows that a message in doubt arrived."""
     return bool(_message(message_id).filter(status=Status.UNKNOWN).update(**sent_columns(DatabaseNow())))
 
 
+@_decision
 def dismiss(message_id: int) -> bool:
     """A person leaves a message in doubt as it is; it no longer waits for a decision."""
     return bool(_message(message_id).undecided().update(dismissed_at=DatabaseNow()))

@@ -31,15 +31,21 @@ def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool 
     """A transaction whose statements wait at most `seconds` for a row that somebody else has locked.
 
     Then they raise an `OperationalError` of which `waited_too_long()` is true. (SQLite: as long as its `timeout` says.)
+    In a caller's transaction this is a savepoint, after which the caller's own limit holds again.
     """
     connection = connections[using]
+    is_nested = connection.in_atomic_block
     if connection.vendor == "mysql":
         _execute(using, _SHORTEN.format(seconds))
     try:
         with transaction.atomic(using=using, durable=durable):
             if connection.vendor == "postgresql":
+                before = _execute(using, "SHOW lock_timeout") if is_nested else ""
                 _execute(using, f"SET LOCAL lock_timeout = '{seconds:d}s'")
             yield
+            if connection.vendor == "postgresql" and is_nested:
+                # What undoes the savepoint restores it as well; what releases it would leave it to the caller.
+                _execute(using, f"SET LOCAL lock_timeout = '{before}'")
     finally:
         if connection.vendor == "mysql" and connection.connection is not None:
             with suppress(DatabaseError, InterfaceError):
@@ -95,6 +101,8 @@ def _code(error: BaseException) -> Any:
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
 
 
-def _execute(using: str, statement: str) -> None:
+def _execute(using: str, statement: str) -> Any:
+    """Execute it; returns the one value that it answers, where it does."""
     with connections[using].cursor() as cursor:
         cursor.execute(statement)
+        return cursor.fetchone()[0] if cursor.description else None

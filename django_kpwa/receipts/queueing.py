@@ -115,7 +115,7 @@ class _Wanted:
         if again:
             known.refresh_from_db(using=write_alias())
             wake_license_on_commit(known.license_id, countdown_seconds=render_after_seconds)
-        return again
+        return bool(again)
 
 
 def queue_saved(registration: Registration, obj: models.Model, using: str, *, is_new: bool) -> None:
