@@ -17,7 +17,7 @@ import zipfile
 
 names = zipfile.ZipFile(sys.argv[1]).namelist()
 wanted_files = (
-    *("py.typed", "server/openapi.yaml", "migrations/0001_initial.py", "sandbox/templates/", "sandbox/static/"),
+    *("py.typed", "sandbox/openapi.yaml", "migrations/0001_initial.py", "sandbox/templates/", "sandbox/static/"),
     *("templates/admin/django_kpwa/dashboard/", "static/django_kpwa/dashboard.js", "locale/id/LC_MESSAGES/django.mo"),
 )
 for wanted in wanted_files:

@@ -1,7 +1,7 @@
 """The gateway as an interface: eight operations, answers as frozen dataclasses, failures as exceptions.
 
 Every implementation (HTTP, console, memory, sandbox) passes `tests/contract/gateway_case.py`. The operations, their
-paths and their shapes are those of the gateway's reference, kept in `django_kpwa/server/openapi.yaml`.
+paths and their shapes are those of the gateway's reference, kept in `django_kpwa/sandbox/openapi.yaml`.
 """
 
 from __future__ import annotations

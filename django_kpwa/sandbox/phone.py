@@ -23,10 +23,10 @@ from ..gateway.base import (
 )
 from ..gateway.qr import LoginQr
 from ..phone import gateway_reading
+from .answers import SUCCESS_CODE
 from .chats import ChatMessage
 from .world import Account, Sandbox, current
 
-SUCCESS_CODE = 20001
 # created_at has no zone in the reference; the service is Indonesian, so its clock is likely Jakarta's.
 _JAKARTA = timezone(timedelta(hours=7))
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from django.urls import include, path
 from django.views.static import serve
 
-from .. import server
-from . import api, page
+from . import api, contract, page
 from .phone import resolve
 from .transport import BASE_PATH
 
@@ -21,7 +20,7 @@ urlpatterns = [
     path("sandbox/api/log", api.log),
     path("sandbox/api/faults", api.faults),
     path("sandbox/api/<str:action>", api.act),
-    path(f"{BASE_PATH.strip('/')}/", include(server.urls(resolve))),
+    path(f"{BASE_PATH.strip('/')}/", include(contract.urls(resolve))),
 ]
 
 handler400 = "django_kpwa.sandbox.api.bad_request"

@@ -1,4 +1,4 @@
-"""Holds an HTTP answer against `django_kpwa/server/openapi.yaml`: operation, status, content type and shape.
+"""Holds an HTTP answer against `django_kpwa/sandbox/openapi.yaml`: operation, status, content type and shape.
 
 Stricter than the file itself: a property that it does not name is an error too.
 """
@@ -15,7 +15,7 @@ import yaml
 
 import django_kpwa
 
-CONTRACT = Path(django_kpwa.__file__).parent / "server" / "openapi.yaml"
+CONTRACT = Path(django_kpwa.__file__).parent / "sandbox" / "openapi.yaml"
 
 
 def assert_documented(method: str, path: str, status: int, content_type: str, body: bytes) -> None:

@@ -16,7 +16,7 @@ import math
 import traceback
 from typing import Any
 
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from ..exceptions import (
     BadRequestError,
@@ -59,12 +59,14 @@ def sent(message: SentMessage) -> JsonResponse:
     return success(message.message, message.code, result=result)
 
 
-def not_found() -> JsonResponse:
+def not_found(request: HttpRequest) -> JsonResponse:
+    """The view of every path that is not documented."""
     return JsonResponse({"message": "There is no such operation."}, status=404)
 
 
-def method_not_allowed(method: str) -> JsonResponse:
-    return JsonResponse({"message": f"The operation does not take {method}."}, status=405)
+def method_not_allowed(method: str, allowed: str) -> JsonResponse:
+    message = f"The operation does not take {method}."
+    return JsonResponse({"message": message}, status=405, headers={"Allow": allowed})
 
 
 def failure(error: Exception) -> HttpResponse:

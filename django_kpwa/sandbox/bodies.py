@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
-from django.http.request import RawPostDataException, UnreadablePostError
+from django.http.request import UnreadablePostError
 
 from ..exceptions import BadRequestError
 
@@ -32,7 +32,7 @@ def read_fields(request: HttpRequest) -> dict[str, str]:
     """
     raw = _raw_body(request)
     content_type = request.content_type or ""
-    if raw is None or content_type == _MULTIPART:
+    if content_type == _MULTIPART:
         return _multipart_fields(request)
     if not raw.strip():
         return {}
@@ -43,12 +43,9 @@ def read_fields(request: HttpRequest) -> dict[str, str]:
     raise _unreadable(f"A body of the type {content_type[:100]} cannot be read: send a form or JSON.")
 
 
-def _raw_body(request: HttpRequest) -> bytes | None:
-    """The bytes, or None where a middleware of the host has already parsed a multipart body from the stream."""
+def _raw_body(request: HttpRequest) -> bytes:
     try:
         return request.body
-    except RawPostDataException:
-        return None
     except RequestDataTooBig:
         raise _unreadable("The body is too big.") from None
     except UnreadablePostError:
