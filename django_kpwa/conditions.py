@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from django.http import HttpRequest
 from django.utils import formats, timezone
 from django.utils.functional import Promise
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 
 from . import wake
@@ -252,19 +250,3 @@ def senders() -> Senders:
     else:
         missing = Missing.WORKER_AND_BEAT
     return Senders(missing, swept, worked, most)
-
-
-MOST_OF_AN_ADDRESS = 2000
-"""Django redirects to no longer one."""
-
-
-def is_address_here(request: HttpRequest, wanted: str) -> bool:
-    """Whether a browser may be sent to `wanted`: a page of this site, from its root on or with its host.
-
-    Anything else that was posted is no address: the name of a view, a path from wherever the button stood.
-    """
-    return (
-        wanted.startswith(("/", "http://", "https://"))
-        and len(wanted) <= MOST_OF_AN_ADDRESS
-        and url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    )

@@ -10,6 +10,7 @@ from django.db import connections
 from django.db.models import Count, F, Q, Value
 from django.db.models.functions import Coalesce, TruncHour
 
+from .counts import count_up_to
 from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
 from .models.waiting import brief_transaction
 from .models.written import database_now
@@ -56,7 +57,7 @@ def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
     since = (now - _ROLLED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
     using = write_alias()
     settled = OutboundMessage.objects.using(using).filter(settled_at__gte=since)
-    if settled.order_by()[: MOST_COUNTED_NOW + 1].count() > MOST_COUNTED_NOW:
+    if count_up_to(MOST_COUNTED_NOW, settled).is_more:
         return since, list(HourlyStatistic.objects.using(using).filter(hour__gte=since))
     return since, _rows(since)
 

@@ -18,7 +18,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext
 
-from ..conditions import Words, is_address_here
+from ..conditions import Words
+from ..site_urls import is_url_of_this_site
 from .base import ModelAdmin
 from .reports import without_variables
 
@@ -153,7 +154,7 @@ def outside_transactions(view: Callable[..., HttpResponse]) -> Callable[..., Htt
 def back_to(request: HttpRequest, otherwise: str) -> str:
     """Where to go on afterwards: the `next` that was posted, where it is an address of this site."""
     wanted = request.POST.get("next", "")
-    return wanted if is_address_here(request, wanted) else otherwise
+    return wanted if is_url_of_this_site(request, wanted) else otherwise
 
 
 def confirmation(

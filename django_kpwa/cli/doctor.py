@@ -22,6 +22,7 @@ from django.utils import translation
 from .. import linking, wake
 from ..conditions import Missing, has_new_key, senders, unassigned
 from ..conf import kpwa_settings
+from ..counts import count_up_to
 from ..exceptions import (
     GatewayError,
     KeyForAnotherUrlError,
@@ -328,8 +329,8 @@ def _failed_receipts() -> Iterator[Finding]:
     failures = ReceiptFailure.objects.using(write_alias()).filter(occurred_at__gt=in_seconds(-_LATELY_SECONDS))
     newest = failures.order_by("-occurred_at").first()
     if newest is not None:
-        count = failures.order_by().values("pk")[: _MOST_FAILURES + 1].count()
-        shown = f"more than {_MOST_FAILURES}" if count > _MOST_FAILURES else count
+        found = count_up_to(_MOST_FAILURES, failures)
+        shown = f"more than {found.count}" if found.is_more else found.count
         words = (
             f"in the last two days so many objects had a receipt that was not queued: {shown}. The newest, of "
             f"{newest.receipt} {newest.source_id}: {newest.error} All stand under WhatsApp › Receipt failures."

@@ -11,8 +11,9 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conditions import MOST_UNASSIGNED, Condition, Help, Tone, Unassigned, license_condition, unassigned
 from ..models import DatabaseNow, License, OutboundMessage, Status, choosing, write_alias
+from ..site_urls import find_url
 from . import words
-from .people import Person, address
+from .people import Person
 
 MAX_LICENSES = 200
 """So many are looked at."""
@@ -58,7 +59,7 @@ def _unassigned_line(person: Person, found: Unassigned) -> Line:
         "why": found.why,
     }
     may_help = person.is_staff and (person.may("view_license") or person.may("change_license"))
-    url = address("admin:django_kpwa_license_changelist") if may_help else ""
+    url = find_url("admin:django_kpwa_license_changelist") if may_help else ""
     return Line(_UNASSIGNED, "", said, url, gettext("Open"))
 
 
@@ -83,9 +84,9 @@ def _help(person: Person, license_: License, condition: Condition) -> tuple[str,
     if not person.is_staff:
         return "", ""
     if condition.help == Help.LINK and person.may("link_license"):
-        url = address("admin:django_kpwa_license_link", license_.pk)
+        url = find_url("admin:django_kpwa_license_link", license_.pk)
         if url:
             return url, str(condition.help_words)
     if person.may("view_license") or person.may("change_license"):
-        return address("admin:django_kpwa_license_change", license_.pk), gettext("Open")
+        return find_url("admin:django_kpwa_license_change", license_.pk), gettext("Open")
     return "", ""

@@ -26,8 +26,9 @@ from ..models import (
     write_alias,
 )
 from ..receipts import registry
+from ..site_urls import find_url
 from . import words
-from .people import Person, address
+from .people import Person
 
 MAX_MESSAGES = 5
 """So many of an object's newest messages are looked at."""
@@ -122,9 +123,9 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
         at_words=clock(at) if at else "",
         why=words.why(message) if may_view else "",
         recipient=phone.written(message.recipient) if may_view else "",
-        resend_url=address("django_kpwa:message_resend", message.uuid) if may_resend else "",
+        resend_url=find_url("django_kpwa:message_resend", message.uuid) if may_resend else "",
         asks_first=message.status == Status.UNKNOWN,
-        send_to_url=address("django_kpwa:message_send_to", message.uuid) if may_send_to else "",
+        send_to_url=find_url("django_kpwa:message_send_to", message.uuid) if may_send_to else "",
     )
 
 

@@ -1,11 +1,9 @@
-"""Who is looking, what they may do, and the addresses that this site has for it."""
+"""Who is looking at a page of the site, and what they are allowed to do with messages and licenses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-
-from django.urls import NoReverseMatch, reverse
 
 
 @dataclass(frozen=True)
@@ -27,11 +25,3 @@ class Person:
 def person_of(request: Any) -> Person:
     """Who made `request`; nobody without one, or on a site without logins."""
     return Person(getattr(request, "user", None))
-
-
-def address(name: str, *arguments: object) -> str:
-    """The address called `name`, or nothing where the site has not included those URLs."""
-    try:
-        return reverse(name, args=arguments)
-    except NoReverseMatch:
-        return ""

@@ -18,10 +18,10 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_POST
 
 from .. import outbox, phone
-from ..conditions import is_address_here
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
 from ..models import OutboundMessage, Status, write_alias
-from .people import address, person_of
+from ..site_urls import find_url, is_url_of_this_site
+from .people import person_of
 
 _View = Callable[..., HttpResponse]
 
@@ -85,14 +85,14 @@ def _ask_again(request: HttpRequest, typed: str, error: str) -> HttpResponse:
 
 def _refused(request: HttpRequest, user: Any) -> HttpResponse:
     is_known = bool(getattr(user, "is_authenticated", False))
-    context = {"back": _back(request), "is_known": is_known, "login": "" if is_known else address("admin:login")}
+    context = {"back": _back(request), "is_known": is_known, "login": "" if is_known else find_url("admin:login")}
     return render(request, "django_kpwa/counter/refused.html", context, status=403)
 
 
 def _back(request: HttpRequest) -> str:
     """The `next` that was posted, else the page that the button stood on, where that is of this site; else its root."""
     for wanted in (request.POST.get("next", ""), request.headers.get("Referer", "")):
-        if is_address_here(request, wanted):
+        if is_url_of_this_site(request, wanted):
             return wanted
     return "/"
 

@@ -316,8 +316,6 @@ def test_what_waits_is_counted_with_the_age_of_the_oldest(operator, linked):
 
 def test_a_backlog_is_counted_to_its_limit_and_no_further(operator, linked, monkeypatch):
     monkeypatch.setattr(queues, "MOST_COUNTED", 3)
-    monkeypatch.setattr("django_kpwa.admin.dashboard.words.MOST_COUNTED", 3)
-    monkeypatch.setattr(queues.count, "__defaults__", (3,))
     quiet = another_license("Cabang")
     for _ in range(5):
         a_message(Status.QUEUED, license_=linked, created_at=timezone.now() - timedelta(minutes=41))

@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.text import capfirst
 
 from ...conditions import clock, senders, unassigned
+from ...counts import BoundedCount
 from ...models import OutboundMessage, write_alias
 from ..message.decisions import MAY_DECIDE
 from ..readonly import ReadOnlyModelAdmin
@@ -27,7 +28,6 @@ from .figures import Statistics
 from .machinery import look_at_machinery
 from .queues import queues_of
 from .verdict import verdict_on
-from .words import Bounded
 
 __all__ = ["DashboardAdmin"]
 
@@ -90,7 +90,7 @@ class DashboardAdmin(ReadOnlyModelAdmin):
         return {
             "verdict": verdict_on(found, queues, sending, decisions.total, unassigned(), has_sent=_has_messages()),
             "cards": cards.of(shown),
-            "more_cards": Bounded(len(found) - len(shown), is_cut),
+            "more_cards": BoundedCount(len(found) - len(shown), is_cut),
             "licenses_url": self._license_url("changelist", request, "view_license"),
             "add_url": self._license_url("add", request, "add_license"),
             "decisions": decisions,

@@ -15,10 +15,11 @@ from django.utils.translation import gettext, gettext_lazy
 
 from ... import phone
 from ...conditions import Condition, Help, Missing, Tone, Words, clock, has_new_key, lane_of, license_condition
+from ...counts import BoundedCount
 from ...models import DatabaseNow, Lane, License, PauseReason, write_alias
 from .figures import Counts
 from .queues import NO_QUEUE, Queue
-from .words import Bounded, span
+from .words import span
 
 MOST_LOOKED_AT = 500
 MOST_SHOWN = 50
@@ -63,7 +64,7 @@ class Card:
     number_before: str = field(repr=False)
     seen: str
     sending: str
-    waiting: Bounded
+    waiting: BoundedCount
     oldest: str
     today: Counts
     error: str

@@ -13,8 +13,9 @@ from datetime import date, datetime
 from django.utils import formats, timezone
 from django.utils.translation import gettext
 
+from ...counts import grouped
 from .figures import KINDS, Counts, Delay, Figures
-from .words import number, span
+from .words import span
 
 HEIGHT = 200
 _TOP = 14
@@ -126,7 +127,7 @@ def _chart(
         bars.append(Bar(_percent(x), _percent(slot * _BAR_SHARE), name_of(start), counts, _pieces(counts, top)))
         if words := tick_of(start):
             ticks.append(Line(_percent((index + 0.5) * slot), words))
-    lines = [Line(_pixels(_height(top - value, top) + _TOP), number(value)) for value in (0, top // 2, top)]
+    lines = [Line(_pixels(_height(top - value, top) + _TOP), grouped(value)) for value in (0, top // 2, top)]
     delay = delay_words(figures.median, figures.percentile_95)
     return Chart(name, title, column, tuple(bars), tuple(lines), tuple(ticks), figures.total, delay)
 

@@ -16,14 +16,15 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
 from ...conditions import clock
+from ...counts import BoundedCount, count_up_to
 from ...models import OutboundMessage, write_alias
 from ..buttons import Button
 from ..many import press_many
 from ..message import MessageAdmin
 from ..message.decisions import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN
 from ..message.words import reason_of
+from ..paginator import MOST_COUNTED
 from ..sources import Source, Sources
-from .words import Bounded, count
 
 MOST_LISTED = 25
 CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_ARRIVED, LEAVE_IT)}
@@ -52,7 +53,7 @@ class Row:
 class Decisions:
     """`rows` are empty for who may not see messages, `buttons` for who may not decide. `list_url`: all of them."""
 
-    total: Bounded
+    total: BoundedCount
     rows: list[Row]
     buttons: list[Button]
     list_url: str
@@ -61,7 +62,7 @@ class Decisions:
 
 def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int, str]) -> Decisions:
     """`names`: of the licenses, where a message should say which one it is of."""
-    total = count(OutboundMessage.objects.using(write_alias()).undecided())
+    total = count_up_to(MOST_COUNTED, OutboundMessage.objects.using(write_alias()).undecided())
     admin = message_admin(site)
     if admin is None or not admin.has_view_permission(request):
         return Decisions(total, [], [], "", False)

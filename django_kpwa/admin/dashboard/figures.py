@@ -14,9 +14,9 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 from django.utils import timezone
 
+from ...counts import grouped
 from ...models import HISTOGRAM_SECONDS, HourlyStatistic, write_alias
 from ...statistics import running_hours
-from .words import number
 
 HOURS = 24
 DAYS = 30
@@ -48,7 +48,7 @@ class Counts:
     @property
     def shown(self) -> dict[str, str]:
         """The numbers as a page writes them."""
-        return {kind: number(getattr(self, kind)) for kind in KINDS}
+        return {kind: grouped(getattr(self, kind)) for kind in KINDS}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from django.utils.translation import gettext
 
 from ... import wake
 from ...conditions import Mark, Missing, Senders, Tone
+from ...counts import bounded, count_up_to
 from ...models import EventStatus, WebhookEvent, write_alias
 from ..paginator import MOST_COUNTED
-from .words import bounded, count, span
+from .words import span
 
 LATE_SECONDS = 300.0
 """A webhook that has waited for so long is not being processed."""
@@ -108,7 +109,7 @@ def _waiting_webhooks(senders: Senders, now: datetime) -> Part:
         .values("received_at")[: MOST_COUNTED + 1]
         .aggregate(count=Count("*"), oldest=Min("received_at"))
     )
-    waiting = bounded(found["count"])
+    waiting = bounded(MOST_COUNTED, found["count"])
     if not waiting:
         return Part(name, _good(gettext("Nothing")))
     age = (now - found["oldest"]).total_seconds()
@@ -124,7 +125,9 @@ def _waiting_webhooks(senders: Senders, now: datetime) -> Part:
 
 def _unrecognised_webhooks(site: AdminSite, request: HttpRequest) -> Part:
     name = gettext("Unrecognised webhooks")
-    unrecognised = count(WebhookEvent.objects.using(write_alias()).filter(status=EventStatus.UNRECOGNISED))
+    unrecognised = count_up_to(
+        MOST_COUNTED, WebhookEvent.objects.using(write_alias()).filter(status=EventStatus.UNRECOGNISED)
+    )
     if not unrecognised:
         return Part(name, _good(gettext("Nothing")))
     words = gettext("They are kept. A parser of your own (WEBHOOK_PARSER) can teach the site to read them; then:")

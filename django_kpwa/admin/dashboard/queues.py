@@ -12,10 +12,10 @@ from datetime import datetime
 
 from django.db.models import Count, Min
 
+from ...counts import BoundedCount, bounded, count_up_to
 from ...models import OutboundMessage, Status, write_alias
 from ...models.message import OutboundMessageQuerySet
 from ..paginator import MOST_COUNTED
-from .words import Bounded, bounded, count
 
 _OLDEST_LOOKED_AT = 1000
 
@@ -24,22 +24,23 @@ _OLDEST_LOOKED_AT = 1000
 class Queue:
     """Of one license: how many wait, since when the oldest does, and when the first is due. None: not known."""
 
-    waiting: Bounded
+    waiting: BoundedCount
     oldest_at: datetime | None = None
     due_at: datetime | None = None
 
 
-NO_QUEUE = Queue(Bounded(0))
+NO_QUEUE = Queue(BoundedCount(0))
 
 
 def queues_of(license_ids: Sequence[int]) -> dict[int, Queue]:
     """The queue of each license that has one."""
     queued = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED)
-    if count(queued).is_more:
+    if count_up_to(MOST_COUNTED, queued).is_more:
         return _backlog(queued, license_ids)
     grouped = queued.order_by().values_list("license_id").annotate(Count("pk"), Min("created_at"), Min("due_at"))
     return {
-        license_id: Queue(bounded(waiting), oldest_at, due_at) for license_id, waiting, oldest_at, due_at in grouped
+        license_id: Queue(bounded(MOST_COUNTED, waiting), oldest_at, due_at)
+        for license_id, waiting, oldest_at, due_at in grouped
     }
 
 
@@ -51,7 +52,7 @@ def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int]) -> dic
         oldest.setdefault(license_id, created_at)
     queues = {}
     for license_id in license_ids:
-        waiting = count(queued.filter(license_id=license_id), MOST_COUNTED)
+        waiting = count_up_to(MOST_COUNTED, queued.filter(license_id=license_id))
         if waiting:
             queues[license_id] = Queue(waiting, oldest.get(license_id))
     return queues

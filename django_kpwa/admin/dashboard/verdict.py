@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from django.utils.translation import gettext, ngettext
 
 from ...conditions import Help, Mark, Missing, Senders, Tone, Unassigned
+from ...counts import BoundedCount, grouped
 from ...models import PauseReason
 from .cards import Found
 from .queues import NO_QUEUE, Queue
-from .words import Bounded, number, span
+from .words import span
 
 LATE_SECONDS = 600.0
 """A message that has been due for so long on a license that sends is late."""
@@ -38,7 +39,7 @@ def verdict_on(
     found: Sequence[Found],
     queues: dict[int, Queue],
     senders: Senders,
-    undecided: Bounded,
+    undecided: BoundedCount,
     waiting: Unassigned | None,
     *,
     has_sent: bool,
@@ -83,7 +84,7 @@ def _stopped(stopped: Sequence[Found], active: int) -> Mark:
             "Receipts of %(count)s of %(all)s licenses are not going out.",
             "Receipts of %(count)s of %(all)s licenses are not going out.",
             len(stopped),
-        ) % {"count": number(len(stopped)), "all": number(active)}
+        ) % {"count": grouped(len(stopped)), "all": grouped(active)}
     elif all(each.condition.help == Help.RESUME for each in stopped):
         words = gettext("Receipts are not going out: a person paused them.")
     elif active == 1 and worst.help == Help.LINK and not _was_linked(stopped[0]):
@@ -117,6 +118,6 @@ def _waiting(waiting: Unassigned) -> str:
     return words % {"count": waiting.shown_count, "why": waiting.why, "what_to_do": waiting.what_to_do}
 
 
-def _undecided(undecided: Bounded) -> str:
+def _undecided(undecided: BoundedCount) -> str:
     words = ngettext("%(count)s message needs a decision.", "%(count)s messages need a decision.", undecided.count)
     return words % {"count": undecided}

@@ -12,6 +12,7 @@ from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import get_language_info, gettext
 
+from ...counts import BoundedCount, count_up_to
 from ...models import ReceiptFailure
 from ...receipts import Receipt, Registration
 
@@ -37,8 +38,7 @@ class Description:
 class Failures:
     """How often the class raised, and where that is listed."""
 
-    count: int
-    shown: str
+    count: BoundedCount
     url: str
 
 
@@ -62,9 +62,7 @@ def failures_of(registration: Registration, list_url: str) -> Failures | None:
     if not list_url:
         return None
     failures = ReceiptFailure.objects.filter(receipt=registration.label)
-    count = failures.values("pk")[: MOST_COUNTED + 1].count()
-    shown = f"{MOST_COUNTED}+" if count > MOST_COUNTED else str(count)
-    return Failures(count, shown, f"{list_url}?{urlencode({'receipt': registration.label})}")
+    return Failures(count_up_to(MOST_COUNTED, failures), f"{list_url}?{urlencode({'receipt': registration.label})}")
 
 
 def _span(span: timedelta | None) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from ...conditions import Mark, event_mark
+from ...counts import BoundedCount, count_up_to
 from ...models import EventStatus, WebhookEvent
 
 MOST_COUNTED = 1000
@@ -18,7 +19,7 @@ _PARAMETER = "status__exact"
 @dataclass(frozen=True)
 class Trouble:
     mark: Mark
-    count: str
+    count: BoundedCount
     url: str
     is_chosen: bool
 
@@ -26,18 +27,14 @@ class Trouble:
 def troubles_of(list_url: str, query: Mapping[str, str]) -> list[Trouble]:
     """The kinds of trouble that there is, unrecognised events first, counted as far as `MOST_COUNTED`."""
     chosen = query.get(_PARAMETER, "")
-    counts = {status: _count(status) for status in _STATUSES}
+    counts = {status: count_up_to(MOST_COUNTED, WebhookEvent.objects.filter(status=status)) for status in _STATUSES}
     return [
         Trouble(
             event_mark(status),
-            f"{MOST_COUNTED}+" if count > MOST_COUNTED else str(count),
+            count,
             f"{list_url}?{urlencode({_PARAMETER: status.value})}",
             chosen == status,
         )
         for status, count in counts.items()
         if count or chosen == status
     ]
-
-
-def _count(status: EventStatus) -> int:
-    return WebhookEvent.objects.filter(status=status).values("pk")[: MOST_COUNTED + 1].count()

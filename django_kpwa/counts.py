@@ -1,0 +1,38 @@
+"""Counts that stop at a limit, so that a page or a check costs the same however many rows there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import formats
+
+
+@dataclass(frozen=True)
+class BoundedCount:
+    """How many there are, counted no further than a limit; above it, it reads `10,000+`. False when there are none."""
+
+    count: int
+    is_more: bool = False
+
+    def __str__(self) -> str:
+        return grouped(self.count) + ("+" if self.is_more else "")
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+
+def count_up_to(limit: int, rows: QuerySet[Any]) -> BoundedCount:
+    """Count `rows`; the database stops at the first one beyond `limit`."""
+    return bounded(limit, rows.order_by().values("pk")[: limit + 1].count())
+
+
+def bounded(limit: int, counted: int) -> BoundedCount:
+    """`counted`, where counting stopped at `limit` + 1."""
+    return BoundedCount(min(counted, limit), counted > limit)
+
+
+def grouped(number: int) -> str:
+    """`number` with the separators of the active language: `10,000`."""
+    return str(formats.number_format(number, force_grouping=True))
