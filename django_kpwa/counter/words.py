@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conditions import Condition, Help, Words, clock, lane_of
 from ..gateway import SessionStatus
-from ..models import AttemptCause, License, OutboundMessage, PauseReason, Status
+from ..gateway.outcome import Cause
+from ..models import License, OutboundMessage, PauseReason, Status
 
 _DISCONNECTED = _("WhatsApp disconnected")
 _PROBLEM_BY_PAUSE: dict[str, Words] = {
@@ -22,7 +23,7 @@ _PROBLEM_BY_PAUSE: dict[str, Words] = {
     PauseReason.BY_PERSON.value: _("WhatsApp paused"),
 }
 _WHY: dict[str, Words] = {
-    **{cause.value: cause.label for cause in AttemptCause if cause.value},
+    **{cause.value: cause.label for cause in Cause if cause.value},
     "render_error": _("its text could not be written"),
     "withdrawn": _("it was withdrawn"),
 }
@@ -62,6 +63,6 @@ def why(message: OutboundMessage) -> str:
         return gettext("waiting: it is not chosen yet which license sends it")
     if message.status not in (Status.FAILED, Status.UNKNOWN, Status.CANCELLED):
         return ""
-    if message.status == Status.FAILED and message.reason == AttemptCause.REFUSED and message.reason_words:
+    if message.status == Status.FAILED and message.reason == Cause.REFUSED and message.reason_words:
         return gettext("the gateway said: %(words)s") % {"words": message.reason_words}
     return str(_WHY.get(message.reason, ""))

@@ -15,7 +15,7 @@ from .. import phone
 from ..conf import Settings
 from ..gateway import SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
-from ..models import AttemptCause, PauseReason, Status
+from ..models import PauseReason, Status
 from ..models.driving import LaneVerdict, MessageVerdict, Pause
 from . import pace
 
@@ -54,7 +54,7 @@ def error_words(outcome: Outcome) -> str:
     if outcome.words:
         return outcome.words
     with translation.override(settings.LANGUAGE_CODE):
-        return str(AttemptCause(outcome.cause.value).label)
+        return str(outcome.cause.label)
 
 
 def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageVerdict:

@@ -22,7 +22,9 @@ neither changes what is known: a 500 of a phone that is logged out by then may h
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from ..exceptions import (
     BadRequestError,
@@ -38,32 +40,34 @@ from ..exceptions import (
 from .base import Code, SentMessage
 
 
-class OutcomeKind(str, Enum):
-    """What is known after a send."""
+class OutcomeKind(models.TextChoices):
+    """What is known after a send. Stored with the attempt."""
 
-    ACCEPTED = "accepted"
-    NOT_SENT = "not_sent"
-    RATE_LIMITED = "rate_limited"
-    REFUSED = "refused"
-    LICENSE_REFUSED = "license_refused"
-    IN_DOUBT = "in_doubt"
+    RUNNING = "running", _("running")
+    """Of an attempt whose call has not ended: no send's outcome is this."""
+    ACCEPTED = "accepted", _("accepted")
+    NOT_SENT = "not_sent", _("not sent")
+    RATE_LIMITED = "rate_limited", _("asked to wait")
+    REFUSED = "refused", _("refused")
+    LICENSE_REFUSED = "license_refused", _("API key refused")
+    IN_DOUBT = "in_doubt", _("in doubt")
 
 
-class Cause(str, Enum):
+class Cause(models.TextChoices):
     """Why a send was not accepted. Stored with the attempt and, where it decides, with the message."""
 
-    NONE = ""
-    NOT_CONNECTED = "not_connected"
-    RATE_LIMITED = "rate_limited"
-    REFUSED = "refused"
-    UNAUTHORIZED = "unauthorized"
-    TURNED_AWAY = "turned_away"
-    SERVER_ERROR = "server_error"
-    TIMEOUT = "timeout"
-    CONNECTION_LOST = "connection_lost"
-    BAD_ANSWER = "bad_answer"
-    WORKER_LOST = "worker_lost"
-    LOGGED_OUT = "logged_out"
+    NONE = "", _("none")
+    NOT_CONNECTED = "not_connected", _("no connection to the gateway")
+    RATE_LIMITED = "rate_limited", _("the gateway asked to wait")
+    REFUSED = "refused", _("the gateway refused the message")
+    UNAUTHORIZED = "unauthorized", _("the gateway refused the API key")
+    TURNED_AWAY = "turned_away", _("turned away before WhatsApp")
+    SERVER_ERROR = "server_error", _("the gateway failed")
+    TIMEOUT = "timeout", _("no answer in time")
+    CONNECTION_LOST = "connection_lost", _("the connection broke")
+    BAD_ANSWER = "bad_answer", _("an answer nobody understands")
+    WORKER_LOST = "worker_lost", _("the worker was lost in the middle")
+    LOGGED_OUT = "logged_out", _("WhatsApp was logged out")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
-from .attempt import AttemptCause, AttemptOutcome, SendAttempt
+from .attempt import SendAttempt
 from .clock import DatabaseNow, in_seconds, outbox_key, write_alias
 from .kept_key import KeptKey, find_kept, keep_keys
 from .lane import HELD_BY_PEOPLE, Lane, PauseReason
@@ -38,8 +38,6 @@ __all__ = [
     "HISTOGRAM_SECONDS",
     "MAX_DATABASE_LENGTH",
     "RESENDABLE",
-    "AttemptCause",
-    "AttemptOutcome",
     "Dashboard",
     "DatabaseNow",
     "EventKind",

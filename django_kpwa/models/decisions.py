@@ -18,7 +18,8 @@ from django.db.models.functions import Coalesce
 
 from ..conf import Settings, kpwa_settings, lease_seconds
 from ..gateway import SessionStatus
-from .attempt import AttemptOutcome, SendAttempt
+from ..gateway.outcome import OutcomeKind
+from .attempt import SendAttempt
 from .clock import DatabaseNow, in_seconds, write_alias
 from .driving import Pause
 from .lane import HELD_BY_PEOPLE, Lane, PauseReason
@@ -158,7 +159,7 @@ def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_i
             if gateway_id:
                 # Also of a running one: its own answer may never come, and later events name this id.
                 attempt.filter(gateway_id="").update(gateway_id=gateway_id[:255])
-            attempt.filter(outcome=AttemptOutcome.IN_DOUBT).update(outcome=AttemptOutcome.ACCEPTED)
+            attempt.filter(outcome=OutcomeKind.IN_DOUBT).update(outcome=OutcomeKind.ACCEPTED)
     return became_sent
 
 
@@ -216,7 +217,7 @@ def move_many(moves: Sequence[Move]) -> dict[int, list[Status]]:
         learnt = [When(pk=move.attempt_id, then=Value(move.gateway_id[:255])) for move in moves if move.gateway_id]
         if learnt:
             attempts.filter(gateway_id="").update(gateway_id=Case(*learnt, default=Value("")))
-        attempts.filter(outcome=AttemptOutcome.IN_DOUBT).update(outcome=AttemptOutcome.ACCEPTED)
+        attempts.filter(outcome=OutcomeKind.IN_DOUBT).update(outcome=OutcomeKind.ACCEPTED)
         for pk in sent:
             became[pk] = [Status.SENT]
         reached = {pk: Status.SENT if pk in became else Status(status) for pk, status in before.items()}

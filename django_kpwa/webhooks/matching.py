@@ -16,9 +16,9 @@ from django.db.models import Q
 from django.dispatch import Signal
 
 from .. import signals
+from ..gateway.outcome import OutcomeKind
 from ..models import (
     ARRIVED,
-    AttemptOutcome,
     EventKind,
     OutboundMessage,
     RecipientType,
@@ -176,7 +176,7 @@ def _by_content(event: WebhookEvent, parts: Sequence[ParsedEvent], numbers: Sequ
         candidate.attempt.message_id
         for number in wanted
         for candidate in candidates.get(wanted[number], [])
-        if candidate.attempt.outcome == AttemptOutcome.ACCEPTED
+        if candidate.attempt.outcome == OutcomeKind.ACCEPTED
     }
     echoed = _echoed(accepted) if accepted else set()
     return {
@@ -201,11 +201,11 @@ def _content_of(part: ParsedEvent) -> _Content | None:
 def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, list[_Candidate]]:
     """The attempts that an echo of this event may be of, by what they sent to whom, newest first."""
     since = event.received_at - timedelta(seconds=ECHO_SECONDS)
-    doubtful = Q(outcome__in=[AttemptOutcome.RUNNING, AttemptOutcome.IN_DOUBT])
+    doubtful = Q(outcome__in=[OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT])
     attempts = (
         SendAttempt.objects.using(write_alias())
         .filter(
-            doubtful | Q(outcome=AttemptOutcome.ACCEPTED, started_at__gte=since),
+            doubtful | Q(outcome=OutcomeKind.ACCEPTED, started_at__gte=since),
             message__license_id=event.license_id,
             message__recipient__in=recipients,
             started_at__lte=event.received_at,
@@ -235,7 +235,7 @@ def _echoed(message_ids: set[int]) -> set[int]:
 
 def _may_be_echoed(candidate: _Candidate, echoed: set[int]) -> bool:
     """An accepted attempt competes for an echo until its own has come."""
-    return candidate.attempt.outcome != AttemptOutcome.ACCEPTED or candidate.attempt.message_id not in echoed
+    return candidate.attempt.outcome != OutcomeKind.ACCEPTED or candidate.attempt.message_id not in echoed
 
 
 def _may_be_of(candidate: _Candidate, part: ParsedEvent) -> bool:
@@ -248,7 +248,7 @@ def _only_message(attempts: list[Attempt]) -> Attempt | None:
     """The newest of `attempts`, where all belong to one message; one that proves something before others."""
     if len({attempt.message_id for attempt in attempts}) != 1:
         return None
-    open_ones = [attempt for attempt in attempts if attempt.outcome != AttemptOutcome.ACCEPTED]
+    open_ones = [attempt for attempt in attempts if attempt.outcome != OutcomeKind.ACCEPTED]
     return (open_ones or attempts)[0]
 
 
@@ -313,7 +313,7 @@ def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[S
 
 def _is_proven(attempt: Attempt) -> bool:
     """Whether there is nothing left to prove; what has come so far does not go back."""
-    return attempt.outcome == AttemptOutcome.ACCEPTED and bool(attempt.gateway_id) and attempt.status in ARRIVED
+    return attempt.outcome == OutcomeKind.ACCEPTED and bool(attempt.gateway_id) and attempt.status in ARRIVED
 
 
 def _proves_accepted(part: ParsedEvent) -> bool:

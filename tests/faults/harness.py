@@ -25,9 +25,9 @@ from django.urls import reverse
 
 from django_kpwa import outbox, wake
 from django_kpwa.exceptions import KpwaError
+from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.linking import token_digest
 from django_kpwa.models import (
-    AttemptOutcome,
     DatabaseNow,
     Lane,
     License,
@@ -417,7 +417,7 @@ def unknown() -> list[OutboundMessage]:
 
 
 def in_doubt_because(cause: str) -> int:
-    return SendAttempt.objects.filter(outcome=AttemptOutcome.IN_DOUBT, cause=cause).count()
+    return SendAttempt.objects.filter(outcome=OutcomeKind.IN_DOUBT, cause=cause).count()
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 90) -> object:

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from django.apps import apps
 from django.db import models
 
+from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import (
     ARRIVED,
     HELD_BY_PEOPLE,
-    AttemptOutcome,
     OutboundMessage,
     PauseReason,
     RecipientType,
@@ -85,7 +85,7 @@ def _check_message(
             found.append(Violation("D", f"accepted, and yet {message.status}: {words}"))
     ids = {delivery["id"] for delivery in accepted}
     for attempt in message.attempts.all():
-        if attempt.outcome == AttemptOutcome.ACCEPTED and not (accepted or is_marked):
+        if attempt.outcome == OutcomeKind.ACCEPTED and not (accepted or is_marked):
             found.append(Violation("C", f"attempt {attempt.number} is accepted, and the phone never had it: {words}"))
         if attempt.gateway_id and accepted and attempt.gateway_id not in ids:
             found.append(Violation("C", f"attempt {attempt.number} has the id of another delivery: {words}"))

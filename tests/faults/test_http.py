@@ -14,7 +14,8 @@ from urllib.parse import parse_qs
 import psutil
 import pytest
 
-from django_kpwa.models import AttemptOutcome, OutboundMessage, PauseReason, SendAttempt, Status
+from django_kpwa.gateway.outcome import OutcomeKind
+from django_kpwa.models import OutboundMessage, PauseReason, SendAttempt, Status
 from tests.integration.certificates import tls_context, write_certificate
 from tests.integration.misbehaving import MisbehavingServer, answer, free_port, response
 
@@ -202,7 +203,7 @@ def test_a_gateway_that_refuses_connections_for_a_while_costs_no_message_and_no_
     shop.send(20, first=3)
     wait_for(lambda: is_paused(PauseReason.FAILING), "the pause")
     # Three failures told enough; the queue is not burned.
-    not_sent = SendAttempt.objects.filter(outcome=AttemptOutcome.NOT_SENT)
+    not_sent = SendAttempt.objects.filter(outcome=OutcomeKind.NOT_SENT)
     assert not_sent.count() == 3
     assert set(not_sent.values_list("cause", flat=True)) == {"not_connected"}
     wire.pass_on()
@@ -285,7 +286,7 @@ def test_a_429_waits_as_asked_and_never_longer_than_the_bound_and_spends_no_atte
     shop.settle()
     message.refresh_from_db()
     assert (message.status, message.attempts_made, message.attempts_spent) == (Status.SENT, len(RETRY_AFTER) + 1, 1)
-    limited = SendAttempt.objects.filter(outcome=AttemptOutcome.RATE_LIMITED)
+    limited = SendAttempt.objects.filter(outcome=OutcomeKind.RATE_LIMITED)
     assert limited.count() == len(RETRY_AFTER)
     started = [attempt.started_at for attempt in SendAttempt.objects.order_by("number")]
     waits = [(later - earlier).total_seconds() for earlier, later in pairwise(started)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from django_kpwa import linking, outbox
-from django_kpwa.models import AttemptOutcome, DatabaseNow, OutboundMessage, PauseReason, SendAttempt, Status
+from django_kpwa.gateway.outcome import OutcomeKind
+from django_kpwa.models import DatabaseNow, OutboundMessage, PauseReason, SendAttempt, Status
 
 from .harness import KEY, is_paused, wait_for
 
@@ -36,7 +37,7 @@ def test_a_key_revoked_in_the_middle_of_five_hundred_alerts_once_and_all_go_out_
     wait_for(lambda: is_paused(PauseReason.UNAUTHORIZED), "the pause")
     wait_for_beats(beat, 4)
     arrived = shop.arrived()
-    assert attempts(AttemptOutcome.LICENSE_REFUSED) == 1
+    assert attempts(OutcomeKind.LICENSE_REFUSED) == 1
     assert alerts(shop) == 1
     assert shop.statuses() == {Status.SENT: arrived, Status.QUEUED: 500 - arrived}
     phone.clear_faults()
@@ -79,7 +80,7 @@ def in_doubt(shop, phone):
 def test_doubt_whose_resend_is_refused_stays_doubt(shop, phone, in_doubt):
     phone.set_registered(in_doubt.recipient, False)
     shop.resend(in_doubt)
-    wait_for(lambda: attempts(AttemptOutcome.REFUSED), "the refusal")
+    wait_for(lambda: attempts(OutcomeKind.REFUSED), "the refusal")
     shop.settle()
     assert status_of(in_doubt) == Status.UNKNOWN
 
@@ -146,7 +147,7 @@ def test_a_phone_logged_out_at_message_40_of_300_burns_a_handful_and_sends_the_r
     wait_for(lambda: is_paused(PauseReason.LOGGED_OUT), "the pause")
     wait_for_beats(beat, 4)
     arrived = shop.arrived()
-    assert SendAttempt.objects.exclude(outcome=AttemptOutcome.ACCEPTED).count() <= 3
+    assert SendAttempt.objects.exclude(outcome=OutcomeKind.ACCEPTED).count() <= 3
     assert alerts(shop) == 1
     phone.scan()
     wait_for(lambda: not is_paused(PauseReason.LOGGED_OUT), "the link to be seen")

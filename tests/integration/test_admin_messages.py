@@ -20,17 +20,8 @@ from django_kpwa.admin.many import MOST_AT_ONCE
 from django_kpwa.admin.message.export import neutralised
 from django_kpwa.admin.paginator import BoundedPaginator
 from django_kpwa.admin.whatsapp_text import wa_html
-from django_kpwa.models import (
-    AttemptCause,
-    AttemptOutcome,
-    EventKind,
-    EventStatus,
-    License,
-    OutboundMessage,
-    SendAttempt,
-    Status,
-    WebhookEvent,
-)
+from django_kpwa.gateway.outcome import Cause, OutcomeKind
+from django_kpwa.models import EventKind, EventStatus, License, OutboundMessage, SendAttempt, Status, WebhookEvent
 from django_kpwa.webhooks.processing import process_event
 from tests.shop.models import Sale
 
@@ -265,7 +256,7 @@ def test_the_page_of_every_status_says_what_it_means_and_offers_what_it_allows(o
     assert 'name="_save"' not in page
 
 
-@pytest.mark.parametrize("cause", [*AttemptCause.values, "withdrawn", "render_error"])
+@pytest.mark.parametrize("cause", [*Cause.values, "withdrawn", "render_error"])
 def test_a_reason_is_told_in_words(operator, license_, cause):
     page = page_of(operator, a_message(Status.UNKNOWN, reason=cause))
 
@@ -281,10 +272,8 @@ def test_the_page_tells_what_happened_in_order(operator, license_):
         delivered_at=now + timedelta(seconds=4),
         read_at=now + timedelta(seconds=5),
     )
-    an_attempt(
-        message, outcome=AttemptOutcome.NOT_SENT, cause=AttemptCause.NOT_CONNECTED, words="the gateway's own sentence"
-    )
-    an_attempt(message, 2, outcome=AttemptOutcome.ACCEPTED, gateway_id="3EB0")
+    an_attempt(message, outcome=OutcomeKind.NOT_SENT, cause=Cause.NOT_CONNECTED, words="the gateway's own sentence")
+    an_attempt(message, 2, outcome=OutcomeKind.ACCEPTED, gateway_id="3EB0")
     timeline = page_of(operator, message).partition("What happened")[2]
 
     told = (
@@ -454,7 +443,7 @@ def test_all_that_match_are_not_decided_where_they_are_too_many(operator, licens
 
 def test_the_export_neutralises_formulas_and_holds_all_that_match(operator, license_):
     text = '=HYPERLINK("http://evil.example")'
-    message = a_message(Status.FAILED, text=text, reason=AttemptCause.REFUSED)
+    message = a_message(Status.FAILED, text=text, reason=Cause.REFUSED)
     a_message(Status.SENT)
     answer = operator.post(
         f"{LIST}?status__exact=failed", {"action": "export", "_selected_action": [message.pk], "select_across": "1"}

@@ -16,16 +16,8 @@ from django_kpwa import outbox
 from django_kpwa.admin import paginator
 from django_kpwa.admin.webhook_event import troubles
 from django_kpwa.admin.webhook_event.reprocessing import MOST_AT_ONCE
-from django_kpwa.models import (
-    AttemptOutcome,
-    EventKind,
-    EventStatus,
-    OutboundMessage,
-    SendAttempt,
-    Status,
-    WebhookEvent,
-    body_digest,
-)
+from django_kpwa.gateway.outcome import OutcomeKind
+from django_kpwa.models import EventKind, EventStatus, OutboundMessage, SendAttempt, Status, WebhookEvent, body_digest
 from django_kpwa.phone import written
 from django_kpwa.webhooks import DefaultParser, ParsedEvent, process_event
 
@@ -373,7 +365,7 @@ def test_an_event_whose_message_is_there_by_now_moves_it(operator, arrived):
     message = outbox.send_message("081234567890", "Struk 1")
     OutboundMessage.objects.filter(pk=message.pk).update(status=Status.SENT, sent_at=timezone.now())
     SendAttempt.objects.create(
-        message=message, number=1, started_at=timezone.now(), outcome=AttemptOutcome.ACCEPTED, gateway_id="3EB0"
+        message=message, number=1, started_at=timezone.now(), outcome=OutcomeKind.ACCEPTED, gateway_id="3EB0"
     )
     page = operator.post(f"{LIST}{event.pk}/reprocess/", follow=True).content.decode()
 

@@ -23,7 +23,8 @@ from django_kpwa.exceptions import (
     UnauthorizedError,
 )
 from django_kpwa.gateway import locmem
-from django_kpwa.models import AttemptOutcome, Lane, OutboundMessage, PauseReason, Priority, Status, decisions
+from django_kpwa.gateway.outcome import OutcomeKind
+from django_kpwa.models import Lane, OutboundMessage, PauseReason, Priority, Status, decisions
 from django_kpwa.models.driving import Claim, LeaseLost, Pause
 from django_kpwa.models.transitions import claim_next, release_lease, take_lease
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
@@ -603,7 +604,7 @@ def test_taking_a_lost_workers_lane_puts_its_message_in_doubt_in_the_same_moment
     assert lease.lost_message_ids == (message.pk,)
     message = fresh(message)
     assert (message.status, message.reason, message.in_doubt) == (Status.UNKNOWN, "worker_lost", True)
-    assert message.attempts.get().outcome == AttemptOutcome.IN_DOUBT
+    assert message.attempts.get().outcome == OutcomeKind.IN_DOUBT
 
 
 def test_the_sweep_settles_a_lost_lane_that_nobody_takes_and_tells_it(license_):
@@ -648,7 +649,7 @@ def test_a_late_answer_of_a_worker_that_lost_its_lease_turns_doubt_into_sent(lic
     drive(license_.pk)
     message = fresh(message)
     assert (message.status, message.in_doubt) == (Status.SENT, False)
-    assert message.attempts.get().outcome == AttemptOutcome.ACCEPTED
+    assert message.attempts.get().outcome == OutcomeKind.ACCEPTED
 
 
 def test_a_late_certainty_that_nothing_was_sent_ends_the_doubt(license_, hooks):
@@ -698,7 +699,7 @@ def test_a_worker_that_stood_still_between_claim_and_call_gives_the_message_back
     message = fresh(message)
     assert locmem.outbox == []
     assert (message.status, message.attempts_spent, message.in_doubt) == (Status.QUEUED, 0, False)
-    assert message.attempts.get().outcome == AttemptOutcome.NOT_SENT
+    assert message.attempts.get().outcome == OutcomeKind.NOT_SENT
     assert lane_of(license_).lease_token is None
 
 

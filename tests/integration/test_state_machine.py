@@ -38,7 +38,6 @@ from django_kpwa.gateway import SentMessage, SessionStatus, locmem
 from django_kpwa.gateway.outcome import OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.models import (
     ARRIVED,
-    AttemptOutcome,
     EventKind,
     Lane,
     OutboundMessage,
@@ -248,8 +247,8 @@ class Outbox(RuleBasedStateMachine):
                 assert on_its_way or status in (Status.UNKNOWN, Status.SENDING), "D"
             outcomes = {attempt.outcome for attempt in message.attempts.all()}
             if status not in ARRIVED and message.text not in self.vouched:
-                assert AttemptOutcome.ACCEPTED not in outcomes or status == Status.SENDING, "proof counts"
-                assert message.in_doubt or AttemptOutcome.IN_DOUBT not in outcomes, "doubt is kept"
+                assert OutcomeKind.ACCEPTED not in outcomes or status == Status.SENDING, "proof counts"
+                assert message.in_doubt or OutcomeKind.IN_DOUBT not in outcomes, "doubt is kept"
 
     def teardown(self):
         """All workers die; then what is left goes out by itself."""

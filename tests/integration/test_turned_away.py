@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway.answers import TURNED_AWAY
-from django_kpwa.models import AttemptOutcome, Lane, OutboundMessage, PauseReason, Status
+from django_kpwa.gateway.outcome import OutcomeKind
+from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status
 from django_kpwa.outbox import send_message
 
 from .misbehaving import answer
@@ -75,7 +76,7 @@ def test_what_was_certainly_not_sent_waits_and_is_sent_once_the_gateway_takes_it
     drive(lane.pk)
     message.refresh_from_db()
     assert (message.status, message.in_doubt, message.reason) == (Status.QUEUED, False, "turned_away")
-    assert message.attempts.get().outcome == AttemptOutcome.NOT_SENT
+    assert message.attempts.get().outcome == OutcomeKind.NOT_SENT
     # Not at the other base URL either: one attempt reaches one gateway.
     assert sends(server) == 1
     serve(server, answer(SENT))

@@ -11,9 +11,8 @@ from django.utils import timezone
 
 from django_kpwa import outbox
 from django_kpwa.gateway import SessionStatus
+from django_kpwa.gateway.outcome import Cause, OutcomeKind
 from django_kpwa.models import (
-    AttemptCause,
-    AttemptOutcome,
     EventKind,
     EventStatus,
     Heartbeat,
@@ -42,7 +41,7 @@ class Shop:
         self.license = _license(name, SessionStatus.CONNECTED, linked_number="628110000001")
         # Without the signal that would have queued its receipt.
         [self.sale] = Sale.objects.bulk_create([Sale(status=Sale.Status.PAID, customer_phone=NUMBER)])
-        self.message = self._message(Status.UNKNOWN, reason=AttemptCause.TIMEOUT)
+        self.message = self._message(Status.UNKNOWN, reason=Cause.TIMEOUT)
         self.event = self._event(EventStatus.UNRECOGNISED, kind="")
         self.failure = ReceiptFailure.objects.create(
             receipt="shop.PaidReceipt",
@@ -103,8 +102,8 @@ class Shop:
             number=1,
             started_at=now,
             finished_at=now,
-            outcome=AttemptOutcome.ACCEPTED if arrived else AttemptOutcome.IN_DOUBT,
-            cause=AttemptCause.NONE if arrived else AttemptCause.TIMEOUT,
+            outcome=OutcomeKind.ACCEPTED if arrived else OutcomeKind.IN_DOUBT,
+            cause=Cause.NONE if arrived else Cause.TIMEOUT,
             http_status=200 if arrived else 504,
             words="" if arrived else "Gateway Timeout",
         )

@@ -9,29 +9,21 @@ from datetime import datetime
 from django.utils.translation import gettext
 
 from ...conditions import Mark, Tone, status_mark
-from ...models import (
-    AttemptOutcome,
-    EventKind,
-    OutboundMessage,
-    RecipientType,
-    SendAttempt,
-    Status,
-    WebhookEvent,
-    write_alias,
-)
+from ...gateway.outcome import OutcomeKind
+from ...models import EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent, write_alias
 from ..webhook_event.reading import content_of
 
 MOST_ATTEMPTS = 50
 MOST_ANSWERS = 10
 
 _TONES = {
-    AttemptOutcome.RUNNING: (Tone.WAITING, "➤"),
-    AttemptOutcome.ACCEPTED: (Tone.GOOD, "✓"),
-    AttemptOutcome.NOT_SENT: (Tone.ATTENTION, "↻"),
-    AttemptOutcome.RATE_LIMITED: (Tone.WAITING, "◷"),
-    AttemptOutcome.REFUSED: (Tone.BAD, "✕"),
-    AttemptOutcome.LICENSE_REFUSED: (Tone.BAD, "✕"),
-    AttemptOutcome.IN_DOUBT: (Tone.ATTENTION, "?"),
+    OutcomeKind.RUNNING: (Tone.WAITING, "➤"),
+    OutcomeKind.ACCEPTED: (Tone.GOOD, "✓"),
+    OutcomeKind.NOT_SENT: (Tone.ATTENTION, "↻"),
+    OutcomeKind.RATE_LIMITED: (Tone.WAITING, "◷"),
+    OutcomeKind.REFUSED: (Tone.BAD, "✕"),
+    OutcomeKind.LICENSE_REFUSED: (Tone.BAD, "✕"),
+    OutcomeKind.IN_DOUBT: (Tone.ATTENTION, "?"),
 }
 
 
@@ -81,7 +73,7 @@ def _attempts(message: OutboundMessage) -> list[SendAttempt]:
 
 
 def _of_attempt(attempt: SendAttempt) -> Moment:
-    tone, symbol = _TONES[AttemptOutcome(attempt.outcome)]
+    tone, symbol = _TONES[OutcomeKind(attempt.outcome)]
     words = gettext("Attempt %(number)s: %(outcome)s") % {
         "number": attempt.number,
         "outcome": attempt.get_outcome_display(),

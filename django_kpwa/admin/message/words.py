@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from ... import phone
 from ...conditions import Words
-from ...models import AttemptCause, OutboundMessage, RecipientType, Status
+from ...gateway.outcome import Cause
+from ...models import OutboundMessage, RecipientType, Status
 
 _START_CHARACTERS = 80
 
@@ -78,7 +79,7 @@ def reason_of(message: OutboundMessage) -> str:
         return gettext("it was no longer wanted")
     if code in _REASONS:
         return str(_REASONS[code])
-    return str(AttemptCause(code).label) if code in AttemptCause.values else code
+    return str(Cause(code).label) if code in Cause.values else code
 
 
 def meaning_of(message: OutboundMessage) -> str:

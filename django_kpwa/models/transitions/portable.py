@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
 from ...gateway.outcome import Cause, Outcome, OutcomeKind
-from ..attempt import AttemptOutcome, SendAttempt
+from ..attempt import SendAttempt
 from ..clock import DatabaseNow, in_seconds
 from ..driving import Claim, Claimed, Idle, Lease, Lost, MessageVerdict, Pause, Unrendered
 from ..lane import HELD_BY_PEOPLE, Lane, PauseReason
@@ -160,9 +160,9 @@ def expire(using: str, message_id: int) -> bool:
 
 def finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
     """Complete the attempt. One that was declared in doubt meanwhile may only become more certain."""
-    running = Q(outcome=AttemptOutcome.RUNNING)
+    running = Q(outcome=OutcomeKind.RUNNING)
     if outcome.kind != OutcomeKind.IN_DOUBT:
-        running |= Q(outcome=AttemptOutcome.IN_DOUBT)
+        running |= Q(outcome=OutcomeKind.IN_DOUBT)
     # Without an answer, the id stays that a webhook may have told meanwhile.
     answered = answer_columns(outcome.answer) if outcome.answer is not None else {}
     SendAttempt.objects.using(using).filter(running, pk=claim.attempt_id).update(
@@ -231,7 +231,7 @@ def _settle_late(using: str, claim: Claim, verdict: MessageVerdict) -> Status | 
     if not list(messages.select_for_update().values_list("pk", flat=True)):
         return None
     others = SendAttempt.objects.using(using).filter(message_id=claim.message_id).exclude(pk=claim.attempt_id)
-    if others.filter(outcome__in=[AttemptOutcome.IN_DOUBT, AttemptOutcome.RUNNING]).exists():
+    if others.filter(outcome__in=[OutcomeKind.IN_DOUBT, OutcomeKind.RUNNING]).exists():
         return None
     untouched = messages.filter(
         status=Status.UNKNOWN, reason=Cause.WORKER_LOST.value, dismissed_at=None, attempts_made=claim.attempt_number
@@ -277,8 +277,8 @@ def undo_claim(using: str, message_id: int, attempt_number: int) -> Status | Non
     undone = Status.QUEUED if queued else _settle_as_proven(sending)
     if undone:
         SendAttempt.objects.using(using).filter(
-            message_id=message_id, number=attempt_number, outcome=AttemptOutcome.RUNNING
-        ).update(outcome=AttemptOutcome.NOT_SENT, finished_at=DatabaseNow())
+            message_id=message_id, number=attempt_number, outcome=OutcomeKind.RUNNING
+        ).update(outcome=OutcomeKind.NOT_SENT, finished_at=DatabaseNow())
     return undone
 
 
@@ -290,8 +290,8 @@ def settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts:
     for message_id, number in list(sending.values_list("pk", "attempts_made")):
         became[message_id] = _lose(sending.filter(pk=message_id), most_spent)
         SendAttempt.objects.using(using).filter(
-            message_id=message_id, number=number, outcome=AttemptOutcome.RUNNING
-        ).update(outcome=AttemptOutcome.IN_DOUBT, cause=Cause.WORKER_LOST.value, finished_at=DatabaseNow())
+            message_id=message_id, number=number, outcome=OutcomeKind.RUNNING
+        ).update(outcome=OutcomeKind.IN_DOUBT, cause=Cause.WORKER_LOST.value, finished_at=DatabaseNow())
     return Lost(
         tuple(message_id for message_id, status in became.items() if status == Status.UNKNOWN),
         tuple(message_id for message_id, status in became.items() if status == Status.SENT),
