@@ -15,7 +15,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from .. import linking
-from ..exceptions import GatewayError, UnexpectedAnswerError
+from ..exceptions import GatewayError
 from ..gateway import LoginQr, SessionStatus
 from ..models import License
 from .choosing import add_license_argument, chosen_license
@@ -73,11 +73,7 @@ def _show(console: Console, license_: License, qr: LoginQr, output: Path | None)
 
 def _save(qr: LoginQr, output: Path) -> None:
     """Write aside and rename: never half a file, and never one with the mode of the file before it."""
-    try:
-        image = qr.png()
-    except UnexpectedAnswerError:
-        # A JPEG that only Pillow could convert; viewers read it whatever the file is called.
-        image, _ = qr.image()
+    image = qr.png()
     try:
         descriptor, aside = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
         try:

@@ -13,15 +13,19 @@ import io
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ..exceptions import UnexpectedAnswerError
-from .png import SIGNATURE as PNG_SIGNATURE
-from .png import dark_pixels, png_size
+
+# Pillow and segno are imported where a person scans and nowhere else: every process that starts would pay for them.
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PNG, JPEG, TEXT = "image/png", "image/jpeg", "text/plain"
 MAX_IMAGE_BYTES = 1024 * 1024
+MAX_SIDE = 2048
+"""Pixels. A QR code has at most 177 modules per side; a small file may claim a side that takes gigabytes to decode."""
 MAX_TEXT_CHARACTERS = 1200
 """A QR code of error correction L holds 2,953 bytes; WhatsApp's texts have about 240."""
 
@@ -77,10 +81,12 @@ class LoginQr:
             raise _no_qr("something that is neither a PNG, a JPEG nor WhatsApp's text")
         if len(image) > MAX_IMAGE_BYTES:
             raise _no_qr(f"an image of more than {MAX_IMAGE_BYTES} bytes")
-        if content_type == JPEG and b"\xff\xd9" not in image[-64:]:
-            raise _no_qr("a JPEG file that is cut short")
-        if content_type == PNG:
-            _check_png(image)
+        if (b"IEND" if content_type == PNG else b"\xff\xd9") not in image[-64:]:
+            raise _no_qr("an image that is cut short")
+        try:
+            _opened(image)
+        except ValueError as error:
+            raise _no_qr(str(error)) from None
         return cls(image, content_type)
 
     def image(self) -> tuple[bytes, str]:
@@ -90,12 +96,12 @@ class LoginQr:
         return self.content, self.content_type
 
     def png(self) -> bytes:
-        """Return a PNG file. A JPEG is converted with Pillow; without it, use `image()`."""
+        """Return a PNG file. Raises `UnexpectedAnswerError` where the gateway's JPEG turns out to be damaged."""
         if self.content_type == PNG:
             return self.content
         drawing = io.BytesIO()
         if self.content_type == JPEG:
-            self._opened_jpeg().save(drawing, "PNG")
+            self._gray().save(drawing, "PNG")
         else:
             self._drawn().save(drawing, kind="png", scale=8, border=_BORDER)
         return drawing.getvalue()
@@ -126,60 +132,57 @@ class LoginQr:
     def modules(self) -> list[list[bool]]:
         """Return the rows of the code's modules, True where one is dark, with the quiet zone around them.
 
-        Raises `UnexpectedAnswerError` where no QR code can be made out in the image, or it is a JPEG without Pillow.
+        Raises `UnexpectedAnswerError` where no QR code can be made out in the image.
         """
         if self.content_type == TEXT:
             return _with_border([[bool(module) for module in row] for row in self._drawn().matrix])
-        dark = self._dark_pixels()
         try:
-            return _with_border(_modules(dark))
+            return _with_border(_modules(self._gray()))
         except ValueError as error:
             raise _not_drawable(str(error)) from None
 
     def _drawn(self) -> Any:
-        # Needed where a person scans, and nowhere else: every process that starts would pay for it.
         import segno
 
         return segno.make_qr(self.content.decode("ascii"), error="l", boost_error=False)
 
-    def _opened_jpeg(self) -> Any:
+    def _gray(self) -> Image:
         try:
-            from PIL import Image
-        except ImportError:
-            raise _not_drawable("it is a JPEG, which needs Pillow (pip install pillow)") from None
-        try:
-            opened = Image.open(io.BytesIO(self.content), formats=["JPEG"])
-            if max(opened.size) > 4096:
-                raise _not_drawable("it is too large")
-            return opened.convert("L")
-        except OSError:
-            raise _not_drawable("a damaged JPEG file") from None
-
-    def _dark_pixels(self) -> list[list[bool]]:
-        if self.content_type == PNG:
-            try:
-                return dark_pixels(self.content)
-            except ValueError as error:
-                raise _not_drawable(str(error)) from None
-        opened = self._opened_jpeg()
-        width, height = opened.size
-        gray = opened.tobytes()
-        return [[level < 128 for level in gray[at : at + width]] for at in range(0, width * height, width)]
+            return _in_gray(self.content)
+        except Exception:  # Pillow's parsers raise OSError, SyntaxError, ValueError, struct.error and more
+            raise _not_drawable("a damaged image") from None
 
 
 def _image_type(content: bytes) -> str:
-    if content.startswith(PNG_SIGNATURE):
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return PNG
     return JPEG if content.startswith(b"\xff\xd8\xff") else ""
 
 
-def _check_png(image: bytes) -> None:
+def _opened(image: bytes) -> Image:
+    """The image with its pixels not yet decoded. Raises `ValueError` where it is damaged or too large."""
+    from PIL import Image
+
     try:
-        png_size(image)
-    except ValueError as error:
-        raise _no_qr(str(error)) from None
-    if b"IEND" not in image[-64:]:
-        raise _no_qr("a PNG file that is cut short")
+        opened = Image.open(io.BytesIO(image), formats=("PNG", "JPEG"))
+    except Exception:
+        # As in `_gray()`; or the size is even beyond Pillow's own limit, which is the whole process' and so not ours.
+        raise ValueError("a damaged or far too large image") from None
+    if max(opened.size) > MAX_SIDE:
+        raise ValueError(f"an image of {opened.width} × {opened.height} pixels")
+    return opened
+
+
+def _in_gray(image: bytes) -> Image:
+    """The image on white ground, in mode L."""
+    from PIL import Image
+
+    opened = _opened(image)
+    if opened.mode.startswith("I"):  # 16 bits, which convert() would clip
+        return opened.convert("I").point(lambda level: level / 257).convert("L")
+    ground = Image.new("RGBA", opened.size, "white")
+    ground.alpha_composite(opened.convert("RGBA"))
+    return ground.convert("L")
 
 
 def _qr_string(text: str) -> str:
@@ -206,36 +209,34 @@ def _from_base64(text: str) -> bytes:
         raise _no_qr("a text that is neither base64 nor WhatsApp's own") from None
 
 
-def _modules(dark: list[list[bool]]) -> list[list[bool]]:
+def _modules(gray: Image) -> list[list[bool]]:
     """The modules of the QR code in an image, without its quiet zone.
 
     The first dark run of the topmost dark row is the edge of a finder pattern, seven modules long: that gives the size
     within a few modules; the three finder patterns and the timing patterns between them tell which one it is. Raises
     `ValueError` where none fits.
     """
-    rows = [row for row in dark if any(row)]
-    if not rows:
+    dark = gray.point([255] * 128 + [0] * 128)
+    box = dark.getbbox()
+    if box is None:
         raise ValueError("it is blank")
-    top = next(at for at, row in enumerate(dark) if any(row))
-    bottom = len(dark) - next(at for at, row in enumerate(reversed(dark)) if any(row))
-    left = min(row.index(True) for row in rows)
-    right = max(len(row) - row[::-1].index(True) for row in rows)
-    edge = dark[top][left:right]
-    finder = edge.index(False) if False in edge else len(edge)
-    guess = round(((right - left) * 7 / max(finder, 1) - 17) / 4)
+    code = dark.crop(box)
+    edge = code.crop((0, 0, code.width, 1)).tobytes().find(0)
+    guess = round((code.width * 7 / (edge if edge > 0 else code.width) - 17) / 4)
     for version in (guess, guess - 1, guess + 1):
         if 1 <= version <= 40:
-            modules = _sampled(dark, (left, top, right, bottom), 17 + 4 * version)
+            modules = _sampled(code, 17 + 4 * version)
             if _has_finders(modules) and _has_timing(modules):
                 return modules
     raise ValueError("no QR code can be made out in it")
 
 
-def _sampled(dark: list[list[bool]], box: tuple[int, int, int, int], count: int) -> list[list[bool]]:
-    left, top, right, bottom = box
-    columns = [left + int((x + 0.5) * (right - left) / count) for x in range(count)]
-    lines = [top + int((y + 0.5) * (bottom - top) / count) for y in range(count)]
-    return [[dark[line][column] for column in columns] for line in lines]
+def _sampled(code: Image, count: int) -> list[list[bool]]:
+    """What is in the middle of each of `count` × `count` modules, which is what resizing to the nearest pixel takes."""
+    from PIL.Image import Resampling
+
+    pixels = code.resize((count, count), Resampling.NEAREST).tobytes()
+    return [[pixel > 0 for pixel in pixels[at : at + count]] for at in range(0, count * count, count)]
 
 
 def _has_finders(modules: list[list[bool]]) -> bool:

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import struct
-import sys
 import zlib
 from xml.etree import ElementTree
 
@@ -16,8 +15,7 @@ import segno
 from PIL import Image
 
 from django_kpwa.exceptions import UnexpectedAnswerError
-from django_kpwa.gateway.png import MAX_SIDE, SIGNATURE, dark_pixels, png_size
-from django_kpwa.gateway.qr import MAX_IMAGE_BYTES, LoginQr
+from django_kpwa.gateway.qr import MAX_IMAGE_BYTES, MAX_SIDE, LoginQr
 from tests.contract.gateway_case import scanned
 
 TEXT = "2@" + "aB3/xY9+" * 20 + ",q6Zk/+w=,m3N==,Zz0="
@@ -205,16 +203,6 @@ def test_an_image_without_a_qr_is_not_drawn_and_the_error_says_what_to_do():
             LoginQr.from_image(saved.getvalue()).terminal()
 
 
-def test_without_pillow_a_jpeg_is_still_shown_as_an_image_and_the_error_says_what_to_do(monkeypatch):
-    qr = LoginQr.from_image(jpeg_of())
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    assert qr.image()[1] == "image/jpeg"
-    assert "data:image/jpeg" in qr.svg()
-    for form in (qr.png, qr.terminal):
-        with pytest.raises(UnexpectedAnswerError, match="Pillow"):
-            form()
-
-
 def test_a_damaged_jpeg_is_refused():
     damaged = b"\xff\xd8\xff" + b"\0" * 50 + b"\xff\xd9"
     with pytest.raises(UnexpectedAnswerError, match="damaged"):
@@ -231,42 +219,41 @@ def raw_png(width, height, pixels, depth=8, colour=0, interlace=0):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + idat + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", range(5))
-def test_every_filter_of_the_png_specification_is_undone(kind):
-    # Pillow undoes it too; the noise makes every predictor matter.
-    noise = bytes((7 * at * at + 13 * at) % 256 for at in range(64 * 64))
-    lines = b"".join(bytes([kind]) + noise[at : at + 64] for at in range(0, len(noise), 64))
-    image = raw_png(64, 64, lines)
-    pillow = Image.open(io.BytesIO(image)).tobytes()
-    assert dark_pixels(image) == [[level * 2 < 255 for level in pillow[at : at + 64]] for at in range(0, 4096, 64)]
-
-
 @pytest.mark.parametrize(
-    ("image", "reason"),
+    "image",
     [
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "not a PNG"),
-        (raw_png(100_000, 100_000, b""), "pixels"),
-        (raw_png(0, 10, b""), "pixels"),
-        (raw_png(10, 10, bytes(110), interlace=1), "kind"),
-        (raw_png(10, 10, bytes(110), colour=5), "kind"),
-        (raw_png(10, 10, bytes(110), depth=3), "kind"),
-        (raw_png(10, 10, None), "without an image"),
-        (raw_png(10, 10, bytes(50)), "cut short"),
-        (raw_png(10, 10, b"\x09" * 110), "damaged"),
-        (raw_png(10, 10, bytes(110)).replace(b"IDAT\x78", b"IDAT\x00"), "damaged"),
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 40 + b"IEND",
+        raw_png(0, 10, b""),
+        raw_png(10, 10, bytes(110), colour=5),
+        raw_png(10, 10, bytes(110), depth=3),
+        raw_png(10, 10, None),
+        raw_png(10, 10, bytes(50)),
+        raw_png(10, 10, b"\x09" * 110),
+        raw_png(10, 10, bytes(110)).replace(b"IDAT\x78", b"IDAT\x00"),
     ],
+    ids=range(8),
 )
-def test_a_png_that_cannot_be_read_is_refused_with_the_reason(image, reason):
-    with pytest.raises(ValueError, match=reason):
-        dark_pixels(image)
+def test_a_png_that_cannot_be_read_is_refused_with_the_reason(image):
+    with pytest.raises(UnexpectedAnswerError, match="damaged"):
+        LoginQr.from_image(image).terminal()
+
+
+def test_an_interlaced_png_can_be_drawn_in_a_terminal():
+    # Pillow writes none. Adam7: where each pass begins, and how far its pixels are apart.
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    code = Image.open(io.BytesIO(png_of())).convert("L")
+    lines = b"".join(
+        b"\0" + bytes(code.getpixel((x, y)) for x in range(left, code.width, across))
+        for left, top, across, down in passes
+        for y in range(top, code.height, down)
+    )
+    image = raw_png(code.width, code.height, lines, interlace=1)
+    assert scanned_terminal(LoginQr.from_image(image).terminal()) == TEXT
 
 
 def test_a_png_that_unpacks_to_more_than_its_size_is_read_no_further():
-    assert len(dark_pixels(raw_png(10, 10, bytes(50_000_000)))) == 10
-
-
-def test_the_size_of_a_png_is_read():
-    assert png_size(raw_png(33, 44, b"")) == (33, 44)
+    with pytest.raises(UnexpectedAnswerError, match="no QR code can be made out"):
+        LoginQr.from_image(raw_png(10, 10, bytes(50_000_000))).terminal()
 
 
 def test_the_modules_are_those_of_the_code_whatever_form_it_came_in():
@@ -288,8 +275,11 @@ def test_what_has_the_corners_of_a_code_and_not_its_timing_is_not_drawn_anew():
 
 
 def test_an_image_of_more_pixels_than_a_code_needs_is_refused_before_it_is_unpacked():
+    # Neither holds what it would take to decode it: that would be refused as damaged.
     side = MAX_SIDE + 1
-    header = b"IHDR" + side.to_bytes(4, "big") * 2 + b"\x08\x00\x00\x00\x00"
-    image = SIGNATURE + b"\x00\x00\x00\x0d" + header + b"\x00" * 4 + b"\x00\x00\x00\x00IEND\x00\x00\x00\x00"
-    with pytest.raises(UnexpectedAnswerError, match=f"{side} × {side} pixels"):
-        LoginQr.from_image(image)
+    for image in (raw_png(side, side, b""), jpeg_of(size=(side, side))[:2000] + b"\xff\xd9"):
+        with pytest.raises(UnexpectedAnswerError, match=f"{side} × {side} pixels"):
+            LoginQr.from_image(image)
+    for side in (10_000, 100_000):  # above Pillow's own limits, the first of which only warns
+        with pytest.raises(UnexpectedAnswerError, match=r"too large|pixels"):
+            LoginQr.from_image(raw_png(side, side, b""))

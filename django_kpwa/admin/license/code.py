@@ -19,8 +19,8 @@ from ...gateway import LoginQr
 class Drawing:
     """`path` fills the dark ones of `side` × `side` modules, quiet zone included.
 
-    `image` is a data URI, there only where the modules can't be made out (a JPEG without Pillow, an unusual PNG): a
-    site with a Content-Security-Policy then needs `img-src data:`.
+    `image` is a data URI, there only where the modules can't be made out: a site with a Content-Security-Policy then
+    needs `img-src data:`.
     """
 
     side: int = 0
