@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .logs import get_logger
 from .models import License, PauseReason
-from .models.driving import Pause
 from .phone import mask
+from .store.results import Pause
 
 logger = get_logger("django_kpwa.alerts")
 

@@ -17,8 +17,9 @@ from django.utils.translation import gettext_lazy as _
 from . import wake
 from .conf import kpwa_settings
 from .gateway import SessionStatus
-from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, choosing, write_alias
-from .models.choosing import Unchosen
+from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, write_alias
+from .store import choosing
+from .store.choosing import Unchosen
 
 Words = str | Promise
 """Text for a person, translated already or when it is shown."""

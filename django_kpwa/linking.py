@@ -21,9 +21,10 @@ from .containing import send_contained
 from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
-from .models import DatabaseNow, License, PauseReason, WebhookToken, decisions, in_seconds, write_alias
-from .models.decisions import bring_back_times_ahead, lift_pause, note_session
-from .models.driving import Pause
+from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds, write_alias
+from .store import decisions
+from .store.decisions import bring_back_times_ahead, lift_pause, note_session
+from .store.results import Pause
 from .wake import wake_license
 from .webhook_address import webhook_url
 

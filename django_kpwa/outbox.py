@@ -30,15 +30,14 @@ from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoice
 from .logs import get_logger
 from .models import (
     MAX_DATABASE_LENGTH,
+    NOT_KEPT,
     DatabaseNow,
     License,
     OutboundMessage,
     Priority,
     RecipientType,
     Status,
-    choosing,
     database_of,
-    decisions,
     idempotency_digest,
     in_seconds,
     is_saved,
@@ -46,9 +45,9 @@ from .models import (
     stored_name,
     write_alias,
 )
-from .models.choosing import GIVEN_AT_ONCE, Unchosen, choose
-from .models.kept_key import NOT_KEPT
-from .models.storing import find_known_after_clash, is_stored, store_message, store_messages
+from .store import choosing, decisions
+from .store.choosing import GIVEN_AT_ONCE, Unchosen, choose
+from .store.messages import find_known_after_clash, is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
 
 logger = get_logger("django_kpwa.outbox")

@@ -28,10 +28,10 @@ from .models import (
     WebhookEvent,
     WebhookToken,
     in_seconds,
-    keep_keys,
     write_alias,
 )
-from .models.waiting import brief_transaction
+from .store.locks import brief_transaction
+from .store.messages import keep_keys
 
 logger = get_logger("django_kpwa.retention")
 

@@ -12,8 +12,8 @@ from django.db.models.functions import Coalesce, TruncHour
 
 from .counts import count_up_to
 from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
-from .models.waiting import brief_transaction
-from .models.written import database_now
+from .store.locks import brief_transaction
+from .store.sql import database_now
 
 MOST_COUNTED_NOW = 5_000
 """So many messages of the running hour are counted for a page; of more, it has what the last roll-up counted."""

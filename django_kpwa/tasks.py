@@ -17,11 +17,12 @@ from . import dispatch, retention, statistics, wake, webhooks
 from .conf import kpwa_settings
 from .exceptions import TaskFailedError
 from .logs import get_logger
-from .models import note_alive, outbox_key
-from .models.driving import Lease
-from .models.transitions import release_lease
-from .models.waiting import lacks_tables, waited_too_long
+from .models import outbox_key
 from .rendering import masked_traceback, words_of
+from .store.heartbeats import note_alive
+from .store.lanes import release_lease
+from .store.locks import lacks_tables, waited_too_long
+from .store.results import Lease
 
 # One byte that a prefork worker's children share with it: on shutdown only the parent is told.
 _shutting_down = mmap.mmap(-1, 1)

@@ -33,10 +33,10 @@ from .conf import kpwa_settings
 from .gateway import locmem
 from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
 from .models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds, write_alias
-from .models.driving import Lease
-from .models.transitions import release_lease
-from .models.written import database_now
 from .rehearsal import reach_outside
+from .store.lanes import release_lease
+from .store.results import Lease
+from .store.sql import database_now
 
 __all__ = [
     "LocmemMessage",

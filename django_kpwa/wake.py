@@ -25,9 +25,9 @@ from kombu.pools import ProducerPool
 
 from .logs import get_logger
 from .models import outbox_key, write_alias
-from .models.storing import LaneSeen, look_at_lane
 from .rehearsal import is_rehearsal
 from .schedule import BEAT_SCHEDULE
+from .store.messages import LaneSeen, look_at_lane
 
 logger = get_logger("django_kpwa.wake")
 

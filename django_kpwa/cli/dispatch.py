@@ -16,7 +16,7 @@ from typing import Any
 from .. import webhooks
 from ..dispatch import sweep
 from ..models import DatabaseNow, Lane, OutboundMessage, Status, write_alias
-from ..models.backlog import due_license_ids, queued_license_ids
+from ..store.backlog import due_license_ids, queued_license_ids
 from .choosing import positive_seconds
 from .console import EXIT_OK, Console
 from .driving import LanePool, stopped_by_signals

@@ -45,8 +45,8 @@ from ..models import (
     in_seconds,
     write_alias,
 )
-from ..models.backlog import queued_without_their_license
 from ..phone import mask
+from ..store.backlog import queued_without_their_license
 from .choosing import license_named, quoted
 from .console import EXIT_NO, EXIT_OK, Console, duration
 from .licenses import how_to_confirm

@@ -22,9 +22,9 @@ from django.db import DatabaseError, InterfaceError, connections
 from .. import dispatch
 from ..conf import kpwa_settings, lease_seconds
 from ..logs import get_logger
-from ..models.driving import Lease
-from ..models.transitions import release_lease
 from ..rendering import masked_traceback
+from ..store.lanes import release_lease
+from ..store.results import Lease
 
 logger = get_logger("django_kpwa.run")
 

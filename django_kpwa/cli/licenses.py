@@ -15,8 +15,8 @@ from django.db.models import F, ProtectedError
 from .. import linking
 from ..conf import kpwa_settings
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
-from ..models.choosing import Unchosen, choose
 from ..phone import mask
+from ..store.choosing import Unchosen, choose
 from ..wake import wake_license
 from .choosing import add_action, license_named, quoted
 from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, in_english

@@ -13,7 +13,8 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import retention, statistics, webhooks
 from ..dispatch import sweep
-from ..models import WebhookEvent, note_alive, write_alias
+from ..models import WebhookEvent, write_alias
+from ..store.heartbeats import note_alive
 from .choosing import positive_count
 from .console import EXIT_OK, Console
 from .driving import LanePool, report, stopped_by_signals

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..conditions import has_new_key, unassigned
 from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, OutboundMessage, PauseReason, Status, write_alias
-from ..models.backlog import queued_license_ids
+from ..store.backlog import queued_license_ids
 from .choosing import quoted
 from .console import duration, in_english
 

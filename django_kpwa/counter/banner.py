@@ -10,8 +10,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..conditions import MOST_UNASSIGNED, Condition, Help, Tone, Unassigned, license_condition, unassigned
-from ..models import DatabaseNow, License, OutboundMessage, Status, choosing, write_alias
+from ..models import DatabaseNow, License, OutboundMessage, Status, write_alias
 from ..site_urls import find_url
+from ..store import choosing
 from . import words
 from .people import Person
 

@@ -23,8 +23,8 @@ from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
 from ..models import Lane, License, RecipientType, write_alias
-from ..models.driving import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
-from ..models.transitions import (
+from ..rendering import masked_traceback
+from ..store.lanes import (
     claim_next,
     ensure_lane,
     give_back,
@@ -34,8 +34,8 @@ from ..models.transitions import (
     swap_lease,
     take_lease,
 )
-from ..models.waiting import waited_too_long
-from ..rendering import masked_traceback
+from ..store.locks import waited_too_long
+from ..store.results import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
 from . import failpoints
 from .announce import announce, has_listeners, signal_of
 from .render import is_time_limit, render_message

@@ -13,9 +13,9 @@ from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, U
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
 from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, PauseReason, write_alias
-from ..models.decisions import lift_pause, note_session
-from ..models.driving import Lease, Pause
-from ..models.transitions import pause_lane
+from ..store.decisions import lift_pause, note_session
+from ..store.lanes import pause_lane
+from ..store.results import Lease, Pause
 from . import pace
 from .verdict import error_words
 

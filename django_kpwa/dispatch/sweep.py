@@ -1,7 +1,7 @@
 """Makes good what was lost: abandoned leases, stale messages, and lanes with something due that nobody drives.
 
 It starts from what waits, not from licenses: most of them have nothing to do most of the time. What waits is not read
-row by row either (`models.backlog`): a sweep costs the same behind an outage of a day.
+row by row either (`store.backlog`): a sweep costs the same behind an outage of a day.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from django.db import DatabaseError
 from .. import signals
 from ..conf import kpwa_settings
 from ..logs import get_logger
-from ..models import DatabaseNow, Lane, License, choosing, note_alive, write_alias
-from ..models.backlog import due_license_ids, queued_license_ids
-from ..models.choosing import GIVEN_AT_ONCE
-from ..models.decisions import bring_back_messages_ahead, bring_back_times_ahead, expire_overdue, may_be_ahead
-from ..models.transitions import settle_abandoned
-from ..models.waiting import waited_too_long
+from ..models import DatabaseNow, Lane, License, write_alias
+from ..store import choosing
+from ..store.backlog import due_license_ids, queued_license_ids
+from ..store.choosing import GIVEN_AT_ONCE
+from ..store.decisions import bring_back_messages_ahead, bring_back_times_ahead, expire_overdue, may_be_ahead
+from ..store.heartbeats import note_alive
+from ..store.lanes import settle_abandoned
+from ..store.locks import waited_too_long
 from .announce import announce
 
 logger = get_logger("django_kpwa.dispatch")

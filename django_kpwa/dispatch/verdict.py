@@ -16,7 +16,7 @@ from ..conf import Settings
 from ..gateway import SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
 from ..models import PauseReason, Status
-from ..models.driving import LaneVerdict, MessageVerdict, Pause
+from ..store.results import LaneVerdict, MessageVerdict, Pause
 from . import pace
 
 _MOST_FAILURES = 1000

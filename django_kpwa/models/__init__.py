@@ -2,7 +2,7 @@
 
 from .attempt import SendAttempt
 from .clock import DatabaseNow, in_seconds, outbox_key, write_alias
-from .kept_key import KeptKey, find_kept, keep_keys
+from .kept_key import NOT_KEPT, KeptKey
 from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .license import License, WebhookToken
 from .message import (
@@ -17,7 +17,7 @@ from .message import (
 )
 from .receipt_failure import ReceiptFailure
 from .screens import Dashboard, RegisteredReceipt
-from .seen_id import Seen, SeenId, claim_seen, find_seen, seen_digest
+from .seen_id import SeenId
 from .source import (
     MAX_DATABASE_LENGTH,
     ExactCharField,
@@ -29,7 +29,7 @@ from .source import (
     stored_name,
     types_of,
 )
-from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic, note_alive
+from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic
 from .webhook_event import EventKind, EventStatus, WebhookEvent, body_digest
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
     "MAX_DATABASE_LENGTH",
+    "NOT_KEPT",
     "RESENDABLE",
     "Dashboard",
     "DatabaseNow",
@@ -55,7 +56,6 @@ __all__ = [
     "ReceiptFailure",
     "RecipientType",
     "RegisteredReceipt",
-    "Seen",
     "SeenId",
     "SendAttempt",
     "Status",
@@ -63,18 +63,12 @@ __all__ = [
     "WebhookToken",
     "about",
     "body_digest",
-    "claim_seen",
     "database_of",
     "exact_collation",
-    "find_kept",
-    "find_seen",
     "idempotency_digest",
     "in_seconds",
     "is_saved",
-    "keep_keys",
-    "note_alive",
     "outbox_key",
-    "seen_digest",
     "source_id_of",
     "stored_name",
     "types_of",

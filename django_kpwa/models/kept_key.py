@@ -4,8 +4,6 @@ text. Kept for ever, or a sale that is saved again would send its receipt a seco
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from django.db import models
 
 from .message import OutboundMessage
@@ -40,21 +38,3 @@ class KeptKey(models.Model):
         message.was_purged = True
         message._state.adding, message._state.db = False, self._state.db
         return message
-
-
-def keep_keys(messages: models.QuerySet[OutboundMessage]) -> None:
-    """Keep the keys of messages that are to be deleted."""
-    columns = ("idempotency_digest", "pk", "created_at", "status", "source_fingerprint")
-    keyed = messages.exclude(idempotency_digest=None).exclude(idempotency_key__startswith=NOT_KEPT)
-    KeptKey.objects.using(messages.db).bulk_create(
-        [
-            KeptKey(digest=digest, message_id=message_id, created_at=at, status=status, source_fingerprint=fingerprint)
-            for digest, message_id, at, status, fingerprint in keyed.values_list(*columns)
-        ],
-        ignore_conflicts=True,
-    )
-
-
-def find_kept(digests: Iterable[str], using: str) -> dict[str, OutboundMessage]:
-    """What is kept of purged messages, by the digests of their keys."""
-    return {kept.digest: kept.as_message() for kept in KeptKey.objects.using(using).filter(digest__in=list(digests))}

@@ -1,6 +1,6 @@
 """A lane: the operational state of one license. A word of the code, never of the screen.
 
-Written by UPDATEs of named columns alone (`transitions`), never `.save()`d: a driver, the beat, a person and a webhook
+Written by UPDATEs of named columns in `store` alone, never `.save()`d: a driver, the beat, a person and a webhook
 write different columns of one row at the same time. A missing row is inserted by whoever finds it missing.
 """
 

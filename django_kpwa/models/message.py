@@ -1,6 +1,6 @@
 """A message of the outbox: what is to be said to whom, and what became of it.
 
-`status` is changed by the conditional UPDATEs in `transitions` and `decisions` alone, never by `.save()`.
+`status` is changed by the conditional UPDATEs in `store` alone, never by `.save()`.
 """
 
 from __future__ import annotations

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ..containing import contained
-from ..logs import get_logger
-from .clock import DatabaseNow, outbox_key, write_alias
+from .clock import DatabaseNow
 from .license import License
-from .waiting import brief_transaction, lacks_tables
-
-logger = get_logger("django_kpwa.statistics")
 
 HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 """Upper bounds of the buckets of queued-to-sent; the last bucket has none."""
@@ -69,24 +62,3 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-NOTE_EVERY_SECONDS = 30.0
-_noted_at: dict[tuple[tuple[str, str], str], float] = {}
-
-
-def note_alive(name: str, *, at_once: bool = False) -> None:
-    """Note, at most every `NOTE_EVERY_SECONDS` of this process, that its part called `name` is alive. Never raises.
-
-    `at_once`: whenever it was noted last. Another that stands still in the middle of the same note is not waited for.
-    """
-    now, key = time.monotonic(), (outbox_key(), name)
-    if not at_once and now - _noted_at.get(key, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
-        return
-    # Also where it fails: a database that is away is not asked again by every task.
-    _noted_at[key] = now
-    using = write_alias()
-    with contained(using) as caught, brief_transaction(using):
-        Heartbeat.objects.using(using).note(name)
-    if caught.error is not None and not lacks_tables(caught.error):
-        logger.warning("That %s is alive could not be noted (%s).", name, type(caught.error).__name__)

@@ -18,9 +18,9 @@ from ..conf import kpwa_settings
 from ..containing import contained
 from ..exceptions import InvalidPhoneNumberError
 from ..models import License, OutboundMessage, database_of, idempotency_digest, write_alias
-from ..models.choosing import choose
 from ..outbox import license_of
 from ..rendering import Rendered, words_of
+from ..store.choosing import choose
 from .base import Registration
 from .identity import Row, Whose, event_id_of, fingerprint_of, key_of, key_of_row, occurred_at
 from .queueing import find_known, is_recent, purged_message_of

@@ -21,20 +21,11 @@ from ..conf import kpwa_settings
 from ..containing import contained
 from ..exceptions import InvalidPhoneNumberError, KnownReceiptError
 from ..logs import get_logger
-from ..models import (
-    License,
-    OutboundMessage,
-    Status,
-    about,
-    decisions,
-    find_kept,
-    idempotency_digest,
-    source_id_of,
-    write_alias,
-)
-from ..models.storing import find_by_key
-from ..models.waiting import brief_transaction
+from ..models import License, OutboundMessage, Status, about, idempotency_digest, source_id_of, write_alias
 from ..outbox import copy_key, send_rendered_later
+from ..store import decisions
+from ..store.locks import brief_transaction
+from ..store.messages import find_by_key, find_kept
 from ..wake import wake_license_on_commit
 from .base import Receipt, Registration
 from .failures import clear_failure, keep_failure

@@ -14,9 +14,9 @@ from ..conf import kpwa_settings
 from ..contents import says_something, with_line_feeds
 from ..exceptions import InvalidMessageError, KpwaError, LicenseChoiceError
 from ..models import License, OutboundMessage, idempotency_digest, is_saved, write_alias
-from ..models.choosing import choose
 from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
 from ..rendering import Addressee, Moved, Rendered, Withdrawn
+from ..store.choosing import choose
 from . import registry
 from .base import Receipt, Registration
 from .failures import keep_failure

@@ -13,8 +13,8 @@ from django.db.models import F
 from django.views.decorators.debug import sensitive_variables
 
 from ..models import DatabaseNow, EventStatus, WebhookEvent, body_digest, in_seconds, write_alias
-from ..models.receiving import KnownToken, find_token, insert_event
-from ..models.waiting import brief_statements, waited_too_long
+from ..store.events import KnownToken, find_token, insert_event
+from ..store.locks import brief_statements, waited_too_long
 from .authentication import note_use
 from .parsers import cleaned
 

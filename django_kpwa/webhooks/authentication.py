@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_variables
 from ..conf import Settings
 from ..linking import OLD_TOKEN_DAYS
 from ..models import DatabaseNow, WebhookToken, in_seconds, write_alias
-from ..models.receiving import KnownToken
+from ..store.events import KnownToken
 
 HEADER = "X-Webhook-Password"
 

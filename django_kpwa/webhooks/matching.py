@@ -26,13 +26,10 @@ from ..models import (
     SendAttempt,
     Status,
     WebhookEvent,
-    claim_seen,
-    decisions,
-    find_seen,
-    seen_digest,
     write_alias,
 )
-from ..models.processing import Attempt, find_attempts
+from ..store import decisions
+from ..store.events import Attempt, claim_seen, find_attempts, find_seen, seen_digest
 from .parsers import DeliveryState, ParsedEvent
 from .times import time_of
 

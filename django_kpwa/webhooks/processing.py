@@ -32,9 +32,9 @@ from ..models import (
     in_seconds,
     write_alias,
 )
-from ..models.processing import claim_event, record_event
-from ..models.waiting import waited_too_long
 from ..rendering import masked_traceback
+from ..store.events import claim_event, record_event
+from ..store.locks import waited_too_long
 from . import matching
 from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
-from django_kpwa.models import transitions
+from django_kpwa.store import lanes
 from tests.gateways import HOOKED, HookedGateway
 
 from .misbehaving import MisbehavingServer
@@ -24,7 +24,7 @@ def hooks(settings):
 def form(request, monkeypatch):
     """Both forms of the transitions: the statements written out for this database, and the portable one."""
     if request.param == "portable":
-        monkeypatch.setattr(transitions, "WRITTEN_FORMS", {})
+        monkeypatch.setattr(lanes, "WRITTEN_FORMS", {})
     return request.param
 
 

@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa.dispatch import sweep
-from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status, backlog, decisions
-from django_kpwa.models.driving import Pause
+from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
+from django_kpwa.store import backlog, decisions
+from django_kpwa.store.results import Pause
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,9 +12,10 @@ from django.test.utils import CaptureQueriesContext
 
 from django_kpwa import dispatch
 from django_kpwa.exceptions import InvalidMessageError, LicenseChoiceError
-from django_kpwa.models import License, OutboundMessage, Status, choosing
-from django_kpwa.models.choosing import Unchosen, choose
+from django_kpwa.models import License, OutboundMessage, Status
 from django_kpwa.outbox import Message, cancel, resend, send_message, send_messages
+from django_kpwa.store import choosing
+from django_kpwa.store.choosing import Unchosen, choose
 from django_kpwa.testing import deliver
 
 pytestmark = pytest.mark.django_db

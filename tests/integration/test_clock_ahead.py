@@ -13,10 +13,11 @@ from django_kpwa.conditions import Missing, senders
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import NotConnectedError, RateLimitedError
 from django_kpwa.gateway import locmem
-from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, Priority, Status, decisions
-from django_kpwa.models.driving import Pause
-from django_kpwa.models.transitions import ensure_lane, take_lease
+from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, Priority, Status
 from django_kpwa.outbox import send_message
+from django_kpwa.store import decisions
+from django_kpwa.store.lanes import ensure_lane, take_lease
+from django_kpwa.store.results import Pause
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

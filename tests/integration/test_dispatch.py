@@ -24,10 +24,11 @@ from django_kpwa.exceptions import (
 )
 from django_kpwa.gateway import locmem
 from django_kpwa.gateway.outcome import OutcomeKind
-from django_kpwa.models import Lane, OutboundMessage, PauseReason, Priority, Status, decisions
-from django_kpwa.models.driving import Claim, LeaseLost, Pause
-from django_kpwa.models.transitions import claim_next, release_lease, take_lease
+from django_kpwa.models import Lane, OutboundMessage, PauseReason, Priority, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
+from django_kpwa.store import decisions
+from django_kpwa.store.lanes import claim_next, release_lease, take_lease
+from django_kpwa.store.results import Claim, LeaseLost, Pause
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

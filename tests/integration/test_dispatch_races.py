@@ -24,11 +24,12 @@ from django_kpwa.exceptions import (
 )
 from django_kpwa.gateway import SessionStatus, locmem
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind
-from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status, decisions
-from django_kpwa.models.driving import Claim, LaneVerdict, MessageVerdict, Pause
-from django_kpwa.models.transitions import claim_next, give_back, record, release_lease, take_lease
-from django_kpwa.models.transitions.portable import MOST_PASSED
+from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
+from django_kpwa.store import decisions
+from django_kpwa.store.lanes import claim_next, give_back, record, release_lease, take_lease
+from django_kpwa.store.lanes.portable import MOST_PASSED
+from django_kpwa.store.results import Claim, LaneVerdict, MessageVerdict, Pause
 from tests.shop.models import Sale
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("form")]

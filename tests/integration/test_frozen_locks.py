@@ -26,10 +26,10 @@ from django_kpwa.models import (
     Status,
     WebhookEvent,
 )
-from django_kpwa.models.processing import claim_event, record_event
-from django_kpwa.models.transitions import ensure_lane, release_lease, take_lease
-from django_kpwa.models.waiting import waited_too_long
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.store.events import claim_event, record_event
+from django_kpwa.store.lanes import ensure_lane, release_lease, take_lease
+from django_kpwa.store.locks import waited_too_long
 from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import start_celery_beat, start_celery_worker, start_manage, wait_until
 

@@ -10,9 +10,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import tasks
-from django_kpwa.models import Heartbeat, Status, note_alive, outbox_key
-from django_kpwa.models import statistics as noting
+from django_kpwa.models import Heartbeat, Status, outbox_key
 from django_kpwa.outbox import send_message
+from django_kpwa.store import heartbeats as noting
+from django_kpwa.store.heartbeats import note_alive
 from tests.processes import start_manage, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -21,9 +21,9 @@ from django_kpwa.models import (
     ReceiptFailure,
     Status,
     idempotency_digest,
-    storing,
 )
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.store import messages
 from tests.cli import kpwa
 from tests.shop.models import Sale
 from tests.shop.whatsapp import PaidReceipt
@@ -42,7 +42,7 @@ def purge_all():
 @pytest.fixture(params=["written", "portable"])
 def form(request, monkeypatch):
     if request.param == "portable":
-        monkeypatch.setattr(storing, "can_write_out", lambda connection: False)
+        monkeypatch.setattr(messages, "can_write_out", lambda connection: False)
 
 
 @pytest.mark.parametrize("license_given", [True, False])

@@ -8,8 +8,8 @@ from django.db import connection, connections
 
 from django_kpwa.cli.licenses import _ACTIONS
 from django_kpwa.models import License, OutboundMessage, Status
-from django_kpwa.models.backlog import queued_without_their_license
 from django_kpwa.outbox import cancel, send_message
+from django_kpwa.store.backlog import queued_without_their_license
 from django_kpwa.testing import deliver
 from tests.cli import kpwa, kpwa_json
 

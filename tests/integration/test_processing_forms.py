@@ -11,14 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from django_kpwa.models import EventKind, EventStatus, Lane, License, WebhookEvent, in_seconds, processing
+from django_kpwa.models import EventKind, EventStatus, Lane, License, WebhookEvent, in_seconds
+from django_kpwa.store import events
 
 TIMES = ("next_try_at", "processed_at")
 NOT_COMPARED = {"id", "uuid", "received_at", "last_received_at", "body", *TIMES}
 NAMES = [field.attname for field in WebhookEvent._meta.concrete_fields if field.attname not in NOT_COMPARED]
 CLAIMED = ("uuid", "license_id", "content_type", "received_at", "tries", "processed_at")
-WRITTEN = (processing.claim_event, processing.record_event)
-PORTABLE = (processing.claim_event_portably, processing.record_event_portably)
+WRITTEN = (events.claim_event, events.record_event)
+PORTABLE = (events.claim_event_portably, events.record_event_portably)
 
 states = st.fixed_dictionaries(
     {

@@ -45,10 +45,10 @@ from django_kpwa.models import (
     SendAttempt,
     Status,
     WebhookEvent,
-    decisions,
 )
-from django_kpwa.models.driving import Claim, Lease
-from django_kpwa.models.transitions import claim_next, give_back, record, release_lease, take_lease
+from django_kpwa.store import decisions
+from django_kpwa.store.lanes import claim_next, give_back, record, release_lease, take_lease
+from django_kpwa.store.results import Claim, Lease
 from django_kpwa.webhooks.matching import act
 from django_kpwa.webhooks.parsers import DeliveryState, ParsedEvent
 

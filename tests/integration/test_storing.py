@@ -16,16 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from django_kpwa.exceptions import InvalidMessageError
-from django_kpwa.models import (
-    DatabaseNow,
-    License,
-    OutboundMessage,
-    RecipientType,
-    idempotency_digest,
-    in_seconds,
-    storing,
-)
+from django_kpwa.models import DatabaseNow, License, OutboundMessage, RecipientType, idempotency_digest, in_seconds
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.store import messages
 from tests.shop.models import Sale
 
 NUMBER = "0812 3456 7890"
@@ -95,7 +88,7 @@ class BothForms(TestCase):
         skip_unless_written_out()
         license_ = License.objects.create(name="Toko")
         stored = []
-        for store in (storing.store_messages, storing.store_portably):
+        for store in (messages.store_messages, messages.store_portably):
             savepoint = transaction.savepoint()
             for key in known:
                 send_message(NUMBER, "known", license=license_, idempotency_key=key)
@@ -103,8 +96,8 @@ class BothForms(TestCase):
             store(rows)
             found = {row.uuid: row for row in OutboundMessage.objects.exclude(text="known", recipient="6281234567890")}
             for row, one in zip(rows, drawn, strict=True):
-                assert storing.is_stored(row) == (one["idempotency_key"] not in known)
-                if storing.is_stored(row):
+                assert messages.is_stored(row) == (one["idempotency_key"] not in known)
+                if messages.is_stored(row):
                     kept = found[row.uuid]
                     assert (row.pk, row.created_at, row.due_at) == (kept.pk, kept.created_at, kept.due_at)
                     # What is due at once is due a microsecond after the one before it.
@@ -115,7 +108,7 @@ class BothForms(TestCase):
                 [
                     {name: getattr(found[row.uuid], name) for name in names if name not in NOT_COMPARED}
                     for row in rows
-                    if storing.is_stored(row)
+                    if messages.is_stored(row)
                 ]
             )
             transaction.savepoint_rollback(savepoint)
@@ -128,8 +121,8 @@ def test_an_expiry_from_now_is_by_the_databases_clock_in_both_forms(license_, na
     drawn = {
         "recipient": "6281234567890", "text": "struk", "idempotency_key": "", "due_at": None, "source_id": None,
     }  # fmt: skip
-    for store in (storing.store_message, lambda row: storing.store_portably([row])):
-        [row] = rows_of([drawn], license_ if names_a_license or store is not storing.store_message else None)
+    for store in (messages.store_message, lambda row: messages.store_portably([row])):
+        [row] = rows_of([drawn], license_ if names_a_license or store is not messages.store_message else None)
         row.expires_at = in_seconds(90)
         store(row)
         kept = OutboundMessage.objects.get(pk=row.pk)

@@ -12,9 +12,10 @@ from django.db import connection
 from django_kpwa import tasks, wake
 from django_kpwa.dispatch import drive
 from django_kpwa.linking import token_digest
-from django_kpwa.models import DatabaseNow, Heartbeat, License, OutboundMessage, Status, WebhookToken, note_alive
-from django_kpwa.models import statistics as noting
+from django_kpwa.models import DatabaseNow, Heartbeat, License, OutboundMessage, Status, WebhookToken
 from django_kpwa.outbox import send_message
+from django_kpwa.store import heartbeats as noting
+from django_kpwa.store.heartbeats import note_alive
 from django_kpwa.webhooks.throttling import LOOKUPS_A_SECOND, flood
 from tests.integration.test_wake import REDIS_URL, published, use_broker  # noqa: F401 - fixtures
 

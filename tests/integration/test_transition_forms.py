@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from django_kpwa.gateway import SentMessage, SessionStatus
 from django_kpwa.gateway.outcome import outcome_of_answer
-from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, Status, transitions
-from django_kpwa.models.driving import Claim, Idle, LaneVerdict, Lease, MessageVerdict, Unrendered
+from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, Status
+from django_kpwa.store import lanes
+from django_kpwa.store.results import Claim, Idle, LaneVerdict, Lease, MessageVerdict, Unrendered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,12 +76,12 @@ EXAMPLES = settings(
 @pytest.fixture
 def by_form(monkeypatch):
     """Calls the function for the license that the written-out form treats, then for that of the portable one."""
-    assert transitions.WRITTEN_FORMS, "nothing is compared"
+    assert lanes.WRITTEN_FORMS, "nothing is compared"
 
     def call(function, written, portable):
         by_written = function(written)
         with monkeypatch.context() as patch:
-            patch.setattr(transitions, "WRITTEN_FORMS", {})
+            patch.setattr(lanes, "WRITTEN_FORMS", {})
             return by_written, function(portable)
 
     return call
@@ -90,7 +91,7 @@ def by_form(monkeypatch):
 @given(lane=LANES, waiting=st.lists(WAITING, max_size=4), is_active=st.sampled_from([True, True, True, False]))
 def test_both_forms_claim_the_same(by_form, lane, waiting, is_active):
     written, portable = (Stored(lane, waiting, None, is_active) for _ in range(2))
-    found = by_form(lambda stored: transitions.claim_next(stored.lease, 60), written, portable)
+    found = by_form(lambda stored: lanes.claim_next(stored.lease, 60), written, portable)
     _agree(*found, written, portable)
 
 
@@ -107,12 +108,12 @@ def test_both_forms_take_the_same(by_form, lane, holder, waiting, running, is_ac
 
     def take(stored):
         stored.is_held_by(holder)
-        lease = transitions.take_lease(stored.license_id, 60, resend_lost=False, max_attempts=6, claims=True)
+        lease = lanes.take_lease(stored.license_id, 60, resend_lost=False, max_attempts=6, claims=True)
         if lease is None:
             return None, None
         stored.lease = lease
         # The written form may have claimed with the lease; either has, after this.
-        return stored.lost(lease), lease.claimed or transitions.claim_next(lease, 60)
+        return stored.lost(lease), lease.claimed or lanes.claim_next(lease, 60)
 
     (lost_to_written, by_written), (lost_to_portable, by_portable) = by_form(take, written, portable)
     assert lost_to_written == lost_to_portable
@@ -135,7 +136,7 @@ def test_both_forms_record_the_same(by_form, lane, waiting, running, verdict, cl
     written, portable = (Stored(lane, waiting, running, is_active) for _ in range(2))
 
     def record(stored):
-        return transitions.record(
+        return lanes.record(
             stored.lease,
             stored.claim,
             outcome_of_answer(ANSWER),

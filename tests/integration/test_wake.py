@@ -19,8 +19,8 @@ from django.utils import timezone
 from django_kpwa import tasks, wake
 from django_kpwa.dispatch import drive
 from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
-from django_kpwa.models.transitions import take_lease
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.store.lanes import take_lease
 from django_kpwa.tasks import process_due_webhooks
 from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import start_celery_worker, wait_until

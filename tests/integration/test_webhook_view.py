@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from django_kpwa.linking import token_digest
 from django_kpwa.models import DatabaseNow, EventStatus, License, WebhookEvent, WebhookToken
-from django_kpwa.models.receiving import insert_event, insert_event_portably
+from django_kpwa.store.events import insert_event, insert_event_portably
 from django_kpwa.webhooks import process_event
 
 BODY = json.dumps({"id": "A1", "from": "6281234567890", "message": "terima kasih"}).encode()

@@ -11,9 +11,10 @@ from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import GatewayTimeoutError
 from django_kpwa.gateway import locmem
 from django_kpwa.linking import token_digest
-from django_kpwa.models import Lane, License, OutboundMessage, Status, WebhookEvent, WebhookToken, transitions
-from django_kpwa.models.backlog import due_license_ids, queued_license_ids
+from django_kpwa.models import Lane, License, OutboundMessage, Status, WebhookEvent, WebhookToken
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.store import lanes
+from django_kpwa.store.backlog import due_license_ids, queued_license_ids
 from tests.shop.models import Sale
 from tests.sites.table_prefix import PREFIX
 
@@ -31,7 +32,7 @@ class PrefixedTests(TransactionTestCase):
         assert [table for table in tables if table.startswith("django_kpwa")] == []
 
     def test_sales_send_their_receipts_by_both_forms_of_every_statement(self):
-        for forms in (transitions.WRITTEN_FORMS, {}):
+        for forms in (lanes.WRITTEN_FORMS, {}):
             with self.subTest(forms=list(forms)):
                 locmem.clear()
                 Sale.objects.create(status=Sale.Status.PAID, customer_phone=NUMBER)
@@ -39,14 +40,14 @@ class PrefixedTests(TransactionTestCase):
                 send_message(NUMBER, "one", idempotency_key=f"one {len(forms)}")
                 send_messages([Message(NUMBER, f"{n}", idempotency_key=f"{n} {len(forms)}") for n in range(3)])
                 testing._end_waits_for_lines()
-                written, transitions.WRITTEN_FORMS = transitions.WRITTEN_FORMS, forms
+                written, lanes.WRITTEN_FORMS = lanes.WRITTEN_FORMS, forms
                 try:
                     assert list(queued_license_ids()) == [[self.license.pk]]
                     assert due_license_ids([self.license.pk]) == [self.license.pk]
                     assert sweep().license_ids == (self.license.pk,)
                     drive(self.license.pk)
                 finally:
-                    transitions.WRITTEN_FORMS = written
+                    lanes.WRITTEN_FORMS = written
                 assert len(locmem.outbox) == 5
         assert set(OutboundMessage.objects.values_list("status", flat=True)) == {Status.SENT}
 

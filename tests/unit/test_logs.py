@@ -24,8 +24,8 @@ from django_kpwa.gateway.answers import Answer
 from django_kpwa.gateway.console import ConsoleGateway
 from django_kpwa.logs import get_logger, lines_of, traceback_of, without_controls
 from django_kpwa.models import License, PauseReason
-from django_kpwa.models.driving import Pause
 from django_kpwa.rendering import masked_traceback, words_of
+from django_kpwa.store.results import Pause
 
 PACKAGE = Path(django_kpwa.__file__).parent
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\nERROR forged\x85line\u2028another\u2029\u202egnp.exe\u2066\u200f\x9b31m\x00"

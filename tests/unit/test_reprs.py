@@ -23,8 +23,8 @@ HARMLESS = {
     # A site's test wants to see what it sent.
     "django_kpwa.gateway.locmem.LocmemMessage.text",
     "django_kpwa.gateway.locmem.LocmemMessage.to",
-    "django_kpwa.models.driving.Claim.recipient_type",
-    "django_kpwa.models.driving.Lease.token",
+    "django_kpwa.store.results.Claim.recipient_type",
+    "django_kpwa.store.results.Lease.token",
 }
 
 

@@ -13,11 +13,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
 from ...gateway.outcome import Cause, Outcome, OutcomeKind
-from ..attempt import SendAttempt
-from ..clock import DatabaseNow, in_seconds
-from ..driving import Claim, Claimed, Idle, Lease, Lost, MessageVerdict, Pause, Unrendered
-from ..lane import HELD_BY_PEOPLE, Lane, PauseReason
-from ..message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
+from ...models.attempt import SendAttempt
+from ...models.clock import DatabaseNow, in_seconds
+from ...models.lane import HELD_BY_PEOPLE, Lane, PauseReason
+from ...models.message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
+from ..results import Claim, Claimed, Idle, Lease, Lost, MessageVerdict, Pause, Unrendered
 from .columns import answer_columns, outcome_columns, pause_columns, sent_columns
 
 # An unrendered message steps back this far before its template runs, so that one that hangs cannot block its lane.

@@ -6,9 +6,9 @@ from typing import Any
 
 from ...gateway import SentMessage, SessionStatus
 from ...gateway.outcome import Outcome
-from ..clock import DatabaseNow, in_seconds
-from ..driving import Claim, LaneVerdict, MessageVerdict, Pause
-from ..message import Status
+from ...models.clock import DatabaseNow, in_seconds
+from ...models.message import Status
+from ..results import Claim, LaneVerdict, MessageVerdict, Pause
 
 
 def usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:

@@ -1,27 +1,32 @@
-"""What the processing of an event asks of the database, written out: its claim, the attempts it may mean, its record.
+"""Webhook events: whose token it is, the INSERT of the event, its claim, the attempts it may mean, its record.
 
-As in `storing`, which says why. Where PostgreSQL has a form of its own it stands beside the ORM's, which the other
-databases use, and which a test holds it to.
+Written out as in `messages`, which says why. Where PostgreSQL has a form of its own, it stands beside the
+ORM's, which the other databases use, and which a test holds it to.
 """
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import hmac
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from django.db import OperationalError, connections
+from django.db import IntegrityError, OperationalError, connections, transaction
 from django.db.models import F
 from django.views.decorators.debug import sensitive_variables
 
-from .clock import DatabaseNow, in_seconds, write_alias
-from .lane import Lane
+from ..models.clock import DatabaseNow, in_seconds, write_alias
+from ..models.lane import Lane
+from ..models.seen_id import SeenId
+from ..models.webhook_event import WebhookEvent
+from .locks import FINISH_SECONDS, brief_statements, brief_transaction, waited_too_long
 from .prepared import Statement
-from .waiting import FINISH_SECONDS, brief_statements, waited_too_long
-from .webhook_event import WebhookEvent
-from .written import with_tables
+from .sql import can_write_out, insert, now_sql, unless_known, with_tables
 
 _MYSQL_DEADLOCK = 1213
 MOST_ATTEMPTS = 20
@@ -38,6 +43,92 @@ class Attempt(NamedTuple):
     gateway_id: str
     status: str
     pk: int
+
+
+@dataclass(frozen=True)
+class KnownToken:
+    """A webhook's token that is good now."""
+
+    pk: int
+    license_id: int
+    is_used: bool
+    is_registered: bool
+
+
+@sensitive_variables()
+def find_token(digest: str) -> KnownToken | None:
+    """The stored token whose SHA-256 is `digest`, or None where it is unknown or has expired."""
+    using = write_alias()
+    with connections[using].cursor() as cursor:
+        cursor.execute(with_tables(_KNOWN.format(now=now_sql(using)), using), (digest,))
+        row = cursor.fetchone()
+    if row is None or not hmac.compare_digest(row[0], digest):
+        return None
+    _, primary_key, license_id, is_used, is_registered = row
+    return KnownToken(primary_key, license_id, bool(is_used), bool(is_registered))
+
+
+@sensitive_variables()
+def insert_event(
+    license_id: int,
+    body: bytes,
+    content_type: str,
+    digest: str,
+    *,
+    content_encoding: str = "",
+    under_token: str | None = None,
+) -> int | None:
+    """Insert a webhook's event and return its id; None where its digest is stored already.
+
+    `under_token`: only where that is the digest of a token of the license that is good now and has been used before.
+    """
+    connection = connections[write_alias()]
+    if not can_write_out(connection):
+        if under_token:
+            return None
+        return insert_event_portably(license_id, body, content_type, digest, content_encoding=content_encoding)
+    column: Any = WebhookEvent._meta.get_field("body")
+    public_id = uuid.uuid4()
+    statement = (_INSERT + (_WHILE_GOOD if under_token else " WHERE TRUE") + _RETURNING).format(
+        now=now_sql(connection.alias),
+        body="_binary %s" if connection.vendor == "mysql" else "%s",  # bytes have no character set
+        unless_known=unless_known(connection, "digest"),
+    )
+    parameters = [
+        public_id if connection.features.has_native_uuid_field else public_id.hex,
+        license_id,
+        column.get_db_prep_value(body, connection),
+        content_type,
+        content_encoding,
+        digest,
+        *([under_token, license_id] if under_token else []),
+    ]
+    stored = insert(connection, statement, parameters)
+    return int(stored[0][0]) if stored else None
+
+
+@sensitive_variables()
+def insert_event_portably(
+    license_id: int, body: bytes, content_type: str, digest: str, *, content_encoding: str = ""
+) -> int | None:
+    """The ORM's form of `insert_event()`."""
+    using = write_alias()
+    event = WebhookEvent(
+        license_id=license_id,
+        body=body,
+        content_type=content_type,
+        content_encoding=content_encoding,
+        digest=digest,
+        received_at=DatabaseNow(),
+        last_received_at=DatabaseNow(),
+        next_try_at=DatabaseNow(),
+    )
+    try:
+        with transaction.atomic(using=using):
+            event.save(using=using, force_insert=True)
+    except IntegrityError:
+        return None
+    return event.pk
 
 
 @sensitive_variables()
@@ -142,6 +233,65 @@ def record_event_portably(
         )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Who was the first to act on an id: an event, and the message that it moved, where it is one of ours."""
+
+    event_id: int
+    message_id: int | None
+
+
+def seen_digest(license_id: int, use: str, *parts: str) -> str:
+    """SHA-256 by which an id is known; `use` keeps apart what it is used for."""
+    lengths = ":".join(str(len(part)) for part in parts)
+    return hashlib.sha256(f"{license_id}:{use}:{lengths}:{''.join(parts)}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def find_seen(digests: Collection[str]) -> dict[str, Seen]:
+    """Those of `digests` that were acted on before."""
+    rows = SeenId.objects.using(write_alias()).filter(digest__in=digests)
+    return {
+        digest: Seen(event_id, message_id)
+        for digest, event_id, message_id in rows.values_list("digest", "event_id", "message_id")
+    }
+
+
+@sensitive_variables()
+def claim_seen(event_id: int, claims: Sequence[tuple[str, int | None]]) -> dict[str, Seen]:
+    """Claim digests for an event, each with its message; returns whose each is, which may be an earlier one's.
+
+    Of several at once that claim one, one has it: the column is unique.
+    """
+    using = write_alias()
+    # In one order everywhere, so that two who claim the same ones never wait for each other.
+    wanted = dict(sorted(claims))
+    rows = [
+        SeenId(digest=digest, event_id=event_id, message_id=message_id, seen_at=DatabaseNow())
+        for digest, message_id in wanted.items()
+    ]
+    with brief_transaction(using):
+        SeenId.objects.using(using).bulk_create(rows, ignore_conflicts=True)
+    return find_seen(wanted)
+
+
+_KNOWN = """
+SELECT digest, id, license_id, first_used_at IS NOT NULL, registered_at IS NOT NULL FROM django_kpwa_webhooktoken
+WHERE digest = %s AND (expires_at IS NULL OR expires_at > {now})
+"""
+_INSERT = """
+INSERT INTO django_kpwa_webhookevent (
+  uuid, license_id, body, content_type, content_encoding, digest, received_at, last_received_at, next_try_at,
+  times_received, status, tries, kind, understood, sender_number, gateway_id, error)
+SELECT %s, %s, {body}, %s, %s, %s, {now}, {now}, {now}, 1, 'pending', 0, '', '{{}}', '', '', ''
+"""
+_WHILE_GOOD = """
+FROM django_kpwa_webhooktoken token WHERE token.digest = %s AND token.license_id = %s
+AND token.first_used_at IS NOT NULL AND (token.expires_at IS NULL OR token.expires_at > {now})
+"""
+_RETURNING = """
+{unless_known}
+RETURNING id
+"""
 _NOW = "STATEMENT_TIMESTAMP()"
 _TYPES = {
     "event_id": "bigint", "seconds": "float8", "tries": "smallint", "license_id": "bigint", "status": "text",

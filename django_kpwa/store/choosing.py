@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .clock import write_alias
-from .license import License
-from .message import OutboundMessage, OutboundMessageQuerySet, Status
+from ..models.clock import write_alias
+from ..models.license import License
+from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
 
 GIVEN_AT_ONCE = 1000
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from django.db import connections
 from django.db.models import OuterRef, Subquery
 
-from .clock import DatabaseNow, write_alias
-from .license import License
-from .message import OutboundMessage, OutboundMessageQuerySet, Status
-from .written import with_tables
+from ..models.clock import DatabaseNow, write_alias
+from ..models.license import License
+from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
+from .sql import with_tables
 
 LICENSES_AT_ONCE = 500
 """So many licenses are looked at by one statement."""

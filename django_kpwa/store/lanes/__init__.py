@@ -16,11 +16,11 @@ from django.db import connections
 from django.views.decorators.debug import sensitive_variables
 
 from ...gateway.outcome import Outcome
-from ..clock import DatabaseNow, in_seconds, write_alias
-from ..driving import Claim, Claimed, LaneVerdict, Lease, LeaseLost, Lost, MessageVerdict, Pause, Recorded
-from ..lane import Lane
-from ..message import Status
-from ..waiting import FINISH_SECONDS, TAKE_SECONDS, brief_transaction
+from ...models.clock import DatabaseNow, in_seconds, write_alias
+from ...models.lane import Lane
+from ...models.message import Status
+from ..locks import FINISH_SECONDS, TAKE_SECONDS, brief_transaction
+from ..results import Claim, Claimed, LaneVerdict, Lease, LeaseLost, Lost, MessageVerdict, Pause, Recorded
 from . import portable, postgresql, statements
 from .columns import error_columns, lane_columns, usual_values
 

@@ -13,8 +13,8 @@ from django.db import IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
-from .clock import DatabaseNow
-from .license import License
+from ..models.clock import DatabaseNow
+from ..models.license import License
 
 _MYSQL_DUPLICATE = 1062
 # As the statements call our tables.

@@ -12,7 +12,7 @@ MariaDB it undoes its own statement and no more. So the site's transaction lives
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -21,14 +21,15 @@ from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
 from django.views.decorators.debug import sensitive_variables
 
+from ..models.clock import DatabaseNow, in_seconds, write_alias
+from ..models.kept_key import NOT_KEPT, KeptKey
+from ..models.license import License
+from ..models.message import OutboundMessage, Status, idempotency_digest
 from .choosing import choose
-from .clock import DatabaseNow, in_seconds, write_alias
-from .kept_key import find_kept
-from .license import License
-from .message import OutboundMessage, Status, idempotency_digest
-from .written import as_time, can_write_out, insert, now_sql, unless_known, with_tables
+from .sql import as_time, can_write_out, insert, now_sql, unless_known, with_tables
 
 _MOST_ROWS_A_STATEMENT = 500
 
@@ -193,6 +194,27 @@ def _has_licenses(rows: Sequence[OutboundMessage]) -> bool:
     """Whether the licenses of all of them are stored: the database itself does not see to it."""
     wanted = {row.license_id for row in rows if row.license_id is not None}
     return License.objects.using(write_alias()).filter(pk__in=wanted).count() == len(wanted)
+
+
+# --- what is left of purged messages ---------------------------------------------------------------------------------
+
+
+def keep_keys(messages: QuerySet[OutboundMessage]) -> None:
+    """Keep the keys of messages that are to be deleted."""
+    columns = ("idempotency_digest", "pk", "created_at", "status", "source_fingerprint")
+    keyed = messages.exclude(idempotency_digest=None).exclude(idempotency_key__startswith=NOT_KEPT)
+    KeptKey.objects.using(messages.db).bulk_create(
+        [
+            KeptKey(digest=digest, message_id=message_id, created_at=at, status=status, source_fingerprint=fingerprint)
+            for digest, message_id, at, status, fingerprint in keyed.values_list(*columns)
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def find_kept(digests: Iterable[str], using: str) -> dict[str, OutboundMessage]:
+    """What is kept of purged messages, by the digests of their keys."""
+    return {kept.digest: kept.as_message() for kept in KeptKey.objects.using(using).filter(digest__in=list(digests))}
 
 
 # --- written out ------------------------------------------------------------------------------------------------------

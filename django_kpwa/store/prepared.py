@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 from django.db import DatabaseError, connections
 from django.views.decorators.debug import sensitive_variables
 
-from .clock import write_alias
-from .written import with_tables
+from ..models.clock import write_alias
+from .sql import with_tables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # What EXECUTE answers where it has done nothing: the statement is unknown here, or a migration changed a table since.

@@ -15,10 +15,10 @@ from typing import Any
 from django.db import connections, transaction
 from django.views.decorators.debug import sensitive_variables
 
-from ..driving import Claim, Claimed, Idle, Lease, LeaseLost
-from ..lane import Lane
-from ..waiting import FINISH_SECONDS
-from ..written import with_tables
+from ...models.lane import Lane
+from ..locks import FINISH_SECONDS
+from ..results import Claim, Claimed, Idle, Lease, LeaseLost
+from ..sql import with_tables
 from . import portable
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..gateway import SessionStatus
-from .lane import Lane, PauseReason
-from .message import Status
+from ..models.lane import Lane, PauseReason
+from ..models.message import Status
 
 
 @dataclass(frozen=True)

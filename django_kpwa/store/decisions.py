@@ -19,15 +19,15 @@ from django.db.models.functions import Coalesce
 from ..conf import Settings, kpwa_settings, lease_seconds
 from ..gateway import SessionStatus
 from ..gateway.outcome import OutcomeKind
-from .attempt import SendAttempt
-from .clock import DatabaseNow, in_seconds, write_alias
-from .driving import Pause
-from .lane import HELD_BY_PEOPLE, Lane, PauseReason
-from .message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
-from .transitions import ensure_lane
-from .transitions.columns import pause_columns, sent_columns, session_columns
-from .transitions.portable import RENDER_STEP_BACK_SECONDS, settle_proven
-from .waiting import brief_statements, brief_transaction, waited_too_long
+from ..models.attempt import SendAttempt
+from ..models.clock import DatabaseNow, in_seconds, write_alias
+from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
+from ..models.message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
+from .lanes import ensure_lane
+from .lanes.columns import pause_columns, sent_columns, session_columns
+from .lanes.portable import RENDER_STEP_BACK_SECONDS, settle_proven
+from .locks import brief_statements, brief_transaction, waited_too_long
+from .results import Pause
 
 Asked = ParamSpec("Asked")
 Decided = TypeVar("Decided")

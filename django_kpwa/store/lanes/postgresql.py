@@ -15,11 +15,11 @@ from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
-from ..driving import Claim, Claimed, Idle, Lease, LeaseLost, Unrendered
-from ..lane import Lane
-from ..license import License
+from ...models.lane import Lane
+from ...models.license import License
+from ..locks import FINISH_SECONDS, TAKE_SECONDS
 from ..prepared import Statement
-from ..waiting import FINISH_SECONDS, TAKE_SECONDS
+from ..results import Claim, Claimed, Idle, Lease, LeaseLost, Unrendered
 from . import portable
 
 _NOW = "STATEMENT_TIMESTAMP()"
