@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from . import wake
 from .conf import kpwa_settings
 from .gateway import SessionStatus
-from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status, write_alias
+from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status
 from .store import choosing
 from .store.choosing import Unchosen
 
@@ -237,7 +237,7 @@ class Senders:
 def senders() -> Senders:
     """Who sends leaves signs of life: a broker's beat and workers, `kpwa run`, or cron. Each sweeps."""
     most = max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS)
-    seen = Heartbeat.objects.using(write_alias()).values_list("name", "seen_at", DatabaseNow())
+    seen = Heartbeat.objects.values_list("name", "seen_at", DatabaseNow())
     silence = {name: (now - seen_at).total_seconds() for name, seen_at, now in seen}
     # One from the future was left while the database's clock was ahead, and says nothing of now.
     silence = {name: seconds for name, seconds in silence.items() if seconds > -most}

@@ -21,7 +21,7 @@ from .containing import send_contained
 from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
-from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds, write_alias
+from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds
 from .store import decisions
 from .store.decisions import bring_back_times_ahead, lift_pause, note_session
 from .store.results import Pause
@@ -160,7 +160,7 @@ def set_webhook(license_: License, *, within_seconds: float | None = None) -> st
     """
     token = Secret(secrets.token_urlsafe(32))
     url = Secret(webhook_url(token.reveal()))
-    tokens = WebhookToken.objects.using(write_alias())
+    tokens = WebhookToken.objects
     row = tokens.create(license=license_, digest=token_digest(token.reveal()), created_at=DatabaseNow())
     try:
         with _asking(license_, within_seconds) as gateway:
@@ -179,9 +179,7 @@ def reset_webhook(license_: License, *, within_seconds: float | None = None) -> 
     with _asking(license_, within_seconds) as gateway:
         status = gateway.reset_webhook()
     note_status(license_, status.session_status)
-    WebhookToken.objects.using(write_alias()).filter(license=license_, expires_at=None).update(
-        expires_at=in_seconds(OLD_TOKEN_DAYS * 86400)
-    )
+    WebhookToken.objects.filter(license=license_, expires_at=None).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
     return status
 
 

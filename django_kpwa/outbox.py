@@ -252,7 +252,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     recipient = phone.parse(to)
     read = kpwa_settings()
     # Read again: what was fetched for a page may have gone stale, or lack the text.
-    original = OutboundMessage.objects.using(write_alias()).select_related("license").get(pk=message.pk)
+    original = OutboundMessage.objects.select_related("license").get(pk=message.pk)
     is_written = not original.needs_rendering
     row = _build(
         Message(
@@ -300,7 +300,7 @@ def license_of(given: License | str | None) -> License | None:
         return given
     if not isinstance(given, str):
         raise InvalidMessageError(f"its license is a {type(given).__name__}; give a License, or its name as a text.")
-    found = License.objects.using(write_alias()).filter(name=given).first()
+    found = License.objects.filter(name=given).first()
     if found is None:
         raise LicenseChoiceError(f"There is no license called {given!r}; its name stands in the admin.")
     return found
@@ -539,6 +539,6 @@ def _announce_on_commit(signal: Signal, message_id: int) -> None:
 
     def announce() -> None:
         if signal.has_listeners(OutboundMessage):
-            send_contained(signal, OutboundMessage, message=OutboundMessage.objects.using(using).get(pk=message_id))
+            send_contained(signal, OutboundMessage, message=OutboundMessage.objects.get(pk=message_id))
 
     transaction.on_commit(announce, using=using, robust=True)

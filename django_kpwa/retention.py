@@ -52,18 +52,17 @@ class Purged:
 def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
     """Delete what is old. Messages that wait, are being sent, or are in doubt and undecided are kept for ever."""
     days = kpwa_settings().RETENTION_DAYS
-    using = write_alias()
+    write_alias()
     settled = (
-        OutboundMessage.objects.using(using)
-        .filter(settled_at__lt=in_seconds(-days["messages"] * _DAY))
+        OutboundMessage.objects.filter(settled_at__lt=in_seconds(-days["messages"] * _DAY))
         .exclude(status__in=[Status.QUEUED, Status.SENDING])
         .exclude(status=Status.UNKNOWN, dismissed_at=None)
     )
-    events = WebhookEvent.objects.using(using).filter(received_at__lt=in_seconds(-days["events"] * _DAY))
-    statistics = HourlyStatistic.objects.using(using).filter(hour__lt=in_seconds(-days["statistics"] * _DAY))
-    failures = ReceiptFailure.objects.using(using).filter(occurred_at__lt=in_seconds(-days["events"] * _DAY))
-    seen = SeenId.objects.using(using).filter(seen_at__lt=in_seconds(-days["events"] * _DAY))
-    tokens = WebhookToken.objects.using(using).filter(expires_at__lt=in_seconds(-_DAY))
+    events = WebhookEvent.objects.filter(received_at__lt=in_seconds(-days["events"] * _DAY))
+    statistics = HourlyStatistic.objects.filter(hour__lt=in_seconds(-days["statistics"] * _DAY))
+    failures = ReceiptFailure.objects.filter(occurred_at__lt=in_seconds(-days["events"] * _DAY))
+    seen = SeenId.objects.filter(seen_at__lt=in_seconds(-days["events"] * _DAY))
+    tokens = WebhookToken.objects.filter(expires_at__lt=in_seconds(-_DAY))
     # Events before messages: most of them would only be told that their message is gone.
     counts = {
         name: _delete(rows, by, should_stop)
@@ -121,7 +120,7 @@ def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:
             # One that a person queued again since the look is not old any more.
             ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
             # What points to a message goes or lets go first, by raw deletes: no row is loaded.
-            SendAttempt.objects.using(using).filter(message_id__in=ids)._raw_delete(using)
-            WebhookEvent.objects.using(using).filter(message_id__in=ids).update(message=None)
+            SendAttempt.objects.filter(message_id__in=ids)._raw_delete(using)
+            WebhookEvent.objects.filter(message_id__in=ids).update(message=None)
         rows.model._default_manager.using(using).filter(pk__in=ids)._raw_delete(using)
     return len(ids)

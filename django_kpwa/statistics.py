@@ -41,7 +41,7 @@ def roll_up(now: datetime | None = None) -> int:
     since = _since(last)
     rows = _changed(_rows(since), since)
     with brief_transaction(write_alias()):
-        HourlyStatistic.objects.using(write_alias()).bulk_create(
+        HourlyStatistic.objects.bulk_create(
             rows,
             batch_size=500,
             update_conflicts=True,
@@ -55,10 +55,10 @@ def roll_up(now: datetime | None = None) -> int:
 def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
     """Since when, and the figures of the hour of `now` as they are now, unsaved; at its start also of the last."""
     since = (now - _ROLLED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
-    using = write_alias()
-    settled = OutboundMessage.objects.using(using).filter(settled_at__gte=since)
+    write_alias()
+    settled = OutboundMessage.objects.filter(settled_at__gte=since)
     if count_up_to(MOST_COUNTED_NOW, settled).is_more:
-        return since, list(HourlyStatistic.objects.using(using).filter(hour__gte=since))
+        return since, list(HourlyStatistic.objects.filter(hour__gte=since))
     return since, _rows(since)
 
 
@@ -67,7 +67,7 @@ _FIGURES = ("sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent
 
 def _changed(rows: list[HourlyStatistic], since: datetime) -> list[HourlyStatistic]:
     """Those that are not stored as they are: of many licenses, few have sent something in the last minute."""
-    counted = HourlyStatistic.objects.using(write_alias()).filter(hour__gte=since)
+    counted = HourlyStatistic.objects.filter(hour__gte=since)
     stored = {
         (license_id, hour): figures
         for license_id, hour, *figures in counted.values_list("license_id", "hour", *_FIGURES).iterator()
@@ -81,14 +81,15 @@ def _take_back_doubt(first: datetime, until: datetime) -> int:
     Nothing enters an hour that has passed, and who leaves it is counted where it is settled anew; so that the one
     column is all there is to correct. Where no hour speaks of doubt, no message is looked at.
     """
-    using = write_alias()
-    hours = HourlyStatistic.objects.using(using).filter(hour__gte=first, hour__lt=until, unknown__gt=0)
+    write_alias()
+    hours = HourlyStatistic.objects.filter(hour__gte=first, hour__lt=until, unknown__gt=0)
     told = {(license_id, hour): (pk, unknown) for pk, license_id, hour, unknown in hours.values_list(*_HOUR_OF_DOUBT)}
     if not told:
         return 0
     still = (
-        OutboundMessage.objects.using(using)
-        .filter(status=Status.UNKNOWN, settled_at__gte=min(hour for _, hour in told), settled_at__lt=until)
+        OutboundMessage.objects.filter(
+            status=Status.UNKNOWN, settled_at__gte=min(hour for _, hour in told), settled_at__lt=until
+        )
         .annotate(hour=TruncHour("settled_at", tzinfo=datetime_timezone.utc))
         .order_by()
         .values_list("license_id", "hour")
@@ -108,7 +109,7 @@ _HOUR_OF_DOUBT = ("pk", "license_id", "hour", "unknown")
 
 def _since(last: datetime) -> datetime:
     since = last - timedelta(hours=HOURS_COUNTED_AGAIN - 1)
-    newest = HourlyStatistic.objects.using(write_alias()).order_by("-hour").values_list("hour", flat=True).first()
+    newest = HourlyStatistic.objects.order_by("-hour").values_list("hour", flat=True).first()
     if newest is None or newest >= since:
         return since
     return max(newest, last - timedelta(hours=MOST_HOURS_MADE_GOOD))
@@ -120,7 +121,7 @@ def _names_conflict_target() -> bool:
 
 def _rows(since: datetime) -> list[HourlyStatistic]:
     settled = (
-        OutboundMessage.objects.using(write_alias())
+        OutboundMessage.objects
         # What never had a license was sent by none: expired or withdrawn while it waited for one.
         .filter(settled_at__gte=since, license__isnull=False)
         # UTC by its name, as the connection has it: MariaDB converts to another only with its time zone tables.
@@ -133,7 +134,7 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
         .order_by()
     )
     # Those that were counted before begin at nothing: what they counted may have been settled anew in another hour.
-    counted = HourlyStatistic.objects.using(write_alias()).filter(hour__gte=since)
+    counted = HourlyStatistic.objects.filter(hour__gte=since)
     rows = {key: HourlyStatistic(license_id=key[0], hour=key[1]) for key in counted.values_list("license_id", "hour")}
 
     def row_of(license_id: int, hour: datetime) -> HourlyStatistic:

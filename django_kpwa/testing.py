@@ -90,7 +90,7 @@ def _by_the_clock_of_this_process() -> Iterator[None]:
         yield
         return
     # The others' times are the database's.
-    named = OutboundMessage.objects.using(using).filter(status=Status.QUEUED, renderer="")
+    named = OutboundMessage.objects.filter(status=Status.QUEUED, renderer="")
     at_once = (F("created_at") - _CLOCKS_DIFFER, F("created_at") + _CLOCKS_DIFFER)
     later = named.filter(attempts_made=0).exclude(due_at__range=at_once)
     due = list(later.values_list("pk", flat=True))
@@ -107,12 +107,12 @@ def _by_the_clock_of_this_process() -> Iterator[None]:
 def _move(name: str, message_ids: list[int], by: timedelta) -> None:
     # What was tried meanwhile is due again by the database's clock.
     untried = {"attempts_made": 0} if name == "due_at" else {}
-    messages = OutboundMessage.objects.using(write_alias()).filter(pk__in=message_ids, **untried)
+    messages = OutboundMessage.objects.filter(pk__in=message_ids, **untried)
     messages.update(**{name: F(name) + by})
 
 
 def _sweep() -> tuple[int, ...]:
-    Lane.objects.using(write_alias()).update(next_send_at=None)
+    Lane.objects.update(next_send_at=None)
     return dispatch.sweep().license_ids
 
 
@@ -123,7 +123,7 @@ def _drive(license_id: int) -> None:
 
 
 def _end_waits_for_lines() -> None:
-    waiting = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED, rendered_at=None)
+    waiting = OutboundMessage.objects.filter(status=Status.QUEUED, rendered_at=None)
     waiting.exclude(renderer="").filter(due_at__lte=in_seconds(kpwa_settings().RENDER_DELAY_SECONDS)).update(
         due_at=DatabaseNow()
     )

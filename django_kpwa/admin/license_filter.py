@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.admin import RelatedFieldListFilter
 from django.http import HttpRequest
 
-from ..models import License, write_alias
+from ..models import License
 
 MOST_OFFERED = 100
 
@@ -16,7 +16,7 @@ class LicenseFilter(RelatedFieldListFilter):
     """Offers the first licenses by name, and the one that the list is narrowed to."""
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
-        licenses = License.objects.using(write_alias()).order_by("name").values_list("pk", "name")
+        licenses = License.objects.order_by("name").values_list("pk", "name")
         offered = list(licenses[:MOST_OFFERED])
         given: Any = self.lookup_val
         chosen = {str(pk) for pk in (given if isinstance(given, list) else [given])} - {str(pk) for pk, _ in offered}

@@ -19,7 +19,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from ..conditions import Mark, status_mark
-from ..models import OutboundMessage, Status, database_of, source_id_of, stored_name, types_of, write_alias
+from ..models import OutboundMessage, Status, database_of, source_id_of, stored_name, types_of
 from ..receipts import registry
 from .base import UNDER_UNFOLD, TabularInline
 from .message.words import first_line_of, recipient_of, starts_of
@@ -163,5 +163,5 @@ class KpwaMessagesInline(TabularInline):
 
 
 def _about(source: Model) -> list[OutboundMessage]:
-    messages = OutboundMessage.objects.using(write_alias()).for_source(source)
+    messages = OutboundMessage.objects.for_source(source)
     return registry.without_earlier_rows(list(starts_of(messages).order_by("-pk")[: MOST_SHOWN + 1]), source)

@@ -284,7 +284,7 @@ def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None
     """W006: a license may name the real service, whatever the settings say."""
     if not settings.DEBUG or not is_asked(databases) or not is_http() or not has_licenses():
         return []
-    licenses = License.objects.using(write_alias()).filter(is_active=True).exclude(base_url="")
+    licenses = License.objects.filter(is_active=True).exclude(base_url="")
     real = sorted(license_.name for license_ in licenses if is_documented(license_.base_url))
     if not real:
         return []
@@ -304,7 +304,7 @@ def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, 
     if not is_asked(databases) or not has_licenses():
         return []
     unreadable, moved, old = [], [], []
-    for license_ in License.objects.using(write_alias()).exclude(api_key_ciphertext=""):
+    for license_ in License.objects.exclude(api_key_ciphertext=""):
         try:
             license_.get_api_key()
         except KeyForAnotherUrlError:

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import kpwa_settings
 from ..gateway import addresses, load_gateway_class
-from ..models import License, write_alias
+from ..models import License
 from .configuration import is_http
 from .database import has_licenses, is_asked
 from .messages import TAG, make_warning
@@ -115,4 +115,4 @@ def _pretends() -> str:
 
 
 def _with_own_url() -> list[License]:
-    return list(License.objects.using(write_alias()).active().exclude(base_url="").order_by("name"))
+    return list(License.objects.active().exclude(base_url="").order_by("name"))

@@ -15,7 +15,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from ..conf import kpwa_settings
 from ..exceptions import LicenseChoiceError
-from ..models import License, OutboundMessage, in_seconds, write_alias
+from ..models import License, OutboundMessage, in_seconds
 from ..outbox import choose_license
 from .console import Console
 
@@ -69,7 +69,7 @@ def chosen_license(options: dict[str, Any]) -> License:
     try:
         return choose_license()
     except LicenseChoiceError as error:
-        first_two = list(License.objects.using(write_alias()).filter(archived_at=None).order_by("pk")[:2])
+        first_two = list(License.objects.filter(archived_at=None).order_by("pk")[:2])
         if len(first_two) == 1 and not kpwa_settings().DEFAULT_LICENSE:
             return first_two[0]  # one that is not active sends nothing, and can be asked and mended all the same
         raise LicenseChoiceError(f"{error} Or name one with --license. Known: {_known()}.") from None
@@ -77,14 +77,14 @@ def chosen_license(options: dict[str, Any]) -> License:
 
 def license_named(name: str) -> License:
     """Raises `LicenseChoiceError` with the names that there are."""
-    found = License.objects.using(write_alias()).filter(name=name).first()
+    found = License.objects.filter(name=name).first()
     if found is None:
         raise LicenseChoiceError(f"There is no license {name!r}. Known: {_known()}.")
     return found
 
 
 def _known() -> str:
-    return ", ".join(License.objects.using(write_alias()).values_list("name", flat=True)[:20]) or "none yet"
+    return ", ".join(License.objects.values_list("name", flat=True)[:20]) or "none yet"
 
 
 def quoted(name: str) -> str:
@@ -94,7 +94,7 @@ def quoted(name: str) -> str:
 
 def message_with_id(given: str) -> OutboundMessage | None:
     """The message whose number or public id is `given`."""
-    messages = OutboundMessage.objects.using(write_alias()).select_related("license")
+    messages = OutboundMessage.objects.select_related("license")
     if given.isascii() and given.isdecimal() and len(given) <= 18:
         return messages.filter(pk=int(given)).first()
     try:

@@ -48,7 +48,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
             _drive_until_done(pool, until)
         finally:
             pool.close()
-    waiting = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED).count()
+    waiting = OutboundMessage.objects.filter(status=Status.QUEUED).count()
     found = why_waiting() if waiting else []
     console.document(
         {
@@ -81,10 +81,10 @@ def _drive_until_done(pool: LanePool, until: float) -> None:
 
 def _seconds_until_next_send() -> float | None:
     """When the pace allows the next of the lanes that have something due; None where there is none."""
-    using = write_alias()
+    write_alias()
     waits: list[float] = []
     for license_ids in queued_license_ids():
-        paced = Lane.objects.using(using).startable().free().filter(pk__in=license_ids, next_send_at__isnull=False)
+        paced = Lane.objects.startable().free().filter(pk__in=license_ids, next_send_at__isnull=False)
         found = {pk: (next_send_at, now) for pk, next_send_at, now in paced.values_list("pk", "next_send_at", _NOW)}
         for license_id in due_license_ids(found):
             next_send_at, now = found[license_id]

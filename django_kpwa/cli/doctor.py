@@ -128,7 +128,7 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
         yield from _database()
         yield from _settings()
         yield from _machinery()
-        licenses = [license_named(license_name)] if license_name else list(License.objects.using(write_alias()).kept())
+        licenses = [license_named(license_name)] if license_name else list(License.objects.kept())
         if not licenses:
             yield Finding(PROBLEM, "licenses", "there is none yet. Add one: manage.py kpwa licenses add NAME")
         for license_ in licenses:
@@ -264,19 +264,19 @@ def _link(license_: License, subject: str) -> Iterator[Finding]:
     if status.session_status == SessionStatus.QR:
         yield Finding(PROBLEM, subject, _advice(PauseReason.LOGGED_OUT, license_))
     elif status.session_status == SessionStatus.CONNECTED:
-        number = Lane.objects.using(write_alias()).get(pk=license_.pk).linked_number
+        number = Lane.objects.get(pk=license_.pk).linked_number
         yield Finding(OK, subject, f"WhatsApp is linked{f' ({mask(number)})' if number else ''}.")
     else:
         yield Finding(NOTE, subject, f"the gateway calls its status {status.word!r}, which nobody documented.")
 
 
 def _is_paused_for_its_key(license_: License) -> bool:
-    paused = Lane.objects.using(write_alias()).filter(pk=license_.pk, pause_reason=PauseReason.UNAUTHORIZED)
+    paused = Lane.objects.filter(pk=license_.pk, pause_reason=PauseReason.UNAUTHORIZED)
     return paused.filter(paused_key_version=license_.api_key_version).exists()
 
 
 def _pause(license_: License, subject: str) -> Iterator[Finding]:
-    lane = Lane.objects.using(write_alias()).filter(pk=license_.pk).first()
+    lane = Lane.objects.filter(pk=license_.pk).first()
     # Logged out was said by the gateway just now, and an unreadable key was met.
     if lane is None or lane.pause_reason in (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.KEY_UNREADABLE):
         return
@@ -293,7 +293,7 @@ def _pause(license_: License, subject: str) -> Iterator[Finding]:
 
 
 def _queue(license_: License, subject: str) -> Iterator[Finding]:
-    messages = OutboundMessage.objects.using(write_alias()).filter(license=license_)
+    messages = OutboundMessage.objects.filter(license=license_)
     waiting = messages.filter(status=Status.QUEUED).count()
     late = _age(messages.due().order_by("due_at"), "due_at") or 0.0
     if late > OLD_SECONDS:
@@ -310,15 +310,13 @@ def _queue(license_: License, subject: str) -> Iterator[Finding]:
 
 
 def _webhook(license_: License, subject: str) -> Iterator[Finding]:
-    using = write_alias()
-    registered = WebhookToken.objects.using(using).filter(
-        license=license_, registered_at__isnull=False, expires_at=None
-    )
+    write_alias()
+    registered = WebhookToken.objects.filter(license=license_, registered_at__isnull=False, expires_at=None)
     if not registered.exists():
         words = "no webhook is registered, so answers and ticks stay unknown: manage.py kpwa webhook set --license"
         yield Finding(NOTE, subject, f"{words} {_quoted(license_)}")
         return
-    events = WebhookEvent.objects.using(using).filter(license=license_)
+    events = WebhookEvent.objects.filter(license=license_)
     age = _age(events.order_by("-last_received_at"), "last_received_at")
     last = "no event has come yet" if age is None else f"the last event came {duration(age)} ago"
     yield Finding(OK, subject, f"its webhook is registered; {last}.")
@@ -326,7 +324,7 @@ def _webhook(license_: License, subject: str) -> Iterator[Finding]:
 
 def _failed_receipts() -> Iterator[Finding]:
     """Receipts that were not even queued lately: no message tells of them."""
-    failures = ReceiptFailure.objects.using(write_alias()).filter(occurred_at__gt=in_seconds(-_LATELY_SECONDS))
+    failures = ReceiptFailure.objects.filter(occurred_at__gt=in_seconds(-_LATELY_SECONDS))
     newest = failures.order_by("-occurred_at").first()
     if newest is not None:
         found = count_up_to(_MOST_FAILURES, failures)

@@ -68,13 +68,13 @@ def how_to_confirm(license_: License, lane: Lane) -> str:
 
 
 def _list(console: Console) -> int:
-    using = write_alias()
-    licenses = list(License.objects.using(using).order_by(F("archived_at").asc(nulls_first=True), "name"))
-    lanes = {lane.pk: lane for lane in Lane.objects.using(using).all()}
+    write_alias()
+    licenses = list(License.objects.order_by(F("archived_at").asc(nulls_first=True), "name"))
+    lanes = {lane.pk: lane for lane in Lane.objects.all()}
     rows = []
     for license_ in licenses:
         lane = lanes.get(license_.pk) or Lane(license=license_)
-        waiting = OutboundMessage.objects.using(using).filter(license=license_, status=Status.QUEUED).count()
+        waiting = OutboundMessage.objects.filter(license=license_, status=Status.QUEUED).count()
         rows.append(
             {
                 "name": license_.name,
@@ -153,7 +153,7 @@ def _pause(console: Console, license_: License) -> int:
 
 def _resume(console: Console, license_: License) -> int:
     lifted = linking.resume(license_)
-    lane = Lane.objects.using(write_alias()).filter(pk=license_.pk).first()
+    lane = Lane.objects.filter(pk=license_.pk).first()
     if lane is not None and lane.pause_reason == PauseReason.NUMBER_CHANGED:
         console.document({"name": license_.name, "paused": True, "changed": False})
         console.say(f"{license_.name} stays paused: {how_to_confirm(license_, lane)}")
@@ -165,7 +165,7 @@ def _resume(console: Console, license_: License) -> int:
 
 def _confirm_number(console: Console, license_: License, *, keep: bool) -> int:
     confirmed = linking.confirm_number(license_, keep=keep)
-    lane = Lane.objects.using(write_alias()).filter(pk=license_.pk).first()
+    lane = Lane.objects.filter(pk=license_.pk).first()
     number = mask(lane.confirmed_number) if lane else ""
     console.document({"name": license_.name, "confirmed_number": number, "changed": confirmed})
     if not confirmed:

@@ -11,7 +11,7 @@ from django.db.models import Q
 
 from .. import outbox, phone
 from ..exceptions import InvalidPhoneNumberError
-from ..models import OutboundMessage, Status, write_alias
+from ..models import OutboundMessage, Status
 from .choosing import add_action, license_named, message_with_id, positive_count, since
 from .console import EXIT_NO, EXIT_OK, Console
 
@@ -96,7 +96,7 @@ def _reason(message: OutboundMessage) -> str:
 
 
 def _filtered(options: dict[str, Any]) -> Any:
-    messages = OutboundMessage.objects.using(write_alias()).all()
+    messages = OutboundMessage.objects.all()
     if options["status"]:
         messages = messages.filter(status__in=options["status"])
     if options["license"]:

@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from .. import retention, statistics, webhooks
 from ..dispatch import sweep
-from ..models import WebhookEvent, write_alias
+from ..models import WebhookEvent
 from ..store.heartbeats import note_alive
 from .choosing import positive_count
 from .console import EXIT_OK, Console
@@ -82,7 +82,7 @@ class _Loop:
         note_alive("worker")
         try:
             found = self.pool.start(sweep().license_ids)
-            if WebhookEvent.objects.using(write_alias()).to_process().exists():
+            if WebhookEvent.objects.to_process().exists():
                 found += 1
                 self.pool.start_job("processing webhooks", self._process_webhooks)
         except (DatabaseError, InterfaceError) as error:

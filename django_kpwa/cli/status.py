@@ -7,7 +7,7 @@ from typing import Any
 
 from ..gateway import ServiceStatus, SessionStatus
 from ..linking import check_status
-from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
+from ..models import Lane, License, OutboundMessage, PauseReason, Status
 from ..phone import mask
 from .choosing import add_license_argument, chosen_license
 from .console import EXIT_NO, EXIT_OK, Console, in_english, moment
@@ -35,8 +35,8 @@ def run(console: Console, options: dict[str, Any]) -> int:
 
 def show_status(console: Console, license_: License, status: ServiceStatus) -> None:
     """Write what the gateway said and what the outbox holds for the license."""
-    lane = Lane.objects.using(write_alias()).get(pk=license_.pk)
-    messages = OutboundMessage.objects.using(write_alias()).filter(license=license_)
+    lane = Lane.objects.get(pk=license_.pk)
+    messages = OutboundMessage.objects.filter(license=license_)
     waiting = messages.filter(status=Status.QUEUED).count()
     undecided = messages.undecided().count()
     console.document(

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from ..conditions import has_new_key, unassigned
-from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, OutboundMessage, PauseReason, Status, write_alias
+from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, OutboundMessage, PauseReason, Status
 from ..store.backlog import queued_license_ids
 from .choosing import quoted
 from .console import duration, in_english
@@ -35,8 +35,8 @@ def why_waiting() -> list[Waiting]:
     """What waits now, and why, for up to `MOST_LICENSES` of the licenses that have something waiting."""
     found = list(_without_license())
     license_ids = list(islice(chain.from_iterable(queued_license_ids()), MOST_LICENSES))
-    licenses = License.objects.using(write_alias()).in_bulk(license_ids)
-    lanes = Lane.objects.using(write_alias()).in_bulk(license_ids)
+    licenses = License.objects.in_bulk(license_ids)
+    lanes = Lane.objects.in_bulk(license_ids)
     for license_id in license_ids:
         if (license_ := licenses.get(license_id)) is None:
             found.append(Waiting("", _queued(license_id).count(), _GONE, is_trouble=True))
@@ -55,7 +55,7 @@ def _without_license() -> Iterator[Waiting]:
 
 
 def _queued(license_id: int) -> Any:
-    return OutboundMessage.objects.using(write_alias()).filter(license_id=license_id, status=Status.QUEUED).order_by()
+    return OutboundMessage.objects.filter(license_id=license_id, status=Status.QUEUED).order_by()
 
 
 def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:

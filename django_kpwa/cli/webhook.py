@@ -79,14 +79,13 @@ def _reset(console: Console, license_: License) -> int:
 
 
 def _show(console: Console, license_: License) -> int:
-    using = write_alias()
+    write_alias()
     token = (
-        WebhookToken.objects.using(using)
-        .filter(license=license_, registered_at__isnull=False, expires_at=None)
+        WebhookToken.objects.filter(license=license_, registered_at__isnull=False, expires_at=None)
         .order_by("-pk")
         .first()
     )
-    events = WebhookEvent.objects.using(using).filter(license=license_)
+    events = WebhookEvent.objects.filter(license=license_)
     by_status = dict(events.order_by().values_list("status").annotate(Count("pk")))
     last_event_at = events.aggregate(last=Max("last_received_at"))["last"]
     console.document(
@@ -117,7 +116,7 @@ def _replay(console: Console, options: dict[str, Any]) -> int:
     event_ids = list(_chosen_events(options).values_list("pk", flat=True))
     processed = left = 0
     for event_id in event_ids:
-        event = WebhookEvent.objects.using(write_alias()).get(pk=event_id)
+        event = WebhookEvent.objects.get(pk=event_id)
         processed += webhooks.reprocess(event)
         event.refresh_from_db(fields=["status"])
         left += event.status in _NOT_UNDERSTOOD
@@ -130,7 +129,7 @@ def _replay(console: Console, options: dict[str, Any]) -> int:
 
 
 def _chosen_events(options: dict[str, Any]) -> Any:
-    events = WebhookEvent.objects.using(write_alias()).order_by("pk")
+    events = WebhookEvent.objects.order_by("pk")
     if options["license"]:
         events = events.filter(license=chosen_license(options))
     if options["since"]:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..conditions import MOST_UNASSIGNED, Condition, Help, Tone, Unassigned, license_condition, unassigned
-from ..models import DatabaseNow, License, OutboundMessage, Status, write_alias
+from ..models import DatabaseNow, License, OutboundMessage, Status
 from ..site_urls import find_url
 from ..store import choosing
 from . import words
@@ -39,7 +39,7 @@ class Line:
 
 def banner(person: Person) -> tuple[list[Line], int]:
     """The most urgent lines, and how many more there are."""
-    active = License.objects.using(write_alias()).active().select_related("lane").defer("base_url")
+    active = License.objects.active().select_related("lane").defer("base_url")
     # Asked with the licenses: every page of the till has a banner.
     asked = active.annotate(looked_at=DatabaseNow(), kpwa_some_unassigned=Exists(choosing.unassigned()))
     licenses = list(asked[:MAX_LICENSES])
@@ -75,7 +75,7 @@ def _line(person: Person, license_: License, condition: Condition, is_one_of_sev
 
 
 def _waiting(license_: License) -> int:
-    queued = OutboundMessage.objects.using(write_alias()).filter(license=license_, status=Status.QUEUED)
+    queued = OutboundMessage.objects.filter(license=license_, status=Status.QUEUED)
     # A bounded count: the database stops at the limit, and sends one number.
     return queued.order_by()[: MAX_WAITING + 1].count()
 

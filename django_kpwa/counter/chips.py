@@ -23,7 +23,6 @@ from ..models import (
     about,
     database_of,
     source_id_of,
-    write_alias,
 )
 from ..receipts import registry
 from ..site_urls import find_url
@@ -94,7 +93,7 @@ def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
 
 
 def _newest(wanted: Q) -> list[OutboundMessage]:
-    messages = OutboundMessage.objects.using(write_alias()).filter(wanted)
+    messages = OutboundMessage.objects.filter(wanted)
     # Counted object by object: one with thousands of messages leaves the others theirs.
     place = Window(RowNumber(), partition_by=F("source_id"), order_by=F("pk").desc())
     newest = messages.annotate(place=place).filter(place__lte=MAX_MESSAGES).order_by("-pk")

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST
 
 from .. import outbox, phone
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
-from ..models import OutboundMessage, Status, write_alias
+from ..models import OutboundMessage, Status
 from ..site_urls import find_url, is_url_of_this_site
 from .people import person_of
 
@@ -37,9 +37,7 @@ def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
             person = person_of(request)
             if not all(person.may(codename) for codename in codenames):
                 return _refused(request, person.user)
-            message = get_object_or_404(
-                OutboundMessage.objects.using(write_alias()).select_related("license"), uuid=message_uuid
-            )
+            message = get_object_or_404(OutboundMessage.objects.select_related("license"), uuid=message_uuid)
             return view(request, message)
 
         return require_POST(never_cache(csrf_protect(checked)))

@@ -8,7 +8,7 @@ from django.dispatch import Signal
 
 from .. import signals
 from ..containing import send_contained
-from ..models import OutboundMessage, Status, write_alias
+from ..models import OutboundMessage, Status
 
 _BY_STATUS = {
     Status.SENT: signals.message_sent,
@@ -28,7 +28,7 @@ def announce(signal: Signal | None, message_ids: Iterable[int]) -> None:
     """Send `signal` for each message; messages are read only where somebody listens."""
     if signal is None or not signal.has_listeners(OutboundMessage):
         return
-    for message in OutboundMessage.objects.using(write_alias()).filter(pk__in=list(message_ids)):
+    for message in OutboundMessage.objects.filter(pk__in=list(message_ids)):
         send_contained(signal, OutboundMessage, message=message)
 
 

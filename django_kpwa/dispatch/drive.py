@@ -105,8 +105,8 @@ def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings, *, cla
         "resend_lost": "worker_lost" in read.RESEND_UNKNOWN, "max_attempts": read.MAX_ATTEMPTS, "claims": claims
     }  # fmt: skip
     lease = take_lease(license_id, seconds, **options)
-    if lease is None and not Lane.objects.using(write_alias()).filter(pk=license_id).exists():
-        if not License.objects.using(write_alias()).filter(pk=license_id).exists():
+    if lease is None and not Lane.objects.filter(pk=license_id).exists():
+        if not License.objects.filter(pk=license_id).exists():
             # Deleted meanwhile, or a wake-up from another database, for instance one of a site's tests.
             logger.info("There is no license %s here; its wake-up is ignored.", license_id)
             return None
@@ -330,7 +330,7 @@ class _Driver:
 
 
 def _read_lane(license_id: int) -> Lane:
-    return Lane.objects.using(write_alias()).select_related("license").get(pk=license_id)
+    return Lane.objects.select_related("license").get(pk=license_id)
 
 
 def _claim_in(claimed: Claimed | None) -> Claim | None:

@@ -42,11 +42,11 @@ def render_message(message_id: int, due_at: datetime) -> None:
     With its text it takes its place at `due_at` again: it is the next to go, and the text of no other is written before
     that. Raises a task's time limit on, after it is kept that the message waits.
     """
-    using = write_alias()
+    write_alias()
     # With its license: what a router of the site's would read from a replica may not be there yet.
-    message = OutboundMessage.objects.using(using).select_related("license").get(pk=message_id)
+    message = OutboundMessage.objects.select_related("license").get(pk=message_id)
     # As it was read: what was begun before a standstill is nobody's any more once another driver has begun it again.
-    unrendered = OutboundMessage.objects.using(using).filter(
+    unrendered = OutboundMessage.objects.filter(
         pk=message_id,
         status=Status.QUEUED,
         license=message.license_id,

@@ -12,7 +12,7 @@ from ..containing import send_contained
 from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
-from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, PauseReason, write_alias
+from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, PauseReason
 from ..store.decisions import lift_pause, note_session
 from ..store.lanes import pause_lane
 from ..store.results import Lease, Pause
@@ -33,7 +33,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], read
     if reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != license_.api_key_version:
         lift_pause(lane.license_id, reason)
     elif reason != PauseReason.NONE:
-        if not Lane.objects.using(write_alias()).filter(pk=lane.pk, paused_until__lte=DatabaseNow()).exists():
+        if not Lane.objects.filter(pk=lane.pk, paused_until__lte=DatabaseNow()).exists():
             return False
         if reason == PauseReason.RATE_LIMITED:
             lift_pause(lane.license_id, reason)

@@ -54,7 +54,7 @@ def sweep() -> Swept:
 
 def _settle_abandoned() -> int:
     read = kpwa_settings()
-    abandoned = list(Lane.objects.using(write_alias()).abandoned().values_list("pk", flat=True))
+    abandoned = list(Lane.objects.abandoned().values_list("pk", flat=True))
     for license_id in abandoned:
         resend_lost = "worker_lost" in read.RESEND_UNKNOWN
         try:
@@ -91,10 +91,10 @@ def _give_unassigned() -> None:
 
 
 def _startable_license_ids() -> list[int]:
-    using = write_alias()
+    write_alias()
     found: list[int] = []
     for license_ids in queued_license_ids():
-        lanes = Lane.objects.using(using).filter(pk__in=license_ids)
+        lanes = Lane.objects.filter(pk__in=license_ids)
         known = dict(lanes.annotate(is_ahead=may_be_ahead(kpwa_settings())).values_list("pk", "is_ahead"))
         if ahead := bring_back_times_ahead([license_id for license_id, is_ahead in known.items() if is_ahead]):
             logger.warning("Times of %d licenses were set by a clock that was ahead; they go on now.", len(ahead))
@@ -102,7 +102,7 @@ def _startable_license_ids() -> list[int]:
         without_lane = set(license_ids) - set(known)
         if without_lane:
             # Not one that was deleted while a message of its own was being stored: nobody could drive it.
-            licenses = License.objects.using(using).filter(pk__in=without_lane)
+            licenses = License.objects.filter(pk__in=without_lane)
             without_lane = set(licenses.values_list("pk", flat=True))
         found += due_license_ids(startable | without_lane)
     return found

@@ -1,7 +1,8 @@
 """The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
 from .attempt import SendAttempt
-from .clock import DatabaseNow, in_seconds, outbox_key, write_alias
+from .clock import DatabaseNow, in_seconds
+from .database import outbox_key, write_alias
 from .kept_key import NOT_KEPT, KeptKey
 from .lane import HELD_BY_PEOPLE, Lane, PauseReason
 from .license import License, WebhookToken

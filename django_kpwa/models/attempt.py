@@ -6,6 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway.outcome import Cause, OutcomeKind
+from .database import OutboxManager
 from .message import OutboundMessage
 
 
@@ -24,6 +25,8 @@ class SendAttempt(models.Model):
     gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True)
     read_as = models.CharField(_("recipient as the gateway read it"), max_length=64, blank=True)
     gateway_created_at = models.CharField(_("the gateway's time, as it wrote it"), max_length=64, blank=True)
+
+    objects = OutboxManager()
 
     class Meta:
         verbose_name = _("attempt")

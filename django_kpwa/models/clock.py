@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, models, router
+from django.db import models
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
@@ -38,19 +38,3 @@ class DatabaseNow(Now):
 def in_seconds(seconds: float) -> CombinedExpression:
     """The database's time so many seconds from now (negative: ago)."""
     return DatabaseNow() + timedelta(seconds=seconds)
-
-
-def write_alias() -> str:
-    """The alias of the database that holds the outbox. Reads of state use it too: a replica may lag."""
-    from .message import OutboundMessage
-
-    return router.db_for_write(OutboundMessage)
-
-
-def outbox_key() -> tuple[str, str]:
-    """Which outbox is meant now, for what a process remembers: ids alone are one tenant's as well as another's.
-
-    Its database's alias and, where each tenant has a schema there (django-tenants and its like), that.
-    """
-    alias = write_alias()
-    return alias, str(getattr(connections[alias], "schema_name", None) or "")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from .database import OutboxManager
 from .message import OutboundMessage
 
 NOT_KEPT = "copy:"
@@ -18,6 +19,8 @@ class KeptKey(models.Model):
     created_at = models.DateTimeField()
     status = models.CharField(max_length=16)
     source_fingerprint = models.CharField(max_length=64, blank=True)
+
+    objects = OutboxManager()
 
     class Meta:
         default_permissions = ()

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..gateway import SessionStatus
 from .clock import DatabaseNow
+from .database import OutboxManager
 from .license import License
 
 
@@ -86,7 +87,7 @@ class Lane(models.Model):
     lease_taken_at = models.DateTimeField(_("lease taken"), null=True)
     next_send_at = models.DateTimeField(_("next send"), null=True)
 
-    objects = LaneQuerySet.as_manager()
+    objects = OutboxManager.from_queryset(LaneQuerySet)()
 
     if TYPE_CHECKING:
         license_id: int

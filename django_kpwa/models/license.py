@@ -24,6 +24,7 @@ from ..gateway import Gateway, addresses, load_gateway_class
 from ..gateway.locmem import LocmemGateway
 from ..logs import get_logger
 from ..rehearsal import is_rehearsal
+from .database import OutboxManager
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -88,7 +89,7 @@ class License(models.Model):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
-    objects = LicenseQuerySet.as_manager()
+    objects = OutboxManager.from_queryset(LicenseQuerySet)()
 
     _has_new_key = False
     # What the database held of this object when it was read or saved last, by attribute.
@@ -299,6 +300,8 @@ class WebhookToken(models.Model):
     registered_at = models.DateTimeField(_("registered with the gateway"), null=True)
     first_used_at = models.DateTimeField(_("first event"), null=True)
     expires_at = models.DateTimeField(_("expires"), null=True)
+
+    objects = OutboxManager()
 
     class Meta:
         verbose_name = _("webhook token")

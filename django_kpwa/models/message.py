@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..phone import mask
 from .clock import DatabaseNow
+from .database import OutboxManager
 from .license import License
 from .source import MAX_DATABASE_LENGTH, ExactCharField, about, database_of, source_id_of
 
@@ -146,7 +147,7 @@ class OutboundMessage(models.Model):
     was_purged = False
     """Whether it is in its table no more: its key, its status and when it was queued are all that is left of it."""
 
-    objects = OutboundMessageQuerySet.as_manager()
+    objects = OutboxManager.from_queryset(OutboundMessageQuerySet)()
 
     if TYPE_CHECKING:
         license_id: int | None

@@ -9,6 +9,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .database import OutboxManager
 from .source import MAX_DATABASE_LENGTH, ExactCharField
 
 
@@ -26,6 +27,8 @@ class ReceiptFailure(models.Model):
     occurred_at = models.DateTimeField(_("occurred"))
     # The table's default as well, for an INSERT of the release before.
     times = models.PositiveIntegerField(_("times"), default=1, db_default=1)
+
+    objects = OutboxManager()
 
     class Meta:
         verbose_name = _("receipt failure")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from django.db import models
 
+from .database import OutboxManager
+
 
 class SeenId(models.Model):
     # Over the license, what the id is used for, and the id: gateways' ids may be long, and MySQL minds no case.
@@ -14,6 +16,8 @@ class SeenId(models.Model):
     event_id = models.BigIntegerField()
     message_id = models.BigIntegerField(null=True)
     seen_at = models.DateTimeField()
+
+    objects = OutboxManager()
 
     class Meta:
         default_permissions = ()

@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.db.models import Q
 
-from .clock import write_alias
+from .database import write_alias
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper

@@ -6,6 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .clock import DatabaseNow
+from .database import OutboxManager
 from .license import License
 
 HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
@@ -24,6 +25,8 @@ class HourlyStatistic(models.Model):
     expired = models.PositiveIntegerField(_("expired"), default=0)
     # Counts, one a bucket of HISTOGRAM_SECONDS and one beyond.
     queued_to_sent = models.JSONField(_("queued to sent"), default=list)
+
+    objects = OutboxManager()
 
     class Meta:
         verbose_name = _("hourly statistic")
@@ -53,7 +56,7 @@ class Heartbeat(models.Model):
     name = models.CharField(_("name"), max_length=64, primary_key=True)
     seen_at = models.DateTimeField(_("seen"))
 
-    objects = HeartbeatQuerySet.as_manager()
+    objects = OutboxManager.from_queryset(HeartbeatQuerySet)()
 
     class Meta:
         verbose_name = _("heartbeat")

@@ -9,6 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .clock import DatabaseNow
+from .database import OutboxManager
 from .license import License
 from .message import OutboundMessage
 
@@ -74,7 +75,7 @@ class WebhookEvent(models.Model):
     )
     error = models.TextField(_("error"), blank=True)
 
-    objects = WebhookEventQuerySet.as_manager()
+    objects = OutboxManager.from_queryset(WebhookEventQuerySet)()
 
     class Meta:
         verbose_name = _("webhook event")

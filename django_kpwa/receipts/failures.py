@@ -53,7 +53,7 @@ def clear_failure(registration: Registration, obj: models.Model, saved_in: str, 
     # The row of an object that was inserted just now has not failed before.
     if is_new or time.monotonic() < _none_until.get(outbox, 0.0):
         return
-    failures = ReceiptFailure.objects.using(write_alias()).filter(receipt=registration.label).order_by()
+    failures = ReceiptFailure.objects.filter(receipt=registration.label).order_by()
     if not failures.exists():
         _none_until[outbox] = time.monotonic() + _BELIEVED_SECONDS
         return
@@ -76,7 +76,7 @@ def _one(registration: Registration, obj: models.Model, saved_in: str) -> dict[s
 
 def _count(using: str, values: dict[str, Any]) -> None:
     """Store it, or count it with those before. The INSERT goes first: an UPDATE that finds nothing would lock a gap."""
-    failures = ReceiptFailure.objects.using(using)
+    failures = ReceiptFailure.objects
     one = [name for name in values if name not in ("error", "occurred_at")]
     names_them = connections[using].features.supports_update_conflicts_with_target
     failures.bulk_create(

@@ -166,6 +166,6 @@ def _named_license(registration: Registration, obj: models.Model) -> License | N
 
 def _messages_of(keys: Iterable[str]) -> dict[str, OutboundMessage]:
     digests = {idempotency_digest(key): key for key in keys}
-    messages = OutboundMessage.objects.using(write_alias()).filter(idempotency_digest__in=digests)
+    messages = OutboundMessage.objects.filter(idempotency_digest__in=digests)
     found = messages.select_related("license").defer("text")
     return {digests[message.idempotency_digest or ""]: message for message in found}

@@ -203,7 +203,7 @@ def _is_of_another_class(known: OutboundMessage, registration: Registration) -> 
 def _let_go(obj: models.Model, alias: str, earlier: Q) -> None:
     """Messages about an earlier row of the same primary key are not about `obj`: its pages show them no more."""
     using = write_alias()
-    messages = OutboundMessage.objects.using(using)
+    messages = OutboundMessage.objects
     with brief_transaction(using):
         skips = connections[using].features.has_select_for_update_skip_locked
         found = messages.filter(about(type(obj), alias, [source_id_of(obj)]), earlier).order_by("pk")

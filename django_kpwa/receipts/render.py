@@ -13,7 +13,7 @@ from .. import phone
 from ..conf import kpwa_settings
 from ..contents import says_something, with_line_feeds
 from ..exceptions import InvalidMessageError, KpwaError, LicenseChoiceError
-from ..models import License, OutboundMessage, idempotency_digest, is_saved, write_alias
+from ..models import License, OutboundMessage, idempotency_digest, is_saved
 from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
 from ..rendering import Addressee, Moved, Rendered, Withdrawn
 from ..store.choosing import choose
@@ -103,7 +103,7 @@ def _read(registration: Registration, message: OutboundMessage) -> models.Model 
 def _keep_fingerprint(message: OutboundMessage, fingerprint: str) -> None:
     """It is about this row from here on, whichever had the key when it was queued."""
     if fingerprint != message.source_fingerprint:
-        rows = OutboundMessage.objects.using(write_alias()).filter(pk=message.pk)
+        rows = OutboundMessage.objects.filter(pk=message.pk)
         rows.update(source_fingerprint=fingerprint)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from django.db import connections
 from django.db.models import OuterRef, Subquery
 
-from ..models.clock import DatabaseNow, write_alias
+from ..models.clock import DatabaseNow
+from ..models.database import write_alias
 from ..models.license import License
 from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
 from .sql import with_tables
@@ -64,12 +65,12 @@ def queued_license_ids() -> Iterator[list[int]]:
 
 def queued_without_their_license() -> OutboundMessageQuerySet:
     """Messages that wait for a license that is gone: it was deleted while a transaction that stored them was open."""
-    using = write_alias()
+    write_alias()
     lost: list[int] = []
     for license_ids in queued_license_ids():
-        there = License.objects.using(using).filter(pk__in=license_ids).values_list("pk", flat=True)
+        there = License.objects.filter(pk__in=license_ids).values_list("pk", flat=True)
         lost += set(license_ids).difference(there)
-    return OutboundMessage.objects.using(using).filter(status=Status.QUEUED, license_id__in=lost)
+    return OutboundMessage.objects.filter(status=Status.QUEUED, license_id__in=lost)
 
 
 def due_license_ids(license_ids: Iterable[int]) -> list[int]:
@@ -92,21 +93,21 @@ def _queued_by_steps(using: str, after: int, limit: int) -> list[int]:
 
 
 def _queued_by_distinct(using: str, after: int, limit: int) -> list[int]:
-    queued = OutboundMessage.objects.using(using).filter(status=Status.QUEUED, license_id__gt=after)
+    queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id__gt=after)
     # With the status, which is one: MariaDB takes steps for a DISTINCT of what its index begins with alone.
     found = queued.order_by("license_id").values_list("status", "license_id").distinct()
     return [license_id for _, license_id in found[:limit]]
 
 
 def _due_at_their_head(using: str, license_ids: list[int]) -> list[int]:
-    queued = OutboundMessage.objects.using(using).filter(status=Status.QUEUED, license_id=OuterRef("pk"))
+    queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id=OuterRef("pk"))
     head = Subquery(queued.order_by("priority", "due_at").values("due_at")[:1])
-    licenses = License.objects.using(using).filter(pk__in=license_ids).alias(head=head)
+    licenses = License.objects.filter(pk__in=license_ids).alias(head=head)
     return list(licenses.filter(head__lte=DatabaseNow()).order_by().values_list("pk", flat=True))
 
 
 def _due_by_steps(using: str, license_ids: list[int]) -> list[int]:
-    now, _ = OutboundMessage.objects.using(using).query.get_compiler(using).compile(DatabaseNow())
+    now, _ = OutboundMessage.objects.all().query.get_compiler(using).compile(DatabaseNow())
     statement = _DUE.format(licenses=", ".join(["(%s, -1)"] * len(license_ids)), now=now)
     with connections[using].cursor() as cursor:
         cursor.execute(with_tables(statement, using), license_ids)
@@ -114,7 +115,7 @@ def _due_by_steps(using: str, license_ids: list[int]) -> list[int]:
 
 
 def _due_by_first(using: str, license_ids: list[int]) -> list[int]:
-    due = OutboundMessage.objects.using(using).due().filter(license_id=OuterRef("pk"))
+    due = OutboundMessage.objects.due().filter(license_id=OuterRef("pk"))
     # Not EXISTS: MariaDB makes a join of it that reads everything that is due.
-    licenses = License.objects.using(using).filter(pk__in=license_ids).alias(due=Subquery(due.values("status")[:1]))
+    licenses = License.objects.filter(pk__in=license_ids).alias(due=Subquery(due.values("status")[:1]))
     return list(licenses.filter(due__isnull=False).order_by().values_list("pk", flat=True))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ..models.clock import write_alias
 from ..models.license import License
 from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
 
@@ -39,7 +38,7 @@ class Choice:
 
 def choose(default_name: str = "") -> Choice:
     """The license of what names none; `default_name`: `KPWA["DEFAULT_LICENSE"]`."""
-    licenses = License.objects.using(write_alias())
+    licenses = License.objects
     if default_name:
         named = licenses.filter(name=default_name).first()
         if named is None:
@@ -55,7 +54,7 @@ def choose(default_name: str = "") -> Choice:
 
 def unassigned() -> OutboundMessageQuerySet:
     """Messages that wait because it cannot be told which license sends them."""
-    return OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED, license=None).order_by()
+    return OutboundMessage.objects.filter(status=Status.QUEUED, license=None).order_by()
 
 
 def give_unassigned(default_name: str = "", most: int = GIVEN_AT_ONCE) -> License | None:

@@ -20,7 +20,8 @@ from ..conf import Settings, kpwa_settings, lease_seconds
 from ..gateway import SessionStatus
 from ..gateway.outcome import OutcomeKind
 from ..models.attempt import SendAttempt
-from ..models.clock import DatabaseNow, in_seconds, write_alias
+from ..models.clock import DatabaseNow, in_seconds
+from ..models.database import write_alias
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
 from .lanes import ensure_lane
@@ -40,7 +41,7 @@ CLOCK_SECONDS = 60.0
 
 
 def _message(message_id: int) -> OutboundMessageQuerySet:
-    return OutboundMessage.objects.using(write_alias()).filter(pk=message_id)
+    return OutboundMessage.objects.filter(pk=message_id)
 
 
 def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | None]:
@@ -130,7 +131,7 @@ def expire_overdue(limit: int) -> tuple[list[int], list[int]]:
     Two statements for all of them. Where others are at one of them, it is left to them, or to the next time.
     """
     using = write_alias()
-    overdue = OutboundMessage.objects.using(using).overdue()
+    overdue = OutboundMessage.objects.overdue()
     message_ids = list(overdue.order_by("expires_at").values_list("pk", flat=True)[:limit])
     if not message_ids:
         return [], []
@@ -155,7 +156,7 @@ def prove_accepted(message_id: int, attempt_number: int | None = None, gateway_i
     with transaction.atomic(using=using) if connections[using].in_atomic_block else brief_transaction(using):
         became_sent = settle_proven(using, message_id)
         if attempt_number is not None:
-            attempt = SendAttempt.objects.using(using).filter(message_id=message_id, number=attempt_number)
+            attempt = SendAttempt.objects.filter(message_id=message_id, number=attempt_number)
             if gateway_id:
                 # Also of a running one: its own answer may never come, and later events name this id.
                 attempt.filter(gateway_id="").update(gateway_id=gateway_id[:255])
@@ -203,8 +204,8 @@ def move_many(moves: Sequence[Move]) -> dict[int, list[Status]]:
     longer than a moment.
     """
     using = write_alias()
-    messages = OutboundMessage.objects.using(using)
-    attempts = SendAttempt.objects.using(using).filter(pk__in=[move.attempt_id for move in moves])
+    messages = OutboundMessage.objects
+    attempts = SendAttempt.objects.filter(pk__in=[move.attempt_id for move in moves])
     ids = sorted(move.message_id for move in moves)
     became: dict[int, list[Status]] = {}
     with brief_transaction(using):
@@ -245,7 +246,7 @@ def note_session(license_id: int, session_status: SessionStatus) -> SessionStatu
     """Store what the gateway just said of the link; returns what was known before."""
     using = write_alias()
     ensure_lane(license_id)
-    lane = Lane.objects.using(using).filter(pk=license_id)
+    lane = Lane.objects.filter(pk=license_id)
     columns = session_columns(session_status)
     with transaction.atomic(using=using):
         # The write comes first; what it replaced is read by trying each value that it can have replaced.
@@ -260,7 +261,7 @@ def pause(license_id: int, pause_: Pause) -> bool:
     """Pause a lane, whoever drives it. False: it is paused for this reason already, or for one that people end."""
     ensure_lane(license_id)
     stays = [*HELD_BY_PEOPLE, pause_.reason]
-    lane = Lane.objects.using(write_alias()).filter(pk=license_id).exclude(pause_reason__in=stays)
+    lane = Lane.objects.filter(pk=license_id).exclude(pause_reason__in=stays)
     return bool(lane.update(**pause_columns(pause_), probes=0))
 
 
@@ -282,7 +283,7 @@ def confirm_number(license_id: int, *, keep: bool) -> bool:
 
 
 def _lift(license_id: int, reasons: Sequence[PauseReason], **columns: Any) -> bool:
-    lane = Lane.objects.using(write_alias()).filter(pk=license_id, pause_reason__in=reasons)
+    lane = Lane.objects.filter(pk=license_id, pause_reason__in=reasons)
     if not lane.exists():
         return False
     # While the lane is still paused: killed in the middle of a long backlog, it leaves the rest to who lifts it next.
@@ -306,20 +307,20 @@ def bring_back_times_ahead(license_ids: Sequence[int]) -> list[int]:
     No pace, pause, lease or backoff lasts as long as such a time says: it is set to what it would be if it began now.
     A lease is not ended, for its driver may be in the middle of a send. Returns the licenses whose lanes were changed.
     """
-    using = write_alias()
+    write_alias()
     read = kpwa_settings()
-    lanes = Lane.objects.using(using).filter(pk__in=license_ids).select_related("license")
+    lanes = Lane.objects.filter(pk__in=license_ids).select_related("license")
     changed = []
     for lane in lanes.annotate(now=DatabaseNow()):
         columns = _brought_back(lane, lane.now, read)  # type: ignore[attr-defined]  # annotated just above
         # Who has moved on since is looked at again by the next sweep.
-        as_seen = Lane.objects.using(using).filter(
+        as_seen = Lane.objects.filter(
             pk=lane.pk, lease_token=lane.lease_token, pause_reason=lane.pause_reason, paused_until=lane.paused_until
         )
         if columns and as_seen.update(**columns):
             changed.append(lane.license_id)
     longest = max(read.MAX_RETRY_SECONDS * 1.2, RENDER_STEP_BACK_SECONDS) + CLOCK_SECONDS
-    waiting = OutboundMessage.objects.using(using).filter(license_id__in=changed, status=Status.QUEUED)
+    waiting = OutboundMessage.objects.filter(license_id__in=changed, status=Status.QUEUED)
     tried = waiting.filter(Q(attempts_made__gt=0) | Q(renderings_begun__gt=0))
     tried.filter(due_at__gt=in_seconds(longest)).update(due_at=DatabaseNow())
     return changed
@@ -371,7 +372,7 @@ def bring_back_messages_ahead(limit: int = STEPPED_AT_ONCE) -> int:
 
     What was due at once, or a moment after it was stored, is due now. A time that the site named stays.
     """
-    messages = OutboundMessage.objects.using(write_alias())
+    messages = OutboundMessage.objects
     ahead = messages.filter(status=Status.QUEUED, created_at__gt=in_seconds(CLOCK_SECONDS)).order_by()
     message_ids = list(ahead.values_list("pk", flat=True)[:limit])
     if message_ids:
@@ -386,8 +387,8 @@ def _step_backlog_back(license_id: int) -> None:
 
     In small statements: one over the backlog of a day would hold up those who cancel or mark its messages.
     """
-    using = write_alias()
-    messages = OutboundMessage.objects.using(using)
+    write_alias()
+    messages = OutboundMessage.objects
     backlog = messages.filter(
         license_id=license_id,
         status=Status.QUEUED,

@@ -20,7 +20,8 @@ from django.db import IntegrityError, OperationalError, connections, transaction
 from django.db.models import F
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.clock import DatabaseNow, in_seconds, write_alias
+from ..models.clock import DatabaseNow, in_seconds
+from ..models.database import write_alias
 from ..models.lane import Lane
 from ..models.seen_id import SeenId
 from ..models.webhook_event import WebhookEvent
@@ -151,7 +152,7 @@ def claim_event(event_id: int, lease_seconds: float) -> tuple[WebhookEvent, str]
 def claim_event_portably(event_id: int, lease_seconds: float) -> tuple[WebhookEvent, str] | None:
     """The ORM's form of `claim_event()`."""
     using = write_alias()
-    rows = WebhookEvent.objects.using(using).filter(pk=event_id)
+    rows = WebhookEvent.objects.filter(pk=event_id)
     try:
         with brief_statements(using):
             is_claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(lease_seconds))
@@ -165,7 +166,7 @@ def claim_event_portably(event_id: int, lease_seconds: float) -> tuple[WebhookEv
     event = rows.only(*_CLAIMED).order_by().first() if is_claimed else None
     if event is None:
         return None
-    lanes = Lane.objects.using(using).filter(pk=event.license_id)
+    lanes = Lane.objects.filter(pk=event.license_id)
     return event, lanes.values_list("linked_number", flat=True).order_by().first() or ""
 
 
@@ -222,7 +223,7 @@ def record_event_portably(
     event: WebhookEvent, columns: Mapping[str, Any], *, next_try_in: float | None, is_processed: bool = False
 ) -> bool:
     """The ORM's form of `record_event()`."""
-    held = WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
+    held = WebhookEvent.objects.filter(pk=event.pk, tries=event.tries)
     with brief_statements(event._state.db or write_alias()):
         return bool(
             held.update(
@@ -249,7 +250,7 @@ def seen_digest(license_id: int, use: str, *parts: str) -> str:
 
 def find_seen(digests: Collection[str]) -> dict[str, Seen]:
     """Those of `digests` that were acted on before."""
-    rows = SeenId.objects.using(write_alias()).filter(digest__in=digests)
+    rows = SeenId.objects.filter(digest__in=digests)
     return {
         digest: Seen(event_id, message_id)
         for digest, event_id, message_id in rows.values_list("digest", "event_id", "message_id")
@@ -270,7 +271,7 @@ def claim_seen(event_id: int, claims: Sequence[tuple[str, int | None]]) -> dict[
         for digest, message_id in wanted.items()
     ]
     with brief_transaction(using):
-        SeenId.objects.using(using).bulk_create(rows, ignore_conflicts=True)
+        SeenId.objects.bulk_create(rows, ignore_conflicts=True)
     return find_seen(wanted)
 
 

@@ -27,6 +27,6 @@ def note_alive(name: str, *, at_once: bool = False) -> None:
     _noted_at[key] = now
     using = write_alias()
     with contained(using) as caught, brief_transaction(using):
-        Heartbeat.objects.using(using).note(name)
+        Heartbeat.objects.note(name)
     if caught.error is not None and not lacks_tables(caught.error):
         logger.warning("That %s is alive could not be noted (%s).", name, type(caught.error).__name__)

@@ -24,7 +24,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.clock import DatabaseNow, in_seconds, write_alias
+from ..models.clock import DatabaseNow, in_seconds
+from ..models.database import write_alias
 from ..models.kept_key import NOT_KEPT, KeptKey
 from ..models.license import License
 from ..models.message import OutboundMessage, Status, idempotency_digest
@@ -102,12 +103,10 @@ def store_messages(rows: Sequence[OutboundMessage]) -> None:
 
 def find_known(digests: Sequence[str]) -> dict[str, OutboundMessage]:
     """The messages with these digests of idempotency keys that are in their table, by digest."""
-    using = write_alias()
+    write_alias()
     found: dict[str, OutboundMessage] = {}
     for start in range(0, len(digests), _MOST_ROWS_A_STATEMENT):
-        some = OutboundMessage.objects.using(using).filter(
-            idempotency_digest__in=digests[start : start + _MOST_ROWS_A_STATEMENT]
-        )
+        some = OutboundMessage.objects.filter(idempotency_digest__in=digests[start : start + _MOST_ROWS_A_STATEMENT])
         found |= {message.idempotency_digest or "": message for message in some}
     return found
 
@@ -115,14 +114,14 @@ def find_known(digests: Sequence[str]) -> dict[str, OutboundMessage]:
 def find_by_key(key: str) -> OutboundMessage | None:
     """The message of an idempotency key that is in its table. Each first receipt asks this, and is answered: none."""
     using = write_alias()
-    found = OutboundMessage.objects.using(using).raw(_select_by_digest(using), [idempotency_digest(key)])
+    found = OutboundMessage.objects.raw(_select_by_digest(using), [idempotency_digest(key)])
     return next(iter(found), None)
 
 
 @cache
 def _select_by_digest(using: str) -> str:
     """The ORM's statement, built once: that costs more than it takes the database to answer."""
-    query = OutboundMessage.objects.using(using).filter(idempotency_digest="").query
+    query = OutboundMessage.objects.filter(idempotency_digest="").query
     return str(query.get_compiler(using).as_sql()[0])
 
 
@@ -170,7 +169,7 @@ def store_portably(rows: Sequence[OutboundMessage]) -> None:
     """The ORM's form of `store_messages()`."""
     using = write_alias()
     rows = _without_kept(rows)
-    messages = OutboundMessage.objects.using(using)
+    messages = OutboundMessage.objects
     with transaction.atomic(using=using):
         messages.bulk_create(rows, ignore_conflicts=any(row.idempotency_digest for row in rows))
     by_uuid = {row.uuid: row for row in rows}
@@ -193,7 +192,7 @@ def _without_kept(rows: Sequence[OutboundMessage]) -> Sequence[OutboundMessage]:
 def _has_licenses(rows: Sequence[OutboundMessage]) -> bool:
     """Whether the licenses of all of them are stored: the database itself does not see to it."""
     wanted = {row.license_id for row in rows if row.license_id is not None}
-    return License.objects.using(write_alias()).filter(pk__in=wanted).count() == len(wanted)
+    return License.objects.filter(pk__in=wanted).count() == len(wanted)
 
 
 # --- what is left of purged messages ---------------------------------------------------------------------------------
@@ -214,7 +213,7 @@ def keep_keys(messages: QuerySet[OutboundMessage]) -> None:
 
 def find_kept(digests: Iterable[str], using: str) -> dict[str, OutboundMessage]:
     """What is kept of purged messages, by the digests of their keys."""
-    return {kept.digest: kept.as_message() for kept in KeptKey.objects.using(using).filter(digest__in=list(digests))}
+    return {kept.digest: kept.as_message() for kept in KeptKey.objects.filter(digest__in=list(digests))}
 
 
 # --- written out ------------------------------------------------------------------------------------------------------
@@ -416,7 +415,7 @@ def _with_expiry(row: OutboundMessage, connection: BaseDatabaseWrapper) -> tuple
     expires: Any = row.expires_at
     if expires is None or isinstance(expires, datetime):
         return "%s::timestamptz" if connection.vendor == "postgresql" else "%s", parameters
-    query = OutboundMessage.objects.using(connection.alias).query
+    query = OutboundMessage.objects.all().query
     # Resolved, it is what the ORM would write: each database adds seconds in its own way.
     sql, given = query.get_compiler(connection.alias).compile(expires.resolve_expression(query))
     parameters[-2:-1] = given

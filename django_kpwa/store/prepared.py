@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from django.db import DatabaseError, connections
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.clock import write_alias
+from ..models.database import write_alias
 from .sql import with_tables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")

@@ -57,7 +57,7 @@ def _is_clash(error: IntegrityError, connection: BaseDatabaseWrapper) -> bool:
 @cache
 def now_sql(using: str) -> str:
     """`DatabaseNow()` as that database has it."""
-    sql, _ = License.objects.using(using).query.get_compiler(using).compile(DatabaseNow())
+    sql, _ = License.objects.all().query.get_compiler(using).compile(DatabaseNow())
     return str(sql)
 
 

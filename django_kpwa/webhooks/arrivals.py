@@ -12,7 +12,7 @@ from django.db import DatabaseError, IntegrityError, connections
 from django.db.models import F
 from django.views.decorators.debug import sensitive_variables
 
-from ..models import DatabaseNow, EventStatus, WebhookEvent, body_digest, in_seconds, write_alias
+from ..models import DatabaseNow, EventStatus, WebhookEvent, body_digest, in_seconds
 from ..store.events import KnownToken, find_token, insert_event
 from ..store.locks import brief_statements, waited_too_long
 from .authentication import note_use
@@ -92,7 +92,7 @@ def _find(token_digest: str) -> KnownToken:
 
 
 def _free_if_new(digest: str) -> bool:
-    events = WebhookEvent.objects.using(write_alias()).filter(digest=digest, status=EventStatus.PROCESSED)
+    events = WebhookEvent.objects.filter(digest=digest, status=EventStatus.PROCESSED)
     known = events.filter(gateway_id="").only("understood").first()
     if known is None or _names_itself(known.understood):
         return False
@@ -107,7 +107,7 @@ def _names_itself(understood: dict[str, object]) -> bool:
 
 
 def _count_repeat(digest: str) -> bool:
-    known = WebhookEvent.objects.using(write_alias()).filter(digest=digest)
+    known = WebhookEvent.objects.filter(digest=digest)
     try:
         with brief_statements(known.db):
             return bool(known.update(times_received=F("times_received") + 1, last_received_at=DatabaseNow()))

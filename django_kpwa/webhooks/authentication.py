@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from ..conf import Settings
 from ..linking import OLD_TOKEN_DAYS
-from ..models import DatabaseNow, WebhookToken, in_seconds, write_alias
+from ..models import DatabaseNow, WebhookToken, in_seconds
 from ..store.events import KnownToken
 
 HEADER = "X-Webhook-Password"
@@ -43,7 +43,7 @@ def note_use(token: KnownToken) -> None:
     """With a token's first event, the license's older ones begin to expire: the gateway has changed over."""
     if token.is_used:
         return
-    tokens = WebhookToken.objects.using(write_alias())
+    tokens = WebhookToken.objects
     if not tokens.filter(pk=token.pk, first_used_at=None).update(first_used_at=DatabaseNow()):
         return
     siblings = tokens.filter(license_id=token.license_id)

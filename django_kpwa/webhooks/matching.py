@@ -26,7 +26,6 @@ from ..models import (
     SendAttempt,
     Status,
     WebhookEvent,
-    write_alias,
 )
 from ..store import decisions
 from ..store.events import Attempt, claim_seen, find_attempts, find_seen, seen_digest
@@ -148,7 +147,7 @@ def _match_seen(
 
 
 def _newest_of(license_id: int, message_id: int | None) -> Attempt | None:
-    attempts = SendAttempt.objects.using(write_alias()).filter(message_id=message_id, message__license_id=license_id)
+    attempts = SendAttempt.objects.filter(message_id=message_id, message__license_id=license_id)
     rows = attempts.order_by("-pk").values_list(
         "message_id", "number", "outcome", "gateway_id", "message__status", "pk"
     )[:MAX_CANDIDATES]
@@ -200,7 +199,7 @@ def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, lis
     since = event.received_at - timedelta(seconds=ECHO_SECONDS)
     doubtful = Q(outcome__in=[OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT])
     attempts = (
-        SendAttempt.objects.using(write_alias())
+        SendAttempt.objects
         .filter(
             doubtful | Q(outcome=OutcomeKind.ACCEPTED, started_at__gte=since),
             message__license_id=event.license_id,
@@ -225,8 +224,8 @@ def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, lis
 
 def _echoed(message_ids: set[int]) -> set[int]:
     """Those whose own echo has come: they wait for no other."""
-    events = WebhookEvent.objects.using(write_alias()).filter(message_id__in=message_ids, kind=EventKind.OWN)
-    seen = SeenId.objects.using(write_alias()).filter(message_id__in=message_ids)
+    events = WebhookEvent.objects.filter(message_id__in=message_ids, kind=EventKind.OWN)
+    seen = SeenId.objects.filter(message_id__in=message_ids)
     return set(events.values_list("message_id", flat=True).union(seen.values_list("message_id", flat=True)))
 
 
@@ -318,7 +317,7 @@ def _proves_accepted(part: ParsedEvent) -> bool:
 
 
 def _statuses(message_ids: Sequence[int]) -> dict[int, str]:
-    messages = OutboundMessage.objects.using(write_alias()).filter(pk__in=message_ids)
+    messages = OutboundMessage.objects.filter(pk__in=message_ids)
     return dict(messages.values_list("pk", "status"))
 
 

@@ -95,7 +95,7 @@ def process_event(event_id: int) -> bool:
     if not _has_listeners(findings):
         return record_event(event, found, next_try_in=next_try_in, is_processed=announces)
     recorded = record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
-    told = WebhookEvent.objects.using(write_alias()).get(pk=event.pk)
+    told = WebhookEvent.objects.get(pk=event.pk)
     # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
     _announce_findings(told, findings)
     if recorded and announces:
@@ -111,7 +111,7 @@ def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> in
     # Whoever holds their rows may stand still: they would be found again and again.
     others: set[int] = set()
     while len(failed) < _BATCH:
-        due = WebhookEvent.objects.using(write_alias()).to_process().exclude(pk__in=failed | others)
+        due = WebhookEvent.objects.to_process().exclude(pk__in=failed | others)
         event_ids = list(due.order_by("next_try_at", "pk").values_list("pk", flat=True)[:_BATCH])
         if not event_ids:
             break
@@ -138,7 +138,7 @@ def reprocess(event: WebhookEvent) -> bool:
     Signals are sent again only where the event had not been understood before. False: somebody is processing it.
     """
     held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
-    idle = WebhookEvent.objects.using(write_alias()).filter(~held, pk=event.pk)
+    idle = WebhookEvent.objects.filter(~held, pk=event.pk)
     not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
     freed = idle.filter(not_understood).update(next_try_at=DatabaseNow(), tries=0, processed_at=None) or idle.filter(
         ~not_understood
@@ -194,7 +194,7 @@ def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple
         return EventStatus.PROCESSED, None
     if not any(finding.may_come for finding in findings):
         return EventStatus.UNMATCHED, None
-    held = WebhookEvent.objects.using(write_alias()).filter(pk=event.pk, tries=event.tries)
+    held = WebhookEvent.objects.filter(pk=event.pk, tries=event.tries)
     if event.tries >= MAX_LOST_TRIES or not held.filter(received_at__gt=in_seconds(-MATCH_SECONDS)).exists():
         return EventStatus.UNMATCHED, None
     return EventStatus.UNMATCHED, _wait(event)
@@ -234,7 +234,7 @@ def _has_listeners(findings: Sequence[matching.Finding]) -> bool:
 def _announce_findings(event: WebhookEvent, findings: Sequence[matching.Finding]) -> None:
     """Tell of the messages that this event moved."""
     moved = [finding.message_id for finding in findings if finding.moved and finding.message_id is not None]
-    messages = OutboundMessage.objects.using(write_alias()).in_bulk(moved) if moved else {}
+    messages = OutboundMessage.objects.in_bulk(moved) if moved else {}
     for finding in findings:
         message = messages.get(finding.message_id) if finding.moved and finding.message_id is not None else None
         if message is None:

@@ -14,7 +14,7 @@ import time
 from django.db.models import Q
 
 from ..logs import get_logger
-from ..models import DatabaseNow, WebhookToken, outbox_key, write_alias
+from ..models import DatabaseNow, WebhookToken, outbox_key
 
 logger = get_logger("django_kpwa.webhooks")
 
@@ -74,7 +74,7 @@ class Flood:
             digests, fresh_until = self._copies.get(key, _NONE)
             if began >= fresh_until:
                 alive = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
-                tokens = WebhookToken.objects.using(write_alias()).filter(alive)
+                tokens = WebhookToken.objects.filter(alive)
                 digests = frozenset(tokens.values_list("digest", flat=True))
                 if len(self._copies) >= _MOST_COPIES:
                     self._copies.clear()

@@ -18,7 +18,7 @@ from django.utils.text import capfirst
 
 from ...conditions import clock, senders, unassigned
 from ...counts import BoundedCount
-from ...models import OutboundMessage, write_alias
+from ...models import OutboundMessage
 from ..message.decisions import MAY_DECIDE
 from ..readonly import ReadOnlyModelAdmin
 from .cards import MOST_SHOWN, Cards, look_at_licenses
@@ -108,7 +108,7 @@ class DashboardAdmin(ReadOnlyModelAdmin):
 
 
 def _has_messages() -> bool:
-    return OutboundMessage.objects.using(write_alias()).exists()
+    return OutboundMessage.objects.exists()
 
 
 def _address(site: AdminSite, name: str) -> str:

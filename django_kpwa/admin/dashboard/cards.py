@@ -16,7 +16,7 @@ from django.utils.translation import gettext, gettext_lazy
 from ... import phone
 from ...conditions import Condition, Help, Missing, Tone, Words, clock, has_new_key, lane_of, license_condition
 from ...counts import BoundedCount
-from ...models import DatabaseNow, Lane, License, PauseReason, write_alias
+from ...models import DatabaseNow, Lane, License, PauseReason
 from .figures import Counts
 from .queues import NO_QUEUE, Queue
 from .words import span
@@ -74,7 +74,7 @@ class Card:
 
 def look_at_licenses() -> tuple[list[Found], bool]:
     """Every license, most urgent first, and whether there are more than were looked at."""
-    rows = License.objects.using(write_alias()).kept().select_related("lane").annotate(looked_at=DatabaseNow())
+    rows = License.objects.kept().select_related("lane").annotate(looked_at=DatabaseNow())
     licenses: list[Any] = list(rows.order_by("name")[: MOST_LOOKED_AT + 1])
     found = [
         Found(license_, license_condition(license_, license_.looked_at), license_.looked_at)

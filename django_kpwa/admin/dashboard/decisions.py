@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 
 from ...conditions import clock
 from ...counts import BoundedCount, count_up_to
-from ...models import OutboundMessage, write_alias
+from ...models import OutboundMessage
 from ..buttons import Button
 from ..many import press_many
 from ..message import MessageAdmin
@@ -62,12 +62,12 @@ class Decisions:
 
 def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int, str]) -> Decisions:
     """`names`: of the licenses, where a message should say which one it is of."""
-    total = count_up_to(MOST_COUNTED, OutboundMessage.objects.using(write_alias()).undecided())
+    total = count_up_to(MOST_COUNTED, OutboundMessage.objects.undecided())
     admin = message_admin(site)
     if admin is None or not admin.has_view_permission(request):
         return Decisions(total, [], [], "", False)
     may_decide = admin.may(request, MAY_DECIDE)
-    undecided = admin.get_queryset(request).using(write_alias()).undecided()  # type: ignore[attr-defined]
+    undecided = admin.get_queryset(request).undecided()  # type: ignore[attr-defined]
     found = list(undecided.select_related(None).order_by("-created_at", "-pk")[:MOST_LISTED])
     sources = Sources(site, request)
     rows = [_row(admin, sources, message, names, may_decide) for message in found]

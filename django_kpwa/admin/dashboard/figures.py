@@ -15,7 +15,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from ...counts import grouped
-from ...models import HISTOGRAM_SECONDS, HourlyStatistic, write_alias
+from ...models import HISTOGRAM_SECONDS, HourlyStatistic
 from ...statistics import running_hours
 
 HOURS = 24
@@ -119,7 +119,7 @@ class Statistics:
         return Figures(by_day, *self._delays(midnight))
 
     def _rolled_up(self, first: datetime) -> QuerySet[HourlyStatistic]:
-        hours = HourlyStatistic.objects.using(write_alias()).filter(hour__gte=first, hour__lt=self._since)
+        hours = HourlyStatistic.objects.filter(hour__gte=first, hour__lt=self._since)
         return hours.order_by()
 
     def _by_hour(self, first: datetime) -> Iterable[tuple[datetime, int, int, int]]:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from ... import wake
 from ...conditions import Mark, Missing, Senders, Tone
 from ...counts import bounded, count_up_to
-from ...models import EventStatus, WebhookEvent, write_alias
+from ...models import EventStatus, WebhookEvent
 from ..paginator import MOST_COUNTED
 from .words import span
 
@@ -103,7 +103,7 @@ def _sender(senders: Senders) -> Part:
 
 def _waiting_webhooks(senders: Senders, now: datetime) -> Part:
     name = gettext("Waiting webhooks")
-    pending = WebhookEvent.objects.using(write_alias()).filter(status=EventStatus.PENDING)
+    pending = WebhookEvent.objects.filter(status=EventStatus.PENDING)
     found = (
         pending.order_by()
         .values("received_at")[: MOST_COUNTED + 1]
@@ -125,9 +125,7 @@ def _waiting_webhooks(senders: Senders, now: datetime) -> Part:
 
 def _unrecognised_webhooks(site: AdminSite, request: HttpRequest) -> Part:
     name = gettext("Unrecognised webhooks")
-    unrecognised = count_up_to(
-        MOST_COUNTED, WebhookEvent.objects.using(write_alias()).filter(status=EventStatus.UNRECOGNISED)
-    )
+    unrecognised = count_up_to(MOST_COUNTED, WebhookEvent.objects.filter(status=EventStatus.UNRECOGNISED))
     if not unrecognised:
         return Part(name, _good(gettext("Nothing")))
     words = gettext("They are kept. A parser of your own (WEBHOOK_PARSER) can teach the site to read them; then:")

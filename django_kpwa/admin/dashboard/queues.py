@@ -13,7 +13,7 @@ from datetime import datetime
 from django.db.models import Count, Min
 
 from ...counts import BoundedCount, bounded, count_up_to
-from ...models import OutboundMessage, Status, write_alias
+from ...models import OutboundMessage, Status
 from ...models.message import OutboundMessageQuerySet
 from ..paginator import MOST_COUNTED
 
@@ -34,7 +34,7 @@ NO_QUEUE = Queue(BoundedCount(0))
 
 def queues_of(license_ids: Sequence[int]) -> dict[int, Queue]:
     """The queue of each license that has one."""
-    queued = OutboundMessage.objects.using(write_alias()).filter(status=Status.QUEUED)
+    queued = OutboundMessage.objects.filter(status=Status.QUEUED)
     if count_up_to(MOST_COUNTED, queued).is_more:
         return _backlog(queued, license_ids)
     grouped = queued.order_by().values_list("license_id").annotate(Count("pk"), Min("created_at"), Min("due_at"))

@@ -24,7 +24,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from ... import phone
 from ...conditions import lane_of
 from ...gateway import addresses
-from ...models import DatabaseNow, License, OutboundMessage, write_alias
+from ...models import DatabaseNow, License, OutboundMessage
 from ...wake import wake_license_on_commit
 from ..buttons import ButtonsAdmin, OfferedButton, outside_transactions
 from .changelist import ArchivedFilter, LicenseChangeList
@@ -71,7 +71,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[License]:
         licenses: QuerySet[License] = super().get_queryset(request)
-        return licenses.using(write_alias()).select_related("lane").annotate(looked_at=DatabaseNow())
+        return licenses.select_related("lane").annotate(looked_at=DatabaseNow())
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LicenseChangeList]:
         return LicenseChangeList
@@ -114,7 +114,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     def save_model(self, request: HttpRequest, obj: License, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        if not change and (others := License.objects.using(write_alias()).kept().exclude(pk=obj.pk)).exists():
+        if not change and (others := License.objects.kept().exclude(pk=obj.pk)).exists():
             default = obj if obj.is_default else others.filter(is_default=True).first()
             words = gettext("There are several licenses now. What names no license is sent by %(name)s.")
             if default is None:
@@ -138,7 +138,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         license_ = context.get("original")
-        context["kpwa_is_another"] = license_ is None and License.objects.using(write_alias()).kept().exists()
+        context["kpwa_is_another"] = license_ is None and License.objects.kept().exists()
         if license_ is not None:
             context |= {"kpwa_state": state_of(license_), **self._what_helps(request, license_)}
         return super().render_change_form(request, context, *args, **kwargs)

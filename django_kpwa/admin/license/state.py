@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import formats
 
 from ...conditions import Condition, Mark, lane_of, license_condition
-from ...models import Lane, License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken, write_alias
+from ...models import Lane, License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ...webhook_address import webhook_url
 from .words import meaning_of, pace_of
 
@@ -75,7 +75,7 @@ def pause_of(license_: License) -> str:
 def webhook_of(license_: License) -> WebhookToken | None:
     """The webhook that is registered; asked for once an object, for several buttons depend on it."""
     if "kpwa_webhook" not in license_.__dict__:
-        tokens = WebhookToken.objects.using(write_alias()).filter(license_id=license_.pk, expires_at=None)
+        tokens = WebhookToken.objects.filter(license_id=license_.pk, expires_at=None)
         found = tokens.filter(registered_at__isnull=False).order_by("-pk").first()
         license_.__dict__["kpwa_webhook"] = found
     webhook: WebhookToken | None = license_.__dict__["kpwa_webhook"]
@@ -93,7 +93,7 @@ def webhook_address() -> str:
 
 def note_queued(licenses: Iterable[Any]) -> None:
     """Give each license of a page its `kpwa_queued`, with one bounded query for all of them."""
-    waiting = OutboundMessage.objects.using(write_alias()).filter(
+    waiting = OutboundMessage.objects.filter(
         status=Status.QUEUED, license_id__in=[license_.pk for license_ in licenses]
     )
     found = list(waiting.order_by().values_list("license_id", flat=True)[: MOST_QUEUED_LISTED + 1])
@@ -112,10 +112,10 @@ def shown(count: int) -> str:
 
 
 def _queued(license_: License) -> int:
-    waiting = OutboundMessage.objects.using(write_alias()).filter(license_id=license_.pk, status=Status.QUEUED)
+    waiting = OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)
     return waiting.order_by()[: MOST_QUEUED + 1].count()
 
 
 def _last_event_at(license_: License) -> datetime | None:
-    events = WebhookEvent.objects.using(write_alias()).filter(license_id=license_.pk)
+    events = WebhookEvent.objects.filter(license_id=license_.pk)
     return events.order_by("-received_at").values_list("last_received_at", flat=True).first()

@@ -23,7 +23,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from ... import outbox
 from ...conditions import status_mark
 from ...exceptions import InvalidMessageError
-from ...models import License, OutboundMessage, write_alias
+from ...models import License, OutboundMessage
 from ..bubble import bubble_of
 from ..dates import WhenFilter
 from ..license_filter import LicenseFilter
@@ -78,7 +78,7 @@ class MessageAdmin(LongListAdmin):
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         # A shop with one license reads its name in no row.
-        has_several = License.objects.using(write_alias()).order_by().values("pk")[:2].count() > 1
+        has_several = License.objects.order_by().values("pk")[:2].count() > 1
         return [column for column in self.list_display if has_several or column != "license"]
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:

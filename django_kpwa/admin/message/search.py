@@ -27,11 +27,9 @@ def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[
 
 
 def _ids_by_key(using: str, term: str) -> list[int]:
-    messages = OutboundMessage.objects.using(using)
+    messages = OutboundMessage.objects
     ids = set(messages.filter(idempotency_digest=idempotency_digest(term)).values_list("pk", flat=True))
-    ids |= set(
-        SendAttempt.objects.using(using).filter(gateway_id=term).values_list("message_id", flat=True)[:_MOST_BY_ID]
-    )
+    ids |= set(SendAttempt.objects.filter(gateway_id=term).values_list("message_id", flat=True)[:_MOST_BY_ID])
     try:
         ids |= set(messages.filter(uuid=uuid.UUID(term)).values_list("pk", flat=True))
     except ValueError:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 
 from ...conditions import Mark, Tone, status_mark
 from ...gateway.outcome import OutcomeKind
-from ...models import EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent, write_alias
+from ...models import EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
 from ..webhook_event.reading import content_of
 
 MOST_ATTEMPTS = 50
@@ -68,7 +68,7 @@ def _own_times(message: OutboundMessage) -> Iterator[Moment]:
 
 
 def _attempts(message: OutboundMessage) -> list[SendAttempt]:
-    attempts = SendAttempt.objects.using(write_alias()).filter(message_id=message.pk)
+    attempts = SendAttempt.objects.filter(message_id=message.pk)
     return list(attempts.order_by("-number")[:MOST_ATTEMPTS])
 
 
@@ -98,7 +98,7 @@ def _answers(message: OutboundMessage) -> list[WebhookEvent]:
     """The customer's first messages after this one went out."""
     if message.sent_at is None or message.recipient_type != RecipientType.NUMBER:
         return []
-    events = WebhookEvent.objects.using(write_alias()).filter(
+    events = WebhookEvent.objects.filter(
         sender_number=message.recipient,
         received_at__gte=message.sent_at,
         license=message.license_id,

@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ...conditions import Words
-from ...models import EventStatus, WebhookEvent, write_alias
+from ...models import EventStatus, WebhookEvent
 from ...webhooks import reprocess
 from ..buttons import Button, ButtonsAdmin, Done
 from ..many import counted
@@ -33,7 +33,7 @@ _GONE = _("Nothing was done: it has been deleted.")
 def _press(request: HttpRequest, event: WebhookEvent) -> Done:
     if not reprocess(event):
         return Done(_BUSY, messages.WARNING, logged="")
-    status = WebhookEvent.objects.using(write_alias()).filter(pk=event.pk).values_list("status", flat=True).first()
+    status = WebhookEvent.objects.filter(pk=event.pk).values_list("status", flat=True).first()
     if status is None:
         return Done(_GONE, messages.WARNING, logged="")
     words, level = _OUTCOMES[status]

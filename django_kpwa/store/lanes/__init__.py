@@ -16,7 +16,8 @@ from django.db import connections
 from django.views.decorators.debug import sensitive_variables
 
 from ...gateway.outcome import Outcome
-from ...models.clock import DatabaseNow, in_seconds, write_alias
+from ...models.clock import DatabaseNow, in_seconds
+from ...models.database import write_alias
 from ...models.lane import Lane
 from ...models.message import Status
 from ..locks import FINISH_SECONDS, TAKE_SECONDS, brief_transaction
@@ -52,7 +53,7 @@ def durable(seconds: int = FINISH_SECONDS) -> Iterator[str]:
 
 def ensure_lane(license_id: int) -> None:
     """Insert the lane's row where it is missing; harmless where somebody else just did."""
-    Lane.objects.using(write_alias()).bulk_create([Lane(license_id=license_id)], ignore_conflicts=True)
+    Lane.objects.bulk_create([Lane(license_id=license_id)], ignore_conflicts=True)
 
 
 def take_lease(
@@ -71,8 +72,7 @@ def take_lease(
             return lease
     with durable(TAKE_SECONDS) as using:
         taken = (
-            Lane.objects.using(using)
-            .filter(pk=license_id)
+            Lane.objects.filter(pk=license_id)
             .free()
             .update(lease_token=token, lease_expires_at=in_seconds(seconds), lease_taken_at=DatabaseNow())
         )
@@ -90,11 +90,9 @@ def swap_lease(license_id: int, token: uuid.UUID, seconds: float, *, claims: boo
     fresh = uuid.uuid4()
     if _written_form(write_alias()) is postgresql:
         return postgresql.swap_lease(write_alias(), license_id, token, fresh, seconds, claims=claims)
-    with durable(TAKE_SECONDS) as using:
-        swapped = (
-            Lane.objects.using(using)
-            .filter(pk=license_id, lease_token=token)
-            .update(lease_token=fresh, lease_expires_at=in_seconds(seconds))
+    with durable(TAKE_SECONDS):
+        swapped = Lane.objects.filter(pk=license_id, lease_token=token).update(
+            lease_token=fresh, lease_expires_at=in_seconds(seconds)
         )
     return Lease(license_id, fresh) if swapped else None
 
@@ -195,7 +193,7 @@ def settle_abandoned(license_id: int, *, resend_lost: bool, max_attempts: int) -
     """
     with durable(TAKE_SECONDS) as using:
         skips = connections[using].features.has_select_for_update_skip_locked
-        abandoned = Lane.objects.using(using).filter(pk=license_id).abandoned()
+        abandoned = Lane.objects.filter(pk=license_id).abandoned()
         if not list(abandoned.select_for_update(skip_locked=skips).values_list("pk", flat=True)):
             return Lost()
         abandoned.update(lease_token=None, lease_expires_at=None)

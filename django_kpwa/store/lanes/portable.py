@@ -30,7 +30,7 @@ MOST_PASSED = 100
 
 
 def held(using: str, lease: Lease) -> Any:
-    return Lane.objects.using(using).filter(pk=lease.license_id, lease_token=lease.token)
+    return Lane.objects.filter(pk=lease.license_id, lease_token=lease.token)
 
 
 def pause(using: str, lease: Lease, pause: Pause, *, probes: int, **columns: Any) -> bool:
@@ -46,7 +46,7 @@ def pause(using: str, lease: Lease, pause: Pause, *, probes: int, **columns: Any
 
 
 def _sending(using: str, claim: Claim) -> OutboundMessageQuerySet:
-    return OutboundMessage.objects.using(using).filter(
+    return OutboundMessage.objects.filter(
         pk=claim.message_id, status=Status.SENDING, attempts_made=claim.attempt_number
     )
 
@@ -58,8 +58,7 @@ def renew(using: str, lease: Lease, seconds: float) -> bool:
 def claim(using: str, lease: Lease) -> Claimed:
     """Find and claim the next due message; expire what is in the way. The lane's row is locked already."""
     lane = (
-        Lane.objects.using(using)
-        .filter(pk=lease.license_id)
+        Lane.objects.filter(pk=lease.license_id)
         .annotate(now=DatabaseNow())
         .values("pause_reason", "next_send_at", "now", "license__is_active")
         .get()
@@ -73,7 +72,7 @@ def claim(using: str, lease: Lease) -> Claimed:
     def found(next_: Claim | Unrendered | Idle) -> Claimed:
         return Claimed(next_, tuple(expired), tuple(doubtful))
 
-    messages = OutboundMessage.objects.using(using)
+    messages = OutboundMessage.objects
     # Cancelled, or proven sent, between the look and the claim; under REPEATABLE READ every look would find it again.
     passed: list[int] = []
     while len(passed) < MOST_PASSED:
@@ -151,7 +150,7 @@ def _start_attempt(using: str, message: OutboundMessage) -> Claim:
 
 def expire(using: str, message_id: int) -> bool:
     """Expire a waiting message whose time has passed; one with an attempt in doubt returns to `unknown`."""
-    overdue = OutboundMessage.objects.using(using).filter(pk=message_id).overdue()
+    overdue = OutboundMessage.objects.filter(pk=message_id).overdue()
     return bool(
         overdue.filter(in_doubt=False).update(status=Status.EXPIRED, settled_at=DatabaseNow())
         or overdue.filter(in_doubt=True).update(status=Status.UNKNOWN, settled_at=DatabaseNow())
@@ -165,7 +164,7 @@ def finish_attempt(using: str, claim: Claim, outcome: Outcome) -> None:
         running |= Q(outcome=OutcomeKind.IN_DOUBT)
     # Without an answer, the id stays that a webhook may have told meanwhile.
     answered = answer_columns(outcome.answer) if outcome.answer is not None else {}
-    SendAttempt.objects.using(using).filter(running, pk=claim.attempt_id).update(
+    SendAttempt.objects.filter(running, pk=claim.attempt_id).update(
         finished_at=DatabaseNow(), **outcome_columns(outcome), **answered
     )
 
@@ -174,7 +173,7 @@ def settle(using: str, claim: Claim, outcome: Outcome, verdict: MessageVerdict) 
     """Move the message by its verdict; returns where it went, None where it had moved on."""
     if verdict.status == Status.SENT:
         # Also from where a lost lease or a withdrawn resend had put it: proof of any attempt is proof.
-        accepted = OutboundMessage.objects.using(using).filter(pk=claim.message_id)
+        accepted = OutboundMessage.objects.filter(pk=claim.message_id)
         if accepted.filter(
             Q(status__in=[Status.UNKNOWN, Status.QUEUED]) | Q(status=Status.SENDING, attempts_made=claim.attempt_number)
         ).update(**sent_columns(DatabaseNow())):
@@ -226,11 +225,11 @@ def _settle_late(using: str, claim: Claim, verdict: MessageVerdict) -> Status | 
 
     Where no other attempt is in doubt, neither is the message.
     """
-    messages = OutboundMessage.objects.using(using).filter(pk=claim.message_id, in_doubt=True)
+    messages = OutboundMessage.objects.filter(pk=claim.message_id, in_doubt=True)
     # Locked before its attempts are read: a resend that is claimed in between brings a doubt of its own.
     if not list(messages.select_for_update().values_list("pk", flat=True)):
         return None
-    others = SendAttempt.objects.using(using).filter(message_id=claim.message_id).exclude(pk=claim.attempt_id)
+    others = SendAttempt.objects.filter(message_id=claim.message_id).exclude(pk=claim.attempt_id)
     if others.filter(outcome__in=[OutcomeKind.IN_DOUBT, OutcomeKind.RUNNING]).exists():
         return None
     untouched = messages.filter(
@@ -248,7 +247,7 @@ def settle_proven(using: str, message_id: int) -> bool:
 
     True: it became `sent`.
     """
-    message = OutboundMessage.objects.using(using).filter(pk=message_id)
+    message = OutboundMessage.objects.filter(pk=message_id)
     # One write over all of them comes first and locks: between two it could slip from `sending` to `unknown`.
     open_ones = [Status.UNKNOWN, Status.QUEUED, Status.SENDING]
     if not message.filter(status__in=open_ones).update(proven_at=Coalesce("proven_at", DatabaseNow())):
@@ -258,40 +257,38 @@ def settle_proven(using: str, message_id: int) -> bool:
 
 def recorded_before(using: str, claim: Claim) -> Status:
     """What a first, unanswered COMMIT of this record had made of the message."""
-    status = Status(OutboundMessage.objects.using(using).values_list("status", flat=True).get(pk=claim.message_id))
+    status = Status(OutboundMessage.objects.values_list("status", flat=True).get(pk=claim.message_id))
     return Status.SENT if status in ARRIVED else status
 
 
 def give_back_unstarted(using: str, license_id: int) -> None:
     """Return what a first, unanswered COMMIT of this record had claimed: it was never called."""
-    unstarted = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
+    unstarted = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
     for message_id, number in list(unstarted.values_list("pk", "attempts_made")):
         undo_claim(using, message_id, number)
 
 
 def undo_claim(using: str, message_id: int, attempt_number: int) -> Status | None:
-    sending = OutboundMessage.objects.using(using).filter(
-        pk=message_id, status=Status.SENDING, attempts_made=attempt_number
-    )
+    sending = OutboundMessage.objects.filter(pk=message_id, status=Status.SENDING, attempts_made=attempt_number)
     queued = _unproven(sending).update(status=Status.QUEUED, attempts_spent=F("attempts_spent") - 1)
     undone = Status.QUEUED if queued else _settle_as_proven(sending)
     if undone:
-        SendAttempt.objects.using(using).filter(
-            message_id=message_id, number=attempt_number, outcome=OutcomeKind.RUNNING
-        ).update(outcome=OutcomeKind.NOT_SENT, finished_at=DatabaseNow())
+        SendAttempt.objects.filter(message_id=message_id, number=attempt_number, outcome=OutcomeKind.RUNNING).update(
+            outcome=OutcomeKind.NOT_SENT, finished_at=DatabaseNow()
+        )
     return undone
 
 
 def settle_lost(using: str, license_id: int, *, resend_lost: bool, max_attempts: int) -> Lost:
     """The worker of this lane is gone: nobody knows what became of the message it was sending."""
-    sending = OutboundMessage.objects.using(using).filter(license_id=license_id, status=Status.SENDING)
+    sending = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
     most_spent = max_attempts - 1 if resend_lost else -1
     became: dict[int, Status | None] = {}
     for message_id, number in list(sending.values_list("pk", "attempts_made")):
         became[message_id] = _lose(sending.filter(pk=message_id), most_spent)
-        SendAttempt.objects.using(using).filter(
-            message_id=message_id, number=number, outcome=OutcomeKind.RUNNING
-        ).update(outcome=OutcomeKind.IN_DOUBT, cause=Cause.WORKER_LOST.value, finished_at=DatabaseNow())
+        SendAttempt.objects.filter(message_id=message_id, number=number, outcome=OutcomeKind.RUNNING).update(
+            outcome=OutcomeKind.IN_DOUBT, cause=Cause.WORKER_LOST.value, finished_at=DatabaseNow()
+        )
     return Lost(
         tuple(message_id for message_id, status in became.items() if status == Status.UNKNOWN),
         tuple(message_id for message_id, status in became.items() if status == Status.SENT),
@@ -311,8 +308,8 @@ def _lose(sending: OutboundMessageQuerySet, most_spent: int) -> Status | None:
 
 def has_startable_work(using: str, license_id: int) -> bool:
     """Whether the lane is free and may be driven, and has something due."""
-    lane = Lane.objects.using(using).filter(pk=license_id).startable().free()
+    lane = Lane.objects.filter(pk=license_id).startable().free()
     return (
-        OutboundMessage.objects.using(using).due().filter(license_id=license_id).exists()
+        OutboundMessage.objects.due().filter(license_id=license_id).exists()
         and lane.exclude(next_send_at__gt=DatabaseNow()).exists()
     )
