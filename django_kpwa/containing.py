@@ -24,12 +24,8 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic
-from django.dispatch import Signal
 
 from .exceptions import RolledBackError, TransactionLostError
-from .logs import get_logger
-
-logger = get_logger("django_kpwa.containing")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -67,17 +63,6 @@ def contained(*aliases: str) -> Iterator[Caught]:
         end_loudly(connection, caught.error)
     if lost:
         raise TransactionLostError(_LOST) from caught.error
-
-
-def send_contained(signal: Signal, sender: Any, **named: Any) -> None:
-    """`signal.send_robust()`, whose receivers may use any database, inside whatever transactions there are."""
-    if not signal.has_listeners(sender):
-        return
-    aliases = [connection.alias for connection in connections.all(initialized_only=True) if is_open(connection)]
-    with contained(*aliases) as caught:
-        signal.send_robust(sender, **named)
-    if caught.error is not None:
-        logger.error("What a signal's receiver wrote was undone (%s).", type(caught.error).__name__)
 
 
 def is_open(connection: BaseDatabaseWrapper) -> bool:

@@ -15,16 +15,16 @@ from time import monotonic
 
 from django.views.decorators.debug import sensitive_variables
 
-from . import alerts, signals, webhook_address
+from . import alerts, announce, pace, webhook_address
 from .conf import kpwa_settings
-from .containing import send_contained
 from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
-from .models import DatabaseNow, License, PauseReason, WebhookToken, in_seconds
+from .models import DatabaseNow, Lane, License, PauseReason, WebhookToken, in_seconds
 from .store import decisions
 from .store.decisions import bring_back_times_ahead, lift_pause, note_session
-from .store.results import Pause
+from .store.lanes import pause_lane
+from .store.results import Lease, Pause
 from .wake import wake_license
 from .webhook_address import webhook_url
 
@@ -86,25 +86,67 @@ def check_number(license_: License, phone_number: str, *, within_seconds: float 
         return gateway.check_number(phone_number)
 
 
-def note_status(license_: License, session_status: SessionStatus) -> None:
-    """Store a status that the gateway told; pause or wake the lane where that follows from it."""
+def note_status(license_: License, session_status: SessionStatus, *, lease: Lease | None = None) -> bool:
+    """Store a status that the gateway told, and pause or free the lane where that follows from it.
+
+    `lease` is that of a caller who drives the lane and goes on by itself; for any other, a lane that is free again is
+    woken. Returns False where the lane has to wait for a scan.
+    """
     previous = note_session(license_.pk, session_status)
-    if session_status == SessionStatus.QR:
-        pause_ = Pause(PauseReason.LOGGED_OUT, kpwa_settings().PROBE_SECONDS)
-        if decisions.pause(license_.pk, pause_) and previous == SessionStatus.CONNECTED:
-            alerts.lane_paused(license_, pause_)
-    elif session_status == SessionStatus.CONNECTED:
-        lifted = lift_pause(license_.pk, PauseReason.LOGGED_OUT, PauseReason.FAILING)
-        if bring_back_times_ahead([license_.pk]) or lifted:
-            wake_license(license_.pk)
-    if session_status != previous:
-        send_contained(
-            signals.license_status_changed,
-            License,
-            license=license_,
-            session_status=session_status,
-            previous_session_status=previous,
-        )
+    announce.session_became(license_, session_status, previous)
+    lane = Lane.objects.get(pk=license_.pk)
+    lane.license = license_
+    is_unclear = session_status == SessionStatus.UNKNOWN
+    if session_status == SessionStatus.QR or (is_unclear and lane.pause_reason == PauseReason.LOGGED_OUT):
+        # A license that is being set up has not stopped sending; one that is driven has messages that wait.
+        is_loss = lease is not None or previous == SessionStatus.CONNECTED
+        stop(lane, PauseReason.LOGGED_OUT, lease=lease, alerts_people=is_loss)
+        return False
+    # It was asked with the present key, which is therefore readable and accepted. A word that nobody documented does
+    # not keep the shop's messages back either: the send itself will tell.
+    ended = [PauseReason.LOGGED_OUT, PauseReason.FAILING, PauseReason.KEY_UNREADABLE]
+    if has_new_key(lane):
+        ended.append(PauseReason.UNAUTHORIZED)
+    lifted = lift_pause(license_.pk, *ended)
+    if lease is None and (bring_back_times_ahead([license_.pk]) or lifted):
+        wake_license(license_.pk)
+    return True
+
+
+def has_new_key(lane: Lane) -> bool:
+    """True if the lane is paused for a refused API key that has been replaced since."""
+    return lane.pause_reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != lane.license.api_key_version
+
+
+def stop(
+    lane: Lane,
+    reason: PauseReason,
+    words: str = "",
+    *,
+    lease: Lease | None = None,
+    error: str = "",
+    alerts_people: bool = True,
+) -> None:
+    """Pause a lane until it is asked again, or (`UNAUTHORIZED`) until it has another key; alert once per pause.
+
+    `lease`: as in `note_status()`; its driver counts the status checks that a pause outlasts, which come ever more
+    seldom. `words` are the gateway's, `error` what went wrong in words of ours.
+    """
+    is_same = lane.pause_reason == reason
+    probes = lane.probes + 1 if is_same else 0
+    waits_for_a_key = reason == PauseReason.UNAUTHORIZED
+    pause_ = Pause(
+        reason,
+        None if waits_for_a_key else pace.probe(probes, kpwa_settings()),
+        words,
+        lane.license.api_key_version if waits_for_a_key else None,
+    )
+    if lease is None:
+        is_written = decisions.pause(lane.pk, pause_)
+    else:
+        is_written = pause_lane(lease, pause_, probes=min(probes, 1000), error=error)
+    if is_written and not is_same and alerts_people:
+        alerts.lane_paused(lane.license, pause_)
 
 
 def pause(license_: License) -> bool:

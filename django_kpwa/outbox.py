@@ -18,13 +18,12 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
 from django.db import models, transaction
-from django.dispatch import Signal
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from . import phone, signals
+from . import announce, phone
 from .conf import Settings, kpwa_settings
-from .containing import loud, send_contained
+from .containing import loud
 from .contents import is_out_of_reach, says_something, with_line_feeds
 from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
 from .logs import get_logger
@@ -204,8 +203,7 @@ def cancel(message: OutboundMessage) -> bool:
     """
     status = decisions.cancel(message.pk)
     if status is not None:
-        signal = signals.message_cancelled if status == Status.CANCELLED else signals.message_unknown
-        _announce_on_commit(signal, message.pk)
+        announce.message_became_on_commit(status, message.pk)
     _refresh(message)
     return status is not None
 
@@ -228,7 +226,7 @@ def mark_sent(message: OutboundMessage) -> bool:
     """Say that a message in doubt arrived. False: it is not in doubt."""
     marked = bool(decisions.mark_sent(message.pk))
     if marked:
-        _announce_on_commit(signals.message_sent, message.pk)
+        announce.message_became_on_commit(Status.SENT, message.pk)
     _refresh(message)
     return marked
 
@@ -532,13 +530,3 @@ def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
 
 def _refresh(message: OutboundMessage, *names: str) -> None:
     message.refresh_from_db(using=write_alias(), fields=list(names) or None)
-
-
-def _announce_on_commit(signal: Signal, message_id: int) -> None:
-    using = write_alias()
-
-    def announce() -> None:
-        if signal.has_listeners(OutboundMessage):
-            send_contained(signal, OutboundMessage, message=OutboundMessage.objects.get(pk=message_id))
-
-    transaction.on_commit(announce, using=using, robust=True)

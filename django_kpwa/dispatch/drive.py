@@ -16,13 +16,13 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from .. import alerts, signals
+from .. import alerts, announce
 from ..conf import Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
-from ..models import Lane, License, RecipientType, write_alias
+from ..models import Lane, License, RecipientType, Status, write_alias
 from ..rendering import masked_traceback
 from ..store.lanes import (
     claim_next,
@@ -37,9 +37,8 @@ from ..store.lanes import (
 from ..store.locks import waited_too_long
 from ..store.results import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
 from . import failpoints
-from .announce import announce, has_listeners, signal_of
 from .render import is_time_limit, render_message
-from .session import announce_session, may_send
+from .session import may_send
 from .verdict import Circumstances, judge
 
 logger = get_logger("django_kpwa.dispatch")
@@ -151,8 +150,8 @@ class _Driver:
         release_lease(self.lease)
 
     def _run(self) -> Driven:
-        announce(signals.message_unknown, self.lease.lost_message_ids)
-        announce(signals.message_sent, self.lease.proven_message_ids)
+        announce.messages_became(Status.UNKNOWN, self.lease.lost_message_ids)
+        announce.messages_became(Status.SENT, self.lease.proven_message_ids)
         self.lane = self.lease.lane or _read_lane(self.lease.license_id)
         self.failures = self.lane.failures
         if not self.lane.license.is_active or not may_send(self.lease, self.lane, self.open_gateway, self.read):
@@ -176,8 +175,8 @@ class _Driver:
                 self.began_at = _elapsed()
                 claimed = claim_next(self.lease, self.lease_seconds)
             self.claim = _claim_in(claimed)
-            announce(signals.message_expired, claimed.expired_ids)
-            announce(signals.message_unknown, claimed.doubtful_ids)
+            announce.messages_became(Status.EXPIRED, claimed.expired_ids)
+            announce.messages_became(Status.UNKNOWN, claimed.doubtful_ids)
             found, claimed = claimed.next, None
             if isinstance(found, LeaseLost):
                 return Driven(self.attempts)
@@ -218,7 +217,7 @@ class _Driver:
         failpoints.after_claim()
         if _elapsed() - self.began_at > MOST_SECONDS_BEFORE_CALL:
             status = give_back(claim)
-            announce(signal_of(status) if status else None, (claim.message_id,))
+            announce.messages_became(status, [claim.message_id])
             logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
             return None
         self.has_unrecorded_call = True
@@ -233,7 +232,7 @@ class _Driver:
             self.lane.confirmed_number,
         )
         outcome, verdict, lane = judge(outcome, known, self.read)
-        listens = has_listeners(verdict.status)
+        listens = announce.has_listeners(verdict.status)
         claims_next = not (listens or lane.pause or self._is_over())
         self.began_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
@@ -244,8 +243,7 @@ class _Driver:
         self.failures = lane.failures
         if not recorded.lease_lost:
             self._tell_of_lane(lane, paused=recorded.paused)
-        if recorded.status is not None:
-            announce(signal_of(recorded.status), (claim.message_id,))
+        announce.messages_became(recorded.status, [claim.message_id])
         return recorded
 
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
@@ -258,7 +256,7 @@ class _Driver:
         if lane.confirms_number:
             self.lane.confirmed_number = lane.linked_number
         if lane.session_status is not None:
-            announce_session(self.lane.license, SessionStatus(self.lane.session_status), lane.session_status)
+            announce.session_became(self.lane.license, lane.session_status, SessionStatus(self.lane.session_status))
             self.lane.session_status = lane.session_status.value
 
     def _call(self, claim: Claim) -> tuple[Outcome, SessionStatus | None]:

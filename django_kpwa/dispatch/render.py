@@ -14,14 +14,13 @@ from django.db import InterfaceError, OperationalError, connections
 from django.utils import translation
 from django.utils.translation import gettext
 
-from .. import phone, signals
+from .. import announce, phone
 from ..conf import kpwa_settings, lease_seconds
 from ..exceptions import LicenseChoiceError
 from ..logs import get_logger
 from ..models import DatabaseNow, License, OutboundMessage, OutboundMessageQuerySet, Status, in_seconds, write_alias
 from ..rendering import Addressee, Moved, Rendered, Withdrawn, masked_traceback, render, words_of
 from ..wake import wake_license_on_commit
-from .announce import announce
 from .deadline import TookTooLongError, call_within
 
 logger = get_logger("django_kpwa.dispatch")
@@ -79,7 +78,7 @@ def render_message(message_id: int, due_at: datetime) -> None:
         if unrendered.update(
             status=Status.CANCELLED, reason="withdrawn", reason_words=rendered.reason, settled_at=DatabaseNow()
         ):
-            announce(signals.message_cancelled, (message_id,))
+            announce.messages_became(Status.CANCELLED, [message_id])
         return
     if isinstance(rendered, Moved):
         if unrendered.update(license=rendered.license, due_at=due_at, **_moved(message, rendered.license)):
@@ -143,7 +142,7 @@ def _passes(error: BaseException) -> bool:
 
 def _fail(unrendered: OutboundMessageQuerySet, message_id: int, words: str) -> None:
     if unrendered.update(status=Status.FAILED, reason="render_error", reason_words=words, settled_at=DatabaseNow()):
-        announce(signals.message_failed, (message_id,))
+        announce.messages_became(Status.FAILED, [message_id])
 
 
 def _leave_connections(error: BaseException) -> None:

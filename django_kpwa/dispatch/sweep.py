@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError
 
-from .. import signals
+from .. import announce
 from ..conf import kpwa_settings
 from ..logs import get_logger
-from ..models import DatabaseNow, Lane, License, write_alias
+from ..models import DatabaseNow, Lane, License, Status, write_alias
 from ..store import choosing
 from ..store.backlog import due_license_ids, queued_license_ids
 from ..store.choosing import GIVEN_AT_ONCE
@@ -21,7 +21,6 @@ from ..store.decisions import bring_back_messages_ahead, bring_back_times_ahead,
 from ..store.heartbeats import note_alive
 from ..store.lanes import settle_abandoned
 from ..store.locks import waited_too_long
-from .announce import announce
 
 logger = get_logger("django_kpwa.dispatch")
 
@@ -65,8 +64,8 @@ def _settle_abandoned() -> int:
                 raise
             logger.warning("License %s is settled later: another process has locked its rows.", license_id)
             continue
-        announce(signals.message_unknown, lost.doubtful_ids)
-        announce(signals.message_sent, lost.proven_ids)
+        announce.messages_became(Status.UNKNOWN, lost.doubtful_ids)
+        announce.messages_became(Status.SENT, lost.proven_ids)
     return len(abandoned)
 
 
@@ -74,8 +73,8 @@ def _expire() -> int:
     count = 0
     while count < _MOST_EXPIRED:
         expired, doubtful = expire_overdue(_EXPIRED_AT_ONCE)
-        announce(signals.message_expired, expired)
-        announce(signals.message_unknown, doubtful)
+        announce.messages_became(Status.EXPIRED, expired)
+        announce.messages_became(Status.UNKNOWN, doubtful)
         settled = len(expired) + len(doubtful)
         count += settled
         if settled < _EXPIRED_AT_ONCE:

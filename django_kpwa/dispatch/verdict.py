@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.utils import translation
 
-from .. import phone
+from .. import pace, phone
 from ..conf import Settings
 from ..gateway import SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
 from ..models import PauseReason, Status
 from ..store.results import LaneVerdict, MessageVerdict, Pause
-from . import pace
 
 _MOST_FAILURES = 1000
 # What a refusal says that concerns its recipient alone, in the two languages that gateways of this family speak.

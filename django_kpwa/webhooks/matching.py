@@ -13,9 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
-from django.dispatch import Signal
 
-from .. import signals
 from ..gateway.outcome import OutcomeKind
 from ..models import (
     ARRIVED,
@@ -40,15 +38,8 @@ CLOCK_SECONDS = 10.0
 MAX_CANDIDATES = 200
 """Where more messages may be meant by a text, none is: the one that fits best may be the one that was not looked at."""
 _MOVED_ONE_BY_ONE = 2
-_MOVES_TO = {
-    DeliveryState.DELIVERED: (Status.DELIVERED, signals.message_delivered),
-    DeliveryState.READ: (Status.READ, signals.message_read),
-}
-_SIGNALS = {
-    Status.SENT: signals.message_sent,
-    Status.DELIVERED: signals.message_delivered,
-    Status.READ: signals.message_read,
-}
+_MOVES_TO = {DeliveryState.DELIVERED: Status.DELIVERED, DeliveryState.READ: Status.READ}
+_STEPS = (Status.SENT, Status.DELIVERED, Status.READ)
 _PROVES_ACCEPTED = {DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ}
 _BEFORE = {
     Status.SENT: [Status.UNKNOWN, Status.QUEUED],
@@ -59,10 +50,10 @@ _BEFORE = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What one part of an event did. `moved`: the signals that tell of it, in order."""
+    """What one part of an event did. `moved`: the statuses that its message came to, in order."""
 
     message_id: int | None = None
-    moved: tuple[Signal, ...] = ()
+    moved: tuple[Status, ...] = ()
     is_missing: bool = False
     """It tells of a message that was not found, or that could not be moved yet."""
     may_come: bool = False
@@ -266,10 +257,10 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
             continue
         findings[number] = Finding(attempt.message_id)
         if _proves_accepted(parts[number]):
-            status = _MOVES_TO[parts[number].state][0] if parts[number].state in _MOVES_TO else Status.SENT
+            status = _MOVES_TO.get(parts[number].state, Status.SENT)
             firsts.setdefault(attempt.message_id, number)
             known = statuses.get(attempt.message_id, Status.SENT)
-            statuses[attempt.message_id] = max(known, status, key=list(_SIGNALS).index)
+            statuses[attempt.message_id] = max(known, status, key=_STEPS.index)
     moves = {}
     for message_id, number in firsts.items():
         if (attempt := found[number]) is not None:
@@ -284,7 +275,7 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
     for number, (attempt, status, _) in moves.items():
         # A send may be in flight, or just being recorded: the message moves once that is done.
         waits = now.get(attempt.message_id) in _BEFORE[status]
-        told = tuple(_SIGNALS[step] for step in became.get(attempt.message_id, []))
+        told = tuple(became.get(attempt.message_id, []))
         findings[number] = replace(findings[number], moved=told, is_missing=waits, may_come=waits)
     return findings
 

@@ -19,15 +19,14 @@ from django.db import DatabaseError, connections
 from django.db.models import Q
 from django.utils.module_loading import import_string
 
-from .. import phone, signals
+from .. import announce, phone
 from ..conf import kpwa_settings
-from ..containing import contained, send_contained
+from ..containing import contained
 from ..logs import get_logger, without_controls
 from ..models import (
     DatabaseNow,
     EventKind,
     EventStatus,
-    OutboundMessage,
     WebhookEvent,
     in_seconds,
     write_alias,
@@ -97,9 +96,14 @@ def process_event(event_id: int) -> bool:
     recorded = record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
     told = WebhookEvent.objects.get(pk=event.pk)
     # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
-    _announce_findings(told, findings)
+    announce.messages_moved(
+        [(finding.message_id, status) for finding in findings if finding.message_id for status in finding.moved], told
+    )
     if recorded and announces:
-        _announce(told, parts, findings)
+        paired = zip(parts, findings, strict=True)
+        announce.event_processed(
+            told, [part for part, finding in paired if part.kind == EventKind.INCOMING and not finding.is_repeat]
+        )
         record_event(event, {}, next_try_in=next_try_in, is_processed=True)
     return recorded
 
@@ -225,29 +229,6 @@ def _give_up(event: WebhookEvent, error: str) -> None:
 
 def _has_listeners(findings: Sequence[matching.Finding]) -> bool:
     """Whether somebody hears of an event, or of a message that it moved; else it is not read again for them."""
-    of_events = (signals.webhook_received, signals.message_received)
-    return any(signal.has_listeners(WebhookEvent) for signal in of_events) or any(
-        signal.has_listeners(OutboundMessage) for finding in findings for signal in finding.moved
+    return announce.events_have_listeners() or any(
+        announce.has_listeners(status) for finding in findings for status in finding.moved
     )
-
-
-def _announce_findings(event: WebhookEvent, findings: Sequence[matching.Finding]) -> None:
-    """Tell of the messages that this event moved."""
-    moved = [finding.message_id for finding in findings if finding.moved and finding.message_id is not None]
-    messages = OutboundMessage.objects.in_bulk(moved) if moved else {}
-    for finding in findings:
-        message = messages.get(finding.message_id) if finding.moved and finding.message_id is not None else None
-        if message is None:
-            continue
-        for signal in finding.moved:
-            # message_sent tells of a message whoever proved it; the others name the event.
-            about = {} if signal is signals.message_sent else {"event": event}
-            send_contained(signal, OutboundMessage, message=message, **about)
-
-
-def _announce(event: WebhookEvent, parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> None:
-    """Tell of the event itself."""
-    send_contained(signals.webhook_received, WebhookEvent, event=event)
-    for part, finding in zip(parts, findings, strict=True):
-        if part.kind == EventKind.INCOMING and not finding.is_repeat:
-            send_contained(signals.message_received, WebhookEvent, event=event, incoming=part)

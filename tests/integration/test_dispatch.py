@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import linking, outbox, signals
-from django_kpwa.dispatch import drive, sweep
+from django_kpwa.dispatch import drive, failpoints, sweep
 from django_kpwa.exceptions import (
     BadRequestError,
     GatewayTimeoutError,
@@ -819,7 +819,7 @@ def test_a_failure_between_a_claim_and_its_call_gives_message_and_lane_back(lice
     def fail(*_):
         raise OperationalError("gone")
 
-    monkeypatch.setattr(drive_module(), "announce", fail)
+    monkeypatch.setattr(failpoints, "after_claim", fail)
     with pytest.raises(OperationalError):
         drive(license_.pk)
     assert (fresh(message).status, fresh(message).attempts_spent) == (Status.QUEUED, 0)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from importlib import import_module
 
 import pytest
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
+from django.utils import timezone
 
 from django_kpwa import linking, signals
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import GatewayError, UnauthorizedError
 from django_kpwa.gateway import SessionStatus
-from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, WebhookToken
+from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status, WebhookToken
 from django_kpwa.outbox import send_message
 from tests.sandbox import SandboxProcess
 
@@ -79,6 +81,38 @@ def test_a_linked_license_has_no_qr_to_show(shop, sandbox):
     sandbox.scan()
     assert linking.get_login_qr(shop) is None
     assert lane_of(shop).session_status == "connected"
+
+
+@pytest.mark.parametrize("asks", ["a person", "the worker"])
+def test_a_linked_status_ends_what_a_key_that_is_mended_paused(shop, sandbox, settings, asks):
+    sandbox.scan()
+    send_message("6281234567890", "Struk")
+    secret_key, settings.SECRET_KEY = settings.SECRET_KEY, "another"
+    drive(shop.pk)
+    assert lane_of(shop).pause_reason == PauseReason.KEY_UNREADABLE
+    settings.SECRET_KEY = secret_key
+    if asks == "a person":
+        assert linking.check_status(shop).session_status == SessionStatus.CONNECTED
+        assert lane_of(shop).pause_reason == ""
+    else:
+        Lane.objects.update(paused_until=timezone.now() - timedelta(seconds=1))
+    drive(shop.pk)
+    assert (lane_of(shop).pause_reason, OutboundMessage.objects.get().status) == ("", Status.SENT)
+
+
+@pytest.mark.parametrize("asks", ["a person", "the worker"])
+def test_a_linked_status_ends_the_pause_of_a_refused_key_only_under_another_one(shop, sandbox, asks):
+    sandbox.scan()
+    send_message("6281234567890", "Struk")
+    refused = {"pause_reason": PauseReason.UNAUTHORIZED, "paused_key_version": shop.api_key_version}
+    Lane.objects.update_or_create(license=shop, defaults=refused)
+    ask = {"a person": lambda: linking.check_status(shop), "the worker": lambda: drive(shop.pk)}[asks]
+    ask()
+    assert lane_of(shop).pause_reason == PauseReason.UNAUTHORIZED
+    shop.set_api_key(sandbox.key)
+    shop.save()
+    ask()
+    assert lane_of(shop).pause_reason == ""
 
 
 def test_a_restart_is_followed_by_the_status_because_ready_is_not_linked(shop, sandbox):

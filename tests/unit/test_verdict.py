@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from django_kpwa import pace
 from django_kpwa.conf import Settings
-from django_kpwa.dispatch import pace
 from django_kpwa.dispatch.verdict import Circumstances, judge
 from django_kpwa.exceptions import (
     BadRequestError,

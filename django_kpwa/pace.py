@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ..conf import Settings
+from .conf import Settings
 
 _random = random.SystemRandom()
 

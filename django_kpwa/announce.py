@@ -1,0 +1,89 @@
+"""Sends every signal of this app: after the commit of what it tells of, robustly, and read only where somebody listens.
+
+See `signals` for what each of them carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import connections, transaction
+from django.dispatch import Signal
+
+from . import signals
+from .containing import contained, is_open
+from .gateway import SessionStatus
+from .logs import get_logger
+from .models import License, OutboundMessage, Status, WebhookEvent, write_alias
+
+logger = get_logger("django_kpwa.announce")
+
+_OF_STATUS = {
+    Status.SENT: signals.message_sent,
+    Status.DELIVERED: signals.message_delivered,
+    Status.READ: signals.message_read,
+    Status.FAILED: signals.message_failed,
+    Status.UNKNOWN: signals.message_unknown,
+    Status.EXPIRED: signals.message_expired,
+    Status.CANCELLED: signals.message_cancelled,
+}
+_NAMES_ITS_EVENT = (Status.DELIVERED, Status.READ)
+
+
+def has_listeners(status: Status) -> bool:
+    """True if a receiver is connected to the signal of `status`."""
+    return status in _OF_STATUS and _OF_STATUS[status].has_listeners(OutboundMessage)
+
+
+def messages_became(status: Status | None, message_ids: Iterable[int]) -> None:
+    """Tell that messages now have `status`; a status without a signal of its own, or None, is told to nobody."""
+    if status is not None:
+        messages_moved([(message_id, status) for message_id in message_ids])
+
+
+def message_became_on_commit(status: Status, message_id: int) -> None:
+    """The same for one message, once the transaction that changes it has been committed."""
+    transaction.on_commit(lambda: messages_became(status, [message_id]), using=write_alias(), robust=True)
+
+
+def messages_moved(moves: Iterable[tuple[int, Status]], event: WebhookEvent | None = None) -> None:
+    """Tell of moves (a message's id, and the status that it now has) in their order; `event` proved them."""
+    heard = [(message_id, status) for message_id, status in moves if has_listeners(status)]
+    if not heard:
+        return
+    messages = OutboundMessage.objects.in_bulk([message_id for message_id, _ in heard])
+    for message_id, status in heard:
+        if message := messages.get(message_id):
+            about = {"event": event} if status in _NAMES_ITS_EVENT else {}
+            _send(_OF_STATUS[status], OutboundMessage, message=message, **about)
+
+
+def session_became(license_: License, status: SessionStatus, previous: SessionStatus) -> None:
+    """Tell that the license's link to WhatsApp changed; where it did not, nobody is told."""
+    if status != previous:
+        named = {"license": license_, "session_status": status, "previous_session_status": previous}
+        _send(signals.license_status_changed, License, **named)
+
+
+def events_have_listeners() -> bool:
+    """True if a receiver is connected to one of the two signals about webhook events."""
+    return any(signal.has_listeners(WebhookEvent) for signal in (signals.webhook_received, signals.message_received))
+
+
+def event_processed(event: WebhookEvent, incoming: Iterable[object]) -> None:
+    """Tell of an event, and of each customer's message (a `ParsedEvent`) that it brought."""
+    _send(signals.webhook_received, WebhookEvent, event=event)
+    for part in incoming:
+        _send(signals.message_received, WebhookEvent, event=event, incoming=part)
+
+
+def _send(signal: Signal, sender: Any, **named: Any) -> None:
+    """`signal.send_robust()`, whose receivers may use any database, inside whatever transactions there are."""
+    if not signal.has_listeners(sender):
+        return
+    aliases = [connection.alias for connection in connections.all(initialized_only=True) if is_open(connection)]
+    with contained(*aliases) as caught:
+        signal.send_robust(sender, **named)
+    if caught.error is not None:
+        logger.error("What a signal's receiver wrote was undone (%s).", type(caught.error).__name__)
