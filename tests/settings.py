@@ -1,4 +1,7 @@
-"""Settings of the test site: PostgreSQL, MariaDB or SQLite by `DATABASE_URL`, which `tests.servers` fills in."""
+"""Settings of the test site: PostgreSQL, MariaDB or SQLite by `DATABASE_URL`, which `tests.servers` fills in.
+
+Where its address is not known yet, `tests.servers` puts it in before the test database is made.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ if os.environ.get("KPWA_TEST_KEEPS_CONNECTIONS"):
     DATABASES["default"]["CONN_MAX_AGE"] = 60
     CELERY_DB_REUSE_MAX = 100
 
-CELERY_BROKER_URL = os.environ.get("REDIS_URL", "")
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "")
 CELERY_BEAT_SCHEDULE = beat_schedule(1.0)
 
 KPWA = {

@@ -90,7 +90,7 @@ def _site() -> Iterator[None]:
     """The test site in this process, on a test database of its own."""
     from tests import servers
 
-    servers.start()
+    servers.begin()
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     os.environ["KPWA_TEST_SETTINGS"] = json.dumps({"DEFAULT_LICENSE": "Toko"})
     import django
@@ -98,6 +98,7 @@ def _site() -> Iterator[None]:
     django.setup()
     from django.test.utils import setup_databases, setup_test_environment, teardown_databases
 
+    servers.start_database()
     setup_test_environment()
     made = setup_databases(verbosity=0, interactive=False)
     from django_kpwa.testing import reach_outside

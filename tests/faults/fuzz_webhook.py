@@ -215,7 +215,11 @@ def _peak_megabytes() -> float:
 
 def set_up() -> None:
     """Django with an empty SQLite database in memory."""
-    os.environ |= {"DATABASE_URL": "sqlite://:memory:", "REDIS_URL": "", "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    os.environ |= {
+        "DATABASE_URL": "sqlite://:memory:",
+        "CELERY_BROKER_URL": "",
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+    }
     import django
     from django.core.management import call_command
 

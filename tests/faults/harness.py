@@ -38,6 +38,7 @@ from django_kpwa.models import (
     WebhookToken,
 )
 from django_kpwa.outbox import Message, send_messages
+from tests import servers
 from tests.celery_app import app, configure_broker
 from tests.integration.misbehaving import free_port
 from tests.processes import (
@@ -58,11 +59,6 @@ from .failing import CARELESS, FAILPOINTS, FOLDER, HEARS
 
 KEY = "kunci-kenari-7f3a9c2e5b81d604"
 BROKER = os.environ.get("KPWA_FAULTS_BROKER", "redis")
-BROKER_URLS = {
-    "redis": os.environ.get("REDIS_URL", ""),
-    "rabbitmq": os.environ.get("RABBITMQ_URL", ""),
-    "filesystem": "filesystem-atomic://localhost",
-}
 # Short limits, so that a lost worker's lease runs out within a test.
 IMPATIENT = {
     "CONNECT_TIMEOUT_SECONDS": 1,
@@ -95,7 +91,7 @@ class Shop:
             **IMPATIENT,
             **kpwa,
         }
-        self.broker_url = BROKER_URLS[broker]
+        self.broker_url = servers.broker_url(broker)
         self.brokers_before = ""
         """Brokers that come before it in the site's list, each with its `;`: none of them answers."""
         self.hears = False

@@ -280,7 +280,7 @@ def _kill_the_web_server(site: Mayhem) -> None:
 
 def _flush_the_broker(site: Mayhem) -> None:
     with redis.Redis.from_url(site.broker_url) as client:
-        client.flushall()
+        client.flushdb()
 
 
 def _deploy_the_gateway(site: Mayhem) -> None:

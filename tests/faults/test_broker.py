@@ -6,13 +6,10 @@ import pytest
 import redis
 
 from django_kpwa.models import Status
+from tests.own_redis import OwnRedis
 from tests.processes import wait_until
 
-from .harness import BROKER_URLS
-from .own_redis import OwnRedis
 from .proxy import proxy_for
-
-REDIS = BROKER_URLS["redis"]
 
 
 @pytest.fixture
@@ -23,8 +20,8 @@ def shop(make_shop):
 @pytest.fixture
 def wire(shop):
     """What stands between the shop and its Redis."""
-    with proxy_for(REDIS) as proxy:
-        shop.use_broker(proxy.in_front_of(REDIS))
+    with proxy_for(shop.broker_url) as proxy:
+        shop.use_broker(proxy.in_front_of(shop.broker_url))
         yield proxy
 
 
@@ -57,12 +54,12 @@ def test_without_any_broker_cron_sends_what_was_sold(shop, wire):
 @pytest.mark.slow
 def test_a_flushed_redis_with_a_thousand_waiting_loses_none(shop):
     shop.send(1000)
-    with redis.Redis.from_url(REDIS) as client:
+    with redis.Redis.from_url(shop.broker_url) as client:
         assert client.llen("celery") >= 1
         client.flushdb()
     worker, _beat = shop.start_worker(), shop.start_beat()
     wait_until(lambda: shop.arrived() >= 200, 120, "the first of them")
-    with redis.Redis.from_url(REDIS) as client:
+    with redis.Redis.from_url(shop.broker_url) as client:
         client.flushdb()
     shop.settle()
     assert shop.statuses() == {Status.SENT: 1000}

@@ -25,7 +25,6 @@ from tests.shop.models import Sale
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-REDIS_URL = os.environ.get("REDIS_URL", "")
 CARELESS = {
     "GATEWAY": "tests.integration.careless.UnopenableGateway",
     "WEBHOOK_PARSER": "tests.integration.careless.RaisingParser",
@@ -36,10 +35,10 @@ CARELESS = {
 class Overheard(threading.Thread):
     """Everything that anybody tells this Redis, by its own MONITOR."""
 
-    def __init__(self):
+    def __init__(self, url):
         super().__init__(daemon=True)
         # redis-py gives up listening after five quiet seconds.
-        self._client = redis.Redis.from_url(REDIS_URL, socket_timeout=None)
+        self._client = redis.Redis.from_url(url, socket_timeout=None)
         self._told = []
         self._monitor = self._client.monitor()
         self._monitor.__enter__()
@@ -71,16 +70,16 @@ def _unpacked(text):
 
 
 @pytest.fixture
-def overheard():
-    listening = Overheard()
+def overheard(redis_url):
+    listening = Overheard(redis_url)
     listening.start()
     yield listening
     listening.close()
 
 
 @pytest.fixture
-def broker():
-    configure_broker(app, REDIS_URL)
+def broker(redis_url):
+    configure_broker(app, redis_url)
     app.conf.task_send_sent_event = True
     app.set_current()
     app.set_default()
@@ -107,10 +106,10 @@ def talkative_worker(environment):
     return processes._running(command, environment)
 
 
-def test_celery_learns_ids_and_nothing_else(canary_license, broker, overheard, tmp_path):
-    environment = site_environment(broker_url=REDIS_URL, kpwa=CARELESS)
+def test_celery_learns_ids_and_nothing_else(canary_license, broker, overheard, tmp_path, redis_url):
+    environment = site_environment(broker_url=redis_url, kpwa=CARELESS)
     schedule = {"schedule_file": tmp_path / "schedule", "environment": environment}
-    with talkative_worker(environment) as worker, start_celery_beat(REDIS_URL, **schedule) as beat:
+    with talkative_worker(environment) as worker, start_celery_beat(redis_url, **schedule) as beat:
         worker.wait_for_output(" ready.")
         outbox.send_message(TYPED, f"Struk {NUMBER}", license=canary_license)
         Sale.objects.create(status=Sale.Status.PAID, customer_phone=TYPED)

@@ -75,7 +75,7 @@ def answers():
 @pytest.fixture
 def break_database():
     """A crash where the server is the tests' own, else the end of every session; SQLite's lock is held for long."""
-    if connection.vendor == "postgresql" and is_ours("DATABASE_URL"):
+    if connection.vendor == "postgresql" and is_ours():
         return crash_the_database
     if connection.vendor != "sqlite":
         return throw_everybody_out
@@ -104,7 +104,7 @@ def test_a_database_restarted_in_a_run_of_a_thousand_loses_none(shop, break_data
     assert len(unknown()) <= 3
 
 
-def test_a_sale_whose_connection_is_lost_at_any_of_its_statements_is_there_or_its_till_is_told(shop):
+def test_a_sale_whose_connection_is_lost_is_there_or_its_till_is_told(shop):
     if connection.vendor == "sqlite":
         pytest.skip("its transactions have no session that could end")
     at = 0
@@ -164,9 +164,7 @@ def full_disk(transactional_db):
     make_space()
 
 
-def test_a_full_disk_at_the_record_leaves_that_message_in_doubt_and_the_rest_goes_out_once_there_is_space(
-    shop, full_disk
-):
+def test_a_full_disk_at_the_record_leaves_one_message_in_doubt(shop, full_disk):
     worker = shop.start_worker()
     shop.start_beat()
     shop.send(6)
@@ -191,7 +189,7 @@ def test_a_disk_that_is_full_for_a_moment_costs_nothing(make_shop, full_disk):
     assert shop.statuses() == {Status.SENT: 6}
 
 
-def test_a_webhook_that_comes_while_the_database_is_down_is_refused_and_stored_when_it_comes_again(shop):
+def test_a_webhook_refused_by_a_database_that_is_down_is_stored_later(shop):
     content = {"id": "A1", "from": "6281299000099", "message": "halo"}
     shop.post_webhook({"id": "A0", "message": "halo"})
 

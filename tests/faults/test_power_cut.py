@@ -81,7 +81,7 @@ def test_claim_and_record_are_on_the_disk_before_the_post_and_after_the_answer(
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'outbox.sqlite3'}",
-        "REDIS_URL": "",
+        "CELERY_BROKER_URL": "",
         "KPWA_TEST_SETTINGS": json.dumps(
             {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [running_phone.base_url]}
         ),

@@ -6,7 +6,6 @@ What a parser makes of them is held by tests/contract/parser_case.py, what the v
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from random import Random
 
@@ -16,6 +15,7 @@ from django.contrib.auth import get_user_model
 from django.urls import reverse
 
 from django_kpwa.models import EventKind, EventStatus, WebhookEvent
+from tests import servers
 from tests.contract.parser_case import HOSTILE_BODIES
 from tests.faults import fuzz_webhook
 from tests.faults.webhooks import new_token, webhook_site
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 ROOMY_BYTES = 8_000_000
 WORKER_MEGABYTES = 400
-BROKER_URL = os.environ.get("REDIS_URL") or "filesystem-atomic://localhost"
+BROKER = "redis" if servers.HAS_REDIS else "filesystem"
 GOOD = json.dumps({"id": "A1", "from": "6281234567890", "message": "terima kasih"}).encode()
 
 BODIES = {
@@ -69,7 +69,7 @@ TOO_MUCH = "It holds more than 100000 values."
 
 @pytest.fixture
 def broker(tmp_path):
-    return {"broker_url": BROKER_URL, "broker_folder": tmp_path}
+    return {"broker_url": servers.broker_url(BROKER), "broker_folder": tmp_path}
 
 
 def test_what_is_too_large_is_refused_and_nothing_of_it_is_stored(token):
@@ -89,7 +89,10 @@ def test_what_is_too_large_is_refused_and_nothing_of_it_is_stored(token):
 def test_whatever_is_posted_is_stored_as_it_came_and_its_worker_lives(token, broker, client, pool):
     roomy = {**broker, "kpwa": {"WEBHOOK_MAX_BYTES": ROOMY_BYTES}}
     posted = {}
-    with webhook_site(**roomy) as site, start_celery_worker(BROKER_URL, pool=pool, **_of_worker(roomy)) as worker:
+    with (
+        webhook_site(**roomy) as site,
+        start_celery_worker(roomy["broker_url"], pool=pool, **_of_worker(roomy)) as worker,
+    ):
         workers = {child.pid for child in psutil.Process(worker.pid).children()}
         for number, (name, body) in enumerate(BODIES.items()):
             # Each under another content type; in the other run, under the next one.

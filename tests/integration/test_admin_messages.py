@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from datetime import timedelta
 
 import pytest
@@ -17,13 +16,12 @@ from django.utils import timezone
 from django_kpwa import outbox
 from django_kpwa.admin import license_filter, paginator
 from django_kpwa.admin.many import MOST_AT_ONCE
-from django_kpwa.admin.message.export import neutralised
 from django_kpwa.admin.paginator import BoundedPaginator
-from django_kpwa.admin.whatsapp_text import wa_html
 from django_kpwa.gateway.outcome import Cause, OutcomeKind
 from django_kpwa.models import EventKind, EventStatus, License, OutboundMessage, SendAttempt, Status, WebhookEvent
 from django_kpwa.webhooks.processing import process_event
 from tests.shop.models import Sale
+from tests.unit.test_exported_cells import MARKS
 
 LIST = "/admin/django_kpwa/outboundmessage/"
 NUMBER = "081234567890"
@@ -313,40 +311,6 @@ def test_a_customers_answer_stands_on_the_page_of_the_message_that_it_follows(op
 # Text
 
 
-@pytest.mark.parametrize(
-    ("text", "html"),
-    [
-        ("*bold* _italic_ ~struck~", "<strong>bold</strong> <em>italic</em> <s>struck</s>"),
-        ("*_both_*", "<strong><em>both</em></strong>"),
-        ("`code *plain*`", "<code>code *plain*</code>"),
-        ("```a  b\nc```", "<pre>a  b\nc</pre>"),
-        ("Struk\n```\na\n```\nTerima kasih", "Struk<pre>a</pre>Terima kasih"),
-        ("2*3*4 snake_case_name", "2*3*4 snake_case_name"),
-        ("* not bold * and *not\nbold*", "* not bold * and *not\nbold*"),
-        ("```open", "```open"),
-        ("(*bold*).", "(<strong>bold</strong>)."),
-        ("*<b>*", "<strong>&lt;b&gt;</strong>"),
-        ("javascript:alert(1)", "javascript:alert(1)"),
-        ("{} {0} %s", "{} {0} %s"),
-    ],
-)
-def test_formatting_is_whatsapps(text, html):
-    assert wa_html(text) == html
-
-
-def test_links_are_links_to_http_alone_and_tell_nothing_of_the_page():
-    html = wa_html('Lihat https://toko.example/p?a=1&b="2. Terima kasih')
-
-    assert 'href="https://toko.example/p?a=1&amp;b=" target="_blank" rel="noopener noreferrer nofollow"' in html
-    assert "&quot;2. Terima kasih" in html
-
-
-@pytest.mark.parametrize("marker", ["*", "_", "~", "`", "*_", "*a", "a*", "*x ", "*_~x "])
-@pytest.mark.timeout(20)
-def test_a_hostile_text_is_drawn_in_time(marker):
-    assert wa_html(marker * (65_536 // len(marker)))
-
-
 def test_stored_markup_and_addresses_never_become_live(operator, license_):
     message = a_message(
         Status.FAILED,
@@ -471,22 +435,6 @@ def test_the_export_reads_in_pieces_and_gives_each_message_once(operator, licens
     assert len(lines) == len(set(lines)) == 7
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+62", "-1", "@SUM(A1)", "\tx", "\r=1"])
-def test_a_cell_that_could_be_a_formula_becomes_text(cell):
-    assert neutralised(cell) == f"'{cell}"
-
-
-MARKS = ["=", "+", "-", "@", "＝", "＋", "－", "＠", "﹦", "\u2212"]
-
-
-@pytest.mark.parametrize("before", ["", " ", '"', "\u00a0", "\ufeff", "\u200b", '" '], ids=ascii)
-@pytest.mark.parametrize("separator", [";", "\t", ",", "|", "\n", "\r\n", "\r", "\u2028", "；"], ids=ascii)
-@pytest.mark.parametrize("mark", MARKS, ids=ascii)
-def test_no_separator_within_a_cell_begins_a_formula(mark, separator, before):
-    cell = f"Budi{separator}{before}{mark}1+1"
-    assert neutralised(cell) == f"Budi{separator}{before}'{mark}1+1"
-
-
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_NONE])
 def test_whatever_a_spreadsheet_splits_the_export_at_no_cell_is_a_formula(operator, license_, delimiter, quoting):
@@ -499,18 +447,6 @@ def test_whatever_a_spreadsheet_splits_the_export_at_no_cell_is_a_formula(operat
     lines = io.StringIO(body) if quoting == csv.QUOTE_MINIMAL else body.splitlines()
     for row in csv.reader(lines, delimiter=delimiter, quoting=quoting):
         assert [cell for cell in row if cell.strip(' "').startswith(tuple(MARKS))] == []
-
-
-@pytest.mark.parametrize("cell", ["Kopi - Susu", "a=b", "budi@toko.example", "2+2", "3 = 3; 4 = 4", "", "Rp 5, 6"])
-def test_what_begins_no_formula_is_left_as_it_is(cell):
-    assert neutralised(cell) == cell
-
-
-def test_a_long_cell_is_neutralised_in_linear_time():
-    began = time.process_time()
-    for unit in (";", "\r", " ", "\n ", '"', "=", ";="):
-        neutralised(unit * 65_536)
-    assert time.process_time() - began < 2
 
 
 # To another number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections import Counter
 from datetime import datetime
@@ -15,14 +14,11 @@ import redis
 from django_kpwa import wake
 from django_kpwa.models import Lane, License, OutboundMessage, Status
 from django_kpwa.outbox import Message, send_messages
+from tests import servers
 from tests.celery_app import app, configure_broker
 from tests.processes import start_celery_beat, start_celery_worker, wait_until
 from tests.sandbox import SandboxProcess
-
-REDIS_URL = os.environ.get("REDIS_URL", "")
-RABBITMQ_URL = os.environ.get("RABBITMQ_URL", "")
-
-BROKER_URLS = {"filesystem": "filesystem-atomic://localhost", "redis": REDIS_URL, "rabbitmq": RABBITMQ_URL}
+from tests.servers import HAS_REDIS
 
 # Short limits, so that a lost worker's lease runs out within a test.
 IMPATIENT = {
@@ -37,7 +33,7 @@ IMPATIENT = {
 pytestmark = pytest.mark.django_db(transaction=True)
 
 _workers = [("filesystem", "threads"), pytest.param("filesystem", "prefork", marks=pytest.mark.slow)]
-if REDIS_URL:
+if HAS_REDIS:
     _workers += [("redis", "prefork"), pytest.param("redis", "threads", marks=pytest.mark.slow)]
 _workers.append(pytest.param("rabbitmq", "prefork", marks=pytest.mark.rabbitmq))
 every_broker = pytest.mark.parametrize(("broker", "pool"), _workers)
@@ -47,7 +43,7 @@ class Site:
     """The site under test: this process sells, its workers and beats send."""
 
     def __init__(self, broker, folder, sandbox):
-        self.broker_url = BROKER_URLS[broker]
+        self.broker_url = servers.broker_url(broker)
         self.folder = folder
         self.kpwa = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [sandbox.base_url], **IMPATIENT}
         self.sandbox = sandbox
@@ -141,7 +137,7 @@ def test_the_pace_is_kept_by_tasks_that_pass_the_lease_on(shop_license, make_sit
 
 
 def test_a_killed_worker_leaves_at_most_one_message_in_doubt_and_the_rest_arrive_once(shop_license, make_site, sandbox):
-    site = make_site("redis" if REDIS_URL else "filesystem")
+    site = make_site("redis" if HAS_REDIS else "filesystem")
     sandbox.set_faults(latency={"probability": 1, "amount": 150})
     with site.beat():
         with site.worker() as worker:
@@ -160,11 +156,11 @@ def test_a_killed_worker_leaves_at_most_one_message_in_doubt_and_the_rest_arrive
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REDIS_URL, reason="flushes a Redis; there is no wheel of it for this Python")
+@pytest.mark.skipif(not HAS_REDIS, reason="flushes a Redis; there is no wheel of it for this Python")
 def test_a_flushed_redis_loses_nothing_beat_makes_it_good(shop_license, make_site, sandbox):
     site = make_site("redis")
     sell(shop_license, 500)
-    with redis.Redis.from_url(REDIS_URL) as client:
+    with redis.Redis.from_url(site.broker_url) as client:
         assert client.llen("celery") >= 1
         client.flushdb()
     with site.worker(), site.beat():
@@ -174,10 +170,8 @@ def test_a_flushed_redis_loses_nothing_beat_makes_it_good(shop_license, make_sit
 
 
 @pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
-def test_a_worker_that_is_told_to_stop_finishes_its_call_records_it_and_gives_the_lane_back(
-    shop_license, make_site, sandbox, pool
-):
-    site = make_site("redis" if REDIS_URL else "filesystem")
+def test_a_worker_told_to_stop_records_its_call_and_gives_the_lane_back(shop_license, make_site, sandbox, pool):
+    site = make_site("redis" if HAS_REDIS else "filesystem")
     sandbox.set_faults(latency={"probability": 1, "amount": 400})
     with site.worker(pool) as worker:
         sell(shop_license, 10)

@@ -17,6 +17,7 @@ from django_kpwa.outbox import send_message
 from django_kpwa.testing import deliver, fail_next, unlink
 from tests.cli import kpwa, kpwa_json
 from tests.processes import run_manage
+from tests.servers import HAS_REDIS
 from tests.shop.models import Sale
 
 HTTP = "django_kpwa.gateway.http.HttpGateway"
@@ -107,8 +108,8 @@ class TestSenders:
         assert code == 1
         assert finding(told, "none has looked after the outbox for 3 h")
 
-    def test_a_broker_that_answers_is_said(self, healthy, celery_settings):
-        celery_settings(broker_url=os.environ.get("REDIS_URL") or "memory://")
+    def test_a_broker_that_answers_is_said(self, healthy, celery_settings, request):
+        celery_settings(broker_url=request.getfixturevalue("redis_url") if HAS_REDIS else "memory://")
         code, told = kpwa_json("doctor")
         assert code == 0
         assert levels(told["findings"])["answers."] == "ok"

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 import pytest
 from django.core.management import CommandError
+from django.utils import translation
 
 from django_kpwa.models import Lane, License, PauseReason
 from django_kpwa.testing import deliver
@@ -138,3 +139,9 @@ def test_status_says_what_stopped_and_what_went_wrong_last(license_):
     told = kpwa_json("status")[1]
     assert (told["confirmed_number"], told["last_error"]) == ("62811•••••111", "Device busy")
     assert "another phone is linked" in kpwa("licenses")[1]
+
+
+def test_the_commands_speak_english_on_a_site_in_indonesian(license_):
+    kpwa("licenses", "pause", license_.name)
+    with translation.override("id"):
+        assert "paused by a person" in kpwa("licenses")[1]

@@ -110,7 +110,7 @@ def test_an_inactive_license_holds_its_messages_and_sends_them_when_active_again
     assert fresh(message).status == Status.SENT
 
 
-def test_a_stale_message_expires_instead_of_being_sent_and_one_in_doubt_is_in_doubt_again(license_):
+def test_a_stale_message_expires_and_one_in_doubt_is_in_doubt_again(license_):
     past = timezone.now() - timedelta(minutes=1)
     stale = send_message(NUMBER, "stale", expires_at=past)
     doubtful = send_message(NUMBER, "doubtful", expires_at=past)
@@ -270,7 +270,7 @@ def test_a_500_of_a_phone_that_logs_out_with_the_message_is_in_doubt(license_):
     assert lane_of(license_).pause_reason == PauseReason.LOGGED_OUT
 
 
-def test_a_500_of_a_phone_that_logs_out_goes_back_to_the_queue_where_the_site_takes_that_risk(license_, settings):
+def test_a_500_of_a_phone_that_logs_out_is_sent_again_where_the_site_says_so(license_, settings):
     settings.KPWA = {**settings.KPWA, "RESEND_UNKNOWN": ["logged_out"]}
     drive_once_connected(license_)
     message = send_message(NUMBER, "a")
@@ -704,7 +704,7 @@ def test_a_worker_that_stood_still_between_claim_and_call_gives_the_message_back
     assert lane_of(license_).lease_token is None
 
 
-def test_proof_that_comes_while_a_resend_is_in_flight_makes_it_sent_whatever_its_outcome(license_, hooks):
+def test_proof_that_comes_while_a_resend_is_in_flight_makes_it_sent(license_, hooks):
     message = send_message(NUMBER, "x")
     drive_once_connected(license_)
     locmem.fail_next(GatewayTimeoutError("late"))
@@ -734,7 +734,7 @@ def test_proof_that_comes_while_a_resend_waits_withdraws_it(license_):
     assert fresh(message).status == Status.SENT
 
 
-def test_a_gateway_class_with_a_fault_of_its_own_ends_the_drive_and_leaves_doubt_not_a_loop(license_, hooks):
+def test_a_gateway_with_a_fault_of_its_own_leaves_doubt_and_no_loop(license_, hooks):
     message = send_message(NUMBER, "x")
     send_message(NUMBER, "y")
 
@@ -936,7 +936,7 @@ def test_a_gateway_that_is_configured_wrongly_pauses_the_lane_and_says_why(licen
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 
-def test_receivers_hear_outside_transactions_before_the_next_claim_and_a_raising_one_changes_nothing(license_, caplog):
+def test_receivers_hear_outside_transactions_and_a_raising_one_changes_nothing(license_, caplog):
     heard = []
 
     def hear(message, **_):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from django_kpwa.store.lanes import ensure_lane, release_lease, take_lease
 from django_kpwa.store.locks import waited_too_long
 from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import start_celery_beat, start_celery_worker, start_manage, wait_until
+from tests.servers import HAS_REDIS
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -245,16 +245,15 @@ def test_kpwa_run_sends_for_all_others_while_a_lane_is_locked(shops):
         assert statuses(first) == {Status.SENDING, Status.QUEUED}
 
 
-@pytest.mark.skipif(not os.environ.get("REDIS_URL"), reason="workers need a broker that outlives them")
-def test_celery_sends_for_all_others_while_a_lane_is_locked(shops, tmp_path):
+@pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them")
+def test_celery_sends_for_all_others_while_a_lane_is_locked(shops, tmp_path, redis_url):
     first, others = shops
-    url = os.environ["REDIS_URL"]
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     with (
         frozen_with(lanes(first), messages(first)),
-        start_celery_worker(url, concurrency=2),
-        start_celery_beat(url, schedule_file=tmp_path / "beat"),
+        start_celery_worker(redis_url, concurrency=2),
+        start_celery_beat(redis_url, schedule_file=tmp_path / "beat"),
     ):
         wait_until(lambda: all_sent(others))
         assert statuses(first) == {Status.SENDING, Status.QUEUED}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
-from hypothesis import given
-from hypothesis import strategies as st
 
 from django_kpwa import counter, receipts
 from django_kpwa.admin.messages_inline import _about
@@ -13,8 +10,6 @@ from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure
 from django_kpwa.outbox import send_message
-from django_kpwa.receipts.base import Registration
-from django_kpwa.receipts.identity import event_id_of, key_of
 from tests.shop.models import CounterSale, Invoice, Sale
 
 NUMBER = "0812 3456 7890"
@@ -47,11 +42,6 @@ def notices():
     receipts.unregister(Notice)
 
 
-def key(number: str, event_id: str, using: str = "default") -> str:
-    invoice = Invoice(number=number, customer_phone=event_id)
-    return key_of(Registration(Invoice, Notice(), "shop.invoice.Notice"), invoice, using)
-
-
 def test_keys_that_look_alike_have_messages_of_their_own(license_):
     invoices = [Invoice.objects.create(number=number) for number in ALIKE]
     expected = [send_message(NUMBER, "x", source=invoice) for invoice in invoices]
@@ -77,51 +67,12 @@ def test_receipts_of_keys_that_look_alike_are_each_sent(license_, notices):
     assert not ReceiptFailure.objects.exists()
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (("a:b", "c"), ("a", "b:c")),
-        (("a", "b"), ("a%3Ab", "")),
-        (("a:", "b"), ("a", ":b")),
-        (("a%3A", "b"), ("a:", "b")),
-        (("a%", "b"), ("a%25", "b")),
-        (("a" * 255, "b"), ("a" * 254, "b")),
-        ((":" * 200, "b"), (":" * 199, "b")),
-    ],
-)
-def test_no_two_receipts_have_one_key(one, other):
-    assert key(one[0], one[1] or "x") != key(other[0], other[1] or "x")
-
-
-parts = st.text(st.sampled_from("ab:%3A25~@"), min_size=1, max_size=90)
-
-
-@given(parts, parts, parts, parts, st.sampled_from(["default", "a", "a:b", "@"]), st.sampled_from(["default", "a"]))
-def test_a_key_means_one_receipt_and_tells_its_event(number, event_id, other_number, other_event_id, using, other):
-    made = key(number, event_id, using)
-    assert event_id_of(made) == event_id
-    is_same = (number, event_id, using) == (other_number, other_event_id, other)
-    assert (made == key(other_number, other_event_id, other)) is is_same
-
-
 def test_colons_and_long_keys_reach_the_customer_as_they_are(license_, notices):
     for number, event_id in [("a:b", "c"), ("a", "b:c%3A"), ("x" * 255, "paid")]:
         Invoice.objects.create(number=number, customer_phone=event_id)
     OutboundMessage.objects.update(due_at=OutboundMessage.objects.earliest("due_at").created_at)
     drive(License.objects.get().pk)
     assert {sent.text for sent in locmem.outbox} == {"[a:b] [c]", "[a] [b:c%3A]", f"[{'x' * 255}] [paid]"}
-
-
-def test_a_class_on_a_model_and_another_one_on_its_proxy_do_not_share_an_event():
-    class CounterNotice(Notice):
-        event = "paid"
-        get_event_id = receipts.Receipt.get_event_id
-
-    with pytest.raises(ImproperlyConfigured, match="PaidReceipt both have the event 'paid': a CounterSale would get"):
-        receipts.register(CounterSale)(CounterNotice)
-    CounterNotice.event = "counter"
-    receipts.register(CounterSale)(CounterNotice)
-    receipts.unregister(CounterNotice)
 
 
 def test_a_sale_has_its_messages_under_each_of_its_names(license_):

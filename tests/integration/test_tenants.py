@@ -17,7 +17,7 @@ from django_kpwa.outbox import send_message
 from django_kpwa.store import heartbeats as noting
 from django_kpwa.store.heartbeats import note_alive
 from django_kpwa.webhooks.throttling import LOOKUPS_A_SECOND, flood
-from tests.integration.test_wake import REDIS_URL, published, use_broker  # noqa: F401 - fixtures
+from tests.integration.test_wake import published, use_broker  # noqa: F401 - fixtures
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

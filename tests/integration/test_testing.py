@@ -27,9 +27,9 @@ from django_kpwa.models import Lane, License, OutboundMessage, Status
 from django_kpwa.outbox import send_group_message, send_message, send_rendered_later
 from django_kpwa.rendering import Rendered, register_renderer
 from tests.processes import ROOT
+from tests.servers import HAS_REDIS
 
 NUMBER = "0812 3456 7890"
-REDIS_URL = os.environ.get("REDIS_URL", "")
 UNREACHABLE = '{"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": ["http://127.0.0.1:9/backend"]}'
 DJANGO = ["-m", "django", "test", "tests.sites.own_tests"]
 PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "tests/sites/own_tests.py"]
@@ -123,13 +123,13 @@ class DeliverTests(TestCase):
         assert OutboundMessage.objects.get().status == Status.QUEUED
 
 
-@pytest.mark.skipif(not REDIS_URL, reason="counts what is published; there is no wheel of Redis for this Python")
+@pytest.mark.skipif(not HAS_REDIS, reason="counts what is published; there is no wheel of Redis for this Python")
 @pytest.mark.parametrize(
     ("command", "reaches_outside"),
     [(DJANGO, ""), (DJANGO, "yes"), (PYTEST, "")],
     ids=["django", "django, asked for", "pytest"],
 )
-def test_a_sites_own_tests_publish_and_send_nothing_unless_they_ask_for_it(command, reaches_outside, tmp_path):
+def test_a_sites_own_tests_reach_nobody_unless_they_ask_for_it(command, reaches_outside, tmp_path, redis_url):
     environment = {
         **os.environ,
         # Its end would gather, and so take away, what the other processes of this run measure.
@@ -137,9 +137,10 @@ def test_a_sites_own_tests_publish_and_send_nothing_unless_they_ask_for_it(comma
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
         "KPWA_TEST_SETTINGS": UNREACHABLE,
+        "REDIS_URL": redis_url,
         "REACHES_OUTSIDE": reaches_outside,
     }
-    with redis.Redis.from_url(REDIS_URL) as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.delete("own-tests")
         ran = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -15,13 +14,13 @@ from django_kpwa.models import OutboundMessage, Status, WebhookEvent
 from django_kpwa.outbox import send_message
 from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import site_environment, start_celery_beat, start_celery_worker, wait_until
+from tests.servers import HAS_REDIS
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(not os.environ.get("REDIS_URL"), reason="workers need a broker that outlives them"),
+    pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them"),
 ]
 
-REDIS_URL = os.environ.get("REDIS_URL", "")
 NUMBER = "0812 3456 7890"
 ROUTES = {
     "django_kpwa.dispatch_*": {"queue": "kpwa-messages"},
@@ -31,18 +30,18 @@ ROUTES = {
 
 
 @pytest.fixture
-def site():
+def site(redis_url):
     """The web process' Celery app: `site(task_routes=…)`."""
     made = []
 
     def configure(**settings):
-        app = Celery("workers-tests", broker=REDIS_URL, set_as_current=True)
+        app = Celery("workers-tests", broker=redis_url, set_as_current=True)
         app.conf.update(settings)
         made.append(app)
         for kept in (wake._broker, wake._on_their_way, wake._arrivals):
             kept.forget()
 
-    with redis.Redis.from_url(REDIS_URL) as client:
+    with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
         yield configure
         client.flushdb()
@@ -51,16 +50,12 @@ def site():
         app.close()
 
 
-def waiting(queue):
-    with redis.Redis.from_url(REDIS_URL) as client:
-        return client.llen(queue)
-
-
-def test_tasks_go_to_the_queues_that_the_site_routes_them_to_and_a_worker_of_one_leaves_the_others(license_, site):
+def test_tasks_go_to_the_queues_that_the_site_routes_them_to(license_, site, redis_url):
     site(task_routes=ROUTES)
     message = send_message(NUMBER, "struk", license=license_)
     wake.publish_webhook(store_event(license_.pk, b"x", "text/plain"))
-    assert [waiting(queue) for queue in ("celery", "kpwa-messages", "kpwa-webhooks")] == [0, 1, 1]
+    with redis.Redis.from_url(redis_url) as client:
+        assert [client.llen(queue) for queue in ("celery", "kpwa-messages", "kpwa-webhooks")] == [0, 1, 1]
 
     def status():
         return OutboundMessage.objects.get(pk=message.pk).status
@@ -68,18 +63,18 @@ def test_tasks_go_to_the_queues_that_the_site_routes_them_to_and_a_worker_of_one
     def event_status():
         return WebhookEvent.objects.get().status
 
-    with start_celery_worker(REDIS_URL, queues="kpwa-webhooks"):
+    with start_celery_worker(redis_url, queues="kpwa-webhooks"):
         wait_until(lambda: event_status() != "pending")
     assert status() == Status.QUEUED
-    with start_celery_worker(REDIS_URL, queues="kpwa-messages"):
+    with start_celery_worker(redis_url, queues="kpwa-messages"):
         wait_until(lambda: status() == Status.SENT)
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL ends connections by a query")
-def test_a_worker_keeps_its_connection_and_gets_over_its_loss(license_, site, tmp_path):
+def test_a_worker_keeps_its_connection_and_gets_over_its_loss(license_, site, tmp_path, redis_url):
     """Beat makes good the task that met the dead connection, as after a restart of the database."""
     site()
-    environment = {**site_environment(broker_url=REDIS_URL), "KPWA_TEST_KEEPS_CONNECTIONS": "yes"}
+    environment = {**site_environment(broker_url=redis_url), "KPWA_TEST_KEEPS_CONNECTIONS": "yes"}
 
     def sent(text):
         message = send_message(NUMBER, text, license=license_)
@@ -87,7 +82,7 @@ def test_a_worker_keeps_its_connection_and_gets_over_its_loss(license_, site, tm
         # The driver's last look, and then Celery's own end of the task.
         time.sleep(0.5)
 
-    with start_celery_worker(REDIS_URL, concurrency=1, environment=environment):
+    with start_celery_worker(redis_url, concurrency=1, environment=environment):
         sent("first")
         before = connections_of_workers()
         for n in range(3):
@@ -96,7 +91,7 @@ def test_a_worker_keeps_its_connection_and_gets_over_its_loss(license_, site, tm
         assert len(before) == 1
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s)", list(before))
-        with start_celery_beat(REDIS_URL, schedule_file=tmp_path / "beat", environment=environment):
+        with start_celery_beat(redis_url, schedule_file=tmp_path / "beat", environment=environment):
             sent("last")
 
 

@@ -35,7 +35,7 @@ class LiveSite:
             **os.environ,
             "DJANGO_SETTINGS_MODULE": self._settings,
             "DATABASE_URL": f"sqlite:///{Path(self._folder.name) / 'site.sqlite3'}",
-            "REDIS_URL": "",
+            "CELERY_BROKER_URL": "",
             "KPWA_TEST_SETTINGS": json.dumps(self._kpwa),
             "PYTHONUNBUFFERED": "1",
         }

@@ -12,7 +12,6 @@ from django.utils import translation
 import django_kpwa
 from django_kpwa.models import Status
 from tests import texts
-from tests.cli import kpwa
 
 PACKAGE = Path(django_kpwa.__file__).parent
 CATALOG = PACKAGE / "locale/id/LC_MESSAGES/django.po"
@@ -81,12 +80,6 @@ def test_a_site_in_indonesian_reads_indonesian_labels():
         assert Status.UNKNOWN.label == "belum pasti"
     with translation.override("en"):
         assert Status.QUEUED.label == "waiting"
-
-
-def test_the_commands_speak_english_on_a_site_in_indonesian(license_):
-    kpwa("licenses", "pause", license_.name)
-    with translation.override("id"):
-        assert "paused by a person" in kpwa("licenses")[1]
 
 
 def test_texts_are_found_under_every_name_and_formatted_ones_are_refused():

@@ -11,8 +11,7 @@ from django.db.models import CompositePrimaryKey
 from django.db.models.signals import post_save
 
 from django_kpwa import receipts
-from tests.shop.models import Line, Sale
-from tests.shop.whatsapp import PaidReceipt
+from tests.shop.models import CounterSale, Line, Sale
 
 
 class Notice(receipts.Receipt):
@@ -88,13 +87,19 @@ def test_a_model_with_a_composite_key_is_refused(monkeypatch):
         receipts.register(Line)
 
 
-def test_a_receipt_renders_for_a_preview_without_a_message(db):
-    sale = Sale.objects.create()
-    Line.objects.create(sale=sale, name="Kopi & Roti", price=9_000)
-    assert PaidReceipt().render(sale) == f"Struk {sale.pk}\nKopi & Roti Rp 9.000"
-
-
-def test_blank_lines_that_template_tags_leave_become_one(db, tmp_path, settings):
+def test_blank_lines_that_template_tags_leave_become_one(tmp_path, settings):
     (tmp_path / "gaps.txt").write_bytes(b"\n\n{% if 1 %}\r\nSatu\r\n\r\n \r\n\r\n  Dua\r\n{% endif %}\n\n")
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
     assert variant(render=receipts.Receipt.render, template_name="gaps.txt")().render(Sale()) == "Satu\n\n  Dua"
+
+
+def test_a_class_on_a_model_and_another_one_on_its_proxy_do_not_share_an_event():
+    class CounterNotice(Notice):
+        event = "paid"
+        get_event_id = receipts.Receipt.get_event_id
+
+    with pytest.raises(ImproperlyConfigured, match="PaidReceipt both have the event 'paid': a CounterSale would get"):
+        receipts.register(CounterSale)(CounterNotice)
+    CounterNotice.event = "counter"
+    receipts.register(CounterSale)(CounterNotice)
+    receipts.unregister(CounterNotice)

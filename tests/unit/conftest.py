@@ -1,0 +1,10 @@
+"""Unit tests need no server."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def django_db_setup():
+    pytest.fail("A test in tests/unit asks for a database. It belongs into tests/integration.")
