@@ -8,13 +8,13 @@ from __future__ import annotations
 from django.contrib import admin
 
 from ..models import Dashboard, License, OutboundMessage, ReceiptFailure, RegisteredReceipt, WebhookEvent
-from .dashboard import DashboardAdmin
-from .license import LicenseAdmin
-from .message import MessageAdmin
+from .dashboard_admin import DashboardAdmin
+from .event_admin import WebhookEventAdmin
+from .license_admin import LicenseAdmin
+from .message_admin import MessageAdmin
 from .messages_inline import KpwaMessagesInline
-from .receipt import RegisteredReceiptAdmin
-from .receipt_failure import ReceiptFailureAdmin
-from .webhook_event import WebhookEventAdmin
+from .receipt_admin import RegisteredReceiptAdmin
+from .receipt_failure_admin import ReceiptFailureAdmin
 
 __all__ = [
     "DashboardAdmin",

@@ -1,13 +1,21 @@
-"""What our admin classes stand on: Django's own, or those of django-unfold where the site uses that theme.
+"""What our admin classes are based on: Django's admin, or django-unfold's where the site uses that theme.
 
-Unfold styles the widgets and tables of its own classes alone; a stock `ModelAdmin` under it looks unfinished.
+Unfold styles only the widgets and tables of its own classes; a stock `ModelAdmin` looks unfinished in it.
 """
 
 from __future__ import annotations
 
+import functools
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, reverse
+from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
 
 UNDER_UNFOLD = apps.is_installed("unfold")
 
@@ -21,4 +29,108 @@ elif UNDER_UNFOLD:
 else:
     from django.contrib.admin import ModelAdmin, TabularInline
 
-__all__ = ["UNDER_UNFOLD", "ModelAdmin", "TabularInline"]
+__all__ = ["UNDER_UNFOLD", "KpwaAdmin", "ReadOnlyAdmin", "TabularInline", "hiding_filter"]
+
+
+class KpwaAdmin(ModelAdmin):
+    """A `ModelAdmin` with the addresses, permissions and pages that ours have in common."""
+
+    @property
+    def urls(self) -> list[Any]:
+        # All pages, whatever a subclass adds to get_urls().
+        return [_without_variables(each) if isinstance(each, URLPattern) else each for each in self.get_urls()]
+
+    def url_name(self, page: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
+
+    def url_of(self, page: str, *arguments: object) -> str:
+        """The address of a page of this admin on its own site: `changelist`, `change` or the name of a button."""
+        return reverse(f"admin:{self.url_name(page)}", args=arguments, current_app=self.admin_site.name)
+
+    def may(self, request: HttpRequest, codename: str) -> bool:
+        """True if the user has the permission `codename` of our app."""
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
+
+    def check_may_view(self, request: HttpRequest) -> None:
+        """Raises `PermissionDenied` for users who may not view this model."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
+    def get_object_or_404(self, request: HttpRequest, object_id: str) -> Any:
+        """The object of a page.
+
+        Raises:
+            Http404: There is no such object.
+            PermissionDenied: The user may not view it.
+        """
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404
+        if not self.has_view_permission(request, obj):
+            raise PermissionDenied
+        return obj
+
+    def render_page(
+        self, request: HttpRequest, template: str, context: dict[str, Any], status: int | None = None
+    ) -> TemplateResponse:
+        """A page of our own, `template` below `admin/django_kpwa/`, with the site's header and navigation."""
+        request.current_app = self.admin_site.name
+        context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        return TemplateResponse(request, f"admin/django_kpwa/{template}", context, status=status)
+
+
+class ReadOnlyAdmin(KpwaAdmin):
+    """For what only the app itself writes: nothing can be added, changed or deleted."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def _without_variables(pattern: URLPattern) -> URLPattern:
+    """Keep customers' numbers and texts out of the error reports that Django mails.
+
+    The variables of a failing page are full of them, and so are those of Django's templates, which
+    `sensitive_variables` does not reach: a `TemplateResponse` is rendered after its view has returned. A filter on the
+    request reaches them all. Under DEBUG the reports still show everything.
+    """
+    view, hiding = pattern.callback, hiding_filter()
+
+    @functools.wraps(view)
+    def reported(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        request.exception_reporter_filter = hiding
+        response: HttpResponse = view(request, *args, **kwargs)
+        return response
+
+    pattern.callback = reported
+    return pattern
+
+
+def hiding_filter(*, keeps_secrets_under_debug: bool = False) -> SafeExceptionReporterFilter:
+    """The site's own filter of error reports, which shows the names of variables but not their values.
+
+    Under DEBUG it shows the values, too. With `keeps_secrets_under_debug` it then still hides what is marked by
+    `sensitive_variables` and `sensitive_post_parameters`, which Django alone would show.
+    """
+
+    class HidingFilter(get_exception_reporter_filter(None).__class__):  # type: ignore[misc]
+        def is_active(self, request: HttpRequest | None) -> bool:
+            return keeps_secrets_under_debug or self._hides_all(request)
+
+        def get_post_parameters(self, request: HttpRequest | None) -> Any:
+            posted = super().get_post_parameters(request)
+            return dict.fromkeys(posted, self.cleansed_substitute) if self._hides_all(request) else posted
+
+        def get_traceback_frame_variables(self, request: HttpRequest | None, tb_frame: FrameType) -> Any:
+            shown = super().get_traceback_frame_variables(request, tb_frame)
+            return [(name, self.cleansed_substitute) for name, _ in shown] if self._hides_all(request) else shown
+
+        def _hides_all(self, request: HttpRequest | None) -> bool:
+            return bool(super().is_active(request))
+
+    return HidingFilter()

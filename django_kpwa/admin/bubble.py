@@ -1,27 +1,39 @@
-"""What was said, in a bubble as WhatsApp shows it: drawn by `admin/django_kpwa/bubble.html` with `message.css`."""
+"""What was said, in a bubble as WhatsApp shows it: *bold*, _italic_, ~struck~, `code`, ```monospace``` and links.
+
+`admin/django_kpwa/bubble.html` draws it with `message.css`. The formatting follows the rules of the sandbox's page
+(`sandbox/static/formatting.js`). Everything that was written is escaped; only the few elements made here are markup,
+and only http(s) addresses become links.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ..conditions import Mark, status_mark
 from ..models import OutboundMessage, Status
-from .whatsapp_text import link_to, wa_html
 
 _NOTHING = SafeString("")
 _TICKED = (Status.SENT, Status.DELIVERED, Status.READ)
+# Bounded: a text of nothing but opening marks would otherwise be read to its end from each of them.
+_FORMATTED = re.compile(r"(?<![^\W_])([*_~`])(?=\S)([^\n]{0,1000}?\S)\1(?![^\W_])")
+_LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;:!?)]")
+_ELEMENTS = {"*": "<strong>{}</strong>", "_": "<em>{}</em>", "~": "<s>{}</s>", "`": "<code>{}</code>"}
+_MAX_DEPTH = 4
+"""How deep elements nest; nobody means more, and a hostile text could nest thousands."""
 
 
 @dataclass(frozen=True)
 class Bubble:
-    """One bubble. `ticks` stand beside its time; without a text it says `instead`."""
+    """One bubble. `ticks` are shown beside the time; `instead` is shown if there is no text."""
 
     text: SafeString = field(default=_NOTHING, repr=False)
     image: SafeString = _NOTHING
-    """The image's address: loading the image would tell its server who looks."""
+    """The image's address, not the image: loading it would tell its server who is looking."""
     at: datetime | None = None
     ticks: Mark | None = None
     is_read: bool = False
@@ -30,7 +42,7 @@ class Bubble:
 
 
 def bubble_of(message: OutboundMessage, instead: str = "") -> Bubble:
-    """The bubble of a message of ours."""
+    """The bubble of a message that this site sent."""
     return Bubble(
         text=wa_html(message.text),
         image=image_link(message.image_url),
@@ -43,3 +55,53 @@ def bubble_of(message: OutboundMessage, instead: str = "") -> Bubble:
 
 def image_link(url: str) -> SafeString:
     return link_to(url) if url else _NOTHING
+
+
+def wa_html(text: str) -> SafeString:
+    """Safe HTML of `text`; its line breaks are for `white-space: pre-wrap`."""
+    parts = text.replace("\r\n", "\n").split("```")
+    shown = []
+    for index, part in enumerate(parts):
+        is_closed = index < len(parts) - 1
+        if index % 2 and is_closed:
+            shown.append(format_html("<pre>{}</pre>", part.removeprefix("\n").removesuffix("\n")))
+        elif index % 2:
+            shown.append(_inline("```" + part))
+        else:
+            shown.append(_inline(_trimmed_beside_blocks(part, after=index > 0, before=is_closed)))
+    return format_html_join("", "{}", ((part,) for part in shown))
+
+
+def _trimmed_beside_blocks(text: str, *, after: bool, before: bool) -> str:
+    """Without the line breaks next to a block: it is on lines of its own, so they would show as empty lines."""
+    if after:
+        text = text.removeprefix("\n")
+    return text.removesuffix("\n") if before else text
+
+
+def _inline(text: str, depth: int = 0) -> SafeString:
+    shown, end = [], 0
+    for found in _FORMATTED.finditer(text) if depth < _MAX_DEPTH else ():
+        marker, inside = found.groups()
+        shown.append(_linked(text[end : found.start()]))
+        content = format_html("{}", inside) if marker == "`" else _inline(inside, depth + 1)
+        shown.append(format_html(_ELEMENTS[marker], content))
+        end = found.end()
+    shown.append(_linked(text[end:]))
+    return format_html_join("", "{}", ((part,) for part in shown))
+
+
+def _linked(text: str) -> SafeString:
+    shown, end = [], 0
+    for found in _LINK.finditer(text):
+        shown += [format_html("{}", text[end : found.start()]), link_to(found.group())]
+        end = found.end()
+    shown.append(format_html("{}", text[end:]))
+    return format_html_join("", "{}", ((part,) for part in shown))
+
+
+def link_to(address: str) -> SafeString:
+    """A link that tells the other site nothing about this one. Anything but an http(s) address stays plain text."""
+    if not re.match(r"https?://", address):
+        return format_html("{}", address)
+    return format_html('<a href="{0}" target="_blank" rel="noopener noreferrer nofollow">{0}</a>', address)

@@ -1,27 +1,82 @@
-"""A list that costs the same with a million rows: bounded pages, no facets, and only filters that an index answers."""
+"""Lists that cost the same with a million rows: bounded pages, no facets, and only filters that an index answers.
+
+Rows are found by their day: by a filter beside the list, and by year, month and day above it. Each reads a range of the
+index of the list's date field.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import calendar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
 
-from django.contrib.admin import ShowFacets
+from django.contrib.admin import ModelAdmin, RelatedFieldListFilter, ShowFacets, SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Page, Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import formats, timezone
+from django.utils.functional import cached_property
+from django.utils.text import capfirst
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from .dates import Dates, dates_of
-from .paginator import BoundedPaginator
-from .readonly import ReadOnlyModelAdmin
+from ..models import License
+from .base import ReadOnlyAdmin
+from .buttons import ButtonsAdmin
+
+MAX_COUNTED = 10_000
+"""Maximum number of rows that are counted and paged through; to see older ones, one narrows the list down."""
+MAX_LICENSES_OFFERED = 100
+
+if TYPE_CHECKING:
+    _Paginator = Paginator[Any]
+else:
+    _Paginator = Paginator
+
+
+class BoundedPaginator(_Paginator):
+    """Has at most `MAX_COUNTED` rows of its queryset; `is_cut` if there are more."""
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, MAX_COUNTED)
+
+    def page(self, number: Any) -> Page[Any]:
+        """Skip the rows before the page by their keys alone; joined with what the list shows, they'd be read whole."""
+        page = super().page(number)
+        rows: Any = page.object_list
+        if isinstance(rows, QuerySet) and page.has_previous():
+            whole: Any = self.object_list
+            page.object_list = whole.filter(pk__in=list(rows.values_list("pk", flat=True)))
+        return page
+
+    @property
+    def is_cut(self) -> bool:
+        return self._counted > MAX_COUNTED
+
+    @cached_property
+    def _counted(self) -> int:
+        rows: Any = self.object_list
+        if not isinstance(rows, QuerySet):
+            return len(rows)
+        # In the order of the list, by the field that an index ends with: without it, PostgreSQL may count in the order
+        # in which rows were stored, past all of those that do not match.
+        order = [name for name in rows.query.order_by[:1] if isinstance(name, str)]
+        columns = [name.lstrip("-") for name in order] or ["pk"]
+        return rows.order_by(*order).values(*columns)[: MAX_COUNTED + 1].count()
 
 
 class LongChangeList(ChangeList):
-    """`kpwa_dates` stands above the list; `kpwa_most_listed` says where it ends."""
+    """`kpwa_dates` stands above the list; `kpwa_most_listed` tells where it ends."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list: Any = list(self.result_list)
-        admin: Any = self.model_admin
-        admin.prepare_page(request, self.result_list)
+        model_admin: Any = self.model_admin
+        model_admin.prepare_page(request, self.result_list)
 
     @property
     def kpwa_dates(self) -> Dates | None:
@@ -29,24 +84,27 @@ class LongChangeList(ChangeList):
 
     @property
     def kpwa_most_listed(self) -> int | None:
-        """How many of the newest are listed, where there are more."""
+        """How many of the newest are listed; None if it is all of them."""
         return self.paginator.count if self.paginator.is_cut else None
 
 
-class LongListAdmin(ReadOnlyModelAdmin):
-    """Records by the time of their `date_hierarchy`, an indexed field, newest first."""
+class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
+    """A list of our records by the time in their `date_hierarchy`, an indexed field, newest first."""
 
+    actions: Sequence[Any] | None = None
+    list_per_page = 50
+    show_full_result_count = False  # it would count the whole table
     show_facets = ShowFacets.NEVER  # they count the table once for every choice
     paginator = BoundedPaginator
     change_list_template = "admin/django_kpwa/change_list.html"
     filtered_by: Sequence[str] = ()
-    """The fields that a list's address may narrow it by; each begins an index."""
+    """The fields that the address may narrow the list down by; an index begins with each of them."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LongChangeList]:
         return LongChangeList
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
-        """Give the records of a page what their rows show, for all of them at once."""
+        """Add what the rows of a page show to their records, for all of them at once."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # Django lets an address ask for any lookup on a field of the model: `text__icontains` reads the whole table.
@@ -54,3 +112,129 @@ class LongListAdmin(ReadOnlyModelAdmin):
         parameters = {getattr(spec, "parameter_name", None) for spec in self.list_filter}
         dates = {f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day")}
         return name in {*self.filtered_by, *parameters, *dates}
+
+
+class LicenseFilter(RelatedFieldListFilter):
+    """Offers the first licenses by name, and the one that was chosen; a hundred thousand would be megabytes of page."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
+        licenses = License.objects.order_by("name").values_list("pk", "name")
+        offered = list(licenses[:MAX_LICENSES_OFFERED])
+        given: Any = self.lookup_val
+        chosen = {str(pk) for pk in (given if isinstance(given, list) else [given])} - {str(pk) for pk, _ in offered}
+        # Anything may stand in the address.
+        numbers = [int(pk) for pk in chosen if pk.isascii() and pk.isdigit() and len(pk) < 19]
+        return [*offered, *licenses.filter(pk__in=numbers)]
+
+
+class WhenFilter(SimpleListFilter):
+    """By days in the site's time zone, of the `date_hierarchy` of the list."""
+
+    title = _("when")
+    parameter_name = "when"
+
+    def __init__(self, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: ModelAdmin[Any]) -> None:
+        super().__init__(request, params, model, model_admin)
+        self._field = str(model_admin.date_hierarchy)
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, Any]]:
+        return [
+            ("today", _("today")),
+            ("yesterday", _("yesterday")),
+            ("7", _("the last 7 days")),
+            ("30", _("the last 30 days")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        today = timezone.localdate()
+        days_back = {"today": 0, "yesterday": 1, "7": 6, "30": 29}.get(self.value() or "")
+        if days_back is None:
+            return queryset
+        queryset = queryset.filter(**{f"{self._field}__gte": _midnight(today - timedelta(days=days_back))})
+        if self.value() == "yesterday":
+            queryset = queryset.filter(**{f"{self._field}__lt": _midnight(today)})
+        return queryset
+
+
+@dataclass(frozen=True)
+class Choice:
+    title: str
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Dates:
+    """The links above the list: one back, and the years, months or days in which there may be rows."""
+
+    choices: list[Choice]
+    back: Choice | None = None
+    show: bool = True
+
+
+def dates_of(changelist: Any) -> Dates | None:
+    """The years, months or days between the first and the last row.
+
+    Django's own date hierarchy offers only those with rows, and groups the whole table to know them.
+    """
+    field = str(changelist.date_hierarchy)
+    ends = _ends(changelist.model._default_manager.using(changelist.root_queryset.db), field)
+    if ends is None:
+        return None
+    first, last = ends
+    year, month, day = (_number(changelist.params.get(f"{field}__{part}")) for part in ("year", "month", "day"))
+    try:
+        if year and month:
+            return _days(changelist, year, month, day, first, last)
+    except ValueError:
+        return None
+    if year:
+        months = [
+            Choice(_month_name(year, number), _link(changelist, year, number))
+            for number in range(1, 13)
+            if (first.year, first.month) <= (year, number) <= (last.year, last.month)
+        ]
+        return Dates(months, back=Choice(gettext("All dates"), _link(changelist)))
+    return Dates([Choice(str(number), _link(changelist, number)) for number in range(first.year, last.year + 1)])
+
+
+def _days(changelist: Any, year: int, month: int, day: int | None, first: date, last: date) -> Dates:
+    if day:
+        shown = formats.date_format(date(year, month, day), "MONTH_DAY_FORMAT")
+        return Dates([Choice(capfirst(shown))], back=Choice(_month_name(year, month), _link(changelist, year, month)))
+    days = [
+        Choice(formats.date_format(each, "MONTH_DAY_FORMAT"), _link(changelist, year, month, each.day))
+        for each in _days_of(year, month)
+        if first <= each <= last
+    ]
+    return Dates(days, back=Choice(str(year), _link(changelist, year)))
+
+
+def _days_of(year: int, month: int) -> Iterator[date]:
+    for number in range(1, calendar.monthrange(year, month)[1] + 1):
+        yield date(year, month, number)
+
+
+def _ends(rows: QuerySet[Any], field: str) -> tuple[date, date] | None:
+    times = rows.values_list(field, flat=True)
+    first, last = times.order_by(field).first(), times.order_by(f"-{field}").first()
+    if first is None or last is None:
+        return None
+    return timezone.localdate(first), timezone.localdate(last)
+
+
+def _link(changelist: Any, *parts: int) -> str:
+    field = changelist.date_hierarchy
+    chosen = dict(zip((f"{field}__year", f"{field}__month", f"{field}__day"), parts, strict=False))
+    return str(changelist.get_query_string(chosen, [f"{field}__"]))
+
+
+def _month_name(year: int, month: int) -> str:
+    return capfirst(formats.date_format(date(year, month, 1), "YEAR_MONTH_FORMAT"))
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value and value.isdecimal() and len(value) <= 4 else None
+
+
+def _midnight(day: date) -> datetime:
+    return timezone.make_aware(datetime.combine(day, time.min))

@@ -1,8 +1,8 @@
 """`KpwaMessagesInline`: a sale's messages on the sale's own page in the host's admin.
 
 Messages have neither a foreign key to the sale nor a generic relation, which would delete them with it; they name their
-source by content type and id. So the formset here has no forms at all: it only carries the messages to the template,
-takes nothing from what is posted, and saves nothing.
+source by content type and id. So the formset has no forms: it carries the messages to the template, ignores what is
+posted, and saves nothing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from django.contrib.admin.checks import InlineModelAdminChecks
 from django.db.models import Model, QuerySet
 from django.forms.models import BaseModelFormSet, modelformset_factory
 from django.http import HttpRequest
-from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from ..conditions import Mark, status_mark
 from ..models import OutboundMessage, Status, database_of, source_id_of, stored_name, types_of
 from ..receipts import registry
 from .base import UNDER_UNFOLD, TabularInline
-from .message.words import first_line_of, recipient_of, starts_of
-from .message_links import MessageLinks
+from .links import Links
+from .message_words import first_line_of, recipient_of, starts_of
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 if TYPE_CHECKING:
     _FormSet = BaseModelFormSet[OutboundMessage, Any]
@@ -46,13 +45,13 @@ class Row:
 
 
 class MessagesFormSet(_FormSet):
-    """`kpwa_rows` are the newest messages about `instance`; `kpwa_list_url` leads to all, where there are more."""
+    """`kpwa_rows` are the newest messages about `instance`; `kpwa_list_url` leads to all, if there are more."""
 
-    kpwa_links: MessageLinks
-    """Given to the class that is made for each request."""
+    kpwa_links: Links
+    """Set on the class that is made for each request."""
 
     def __init__(self, *args: Any, instance: Model | None = None, queryset: Any = None, **kwargs: Any) -> None:
-        # Never bound: the host's form may post anything, or what was true when its page was drawn.
+        # Never bound: what the host's form posts may be anything, or out of date.
         prefix = kwargs.get("prefix")
         super().__init__(queryset=OutboundMessage.objects.none(), prefix=prefix)
         self.new_objects: list[Any] = []
@@ -68,27 +67,27 @@ class MessagesFormSet(_FormSet):
                 status_mark(message.status),
                 recipient_of(message),
                 first_line_of(message),
-                self.kpwa_links.to(message.pk),
+                self.kpwa_links.to_object(OutboundMessage, message.pk),
                 message.status == Status.FAILED or (message.status == Status.UNKNOWN and not message.dismissed_at),
             )
-            for message in self._messages[:MOST_SHOWN]
+            for message in self._messages[:MAX_SHOWN]
         ]
 
     @property
     def kpwa_has_more(self) -> bool:
-        return len(self._messages) > MOST_SHOWN
+        return len(self._messages) > MAX_SHOWN
 
     @property
     def kpwa_list_url(self) -> str:
-        address = self.kpwa_links.to_list()
-        if not address or self._source is None:
+        if self._source is None:
             return ""
-        query = {
-            "source_content_type__in": ",".join(str(each.pk) for each in types_of(type(self._source))),
-            "source_id__exact": source_id_of(self._source),
-            "source_database__exact": stored_name(database_of(self._source)),
-        }
-        return f"{address}?{urlencode(query)}"
+        return self.kpwa_links.to_page(
+            OutboundMessage,
+            "changelist",
+            source_content_type__in=",".join(str(each.pk) for each in types_of(type(self._source))),
+            source_id__exact=source_id_of(self._source),
+            source_database__exact=stored_name(database_of(self._source)),
+        )
 
     def is_valid(self) -> bool:
         return True
@@ -100,7 +99,7 @@ class MessagesFormSet(_FormSet):
         return []
 
     def save_m2m(self) -> None:
-        """Called by hosts that save formsets themselves, with `commit=False`."""
+        """Hosts that save formsets with `commit=False` call it."""
 
     @property
     def _messages(self) -> list[OutboundMessage]:
@@ -118,9 +117,9 @@ class _WithoutForeignKey(InlineModelAdminChecks):
 
 
 class KpwaMessagesInline(TabularInline):
-    """Put it into the `inlines` of the admin of whatever messages are about.
+    """For the `inlines` of the admin of a model that messages are about.
 
-    Who may view messages sees the newest of them, with links to their pages, where what can be decided is decided.
+    People who may view messages see the newest ones, with links to their pages.
     """
 
     model = OutboundMessage
@@ -142,14 +141,14 @@ class KpwaMessagesInline(TabularInline):
         formset = modelformset_factory(
             OutboundMessage, form=forms.ModelForm, formset=self.formset, fields=[], extra=0, max_num=0
         )
-        formset.kpwa_links = MessageLinks(self.admin_site, request)  # type: ignore[attr-defined]
+        formset.kpwa_links = Links(self.admin_site, request)  # type: ignore[attr-defined]
         return formset
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundMessage]:
         return OutboundMessage.objects.none()
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # Nothing was said yet about what is only being added.
+        # There are no messages yet about an object that is being added.
         return obj is not None and super().has_view_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -164,4 +163,4 @@ class KpwaMessagesInline(TabularInline):
 
 def _about(source: Model) -> list[OutboundMessage]:
     messages = OutboundMessage.objects.for_source(source)
-    return registry.without_earlier_rows(list(starts_of(messages).order_by("-pk")[: MOST_SHOWN + 1]), source)
+    return registry.without_earlier_rows(list(starts_of(messages).order_by("-pk")[: MAX_SHOWN + 1]), source)

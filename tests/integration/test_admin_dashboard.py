@@ -15,8 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox, statistics
-from django_kpwa.admin.dashboard import cards, decisions, queues
-from django_kpwa.admin.dashboard.figures import Statistics
+from django_kpwa.admin import dashboard_admin, dashboard_cards, dashboard_decisions
+from django_kpwa.admin.dashboard_charts import Statistics
 from django_kpwa.models import (
     Dashboard,
     EventStatus,
@@ -315,12 +315,12 @@ def test_what_waits_is_counted_with_the_age_of_the_oldest(operator, linked):
 
 
 def test_a_backlog_is_counted_to_its_limit_and_no_further(operator, linked, monkeypatch):
-    monkeypatch.setattr(queues, "MOST_COUNTED", 3)
+    monkeypatch.setattr(dashboard_cards, "MAX_COUNTED", 3)
     quiet = another_license("Cabang")
     for _ in range(5):
         a_message(Status.QUEUED, license_=linked, created_at=timezone.now() - timedelta(minutes=41))
     a_message(Status.QUEUED, license_=quiet)
-    found = queues.queues_of([linked.pk, quiet.pk])
+    found = dashboard_cards.queues_of([linked.pk, quiet.pk])
     assert (str(found[linked.pk].waiting), str(found[quiet.pk].waiting)) == ("3+", "1")
     page = shown(operator)
     assert "<dd>3+</dd>" in page
@@ -328,11 +328,11 @@ def test_a_backlog_is_counted_to_its_limit_and_no_further(operator, linked, monk
 
 
 def test_many_licenses_show_the_most_urgent_and_say_how_many_more_there_are(operator, linked, monkeypatch):
-    monkeypatch.setattr("django_kpwa.admin.dashboard.MOST_SHOWN", 2)
+    monkeypatch.setattr(dashboard_admin, "MAX_SHOWN", 2)
     for number in range(3):
         another_license(f"Cabang {number}")
     assert "2 more licenses" in shown(operator)
-    monkeypatch.setattr(cards, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(dashboard_cards, "MAX_LICENSES", 3)
     assert "1+ more licenses" in shown(operator)
 
 
@@ -519,7 +519,7 @@ def test_who_may_not_see_messages_sees_how_many_there_are_and_no_more(staff, lin
 
 
 def test_the_newest_are_listed_and_all_are_linked(operator, linked, monkeypatch):
-    monkeypatch.setattr(decisions, "MOST_LISTED", 2)
+    monkeypatch.setattr(dashboard_decisions, "MAX_LISTED", 2)
     for number in range(3):
         a_message(text=f"Struk {number}")
     page = shown(operator)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from django_kpwa import outbox
 from django_kpwa.admin import KpwaMessagesInline
-from django_kpwa.admin.messages_inline import MOST_SHOWN
+from django_kpwa.admin.messages_inline import MAX_SHOWN
 from django_kpwa.models import OutboundMessage, Status
 from tests.shop.backoffice import site
 from tests.shop.models import CounterSale, Line, Sale, Ticket
@@ -136,7 +136,7 @@ def test_deleting_a_sale_keeps_its_messages(operator, license_, sale):
 
 
 def test_the_newest_are_shown_and_the_others_are_one_click_away(operator, license_, sale):
-    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number:02}.", source=sale) for number in range(MOST_SHOWN))
+    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number:02}.", source=sale) for number in range(MAX_SHOWN))
     assert "There are more" not in shown(operator, sale)
     other = outbox.send_message(NUMBER, "Tentang yang lain", source=Sale.objects.create())
     outbox.send_message(NUMBER, "Yang terbaru", source=sale)
@@ -148,7 +148,7 @@ def test_the_newest_are_shown_and_the_others_are_one_click_away(operator, licens
     assert "Struk 00." not in page
     formset = answer.context["inline_admin_formsets"][-1].formset
     listed = operator.get(formset.kpwa_list_url).context["cl"]
-    assert listed.result_count == MOST_SHOWN + 1
+    assert listed.result_count == MAX_SHOWN + 1
     assert other.pk not in [message.pk for message in listed.result_list]
 
 

@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from django_kpwa import linking, outbox
-from django_kpwa.admin.license import state
-from django_kpwa.admin.license.operations import BUTTONS
+from django_kpwa.admin import license_state
+from django_kpwa.admin.license_buttons import BUTTONS
 from django_kpwa.conditions import Help, license_condition
 from django_kpwa.gateway import locmem
 from django_kpwa.models import EventStatus, Lane, License, OutboundMessage, PauseReason, WebhookEvent, WebhookToken
@@ -113,8 +113,8 @@ def test_the_page_shows_number_pause_last_error_and_what_waits(operator, license
 
 
 def test_what_waits_is_counted_up_to_a_limit(operator, license_, monkeypatch):
-    monkeypatch.setattr(state, "MOST_QUEUED", 2)
-    monkeypatch.setattr(state, "MOST_QUEUED_LISTED", 2)
+    monkeypatch.setattr(license_state, "MOST_QUEUED", 2)
+    monkeypatch.setattr(license_state, "MOST_QUEUED_LISTED", 2)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(3))
 
     assert "<dd>2+</dd>" in page_of(operator, license_)

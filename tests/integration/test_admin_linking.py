@@ -15,8 +15,8 @@ from django.test import Client
 from PIL import Image, ImageDraw
 
 from django_kpwa import linking
-from django_kpwa.admin.license import link
-from django_kpwa.admin.license.code import drawing_of
+from django_kpwa.admin import license_link
+from django_kpwa.admin.license_link import drawing_of
 from django_kpwa.gateway import LoginQr
 from django_kpwa.models import Lane, License, PauseReason
 from tests.contract.gateway_case import scanned
@@ -171,7 +171,7 @@ def test_showing_the_code_is_logged_once_and_not_for_every_redrawing(operator, s
     for _ in range(3):
         ask(operator, shop)
     assert logged() == ["Showed the code that links WhatsApp."]
-    monkeypatch.setattr(link, "STOP_SECONDS", 0)
+    monkeypatch.setattr(license_link, "STOP_SECONDS", 0)
     ask(operator, shop)
     assert len(logged()) == 2
 
@@ -287,7 +287,7 @@ def test_a_key_that_is_missing_is_told_apart_from_one_that_is_refused(operator, 
 
 
 def test_a_slow_gateway_does_not_hold_a_check_for_long(operator, shop, sandbox, monkeypatch):
-    monkeypatch.setattr(link, "CHECK_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(license_link, "CHECK_DEADLINE_SECONDS", 0.3)
     with sandbox.having_faults(latency={"amount": 5000}):
         assert "No answer in time" in check(operator, shop).content.decode()
 

@@ -14,9 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox
-from django_kpwa.admin import license_filter, paginator
-from django_kpwa.admin.many import MOST_AT_ONCE
-from django_kpwa.admin.paginator import BoundedPaginator
+from django_kpwa.admin import long_list
+from django_kpwa.admin.buttons import MAX_AT_ONCE
+from django_kpwa.admin.long_list import BoundedPaginator, LicenseFilter
 from django_kpwa.gateway.outcome import Cause, OutcomeKind
 from django_kpwa.models import EventKind, EventStatus, License, OutboundMessage, SendAttempt, Status, WebhookEvent
 from django_kpwa.webhooks.processing import process_event
@@ -188,13 +188,13 @@ def test_dates_that_do_not_exist_break_nothing(operator, license_):
 
 @pytest.mark.parametrize("list_url", [LIST, "/admin/django_kpwa/webhookevent/"])
 def test_of_many_licenses_the_first_are_offered_and_the_chosen_one(operator, license_, monkeypatch, list_url):
-    monkeypatch.setattr(license_filter, "MOST_OFFERED", 2)
+    monkeypatch.setattr(long_list, "MAX_LICENSES_OFFERED", 2)
     for name in ("Cabang A", "Cabang B", "Cabang C"):
         License.objects.create(name=name)
 
     def offered(query=""):
         filters = operator.get(f"{list_url}{query}").context["cl"].filter_specs
-        (by_license,) = (spec for spec in filters if isinstance(spec, license_filter.LicenseFilter))
+        (by_license,) = (spec for spec in filters if isinstance(spec, LicenseFilter))
         return [name for _, name in by_license.lookup_choices]
 
     assert offered() == ["Cabang A", "Cabang B"]
@@ -208,7 +208,7 @@ def test_of_many_licenses_the_first_are_offered_and_the_chosen_one(operator, lic
 
 
 def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(operator, license_, monkeypatch):
-    monkeypatch.setattr(paginator, "MOST_COUNTED", 100)
+    monkeypatch.setattr(long_list, "MAX_COUNTED", 100)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(100))
     assert "there are more" not in operator.get(LIST).content.decode()
     a_message()
@@ -220,7 +220,7 @@ def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(op
 
 
 def test_the_paginator_holds_at_its_edges(license_, monkeypatch):
-    monkeypatch.setattr(paginator, "MOST_COUNTED", 4)
+    monkeypatch.setattr(long_list, "MAX_COUNTED", 4)
     rows = OutboundMessage.objects.order_by("-pk")
     empty = BoundedPaginator(rows, 2)
     assert (empty.count, empty.num_pages, empty.is_cut, list(empty.page(1))) == (0, 1, False, [])
@@ -394,7 +394,7 @@ def test_who_may_only_look_is_offered_the_export_alone(staff, license_):
 
 
 def test_all_that_match_are_not_decided_where_they_are_too_many(operator, license_):
-    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(MOST_AT_ONCE + 1))
+    outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(MAX_AT_ONCE + 1))
     first = OutboundMessage.objects.first()
     told = act(operator, "cancel", [first], select_across="1", confirmed="yes").content.decode()
 
@@ -426,7 +426,7 @@ def test_the_export_neutralises_formulas_and_holds_all_that_match(operator, lice
 
 
 def test_the_export_reads_in_pieces_and_gives_each_message_once(operator, license_, monkeypatch):
-    monkeypatch.setattr("django_kpwa.admin.message.export._ROWS_A_PIECE", 3)
+    monkeypatch.setattr("django_kpwa.admin.message_export._ROWS_PER_QUERY", 3)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(6))
     first = OutboundMessage.objects.first()
     answer = operator.post(LIST, {"action": "export", "_selected_action": [first.pk], "select_across": "1"})

@@ -12,8 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox, receipts
-from django_kpwa.admin.receipt import listing
-from django_kpwa.admin.receipt.objects import MOST_NEWEST
+from django_kpwa.admin import receipt_admin
+from django_kpwa.admin.receipt_preview import MAX_NEWEST
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure, Status
 from django_kpwa.rendering import render
 from tests.shop.models import CounterSale, Sale, Ticket
@@ -107,7 +107,7 @@ def test_failures_are_counted_to_a_limit_and_linked(operator, staff, monkeypatch
     assert operator.get(link).context["cl"].result_count == 1
     assert operator.get(f"{FAILURES}?receipt=shop.sale.RefundReceipt").context["cl"].result_count == 0
 
-    monkeypatch.setattr(listing, "MOST_COUNTED", 2)
+    monkeypatch.setattr(receipt_admin, "MAX_FAILURES_COUNTED", 2)
     a_failure(source_id="8")
     a_failure(source_id="9")
     assert "2+ failures" in operator.get(LIST).content.decode()
@@ -175,13 +175,13 @@ def test_a_sale_whose_receipt_exists_is_told_so_with_a_link(operator, license_):
 
 def test_the_newest_are_offered_with_what_became_of_their_receipts(operator, license_):
     old = a_sale()
-    for _ in range(MOST_NEWEST - 1):
+    for _ in range(MAX_NEWEST - 1):
         a_sale()
     Sale.objects.create(status="paid", customer_phone=NUMBER)
     with CaptureQueriesContext(connection) as queries:
         page = operator.get(PAID).content.decode()
 
-    assert page.count("?pk=") == MOST_NEWEST
+    assert page.count("?pk=") == MAX_NEWEST
     assert f'?pk={old.pk}"' not in page
     assert page.count("kpwa-mark kpwa-waiting") == 1
     assert len([query for query in queries if query["sql"].startswith("SELECT")]) < 10

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from django_kpwa import linking, webhook_address
-from django_kpwa.admin.license import link
+from django_kpwa.admin import license_link
 from django_kpwa.models import License
 
 from .misbehaving import answer, full_port, response
@@ -46,7 +46,7 @@ def late(peer):
 def shop(server, settings, monkeypatch):
     """A license whose first base URL takes no connection, and whose second misbehaves; a call may take 45 seconds."""
     monkeypatch.setattr(linking, "WEB_SECONDS", SECONDS)
-    monkeypatch.setattr(link, "CHECK_DEADLINE_SECONDS", SECONDS)
+    monkeypatch.setattr(license_link, "CHECK_DEADLINE_SECONDS", SECONDS)
     monkeypatch.setattr(webhook_address, "check", lambda *_, **__: None)
     with full_port() as port:
         settings.KPWA = {

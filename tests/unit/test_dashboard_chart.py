@@ -11,8 +11,16 @@ import pytest
 from django.template.loader import render_to_string
 from django.utils import translation
 
-from django_kpwa.admin.dashboard.chart import HEIGHT, chart_of_days, chart_of_hours, top_of_scale
-from django_kpwa.admin.dashboard.figures import Counts, Delay, Figures, percentile
+from django_kpwa.admin.dashboard_charts import (
+    HEIGHT,
+    Counts,
+    Delay,
+    Figures,
+    chart_of_days,
+    chart_of_hours,
+    percentile,
+    top_of_scale,
+)
 from django_kpwa.models import HISTOGRAM_SECONDS
 
 BUCKETS = len(HISTOGRAM_SECONDS) + 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from django_kpwa.admin.message.export import neutralised
+from django_kpwa.admin.message_export import neutralised
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+62", "-1", "@SUM(A1)", "\tx", "\r=1"])

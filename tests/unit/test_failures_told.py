@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_kpwa.admin.license.failures import failure_of, failure_of_code
+from django_kpwa.admin.gateway_failures import failure_of, failure_of_code
 from django_kpwa.exceptions import RateLimitedError, TurnedAwayError, UnauthorizedError
 
 

@@ -10,7 +10,7 @@ from django.template import Context, Template
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_kpwa.admin.whatsapp_text import wa_html
+from django_kpwa.admin.bubble import wa_html
 from django_kpwa.templatetags.kpwa import (
     _columns,
     rupiah,

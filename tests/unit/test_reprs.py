@@ -14,8 +14,8 @@ SECRET = re.compile(
 )
 # Words, ids and numbers of ours; a webhook without its token; and what is a `Secret` already.
 HARMLESS = {
-    "django_kpwa.admin.license.state.LicenseState.webhook",
-    "django_kpwa.admin.license.state.LicenseState.webhook_address",
+    "django_kpwa.admin.license_state.LicenseState.webhook",
+    "django_kpwa.admin.license_state.LicenseState.webhook_address",
     "django_kpwa.counter.chips.Shown.send_to_url",
     "django_kpwa.dispatch.drive.Driven.lease_token",
     "django_kpwa.conditions.Unassigned.what_to_do",

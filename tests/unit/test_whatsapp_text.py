@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_kpwa.admin.whatsapp_text import wa_html
+from django_kpwa.admin.bubble import wa_html
 
 
 @pytest.mark.parametrize(

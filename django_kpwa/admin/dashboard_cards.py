@@ -1,0 +1,266 @@
+"""A card for each license: whether it sends, what waits, what became of today's messages, and the button that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.db.models import Count, Min
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext, gettext_lazy
+
+from .. import phone
+from ..conditions import Condition, Help, Missing, Tone, Words, clock, has_new_key, lane_of, license_condition
+from ..counts import BoundedCount, bounded, count_up_to
+from ..models import DatabaseNow, Lane, License, OutboundMessage, OutboundMessageQuerySet, PauseReason, Status
+from ..site_urls import find_url
+from .dashboard_charts import Counts
+from .dashboard_words import span
+from .links import Links
+from .long_list import MAX_COUNTED
+
+MAX_LICENSES = 500
+MAX_SHOWN = 50
+_MAX_OLDEST_READ = 1000
+OLD_ERROR = timedelta(days=1)
+"""The card of a working license does not show an error that is older than this."""
+
+_PERMISSIONS = {
+    Help.LINK: "link_license",
+    Help.ENTER_KEY: "change_license",
+    Help.CONFIRM_NUMBER: "operate_license",
+    Help.CHECK_STATUS: "operate_license",
+    Help.RESUME: "operate_license",
+}
+_OPENED = (Help.LINK, Help.ENTER_KEY)
+"""These open a page; the others are pressed."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A license's waiting messages: how many, since when the oldest waits, when the first is due (None: unknown)."""
+
+    waiting: BoundedCount
+    oldest_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+NO_QUEUE = Queue(BoundedCount(0))
+
+
+def queues_of(license_ids: Sequence[int]) -> dict[int, Queue]:
+    """The queue of each license with waiting messages.
+
+    If few wait in all, as nearly always, one query groups them. A backlog is counted license by license, up to the
+    limit.
+    """
+    queued = OutboundMessage.objects.filter(status=Status.QUEUED)
+    if count_up_to(MAX_COUNTED, queued).is_more:
+        return _backlog(queued, license_ids)
+    grouped = queued.order_by().values_list("license_id").annotate(Count("pk"), Min("created_at"), Min("due_at"))
+    return {
+        license_id: Queue(bounded(MAX_COUNTED, waiting), oldest_at, due_at)
+        for license_id, waiting, oldest_at, due_at in grouped
+    }
+
+
+def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int]) -> dict[int, Queue]:
+    oldest: dict[int, datetime] = {}
+    for license_id, created_at in queued.order_by("created_at").values_list("license_id", "created_at")[
+        :_MAX_OLDEST_READ
+    ]:
+        oldest.setdefault(license_id, created_at)
+    queues = {}
+    for license_id in license_ids:
+        waiting = count_up_to(MAX_COUNTED, queued.filter(license_id=license_id))
+        if waiting:
+            queues[license_id] = Queue(waiting, oldest.get(license_id))
+    return queues
+
+
+@dataclass(frozen=True)
+class HelpButton:
+    url: str
+    words: Words
+    is_pressed: bool
+    is_primary: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """A license and its condition at `now`, by the database's clock."""
+
+    license: License
+    condition: Condition
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Card:
+    license: License
+    condition: Condition
+    url: str
+    """The license's page; empty for people who may not open it."""
+    number: str = field(repr=False)
+    number_before: str = field(repr=False)
+    seen: str
+    sending: str
+    waiting: BoundedCount
+    oldest: str
+    today: Counts
+    error: str
+    error_at: str
+    help: HelpButton | None
+
+
+def look_at_licenses() -> tuple[list[Found], bool]:
+    """The first `MAX_LICENSES` licenses, most urgent first, and True if there are more."""
+    rows = License.objects.kept().select_related("lane").annotate(looked_at=DatabaseNow())
+    licenses: list[Any] = list(rows.order_by("name")[: MAX_LICENSES + 1])
+    found = [
+        Found(license_, license_condition(license_, license_.looked_at), license_.looked_at)
+        for license_ in licenses[:MAX_LICENSES]
+    ]
+    # Equally urgent ones stay in order of their names.
+    found.sort(key=lambda each: each.condition.urgency)
+    return found, len(licenses) > MAX_LICENSES
+
+
+class Cards:
+    """Makes the cards of one page."""
+
+    def __init__(
+        self,
+        site: AdminSite,
+        request: HttpRequest,
+        queues: dict[int, Queue],
+        today: dict[int, Counts],
+        missing: Missing,
+    ) -> None:
+        self._site = site
+        self._request = request
+        self._links = Links(site, request)
+        self._queues = queues
+        self._today = today
+        self._missing = missing
+
+    def of(self, found: Sequence[Found]) -> list[Card]:
+        return [self._card(each) for each in found]
+
+    def _card(self, found: Found) -> Card:
+        license_, lane = found.license, lane_of(found.license)
+        queue = self._queues.get(license_.pk, NO_QUEUE)
+        error, error_at = _last_error(found, lane)
+        return Card(
+            license=license_,
+            condition=found.condition,
+            url=self._page_of(license_),
+            number=phone.written(lane.linked_number) if lane and lane.linked_number else "",
+            number_before=phone.written(lane.confirmed_number) if lane and lane.has_changed_number else "",
+            seen=_seen(lane, found.now),
+            sending=_sending(found, lane, queue, self._missing),
+            waiting=queue.waiting,
+            oldest=_age(queue.oldest_at, found.now),
+            today=self._today.get(license_.pk, Counts()),
+            error=error,
+            error_at=error_at,
+            help=self._help(found),
+        )
+
+    def _help(self, found: Found) -> HelpButton | None:
+        """What the person may press; if the site does not have that page, a link to the license's page."""
+        condition = found.condition
+        if condition.help == Help.NONE or not self._may(_PERMISSIONS[condition.help]):
+            return None
+        is_primary = condition.tone in (Tone.BAD, Tone.ATTENTION)
+        name = f"admin:django_kpwa_license_{condition.help.value}"
+        url = find_url(name, found.license.pk, current_app=self._site.name)
+        if url:
+            return HelpButton(url, condition.help_words, condition.help not in _OPENED, is_primary)
+        url = self._page_of(found.license)
+        return HelpButton(url, gettext("Open"), False, is_primary) if url else None
+
+    def _page_of(self, license_: License) -> str:
+        return self._links.to_object(License, license_.pk)
+
+    def _may(self, codename: str) -> bool:
+        return bool(self._request.user.has_perm(f"django_kpwa.{codename}"))
+
+
+_HELD = gettext_lazy("The license is not active: messages are kept and not sent.")
+_NO_KEY = gettext_lazy("Nothing can be sent without an API key.")
+
+
+def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) -> str:
+    """A sentence about what the license is doing now."""
+    if not found.license.is_active:
+        return str(_HELD)
+    if not found.license.api_key_ciphertext:
+        return str(_NO_KEY)
+    if lane is not None and lane.pause_reason:
+        return _paused(found.license, lane, found.now)
+    if _is_driven(lane, found.now):
+        wait = _seconds_to(lane.next_send_at if lane else None, found.now)
+        if queue.waiting and wait:
+            return gettext("Sending at its pace: the next message goes out in %(time)s.") % {"time": span(wait)}
+        return gettext("Sending now.") if queue.waiting else gettext("Nothing waits.")
+    if not queue.waiting:
+        return gettext("Nothing waits.")
+    if missing != Missing.NOTHING:
+        return gettext("Messages wait, and nobody sends them: see below.")
+    if _seconds_to(queue.due_at, found.now) and queue.due_at:
+        return gettext("At %(time)s the next message is due.") % {"time": clock(queue.due_at)}
+    wait = _seconds_to(lane.next_send_at if lane else None, found.now)
+    if wait:
+        return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": span(wait)}
+    return gettext("The next message goes out in a moment.")
+
+
+def _paused(license_: License, lane: Lane, now: datetime) -> str:
+    reason = PauseReason(lane.pause_reason)
+    if has_new_key(license_, lane):
+        return gettext("There is a new API key. It is tried with the next message.")
+    since = clock(lane.paused_at) if lane.paused_at else ""
+    if reason == PauseReason.BY_PERSON:
+        return gettext("Paused by a person since %(time)s; messages are kept.") % {"time": since}
+    if not _seconds_to(lane.paused_until, now) or lane.paused_until is None:
+        return gettext("Paused since %(time)s because %(reason)s. Messages are kept.") % {
+            "time": since,
+            "reason": reason.label,
+        }
+    return gettext("Paused since %(time)s because %(reason)s. Messages are kept; it is tried again at %(until)s.") % {
+        "time": since,
+        "reason": reason.label,
+        "until": clock(lane.paused_until, seconds=True),
+    }
+
+
+def _is_driven(lane: Lane | None, now: datetime) -> bool:
+    if lane is None or lane.lease_token is None or lane.lease_expires_at is None:
+        return False
+    return lane.lease_expires_at > now
+
+
+def _seconds_to(moment: datetime | None, now: datetime) -> float:
+    """Seconds until `moment`; 0 if it has passed or is None."""
+    return max(0.0, (moment - now).total_seconds()) if moment else 0.0
+
+
+def _seen(lane: Lane | None, now: datetime) -> str:
+    return _age(lane.session_seen_at, now) if lane else ""
+
+
+def _age(moment: datetime | None, now: datetime) -> str:
+    return span((now - moment).total_seconds()) if moment else ""
+
+
+def _last_error(found: Found, lane: Lane | None) -> tuple[str, str]:
+    if lane is None or not lane.last_error or lane.last_error_at is None:
+        return "", ""
+    if found.condition.tone == Tone.GOOD and found.now - lane.last_error_at > OLD_ERROR:
+        return "", ""
+    return lane.last_error, clock(timezone.localtime(lane.last_error_at))

@@ -1,0 +1,317 @@
+"""What became of messages, by hour and by day in the site's time zone, as charts of stacked bars.
+
+The figures come from the hourly statistics and, for the current hour, from the messages. The database adds them up, so
+that a page reads as many rows with two hundred licenses as with one.
+
+The server draws the charts: widths are percentages and heights pixels, so that a chart fills whatever width it has
+without scaling its letters. Bars differ by pattern as well as by colour, and all figures are also in a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+
+from django.db.models import IntegerField, QuerySet, Sum
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
+from django.utils import formats, timezone
+from django.utils.translation import gettext
+
+from ..counts import grouped
+from ..models import HISTOGRAM_SECONDS, HourlyStatistic
+from ..statistics import running_hours
+from .dashboard_words import span
+
+HOURS = 24
+DAYS = 30
+_BUCKETS = len(HISTOGRAM_SECONDS) + 1
+_SUMS = (Sum("sent"), Sum("failed"), Sum("unknown"))
+_BUCKET_SUMS = {
+    f"bucket_{bucket}": Sum(Cast(KT(f"queued_to_sent__{bucket}"), IntegerField())) for bucket in range(_BUCKETS)
+}
+
+KINDS = ("sent", "failed", "unknown")
+HEIGHT = 200
+_TOP = 14
+_BOTTOM = 168
+_BAR_SHARE = 0.72
+_MIN_HEIGHT = 3.0
+"""Minimum height in pixels: one failure among a thousand would be too flat to be seen."""
+
+
+@dataclass
+class Counts:
+    sent: int = 0
+    failed: int = 0
+    unknown: int = 0
+
+    def add(self, sent: int, failed: int, unknown: int) -> None:
+        self.sent += sent
+        self.failed += failed
+        self.unknown += unknown
+
+    @property
+    def total(self) -> int:
+        return self.sent + self.failed + self.unknown
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """The numbers with separators, as pages show them."""
+        return {kind: grouped(getattr(self, kind)) for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A number of seconds, or more than that."""
+
+    seconds: float
+    is_more: bool = False
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A period of time: counts by the start of each hour or day, and how long messages waited to be sent."""
+
+    by_start: dict[datetime, Counts] | dict[date, Counts]
+    median: Delay | None
+    percentile_95: Delay | None
+    total: Counts = field(init=False)
+
+    def __post_init__(self) -> None:
+        total = Counts()
+        for counts in self.by_start.values():
+            total.add(counts.sent, counts.failed, counts.unknown)
+        object.__setattr__(self, "total", total)
+
+
+class Statistics:
+    """Past hours from the hourly statistics, and the current one as it is at `now`."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._since, self._running = running_hours(now)
+
+    def today(self, license_ids: Sequence[int]) -> dict[int, Counts]:
+        """The counts since midnight for each of these licenses."""
+        today = timezone.localdate(self._now)
+        midnight = timezone.make_aware(datetime.combine(today, time.min))
+        counts: dict[int, Counts] = {}
+        rolled_up = self._rolled_up(midnight).filter(license_id__in=license_ids)
+        by_license = rolled_up.values_list("license_id").annotate(*_SUMS)
+        for license_id, *sums in by_license:
+            counts.setdefault(license_id, Counts()).add(*sums)
+        for row in self._running:
+            if row.hour >= midnight:
+                counts.setdefault(row.license_id, Counts()).add(row.sent, row.failed, row.unknown)
+        return counts
+
+    def last_hours(self) -> Figures:
+        """The current hour and those before it, `HOURS` in all."""
+        this_hour = self._now.replace(minute=0, second=0, microsecond=0)
+        first = this_hour - timedelta(hours=HOURS - 1)
+        by_hour = {first + timedelta(hours=number): Counts() for number in range(HOURS)}
+        for hour, *sums in self._by_hour(first):
+            if hour in by_hour:
+                by_hour[hour].add(*sums)
+        return Figures(by_hour, *self._delays(first))
+
+    def last_days(self) -> Figures:
+        """Today and the days before it, `DAYS` in all."""
+        today = timezone.localdate(self._now)
+        first = today - timedelta(days=DAYS - 1)
+        by_day = {first + timedelta(days=number): Counts() for number in range(DAYS)}
+        midnight = timezone.make_aware(datetime.combine(first, time.min))
+        for hour, *sums in self._by_hour(midnight):
+            day = timezone.localdate(hour)
+            if day in by_day:
+                by_day[day].add(*sums)
+        return Figures(by_day, *self._delays(midnight))
+
+    def _rolled_up(self, first: datetime) -> QuerySet[HourlyStatistic]:
+        hours = HourlyStatistic.objects.filter(hour__gte=first, hour__lt=self._since)
+        return hours.order_by()
+
+    def _by_hour(self, first: datetime) -> Iterable[tuple[datetime, int, int, int]]:
+        yield from self._rolled_up(first).values_list("hour").annotate(*_SUMS)
+        for row in self._running:
+            yield row.hour, row.sent, row.failed, row.unknown
+
+    def _delays(self, first: datetime) -> tuple[Delay | None, Delay | None]:
+        histogram = [0] * _BUCKETS
+        summed = self._rolled_up(first).aggregate(**_BUCKET_SUMS)
+        for bucket in range(_BUCKETS):
+            histogram[bucket] += summed[f"bucket_{bucket}"] or 0
+        for row in self._running:
+            for bucket, count in enumerate(row.queued_to_sent[:_BUCKETS]):
+                histogram[bucket] += count
+        return percentile(histogram, 0.5), percentile(histogram, 0.95)
+
+
+def percentile(histogram: Sequence[int], share: float) -> Delay | None:
+    """The number of seconds within which `share` of the messages were sent; None if there were none.
+
+    Messages are assumed to be spread evenly within a bucket. The last bucket has no upper bound.
+    """
+    total = sum(histogram)
+    if not total:
+        return None
+    wanted = share * total
+    below, low = 0, 0.0
+    for count, high in zip(histogram, HISTOGRAM_SECONDS, strict=False):
+        if count and below + count >= wanted:
+            return Delay(low + (high - low) * (wanted - below) / count)
+        below, low = below + count, float(high)
+    return Delay(float(HISTOGRAM_SECONDS[-1]), is_more=True)
+
+
+@dataclass(frozen=True)
+class Piece:
+    kind: str
+    y: str
+    height: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One hour or day; `name` and `counts` are its row in the table."""
+
+    x: str
+    width: str
+    name: str
+    counts: Counts
+    pieces: tuple[Piece, ...]
+
+    @property
+    def words(self) -> str:
+        words = gettext("%(when)s: %(sent)s sent, %(failed)s failed, %(unknown)s in doubt")
+        return words % {"when": self.name, **self.counts.shown}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line across the chart or a label below it: its position and its text."""
+
+    at: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    name: str
+    title: str
+    column: str
+    bars: tuple[Bar, ...]
+    lines: tuple[Line, ...]
+    ticks: tuple[Line, ...]
+    total: Counts
+    delay: str
+    height: int = HEIGHT
+    bottom: int = _BOTTOM
+
+    @property
+    def words(self) -> str:
+        words = gettext("%(title)s: %(sent)s sent, %(failed)s failed, %(unknown)s in doubt.")
+        return words % {"title": self.title, **self.total.shown}
+
+
+def chart_of_hours(figures: Figures) -> Chart:
+    def name(start: date) -> str:
+        return str(formats.date_format(_local(start), "TIME_FORMAT"))
+
+    def tick(start: date) -> str:
+        local = _local(start)
+        return name(start) if local.hour % 6 == 0 else ""
+
+    return _chart("hours", gettext("The last 24 hours"), gettext("From"), figures, name, tick)
+
+
+def chart_of_days(figures: Figures) -> Chart:
+    days = list(figures.by_start)
+
+    def name(start: date) -> str:
+        return str(formats.date_format(start, "MONTH_DAY_FORMAT"))
+
+    def tick(start: date) -> str:
+        return str(formats.date_format(start, "j M")) if (days[-1] - start).days % 7 == 0 else ""
+
+    return _chart("days", gettext("The last 30 days"), gettext("Day"), figures, name, tick)
+
+
+def top_of_scale(highest: int) -> int:
+    """The number at the top of the axis: even, round, and at least `highest`."""
+    for top in (2, 4, 6, 8):
+        if top >= highest:
+            return top
+    tens = 10
+    while True:
+        for tenths in (10, 12, 16, 20, 30, 40, 50, 60, 80):
+            if tens * tenths // 10 >= highest:
+                return tens * tenths // 10
+        tens *= 10
+
+
+def _chart(
+    name: str,
+    title: str,
+    column: str,
+    figures: Figures,
+    name_of: Callable[[date], str],
+    tick_of: Callable[[date], str],
+) -> Chart:
+    top = top_of_scale(max(counts.total for counts in figures.by_start.values()))
+    slot = 100 / len(figures.by_start)
+    bars, ticks = [], []
+    for index, (start, counts) in enumerate(figures.by_start.items()):
+        x = index * slot + slot * (1 - _BAR_SHARE) / 2
+        bars.append(Bar(_percent(x), _percent(slot * _BAR_SHARE), name_of(start), counts, _pieces(counts, top)))
+        if words := tick_of(start):
+            ticks.append(Line(_percent((index + 0.5) * slot), words))
+    lines = [Line(_pixels(_height(top - value, top) + _TOP), grouped(value)) for value in (0, top // 2, top)]
+    delay = delay_words(figures.median, figures.percentile_95)
+    return Chart(name, title, column, tuple(bars), tuple(lines), tuple(ticks), figures.total, delay)
+
+
+def delay_words(median: Delay | None, percentile_95: Delay | None) -> str:
+    """A sentence about how long messages waited; empty if none were sent."""
+    if median is None or percentile_95 is None:
+        return ""
+    return gettext("From queued to sent: half of them within %(median)s, 95%% within %(percentile)s.") % {
+        "median": _delay(median),
+        "percentile": _delay(percentile_95),
+    }
+
+
+def _delay(delay: Delay) -> str:
+    if delay.is_more:
+        return gettext("more than %(time)s") % {"time": span(delay.seconds)}
+    return gettext("1 s") if delay.seconds <= 1 else span(delay.seconds)
+
+
+def _pieces(counts: Counts, top: int) -> tuple[Piece, ...]:
+    pieces: list[Piece] = []
+    y = float(_BOTTOM)
+    for kind in KINDS:
+        count = getattr(counts, kind)
+        if count:
+            height = max(_height(count, top), _MIN_HEIGHT)
+            y -= height
+            pieces.append(Piece(kind, _pixels(y), _pixels(height)))
+    return tuple(pieces)
+
+
+def _height(count: int, top: int) -> float:
+    return (_BOTTOM - _TOP) * count / top
+
+
+def _local(start: date) -> datetime:
+    return timezone.localtime(start) if isinstance(start, datetime) else datetime.combine(start, datetime.min.time())
+
+
+def _percent(value: float) -> str:
+    return f"{value:.3f}%"
+
+
+def _pixels(value: float) -> str:
+    return f"{value:.1f}"

@@ -1,0 +1,110 @@
+"""Messages that need a decision: what the dashboard lists of them, and deciding about one or many.
+
+What a decision does, asks and logs is defined in the message admin; this is only another place to press it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin import AdminSite
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext
+
+from ..conditions import clock
+from ..counts import BoundedCount, count_up_to
+from ..models import OutboundMessage
+from .buttons import Button
+from .links import Links, Source
+from .long_list import MAX_COUNTED
+from .message_admin import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN, MessageAdmin
+from .message_words import reason_of
+
+MAX_LISTED = 25
+CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_ARRIVED, LEAVE_IT)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    button: Button
+    url: str
+
+
+@dataclass(frozen=True)
+class Row:
+    message: OutboundMessage
+    url: str
+    recipient: str = field(repr=False)
+    first_line: str = field(repr=False)
+    reason: str
+    license: str
+    when: str
+    source: Source | None
+    choices: list[Choice]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """`rows` is empty for people who may not view messages, `buttons` for those who may not decide."""
+
+    total: BoundedCount
+    rows: list[Row]
+    buttons: list[Button]
+    list_url: str
+    is_cut: bool
+
+
+def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int, str]) -> Decisions:
+    """`names`: the licenses' names, if messages should show which license they belong to."""
+    total = count_up_to(MAX_COUNTED, OutboundMessage.objects.undecided())
+    admin = _message_admin(site)
+    if admin is None or not admin.has_view_permission(request):
+        return Decisions(total, [], [], "", False)
+    may_decide = admin.may(request, MAY_DECIDE)
+    undecided = admin.get_queryset(request).undecided()  # type: ignore[attr-defined]
+    found = list(undecided.select_related(None).order_by("-created_at", "-pk")[:MAX_LISTED])
+    links = Links(site, request)
+    rows = [_row(admin, links, message, names, may_decide) for message in found]
+    list_url = f"{admin.url_of('changelist')}?needs_decision=yes"
+    return Decisions(total, rows, list(CHOICES.values()) if may_decide else [], list_url, total.count > len(rows))
+
+
+def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:
+    """Press the posted button for the chosen messages, after asking. The caller has checked the permission."""
+    admin = _message_admin(site)
+    button = CHOICES.get(request.POST.get("action", ""))
+    if admin is None or button is None:
+        return HttpResponseRedirect(back)
+    chosen = [pk for pk in request.POST.getlist(ACTION_CHECKBOX_NAME) if pk.isascii() and pk.isdigit() and len(pk) < 19]
+    if not chosen:
+        admin.message_user(request, gettext("Choose at least one message first."), messages.WARNING)
+        return HttpResponseRedirect(back)
+    answer = admin.press_many(request, admin.get_queryset(request).filter(pk__in=chosen), button, back=back)
+    return answer or HttpResponseRedirect(back)
+
+
+def _message_admin(site: AdminSite) -> MessageAdmin | None:
+    """The site's admin of messages, if it is ours."""
+    registered: Any = site.get_model_admin(OutboundMessage) if site.is_registered(OutboundMessage) else None
+    return registered if isinstance(registered, MessageAdmin) else None
+
+
+def _row(
+    admin: MessageAdmin, links: Links, message: OutboundMessage, names: Mapping[int, str], may_decide: bool
+) -> Row:
+    choices = [Choice(button, admin.url_of(button.name, message.pk)) for button in CHOICES.values()]
+    return Row(
+        message=message,
+        url=admin.url_of("change", message.pk),
+        recipient=admin.recipient_shown(message),
+        first_line=admin.first_line(message),
+        reason=reason_of(message),
+        license=names.get(message.license_id or 0, ""),
+        when=clock(message.settled_at or message.created_at),
+        source=links.to_source_of(message),
+        choices=choices if may_decide else [],
+    )

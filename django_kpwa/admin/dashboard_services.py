@@ -1,0 +1,158 @@
+"""The services that must run for receipts to be sent, and the command that starts or repairs each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.admin import AdminSite
+from django.db.models import Count, Min
+from django.http import HttpRequest
+from django.utils.translation import gettext
+
+from .. import wake
+from ..conditions import Mark, Missing, Senders, Tone
+from ..counts import bounded, count_up_to
+from ..models import EventStatus, WebhookEvent
+from .dashboard_words import span
+from .links import Links
+from .long_list import MAX_COUNTED
+
+LATE_SECONDS = 300.0
+"""A webhook that has waited for this long is not being processed."""
+
+_RUN = "python manage.py kpwa run"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service: its state, what that means, and the commands that repair it. `url` leads to what it is about."""
+
+    name: str
+    mark: Mark
+    words: str = ""
+    commands: tuple[str, ...] = ()
+    url: str = ""
+    url_words: str = ""
+
+
+def look_at_services(site: AdminSite, request: HttpRequest, senders: Senders, now: datetime) -> list[Service]:
+    """The services in the order in which a message passes them. `now`: the database's time."""
+    if not wake.has_broker():
+        return [_sender(senders), _waiting_webhooks(senders, now), _unrecognised_webhooks(site, request)]
+    return [
+        _broker(),
+        _worker(senders),
+        _beat(senders),
+        _waiting_webhooks(senders, now),
+        _unrecognised_webhooks(site, request),
+    ]
+
+
+def _broker() -> Service:
+    name = gettext("Broker")
+    answered = wake.broker_answered()
+    if answered is None:
+        return Service(name, Mark(Tone.NEUTRAL, "…", gettext("Being asked")), gettext("It has not answered yet."))
+    if answered:
+        return Service(name, _good(gettext("Answers")))
+    words = gettext("Sales are not held up, and messages are kept. Start it again; until then this sends without it:")
+    return Service(name, _bad(gettext("Does not answer")), words, (_RUN,))
+
+
+def _worker(senders: Senders) -> Service:
+    name = gettext("Worker")
+    if senders.has_worker:
+        return Service(
+            name, _good(gettext("Runs")), _ago(gettext("It took a task %(time)s ago."), senders.worked_seconds)
+        )
+    if senders.worked_seconds is None:
+        words = gettext("No worker has ever taken a task. Start one:")
+    else:
+        words = _ago(gettext("No worker has taken a task for %(time)s. Start one:"), senders.worked_seconds)
+    return Service(name, _bad(gettext("Does not run")), words, (_celery("worker"),))
+
+
+def _beat(senders: Senders) -> Service:
+    """Beat is known to run by its tasks, which need a worker, too."""
+    name = gettext("Beat (the clock)")
+    if senders.missing == Missing.NOTHING:
+        return Service(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
+    if senders.missing == Missing.WORKER_AND_BEAT:
+        words = gettext("It shows itself through a worker, so start both:")
+        return Service(name, _bad(gettext("No sign of it")), words, (_celery("worker"), _celery("beat")))
+    if senders.swept_seconds is None:
+        words = gettext("It has never run, with the schedule of django_kpwa.schedule. Start it:")
+    else:
+        words = _ago(gettext("It has not run for %(time)s. Start it:"), senders.swept_seconds)
+    return Service(name, _bad(gettext("Does not run")), words, (_celery("beat"),))
+
+
+def _sender(senders: Senders) -> Service:
+    """A site without a broker: one process, or cron."""
+    name = gettext("Sender")
+    if senders.missing == Missing.NOTHING:
+        return Service(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
+    if senders.swept_seconds is None:
+        words = gettext("Nothing has sent yet. Start this, or call “kpwa dispatch” from cron every minute:")
+    else:
+        words = _ago(
+            gettext("It has not run for %(time)s. Start this, or call “kpwa dispatch” from cron every minute:"),
+            senders.swept_seconds,
+        )
+    return Service(name, _bad(gettext("Does not run")), words, (_RUN,))
+
+
+def _waiting_webhooks(senders: Senders, now: datetime) -> Service:
+    name = gettext("Waiting webhooks")
+    pending = WebhookEvent.objects.filter(status=EventStatus.PENDING)
+    found = (
+        pending.order_by()
+        .values("received_at")[: MAX_COUNTED + 1]
+        .aggregate(count=Count("*"), oldest=Min("received_at"))
+    )
+    waiting = bounded(MAX_COUNTED, found["count"])
+    if not waiting:
+        return Service(name, _good(gettext("Nothing")))
+    age = (now - found["oldest"]).total_seconds()
+    words = _ago(gettext("The oldest came %(time)s ago."), age)
+    if age <= LATE_SECONDS:
+        return Service(name, Mark(Tone.WAITING, "◷", str(waiting)), words)
+    if senders.missing == Missing.NOTHING:
+        why = gettext("The worker has not got to them. This processes them:")
+    else:
+        why = gettext("Nothing processes them. This does:")
+    return Service(name, Mark(Tone.ATTENTION, "!", str(waiting)), f"{words} {why}", ("python manage.py kpwa dispatch",))
+
+
+def _unrecognised_webhooks(site: AdminSite, request: HttpRequest) -> Service:
+    name = gettext("Unrecognised webhooks")
+    unrecognised = count_up_to(MAX_COUNTED, WebhookEvent.objects.filter(status=EventStatus.UNRECOGNISED))
+    if not unrecognised:
+        return Service(name, _good(gettext("Nothing")))
+    words = gettext("They are kept. A parser of your own (WEBHOOK_PARSER) can teach the site to read them; then:")
+    url = Links(site, request).to_page(WebhookEvent, "changelist", status__exact=EventStatus.UNRECOGNISED.value)
+    return Service(
+        name,
+        Mark(Tone.NEUTRAL, "?", str(unrecognised)),
+        words,
+        ("python manage.py kpwa webhook replay",),
+        url,
+        gettext("Look at them"),
+    )
+
+
+def _celery(program: str) -> str:
+    return f"celery -A {wake.app_name() or 'PROJECT'} {program}"
+
+
+def _ago(words: str, seconds: float | None) -> str:
+    return words % {"time": span(seconds or 0.0)}
+
+
+def _good(words: str) -> Mark:
+    return Mark(Tone.GOOD, "✓", words)
+
+
+def _bad(words: str) -> Mark:
+    return Mark(Tone.BAD, "✕", words)

@@ -1,0 +1,202 @@
+"""Webhook events in the admin: what was understood of each, which message it is about, and its body as it came.
+
+Whoever knows the webhook's address can fill these pages, so a body is never shown as anything but escaped text. What
+customers write is shown to people who may view it, and otherwise neither loaded nor logged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth import get_permission_codename
+from django.db.models import F, QuerySet
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Substr
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from ..conditions import Mark, Words, event_mark, status_mark
+from ..counts import BoundedCount, count_up_to
+from ..models import EventStatus, OutboundMessage, WebhookEvent
+from ..webhooks import reprocess
+from .buttons import Button, ButtonsAdmin, Done, counted
+from .event_content import GIST_FIELDS, START_CHARACTERS, body_of, gist_of, parts_of
+from .event_words import meaning_of
+from .links import Links
+from .long_list import LicenseFilter, LongListAdmin, WhenFilter
+from .search import search_events
+
+MAX_REPROCESSED_AT_ONCE = 100
+"""Maximum number of events of one press: the site's own receivers run for each, and may be slow."""
+
+_OUTCOMES: dict[str, tuple[Words, int]] = {
+    EventStatus.PROCESSED: (_("Processed."), messages.SUCCESS),
+    EventStatus.UNMATCHED: (_("Understood, but no message fits it."), messages.WARNING),
+    EventStatus.UNRECOGNISED: (_("Still not understood."), messages.WARNING),
+    EventStatus.FAILED: (_("It could not be processed; its page says why."), messages.ERROR),
+    EventStatus.PENDING: (_("It waits for a worker."), messages.WARNING),
+}
+_BUSY = _("Nothing was done: somebody is processing it right now.")
+_GONE = _("Nothing was done: it has been deleted.")
+
+
+def _press(request: HttpRequest, event: WebhookEvent) -> Done:
+    if not reprocess(event):
+        return Done(_BUSY, messages.WARNING, logged="")
+    status = WebhookEvent.objects.filter(pk=event.pk).values_list("status", flat=True).first()
+    if status is None:
+        return Done(_GONE, messages.WARNING, logged="")
+    words, level = _OUTCOMES[status]
+    return Done(words, level)
+
+
+REPROCESS = Button("reprocess", _("Process again"), "reprocess_webhookevent", _press, is_primary=True)
+
+
+def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], skipped: int) -> None:
+    """Tell how many events had which result."""
+    for (words, level), count in Counter((str(each.words), each.level) for each in done).items():
+        told = gettext("%(what)s: %(outcome)s") % {"what": counted(admin, count), "outcome": words}
+        admin.message_user(request, told, level)
+
+
+MAX_COUNTED = 1000
+
+_TROUBLES = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMATCHED)
+_STATUS_PARAMETER = "status__exact"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    mark: Mark
+    count: BoundedCount
+    url: str
+    is_chosen: bool
+
+
+def _troubles(list_url: str, query: Mapping[str, str]) -> list[Trouble]:
+    """The links above the list: events that nobody understood or could place, counted up to `MAX_COUNTED`."""
+    chosen = query.get(_STATUS_PARAMETER, "")
+    counts = {status: count_up_to(MAX_COUNTED, WebhookEvent.objects.filter(status=status)) for status in _TROUBLES}
+    return [
+        Trouble(
+            event_mark(status),
+            count,
+            f"{list_url}?{urlencode({_STATUS_PARAMETER: status.value})}",
+            chosen == status,
+        )
+        for status, count in counts.items()
+        if count or chosen == status
+    ]
+
+
+class WebhookEventAdmin(LongListAdmin):
+    list_display = ["status_shown", "kind_shown", "gist", "received", "message_link", "license"]
+    list_display_links = ["status_shown", "kind_shown"]
+    list_filter = ["status", WhenFilter, "kind", ("license", LicenseFilter)]
+    filtered_by = ["status", "kind", "license"]
+    list_select_related = ["license"]
+    search_fields = ["sender_number"]
+    search_help_text = _("A customer's number as you would type it, the gateway's id of a message, or an event's id.")
+    sortable_by = ["received"]
+    ordering = ["-received_at", "-pk"]
+    date_hierarchy = "received_at"
+    actions = ["reprocess"]
+    buttons = [REPROCESS]
+    change_list_template = "admin/django_kpwa/webhookevent/change_list.html"
+    change_form_template = "admin/django_kpwa/webhookevent/change_form.html"
+    fields = ["license", "uuid", "gateway_id", "content_type", "processed_at", "tries", "next_try_at"]
+
+    # The list
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEvent]:
+        # Each event may hold a megabyte; of that, the list shows two short texts.
+        events: QuerySet[WebhookEvent] = super().get_queryset(request)
+        return events.defer("body", "error", "understood").annotate(
+            message_status=F("message__status"),
+            **{
+                f"{name}_start": Substr(KeyTextTransform(name, "understood"), 1, START_CHARACTERS)
+                for name in GIST_FIELDS
+            },
+        )
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        troubles = _troubles(self.url_of("changelist"), request.GET)
+        return super().changelist_view(request, {**(extra_context or {}), "kpwa_troubles": troubles})
+
+    def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
+        links = Links(self.admin_site, request)
+        for event in records:
+            event.kpwa_message_url = links.to_object(OutboundMessage, event.message_id) if event.message_id else ""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[WebhookEvent], search_term: str
+    ) -> tuple[QuerySet[WebhookEvent], bool]:
+        return search_events(queryset, search_term), False
+
+    @admin.display(description=_("status"))
+    def status_shown(self, event: WebhookEvent) -> str:
+        return _mark(event_mark(event.status))
+
+    @admin.display(description=_("kind"))
+    def kind_shown(self, event: WebhookEvent) -> str:
+        return event.get_kind_display() if event.kind else self.get_empty_value_display()
+
+    @admin.display(description=_("what it says"))
+    def gist(self, event: WebhookEvent) -> str:
+        who, what = gist_of({name: getattr(event, f"{name}_start", None) for name in GIST_FIELDS})
+        return format_html('<span class="kpwa-who">{}</span> {}', who, what) if who else what
+
+    @admin.display(description=_("message"))
+    def message_link(self, event: WebhookEvent) -> str:
+        status = getattr(event, "message_status", None)
+        if status is None:
+            return self.get_empty_value_display()
+        mark = _mark(status_mark(status))
+        address = getattr(event, "kpwa_message_url", "")
+        return format_html('<a href="{}">{}</a>', address, mark) if address else mark
+
+    @admin.display(description=_("received"), ordering="received_at")
+    def received(self, event: WebhookEvent) -> str:
+        at = formats.date_format(timezone.localtime(event.received_at), "SHORT_DATETIME_FORMAT")
+        return f"{at} ({event.times_received}\N{NO-BREAK SPACE}×)" if event.times_received > 1 else at
+
+    def has_reprocess_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, get_permission_codename("reprocess", self.opts))
+
+    @admin.action(description=_("Process again"), permissions=["reprocess"])
+    def reprocess(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return self.press_many(request, queryset, REPROCESS, limit=MAX_REPROCESSED_AT_ONCE, summarise=_summarise)
+
+    # The page of one event
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        event = context.get("original")
+        if event is not None:
+            self.prepare_page(request, [event])
+            parts, more = parts_of(event)
+            context |= {
+                # Django's subtitle would repeat the status.
+                "subtitle": event.get_kind_display(),
+                "kpwa_mark": event_mark(event.status),
+                "kpwa_meaning": meaning_of(event),
+                "kpwa_parts": parts,
+                "kpwa_more_parts": more,
+                "kpwa_body": body_of(event),
+                "kpwa_message": event.message and status_mark(event.message.status),
+                "kpwa_message_url": event.kpwa_message_url,
+            }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _mark(mark: Mark) -> str:
+    return render_to_string("admin/django_kpwa/mark.html", {"mark": mark})

@@ -1,0 +1,201 @@
+"""A webhook event's content for reading: what was understood of it, and its body as it came."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from datetime import timezone as datetime_timezone
+from typing import Any
+
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import phone
+from ..conditions import Words
+from ..models import EventKind, WebhookEvent
+from ..webhooks.parsers import DeliveryState
+from .bubble import Bubble, wa_html
+
+MAX_PARTS = 20
+"""Maximum number of things that are shown of those that one payload says."""
+_MAX_BODY_BYTES = 64 * 1024
+_MAX_DEPTH = 100
+"""Indenting JSON that is nested deeper would give megabytes of white space."""
+
+_STATES: dict[str, Words] = {
+    DeliveryState.PENDING: _("not sent yet"),
+    DeliveryState.SENT: _("sent"),
+    DeliveryState.DELIVERED: _("delivered"),
+    DeliveryState.READ: _("read"),
+    DeliveryState.FAILED: _("failed"),
+}
+
+_CONTENTS: dict[str, Words] = {
+    "image": _("a picture"),
+    "video": _("a video"),
+    "voice": _("a voice message"),
+    "audio": _("a sound"),
+    "document": _("a document"),
+    "sticker": _("a sticker"),
+    "location": _("a place"),
+    "contact": _("a contact"),
+    "button": _("a button that was pressed"),
+    "list": _("a choice from a list"),
+    "reaction": _("a reaction to a message"),
+    "poll": _("a poll"),
+    "poll_vote": _("a vote in a poll"),
+    "edit": _("a message that was changed"),
+    "other": _("something else than text"),
+}
+
+GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status", "content")
+"""The fields that the list shows something of, and `START_CHARACTERS` of each."""
+START_CHARACTERS = 81
+_EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that the payload says. `bubble` is what was written, where something was."""
+
+    facts: list[tuple[Words, str]]
+    bubble: Bubble | None
+
+
+def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
+    """What `event` says, and how many things more it says than that."""
+    understood: Any = event.understood
+    if not isinstance(understood, dict) or not understood:
+        return [], 0
+    more = understood.get("more")
+    every = [understood, *(part for part in more if isinstance(part, dict))] if isinstance(more, list) else [understood]
+    return [_part(fields) for fields in every[:MAX_PARTS]], max(0, len(every) - MAX_PARTS)
+
+
+def gist_of(fields: dict[str, Any]) -> tuple[str, str]:
+    """Whom an event is about, and how what it says begins; of the `GIST_FIELDS`, cut or not."""
+    lines = _text(fields, "text").strip().splitlines()
+    what = Truncator(lines[0]).chars(START_CHARACTERS - 1) if lines else _state(fields) or content_of(fields)
+    return _number(fields, "sender") or _number(fields, "recipient"), what
+
+
+def content_of(fields: dict[str, Any]) -> str:
+    """What a message is, where it is more than a text; empty where it is not."""
+    return str(_CONTENTS.get(_text(fields, "content"), ""))
+
+
+def _part(fields: dict[str, Any]) -> Part:
+    kind = _text(fields, "kind")
+    facts: list[tuple[Words, str]] = [
+        (_("Kind"), str(EventKind(kind).label) if kind in EventKind.values else kind),
+        (_("Content"), content_of(fields)),
+        (_("State"), _state(fields)),
+        (_("Sender"), _number(fields, "sender")),
+        (_("Recipient"), _number(fields, "recipient")),
+        (_("Group"), _group(fields)),
+        (_("Chat"), _text(fields, "chat")),
+        (_("The linked phone"), _number(fields, "own_number")),
+        (_("The gateway's id"), _text(fields, "gateway_id")),
+        (_("The gateway's time"), _time(fields)),
+        (_("Note"), _note(fields)),
+    ]
+    return Part([(name, value) for name, value in facts if value], _bubble(fields, kind))
+
+
+def _bubble(fields: dict[str, Any], kind: str) -> Bubble | None:
+    text, media_url = _text(fields, "text"), _text(fields, "media_url")
+    if not text and not media_url:
+        return None
+    # The address of a picture is a stranger's: shown, and no link.
+    image = format_html("{}", media_url)
+    return Bubble(text=wa_html(text), image=image, is_incoming=kind != EventKind.OWN)
+
+
+def _state(fields: dict[str, Any]) -> str:
+    state = _text(fields, "state")
+    return str(_STATES.get(state, state)) or _text(fields, "session_status")
+
+
+def _number(fields: dict[str, Any], name: str) -> str:
+    value = _text(fields, name)
+    return phone.written(value)
+
+
+def _group(fields: dict[str, Any]) -> str:
+    return _text(fields, "group") or (gettext("a group without a name") if fields.get("is_group") is True else "")
+
+
+def _time(fields: dict[str, Any]) -> str:
+    """As the gateway wrote it; seconds or milliseconds since 1970 also as people write a time."""
+    written = _text(fields, "occurred_at")
+    if not _EPOCH.fullmatch(written):
+        return written
+    at = timezone.localtime(datetime.fromtimestamp(int(written[:10]), tz=datetime_timezone.utc))
+    return f"{formats.date_format(at, 'SHORT_DATETIME_FORMAT')} ({written})"
+
+
+def _note(fields: dict[str, Any]) -> str:
+    if fields.get("sender_is_certain") is False:
+        return gettext("The sender's number is not certain: it may be the linked phone's own.")
+    return _text(fields, "notes")
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Body:
+    """What is shown of a body: `pretty` is empty if it is not JSON, `left_out` tells how much is not shown."""
+
+    raw: str
+    size: int
+    pretty: str = ""
+    left_out: str = ""
+
+
+def body_of(event: WebhookEvent) -> Body:
+    """The body of `event`, cut if it is long."""
+    body = bytes(event.body)
+    shown = body[:_MAX_BODY_BYTES]
+    # If the cut is within a character, its bytes are shown.
+    raw = shown.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
+    left_out = len(body) - len(shown)
+    return Body(raw, len(body), "" if left_out else _pretty(body), _left_out(left_out))
+
+
+def _pretty(body: bytes) -> str:
+    """`body` as indented JSON with its `\\u…` decoded; empty if it is not JSON, or nested too deeply to be read."""
+    try:
+        content = json.loads(body.decode("utf-8-sig"))
+        if not isinstance(content, (dict, list)) or _depth(body) > _MAX_DEPTH:
+            return ""
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        # ValueError: not JSON, not UTF-8, or a number of thousands of digits.
+        return ""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\u0000")
+
+
+def _depth(body: bytes) -> int:
+    """An upper bound of how deep it is nested: brackets within texts are counted, too."""
+    deepest = depth = 0
+    for character in body:
+        if character in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in b"}]":
+            depth -= 1
+    return deepest
+
+
+def _left_out(count: int) -> str:
+    if not count:
+        return ""
+    return ngettext("… and %(count)s byte more", "… and %(count)s bytes more", count) % {"count": count}

@@ -1,0 +1,209 @@
+"""Licenses in the admin: whether each one sends, what to do if it does not, and its configuration.
+
+Views that ask the gateway run outside of transactions and catch what it may raise: see `license_buttons` and
+`gateway_failures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters
+
+from .. import phone
+from ..conditions import lane_of
+from ..gateway import addresses
+from ..models import DatabaseNow, License
+from ..wake import wake_license_on_commit
+from .base import hiding_filter
+from .buttons import ButtonsAdmin, OfferedButton, outside_transactions
+from .license_buttons import BUTTONS, MAY_OPERATE
+from .license_form import LicenseForm, key_hint
+from .license_link import MAY_LINK, check_view, link_view
+from .license_state import condition_of, mark_of, note_queued, state_of
+from .number_pages import MAY_SEND, check_number, send_test
+
+WAKING_FIELDS = frozenset({"api_key", "is_active"})
+"""Waiting messages may be sent once one of these changes."""
+
+
+class ArchivedFilter(admin.SimpleListFilter):
+    """The list shows archived licenses only if they are asked for."""
+
+    title = _("archived")
+    parameter_name = "archived"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.exclude(archived_at=None) if self.value() == "yes" else queryset.filter(archived_at=None)
+
+
+class LicenseChangeList(ChangeList):
+    """Adds `kpwa_queued` to the licenses of the page, counted for all of them at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list: Any = list(self.result_list)
+        note_queued(self.result_list)
+
+
+class LicenseAdmin(ButtonsAdmin):
+    form = LicenseForm
+    buttons = BUTTONS
+    change_form_template = "admin/django_kpwa/license/change_form.html"
+    change_list_template = "admin/django_kpwa/license/change_list.html"
+    list_display = ["name", "condition", "linked_number", "queued", "stored_key", "is_active", "is_default"]
+    list_filter = [ArchivedFilter, "is_active"]
+    search_fields = ["name"]
+    fieldsets = [
+        (None, {"fields": ["name", "api_key", "is_active", "is_default"]}),
+        (
+            _("How fast it sends"),
+            {
+                "fields": [("pace_min_seconds", "pace_max_seconds")],
+                "description": _(
+                    "Between two messages it waits a random time between these two. WhatsApp restricts numbers that "
+                    "send like a machine: rather slower than faster."
+                ),
+            },
+        ),
+        (_("For the developer"), {"fields": ["base_url"], "classes": ["collapse"]}),
+    ]
+    # Deleting several would load all their messages to show what protects them.
+    actions = None
+
+    # The list
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[License]:
+        licenses: QuerySet[License] = super().get_queryset(request)
+        return licenses.select_related("lane").annotate(looked_at=DatabaseNow())
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LicenseChangeList]:
+        return LicenseChangeList
+
+    @admin.display(description=_("WhatsApp"), ordering="lane__session_status")
+    def condition(self, license_: License) -> str:
+        return render_to_string("admin/django_kpwa/mark.html", {"mark": mark_of(condition_of(license_))})
+
+    @admin.display(description=_("linked number"))
+    def linked_number(self, license_: License) -> str:
+        lane = lane_of(license_)
+        return phone.written(lane.linked_number) if lane and lane.linked_number else self.get_empty_value_display()
+
+    @admin.display(description=_("waiting"))
+    def queued(self, license_: License) -> str:
+        return str(getattr(license_, "kpwa_queued", ""))
+
+    @admin.display(description=_("API key"))
+    def stored_key(self, license_: License) -> str:
+        return key_hint(license_)
+
+    # The page of one license
+
+    @method_decorator(sensitive_post_parameters("api_key"))
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        # The API key is hidden from Django's DEBUG page, too.
+        request.exception_reporter_filter = hiding_filter(keeps_secrets_under_debug=True)
+        return super().changeform_view(request, *args, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: License | None = None) -> Any:
+        # People who may not edit see which key is stored instead of the field for one.
+        if self._may_edit(request, obj):
+            return self.fieldsets
+        (_title, options), *rest = self.fieldsets
+        return [(_title, {**options, "fields": ["name", "stored_key", "is_active", "is_default"]}), *rest]
+
+    def has_delete_permission(self, request: HttpRequest, obj: License | None = None) -> bool:
+        # Messages protect their license, and the confirmation would load them all. A used one is archived instead.
+        return super().has_delete_permission(request, obj) and (obj is None or not obj.has_history())
+
+    def save_model(self, request: HttpRequest, obj: License, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change and (others := License.objects.kept().exclude(pk=obj.pk)).exists():
+            default = obj if obj.is_default else others.filter(is_default=True).first()
+            words = gettext("There are several licenses now. What names no license is sent by %(name)s.")
+            if default is None:
+                words = gettext("There are several licenses now, and none is the default: tick “default” on one.")
+            self.message_user(request, words % {"name": default} if default else words, messages.WARNING)
+        if WAKING_FIELDS.intersection(form.changed_data):
+            wake_license_on_commit(obj.pk)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        told = super().construct_change_message(request, form, formsets, add)
+        if not add and "base_url" in form.changed_data:
+            # The history of the license tells where the key was sent before, and where it is sent now.
+            before, after = (addresses.shown(url) for url in (form.initial["base_url"], form.instance.base_url))
+            told[0]["changed"]["fields"].append(f"{before} → {after}")
+        return told
+
+    def response_post_save_add(self, request: HttpRequest, obj: License) -> HttpResponseRedirect:
+        if self.may(request, MAY_LINK):
+            return HttpResponseRedirect(self.url_of("link", obj.pk))
+        return super().response_post_save_add(request, obj)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        license_ = context.get("original")
+        context["kpwa_is_another"] = license_ is None and License.objects.kept().exists()
+        if license_ is not None:
+            context |= {"kpwa_state": state_of(license_), **self._what_helps(request, license_)}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_urls(self) -> list[Any]:
+        views: dict[str, tuple[str, Callable[..., HttpResponse]]] = {
+            "link": ("link/", link_view),
+            "link_check": ("link/check/", check_view),
+            "send_test": ("send_test/", send_test),
+            "check_number": ("check_number/", check_number),
+        }
+        own = [
+            path(f"<path:object_id>/{ending}", self._view(view), name=self.url_name(name))
+            for name, (ending, view) in views.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    def _view(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        hidden = sensitive_post_parameters("to")(partial(view, self))
+        return outside_transactions(self.admin_site.admin_view(hidden))
+
+    def _what_helps(self, request: HttpRequest, license_: License) -> dict[str, Any]:
+        """The buttons and links that this person may use, by part of the page."""
+        helps = condition_of(license_).help.value
+        offered = {
+            name: OfferedButton(replace(found.button, is_primary=name == helps), found.url)
+            for found in self.offered_buttons(request, license_)
+            for name in [found.button.name]
+        }
+
+        def buttons(*names: str) -> list[OfferedButton]:
+            return [offered[name] for name in names if name in offered]
+
+        may_operate = self.may(request, MAY_OPERATE)
+        return {
+            "kpwa_helps": helps,
+            "kpwa_link_url": self.url_of("link", license_.pk) if self.may(request, MAY_LINK) else "",
+            "kpwa_whatsapp_buttons": buttons("check_status", "resume", "pause", "restart"),
+            "kpwa_archive_buttons": buttons("archive", "take_back"),
+            "kpwa_number_buttons": buttons("confirm_number", "keep_number"),
+            "kpwa_webhook_buttons": buttons("register_webhook", "renew_webhook", "reset_webhook"),
+            "kpwa_test_url": (
+                self.url_of("send_test", license_.pk) if may_operate and self.may(request, MAY_SEND) else ""
+            ),
+            "kpwa_check_number_url": self.url_of("check_number", license_.pk) if may_operate else "",
+        }
+
+    def _may_edit(self, request: HttpRequest, obj: License | None) -> bool:
+        return self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)

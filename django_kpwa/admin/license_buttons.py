@@ -1,0 +1,219 @@
+"""What a person can do with a license, as buttons. Those that ask the gateway say what it answered, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from .. import linking
+from ..conditions import Words, lane_of
+from ..conf import kpwa_settings
+from ..gateway import ServiceStatus, SessionStatus
+from ..models import HELD_BY_PEOPLE, License, PauseReason
+from ..phone import mask, written
+from .buttons import Button, Done
+from .gateway_failures import ASKING_ERRORS, failure_of
+from .license_state import pause_of, webhook_of
+
+MAY_OPERATE = "operate_license"
+NOTHING_CHANGED = _("Nothing was changed: somebody was faster, or it is so already.")
+_RESUMABLE = {reason.value for reason in linking.RESUMABLE} - {PauseReason.LOGGED_OUT.value}
+"""A license that is logged out goes on by a scan; resumed, it would only stop again."""
+
+_Press = Callable[[HttpRequest, License], Done]
+
+
+def _asking(ask: Callable[[License], Done]) -> _Press:
+    """A button that asks the gateway: what goes wrong is told and logged in a few words, not raised."""
+
+    def press(request: HttpRequest, license_: License) -> Done:
+        try:
+            return ask(license_)
+        except ASKING_ERRORS as error:
+            failure = failure_of(error)
+        return Done(failure.sentence, messages.ERROR, logged=failure.title)
+
+    return press
+
+
+def _deciding(decide: Callable[[License], bool], words: Words) -> _Press:
+    def press(request: HttpRequest, license_: License) -> Done:
+        return Done(words) if decide(license_) else Done(NOTHING_CHANGED, messages.WARNING, logged="")
+
+    return press
+
+
+def told(status: ServiceStatus) -> Done:
+    """What the gateway says of the link, in words."""
+    if status.session_status == SessionStatus.CONNECTED:
+        return Done(_("WhatsApp is linked."))
+    if status.session_status == SessionStatus.QR:
+        return Done(_("WhatsApp is not linked. Press “Link WhatsApp” and scan the code."), messages.WARNING)
+    words = gettext(
+        "The gateway does not say whether WhatsApp is linked; its word is “%(word)s”. Ask again in a minute."
+    )
+    return Done(words % {"word": status.word or "–"}, messages.WARNING)
+
+
+def _check(license_: License) -> Done:
+    seconds = min(kpwa_settings().STATUS_DEADLINE_SECONDS, linking.WEB_SECONDS)
+    return told(linking.check_status(license_, deadline_seconds=seconds))
+
+
+def _restart(license_: License) -> Done:
+    done = told(linking.restart(license_, within_seconds=linking.WEB_SECONDS))
+    return Done(gettext("Restarted. %(told)s") % {"told": done.words}, done.level)
+
+
+def _register(license_: License) -> Done:
+    linking.check_webhook_address(license_)
+    linking.set_webhook(license_, within_seconds=linking.WEB_SECONDS)
+    return Done(
+        _("The webhook is registered: the gateway now tells this site what becomes of messages, and of answers.")
+    )
+
+
+def _reset(license_: License) -> Done:
+    linking.reset_webhook(license_, within_seconds=linking.WEB_SECONDS)
+    return Done(_("The webhook is removed. Events that are late are taken for another day."))
+
+
+def _is_stopped_for_its_number(license_: License) -> bool:
+    return pause_of(license_) == PauseReason.NUMBER_CHANGED
+
+
+def _question_of_number(license_: License) -> str:
+    words = gettext("From now on %(new)s sends, in place of %(old)s. The messages that wait go out.")
+    return words % _written_numbers(license_) if _is_stopped_for_its_number(license_) else ""
+
+
+def _question_of_old_number(license_: License) -> str:
+    words = gettext("%(old)s is linked again, and not %(new)s. The messages that wait go out.")
+    return words % _written_numbers(license_) if _is_stopped_for_its_number(license_) else ""
+
+
+def _numbers(license_: License) -> dict[str, str]:
+    lane = lane_of(license_)
+    return {"old": lane.confirmed_number, "new": lane.linked_number} if lane else {"old": "", "new": ""}
+
+
+def _written_numbers(license_: License) -> dict[str, str]:
+    return {name: written(number) for name, number in _numbers(license_).items()}
+
+
+def _confirming(*, keep: bool) -> _Press:
+    def press(request: HttpRequest, license_: License) -> Done:
+        numbers = _numbers(license_)
+        if not linking.confirm_number(license_, keep=keep):
+            return Done(NOTHING_CHANGED, messages.WARNING, logged="")
+        number = numbers["old"] if keep else numbers["new"]
+        words = gettext("%(number)s sends from now on.")
+        return Done(words % {"number": written(number)}, logged=words % {"number": mask(number)})
+
+    return press
+
+
+CHECK_STATUS = Button("check_status", _("Check status"), MAY_OPERATE, _asking(_check))
+RESTART = Button(
+    "restart",
+    _("Restart"),
+    MAY_OPERATE,
+    _asking(_restart),
+    confirm=_(
+        "The gateway's WhatsApp service starts anew. Messages wait meanwhile. It may be that the code has to be "
+        "scanned again afterwards."
+    ),
+)
+PAUSE = Button(
+    "pause",
+    _("Pause"),
+    MAY_OPERATE,
+    _deciding(linking.pause, _("Paused. Messages are kept until you press “Resume”.")),
+    is_offered=lambda license_: pause_of(license_) not in HELD_BY_PEOPLE,
+)
+RESUME = Button(
+    "resume",
+    _("Resume"),
+    MAY_OPERATE,
+    _deciding(linking.resume, _("Sending goes on.")),
+    is_offered=lambda license_: pause_of(license_) in _RESUMABLE,
+)
+CONFIRM_NUMBER = Button(
+    "confirm_number",
+    _("Confirm this number"),
+    MAY_OPERATE,
+    _confirming(keep=False),
+    confirm_for=_question_of_number,
+    is_offered=_is_stopped_for_its_number,
+)
+KEEP_NUMBER = Button(
+    "keep_number",
+    _("The phone from before is linked again"),
+    MAY_OPERATE,
+    _confirming(keep=True),
+    confirm_for=_question_of_old_number,
+    is_offered=_is_stopped_for_its_number,
+)
+REGISTER_WEBHOOK = Button(
+    "register_webhook",
+    _("Register the webhook"),
+    MAY_OPERATE,
+    _asking(_register),
+    is_offered=lambda license_: webhook_of(license_) is None,
+)
+RENEW_WEBHOOK = Button(
+    "renew_webhook",
+    _("Give the webhook a new address"),
+    MAY_OPERATE,
+    _asking(_register),
+    confirm=_(
+        "The gateway gets a new secret address of this site. The one before is good until the first event under the "
+        "new one, and a day more."
+    ),
+    is_offered=lambda license_: webhook_of(license_) is not None,
+)
+RESET_WEBHOOK = Button(
+    "reset_webhook",
+    _("Remove the webhook"),
+    MAY_OPERATE,
+    _asking(_reset),
+    confirm=_("The gateway then no longer tells whether messages arrived, nor what customers answer."),
+    is_offered=lambda license_: webhook_of(license_) is not None,
+)
+
+
+def _archive(request: HttpRequest, license_: License) -> Done:
+    license_.archive()
+    return Done(_("Archived. It sends nothing more; its messages stay."))
+
+
+def _take_back(request: HttpRequest, license_: License) -> Done:
+    license_.take_back()
+    return Done(_("It is back in the list. Tick “active” to have it send."))
+
+
+ARCHIVE = Button(
+    "archive",
+    _("Archive"),
+    MAY_OPERATE,
+    _archive,
+    confirm=_("It sends nothing more, is chosen for nothing, and stands in no list. Its messages stay."),
+    # One that is at work is made inactive first.
+    is_offered=lambda license_: license_.archived_at is None and not license_.is_active,
+)
+TAKE_BACK = Button(
+    "take_back",
+    _("Take back from the archive"),
+    MAY_OPERATE,
+    _take_back,
+    is_offered=lambda license_: license_.archived_at is not None,
+)
+
+BUTTONS = (
+    ARCHIVE, TAKE_BACK,
+    CHECK_STATUS, RESTART, PAUSE, RESUME, CONFIRM_NUMBER, KEEP_NUMBER, REGISTER_WEBHOOK, RENEW_WEBHOOK, RESET_WEBHOOK
+)  # fmt: skip

@@ -1,0 +1,231 @@
+"""The page that links WhatsApp: it shows the login QR code when somebody asks for it, and notices the scan.
+
+A QR code is a credential. It is only in responses to POSTs by people with `link_license`, is never cached (`no-store`),
+and is in no address or log. Both views respond with the whole page, or with its panel only if `link.js` asks.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.admin.utils import unquote
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.template.response import TemplateResponse
+from django.utils.translation import gettext
+from django.views.decorators.debug import sensitive_variables
+
+from .. import linking
+from ..conditions import lane_of
+from ..exceptions import UnexpectedAnswerError
+from ..gateway import LoginQr, SessionStatus
+from ..models import Dashboard, License
+from .buttons import refusal
+from .gateway_failures import ASKING_ERRORS, ENTER_KEY, RESTART, Failure, failure_of, failure_of_code
+from .license_buttons import MAY_OPERATE
+from .license_state import condition_of, mark_of
+from .license_words import meaning_of
+from .links import Links
+from .number_pages import MAY_SEND
+
+if TYPE_CHECKING:
+    from .license_admin import LicenseAdmin
+
+MAY_LINK = "link_license"
+REDRAW_SECONDS = 20
+"""WhatsApp changes its code about this often."""
+POLL_SECONDS = 2
+STOP_SECONDS = 180
+CHECK_DEADLINE_SECONDS = 5.0
+"""A check that takes longer is given up: the next one follows after `POLL_SECONDS`."""
+
+PANEL_HEADER = "X-Kpwa-Part"
+_SHOWN = "kpwa_code_shown"
+
+
+class Step(str, Enum):
+    READY = "ready"
+    CODE = "code"
+    WAITING = "waiting"
+    LINKED = "linked"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A login QR code: `path` fills the dark ones of `side` × `side` modules, quiet zone included.
+
+    It is inline SVG, not an image: a Content-Security-Policy of `default-src 'self'` forbids `data:` images, and an
+    image with an address of its own could be cached, logged and requested by others. Whoever scans the code owns the
+    account, so no repr contains it.
+
+    `image` is a data URI, there only where the modules can't be made out: a site with a Content-Security-Policy then
+    needs `img-src data:`.
+    """
+
+    side: int = 0
+    path: str = field(default="", repr=False)
+    image: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The part of the page that changes."""
+
+    step: Step
+    drawing: Drawing | None = None
+    failure: Failure | None = None
+
+
+def link_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+    """GET shows how to scan; POST asks the gateway for a code."""
+    if not admin.may(request, MAY_LINK):
+        return _private(refusal(admin, request, MAY_LINK))
+    license_ = _license(admin, request, object_id)
+    if request.method == "POST":
+        return _answer(admin, request, license_, _asked_for_code(admin, request, license_))
+    if request.method not in ("GET", "HEAD"):
+        return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
+    return _answer(admin, request, license_, Panel(Step.READY))
+
+
+def check_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+    """POST asks the gateway whether the code was scanned. The response never contains a code."""
+    if not admin.may(request, MAY_LINK):
+        return _private(refusal(admin, request, MAY_LINK))
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    license_ = _license(admin, request, object_id)
+    return _answer(admin, request, license_, _checked(admin, request, license_))
+
+
+@sensitive_variables("qr", "drawing")
+def _asked_for_code(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
+    try:
+        qr = linking.get_login_qr(license_, within_seconds=linking.WEB_SECONDS)
+    except ASKING_ERRORS as error:
+        return Panel(Step.FAILED, failure=failure_of_code(error))
+    if qr is None:
+        return _linked(admin, request, license_)
+    drawing = drawing_of(qr)
+    _log_shown(admin, request, license_)
+    return Panel(Step.CODE, drawing)
+
+
+def _checked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
+    try:
+        status = linking.check_status(license_, deadline_seconds=CHECK_DEADLINE_SECONDS)
+    except ASKING_ERRORS as error:
+        return Panel(Step.FAILED, failure=failure_of(error))
+    if status.session_status == SessionStatus.CONNECTED:
+        return _linked(admin, request, license_)
+    return Panel(Step.WAITING)
+
+
+def _linked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
+    shown = request.session.get(_SHOWN, {})
+    if shown.pop(str(license_.pk), None) is not None:
+        request.session[_SHOWN] = shown
+        admin.log_change(request, license_, gettext("WhatsApp is linked."))
+    return Panel(Step.LINKED)
+
+
+def _log_shown(admin: LicenseAdmin, request: HttpRequest, license_: License) -> None:
+    """Once for a code and those that replace it: the page asks for a new one every `REDRAW_SECONDS`."""
+    shown = request.session.get(_SHOWN, {})
+    if time.time() - shown.get(str(license_.pk), 0) < STOP_SECONDS:
+        return
+    request.session[_SHOWN] = {**shown, str(license_.pk): int(time.time())}
+    admin.log_change(request, license_, gettext("Showed the code that links WhatsApp."))
+
+
+def _license(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> License:
+    # People who may link are not necessarily allowed to view the license's own page.
+    license_: License | None = admin.get_object(request, unquote(object_id))
+    if license_ is None:
+        raise Http404
+    return license_
+
+
+@sensitive_variables("panel", "context")
+def _answer(admin: LicenseAdmin, request: HttpRequest, license_: License, panel: Panel) -> HttpResponse:
+    context = _panel_context(admin, request, license_, panel)
+    if PANEL_HEADER in request.headers:
+        request.current_app = admin.admin_site.name
+        return _private(TemplateResponse(request, "admin/django_kpwa/license/link_panel.html", context))
+    context |= {
+        "title": gettext("Link WhatsApp"),
+        "list_url": admin.url_of("changelist") if admin.has_view_permission(request) else "",
+        "redraw_seconds": REDRAW_SECONDS,
+        "poll_seconds": POLL_SECONDS,
+        "stop_seconds": STOP_SECONDS,
+        "warns": not _was_linked_before(license_),
+    }
+    return _private(admin.render_page(request, "license/link.html", context))
+
+
+@sensitive_variables("panel")
+def _panel_context(admin: LicenseAdmin, request: HttpRequest, license_: License, panel: Panel) -> dict[str, Any]:
+    may_operate = admin.may(request, MAY_OPERATE)
+    may_view = admin.has_view_permission(request, license_)
+    context: dict[str, Any] = {
+        "original": license_,
+        "panel": panel,
+        "link_url": admin.url_of("link", license_.pk),
+        "check_url": admin.url_of("link_check", license_.pk),
+        "license_url": admin.url_of("change", license_.pk) if may_view else "",
+    }
+    help_ = panel.failure.help if panel.failure else ""
+    if help_ == RESTART and may_operate and may_view:
+        context["restart_url"] = admin.url_of("restart", license_.pk)
+    if help_ == ENTER_KEY and admin.has_change_permission(request, license_):
+        context["key_url"] = admin.url_of("change", license_.pk)
+    if panel.step == Step.READY:
+        lane = lane_of(license_)
+        context["is_linked"] = lane is not None and lane.session_status == SessionStatus.CONNECTED.value
+    if panel.step == Step.LINKED:
+        fresh = admin.get_object(request, str(license_.pk)) or license_
+        condition = condition_of(fresh)
+        context |= {"mark": mark_of(condition), "meaning": meaning_of(fresh, condition)}
+        context["dashboard_url"] = Links(admin.admin_site, request).to_page(Dashboard, "changelist")
+        if may_operate and may_view and admin.may(request, MAY_SEND):
+            context["test_url"] = admin.url_of("send_test", license_.pk)
+    return context
+
+
+def _was_linked_before(license_: License) -> bool:
+    lane = lane_of(license_)
+    return lane is not None and bool(lane.linked_number)
+
+
+def _private(response: HttpResponse) -> HttpResponse:
+    """Not cached, not shown in frames, and its address not sent to other sites."""
+    response["Cache-Control"] = "no-store"
+    response["X-Frame-Options"] = "DENY"
+    # Not `no-referrer`: browsers would not send the origin either, and over HTTPS Django would refuse the form.
+    response["Referrer-Policy"] = "same-origin"
+    return response
+
+
+@sensitive_variables()
+def drawing_of(qr: LoginQr) -> Drawing:
+    try:
+        modules = qr.modules()
+    except UnexpectedAnswerError:
+        return Drawing(image=qr.data_uri())
+    return Drawing(len(modules), "".join(_runs(y, row) for y, row in enumerate(modules)))
+
+
+@sensitive_variables()
+def _runs(y: int, row: list[bool]) -> str:
+    """A rectangle for each run of dark modules in a row; the quiet zone ends the last one."""
+    drawn, start = [], None
+    for x, is_dark in enumerate(row):
+        if is_dark and start is None:
+            start = x
+        elif not is_dark and start is not None:
+            drawn.append(f"M{start} {y}h{x - start}v1H{start}z")
+            start = None
+    return "".join(drawn)

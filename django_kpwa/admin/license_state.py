@@ -1,0 +1,121 @@
+"""What the page of a license shows of its state: a handful of indexed queries, however many messages there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils import formats
+
+from ..conditions import Condition, Mark, lane_of, license_condition
+from ..models import Lane, License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
+from ..webhook_address import webhook_url
+from .license_words import meaning_of, pace_of
+
+MOST_QUEUED = 1000
+"""Waiting messages of one license are counted up to this."""
+MOST_QUEUED_LISTED = 10_000
+"""Those of all licenses of the list's page, together, up to this."""
+
+
+@dataclass(frozen=True)
+class LicenseState:
+    """`webhook_address` has no token; it is empty where the site could not register one."""
+
+    condition: Condition
+    mark: Mark
+    meaning: str
+    lane: Lane | None
+    queued: str
+    pace: str
+    webhook: WebhookToken | None
+    webhook_address: str
+    last_event_at: datetime | None
+
+    @property
+    def another_phone(self) -> bool:
+        return self.lane is not None and self.lane.pause_reason == PauseReason.NUMBER_CHANGED
+
+
+def state_of(license_: License) -> LicenseState:
+    """The state of `license_`, fetched with its lane and `looked_at`, the database's time."""
+    condition = condition_of(license_)
+    return LicenseState(
+        condition=condition,
+        mark=mark_of(condition),
+        meaning=meaning_of(license_, condition),
+        lane=lane_of(license_),
+        queued=up_to(MOST_QUEUED, _queued(license_)),
+        pace=pace_of(license_),
+        webhook=webhook_of(license_),
+        webhook_address=webhook_address(),
+        last_event_at=_last_event_at(license_),
+    )
+
+
+def condition_of(license_: License) -> Condition:
+    looked_at: datetime = license_.looked_at  # type: ignore[attr-defined] # annotated
+    return license_condition(license_, looked_at)
+
+
+def mark_of(condition: Condition) -> Mark:
+    return Mark(condition.tone, condition.symbol, condition.words)
+
+
+def pause_of(license_: License) -> str:
+    """Why nothing is sent; empty where the license is not paused."""
+    lane = lane_of(license_)
+    return lane.pause_reason if lane else ""
+
+
+def webhook_of(license_: License) -> WebhookToken | None:
+    """The webhook that is registered; asked for once an object, for several buttons depend on it."""
+    if "kpwa_webhook" not in license_.__dict__:
+        tokens = WebhookToken.objects.filter(license_id=license_.pk, expires_at=None)
+        found = tokens.filter(registered_at__isnull=False).order_by("-pk").first()
+        license_.__dict__["kpwa_webhook"] = found
+    webhook: WebhookToken | None = license_.__dict__["kpwa_webhook"]
+    return webhook
+
+
+def webhook_address() -> str:
+    """Where the gateway posts to, its secret end left out: tokens are stored hashed, and never shown."""
+    try:
+        address = webhook_url("token")
+    except ImproperlyConfigured:
+        return ""
+    return f"{address.rstrip('/').rpartition('/')[0]}/…/"
+
+
+def note_queued(licenses: Iterable[Any]) -> None:
+    """Give each license of a page its `kpwa_queued`, with one bounded query for all of them."""
+    waiting = OutboundMessage.objects.filter(
+        status=Status.QUEUED, license_id__in=[license_.pk for license_ in licenses]
+    )
+    found = list(waiting.order_by().values_list("license_id", flat=True)[: MOST_QUEUED_LISTED + 1])
+    counted, is_cut = Counter(found), len(found) > MOST_QUEUED_LISTED
+    for license_ in licenses:
+        license_.kpwa_queued = shown(counted[license_.pk]) + ("+" if is_cut else "")
+
+
+def up_to(most: int, count: int) -> str:
+    """A count that was bounded at `most` + 1: `1,000+`."""
+    return shown(min(count, most)) + ("+" if count > most else "")
+
+
+def shown(count: int) -> str:
+    return formats.number_format(count, force_grouping=True)
+
+
+def _queued(license_: License) -> int:
+    waiting = OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)
+    return waiting.order_by()[: MOST_QUEUED + 1].count()
+
+
+def _last_event_at(license_: License) -> datetime | None:
+    events = WebhookEvent.objects.filter(license_id=license_.pk)
+    return events.order_by("-received_at").values_list("last_received_at", flat=True).first()

@@ -1,0 +1,81 @@
+"""Links from our pages to others of the same admin site, for one person.
+
+Pages that the site does not have, or that the person may not open, have no link: their address is empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin.utils import quote
+from django.contrib.contenttypes.models import ContentType
+from django.db import DEFAULT_DB_ALIAS, router
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.http import urlencode
+
+from ..models import OutboundMessage, ReceiptFailure, stored_name
+from ..site_urls import find_url
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a message or a failure is about. `url` is empty where the person cannot open it here."""
+
+    name: str
+    url: str = ""
+
+    @property
+    def html(self) -> str:
+        return format_html('<a href="{}">{}</a>', self.url, self.name) if self.url else format_html("{}", self.name)
+
+
+def admins_of(site: AdminSite, model: type[Model]) -> list[ModelAdmin[Any]]:
+    """The site's admins of `model`: a proxy may be registered itself, or by its concrete model only."""
+    models = (model, model._meta.concrete_model)
+    return [site.get_model_admin(known) for known in models if known is not None and site.is_registered(known)]
+
+
+class Links:
+    """The links of one request. Permissions are checked once for each model."""
+
+    def __init__(self, site: AdminSite, request: HttpRequest) -> None:
+        self._site = site
+        self._request = request
+        self._viewable: dict[type[Model], ModelAdmin[Any] | None] = {}
+
+    def to_object(self, model: type[Model], primary_key: object) -> str:
+        """The page of one object, for people who may view its model."""
+        return self.to_page(model, "change", quote(str(primary_key)))
+
+    def to_page(self, model: type[Model], page: str, *arguments: object, **query: str) -> str:
+        """A page of the admin of `model`, for people who may view that model; `changelist` is its list."""
+        admin = self._admin_for_viewing(model)
+        if admin is None:
+            return ""
+        name = f"admin:{admin.opts.app_label}_{admin.opts.model_name}_{page}"
+        url = find_url(name, *arguments, current_app=self._site.name)
+        return f"{url}?{urlencode(query)}" if url and query else url
+
+    def to_source_of(self, record: OutboundMessage | ReceiptFailure) -> Source | None:
+        """What `record` is about. The object itself is never fetched: a list of messages would fetch fifty sales."""
+        if record.source_content_type_id is None:
+            return None
+        # Django keeps content types in memory.
+        content_type = ContentType.objects.get_for_id(record.source_content_type_id)
+        model = content_type.model_class()
+        name = f"{content_type.name} {record.source_id}"
+        if record.source_database != (stored_name(router.db_for_write(model)) if model else ""):
+            # Its page would show another object with the same key.
+            return Source(f"{name} ({record.source_database or DEFAULT_DB_ALIAS})")
+        return Source(name, self.to_object(model, record.source_id) if model else "")
+
+    def _admin_for_viewing(self, model: type[Model]) -> ModelAdmin[Any] | None:
+        if model not in self._viewable:
+            admins = admins_of(self._site, model)
+            viewable = (admin for admin in admins if admin.has_view_or_change_permission(self._request))
+            self._viewable[model] = next(viewable, None)
+        return self._viewable[model]

@@ -1,0 +1,217 @@
+"""Messages in the admin: what was said to whom, what became of it, and what a person can still decide about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth import get_permission_codename
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.urls import path
+from django.utils import formats, timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.debug import sensitive_post_parameters
+
+from .. import outbox
+from ..conditions import Words, status_mark
+from ..models import RESENDABLE, License, OutboundMessage, Status
+from .bubble import bubble_of
+from .buttons import Button, Done
+from .links import Links, Source
+from .long_list import LicenseFilter, LongListAdmin, WhenFilter
+from .message_export import csv_response
+from .message_timeline import timeline_of
+from .message_words import first_line_of, instead_of_text, meaning_of, reason_of, recipient_of, starts_of
+from .number_pages import MAY_SEND, send_to_another_number
+from .search import search_messages
+
+MAY_DECIDE = "decide_outboundmessage"
+SECOND_COPY = _("The customer may get a second copy of a message that did arrive after all.")
+
+
+def _pressing(
+    decide: Callable[[OutboundMessage], bool], words: Words
+) -> Callable[[HttpRequest, OutboundMessage], Done]:
+    def press(request: HttpRequest, message: OutboundMessage) -> Done:
+        if decide(message):
+            return Done(words)
+        told = gettext("Nothing was changed: the message is “%(status)s” by now.")
+        return Done(told % {"status": message.get_status_display()}, messages.WARNING, logged="")
+
+    return press
+
+
+SEND_AGAIN = Button(
+    "send_again",
+    _("Send again"),
+    MAY_DECIDE,
+    _pressing(outbox.resend, _("The message is queued again.")),
+    confirm=SECOND_COPY,
+    is_offered=lambda message: message.status in RESENDABLE,
+    is_primary=True,
+)
+IT_ARRIVED = Button(
+    "it_arrived",
+    _("It arrived"),
+    MAY_DECIDE,
+    _pressing(outbox.mark_sent, _("The message counts as sent.")),
+    is_offered=lambda message: message.status == Status.UNKNOWN,
+)
+LEAVE_IT = Button(
+    "leave_it",
+    _("Leave it"),
+    MAY_DECIDE,
+    _pressing(outbox.dismiss, _("The message is left as it is.")),
+    is_offered=lambda message: message.status == Status.UNKNOWN and message.dismissed_at is None,
+)
+CANCEL = Button(
+    "cancel",
+    _("Cancel"),
+    MAY_DECIDE,
+    _pressing(outbox.cancel, _("The message was withdrawn.")),
+    confirm=_("It does not go out then."),
+    is_offered=lambda message: message.status == Status.QUEUED,
+)
+
+DECISIONS = (SEND_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
+
+
+class NeedsDecisionFilter(admin.SimpleListFilter):
+    title = _("needs a decision")
+    parameter_name = "needs_decision"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, Any]]:
+        return [("yes", _("yes"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "yes":
+            return queryset.filter(status=Status.UNKNOWN, dismissed_at=None)
+        return queryset
+
+
+class MessageAdmin(LongListAdmin):
+    list_display = ["status_shown", "recipient_shown", "first_line", "created", "about", "license", "attempts_made"]
+    list_display_links = ["status_shown", "recipient_shown"]
+    list_filter = [NeedsDecisionFilter, "status", WhenFilter, ("license", LicenseFilter), "recipient_type"]
+    filtered_by = ["status", "license", "recipient_type", "source_content_type", "source_id"]
+    list_select_related = ["license"]
+    search_fields = ["recipient"]
+    search_help_text = _("A number as you would type it, a group's name, an idempotency key, or a message's id.")
+    sortable_by = ["created"]
+    ordering = ["-created_at", "-pk"]
+    date_hierarchy = "created_at"
+    actions = ["send_again", "it_arrived", "cancel", "export"]
+    buttons = DECISIONS
+    change_form_template = "admin/django_kpwa/outboundmessage/change_form.html"
+    readonly_fields = ["about"]
+    fieldsets = [
+        (_("Recipient"), {"fields": ["recipient", "recipient_typed", "recipient_type", "license", "about"]}),
+        (
+            _("Times"),
+            {"fields": ["created_at", "due_at", "expires_at", "settled_at", "sent_at", "delivered_at", "read_at"]},
+        ),
+        (_("Details"), {"fields": ["uuid", "idempotency_key", "priority", "renderer", "rendered_at", "attempts_made"]}),
+    ]
+
+    # The list
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # Only together with the source's key, which an index finds: the messages about one object are few.
+        narrows = lookup == "source_database__exact" and "source_id__exact" in request.GET
+        return narrows or super().lookup_allowed(lookup, value, request)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundMessage]:
+        # A list of fifty long receipts needs fifty first lines; the page of one loads its text when it shows it.
+        return starts_of(super().get_queryset(request))
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        # With one license, its name in every row tells nothing.
+        has_several = License.objects.order_by().values("pk")[:2].count() > 1
+        return [column for column in self.list_display if has_several or column != "license"]
+
+    def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
+        links = Links(self.admin_site, request)
+        for message in records:
+            message.kpwa_source = links.to_source_of(message)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[OutboundMessage], search_term: str
+    ) -> tuple[QuerySet[OutboundMessage], bool]:
+        return search_messages(queryset, search_term), False
+
+    @admin.display(description=_("status"))
+    def status_shown(self, message: OutboundMessage) -> str:
+        return render_to_string("admin/django_kpwa/mark.html", {"mark": status_mark(message.status)})
+
+    @admin.display(description=_("recipient"))
+    def recipient_shown(self, message: OutboundMessage) -> str:
+        return recipient_of(message)
+
+    @admin.display(description=_("first line"))
+    def first_line(self, message: OutboundMessage) -> str:
+        return first_line_of(message)
+
+    @admin.display(description=_("when"), ordering="created_at")
+    def created(self, message: OutboundMessage) -> str:
+        return formats.date_format(timezone.localtime(message.created_at), "SHORT_DATETIME_FORMAT")
+
+    @admin.display(description=_("about"))
+    def about(self, message: OutboundMessage) -> str:
+        source: Source | None = getattr(message, "kpwa_source", None)
+        return source.html if source else self.get_empty_value_display()
+
+    # Actions on many
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, get_permission_codename("decide", self.opts))
+
+    @admin.action(description=_("Send again"), permissions=["decide"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return self.press_many(request, queryset, SEND_AGAIN)
+
+    @admin.action(description=_("It arrived"), permissions=["decide"])
+    def it_arrived(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return self.press_many(request, queryset, IT_ARRIVED)
+
+    @admin.action(description=_("Cancel"), permissions=["decide"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return self.press_many(request, queryset, CANCEL)
+
+    @admin.action(description=_("Export as CSV"), permissions=["view"])
+    def export(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        return csv_response(queryset)
+
+    # The page of one message
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        message = context.get("original")
+        if message is not None:
+            self.prepare_page(request, [message])
+            context |= {
+                # Django's subtitle would repeat the status.
+                "subtitle": recipient_of(message),
+                "kpwa_mark": status_mark(message.status),
+                "kpwa_meaning": meaning_of(message),
+                "kpwa_reason": reason_of(message),
+                "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),
+                "kpwa_timeline": timeline_of(message),
+                "kpwa_another_number": self._another_number_url(request, message),
+            }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_urls(self) -> list[Any]:
+        hidden = sensitive_post_parameters("to")(partial(send_to_another_number, self))
+        view = self.admin_site.admin_view(hidden)
+        name = self.url_name("another_number")
+        return [path("<path:object_id>/another_number/", view, name=name), *super().get_urls()]
+
+    def _another_number_url(self, request: HttpRequest, message: OutboundMessage) -> str:
+        # A text that is not written yet can't be copied.
+        if message.needs_rendering or not self.may(request, MAY_SEND):
+            return ""
+        return self.url_of("another_number", message.pk)

@@ -1,0 +1,114 @@
+"""What happened to a message, in order: from the queue to the customer's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils.translation import gettext
+
+from ..conditions import Mark, Tone, status_mark
+from ..gateway.outcome import OutcomeKind
+from ..models import EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
+from .event_content import content_of
+
+MAX_ATTEMPTS = 50
+MAX_ANSWERS = 10
+
+_TONES = {
+    OutcomeKind.RUNNING: (Tone.WAITING, "➤"),
+    OutcomeKind.ACCEPTED: (Tone.GOOD, "✓"),
+    OutcomeKind.NOT_SENT: (Tone.ATTENTION, "↻"),
+    OutcomeKind.RATE_LIMITED: (Tone.WAITING, "◷"),
+    OutcomeKind.REFUSED: (Tone.BAD, "✕"),
+    OutcomeKind.LICENSE_REFUSED: (Tone.BAD, "✕"),
+    OutcomeKind.IN_DOUBT: (Tone.ATTENTION, "?"),
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something that happened. `quote` is what the gateway or the customer said, `details` are technical facts."""
+
+    at: datetime
+    mark: Mark
+    cause: str = ""
+    quote: str = ""
+    details: tuple[tuple[str, str], ...] = ()
+    until: datetime | None = None
+    event_id: int | None = None
+
+
+def timeline_of(message: OutboundMessage) -> list[Moment]:
+    """The moments of `message`, oldest first: the last `MAX_ATTEMPTS` attempts, the first `MAX_ANSWERS` answers."""
+    moments = [Moment(message.created_at, Mark(Tone.NEUTRAL, "+", gettext("Queued"))), *_own_times(message)]
+    moments += [_of_attempt(attempt) for attempt in _attempts(message)]
+    moments += [_of_answer(event) for event in _answers(message)]
+    return sorted(moments, key=lambda moment: moment.at)
+
+
+def _own_times(message: OutboundMessage) -> Iterator[Moment]:
+    if message.rendered_at is not None:
+        yield Moment(message.rendered_at, Mark(Tone.NEUTRAL, "✎", gettext("Text written")))
+    if message.changed_at is not None:
+        words = gettext("Asked again before it was written")
+        yield Moment(message.changed_at, Mark(Tone.ATTENTION, "⇄", words), cause=message.changed_words)
+    for at, status in (
+        (message.sent_at, Status.SENT),
+        (message.delivered_at, Status.DELIVERED),
+        (message.read_at, Status.READ),
+    ):
+        if at is not None:
+            yield Moment(at, status_mark(status))
+    if message.settled_at is not None and message.status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED):
+        yield Moment(message.settled_at, status_mark(message.status))
+    if message.dismissed_at is not None:
+        yield Moment(message.dismissed_at, Mark(Tone.NEUTRAL, "–", gettext("Left as it is")))
+
+
+def _attempts(message: OutboundMessage) -> list[SendAttempt]:
+    attempts = SendAttempt.objects.filter(message_id=message.pk)
+    return list(attempts.order_by("-number")[:MAX_ATTEMPTS])
+
+
+def _of_attempt(attempt: SendAttempt) -> Moment:
+    tone, symbol = _TONES[OutcomeKind(attempt.outcome)]
+    words = gettext("Attempt %(number)s: %(outcome)s") % {
+        "number": attempt.number,
+        "outcome": attempt.get_outcome_display(),
+    }
+    details = (
+        (gettext("HTTP status"), str(attempt.http_status or "")),
+        (gettext("code"), attempt.code),
+        (gettext("the gateway's id"), attempt.gateway_id),
+        (gettext("number as the gateway read it"), attempt.read_as),
+    )
+    return Moment(
+        attempt.started_at,
+        Mark(tone, symbol, words),
+        cause=attempt.get_cause_display() if attempt.cause else "",
+        quote=attempt.words,
+        details=tuple((name, value) for name, value in details if value),
+        until=attempt.finished_at,
+    )
+
+
+def _answers(message: OutboundMessage) -> list[WebhookEvent]:
+    """The customer's first messages after this one was sent."""
+    if message.sent_at is None or message.recipient_type != RecipientType.NUMBER:
+        return []
+    events = WebhookEvent.objects.filter(
+        sender_number=message.recipient,
+        received_at__gte=message.sent_at,
+        license=message.license_id,
+        kind=EventKind.INCOMING,
+    )
+    return list(events.order_by("received_at").only("received_at", "understood")[:MAX_ANSWERS])
+
+
+def _of_answer(event: WebhookEvent) -> Moment:
+    understood = event.understood if isinstance(event.understood, dict) else {}
+    text = str(understood.get("text") or "") or content_of(understood) or gettext("(no text)")
+    words = gettext("The customer wrote")
+    return Moment(event.received_at, Mark(Tone.WAITING, "↩", words), quote=text, event_id=event.pk)

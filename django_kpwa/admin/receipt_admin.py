@@ -1,0 +1,242 @@
+"""The registered receipt classes: what each would send about an object, and sending it now.
+
+A preview shows a customer's number and purchase, so it needs the permission to view receipts and that to view the
+object's model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.text import capfirst
+from django.utils.timesince import timesince
+from django.utils.translation import get_language_info, gettext
+
+from .. import phone
+from ..conditions import status_mark
+from ..counts import BoundedCount, count_up_to
+from ..models import OutboundMessage, ReceiptFailure
+from ..receipts import Receipt, Registration, registry, send_now
+from ..receipts.preview import known_messages, preview
+from .base import ReadOnlyAdmin
+from .bubble import Bubble, image_link, wa_html
+from .buttons import confirmation
+from .links import Links
+from .receipt_preview import Objects, name_of, verdict_of
+
+MAX_FAILURES_COUNTED = 100
+_DEFAULT_EVENT_ID = Receipt.get_event_id
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a receipt class declares, in words. `template` is empty if the class renders itself."""
+
+    name: str
+    about: str
+    model: str
+    event: str
+    template: str
+    language: str
+    max_age: str
+    expires_after: str
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How often a receipt class raised an error, and the list of those errors."""
+
+    count: BoundedCount
+    url: str
+
+
+class RegisteredReceiptAdmin(ReadOnlyAdmin):
+    def get_urls(self) -> list[Any]:
+        # None of Django's own: there are no rows to add, change or delete.
+        wrap = self.admin_site.admin_view
+        return [
+            path("", wrap(self.changelist_view), name=self.url_name("changelist")),
+            path("<str:label>/", wrap(self.preview_view), name=self.url_name("preview")),
+            path("<str:label>/send_now/", wrap(self.send_now_view), name=self.url_name("send_now")),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        self.check_may_view(request)
+        links = Links(self.admin_site, request)
+        context = {
+            "title": capfirst(self.opts.verbose_name_plural),
+            "receipts": [
+                {
+                    "description": _described(registration),
+                    "url": self.url_of("preview", registration.label),
+                    "failures": _failures_of(registration, links),
+                }
+                for registration in registry.registrations()
+            ],
+            **(extra_context or {}),
+        }
+        return self._page(request, "list.html", context)
+
+    def preview_view(self, request: HttpRequest, label: str) -> HttpResponse:
+        self.check_may_view(request)
+        registration = self._registration_or_404(label)
+        objects = Objects(self.admin_site, request, registration.model)
+        typed = request.GET.get("pk", "").strip()
+        obj = None
+        if typed:
+            objects.check_may_view()
+            obj = objects.find(typed)
+        context = {
+            "title": type(registration.receipt).__name__,
+            "description": _described(registration),
+            "label": label,
+            "list_url": self.url_of("changelist"),
+            "may_view": objects.may_view,
+            "typed": typed,
+            "newest": self._newest(registration, objects),
+            **(self._previewed(request, registration, objects, obj) if obj is not None else {}),
+        }
+        return self._page(request, "preview.html", context)
+
+    def send_now_view(self, request: HttpRequest, label: str) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self.check_may_view(request)
+        if not self.may(request, "add_outboundmessage"):
+            raise PermissionDenied
+        registration = self._registration_or_404(label)
+        objects = Objects(self.admin_site, request, registration.model)
+        objects.check_may_view()
+        obj = objects.find(request.POST.get("pk", ""))
+        if obj is None:
+            raise Http404
+        back = self._preview_url(label, obj)
+        shown = preview(registration, obj)
+        if shown.known is not None:
+            self._tell(request, gettext("It has this receipt already."), shown.known, messages.WARNING)
+            return HttpResponseRedirect(back)
+        if not shown.can_be_sent:
+            self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
+            return HttpResponseRedirect(back)
+        if "confirmed" not in request.POST:
+            asked = gettext("The receipt goes to %(number)s.") % {"number": phone.written(shown.recipient)}
+            return confirmation(
+                self, request, gettext("Send now"), [asked], [name_of(obj)], back=back, fields=[("pk", str(obj.pk))]
+            )
+        self._send(request, registration, obj)
+        return HttpResponseRedirect(back)
+
+    def _send(self, request: HttpRequest, registration: Registration, obj: Model) -> None:
+        sent = send_now(obj, type(registration.receipt))
+        if not sent:
+            self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
+            return
+        label = gettext("Send now")
+        self.log_addition(request, sent[0], f"{label}: {registration.label}")
+        self._tell(request, gettext("The receipt is queued."), sent[0], messages.SUCCESS)
+
+    def _tell(self, request: HttpRequest, words: str, message: OutboundMessage, level: int) -> None:
+        address = self._url_of(request, message)
+        if address:
+            words = format_html('{} <a href="{}">{}</a>', words, address, gettext("Open the message"))
+        self.message_user(request, words, level)
+
+    def _newest(self, registration: Registration, objects: Objects) -> list[dict[str, Any]]:
+        newest = objects.newest() if objects.may_view else []
+        known = known_messages(registration, newest)
+        return [
+            {
+                "pk": obj.pk,
+                "name": name_of(obj),
+                "url": self._preview_url(registration.label, obj),
+                "mark": status_mark(known[obj.pk].status) if obj.pk in known else None,
+            }
+            for obj in newest
+        ]
+
+    def _previewed(
+        self, request: HttpRequest, registration: Registration, objects: Objects, obj: Model
+    ) -> dict[str, Any]:
+        shown = preview(registration, obj)
+        rendered = shown.rendered
+        return {
+            "chosen": obj,  # `object` would be taken by themes for what the page belongs to
+            "object_name": name_of(obj),
+            "object_url": objects.url_of(obj),
+            "preview": shown,
+            "verdict": verdict_of(shown),
+            "bubble": Bubble(text=wa_html(rendered.text), image=image_link(rendered.image_url)) if rendered else None,
+            "message_mark": status_mark(shown.known.status) if shown.known else None,
+            "message_url": self._url_of(request, shown.known) if shown.known else "",
+            "send_url": (
+                self.url_of("send_now", registration.label)
+                if shown.can_be_sent and self.may(request, "add_outboundmessage")
+                else ""
+            ),
+        }
+
+    def _url_of(self, request: HttpRequest, message: OutboundMessage) -> str:
+        """The message's page; empty if it was purged."""
+        return "" if message.was_purged else Links(self.admin_site, request).to_object(OutboundMessage, message.pk)
+
+    def _preview_url(self, label: str, obj: Model) -> str:
+        return f"{self.url_of('preview', label)}?{urlencode({'pk': obj.pk})}"
+
+    def _registration_or_404(self, label: str) -> Registration:
+        registration = registry.find(label)
+        if registration is None:
+            raise Http404
+        return registration
+
+    def _page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
+        return self.render_page(request, f"registeredreceipt/{template}", context)
+
+
+def _described(registration: Registration) -> Description:
+    receipt = registration.receipt
+    has_own_ids = type(receipt).get_event_id is not _DEFAULT_EVENT_ID
+    return Description(
+        name=type(receipt).__name__,
+        about=(type(receipt).__doc__ or "").strip().partition("\n")[0],
+        model=str(capfirst(registration.model._meta.verbose_name)),
+        event=gettext("told apart by get_event_id()") if has_own_ids else receipt.event or type(receipt).__name__,
+        template=receipt.template_name,
+        language=_language(receipt.language),
+        max_age=_span(receipt.max_age),
+        expires_after=_span(receipt.expires_after),
+    )
+
+
+def _failures_of(registration: Registration, links: Links) -> Failures | None:
+    """None if the person may not view failures."""
+    url = links.to_page(ReceiptFailure, "changelist", receipt=registration.label)
+    if not url:
+        return None
+    return Failures(count_up_to(MAX_FAILURES_COUNTED, ReceiptFailure.objects.filter(receipt=registration.label)), url)
+
+
+def _span(span: timedelta | None) -> str:
+    if span is None:
+        return gettext("no limit")
+    now = timezone.now()
+    return timesince(now - span, now)
+
+
+def _language(code: str) -> str:
+    try:
+        name = str(get_language_info(code or settings.LANGUAGE_CODE)["name_translated"])
+    except KeyError:
+        name = code or settings.LANGUAGE_CODE
+    return name if code else gettext("%(language)s (the site's)") % {"language": name}

@@ -1,0 +1,150 @@
+"""What the preview of a receipt shows: the objects to choose from, and whether the receipt would be sent.
+
+The objects are those that the person may see on this site, newest first. If the site has an admin of their model, it
+decides who sees which rows, and its page is linked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.contrib.admin.utils import quote
+from django.contrib.auth import get_permission_codename
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import router
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.text import Truncator, capfirst
+from django.utils.translation import gettext_lazy as _
+
+from ..conditions import Mark, Tone, Words
+from ..containing import contained
+from ..receipts.preview import Preview
+from ..site_urls import find_url
+from .links import admins_of
+
+MAX_NEWEST = 10
+_MAX_NAME_LENGTH = 100
+
+
+class Objects:
+    def __init__(self, site: AdminSite, request: HttpRequest, model: type[Model]) -> None:
+        self._site = site
+        self._request = request
+        self._model = model
+        # Not from a replica: sending does not read from one either.
+        self._using = router.db_for_write(model)
+        admins = admins_of(site, model)
+        self._admin = admins[0] if admins else None
+
+    @property
+    def may_view(self) -> bool:
+        if self._admin is not None:
+            return self._admin.has_view_permission(self._request)
+        opts = self._model._meta
+        return self._request.user.has_perm(f"{opts.app_label}.{get_permission_codename('view', opts)}")
+
+    def check_may_view(self) -> None:
+        if not self.may_view:
+            raise PermissionDenied
+
+    def newest(self) -> list[Model]:
+        """The newest few, by their primary keys."""
+        ids = list(self._allowed().order_by("-pk").values_list("pk", flat=True)[:MAX_NEWEST])
+        found = self._every().in_bulk(ids)
+        return [found[primary_key] for primary_key in ids if primary_key in found]
+
+    def find(self, typed: str) -> Model | None:
+        """The object with the primary key that was typed. Raises `PermissionDenied` if the person may not view it."""
+        try:
+            primary_key = self._model._meta.pk.to_python(typed.replace("\x00", ""))
+            if not self._allowed().filter(pk=primary_key).exists():
+                return None
+            obj = self._every().filter(pk=primary_key).first()
+        except (ValidationError, ValueError, TypeError, OverflowError):
+            return None
+        if obj is not None and self._admin is not None and not self._admin.has_view_permission(self._request, obj):
+            raise PermissionDenied
+        return obj
+
+    def url_of(self, obj: Model) -> str:
+        """The object's own page on this site; empty if it has none."""
+        if self._admin is None:
+            return ""
+        opts = self._admin.opts
+        name = f"admin:{opts.app_label}_{opts.model_name}_change"
+        return find_url(name, quote(str(obj.pk)), current_app=self._site.name)
+
+    def _every(self) -> QuerySet[Any]:
+        return self._model._default_manager.using(self._using)
+
+    def _allowed(self) -> QuerySet[Any]:
+        if self._admin is None:
+            return self._every()
+        return self._admin.get_queryset(self._request).using(self._using)
+
+
+def name_of(obj: Model) -> str:
+    """The object's `str()`, cut if it is long. That is the site's own code, so an error in it is contained."""
+    name = ""
+    with contained(router.db_for_read(type(obj), instance=obj)):
+        name = str(obj)
+    return Truncator(name or f"{capfirst(obj._meta.verbose_name)} {obj.pk}").chars(_MAX_NAME_LENGTH)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a previewed receipt would be sent."""
+
+    mark: Mark
+    words: Words
+
+
+_KNOWN = Verdict(
+    Mark(Tone.NEUTRAL, "✓", _("has it")),
+    _("This receipt exists already, so it is not sent a second time. Its message says what became of it."),
+)
+_UNCLEAR = Verdict(
+    Mark(Tone.ATTENTION, "?", _("is it this one's?")),
+    _(
+        "There is a message under its key, and its number, or the time at which it happened, is another now. Nothing "
+        "more is sent. If the number was corrected, send that message to the right one; if this is another object "
+        "under a primary key that was used before, the receipt class needs get_fingerprint()."
+    ),
+)
+_RAISES = Verdict(
+    Mark(Tone.BAD, "✕", _("raises an error")), _("The receipt class raised an error. It has to be mended first.")
+)
+_NOT_WANTED = Verdict(
+    Mark(Tone.NEUTRAL, "–", _("not wanted")), _("should_send() says no, so there is no such receipt.")
+)
+_NO_NUMBER = Verdict(
+    Mark(Tone.NEUTRAL, "–", _("no number")), _("There is no phone number, so there is nobody to send it to.")
+)
+_BAD_NUMBER = Verdict(
+    Mark(Tone.BAD, "✕", _("no phone number")), _("What stands for the number is no phone number. Correct it first.")
+)
+_TOO_OLD = Verdict(
+    Mark(Tone.ATTENTION, "⌛", _("too old to go by itself")),
+    _("It happened longer ago than the class allows, so saving it sends nothing. “Send now” sends it all the same."),
+)
+_READY = Verdict(
+    Mark(Tone.GOOD, "✓", _("can be sent")),
+    _("It has no such receipt yet. It gets one when it is saved, or when you press “Send now”."),
+)
+
+
+def verdict_of(preview: Preview) -> Verdict:
+    if preview.known is not None:
+        return _UNCLEAR if preview.is_unclear else _KNOWN
+    if preview.problems:
+        return _RAISES
+    if not preview.is_wanted:
+        return _NOT_WANTED
+    if not preview.phone_number:
+        return _NO_NUMBER
+    if not preview.recipient:
+        return _BAD_NUMBER
+    return _READY if preview.is_recent else _TOO_OLD
