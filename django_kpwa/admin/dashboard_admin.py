@@ -77,14 +77,14 @@ class DashboardAdmin(ReadOnlyAdmin):
         hours = statistics.last_hours()
         days = statistics.last_days() if with_days else None
         return {
-            "verdict": summary_of(found, queues, sending, decisions.total, unassigned(), has_sent=_has_messages()),
+            "summary": summary_of(found, queues, sending, decisions.total, unassigned(), has_sent=_has_messages()),
             "cards": cards.of(shown),
             "more_cards": BoundedCount(len(found) - len(shown), is_cut),
             "licenses_url": self._license_url("changelist", request, "view_license"),
             "add_url": self._license_url("add", request, "add_license"),
             "decisions": decisions,
             "charts": [chart_of_hours(hours), *([chart_of_days(days)] if days else [])],
-            "parts": look_at_services(self.admin_site, request, sending, now),
+            "services": look_at_services(self.admin_site, request, sending, now),
             "looked_at": now,
             "looked_at_words": clock(now, seconds=True),
             "here": self.url_of("changelist"),

@@ -89,7 +89,7 @@ def _beat(senders: Senders) -> Service:
 
 
 def _sender(senders: Senders) -> Service:
-    """A site without a broker: one process, or cron."""
+    """On a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
     name = gettext("Sender")
     if senders.missing == Missing.NOTHING:
         return Service(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))

@@ -60,7 +60,7 @@ def summary_of(
         words = gettext("Receipts are not going out: nobody sends them.")
         return Summary(
             Mark(Tone.BAD, "✕", words),
-            [Detail(gettext("Which part is missing, and how to start it"), "kpwa-machinery"), *details],
+            [Detail(gettext("Which part is missing, and how to start it"), "kpwa-services"), *details],
         )
     stopped = [each for each in active if each.condition.tone in (Tone.BAD, Tone.ATTENTION)]
     if stopped:

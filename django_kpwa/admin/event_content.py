@@ -22,7 +22,7 @@ from ..webhooks.parsers import DeliveryState
 from .bubble import Bubble, wa_html
 
 MAX_PARTS = 20
-"""Maximum number of things that are shown of those that one payload says."""
+"""Maximum number of parts of one payload that are shown."""
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 100
 """Indenting JSON that is nested deeper would give megabytes of white space."""
@@ -54,21 +54,21 @@ _CONTENTS: dict[str, Words] = {
 }
 
 GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status", "content")
-"""The fields that the list shows something of, and `START_CHARACTERS` of each."""
+"""The list shows the first `START_CHARACTERS` of these fields."""
 START_CHARACTERS = 81
 _EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that the payload says. `bubble` is what was written, where something was."""
+    """One part of a payload. `bubble` is what somebody wrote, if anything."""
 
     facts: list[tuple[Words, str]]
     bubble: Bubble | None
 
 
 def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
-    """What `event` says, and how many things more it says than that."""
+    """The first `MAX_PARTS` parts of `event`, and how many more there are."""
     understood: Any = event.understood
     if not isinstance(understood, dict) or not understood:
         return [], 0
@@ -78,14 +78,14 @@ def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
 
 
 def gist_of(fields: dict[str, Any]) -> tuple[str, str]:
-    """Whom an event is about, and how what it says begins; of the `GIST_FIELDS`, cut or not."""
+    """Whom an event is about, and the beginning of what it says, from its `GIST_FIELDS`, which may be cut."""
     lines = _text(fields, "text").strip().splitlines()
     what = Truncator(lines[0]).chars(START_CHARACTERS - 1) if lines else _state(fields) or content_of(fields)
     return _number(fields, "sender") or _number(fields, "recipient"), what
 
 
 def content_of(fields: dict[str, Any]) -> str:
-    """What a message is, where it is more than a text; empty where it is not."""
+    """The kind of a message that is not only text; empty for a text."""
     return str(_CONTENTS.get(_text(fields, "content"), ""))
 
 
@@ -111,7 +111,7 @@ def _bubble(fields: dict[str, Any], kind: str) -> Bubble | None:
     text, media_url = _text(fields, "text"), _text(fields, "media_url")
     if not text and not media_url:
         return None
-    # The address of a picture is a stranger's: shown, and no link.
+    # The picture's address comes from a stranger, so it is shown but not linked.
     image = format_html("{}", media_url)
     return Bubble(text=wa_html(text), image=image, is_incoming=kind != EventKind.OWN)
 
@@ -131,7 +131,7 @@ def _group(fields: dict[str, Any]) -> str:
 
 
 def _time(fields: dict[str, Any]) -> str:
-    """As the gateway wrote it; seconds or milliseconds since 1970 also as people write a time."""
+    """As the gateway wrote it; seconds or milliseconds since 1970 are also shown as a date and time."""
     written = _text(fields, "occurred_at")
     if not _EPOCH.fullmatch(written):
         return written
@@ -178,7 +178,7 @@ def _pretty(body: bytes) -> str:
             return ""
         text = json.dumps(content, indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
-        # ValueError: not JSON, not UTF-8, or a number of thousands of digits.
+        # ValueError: not JSON, not UTF-8, or a number with thousands of digits.
         return ""
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\u0000")
 

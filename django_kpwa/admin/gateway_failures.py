@@ -1,6 +1,6 @@
-"""What goes wrong when the gateway is asked, in words for the person who asked, and the one thing to press.
+"""Errors when the gateway is asked, in words for the person who asked, and with what to press next.
 
-The gateway's own words come masked and bounded from `gateway.answers`; here they are only quoted.
+The gateway's own words are masked and shortened by `gateway.answers`; they are only quoted here.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from ..exceptions import (
 )
 
 ASKING_ERRORS = (GatewayError, KeyUnreadableError, InvalidApiKeyError, ImproperlyConfigured)
-"""What asking the gateway may raise."""
+"""The errors that asking the gateway may raise."""
 
 TRY_AGAIN, ENTER_KEY, RESTART = "", "change", "restart"
-"""What helps: to ask once more, or the view of the license that is named."""
+"""What helps: asking again, or the page of the license with this name."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """`title` in a few words, `words` with what to do, `quote` what the gateway itself said."""
+    """`title` is a summary, `words` tell what to do, `quote` is what the gateway itself said."""
 
     title: Words
     words: Words
@@ -48,7 +48,7 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
+        """The whole failure in one line."""
         told = f"{self.title}. {self.words}"
         if not self.quote:
             return told
@@ -107,9 +107,9 @@ _NO_CODE = Failure(
 
 
 def failure_of(error: Exception) -> Failure:
-    """What one of `ASKING_ERRORS` is to a person."""
+    """What to tell a person about one of the `ASKING_ERRORS`."""
     if isinstance(error, UnauthorizedError):
-        # The second address may not know the license: what is wrong is that the first was not reached.
+        # The fallback address may not know the license; the real problem is that the first was not reached.
         return _UNREACHABLE if error.from_fallback else _KEY_REFUSED
     if isinstance(error, RateLimitedError):
         return _asked_to_wait(error)
@@ -124,7 +124,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def failure_of_code(error: Exception) -> Failure:
-    """The same where a code was asked for: what gives none is restarted."""
+    """The same for a request for a login code: a service that gives none needs a restart."""
     if isinstance(error, TurnedAwayError) and error.status_code not in (404, 422):
         return failure_of(error)
     if isinstance(error, (BadRequestError, ServerError, UnexpectedAnswerError)):
@@ -135,7 +135,7 @@ def failure_of_code(error: Exception) -> Failure:
 def _with_quote(failure: Failure, error: GatewayError) -> Failure:
     if not isinstance(error, (AnsweredError, TurnedAwayError)):
         return failure
-    # Without an answer in words, the error's own stand there, which are a developer's.
+    # If the answer had no words, these are the error's own, which are for developers.
     said = "" if error.words == str(error) else error.words
     quote = "; ".join(filter(None, (said, *error.errors)))
     return Failure(failure.title, failure.words, quote, failure.help)

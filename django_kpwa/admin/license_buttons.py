@@ -1,4 +1,4 @@
-"""What a person can do with a license, as buttons. Those that ask the gateway say what it answered, or why not."""
+"""What a person can do with a license, as buttons. Those that ask the gateway tell its answer, or why there is none."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .license_state import pause_of, webhook_of
 MAY_OPERATE = "operate_license"
 NOTHING_CHANGED = _("Nothing was changed: somebody was faster, or it is so already.")
 _RESUMABLE = {reason.value for reason in linking.RESUMABLE} - {PauseReason.LOGGED_OUT.value}
-"""A license that is logged out goes on by a scan; resumed, it would only stop again."""
+"""Not after a log-out: it takes a scan to go on, and a license that is only resumed would stop again."""
 
 _Press = Callable[[HttpRequest, License], Done]
 
 
 def _asking(ask: Callable[[License], Done]) -> _Press:
-    """A button that asks the gateway: what goes wrong is told and logged in a few words, not raised."""
+    """For a button that asks the gateway: errors are not raised, but told to the person and logged in a few words."""
 
     def press(request: HttpRequest, license_: License) -> Done:
         try:
@@ -48,7 +48,7 @@ def _deciding(decide: Callable[[License], bool], words: Words) -> _Press:
 
 
 def told(status: ServiceStatus) -> Done:
-    """What the gateway says of the link, in words."""
+    """What the gateway says about the link to WhatsApp."""
     if status.session_status == SessionStatus.CONNECTED:
         return Done(_("WhatsApp is linked."))
     if status.session_status == SessionStatus.QR:
@@ -202,7 +202,7 @@ ARCHIVE = Button(
     MAY_OPERATE,
     _archive,
     confirm=_("It sends nothing more, is chosen for nothing, and stands in no list. Its messages stay."),
-    # One that is at work is made inactive first.
+    # An active license has to be made inactive first.
     is_offered=lambda license_: license_.archived_at is None and not license_.is_active,
 )
 TAKE_BACK = Button(

@@ -1,4 +1,4 @@
-"""The form of a license. The API key goes in and never comes out: no page, error or log entry holds it."""
+"""The form of a license. The API key is written only: no page, error or log entry ever contains it."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class LicenseForm(_ModelForm):
             "pace_max_seconds": _("Longest pause (seconds)"),
         }
 
-    @sensitive_variables()  # what was posted is among the arguments
+    @sensitive_variables()  # the arguments contain what was posted
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._tell_usual_pace()
         field = self.fields.get("api_key")
-        if field is None:  # a person who may only look
+        if field is None:  # a person who may only view the license
             return
         field.required = not self.instance.api_key_ciphertext
         field.help_text = _key_help(self.instance)
@@ -70,7 +70,7 @@ class LicenseForm(_ModelForm):
         try:
             return clean_api_key(typed)
         except InvalidApiKeyError:
-            # In the words of the form: those of the error are a developer's, and not translated.
+            # The error's own message is for developers, and not translated.
             raise ValidationError(
                 _("The API key has white space or unusual characters inside. Copy it from the gateway's dashboard.")
             ) from None
@@ -92,7 +92,7 @@ class LicenseForm(_ModelForm):
 
 
 def key_hint(license_: License) -> str:
-    """Says which key is stored, with its last four characters at most."""
+    """Tells which key is stored, by its last four characters at most."""
     if not license_.api_key_ciphertext:
         return gettext("none")
     if not license_.api_key_hint:

@@ -28,7 +28,7 @@ from .base import ReadOnlyAdmin
 from .buttons import ButtonsAdmin
 
 MAX_COUNTED = 10_000
-"""Maximum number of rows that are counted and paged through; to see older ones, one narrows the list down."""
+"""Maximum number of rows that are counted and paged through. Older ones are found by narrowing the list down."""
 MAX_LICENSES_OFFERED = 100
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class BoundedPaginator(_Paginator):
         return min(self._counted, MAX_COUNTED)
 
     def page(self, number: Any) -> Page[Any]:
-        """Skip the rows before the page by their keys alone; joined with what the list shows, they'd be read whole."""
+        """Skip the rows before the page by their keys alone; joined with what the list shows, they were read whole."""
         page = super().page(number)
         rows: Any = page.object_list
         if isinstance(rows, QuerySet) and page.has_previous():
@@ -62,15 +62,15 @@ class BoundedPaginator(_Paginator):
         rows: Any = self.object_list
         if not isinstance(rows, QuerySet):
             return len(rows)
-        # In the order of the list, by the field that an index ends with: without it, PostgreSQL may count in the order
-        # in which rows were stored, past all of those that do not match.
+        # In the order of the list, by the field that an index ends with. Otherwise PostgreSQL may count in the order in
+        # which rows were stored, and read past all those that do not match.
         order = [name for name in rows.query.order_by[:1] if isinstance(name, str)]
         columns = [name.lstrip("-") for name in order] or ["pk"]
         return rows.order_by(*order).values(*columns)[: MAX_COUNTED + 1].count()
 
 
 class LongChangeList(ChangeList):
-    """`kpwa_dates` stands above the list; `kpwa_most_listed` tells where it ends."""
+    """`kpwa_dates` is shown above the list; `kpwa_most_listed` tells where it ends."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

@@ -126,7 +126,7 @@ class MessageAdmin(LongListAdmin):
         return narrows or super().lookup_allowed(lookup, value, request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundMessage]:
-        # A list of fifty long receipts needs fifty first lines; the page of one loads its text when it shows it.
+        # The list needs only first lines of texts; the page of one message loads its text when it shows it.
         return starts_of(super().get_queryset(request))
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:

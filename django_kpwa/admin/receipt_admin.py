@@ -34,7 +34,7 @@ from .base import ReadOnlyAdmin
 from .bubble import Bubble, image_link, wa_html
 from .buttons import confirmation
 from .links import Links
-from .receipt_preview import Objects, name_of, verdict_of
+from .receipt_preview import Objects, name_of, result_of
 
 MAX_FAILURES_COUNTED = 100
 _DEFAULT_EVENT_ID = Receipt.get_event_id
@@ -64,7 +64,7 @@ class Failures:
 
 class RegisteredReceiptAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[Any]:
-        # None of Django's own: there are no rows to add, change or delete.
+        # Without Django's own: there are no rows to add, change or delete.
         wrap = self.admin_site.admin_view
         return [
             path("", wrap(self.changelist_view), name=self.url_name("changelist")),
@@ -172,11 +172,11 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         shown = preview(registration, obj)
         rendered = shown.rendered
         return {
-            "chosen": obj,  # `object` would be taken by themes for what the page belongs to
+            "chosen": obj,  # themes take `object` for what the page belongs to
             "object_name": name_of(obj),
             "object_url": objects.url_of(obj),
             "preview": shown,
-            "verdict": verdict_of(shown),
+            "result": result_of(shown),
             "bubble": Bubble(text=wa_html(rendered.text), image=image_link(rendered.image_url)) if rendered else None,
             "message_mark": status_mark(shown.known.status) if shown.known else None,
             "message_url": self._url_of(request, shown.known) if shown.known else "",

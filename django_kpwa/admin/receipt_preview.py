@@ -51,7 +51,7 @@ class Objects:
             raise PermissionDenied
 
     def newest(self) -> list[Model]:
-        """The newest few, by their primary keys."""
+        """The `MAX_NEWEST` objects with the highest primary keys, newest first."""
         ids = list(self._allowed().order_by("-pk").values_list("pk", flat=True)[:MAX_NEWEST])
         found = self._every().in_bulk(ids)
         return [found[primary_key] for primary_key in ids if primary_key in found]
@@ -95,18 +95,18 @@ def name_of(obj: Model) -> str:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether a previewed receipt would be sent."""
+class Result:
+    """Whether a previewed receipt would be sent, in a mark and a sentence."""
 
     mark: Mark
     words: Words
 
 
-_KNOWN = Verdict(
+_KNOWN = Result(
     Mark(Tone.NEUTRAL, "✓", _("has it")),
     _("This receipt exists already, so it is not sent a second time. Its message says what became of it."),
 )
-_UNCLEAR = Verdict(
+_UNCLEAR = Result(
     Mark(Tone.ATTENTION, "?", _("is it this one's?")),
     _(
         "There is a message under its key, and its number, or the time at which it happened, is another now. Nothing "
@@ -114,29 +114,27 @@ _UNCLEAR = Verdict(
         "under a primary key that was used before, the receipt class needs get_fingerprint()."
     ),
 )
-_RAISES = Verdict(
+_RAISES = Result(
     Mark(Tone.BAD, "✕", _("raises an error")), _("The receipt class raised an error. It has to be mended first.")
 )
-_NOT_WANTED = Verdict(
-    Mark(Tone.NEUTRAL, "–", _("not wanted")), _("should_send() says no, so there is no such receipt.")
-)
-_NO_NUMBER = Verdict(
+_NOT_WANTED = Result(Mark(Tone.NEUTRAL, "–", _("not wanted")), _("should_send() says no, so there is no such receipt."))
+_NO_NUMBER = Result(
     Mark(Tone.NEUTRAL, "–", _("no number")), _("There is no phone number, so there is nobody to send it to.")
 )
-_BAD_NUMBER = Verdict(
+_BAD_NUMBER = Result(
     Mark(Tone.BAD, "✕", _("no phone number")), _("What stands for the number is no phone number. Correct it first.")
 )
-_TOO_OLD = Verdict(
+_TOO_OLD = Result(
     Mark(Tone.ATTENTION, "⌛", _("too old to go by itself")),
     _("It happened longer ago than the class allows, so saving it sends nothing. “Send now” sends it all the same."),
 )
-_READY = Verdict(
+_READY = Result(
     Mark(Tone.GOOD, "✓", _("can be sent")),
     _("It has no such receipt yet. It gets one when it is saved, or when you press “Send now”."),
 )
 
 
-def verdict_of(preview: Preview) -> Verdict:
+def result_of(preview: Preview) -> Result:
     if preview.known is not None:
         return _UNCLEAR if preview.is_unclear else _KNOWN
     if preview.problems:

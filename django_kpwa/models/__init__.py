@@ -1,5 +1,6 @@
 """The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
+from .admin_pages import Dashboard, RegisteredReceipt
 from .attempt import SendAttempt
 from .clock import DatabaseNow, in_seconds
 from .database import outbox_key, write_alias
@@ -17,7 +18,6 @@ from .message import (
     idempotency_digest,
 )
 from .receipt_failure import ReceiptFailure
-from .screens import Dashboard, RegisteredReceipt
 from .seen_id import SeenId
 from .source import (
     MAX_DATABASE_LENGTH,

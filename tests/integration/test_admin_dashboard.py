@@ -82,9 +82,9 @@ def shown(client, address=PAGE):
     return answer.content.decode()
 
 
-def verdict(client):
+def summary(client):
     """The sentences at the top."""
-    said = re.search(r'<div data-kpwa-part="verdict".*?(?=<section)', shown(client, FRESH), re.DOTALL)[0]
+    said = re.search(r'<div data-kpwa-part="summary".*?(?=<section)', shown(client, FRESH), re.DOTALL)[0]
     return " ".join(re.sub(r"<[^>]*>", " ", said).split())
 
 
@@ -138,52 +138,52 @@ def test_nothing_is_done_by_a_get(operator, linked):
 
 
 def test_without_a_license_it_says_what_to_do_first(operator, staff):
-    assert "WhatsApp is not set up yet. Add a license first" in verdict(operator)
+    assert "WhatsApp is not set up yet. Add a license first" in summary(operator)
     assert 'href="/admin/django_kpwa/license/add/"' in shown(operator)
     assert "/license/add/" not in shown(staff("view_dashboard"))
 
 
 def test_where_nothing_was_sent_yet_it_is_ready(operator, linked):
-    assert "Ready: receipts can go out." in verdict(operator)
+    assert "Ready: receipts can go out." in summary(operator)
 
 
 def test_where_all_is_well_it_says_so_and_nothing_else(operator, linked):
     a_message(Status.SENT)
-    assert verdict(operator) == "✓ Receipts are going out."
+    assert summary(operator) == "✓ Receipts are going out."
     assert "No message needs a decision." in shown(operator)
 
 
 def test_messages_in_doubt_are_told_beside_it(operator, linked):
     a_message()
     a_message()
-    assert verdict(operator) == "✓ Receipts are going out. 2 messages need a decision."
+    assert summary(operator) == "✓ Receipts are going out. 2 messages need a decision."
 
 
 def test_where_nobody_sends_it_says_so_before_anything_else(operator, linked):
     a_message(Status.QUEUED)
     Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=3))
-    assert "Receipts are not going out: nobody sends them." in verdict(operator)
+    assert "Receipts are not going out: nobody sends them." in summary(operator)
     assert "Messages wait, and nobody sends them" in shown(operator)
 
 
 def test_one_of_several_licenses_that_stopped_is_counted(operator, linked):
     another = another_license("Cabang")
     Lane.objects.create(license=another, pause_reason=PauseReason.LOGGED_OUT, paused_at=timezone.now())
-    assert "Receipts of 1 of 2 licenses are not going out." in verdict(operator)
+    assert "Receipts of 1 of 2 licenses are not going out." in summary(operator)
     lane_of(linked, pause_reason=PauseReason.UNAUTHORIZED, paused_at=timezone.now(), paused_key_version=1)
-    assert "Receipts are not going out." in verdict(operator)
+    assert "Receipts are not going out." in summary(operator)
 
 
 def test_a_license_that_was_never_linked_and_one_that_is_not_active_are_told_apart(operator, license_):
     Heartbeat.objects.note("sweep")
-    assert "WhatsApp is not linked yet." in verdict(operator)
+    assert "WhatsApp is not linked yet." in summary(operator)
     License.objects.update(is_active=False)
-    assert "Nothing is sent: no license is active." in verdict(operator)
+    assert "Nothing is sent: no license is active." in summary(operator)
 
 
 def test_messages_that_are_late_though_all_runs_are_told(operator, linked):
     a_message(Status.QUEUED, due_at=timezone.now() - timedelta(minutes=25))
-    assert "Receipts are going out late. The oldest has been due for 25 min." in verdict(operator)
+    assert "Receipts are going out late. The oldest has been due for 25 min." in summary(operator)
 
 
 # Cards

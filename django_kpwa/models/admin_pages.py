@@ -1,6 +1,7 @@
-"""Proxies without rows of their own: the admin's pages that show no single table.
+"""Pages of the admin that do not show one table: the dashboard, and the registered receipt classes.
 
-As models they appear in the admin's index, have a permission to be looked at, and a theme lists them like the others.
+They are proxy models without rows of their own, so that they are in the admin's index and in themes' menus, and have a
+permission to view them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from .receipt_failure import ReceiptFailure
 
 
 class Dashboard(License):
-    """Whether receipts are going out, and what to press where they are not."""
+    """Whether receipts are being sent, and what to press if they are not."""
 
     class Meta:
         proxy = True
