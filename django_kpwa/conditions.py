@@ -1,8 +1,4 @@
-"""What a person is told about a message or a license: one tone, a symbol and words, and for a license what helps.
-
-The admin's pages and the tags for a site's own pages say the same thing by these. A tone never stands alone: who does
-not see colours has the symbol and the words.
-"""
+"""How the outbox is: whether each license sends, whether a license is chosen, and whether anything sends at all."""
 
 from __future__ import annotations
 
@@ -11,143 +7,38 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from django.utils import formats, timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from . import wake
+from . import wake, words
 from .conf import kpwa_settings
 from .gateway import SessionStatus
-from .models import DatabaseNow, EventStatus, Heartbeat, Lane, License, PauseReason, Status
+from .models import DatabaseNow, Heartbeat, Lane, License, PauseReason
 from .store import choosing
 from .store.choosing import Unchosen
-
-Words = str | Promise
-"""Text for a person, translated already or when it is shown."""
-
-
-class Tone(str, Enum):
-    """Also the CSS class that colours it: `kpwa-good`, `kpwa-bad`, …"""
-
-    GOOD = "good"
-    WAITING = "waiting"
-    ATTENTION = "attention"
-    BAD = "bad"
-    NEUTRAL = "neutral"
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How a status is shown."""
-
-    tone: Tone
-    symbol: str
-    words: Words
-
-
-_MARKS = {
-    Status.QUEUED: (Tone.WAITING, "◷"),
-    Status.SENDING: (Tone.WAITING, "➤"),
-    Status.SENT: (Tone.GOOD, "✓"),
-    Status.DELIVERED: (Tone.GOOD, "✓✓"),
-    Status.READ: (Tone.GOOD, "✓✓"),
-    Status.FAILED: (Tone.BAD, "✕"),
-    Status.UNKNOWN: (Tone.ATTENTION, "?"),
-    Status.CANCELLED: (Tone.NEUTRAL, "–"),
-    Status.EXPIRED: (Tone.NEUTRAL, "⌛"),
-}
-
-
-def status_mark(status: str) -> Mark:
-    """How a message's status is shown."""
-    known = Status(status)
-    tone, symbol = _MARKS[known]
-    return Mark(tone, symbol, str(known.label))
-
-
-_EVENT_MARKS = {
-    EventStatus.PENDING: (Tone.WAITING, "◷"),
-    EventStatus.PROCESSED: (Tone.GOOD, "✓"),
-    EventStatus.UNMATCHED: (Tone.NEUTRAL, "–"),
-    EventStatus.UNRECOGNISED: (Tone.ATTENTION, "?"),
-    EventStatus.FAILED: (Tone.BAD, "✕"),
-}
-
-
-def event_mark(status: str) -> Mark:
-    """How a webhook event's status is shown."""
-    known = EventStatus(status)
-    tone, symbol = _EVENT_MARKS[known]
-    return Mark(tone, symbol, str(known.label))
-
-
-class Help(str, Enum):
-    """The one thing to press; the value names the admin's view of a license (`change` is its form)."""
-
-    NONE = ""
-    LINK = "link"
-    ENTER_KEY = "change"
-    CONFIRM_NUMBER = "confirm_number"
-    CHECK_STATUS = "check_status"
-    RESUME = "resume"
-
+from .words import Condition, Words
 
 NOT_SEEN_AFTER = timedelta(minutes=60)
 """A license that nothing was sent from for so long is only known to have been connected."""
 
 
-@dataclass(frozen=True)
-class Condition:
-    """Whether a license sends. `urgency` 0 is worst."""
-
-    urgency: int
-    tone: Tone
-    symbol: str
-    words: Words
-    help: Help = Help.NONE
-    help_words: Words = ""
-
-
-_LINK = _("Link WhatsApp")
-_CHECK = _("Check now")
-_ENTER_KEY = _("Enter the key")
-_BY_PAUSE = {
-    PauseReason.UNAUTHORIZED: Condition(0, Tone.BAD, "✕", _("Key refused"), Help.ENTER_KEY, _ENTER_KEY),
-    PauseReason.KEY_UNREADABLE: Condition(0, Tone.BAD, "✕", _("Key unreadable"), Help.ENTER_KEY, _ENTER_KEY),
-    PauseReason.NUMBER_CHANGED: Condition(
-        1, Tone.BAD, "!", _("Another phone is linked"), Help.CONFIRM_NUMBER, _("Confirm this number")
-    ),
-    PauseReason.LOGGED_OUT: Condition(1, Tone.BAD, "!", _("Needs a scan"), Help.LINK, _LINK),
-    PauseReason.FAILING: Condition(2, Tone.BAD, "!", _("Gateway unreachable"), Help.CHECK_STATUS, _CHECK),
-    PauseReason.BY_PERSON: Condition(3, Tone.ATTENTION, "❚❚", _("Paused"), Help.RESUME, _("Resume")),
-    PauseReason.RATE_LIMITED: Condition(5, Tone.WAITING, "◷", _("The gateway asked to wait")),
-}
-_NO_KEY = Condition(0, Tone.BAD, "✕", _("No API key"), Help.ENTER_KEY, _ENTER_KEY)
-_NEW_KEY = Condition(5, Tone.WAITING, "◷", _("Trying the new key"))
-_INACTIVE = Condition(7, Tone.NEUTRAL, "–", _("Not active"), Help.ENTER_KEY, _("Open"))
-_NEVER_SEEN = Condition(4, Tone.ATTENTION, "?", _("Not linked yet"), Help.LINK, _LINK)
-_NOT_SEEN = Condition(6, Tone.NEUTRAL, "?", _("Not seen lately"), Help.CHECK_STATUS, _CHECK)
-_NEEDS_SCAN = _BY_PAUSE[PauseReason.LOGGED_OUT]
-_CONNECTED = Condition(8, Tone.GOOD, "✓", _("Connected"))
-
-
 def license_condition(license_: License, now: datetime) -> Condition:
     """The condition of `license_`, fetched with its lane, at `now` by the database's clock."""
     if not license_.is_active:
-        return _INACTIVE
+        return words.INACTIVE
     if not license_.api_key_ciphertext:
-        return _NO_KEY
+        return words.NO_KEY
     lane = lane_of(license_)
     if lane is None:
-        return _NEVER_SEEN
+        return words.NEVER_LINKED
     if has_new_key(license_, lane):
-        return _NEW_KEY
+        return words.NEW_KEY
     if lane.pause_reason:
-        return _BY_PAUSE[PauseReason(lane.pause_reason)]
+        return words.PAUSES[lane.pause_reason]
     if lane.session_status == SessionStatus.QR.value:
-        return _NEEDS_SCAN
+        return words.PAUSES[PauseReason.LOGGED_OUT]
     if lane.session_seen_at is None or lane.session_status == SessionStatus.UNKNOWN.value:
-        return _NEVER_SEEN if not lane.linked_number else _NOT_SEEN
-    return _NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else _CONNECTED
+        return words.NEVER_LINKED if not lane.linked_number else words.NOT_SEEN
+    return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
 
 
 def has_new_key(license_: License, lane: Lane) -> bool:

@@ -19,6 +19,7 @@ from django.db.models import QuerySet
 from .conf import kpwa_settings
 from .logs import get_logger
 from .models import (
+    UNSETTLED,
     HourlyStatistic,
     OutboundMessage,
     ReceiptFailure,
@@ -28,7 +29,6 @@ from .models import (
     WebhookEvent,
     WebhookToken,
     in_seconds,
-    write_alias,
 )
 from .store.locks import brief_transaction
 from .store.messages import keep_keys
@@ -52,10 +52,9 @@ class Purged:
 def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
     """Delete what is old. Messages that wait, are being sent, or are in doubt and undecided are kept for ever."""
     days = kpwa_settings().RETENTION_DAYS
-    write_alias()
     settled = (
         OutboundMessage.objects.filter(settled_at__lt=in_seconds(-days["messages"] * _DAY))
-        .exclude(status__in=[Status.QUEUED, Status.SENDING])
+        .exclude(status__in=UNSETTLED)
         .exclude(status=Status.UNKNOWN, dismissed_at=None)
     )
     events = WebhookEvent.objects.filter(received_at__lt=in_seconds(-days["events"] * _DAY))

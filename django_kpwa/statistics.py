@@ -145,7 +145,7 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
 
     by_status = settled.values_list("of_license", "hour", "of_status").annotate(count=Count("id"))
     for license_id, hour, status, count in by_status:
-        column = _COLUMN_OF.get(Status(status))
+        column = _COLUMN_OF.get(status)
         if column is not None:
             row = row_of(license_id, hour)
             setattr(row, column, getattr(row, column) + count)

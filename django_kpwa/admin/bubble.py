@@ -14,11 +14,10 @@ from datetime import datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from ..conditions import Mark, status_mark
-from ..models import OutboundMessage, Status
+from ..models import ARRIVED, OutboundMessage, Status
+from ..words import STATUSES, Mark
 
 _NOTHING = SafeString("")
-_TICKED = (Status.SENT, Status.DELIVERED, Status.READ)
 # Bounded: a text of nothing but opening marks would otherwise be read to its end from each of them.
 _FORMATTED = re.compile(r"(?<![^\W_])([*_~`])(?=\S)([^\n]{0,1000}?\S)\1(?![^\W_])")
 _LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;:!?)]")
@@ -47,7 +46,7 @@ def bubble_of(message: OutboundMessage, instead: str = "") -> Bubble:
         text=wa_html(message.text),
         image=image_link(message.image_url),
         at=message.sent_at or message.created_at,
-        ticks=status_mark(message.status) if message.status in _TICKED else None,
+        ticks=STATUSES[message.status] if message.status in ARRIVED else None,
         is_read=message.status == Status.READ,
         instead=instead,
     )

@@ -20,8 +20,8 @@ from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.translation import gettext, ngettext
 
-from ..conditions import Words
 from ..site_urls import is_url_of_this_site
+from ..words import Words
 from .base import KpwaAdmin
 
 MAX_AT_ONCE = 500

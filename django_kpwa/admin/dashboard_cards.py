@@ -11,15 +11,16 @@ from django.contrib.admin import AdminSite
 from django.db.models import Count, Min
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_lazy
+from django.utils.translation import gettext
 
 from .. import phone
-from ..conditions import Condition, Help, Missing, Tone, Words, clock, has_new_key, lane_of, license_condition
+from ..conditions import Missing, clock, lane_of, license_condition
 from ..counts import BoundedCount, bounded, count_up_to
-from ..models import DatabaseNow, Lane, License, OutboundMessage, OutboundMessageQuerySet, PauseReason, Status
+from ..models import DatabaseNow, Lane, License, OutboundMessage, OutboundMessageQuerySet, Status
 from ..site_urls import find_url
+from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, Words
 from .dashboard_charts import Counts
-from .dashboard_words import span
+from .durations import span
 from .links import Links
 from .long_list import MAX_COUNTED
 
@@ -180,7 +181,7 @@ class Cards:
         name = f"admin:django_kpwa_license_{condition.help.value}"
         url = find_url(name, found.license.pk, current_app=self._site.name)
         if url:
-            return HelpButton(url, condition.help_words, condition.help not in _OPENED, is_primary)
+            return HelpButton(url, condition.help_label, condition.help not in _OPENED, is_primary)
         url = self._page_of(found.license)
         return HelpButton(url, gettext("Open"), False, is_primary) if url else None
 
@@ -191,18 +192,12 @@ class Cards:
         return bool(self._request.user.has_perm(f"django_kpwa.{codename}"))
 
 
-_HELD = gettext_lazy("The license is not active: messages are kept and not sent.")
-_NO_KEY = gettext_lazy("Nothing can be sent without an API key.")
-
-
 def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) -> str:
     """A sentence about what the license is doing now."""
-    if not found.license.is_active:
-        return str(_HELD)
-    if not found.license.api_key_ciphertext:
-        return str(_NO_KEY)
+    if found.condition in (INACTIVE, NO_KEY, NEW_KEY):
+        return found.condition.explained
     if lane is not None and lane.pause_reason:
-        return _paused(found.license, lane, found.now)
+        return _paused(lane, found.now)
     if _is_driven(lane, found.now):
         wait = _seconds_to(lane.next_send_at if lane else None, found.now)
         if queue.waiting and wait:
@@ -220,23 +215,13 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
     return gettext("The next message goes out in a moment.")
 
 
-def _paused(license_: License, lane: Lane, now: datetime) -> str:
-    reason = PauseReason(lane.pause_reason)
-    if has_new_key(license_, lane):
-        return gettext("There is a new API key. It is tried with the next message.")
-    since = clock(lane.paused_at) if lane.paused_at else ""
-    if reason == PauseReason.BY_PERSON:
-        return gettext("Paused by a person since %(time)s; messages are kept.") % {"time": since}
-    if not _seconds_to(lane.paused_until, now) or lane.paused_until is None:
-        return gettext("Paused since %(time)s because %(reason)s. Messages are kept.") % {
-            "time": since,
-            "reason": reason.label,
-        }
-    return gettext("Paused since %(time)s because %(reason)s. Messages are kept; it is tried again at %(until)s.") % {
-        "time": since,
-        "reason": reason.label,
-        "until": clock(lane.paused_until, seconds=True),
-    }
+def _paused(lane: Lane, now: datetime) -> str:
+    since, why = clock(lane.paused_at) if lane.paused_at else "", PAUSES[lane.pause_reason].why
+    if lane.paused_until is None or not _seconds_to(lane.paused_until, now):
+        words = gettext("Paused since %(time)s because %(reason)s. Messages are kept.")
+        return words % {"time": since, "reason": why}
+    words = gettext("Paused since %(time)s because %(reason)s. Messages are kept; it is tried again at %(until)s.")
+    return words % {"time": since, "reason": why, "until": clock(lane.paused_until, seconds=True)}
 
 
 def _is_driven(lane: Lane | None, now: datetime) -> bool:

@@ -22,7 +22,7 @@ from django.utils.translation import gettext
 from ..counts import grouped
 from ..models import HISTOGRAM_SECONDS, HourlyStatistic
 from ..statistics import running_hours
-from .dashboard_words import span
+from .durations import span
 
 HOURS = 24
 DAYS = 30

@@ -18,11 +18,11 @@ from django.utils.translation import gettext
 from ..conditions import clock
 from ..counts import BoundedCount, count_up_to
 from ..models import OutboundMessage
+from ..words import Words, reason_row
 from .buttons import Button
 from .links import Links, Source
 from .long_list import MAX_COUNTED
 from .message_admin import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN, MessageAdmin
-from .message_words import reason_of
 
 MAX_LISTED = 25
 CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_ARRIVED, LEAVE_IT)}
@@ -40,7 +40,7 @@ class Row:
     url: str
     recipient: str = field(repr=False)
     first_line: str = field(repr=False)
-    reason: str
+    reason: Words
     license: str
     when: str
     source: Source | None
@@ -102,7 +102,7 @@ def _row(
         url=admin.url_of("change", message.pk),
         recipient=admin.recipient_shown(message),
         first_line=admin.first_line(message),
-        reason=reason_of(message),
+        reason=reason_row(message).label,
         license=names.get(message.license_id or 0, ""),
         when=clock(message.settled_at or message.created_at),
         source=links.to_source_of(message),

@@ -11,10 +11,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 
 from .. import wake
-from ..conditions import Mark, Missing, Senders, Tone
+from ..conditions import Missing, Senders
 from ..counts import bounded, count_up_to
 from ..models import EventStatus, WebhookEvent
-from .dashboard_words import span
+from ..words import Mark, Tone
+from .durations import span
 from .links import Links
 from .long_list import MAX_COUNTED
 

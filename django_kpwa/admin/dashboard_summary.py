@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext, ngettext
 
-from ..conditions import Help, Mark, Missing, Senders, Tone, Unassigned
+from ..conditions import Missing, Senders, Unassigned
 from ..counts import BoundedCount, grouped
 from ..models import PauseReason
+from ..words import Help, Mark, Tone
 from .dashboard_cards import NO_QUEUE, Found, Queue
-from .dashboard_words import span
+from .durations import span
 
 LATE_SECONDS = 600.0
 """A message of a sending license is late once it has been due for this long."""

@@ -24,13 +24,12 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..conditions import Mark, Words, event_mark, status_mark
 from ..counts import BoundedCount, count_up_to
-from ..models import EventStatus, OutboundMessage, WebhookEvent
+from ..models import NOT_UNDERSTOOD, OutboundMessage, WebhookEvent
 from ..webhooks import reprocess
+from ..words import EVENT_STATUSES, STATUSES, Mark, Tone, event_row
 from .buttons import Button, ButtonsAdmin, Done, counted
 from .event_content import GIST_FIELDS, START_CHARACTERS, body_of, gist_of, parts_of
-from .event_words import meaning_of
 from .links import Links
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter
 from .search import search_events
@@ -38,13 +37,7 @@ from .search import search_events
 MAX_REPROCESSED_AT_ONCE = 100
 """Maximum number of events of one press: the site's own receivers run for each, and may be slow."""
 
-_OUTCOMES: dict[str, tuple[Words, int]] = {
-    EventStatus.PROCESSED: (_("Processed."), messages.SUCCESS),
-    EventStatus.UNMATCHED: (_("Understood, but no message fits it."), messages.WARNING),
-    EventStatus.UNRECOGNISED: (_("Still not understood."), messages.WARNING),
-    EventStatus.FAILED: (_("It could not be processed; its page says why."), messages.ERROR),
-    EventStatus.PENDING: (_("It waits for a worker."), messages.WARNING),
-}
+_LEVELS = {Tone.GOOD: messages.SUCCESS, Tone.BAD: messages.ERROR}
 _BUSY = _("Nothing was done: somebody is processing it right now.")
 _GONE = _("Nothing was done: it has been deleted.")
 
@@ -55,8 +48,8 @@ def _press(request: HttpRequest, event: WebhookEvent) -> Done:
     status = WebhookEvent.objects.filter(pk=event.pk).values_list("status", flat=True).first()
     if status is None:
         return Done(_GONE, messages.WARNING, logged="")
-    words, level = _OUTCOMES[status]
-    return Done(words, level)
+    row = EVENT_STATUSES[status]
+    return Done(row.report, _LEVELS.get(row.tone, messages.WARNING))
 
 
 REPROCESS = Button("reprocess", _("Process again"), "reprocess_webhookevent", _press, is_primary=True)
@@ -71,7 +64,6 @@ def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], 
 
 MAX_COUNTED = 1000
 
-_TROUBLES = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMATCHED)
 _STATUS_PARAMETER = "status__exact"
 
 
@@ -86,10 +78,10 @@ class Trouble:
 def _troubles(list_url: str, query: Mapping[str, str]) -> list[Trouble]:
     """The links above the list: events that nobody understood or could place, counted up to `MAX_COUNTED`."""
     chosen = query.get(_STATUS_PARAMETER, "")
-    counts = {status: count_up_to(MAX_COUNTED, WebhookEvent.objects.filter(status=status)) for status in _TROUBLES}
+    counts = {status: count_up_to(MAX_COUNTED, WebhookEvent.objects.filter(status=status)) for status in NOT_UNDERSTOOD}
     return [
         Trouble(
-            event_mark(status),
+            EVENT_STATUSES[status],
             count,
             f"{list_url}?{urlencode({_STATUS_PARAMETER: status.value})}",
             chosen == status,
@@ -145,7 +137,7 @@ class WebhookEventAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, event: WebhookEvent) -> str:
-        return _mark(event_mark(event.status))
+        return _mark(EVENT_STATUSES[event.status])
 
     @admin.display(description=_("kind"))
     def kind_shown(self, event: WebhookEvent) -> str:
@@ -161,7 +153,7 @@ class WebhookEventAdmin(LongListAdmin):
         status = getattr(event, "message_status", None)
         if status is None:
             return self.get_empty_value_display()
-        mark = _mark(status_mark(status))
+        mark = _mark(STATUSES[status])
         address = getattr(event, "kpwa_message_url", "")
         return format_html('<a href="{}">{}</a>', address, mark) if address else mark
 
@@ -187,12 +179,11 @@ class WebhookEventAdmin(LongListAdmin):
             context |= {
                 # Django's subtitle would repeat the status.
                 "subtitle": event.get_kind_display(),
-                "kpwa_mark": event_mark(event.status),
-                "kpwa_meaning": meaning_of(event),
+                "kpwa_status": event_row(event),
                 "kpwa_parts": parts,
                 "kpwa_more_parts": more,
                 "kpwa_body": body_of(event),
-                "kpwa_message": event.message and status_mark(event.message.status),
+                "kpwa_message": event.message and STATUSES[event.message.status],
                 "kpwa_message_url": event.kpwa_message_url,
             }
         return super().render_change_form(request, context, *args, **kwargs)

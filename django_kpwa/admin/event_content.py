@@ -16,9 +16,9 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import phone
-from ..conditions import Words
 from ..models import EventKind, WebhookEvent
 from ..webhooks.parsers import DeliveryState
+from ..words import Words
 from .bubble import Bubble, wa_html
 
 MAX_PARTS = 20

@@ -11,7 +11,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..conditions import Words
 from ..exceptions import (
     AnsweredError,
     BadRequestError,
@@ -29,6 +28,7 @@ from ..exceptions import (
     UnexpectedAnswerError,
     WebhookAddressError,
 )
+from ..words import Words
 
 ASKING_ERRORS = (GatewayError, KeyUnreadableError, InvalidApiKeyError, ImproperlyConfigured)
 """The errors that asking the gateway may raise."""

@@ -32,7 +32,7 @@ from .buttons import ButtonsAdmin, OfferedButton, outside_transactions
 from .license_buttons import BUTTONS, MAY_OPERATE
 from .license_form import LicenseForm, key_hint
 from .license_link import MAY_LINK, check_view, link_view
-from .license_state import condition_of, mark_of, note_queued, state_of
+from .license_state import condition_of, note_queued, state_of
 from .number_pages import MAY_SEND, check_number, send_test
 
 WAKING_FIELDS = frozenset({"api_key", "is_active"})
@@ -97,7 +97,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     @admin.display(description=_("WhatsApp"), ordering="lane__session_status")
     def condition(self, license_: License) -> str:
-        return render_to_string("admin/django_kpwa/mark.html", {"mark": mark_of(condition_of(license_))})
+        return render_to_string("admin/django_kpwa/mark.html", {"mark": condition_of(license_)})
 
     @admin.display(description=_("linked number"))
     def linked_number(self, license_: License) -> str:

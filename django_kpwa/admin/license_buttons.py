@@ -10,11 +10,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import linking
-from ..conditions import Words, lane_of
+from ..conditions import lane_of
 from ..conf import kpwa_settings
 from ..gateway import ServiceStatus, SessionStatus
 from ..models import HELD_BY_PEOPLE, License, PauseReason
 from ..phone import mask, written
+from ..words import Words
 from .buttons import Button, Done
 from .gateway_failures import ASKING_ERRORS, failure_of
 from .license_state import pause_of, webhook_of

@@ -14,7 +14,7 @@ from ..conf import kpwa_settings
 from ..encryption import clean_api_key
 from ..exceptions import InvalidApiKeyError
 from ..models import License
-from .license_words import between
+from .license_state import between
 
 if TYPE_CHECKING:
     _ModelForm = forms.ModelForm[License]

@@ -25,8 +25,7 @@ from ..models import Dashboard, License
 from .buttons import refusal
 from .gateway_failures import ASKING_ERRORS, ENTER_KEY, RESTART, Failure, failure_of, failure_of_code
 from .license_buttons import MAY_OPERATE
-from .license_state import condition_of, mark_of
-from .license_words import meaning_of
+from .license_state import condition_of
 from .links import Links
 from .number_pages import MAY_SEND
 
@@ -187,8 +186,7 @@ def _panel_context(admin: LicenseAdmin, request: HttpRequest, license_: License,
         context["is_linked"] = lane is not None and lane.session_status == SessionStatus.CONNECTED.value
     if panel.step == Step.LINKED:
         fresh = admin.get_object(request, str(license_.pk)) or license_
-        condition = condition_of(fresh)
-        context |= {"mark": mark_of(condition), "meaning": meaning_of(fresh, condition)}
+        context["condition"] = condition_of(fresh)
         context["dashboard_url"] = Links(admin.admin_site, request).to_page(Dashboard, "changelist")
         if may_operate and may_view and admin.may(request, MAY_SEND):
             context["test_url"] = admin.url_of("send_test", license_.pk)

@@ -10,11 +10,12 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import formats
+from django.utils.translation import gettext
 
-from ..conditions import Condition, Mark, lane_of, license_condition
+from ..conditions import lane_of, license_condition
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
-from .license_words import meaning_of, pace_of
+from ..words import Condition
 
 MOST_QUEUED = 1000
 """Waiting messages of one license are counted up to this."""
@@ -27,8 +28,6 @@ class LicenseState:
     """`webhook_address` has no token; it is empty where the site could not register one."""
 
     condition: Condition
-    mark: Mark
-    meaning: str
     lane: Lane | None
     queued: str
     pace: str
@@ -46,8 +45,6 @@ def state_of(license_: License) -> LicenseState:
     condition = condition_of(license_)
     return LicenseState(
         condition=condition,
-        mark=mark_of(condition),
-        meaning=meaning_of(license_, condition),
         lane=lane_of(license_),
         queued=up_to(MOST_QUEUED, _queued(license_)),
         pace=pace_of(license_),
@@ -60,10 +57,6 @@ def state_of(license_: License) -> LicenseState:
 def condition_of(license_: License) -> Condition:
     looked_at: datetime = license_.looked_at  # type: ignore[attr-defined] # annotated
     return license_condition(license_, looked_at)
-
-
-def mark_of(condition: Condition) -> Mark:
-    return Mark(condition.tone, condition.symbol, condition.words)
 
 
 def pause_of(license_: License) -> str:
@@ -119,3 +112,27 @@ def _queued(license_: License) -> int:
 def _last_event_at(license_: License) -> datetime | None:
     events = WebhookEvent.objects.filter(license_id=license_.pk)
     return events.order_by("-received_at").values_list("last_received_at", flat=True).first()
+
+
+def between(low: float, high: float) -> str:
+    """A pause between two messages: `4 to 8 seconds`."""
+    if high <= 0:
+        return gettext("none")
+    low_words, high_words = _seconds(low), _seconds(high)
+    if low_words == high_words:
+        return gettext("%(seconds)s seconds") % {"seconds": high_words}
+    return gettext("%(low)s to %(high)s seconds, at random") % {"low": low_words, "high": high_words}
+
+
+def pace_of(license_: License) -> str:
+    """How fast a license sends: `4 to 8 seconds, at random (about 600 messages an hour)`."""
+    low, high = license_.pace_seconds
+    if low + high <= 0:
+        return gettext("no pause between two messages")
+    hourly = formats.number_format(round(7200 / (low + high)), force_grouping=True)
+    words = gettext("%(pause)s between two messages; at most about %(count)s an hour")
+    return words % {"pause": between(low, high), "count": hourly}
+
+
+def _seconds(seconds: float) -> str:
+    return formats.number_format(round(seconds, 2) if seconds % 1 else int(seconds))

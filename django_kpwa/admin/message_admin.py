@@ -18,15 +18,15 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox
-from ..conditions import Words, status_mark
 from ..models import RESENDABLE, License, OutboundMessage, Status
+from ..words import STATUSES, Words, reason_row, status_row
 from .bubble import bubble_of
 from .buttons import Button, Done
 from .links import Links, Source
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter
 from .message_export import csv_response
+from .message_summary import first_line_of, instead_of_text, recipient_of, starts_of
 from .message_timeline import timeline_of
-from .message_words import first_line_of, instead_of_text, meaning_of, reason_of, recipient_of, starts_of
 from .number_pages import MAY_SEND, send_to_another_number
 from .search import search_messages
 
@@ -146,7 +146,7 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, message: OutboundMessage) -> str:
-        return render_to_string("admin/django_kpwa/mark.html", {"mark": status_mark(message.status)})
+        return render_to_string("admin/django_kpwa/mark.html", {"mark": STATUSES[message.status]})
 
     @admin.display(description=_("recipient"))
     def recipient_shown(self, message: OutboundMessage) -> str:
@@ -195,9 +195,8 @@ class MessageAdmin(LongListAdmin):
             context |= {
                 # Django's subtitle would repeat the status.
                 "subtitle": recipient_of(message),
-                "kpwa_mark": status_mark(message.status),
-                "kpwa_meaning": meaning_of(message),
-                "kpwa_reason": reason_of(message),
+                "kpwa_status": status_row(message),
+                "kpwa_reason": reason_row(message),
                 "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),
                 "kpwa_timeline": timeline_of(message),
                 "kpwa_another_number": self._another_number_url(request, message),

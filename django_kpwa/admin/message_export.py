@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from ..models import OutboundMessage
-from .message_words import reason_of
+from ..words import reason_row
 
 _ROWS_PER_QUERY = 1000
 _TIMES = ("created_at", "sent_at", "delivered_at", "read_at")
@@ -97,7 +97,7 @@ def _row(message: OutboundMessage) -> list[str]:
         message.image_url,
         *(_time(getattr(message, name)) for name in _TIMES),
         str(message.attempts_made),
-        ": ".join(filter(None, (reason_of(message), message.reason_words))),
+        ": ".join(filter(None, (str(reason_row(message).label), message.reason_words))),
         f"{source.name} {message.source_id}" if source else "",
         message.idempotency_key,
     ]

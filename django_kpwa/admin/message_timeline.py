@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils.translation import gettext
 
-from ..conditions import Mark, Tone, status_mark
-from ..gateway.outcome import OutcomeKind
 from ..models import EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
+from ..words import CAUSES, OUTCOMES, STATUSES, Mark, Tone, Words
 from .event_content import content_of
 
 MAX_ATTEMPTS = 50
 MAX_ANSWERS = 10
-
-_TONES = {
-    OutcomeKind.RUNNING: (Tone.WAITING, "➤"),
-    OutcomeKind.ACCEPTED: (Tone.GOOD, "✓"),
-    OutcomeKind.NOT_SENT: (Tone.ATTENTION, "↻"),
-    OutcomeKind.RATE_LIMITED: (Tone.WAITING, "◷"),
-    OutcomeKind.REFUSED: (Tone.BAD, "✕"),
-    OutcomeKind.LICENSE_REFUSED: (Tone.BAD, "✕"),
-    OutcomeKind.IN_DOUBT: (Tone.ATTENTION, "?"),
-}
 
 
 @dataclass(frozen=True)
@@ -33,7 +22,7 @@ class Moment:
 
     at: datetime
     mark: Mark
-    cause: str = ""
+    cause: Words = ""
     quote: str = ""
     details: tuple[tuple[str, str], ...] = ()
     until: datetime | None = None
@@ -60,9 +49,9 @@ def _own_times(message: OutboundMessage) -> Iterator[Moment]:
         (message.read_at, Status.READ),
     ):
         if at is not None:
-            yield Moment(at, status_mark(status))
+            yield Moment(at, STATUSES[status])
     if message.settled_at is not None and message.status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED):
-        yield Moment(message.settled_at, status_mark(message.status))
+        yield Moment(message.settled_at, STATUSES[message.status])
     if message.dismissed_at is not None:
         yield Moment(message.dismissed_at, Mark(Tone.NEUTRAL, "–", gettext("Left as it is")))
 
@@ -73,11 +62,8 @@ def _attempts(message: OutboundMessage) -> list[SendAttempt]:
 
 
 def _of_attempt(attempt: SendAttempt) -> Moment:
-    tone, symbol = _TONES[OutcomeKind(attempt.outcome)]
-    words = gettext("Attempt %(number)s: %(outcome)s") % {
-        "number": attempt.number,
-        "outcome": attempt.get_outcome_display(),
-    }
+    mark = OUTCOMES[attempt.outcome]
+    words = gettext("Attempt %(number)s: %(outcome)s") % {"number": attempt.number, "outcome": mark.label}
     details = (
         (gettext("HTTP status"), str(attempt.http_status or "")),
         (gettext("code"), attempt.code),
@@ -86,8 +72,8 @@ def _of_attempt(attempt: SendAttempt) -> Moment:
     )
     return Moment(
         attempt.started_at,
-        Mark(tone, symbol, words),
-        cause=attempt.get_cause_display() if attempt.cause else "",
+        replace(mark, label=words),
+        cause=CAUSES[attempt.cause].label if attempt.cause else "",
         quote=attempt.words,
         details=tuple((name, value) for name, value in details if value),
         until=attempt.finished_at,

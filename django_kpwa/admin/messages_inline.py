@@ -17,12 +17,12 @@ from django.forms.models import BaseModelFormSet, modelformset_factory
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from ..conditions import Mark, status_mark
-from ..models import OutboundMessage, Status, database_of, source_id_of, stored_name, types_of
+from ..models import OutboundMessage, database_of, source_id_of, stored_name, types_of
 from ..receipts import registry
+from ..words import STATUSES, Mark
 from .base import UNDER_UNFOLD, TabularInline
 from .links import Links
-from .message_words import first_line_of, recipient_of, starts_of
+from .message_summary import first_line_of, recipient_of, starts_of
 
 MAX_SHOWN = 20
 
@@ -64,11 +64,11 @@ class MessagesFormSet(_FormSet):
         return [
             Row(
                 message,
-                status_mark(message.status),
+                STATUSES[message.status],
                 recipient_of(message),
                 first_line_of(message),
                 self.kpwa_links.to_object(OutboundMessage, message.pk),
-                message.status == Status.FAILED or (message.status == Status.UNKNOWN and not message.dismissed_at),
+                message.needs_somebody,
             )
             for message in self._messages[:MAX_SHOWN]
         ]

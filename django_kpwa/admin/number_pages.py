@@ -14,9 +14,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from .. import linking, outbox, phone
-from ..conditions import Mark, Tone, Words
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
 from ..models import License, OutboundMessage
+from ..words import Mark, Tone, Words
 from .base import KpwaAdmin
 from .buttons import refusal
 from .gateway_failures import ASKING_ERRORS, failure_of

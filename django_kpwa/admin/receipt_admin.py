@@ -25,11 +25,11 @@ from django.utils.timesince import timesince
 from django.utils.translation import get_language_info, gettext
 
 from .. import phone
-from ..conditions import status_mark
 from ..counts import BoundedCount, count_up_to
 from ..models import OutboundMessage, ReceiptFailure
 from ..receipts import Receipt, Registration, registry, send_now
 from ..receipts.preview import known_messages, preview
+from ..words import STATUSES
 from .base import ReadOnlyAdmin
 from .bubble import Bubble, image_link, wa_html
 from .buttons import confirmation
@@ -161,7 +161,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
                 "pk": obj.pk,
                 "name": name_of(obj),
                 "url": self._preview_url(registration.label, obj),
-                "mark": status_mark(known[obj.pk].status) if obj.pk in known else None,
+                "mark": STATUSES[known[obj.pk].status] if obj.pk in known else None,
             }
             for obj in newest
         ]
@@ -178,7 +178,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
             "preview": shown,
             "result": result_of(shown),
             "bubble": Bubble(text=wa_html(rendered.text), image=image_link(rendered.image_url)) if rendered else None,
-            "message_mark": status_mark(shown.known.status) if shown.known else None,
+            "message_mark": STATUSES[shown.known.status] if shown.known else None,
             "message_url": self._url_of(request, shown.known) if shown.known else "",
             "send_url": (
                 self.url_of("send_now", registration.label)

@@ -19,10 +19,10 @@ from django.http import HttpRequest
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext_lazy as _
 
-from ..conditions import Mark, Tone, Words
 from ..containing import contained
 from ..receipts.preview import Preview
 from ..site_urls import find_url
+from ..words import Mark, Tone, Words
 from .links import admins_of
 
 MAX_NEWEST = 10

@@ -87,11 +87,6 @@ def _known() -> str:
     return ", ".join(License.objects.values_list("name", flat=True)[:20]) or "none yet"
 
 
-def quoted(name: str) -> str:
-    """`name` as it stands in a command that a person copies."""
-    return f'"{name}"' if " " in name else name
-
-
 def message_with_id(given: str) -> OutboundMessage | None:
     """The message whose number or public id is `given`."""
     messages = OutboundMessage.objects.select_related("license")

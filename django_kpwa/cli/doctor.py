@@ -47,9 +47,10 @@ from ..models import (
 )
 from ..phone import mask
 from ..store.backlog import queued_without_their_license
-from .choosing import license_named, quoted
-from .console import EXIT_NO, EXIT_OK, Console, duration
-from .licenses import how_to_confirm
+from ..words import PAUSES, Tone, quoted, what_to_do
+from .choosing import license_named
+from .console import EXIT_NO, EXIT_OK, Console, duration, in_english
+from .licenses import why_paused
 
 HELP = "say whether receipts can go out, and if not, what to do"
 
@@ -63,20 +64,6 @@ OLD_SECONDS = 600.0
 
 # Found again, and said with the names of the licenses, further down.
 _LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007"}
-
-_PAUSES = {
-    PauseReason.LOGGED_OUT: "WhatsApp is logged out. Scan the code: manage.py kpwa qr --license {name}",
-    PauseReason.UNAUTHORIZED: (
-        "the gateway refuses the API key. Enter its present one: manage.py kpwa licenses set-key {name}"
-    ),
-    PauseReason.FAILING: "the gateway keeps failing. It is asked again by itself; nothing is lost.",
-    PauseReason.RATE_LIMITED: "the gateway asked to wait. Sending goes on by itself.",
-    PauseReason.KEY_UNREADABLE: (
-        "the stored API key cannot be read. Put the secret key back into KPWA['SECRET_KEYS'], or enter the API key "
-        "again: manage.py kpwa licenses set-key {name}"
-    ),
-    PauseReason.BY_PERSON: "a person paused it. Go on with: manage.py kpwa licenses resume {name}",
-}
 
 _MISSING = {
     Missing.SENDER: ". Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute.",
@@ -280,16 +267,13 @@ def _pause(license_: License, subject: str) -> Iterator[Finding]:
     # Logged out was said by the gateway just now, and an unreadable key was met.
     if lane is None or lane.pause_reason in (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.KEY_UNREADABLE):
         return
-    reason = PauseReason(lane.pause_reason)
-    level = NOTE if reason == PauseReason.RATE_LIMITED else PROBLEM
     if has_new_key(license_, lane):
         yield Finding(OK, subject, "has a new API key; sending goes on with the next look.")
         return
-    if reason == PauseReason.NUMBER_CHANGED:
-        yield Finding(PROBLEM, subject, f"is paused: {how_to_confirm(license_, lane)}")
-        return
+    # What ends by itself before long is no problem.
+    level = NOTE if PAUSES[lane.pause_reason].tone == Tone.WAITING else PROBLEM
     words = f" The gateway said: {lane.pause_words}" if lane.pause_words else ""
-    yield Finding(level, subject, f"is paused: {_advice(reason, license_)}{words}")
+    yield Finding(level, subject, f"is paused: {why_paused(license_, lane)}{words}")
 
 
 def _queue(license_: License, subject: str) -> Iterator[Finding]:
@@ -360,7 +344,7 @@ def _age(rows: QuerySet[Any], column: str) -> float | None:
 
 
 def _advice(reason: PauseReason, license_: License) -> str:
-    return _PAUSES[reason].format(name=_quoted(license_))
+    return f"{in_english(PAUSES[reason].why)}. {what_to_do(reason, license_.name)}"
 
 
 def _quoted(license_: License) -> str:

@@ -18,7 +18,8 @@ from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_
 from ..phone import mask
 from ..store.choosing import Unchosen, choose
 from ..wake import wake_license
-from .choosing import add_action, license_named, quoted
+from ..words import PAUSES, quoted, what_to_do
+from .choosing import add_action, license_named
 from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, in_english
 
 HELP = "list licenses, add one, change its key, pause and resume, choose the default, archive, delete"
@@ -58,13 +59,12 @@ def run(console: Console, options: dict[str, Any]) -> int:
     return _ACTIONS[action](console, license_)
 
 
-def how_to_confirm(license_: License, lane: Lane) -> str:
-    """What a person does about a license that stopped because another phone is linked; numbers are masked."""
-    command = f"manage.py kpwa licenses confirm-number {quoted(license_.name)}"
-    return (
-        f"another phone is linked, {mask(lane.linked_number)} instead of {mask(lane.confirmed_number)}. If that is "
-        f"right: {command}. If not, link the phone from before again, then: {command} --keep"
-    )
+def why_paused(license_: License, lane: Lane) -> str:
+    """Why a paused license sends nothing, and what to do about it, in English; numbers are masked."""
+    numbers = ""
+    if lane.pause_reason == PauseReason.NUMBER_CHANGED:
+        numbers = f", {mask(lane.linked_number)} instead of {mask(lane.confirmed_number)}"
+    return f"{in_english(PAUSES[lane.pause_reason].why)}{numbers}. {what_to_do(lane.pause_reason, license_.name)}"
 
 
 def _list(console: Console) -> int:
@@ -119,7 +119,7 @@ def _sending(row: dict[str, Any]) -> str:
         return "archived"
     if not row["is_active"]:
         return "not active"
-    return in_english(PauseReason(row["pause_reason"]).label) if row["pause_reason"] else "on"
+    return in_english(PAUSES[row["pause_reason"]].why) if row["pause_reason"] else "on"
 
 
 def _add(console: Console, name: str, base_url: str) -> int:
@@ -156,7 +156,7 @@ def _resume(console: Console, license_: License) -> int:
     lane = Lane.objects.filter(pk=license_.pk).first()
     if lane is not None and lane.pause_reason == PauseReason.NUMBER_CHANGED:
         console.document({"name": license_.name, "paused": True, "changed": False})
-        console.say(f"{license_.name} stays paused: {how_to_confirm(license_, lane)}")
+        console.say(f"{license_.name} stays paused: {why_paused(license_, lane)}")
         return EXIT_NO
     console.document({"name": license_.name, "paused": False, "changed": lifted})
     console.say(f"{license_.name} sends again." if lifted else f"{license_.name} was not paused.")

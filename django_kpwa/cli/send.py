@@ -6,15 +6,17 @@ import argparse
 import time
 from typing import Any
 
+from django.utils import translation
+
 from .. import outbox, wake
-from ..models import ARRIVED, OutboundMessage, Status, write_alias
+from ..models import ARRIVED, UNSETTLED, OutboundMessage, write_alias
+from ..words import STATUSES, reason_row
 from .choosing import add_license_argument, chosen_license, positive_seconds, text_argument
 from .console import EXIT_NO, EXIT_OK, Console
 
 HELP = "send a message to a number"
 
 _POLL_SECONDS = 0.2
-_UNSETTLED = (Status.QUEUED, Status.SENDING)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +74,14 @@ def show_message(console: Console, message: OutboundMessage, options: dict[str, 
     console.say(f"Message {message.uuid} to {message.masked_recipient}: {shown}")
     if message.status in ARRIVED:
         return EXIT_OK
-    if message.status not in _UNSETTLED:
+    row = STATUSES[message.status]
+    if message.status not in UNSETTLED:
+        with translation.override("en"):
+            said = " ".join(filter(None, (str(row.meaning), reason_row(message).explained)))
+        console.say(f"{said} {row.command.format(id=message.pk)}")
         return EXIT_NO
     if options["wait"]:
-        console.say("It still waits. See `manage.py kpwa doctor`; `manage.py kpwa dispatch` sends what is due now.")
+        console.say(f"It still waits. {row.command}")
         return EXIT_NO
     if not wake.has_broker():
         console.say("This site has no broker: `manage.py kpwa run` or `manage.py kpwa dispatch` sends it.")
@@ -84,6 +90,6 @@ def show_message(console: Console, message: OutboundMessage, options: dict[str, 
 
 def _wait_until_settled(message: OutboundMessage, seconds: float) -> None:
     until = time.monotonic() + seconds
-    while message.status in _UNSETTLED and time.monotonic() < until:
+    while message.status in UNSETTLED and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
         message.refresh_from_db(using=write_alias())

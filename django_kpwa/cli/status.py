@@ -9,9 +9,10 @@ from ..gateway import ServiceStatus, SessionStatus
 from ..linking import check_status
 from ..models import Lane, License, OutboundMessage, PauseReason, Status
 from ..phone import mask
+from ..words import PAUSES
 from .choosing import add_license_argument, chosen_license
 from .console import EXIT_NO, EXIT_OK, Console, in_english, moment
-from .licenses import how_to_confirm
+from .licenses import why_paused
 
 HELP = "ask the gateway whether WhatsApp is linked"
 
@@ -59,10 +60,10 @@ def show_status(console: Console, license_: License, status: ServiceStatus) -> N
     number = f", {mask(lane.linked_number)}" if lane.linked_number else ""
     console.say(f"{license_.name}: {IN_WORDS[status.session_status]}{word}{number}")
     if lane.pause_reason == PauseReason.NUMBER_CHANGED:
-        console.say(f"Nothing is sent: {how_to_confirm(license_, lane)}")
+        console.say(f"Nothing is sent: {why_paused(license_, lane)}")
     elif lane.pause_reason != PauseReason.NONE:
         until = f"; looked at again at {moment(lane.paused_until)}" if lane.paused_until else ""
-        console.say(f"Nothing is sent: {in_english(PauseReason(lane.pause_reason).label)}{until}.")
+        console.say(f"Nothing is sent: {in_english(PAUSES[lane.pause_reason].why)}{until}.")
     if lane.last_error:
         console.say(f"The last error, at {moment(lane.last_error_at)}: {lane.last_error}")
     if not license_.is_active:

@@ -9,9 +9,9 @@ from itertools import chain, islice
 from typing import Any
 
 from ..conditions import has_new_key, unassigned
-from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, License, OutboundMessage, PauseReason, Status
+from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
 from ..store.backlog import queued_license_ids
-from .choosing import quoted
+from ..words import PAUSES, Tone, quoted
 from .console import duration, in_english
 
 MOST_LICENSES = 20
@@ -70,10 +70,9 @@ def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
         return "", False
     now: datetime = first.looked_at
     if lane is not None and lane.pause_reason and not has_new_key(license_, lane):
-        reason = PauseReason(lane.pause_reason)
         looked_at = "" if lane.paused_until is None else f"; looked at again {_when(lane.paused_until, now)}"
-        is_trouble = reason not in (*HELD_BY_PEOPLE, PauseReason.RATE_LIMITED) or reason == PauseReason.NUMBER_CHANGED
-        return f"{in_english(reason.label)}{looked_at}", is_trouble
+        pause = PAUSES[lane.pause_reason]
+        return f"{in_english(pause.why)}{looked_at}", pause.tone == Tone.BAD
     if first.due_at > now:
         return f"{_not_due(first)}; due {_when(first.due_at, now)}", False
     if lane is not None and lane.lease_expires_at is not None and lane.lease_expires_at > now:

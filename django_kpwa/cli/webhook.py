@@ -17,13 +17,12 @@ from django.utils import translation
 
 from .. import linking, webhooks
 from ..exceptions import WebhookAddressError
-from ..models import EventStatus, License, WebhookEvent, WebhookToken, write_alias
-from .choosing import add_action, add_license_argument, chosen_license, quoted, since
+from ..models import NOT_UNDERSTOOD, License, WebhookEvent, WebhookToken, write_alias
+from ..words import quoted
+from .choosing import add_action, add_license_argument, chosen_license, since
 from .console import EXIT_NO, EXIT_OK, Console, moment
 
 HELP = "register this site's webhook, remove it, see what came, process it again"
-
-_NOT_UNDERSTOOD = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMATCHED)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +118,7 @@ def _replay(console: Console, options: dict[str, Any]) -> int:
         event = WebhookEvent.objects.get(pk=event_id)
         processed += webhooks.reprocess(event)
         event.refresh_from_db(fields=["status"])
-        left += event.status in _NOT_UNDERSTOOD
+        left += event.status in NOT_UNDERSTOOD
     missing = max(len(set(options["ids"])) - len(event_ids), 0)
     console.document({"processed": processed, "not_understood": left, "missing": missing})
     console.say(f"Processed {processed} again; {left} are still not understood.")
@@ -136,7 +135,7 @@ def _chosen_events(options: dict[str, Any]) -> Any:
         events = events.filter(received_at__gte=options["since"])
     if options["ids"]:
         return events.filter(uuid__in=list(_uuids(options["ids"])))
-    return events.filter(status__in=_NOT_UNDERSTOOD)
+    return events.filter(status__in=NOT_UNDERSTOOD)
 
 
 def _uuids(given: Iterable[str]) -> Iterable[uuid.UUID]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from django.db.models import Exists
-from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
+from django.utils import formats
+from django.utils.translation import gettext, ngettext
 
-from ..conditions import MOST_UNASSIGNED, Condition, Help, Tone, Unassigned, license_condition, unassigned
+from ..conditions import MOST_UNASSIGNED, Unassigned, clock, lane_of, license_condition, unassigned
+from ..gateway import SessionStatus
 from ..models import DatabaseNow, License, OutboundMessage, Status
 from ..site_urls import find_url
 from ..store import choosing
-from . import words
+from ..words import NO_KEY, NONE_CHOSEN, Condition, Help, Mark, Tone
 from .people import Person
 
 MAX_LICENSES = 200
@@ -30,11 +32,11 @@ class Line:
     `name` is there where the site has several; `url` where the person may help.
     """
 
-    condition: Condition
+    mark: Mark
     name: str
     sentence: str
     url: str
-    help_words: str
+    help_label: str
 
 
 def banner(person: Person) -> tuple[list[Line], int]:
@@ -56,22 +58,19 @@ def banner(person: Person) -> tuple[list[Line], int]:
 def _unassigned_line(person: Person, found: Unassigned) -> Line:
     """No license is chosen to send them: whichever sends, these do not go out."""
     said = gettext("%(waiting)s, because %(why)s") % {
-        "waiting": words.waiting(found.count, MOST_UNASSIGNED),
+        "waiting": receipts_waiting(found.count, MOST_UNASSIGNED),
         "why": found.why,
     }
     may_help = person.is_staff and (person.may("view_license") or person.may("change_license"))
     url = find_url("admin:django_kpwa_license_changelist") if may_help else ""
-    return Line(_UNASSIGNED, "", said, url, gettext("Open"))
-
-
-_UNASSIGNED = Condition(0, Tone.BAD, "!", _("No license is chosen"))
+    return Line(NONE_CHOSEN, "", said, url, gettext("Open"))
 
 
 def _line(person: Person, license_: License, condition: Condition, is_one_of_several: bool) -> Line:
-    problem, since = words.problem(license_, condition)
-    url, help_words = _help(person, license_, condition)
-    said = words.sentence(problem, since, words.waiting(_waiting(license_), MAX_WAITING))
-    return Line(condition, license_.name if is_one_of_several else "", said, url, help_words)
+    url, help_label = _help(person, license_, condition)
+    waiting = receipts_waiting(_waiting(license_), MAX_WAITING)
+    said = _sentence(str(condition.counter), _since(license_, condition), waiting)
+    return Line(condition, license_.name if is_one_of_several else "", said, url, help_label)
 
 
 def _waiting(license_: License) -> int:
@@ -87,7 +86,33 @@ def _help(person: Person, license_: License, condition: Condition) -> tuple[str,
     if condition.help == Help.LINK and person.may("link_license"):
         url = find_url("admin:django_kpwa_license_link", license_.pk)
         if url:
-            return url, str(condition.help_words)
+            return url, str(condition.help_label)
     if person.may("view_license") or person.may("change_license"):
         return find_url("admin:django_kpwa_license_change", license_.pk), gettext("Open")
     return "", ""
+
+
+def _since(license_: License, condition: Condition) -> datetime | None:
+    """Since when, where that is known: of a pause, or of a code to scan."""
+    lane = lane_of(license_)
+    if lane is None or condition == NO_KEY:
+        return None
+    if lane.pause_reason:
+        return lane.paused_at
+    return lane.session_seen_at if lane.session_status == SessionStatus.QR.value else None
+
+
+def _sentence(problem: str, since: datetime | None, waiting: str) -> str:
+    """The banner's line: `WhatsApp disconnected since 19.04, 37 receipts waiting`."""
+    said = problem
+    if since is not None:
+        said = gettext("%(problem)s since %(time)s") % {"problem": problem, "time": clock(since)}
+    return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said
+
+
+def receipts_waiting(count: int, limit: int) -> str:
+    """How many receipts wait; above `limit`, `1,000+`. Empty for none."""
+    if not count:
+        return ""
+    shown = formats.number_format(min(count, limit), force_grouping=True) + ("+" if count > limit else "")
+    return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count) % {"count": shown}

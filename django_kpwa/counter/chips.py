@@ -12,11 +12,14 @@ from typing import Any, cast
 
 from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
+from django.utils.translation import gettext
 
 from .. import phone
-from ..conditions import Mark, clock, status_mark
+from ..conditions import clock
+from ..gateway.outcome import Cause
 from ..models import (
     RESENDABLE,
+    UNSETTLED,
     OutboundMessage,
     RecipientType,
     Status,
@@ -26,7 +29,7 @@ from ..models import (
 )
 from ..receipts import registry
 from ..site_urls import find_url
-from . import words
+from ..words import STATUSES, Mark, reason_row
 from .people import Person
 
 MAX_MESSAGES = 5
@@ -73,7 +76,7 @@ def chip(obj: Model, person: Person) -> list[Shown]:
     messages = getattr(obj, _PREFETCHED, None)
     if messages is None:
         [messages] = _messages_about([obj])
-    earlier = [message for message in messages[1:] if _needs_somebody(message)]
+    earlier = [message for message in messages[1:] if message.needs_somebody]
     return [_shown(message, person) for message in [*messages[:1], *earlier][:MAX_SHOWN]]
 
 
@@ -100,14 +103,9 @@ def _newest(wanted: Q) -> list[OutboundMessage]:
     return list(newest.defer("text", "image_url", "idempotency_key"))
 
 
-def _needs_somebody(message: OutboundMessage) -> bool:
-    return message.status == Status.FAILED or (message.status == Status.UNKNOWN and message.dismissed_at is None)
-
-
 def _is_for_another(message: OutboundMessage) -> bool:
     """Whether what it says could go to another number: not while it is under way, and not to or from a group."""
-    is_under_way = message.status in (Status.QUEUED, Status.SENDING)
-    return message.recipient_type == RecipientType.NUMBER and not is_under_way
+    return message.recipient_type == RecipientType.NUMBER and message.status not in UNSETTLED
 
 
 def _shown(message: OutboundMessage, person: Person) -> Shown:
@@ -117,10 +115,10 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
     at = _moment(message)
     return Shown(
         message=message,
-        mark=status_mark(message.status),
+        mark=STATUSES[message.status],
         at=at,
         at_words=clock(at) if at else "",
-        why=words.why(message) if may_view else "",
+        why=_why(message) if may_view else "",
         recipient=phone.written(message.recipient) if may_view else "",
         resend_url=find_url("django_kpwa:message_resend", message.uuid) if may_resend else "",
         asks_first=message.status == Status.UNKNOWN,
@@ -137,3 +135,11 @@ def _moment(message: OutboundMessage) -> datetime | None:
         Status.UNKNOWN: message.settled_at,
     }
     return moments.get(cast(Any, message.status))
+
+
+def _why(message: OutboundMessage) -> str:
+    """Why it is not sent, or was not; of a refusal in the gateway's own words."""
+    if message.status == Status.FAILED and message.reason == Cause.REFUSED and message.reason_words:
+        return gettext("the gateway said: %(words)s") % {"words": message.reason_words}
+    is_told = message.status in RESENDABLE or message.license_id is None
+    return str(reason_row(message).label) if is_told else ""

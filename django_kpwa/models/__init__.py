@@ -10,6 +10,7 @@ from .license import License, WebhookToken
 from .message import (
     ARRIVED,
     RESENDABLE,
+    UNSETTLED,
     OutboundMessage,
     OutboundMessageQuerySet,
     Priority,
@@ -31,7 +32,7 @@ from .source import (
     types_of,
 )
 from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic
-from .webhook_event import EventKind, EventStatus, WebhookEvent, body_digest
+from .webhook_event import NOT_UNDERSTOOD, EventKind, EventStatus, WebhookEvent, body_digest
 
 __all__ = [
     "ARRIVED",
@@ -39,7 +40,9 @@ __all__ = [
     "HISTOGRAM_SECONDS",
     "MAX_DATABASE_LENGTH",
     "NOT_KEPT",
+    "NOT_UNDERSTOOD",
     "RESENDABLE",
+    "UNSETTLED",
     "Dashboard",
     "DatabaseNow",
     "EventKind",

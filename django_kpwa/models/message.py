@@ -39,6 +39,9 @@ class Status(models.TextChoices):
 ARRIVED = (Status.SENT, Status.DELIVERED, Status.READ)
 """Statuses of a message that the gateway accepted, in the order that webhooks move it through."""
 
+UNSETTLED = (Status.QUEUED, Status.SENDING)
+"""Statuses of a message that is still to be sent, or is being sent."""
+
 RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
 
 
@@ -193,6 +196,11 @@ class OutboundMessage(models.Model):
     @property
     def masked_recipient(self) -> str:
         return mask(self.recipient) if self.recipient_type == RecipientType.NUMBER else self.recipient
+
+    @property
+    def needs_somebody(self) -> bool:
+        """True if it failed, or is in doubt and nobody has decided to leave it so."""
+        return self.status == Status.FAILED or (self.status == Status.UNKNOWN and self.dismissed_at is None)
 
     @property
     def needs_rendering(self) -> bool:

@@ -22,6 +22,10 @@ class EventStatus(models.TextChoices):
     FAILED = "failed", _("could not be processed")
 
 
+NOT_UNDERSTOOD = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMATCHED)
+"""Statuses of an event of which nothing became, the most telling first."""
+
+
 class EventKind(models.TextChoices):
     UNKNOWN = "", _("not understood")
     INCOMING = "incoming", _("a message from a customer")

@@ -207,7 +207,7 @@ def test_messages_that_are_late_though_all_runs_are_told(operator, linked):
             "before: 0812-0000-0009",
             "confirm_number",
         ),
-        ({"pause_reason": PauseReason.BY_PERSON}, "Paused", "Paused by a person since", "resume"),
+        ({"pause_reason": PauseReason.BY_PERSON}, "Paused", "because a person paused it", "resume"),
         ({"pause_reason": PauseReason.RATE_LIMITED}, "The gateway asked to wait", "the gateway asked to wait", None),
         ({"session_seen_at": timezone.now() - timedelta(hours=3)}, "Not seen lately", "seen 3 h ago", "check_status"),
     ],
@@ -260,7 +260,7 @@ def test_a_button_of_a_card_leads_back_here(operator, linked):
 
 def test_a_new_key_is_said_to_be_tried(operator, linked):
     lane_of(linked, pause_reason=PauseReason.UNAUTHORIZED, paused_at=timezone.now(), paused_key_version=0)
-    assert "There is a new API key. It is tried with the next message." in shown(operator)
+    assert "The key before was refused. The new one is tried with the next message." in shown(operator)
 
 
 def test_a_pause_that_ends_by_itself_says_when_it_is_tried_again(operator, linked):

@@ -262,6 +262,12 @@ def test_a_reason_is_told_in_words(operator, license_, cause):
     assert ("Why: " in page) is bool(cause)
 
 
+def test_a_cause_says_what_it_means_and_what_to_do(operator, license_):
+    page = page_of(operator, a_message(Status.FAILED, reason=Cause.NOT_CONNECTED))
+
+    assert "Why: no connection to the gateway. Nothing was sent. See whether this site reaches the gateway" in page
+
+
 def test_the_page_tells_what_happened_in_order(operator, license_):
     now = timezone.now()
     message = a_message(

@@ -190,11 +190,11 @@ class TestLicense:
             raise UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized")
 
         monkeypatch.setattr(locmem.LocmemGateway, "get_status", refuse)
-        assert 'licenses set-key "Toko Utama"' in finding(kpwa_json("doctor")[1], "refuses the API key")["words"]
+        assert 'licenses set-key "Toko Utama"' in finding(kpwa_json("doctor")[1], "the API key was refused")["words"]
         fail_next(UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized"))
         send_message("0812 3456 7890", "Halo")
         deliver()
-        assert "The gateway said" in finding(kpwa_json("doctor")[1], "refuses the API key")["words"]
+        assert "The gateway said" in finding(kpwa_json("doctor")[1], "the API key was refused")["words"]
 
     def test_a_gateway_that_only_pretends_is_noted(self, healthy, settings):
         assert finding(kpwa_json("doctor")[1], "kept in memory and reach nobody")["level"] == "note"

@@ -100,7 +100,7 @@ def test_a_paused_license_holds_its_messages_until_it_is_resumed(license_):
     assert kpwa("licenses", "pause", "Toko Utama")[0] == 0
     assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON
     assert "was paused already" in kpwa("licenses", "pause", "Toko Utama")[1]
-    assert "paused by a person" in kpwa("licenses")[1]
+    assert "a person paused it" in kpwa("licenses")[1]
     kpwa("send", "0812 3456 7890", "Halo")
     assert deliver() == []
     assert kpwa("licenses", "resume", "Toko Utama") == (0, "Toko Utama sends again.\n")
@@ -144,4 +144,4 @@ def test_status_says_what_stopped_and_what_went_wrong_last(license_):
 def test_the_commands_speak_english_on_a_site_in_indonesian(license_):
     kpwa("licenses", "pause", license_.name)
     with translation.override("id"):
-        assert "paused by a person" in kpwa("licenses")[1]
+        assert "a person paused it" in kpwa("licenses")[1]

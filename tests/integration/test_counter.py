@@ -19,8 +19,8 @@ from django.utils import timezone, translation
 
 from django_kpwa import counter, outbox
 from django_kpwa.counter import banner
+from django_kpwa.counter.banner import receipts_waiting
 from django_kpwa.counter.people import Person
-from django_kpwa.counter.words import waiting
 from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
@@ -134,9 +134,9 @@ def test_the_banner_counts_what_waits_up_to_a_bound(linked, monkeypatch):
 
 
 def test_a_large_count_is_written_as_the_sites_language_does():
-    assert waiting(1001, 1000) == "1,000+ receipts waiting"
+    assert receipts_waiting(1001, 1000) == "1,000+ receipts waiting"
     with translation.override("id"):
-        assert waiting(1001, 1000).startswith("1.000+ ")
+        assert receipts_waiting(1001, 1000).startswith("1.000+ ")
 
 
 def test_many_licenses_in_need_are_few_lines_the_most_urgent_first(linked):

@@ -1,0 +1,39 @@
+"""A message in one line: to whom it goes, and how it begins."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from django.db.models.functions import Substr
+from django.utils.text import Truncator
+from django.utils.translation import gettext
+
+from .. import phone
+from ..models import OutboundMessage, RecipientType
+
+_START_CHARACTERS = 80
+
+
+def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
+    """`messages` for a list: without their texts, whose beginnings are what `first_line_of()` needs."""
+    return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
+
+
+def first_line_of(message: OutboundMessage) -> str:
+    """How a message of `starts_of()` begins."""
+    start = str(getattr(message, "text_start", "")).strip()
+    if not start:
+        return instead_of_text(message) or gettext("(an image)")
+    # Without the marks of WhatsApp's formatting around it.
+    return Truncator(start.splitlines()[0].strip("*_~` ")).chars(_START_CHARACTERS)
+
+
+def instead_of_text(message: OutboundMessage) -> str:
+    """What is shown of a text that is not written yet."""
+    return gettext("(written when it is sent)") if message.needs_rendering else ""
+
+
+def recipient_of(message: OutboundMessage) -> str:
+    """The number, or the group's name."""
+    if message.recipient_type == RecipientType.GROUP:
+        return gettext("%(name)s (group)") % {"name": message.recipient}
+    return phone.written(message.recipient)

@@ -1,0 +1,66 @@
+"""A webhook event's status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from django.utils.translation import gettext_lazy as _
+
+from ..models import EventKind, EventStatus, WebhookEvent
+from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, EventRow, Table, Tone
+
+EVENT_STATUSES = Table[EventRow](
+    {
+        EventStatus.PENDING: EventRow(
+            Tone.WAITING,
+            "◷",
+            label=EventStatus.PENDING.label,
+            meaning=_("It was stored and waits for a worker."),
+            advice=_("“Process again” does it right now."),
+            report=_("It waits for a worker."),
+        ),
+        EventStatus.PROCESSED: EventRow(
+            Tone.GOOD,
+            "✓",
+            label=EventStatus.PROCESSED.label,
+            meaning=_("It was understood, and what it says was done."),
+            advice=NOTHING_TO_DO,
+            report=_("Processed."),
+        ),
+        EventStatus.UNMATCHED: EventRow(
+            Tone.NEUTRAL,
+            "–",
+            label=EventStatus.UNMATCHED.label,
+            meaning=_("It tells of a message, and no message of this license fits."),
+            advice=_("It is looked for again for an hour; the message may also be one that somebody sent by hand."),
+            report=_("Understood, but no message fits it."),
+        ),
+        EventStatus.UNRECOGNISED: EventRow(
+            Tone.ATTENTION,
+            "?",
+            label=EventStatus.UNRECOGNISED.label,
+            meaning=_("Nobody knows what it says, so nothing was done. It is kept as it came."),
+            advice=_("Once the site can read such events, press “Process again”."),
+            report=_("Still not understood."),
+        ),
+        EventStatus.FAILED: EventRow(
+            Tone.BAD,
+            "✕",
+            label=EventStatus.FAILED.label,
+            meaning=_("Reading it raised an error."),
+            advice=_("Once that is mended, press “Process again”."),
+            report=_("It could not be processed; its page says why."),
+        ),
+    },
+    otherwise=EventRow(Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE, report=UNHEARD_OF),
+)
+_WROTE = replace(
+    EVENT_STATUSES[EventStatus.PROCESSED], meaning=_("A customer wrote."), advice=_("Answer on the shop's own phone.")
+)
+
+
+def event_row(event: WebhookEvent) -> EventRow:
+    """The row of the event's status, with what its kind adds to that."""
+    if event.status == EventStatus.PROCESSED and event.kind == EventKind.INCOMING:
+        return _WROTE
+    return EVENT_STATUSES[event.status]

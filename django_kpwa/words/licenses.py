@@ -1,0 +1,194 @@
+"""Whether a license sends: its pauses, and what else may keep it from sending."""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_lazy as _
+
+from ..models import PauseReason
+from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, Condition, Help, Mark, PauseRow, Table, Tone
+
+_LINK = _("Link WhatsApp")
+_CHECK = _("Check now")
+_ENTER_KEY = _("Enter the key")
+_KEY_COMMAND = "manage.py kpwa licenses set-key {name}"
+_CONFIRM_COMMAND = "manage.py kpwa licenses confirm-number {name}"
+
+PAUSES = Table[PauseRow](
+    {
+        PauseReason.UNAUTHORIZED: PauseRow(
+            Tone.BAD,
+            "✕",
+            label=_("Key refused"),
+            meaning=_("The gateway does not accept the API key. Messages are kept."),
+            advice=_("Enter the present key below; then they go out."),
+            urgency=0,
+            help=Help.ENTER_KEY,
+            help_label=_ENTER_KEY,
+            counter=_("WhatsApp stopped because the API key is refused"),
+            why=PauseReason.UNAUTHORIZED.label,
+            command=f"Enter the present API key, in the admin or with: {_KEY_COMMAND}",
+        ),
+        PauseReason.KEY_UNREADABLE: PauseRow(
+            Tone.BAD,
+            "✕",
+            label=_("Key unreadable"),
+            meaning=_("The stored API key cannot be read: the site's own secret key was changed. Messages are kept."),
+            advice=_("Enter the API key again below."),
+            urgency=0,
+            help=Help.ENTER_KEY,
+            help_label=_ENTER_KEY,
+            counter=_("WhatsApp stopped because the API key cannot be read"),
+            why=PauseReason.KEY_UNREADABLE.label,
+            command=f"Put the secret key back into KPWA['SECRET_KEYS'], or enter the API key again: {_KEY_COMMAND}",
+        ),
+        PauseReason.NUMBER_CHANGED: PauseRow(
+            Tone.BAD,
+            "!",
+            label=_("Another phone is linked"),
+            meaning=_("Another phone is linked than before."),
+            advice=_("Nothing is sent until somebody says which phone is the right one."),
+            urgency=1,
+            help=Help.CONFIRM_NUMBER,
+            help_label=_("Confirm this number"),
+            counter=_("WhatsApp stopped because another phone is linked"),
+            why=PauseReason.NUMBER_CHANGED.label,
+            command=(
+                f"If that is right: {_CONFIRM_COMMAND}. If not, link the phone from before again, then: "
+                f"{_CONFIRM_COMMAND} --keep"
+            ),
+        ),
+        PauseReason.LOGGED_OUT: PauseRow(
+            Tone.BAD,
+            "!",
+            label=_("Needs a scan"),
+            meaning=_("WhatsApp is logged out. Messages are kept."),
+            advice=_("Press “Link WhatsApp” and scan the code with the shop's phone; then they go out."),
+            urgency=1,
+            help=Help.LINK,
+            help_label=_LINK,
+            counter=_("WhatsApp disconnected"),
+            why=PauseReason.LOGGED_OUT.label,
+            command="Scan the code again, in the admin or with: manage.py kpwa qr --license {name}",
+        ),
+        PauseReason.FAILING: PauseRow(
+            Tone.BAD,
+            "!",
+            label=_("Gateway unreachable"),
+            meaning=_("The gateway cannot be reached, or keeps failing."),
+            advice=_("Messages are kept, and it is asked again by itself."),
+            urgency=2,
+            help=Help.CHECK_STATUS,
+            help_label=_CHECK,
+            counter=_("WhatsApp cannot be reached"),
+            why=PauseReason.FAILING.label,
+            command="It is asked again by itself; nothing is lost.",
+        ),
+        PauseReason.BY_PERSON: PauseRow(
+            Tone.ATTENTION,
+            "❚❚",
+            label=_("Paused"),
+            meaning=_("Somebody paused this license."),
+            advice=_("Messages are kept until you press “Resume”."),
+            urgency=3,
+            help=Help.RESUME,
+            help_label=_("Resume"),
+            counter=_("WhatsApp paused"),
+            why=_("a person paused it"),
+            command="Go on with: manage.py kpwa licenses resume {name}",
+        ),
+        PauseReason.RATE_LIMITED: PauseRow(
+            Tone.WAITING,
+            "◷",
+            label=_("The gateway asked to wait"),
+            meaning=_("The gateway asked to wait."),
+            advice=_("Sending goes on by itself."),
+            urgency=5,
+            counter=_("WhatsApp is waiting for a moment"),
+            why=PauseReason.RATE_LIMITED.label,
+            command="Sending goes on by itself.",
+        ),
+    },
+    otherwise=PauseRow(
+        Tone.BAD,
+        "!",
+        label="",
+        meaning=UNHEARD_OF,
+        advice=UPDATE,
+        urgency=0,
+        counter=_("WhatsApp stopped"),
+        why=_("it is paused"),
+        command=UPDATE_COMMAND,
+    ),
+)
+
+NONE_CHOSEN = Mark(Tone.BAD, "!", _("No license is chosen"))
+
+# Conditions that are no pause.
+NO_KEY = Condition(
+    Tone.BAD,
+    "✕",
+    label=_("No API key"),
+    meaning=_("Nothing can be sent without an API key."),
+    advice=_("Enter it below."),
+    urgency=0,
+    help=Help.ENTER_KEY,
+    help_label=_ENTER_KEY,
+    counter=_("WhatsApp has no API key yet"),
+)
+NEVER_LINKED = Condition(
+    Tone.ATTENTION,
+    "?",
+    label=_("Not linked yet"),
+    meaning=_("WhatsApp is not linked yet."),
+    advice=_("Press “Link WhatsApp” and scan the code with the shop's phone. Until then messages are kept."),
+    urgency=4,
+    help=Help.LINK,
+    help_label=_LINK,
+    counter=_("WhatsApp is not linked yet"),
+)
+NEW_KEY = Condition(
+    Tone.WAITING,
+    "◷",
+    label=_("Trying the new key"),
+    meaning=_("The key before was refused."),
+    advice=_("The new one is tried with the next message."),
+    urgency=5,
+)
+NOT_SEEN = Condition(
+    Tone.NEUTRAL,
+    "?",
+    label=_("Not seen lately"),
+    meaning=_("Nothing was sent for a while."),
+    advice=_("Whether the phone is still linked, “Check status” tells."),
+    urgency=6,
+    help=Help.CHECK_STATUS,
+    help_label=_CHECK,
+)
+INACTIVE = Condition(
+    Tone.NEUTRAL,
+    "–",
+    label=_("Not active"),
+    meaning=_("Messages are accepted and kept."),
+    advice=_("Nothing is sent until the license is active."),
+    urgency=7,
+    help=Help.ENTER_KEY,
+    help_label=_("Open"),
+)
+CONNECTED = Condition(
+    Tone.GOOD,
+    "✓",
+    label=_("Connected"),
+    meaning=_("Messages go out by themselves."),
+    advice=NOTHING_TO_DO,
+    urgency=8,
+)
+
+
+def what_to_do(reason: str, license_name: str) -> str:
+    """What somebody at a command line does about a license that is paused for `reason`, in English."""
+    return PAUSES[reason].command.format(name=quoted(license_name))
+
+
+def quoted(name: str) -> str:
+    """`name` as it stands in a command that a person copies."""
+    return f'"{name}"' if " " in name else name

@@ -1,0 +1,104 @@
+"""The tables of words: every member has a row, every row every field, and Indonesian is not English left as it was."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from enum import Enum
+
+import pytest
+from django.utils import translation
+from django.utils.functional import Promise
+
+from django_kpwa import words
+from django_kpwa.gateway.outcome import Cause, OutcomeKind
+from django_kpwa.models import EventStatus, OutboundMessage, PauseReason, Status, WebhookEvent
+
+TABLES = {
+    "statuses": (words.STATUSES, Status),
+    "event statuses": (words.EVENT_STATUSES, EventStatus),
+    "pauses": (words.PAUSES, PauseReason),
+    "causes": (words.CAUSES, Cause),
+    "outcomes": (words.OUTCOMES, OutcomeKind),
+}
+CONDITIONS = ("CONNECTED", "INACTIVE", "NEVER_LINKED", "NEW_KEY", "NO_KEY", "NOT_SEEN", "NONE_CHOSEN")
+ROWS = [
+    *(pytest.param(table[code], id=f"{name}-{code}") for name, (table, _) in TABLES.items() for code in table),
+    *(pytest.param(getattr(words, name), id=name) for name in CONDITIONS),
+]
+OPTIONAL = {words.Condition: {"help", "help_label", "counter"}, words.PauseRow: {"help", "help_label"}}
+"""Fields that may be empty: a license that is well has no button that helps, and no line in the banner."""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_member_has_a_row(name):
+    table, members = TABLES[name]
+    # The empty one says that there is nothing to tell: not paused, no cause.
+    assert {member.value for member in members if member.value} <= table.keys()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_field_of_a_row_says_something(row):
+    for field in fields(row):
+        if field.name not in OPTIONAL.get(type(row), ()):
+            value = getattr(row, field.name)
+            assert str(value.value if isinstance(value, Enum) else value).strip(), field.name
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_is_translated_has_other_words_in_indonesian(row):
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if isinstance(value, Promise):
+            with translation.override("en"):
+                english = str(value)
+            with translation.override("id"):
+                assert str(value) != english, field.name
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_only_commands_and_symbols_are_not_translated(row):
+    plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
+    assert plain - {name for name in plain if not getattr(row, name)} <= {"tone", "symbol", "command", "help"}
+
+
+def test_a_help_button_has_a_label():
+    for row in [*words.PAUSES.values(), *(getattr(words, name) for name in CONDITIONS if name != "NONE_CHOSEN")]:
+        assert bool(row.help.value) is bool(row.help_label)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_code_without_a_row_is_shown_by_itself(name):
+    table, _ = TABLES[name]
+    row = table["of_a_newer_release"]
+    assert row.label == "of_a_newer_release"
+    assert "of_a_newer_release" not in table
+
+
+def test_a_message_and_an_event_of_a_newer_release_can_be_explained():
+    message = OutboundMessage(status="recalled", reason="another_cause", license_id=1)
+    assert words.status_row(message).label == "recalled"
+    assert words.status_row(message).command.format(id=7)
+    assert words.reason_row(message).label == "another_cause"
+    assert words.event_row(WebhookEvent(status="postponed")).explained
+    assert words.what_to_do("another_pause", "Toko")
+
+
+def test_what_a_message_waits_for_goes_before_its_status():
+    waiting = OutboundMessage(status=Status.QUEUED, license_id=1)
+    assert words.status_row(waiting) is words.STATUSES[Status.QUEUED]
+    assert not words.reason_row(waiting).label
+    assert not words.reason_row(waiting).explained
+    tried = OutboundMessage(status=Status.QUEUED, license_id=1, reason=Cause.TIMEOUT)
+    assert "tried again" in words.status_row(tried).explained
+    assert words.reason_row(tried) is words.CAUSES[Cause.TIMEOUT]
+    assert "license" in words.status_row(OutboundMessage(status=Status.QUEUED)).explained
+
+
+def test_there_being_nothing_to_do_is_not_said_beside_what_is_meant():
+    delivered = words.STATUSES[Status.DELIVERED]
+    assert str(delivered.advice) == "There is nothing to do."
+    assert delivered.explained == "It is on the customer's phone."
+
+
+def test_a_command_names_the_license_as_a_shell_wants_it():
+    assert words.what_to_do(PauseReason.UNAUTHORIZED, "Toko Utama").endswith('licenses set-key "Toko Utama"')
