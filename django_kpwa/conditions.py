@@ -9,7 +9,7 @@ from enum import Enum
 from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
-from . import wake, words
+from . import broker, words
 from .conf import kpwa_settings
 from .gateway import SessionStatus
 from .models import DatabaseNow, Heartbeat, Lane, License, PauseReason
@@ -30,7 +30,7 @@ def license_condition(license_: License, now: datetime) -> Condition:
     lane = lane_of(license_)
     if lane is None:
         return words.NEVER_LINKED
-    if has_new_key(license_, lane):
+    if lane.has_new_key:
         return words.NEW_KEY
     if lane.pause_reason:
         return words.PAUSES[lane.pause_reason]
@@ -39,12 +39,6 @@ def license_condition(license_: License, now: datetime) -> Condition:
     if lane.session_seen_at is None or lane.session_status == SessionStatus.UNKNOWN.value:
         return words.NEVER_LINKED if not lane.linked_number else words.NOT_SEEN
     return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
-
-
-def has_new_key(license_: License, lane: Lane) -> bool:
-    """Whether the license was paused for a key that has been replaced since: the new one is tried by itself."""
-    refused = lane.paused_key_version
-    return lane.pause_reason == PauseReason.UNAUTHORIZED and refused not in (None, license_.api_key_version)
 
 
 def lane_of(license_: License) -> Lane | None:
@@ -135,7 +129,7 @@ def senders() -> Senders:
     swept, worked = silence.get("sweep"), silence.get("worker")
     if swept is not None and swept <= most:
         missing = Missing.NOTHING
-    elif not wake.has_broker():
+    elif not broker.is_configured():
         missing = Missing.SENDER
     elif worked is not None and worked <= most:
         missing = Missing.BEAT

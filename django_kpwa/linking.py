@@ -105,17 +105,12 @@ def note_status(license_: License, session_status: SessionStatus, *, lease: Leas
     # It was asked with the present key, which is therefore readable and accepted. A word that nobody documented does
     # not keep the shop's messages back either: the send itself will tell.
     ended = [PauseReason.LOGGED_OUT, PauseReason.FAILING, PauseReason.KEY_UNREADABLE]
-    if has_new_key(lane):
+    if lane.has_new_key:
         ended.append(PauseReason.UNAUTHORIZED)
     lifted = lift_pause(license_.pk, *ended)
     if lease is None and (bring_back_times_ahead([license_.pk]) or lifted):
         wake_license(license_.pk)
     return True
-
-
-def has_new_key(lane: Lane) -> bool:
-    """True if the lane is paused for a refused API key that has been replaced since."""
-    return lane.pause_reason == PauseReason.UNAUTHORIZED and lane.paused_key_version != lane.license.api_key_version
 
 
 def stop(

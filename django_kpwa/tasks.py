@@ -13,7 +13,7 @@ from typing import Any
 from celery import shared_task, signals
 from django.db import close_old_connections
 
-from . import dispatch, retention, statistics, wake, webhooks
+from . import broker, dispatch, retention, statistics, wake, webhooks
 from .conf import kpwa_settings
 from .exceptions import TaskFailedError
 from .logs import get_logger
@@ -106,7 +106,7 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
 def dispatch_due() -> None:
     """Settle what was lost and wake every lane that has something due and nobody driving it."""
     for license_id in dispatch.sweep().license_ids:
-        if wake.runs_tasks_at_once():
+        if broker.runs_tasks_at_once():
             # This is beat's own process, or a person's: no sale waits for it, and nobody else would drive the lane.
             with suppress(TaskFailedError):
                 dispatch_license(license_id)

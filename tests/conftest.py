@@ -41,8 +41,8 @@ def _no_flood_of_wrong_tokens():
 @pytest.fixture(autouse=True)
 def _nothing_on_its_way():
     """Each test is a process that has published nothing yet."""
-    wake._on_their_way.forget()
-    wake._arrivals.forget()
+    wake.publisher.broker.close()
+    wake.publisher.reset()
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,7 @@ def send(n: int, key: str) -> None:
     from django_kpwa import wake
     from django_kpwa.outbox import send_message
 
-    wake._on_their_way.forget()
+    wake.publisher._on_their_way.clear()
     with transaction.atomic():
         send_message(f"0812 {n % 10_000_000:08d}", TEXT.format(n=n), idempotency_key=key or None)
 

@@ -10,7 +10,7 @@ from django.db.models import Count, Min
 from django.http import HttpRequest
 from django.utils.translation import gettext
 
-from .. import wake
+from .. import broker
 from ..conditions import Missing, Senders
 from ..counts import bounded, count_up_to
 from ..models import EventStatus, WebhookEvent
@@ -23,6 +23,7 @@ LATE_SECONDS = 300.0
 """A webhook that has waited for this long is not being processed."""
 
 _RUN = "python manage.py kpwa run"
+_DOCTOR = "python manage.py kpwa doctor"
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class Service:
 
 def look_at_services(site: AdminSite, request: HttpRequest, senders: Senders, now: datetime) -> list[Service]:
     """The services in the order in which a message passes them. `now`: the database's time."""
-    if not wake.has_broker():
+    if not broker.is_configured():
         return [_sender(senders), _waiting_webhooks(senders, now), _unrecognised_webhooks(site, request)]
     return [
-        _broker(),
+        _broker(senders),
         _worker(senders),
         _beat(senders),
         _waiting_webhooks(senders, now),
@@ -50,15 +51,15 @@ def look_at_services(site: AdminSite, request: HttpRequest, senders: Senders, no
     ]
 
 
-def _broker() -> Service:
+def _broker(senders: Senders) -> Service:
+    """What is known of it is that it brought a worker tasks: a page that asked it would wait for it."""
     name = gettext("Broker")
-    answered = wake.broker_answered()
-    if answered is None:
-        return Service(name, Mark(Tone.NEUTRAL, "…", gettext("Being asked")), gettext("It has not answered yet."))
-    if answered:
-        return Service(name, _good(gettext("Answers")))
-    words = gettext("Sales are not held up, and messages are kept. Start it again; until then this sends without it:")
-    return Service(name, _bad(gettext("Does not answer")), words, (_RUN,))
+    if senders.has_worker:
+        return Service(
+            name, _good(gettext("Delivers")), _ago(gettext("It brought a task %(time)s ago."), senders.worked_seconds)
+        )
+    words = gettext("No task has come through it lately. This asks it; sales are not held up, and messages are kept:")
+    return Service(name, Mark(Tone.NEUTRAL, "?", gettext("Not known")), words, (_DOCTOR,))
 
 
 def _worker(senders: Senders) -> Service:
@@ -144,7 +145,7 @@ def _unrecognised_webhooks(site: AdminSite, request: HttpRequest) -> Service:
 
 
 def _celery(program: str) -> str:
-    return f"celery -A {wake.app_name() or 'PROJECT'} {program}"
+    return f"celery -A {broker.app_name() or 'PROJECT'} {program}"
 
 
 def _ago(words: str, seconds: float | None) -> str:

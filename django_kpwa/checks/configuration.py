@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from .. import wake
+from .. import broker
 from ..conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, lease_seconds
 from ..gateway import load_gateway_class
 from ..gateway.addresses import is_loopback
@@ -92,10 +92,10 @@ def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
 @register(TAG)
 def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W001, W002, W009, W100: who wakes the senders."""
-    if wake.runs_tasks_at_once():
+    if broker.runs_tasks_at_once():
         # A site's own tests run eagerly by right, and are told nothing.
         return [] if is_rehearsal() else [_EAGER]
-    if not wake.has_broker():
+    if not broker.is_configured():
         return [
             make_warning(
                 "W001",
@@ -106,7 +106,7 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
             )
         ]
     found = []
-    if wake.broker_lacks_timeouts():
+    if broker.lacks_timeouts():
         found.append(
             make_warning(
                 "W002",
@@ -115,7 +115,7 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 "do not wait in any case.",
             )
         )
-    if missing := wake.missing_from_beat():
+    if missing := broker.missing_from_beat():
         found.append(
             make_warning(
                 "W009",
@@ -147,9 +147,9 @@ def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
     using = write_alias()
     database = connections[using].settings_dict
     has_pool = bool(database.get("OPTIONS", {}).get("pool"))
-    if not wake.has_broker() or connections[using].vendor == "sqlite" or has_pool:
+    if not broker.is_configured() or connections[using].vendor == "sqlite" or has_pool:
         return []
-    if wake.keeps_database_connections() and database.get("CONN_MAX_AGE") != 0:
+    if broker.keeps_database_connections() and database.get("CONN_MAX_AGE") != 0:
         return []
     return [
         make_warning(

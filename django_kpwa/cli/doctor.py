@@ -19,8 +19,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 from django.utils import translation
 
-from .. import linking, wake
-from ..conditions import Missing, has_new_key, senders, unassigned
+from .. import broker, linking
+from ..conditions import Missing, senders, unassigned
 from ..conf import kpwa_settings
 from ..counts import count_up_to
 from ..exceptions import (
@@ -191,14 +191,14 @@ def _is_test_double() -> bool:
 
 def _machinery() -> Iterator[Finding]:
     """Who sends: a broker with beat and workers, or `kpwa run`, or cron. Each sweeps, and so leaves a sign of life."""
-    if wake.has_broker():
-        if wake.broker_answers():
+    if broker.is_configured():
+        if broker.answers():
             yield Finding(OK, "broker", "answers.")
         else:
             words = "does not answer. Nothing is lost; messages go out once it does, or with: manage.py kpwa run"
             yield Finding(NOTE, "broker", words)
     else:
-        why = "tasks are not handed to it (kpwa.W100)" if wake.runs_tasks_at_once() else "none is configured"
+        why = "tasks are not handed to it (kpwa.W100)" if broker.runs_tasks_at_once() else "none is configured"
         yield Finding(OK, "broker", f"{why}: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
     yield _senders()
 
@@ -267,7 +267,7 @@ def _pause(license_: License, subject: str) -> Iterator[Finding]:
     # Logged out was said by the gateway just now, and an unreadable key was met.
     if lane is None or lane.pause_reason in (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.KEY_UNREADABLE):
         return
-    if has_new_key(license_, lane):
+    if lane.has_new_key:
         yield Finding(OK, subject, "has a new API key; sending goes on with the next look.")
         return
     # What ends by itself before long is no problem.

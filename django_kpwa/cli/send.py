@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import translation
 
-from .. import outbox, wake
+from .. import broker, outbox
 from ..models import ARRIVED, UNSETTLED, OutboundMessage, write_alias
 from ..words import STATUSES, reason_row
 from .choosing import add_license_argument, chosen_license, positive_seconds, text_argument
@@ -83,7 +83,7 @@ def show_message(console: Console, message: OutboundMessage, options: dict[str, 
     if options["wait"]:
         console.say(f"It still waits. {row.command}")
         return EXIT_NO
-    if not wake.has_broker():
+    if not broker.is_configured():
         console.say("This site has no broker: `manage.py kpwa run` or `manage.py kpwa dispatch` sends it.")
     return EXIT_OK
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
-from ..conditions import has_new_key, unassigned
+from ..conditions import unassigned
 from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
 from ..store.backlog import queued_license_ids
 from ..words import PAUSES, Tone, quoted
@@ -69,7 +69,7 @@ def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
     if first is None:
         return "", False
     now: datetime = first.looked_at
-    if lane is not None and lane.pause_reason and not has_new_key(license_, lane):
+    if lane is not None and lane.pause_reason and not lane.has_new_key:
         looked_at = "" if lane.paused_until is None else f"; looked at again {_when(lane.paused_until, now)}"
         pause = PAUSES[lane.pause_reason]
         return f"{in_english(pause.why)}{looked_at}", pause.tone == Tone.BAD

@@ -11,7 +11,7 @@ from ..conf import Settings
 from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
-from ..linking import has_new_key, note_status, stop
+from ..linking import note_status, stop
 from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, PauseReason
 from ..store.decisions import lift_pause
 from ..store.lanes import pause_lane
@@ -31,7 +31,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf
     if reason == PauseReason.NONE:
         if lane.session_status == SessionStatus.CONNECTED.value:
             return _opened(lease, lane, open_gateway) is not None
-    elif not has_new_key(lane):
+    elif not lane.has_new_key:
         if not Lane.objects.filter(pk=lane.pk, paused_until__lte=DatabaseNow()).exists():
             return False
         if reason == PauseReason.RATE_LIMITED:

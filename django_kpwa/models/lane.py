@@ -105,3 +105,9 @@ class Lane(models.Model):
     def has_changed_number(self) -> bool:
         """Whether another phone is linked than the one that was confirmed."""
         return bool(self.confirmed_number) and self.linked_number != self.confirmed_number
+
+    @property
+    def has_new_key(self) -> bool:
+        """True if the lane is paused for an API key that has been replaced since: the new one is tried by itself."""
+        refused = self.paused_key_version
+        return self.pause_reason == PauseReason.UNAUTHORIZED and refused not in (None, self.license.api_key_version)

@@ -125,8 +125,8 @@ class Shop:
         configure_broker(app, self._broker_list(), str(self.folder))
         app.set_current()
         app.set_default()
-        wake._broker.close()
-        wake._broker.forget()
+        wake.publisher.broker.close()
+        wake.publisher.reset()
 
     def _broker_list(self) -> str:
         return self.brokers_before + self.broker_url
@@ -202,8 +202,8 @@ class Shop:
 
     def close(self) -> None:
         self._stack.close()
-        wake._broker.close()
-        wake._broker.forget()
+        wake.publisher.broker.close()
+        wake.publisher.reset()
         app.conf.broker_url = None
         app.close()
 

@@ -83,11 +83,11 @@ def broker(redis_url):
     app.conf.task_send_sent_event = True
     app.set_current()
     app.set_default()
-    wake._broker.forget()
+    wake.publisher.reset()
     app.control.purge()
     yield
-    wake._broker.close()
-    wake._broker.forget()
+    wake.publisher.broker.close()
+    wake.publisher.reset()
     app.conf.task_send_sent_event = False
     configure_broker(app, os.environ.get("CELERY_BROKER_URL", ""))
 

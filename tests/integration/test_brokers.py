@@ -50,8 +50,8 @@ class Site:
         configure_broker(app, self.broker_url, str(folder))
         app.set_current()
         app.set_default()
-        wake._broker.close()
-        wake._broker.forget()
+        wake.publisher.broker.close()
+        wake.publisher.reset()
         with contextlib.suppress(Exception):
             app.control.purge()
 
@@ -64,7 +64,7 @@ class Site:
         )
 
     def close(self):
-        wake._broker.close()
+        wake.publisher.broker.close()
         app.conf.broker_url = None
         app.close()
 

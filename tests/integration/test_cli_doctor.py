@@ -183,7 +183,8 @@ class TestLicense:
         kpwa("licenses", "set-key", "Toko Utama", stdin="a-new-key-0123456789\n")
         code, told = kpwa_json("doctor")
         assert code == 0
-        assert finding(told, "has a new API key")
+        assert finding(told, "WhatsApp is linked")
+        assert Lane.objects.get().pause_reason == ""
 
     def test_a_key_that_is_refused_now_says_the_same_and_says_it_once(self, healthy, monkeypatch):
         def refuse(gateway, **_):

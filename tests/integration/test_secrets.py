@@ -486,10 +486,10 @@ def broker_messages(folder) -> str:
 def broker_folder(tmp_path):
     configure_broker(app, "filesystem-atomic://localhost", str(tmp_path))
     app.set_current()
-    wake._broker.forget()
+    wake.publisher.reset()
     yield tmp_path
-    wake._broker.close()
-    wake._broker.forget()
+    wake.publisher.broker.close()
+    wake.publisher.reset()
     configure_broker(app, os.environ.get("CELERY_BROKER_URL", ""))
 
 

@@ -13,10 +13,12 @@ import time
 import pytest
 import redis
 from celery import Celery
+from celery.app import app_or_default
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from django_kpwa import tasks, wake
+from django_kpwa import broker, tasks, wake
+from django_kpwa.broker import Broker
 from django_kpwa.dispatch import drive
 from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.outbox import Message, send_message, send_messages
@@ -43,13 +45,12 @@ def use_broker():
         app = Celery("wake-tests", broker=url, set_as_current=True)
         app.conf.update({"task_default_queue": QUEUE, **settings})
         made.append(app)
-        wake._broker.close()
-        wake._broker.forget()
-        wake._on_their_way.forget()
+        wake.publisher.broker.close()
+        wake.publisher.reset()
         return app
 
     yield use
-    wake._broker.close()
+    wake.publisher.broker.close()
     for app in made:
         app.close()
     Celery("default", set_as_current=True).conf.broker_url = None
@@ -145,21 +146,36 @@ def test_licenses_wake_each_for_itself(license_, published):
     assert sorted(published()) == [("django_kpwa.dispatch_license", [row.pk]) for row in (license_, other)]
 
 
-def test_a_wake_up_that_nobody_has_answered_for_seconds_is_published_again(license_, published, monkeypatch):
-    monkeypatch.setattr(wake, "ON_ITS_WAY_SECONDS", 0.3)
+@pytest.fixture
+def clock(monkeypatch):
+    """The publisher's: `clock.seconds` is moved by the test."""
+
+    class Clock:
+        seconds = 1000.0
+
+        def __call__(self):
+            return self.seconds
+
+    clock = Clock()
+    monkeypatch.setattr(wake.publisher, "clock", clock)
+    monkeypatch.setattr(wake.publisher.broker, "clock", clock)
+    return clock
+
+
+def test_a_wake_up_that_nobody_has_answered_for_seconds_is_published_again(license_, published, clock):
     send_message(NUMBER, "first")
     send_message(NUMBER, "second")
     assert len(published()) == 1
-    time.sleep(0.3)
+    clock.seconds += wake.Publisher.ON_ITS_WAY_SECONDS
     send_message(NUMBER, "third")
     assert len(published()) == 1
 
 
-def test_a_wake_up_that_the_broker_did_not_take_is_not_on_its_way(license_, use_broker, published, monkeypatch):
-    app = wake.app_or_default()
-    monkeypatch.setattr(wake, "QUIET_AFTER_FAILURE_SECONDS", 0.0)
+def test_a_wake_up_that_the_broker_did_not_take_is_not_on_its_way(license_, use_broker, published, clock):
+    app = app_or_default()
     use_broker(f"redis://127.0.0.1:{closed_port()}/0")
     send_message(NUMBER, "first")
+    clock.seconds += Broker.QUIET_AFTER_FAILURE_SECONDS
     app.set_current()
     send_message(NUMBER, "second")
     assert len(published()) == 1
@@ -185,16 +201,17 @@ def test_where_nothing_can_be_published_the_lane_is_not_looked_at(license_, use_
         wake.wake_license(license_.pk)
 
 
-def test_what_is_on_its_way_is_forgotten_by_a_child_and_bounded(license_):
-    now = timezone.now()
-    for license_id in range(wake._MOST_LICENSES + 10):
-        wake._on_their_way.note(license_id, now)
-    assert wake._on_their_way.published_at(0) is None
-    assert wake._on_their_way.published_at(wake._MOST_LICENSES) == now
-    assert len(wake._on_their_way._published) == wake._MOST_LICENSES
+def test_what_is_on_its_way_is_forgotten_by_a_child_and_bounded(published, monkeypatch):
+    monkeypatch.setattr(wake.publisher, "MOST_REMEMBERED", 3)
+    publisher, before = wake.publisher, timezone.now()
+    licenses = License.objects.bulk_create(License(name=f"{n}", api_key_ciphertext="x") for n in range(4))
+    for row in licenses:
+        wake.wake_license(row.pk)
+    assert [publisher.on_its_way_since(row.pk) is not None for row in licenses] == [False, True, True, True]
+    assert publisher.on_its_way_since(licenses[3].pk) >= before
     child = os.fork()
     if not child:
-        os._exit(wake._on_their_way.published_at(wake._MOST_LICENSES) is not None)
+        os._exit(publisher.on_its_way_since(licenses[3].pk) is not None)
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -224,21 +241,19 @@ def test_no_message_of_several_senders_is_left_behind_by_a_worker_that_comes_and
         assert OutboundMessage.objects.count() == 180
 
 
-def test_a_single_webhook_is_processed_at_once_and_a_burst_of_them_by_one_task(published, use_broker, monkeypatch):
+def test_a_single_webhook_is_processed_at_once_and_a_burst_of_them_by_one_task(published, clock):
     at_once = lambda event_id: ("django_kpwa.process_webhook", [event_id])  # noqa: E731
     together = ("django_kpwa.process_due_webhooks", [])
-    wake._arrivals.forget()
-    monkeypatch.setattr(wake, "WEBHOOKS_TOGETHER_SECONDS", 0.4)
     wake.publish_webhook(1)
     assert published() == [at_once(1)]
     for event_id in range(2, 9):
         wake.publish_webhook(event_id)
     assert published() == [together]
-    time.sleep(0.4)
+    clock.seconds += wake.Publisher.WEBHOOKS_TOGETHER_SECONDS
     # That task has begun, and may not have seen what comes now.
     wake.publish_webhook(9)
     assert published() == [together]
-    time.sleep(0.85)
+    clock.seconds += 2 * wake.Publisher.WEBHOOKS_TOGETHER_SECONDS
     wake.publish_webhook(10)
     assert published() == [at_once(10)]
 
@@ -246,7 +261,6 @@ def test_a_single_webhook_is_processed_at_once_and_a_burst_of_them_by_one_task(p
 @pytest.mark.skipif(not HAS_REDIS, reason="a worker needs a broker that outlives it")
 def test_every_webhook_of_a_burst_is_processed_without_beat(license_, use_broker, redis_url):
     use_broker(redis_url, task_default_queue="celery")
-    wake._arrivals.forget()
     drawn = random.Random(5)
     with start_celery_worker(redis_url, pool="threads"):
         for n in range(100):
@@ -393,19 +407,18 @@ def test_a_paid_sale_takes_hardly_longer_while_the_broker_is_down(license_, use_
     assert Sale.objects.count() == OutboundMessage.objects.filter(status=Status.QUEUED).count() == 2
 
 
-def test_a_broker_that_comes_back_is_used_again(license_, use_broker, monkeypatch):
-    monkeypatch.setattr(wake, "QUIET_AFTER_FAILURE_SECONDS", 0.05)
+def test_a_broker_that_comes_back_is_used_again(license_, use_broker, clock):
     use_broker(f"redis://127.0.0.1:{closed_port()}/0")
     assert not wake.publish_dispatch(license_.pk)
-    assert not wake.can_publish()
-    time.sleep(0.06)
-    assert wake.can_publish()
+    assert not wake.publisher.broker.can_publish()
+    clock.seconds += Broker.QUIET_AFTER_FAILURE_SECONDS
+    assert wake.publisher.broker.can_publish()
 
 
 def test_without_a_configured_broker_nothing_is_tried(license_, use_broker, monkeypatch):
     monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
     use_broker(None)
-    assert not wake.has_broker()
+    assert not broker.is_configured()
     started = time.monotonic()
     send_message(NUMBER, "struk")
     assert time.monotonic() - started < 0.3

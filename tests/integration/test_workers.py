@@ -38,14 +38,13 @@ def site(redis_url):
         app = Celery("workers-tests", broker=redis_url, set_as_current=True)
         app.conf.update(settings)
         made.append(app)
-        for kept in (wake._broker, wake._on_their_way, wake._arrivals):
-            kept.forget()
+        wake.publisher.reset()
 
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
         yield configure
         client.flushdb()
-    wake._broker.close()
+    wake.publisher.broker.close()
     for app in made:
         app.close()
 
