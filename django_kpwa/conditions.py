@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from . import broker, words
 from .conf import kpwa_settings
+from .counts import BoundedCount, count_up_to
 from .gateway import SessionStatus
 from .models import DatabaseNow, Heartbeat, Lane, License, PauseReason
 from .store import choosing
@@ -55,7 +56,7 @@ def clock(moment: datetime, *, seconds: bool = False) -> str:
     return f"{local:%H:%M:%S}" if seconds else str(formats.date_format(local, "TIME_FORMAT"))
 
 
-MOST_UNASSIGNED = 1000
+MAX_UNASSIGNED = 1000
 """Messages that wait for a license are counted up to this."""
 _WHAT_TO_DO: dict[Unchosen, Words] = {
     Unchosen.NO_LICENSE: _("Add a license, and link WhatsApp."),
@@ -68,21 +69,16 @@ _WHAT_TO_DO: dict[Unchosen, Words] = {
 
 @dataclass(frozen=True)
 class Unassigned:
-    """Messages wait because it cannot be told which license sends. `count` stops above `MOST_UNASSIGNED`."""
+    """Messages wait because it is not clear which license sends them. `count` stops at `MAX_UNASSIGNED`."""
 
-    count: int
+    count: BoundedCount
     why: Words
     what_to_do: Words
 
-    @property
-    def shown_count(self) -> str:
-        many = self.count > MOST_UNASSIGNED
-        return formats.number_format(min(self.count, MOST_UNASSIGNED), force_grouping=True) + ("+" if many else "")
-
 
 def unassigned() -> Unassigned | None:
-    """How many messages wait for a license to be chosen, why, and what helps; None where none does."""
-    count = choosing.unassigned()[: MOST_UNASSIGNED + 1].count()
+    """How many messages wait for a license to be chosen, why, and what helps; None if none do."""
+    count = count_up_to(MAX_UNASSIGNED, choosing.unassigned())
     if not count:
         return None
     why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not

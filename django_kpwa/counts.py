@@ -13,14 +13,14 @@ from django.utils import formats
 class BoundedCount:
     """How many there are, counted no further than a limit; above it, it reads `10,000+`. False when there are none."""
 
-    count: int
+    number: int
     is_more: bool = False
 
     def __str__(self) -> str:
-        return grouped(self.count) + ("+" if self.is_more else "")
+        return grouped(self.number) + ("+" if self.is_more else "")
 
     def __bool__(self) -> bool:
-        return self.count > 0
+        return self.number > 0
 
 
 def count_up_to(limit: int, rows: QuerySet[Any]) -> BoundedCount:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from .counter import views as counter
+from .shop_counter import views as shop_counter
 from .webhooks.views import webhook
 
 app_name = "django_kpwa"
@@ -13,6 +13,6 @@ urlpatterns = [
     path("webhooks/<str:token>/", webhook, name="webhook"),
     # Without the slash, too: Django would log the whole path as not found, and redirect no POST.
     path("webhooks/<str:token>", webhook),
-    path("messages/<uuid:message_uuid>/resend/", counter.resend, name="message_resend"),
-    path("messages/<uuid:message_uuid>/send-to/", counter.send_to, name="message_send_to"),
+    path("messages/<uuid:message_uuid>/resend/", shop_counter.resend, name="message_resend"),
+    path("messages/<uuid:message_uuid>/send-to/", shop_counter.send_to, name="message_send_to"),
 ]

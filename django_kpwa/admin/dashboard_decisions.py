@@ -70,7 +70,7 @@ def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int,
     links = Links(site, request)
     rows = [_row(admin, links, message, names, may_decide) for message in found]
     list_url = f"{admin.url_of('changelist')}?needs_decision=yes"
-    return Decisions(total, rows, list(CHOICES.values()) if may_decide else [], list_url, total.count > len(rows))
+    return Decisions(total, rows, list(CHOICES.values()) if may_decide else [], list_url, total.number > len(rows))
 
 
 def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:

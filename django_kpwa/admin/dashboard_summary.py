@@ -113,11 +113,11 @@ def _waiting(waiting: Unassigned) -> str:
     words = ngettext(
         "%(count)s message waits, because %(why)s. %(what_to_do)s",
         "%(count)s messages wait, because %(why)s. %(what_to_do)s",
-        waiting.count,
+        waiting.count.number,
     )
-    return words % {"count": waiting.shown_count, "why": waiting.why, "what_to_do": waiting.what_to_do}
+    return words % {"count": waiting.count, "why": waiting.why, "what_to_do": waiting.what_to_do}
 
 
 def _undecided(undecided: BoundedCount) -> str:
-    words = ngettext("%(count)s message needs a decision.", "%(count)s messages need a decision.", undecided.count)
+    words = ngettext("%(count)s message needs a decision.", "%(count)s messages need a decision.", undecided.number)
     return words % {"count": undecided}

@@ -1,4 +1,4 @@
-"""What the page of a license shows of its state: a handful of indexed queries, however many messages there are."""
+"""What the page of a license shows of its state, from a few indexed queries however many messages there are."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from django.utils import formats
 from django.utils.translation import gettext
 
 from ..conditions import lane_of, license_condition
+from ..counts import BoundedCount, count_up_to, grouped
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
 from ..words import Condition
 
-MOST_QUEUED = 1000
-"""Waiting messages of one license are counted up to this."""
-MOST_QUEUED_LISTED = 10_000
-"""Those of all licenses of the list's page, together, up to this."""
+MAX_QUEUED = 1000
+"""A license's waiting messages are counted up to this."""
+MAX_QUEUED_LISTED = 10_000
+"""The waiting messages of all licenses on a page of the list are counted up to this."""
 
 
 @dataclass(frozen=True)
 class LicenseState:
-    """`webhook_address` has no token; it is empty where the site could not register one."""
+    """`webhook_address` is without its token, and empty if the site could not register one."""
 
     condition: Condition
     lane: Lane | None
-    queued: str
+    queued: BoundedCount
     pace: str
     webhook: WebhookToken | None
     webhook_address: str
@@ -46,7 +47,7 @@ def state_of(license_: License) -> LicenseState:
     return LicenseState(
         condition=condition,
         lane=lane_of(license_),
-        queued=up_to(MOST_QUEUED, _queued(license_)),
+        queued=count_up_to(MAX_QUEUED, OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)),
         pace=pace_of(license_),
         webhook=webhook_of(license_),
         webhook_address=webhook_address(),
@@ -60,13 +61,13 @@ def condition_of(license_: License) -> Condition:
 
 
 def pause_of(license_: License) -> str:
-    """Why nothing is sent; empty where the license is not paused."""
+    """Why the license is paused; empty if it is not."""
     lane = lane_of(license_)
     return lane.pause_reason if lane else ""
 
 
 def webhook_of(license_: License) -> WebhookToken | None:
-    """The webhook that is registered; asked for once an object, for several buttons depend on it."""
+    """The registered webhook. Kept on the object, because several buttons depend on it."""
     if "kpwa_webhook" not in license_.__dict__:
         tokens = WebhookToken.objects.filter(license_id=license_.pk, expires_at=None)
         found = tokens.filter(registered_at__isnull=False).order_by("-pk").first()
@@ -76,7 +77,7 @@ def webhook_of(license_: License) -> WebhookToken | None:
 
 
 def webhook_address() -> str:
-    """Where the gateway posts to, its secret end left out: tokens are stored hashed, and never shown."""
+    """The address that the gateway posts to, without its token: tokens are stored hashed, and never shown."""
     try:
         address = webhook_url("token")
     except ImproperlyConfigured:
@@ -85,28 +86,14 @@ def webhook_address() -> str:
 
 
 def note_queued(licenses: Iterable[Any]) -> None:
-    """Give each license of a page its `kpwa_queued`, with one bounded query for all of them."""
+    """Set `kpwa_queued` of the licenses on a page, with one bounded query for all of them."""
     waiting = OutboundMessage.objects.filter(
         status=Status.QUEUED, license_id__in=[license_.pk for license_ in licenses]
     )
-    found = list(waiting.order_by().values_list("license_id", flat=True)[: MOST_QUEUED_LISTED + 1])
-    counted, is_cut = Counter(found), len(found) > MOST_QUEUED_LISTED
+    found = list(waiting.order_by().values_list("license_id", flat=True)[: MAX_QUEUED_LISTED + 1])
+    counts, is_cut = Counter(found), len(found) > MAX_QUEUED_LISTED
     for license_ in licenses:
-        license_.kpwa_queued = shown(counted[license_.pk]) + ("+" if is_cut else "")
-
-
-def up_to(most: int, count: int) -> str:
-    """A count that was bounded at `most` + 1: `1,000+`."""
-    return shown(min(count, most)) + ("+" if count > most else "")
-
-
-def shown(count: int) -> str:
-    return formats.number_format(count, force_grouping=True)
-
-
-def _queued(license_: License) -> int:
-    waiting = OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)
-    return waiting.order_by()[: MOST_QUEUED + 1].count()
+        license_.kpwa_queued = BoundedCount(counts[license_.pk], is_cut)
 
 
 def _last_event_at(license_: License) -> datetime | None:
@@ -129,7 +116,7 @@ def pace_of(license_: License) -> str:
     low, high = license_.pace_seconds
     if low + high <= 0:
         return gettext("no pause between two messages")
-    hourly = formats.number_format(round(7200 / (low + high)), force_grouping=True)
+    hourly = grouped(round(7200 / (low + high)))
     words = gettext("%(pause)s between two messages; at most about %(count)s an hour")
     return words % {"pause": between(low, high), "count": hourly}
 

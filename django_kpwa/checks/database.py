@@ -56,7 +56,7 @@ def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, *
     if found is None:
         return []
     with translation.override("en"):
-        problem = f"{found.shown_count} messages wait for a license, because {found.why}."
+        problem = f"{found.count} messages wait for a license, because {found.why}."
         return [make_warning("W110", problem, str(found.what_to_do))]
 
 

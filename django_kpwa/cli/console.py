@@ -14,7 +14,6 @@ from typing import Any, TextIO
 from django.core.management.base import OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone, translation
-from django.utils.functional import Promise
 
 from ..logs import escaped_controls, without_controls
 
@@ -76,7 +75,7 @@ def moment(at: datetime | None) -> str:
     return "never" if at is None else timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def in_english(label: str | Promise) -> str:
+def in_english(label: object) -> str:
     """A label of the models as the commands' own sentences have it, whatever the site's language is."""
     with translation.override("en"):
         return str(label)

@@ -122,7 +122,7 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
             yield from _license(license_)
         if found := unassigned():
             with translation.override("en"):
-                words = f"{found.shown_count} wait, because {found.why}. {found.what_to_do}"
+                words = f"{found.count} wait, because {found.why}. {found.what_to_do}"
             yield Finding(
                 PROBLEM, "messages without a license", f"{words} Or: manage.py kpwa licenses activate, default"
             )
@@ -312,7 +312,7 @@ def _failed_receipts() -> Iterator[Finding]:
     newest = failures.order_by("-occurred_at").first()
     if newest is not None:
         found = count_up_to(_MOST_FAILURES, failures)
-        shown = f"more than {found.count}" if found.is_more else found.count
+        shown = f"more than {found.number}" if found.is_more else found.number
         words = (
             f"in the last two days so many objects had a receipt that was not queued: {shown}. The newest, of "
             f"{newest.receipt} {newest.source_id}: {newest.error} All stand under WhatsApp › Receipt failures."

@@ -23,7 +23,7 @@ class Waiting:
     """`license`: its name, empty where none is chosen. `is_trouble`: it does not end by itself, and nobody meant it."""
 
     license: str
-    count: int
+    count: int | str
     why: str
     is_trouble: bool = False
 
@@ -51,7 +51,9 @@ _GONE = "their license was deleted while they were being stored; see manage.py k
 
 def _without_license() -> Iterator[Waiting]:
     if (found := unassigned()) is not None:
-        yield Waiting("", found.count, f"{in_english(found.why)}. {in_english(found.what_to_do)}", is_trouble=True)
+        yield Waiting(
+            "", in_english(found.count), f"{in_english(found.why)}. {in_english(found.what_to_do)}", is_trouble=True
+        )
 
 
 def _queued(license_id: int) -> Any:

@@ -1,10 +1,10 @@
 """Tags for a site's own pages: `{% load kpwa_counter %}`.
 
-    {% kpwa_banner %}                what is wrong with WhatsApp, and nothing while all is well
+    {% kpwa_banner %}                problems with WhatsApp; nothing while all is well
     {% kpwa_prefetch sales %}        one query for the chips of all of them
-    {% kpwa_chip sale %}             what became of the sale's receipt, and the buttons of who may press them
+    {% kpwa_chip sale %}             what became of the sale's receipt, and buttons for people with the permissions
 
-The person is the `user` of the template's `request`; without either, nobody.
+The person is the `user` of the template's `request`, or of its context; without either, nobody.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from django import template
 from django.db.models import Model
 from django.template import Context
 
-from ..counter import banner, chips
-from ..counter.people import Person, person_of
+from ..shop_counter import banner, chips
+from ..shop_counter.people import Person, person_of
 
 register = template.Library()
 
 
 @register.inclusion_tag("django_kpwa/counter/banner.html", takes_context=True)
 def kpwa_banner(context: Context) -> dict[str, Any]:
-    """One line for each license that needs somebody."""
+    """A line for each license with a problem."""
     lines, more = banner.banner(_person(context))
     return {"lines": lines, "more": more}
 
@@ -38,7 +38,7 @@ def kpwa_prefetch(objects: Iterable[Model]) -> str:
 
 @register.inclusion_tag("django_kpwa/counter/chip.html", takes_context=True)
 def kpwa_chip(context: Context, obj: Model, next: str = "") -> dict[str, Any]:
-    """The messages about `obj`. `next`: where a button leads back to; without it, to the page it was pressed on."""
+    """The messages about `obj`. `next`: where its buttons lead back to; by default the page with the button."""
     shown = chips.chip(obj, _person(context))
     return {"shown": shown, "next": next, "part": f"{obj._meta.label_lower}-{obj.pk}"}
 

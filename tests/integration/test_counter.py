@@ -17,14 +17,15 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone, translation
 
-from django_kpwa import counter, outbox
-from django_kpwa.counter import banner
-from django_kpwa.counter.banner import receipts_waiting
-from django_kpwa.counter.people import Person
+from django_kpwa import outbox, shop_counter
+from django_kpwa.counts import BoundedCount
 from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
 from django_kpwa.phone import written
+from django_kpwa.shop_counter import banner
+from django_kpwa.shop_counter.banner import receipts_waiting
+from django_kpwa.shop_counter.people import Person
 from tests.shop.models import Sale
 
 pytestmark = pytest.mark.django_db
@@ -134,9 +135,9 @@ def test_the_banner_counts_what_waits_up_to_a_bound(linked, monkeypatch):
 
 
 def test_a_large_count_is_written_as_the_sites_language_does():
-    assert receipts_waiting(1001, 1000) == "1,000+ receipts waiting"
+    assert receipts_waiting(BoundedCount(1000, is_more=True)) == "1,000+ receipts waiting"
     with translation.override("id"):
-        assert receipts_waiting(1001, 1000).startswith("1.000+ ")
+        assert receipts_waiting(BoundedCount(1000, is_more=True)).startswith("1.000+ ")
 
 
 def test_many_licenses_in_need_are_few_lines_the_most_urgent_first(linked):
@@ -400,7 +401,7 @@ def test_a_sale_with_many_messages_leaves_the_others_theirs(linked):
     crowded, other = Sale.objects.create(), Sale.objects.create()
     expected = a_message(linked, other)
     newest = [a_message(linked, crowded) for _ in range(9)][-1]
-    found = counter.messages_about([crowded, other])
+    found = shop_counter.messages_about([crowded, other])
     assert found[other] == [expected]
     assert (found[crowded][0], len(found[crowded])) == (newest, 5)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_kpwa import counter, receipts
+from django_kpwa import receipts, shop_counter
 from django_kpwa.admin.messages_inline import _about
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
@@ -45,7 +45,7 @@ def notices():
 def test_keys_that_look_alike_have_messages_of_their_own(license_):
     invoices = [Invoice.objects.create(number=number) for number in ALIKE]
     expected = [send_message(NUMBER, "x", source=invoice) for invoice in invoices]
-    found = counter.messages_about(invoices)
+    found = shop_counter.messages_about(invoices)
     for invoice, message in zip(invoices, expected, strict=True):
         assert found[invoice] == [message]
         assert list(OutboundMessage.objects.for_source(invoice)) == [message]
@@ -55,8 +55,8 @@ def test_keys_that_look_alike_have_messages_of_their_own(license_):
 def test_a_chip_of_one_key_alone_is_not_lost_over_another_that_looks_alike(license_):
     first, second = [Invoice.objects.create(number=number) for number in ALIKE[:2]]
     message = send_message(NUMBER, "x", source=first)
-    assert counter.messages_about([second]) == {second: []}
-    assert counter.messages_about([first, second]) == {first: [message], second: []}
+    assert shop_counter.messages_about([second]) == {second: []}
+    assert shop_counter.messages_about([first, second]) == {first: [message], second: []}
 
 
 def test_receipts_of_keys_that_look_alike_are_each_sent(license_, notices):
@@ -81,7 +81,7 @@ def test_a_sale_has_its_messages_under_each_of_its_names(license_):
     messages = [send_message(NUMBER, "a", source=sale), send_message(NUMBER, "b", source=counter_sale)]
     for named in (sale, counter_sale):
         assert list(OutboundMessage.objects.for_source(named).order_by("pk")) == messages
-        assert counter.messages_about([named])[named] == messages[::-1]
+        assert shop_counter.messages_about([named])[named] == messages[::-1]
 
 
 def test_an_object_saved_under_a_key_of_another_type_keeps_its_messages(license_):

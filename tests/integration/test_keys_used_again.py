@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa import counter, receipts
+from django_kpwa import receipts, shop_counter
 from django_kpwa.admin.messages_inline import _about
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
@@ -74,7 +74,7 @@ def kept():
 
 
 def about(sale):
-    [messages] = counter.messages_about([sale]).values()
+    [messages] = shop_counter.messages_about([sale]).values()
     return messages
 
 

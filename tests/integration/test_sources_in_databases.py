@@ -41,7 +41,7 @@ import django; django.setup()
 from django.conf import settings
 from django.core.management import call_command
 from django.db import transaction
-from django_kpwa import counter, receipts, testing
+from django_kpwa import receipts, testing, shop_counter
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure, Status
 from django_kpwa.outbox import send_message
 from tests.shop.models import CounterSale, Line, Sale
@@ -64,7 +64,7 @@ def sell(alias, number, thing):
 
 def about(obj):
     [by_queryset] = OutboundMessage.objects.using("default").for_source(obj)
-    assert counter.messages_about([obj])[obj] == [by_queryset]
+    assert shop_counter.messages_about([obj])[obj] == [by_queryset]
     return by_queryset
 """
 STORY = """
@@ -82,11 +82,11 @@ assert OutboundMessage.objects.using("default").count() == 3
 assert not ReceiptFailure.objects.using("default").exists()
 
 # Equal to Django, and two for us.
-counter.prefetch_messages([first, second])
+shop_counter.prefetch_messages([first, second])
 assert [message.recipient for message in first._kpwa_messages + second._kpwa_messages] == \
     ["6281200000001", "6281200000002"]
 try:
-    counter.messages_about([first, second])
+    shop_counter.messages_about([first, second])
 except ValueError as error:
     assert "two databases" in str(error)
 else:

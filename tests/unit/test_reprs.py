@@ -16,7 +16,7 @@ SECRET = re.compile(
 HARMLESS = {
     "django_kpwa.admin.license_state.LicenseState.webhook",
     "django_kpwa.admin.license_state.LicenseState.webhook_address",
-    "django_kpwa.counter.chips.Shown.send_to_url",
+    "django_kpwa.shop_counter.chips.Shown.send_to_url",
     "django_kpwa.dispatch.drive.Driven.lease_token",
     "django_kpwa.conditions.Unassigned.what_to_do",
     "django_kpwa.gateway.answers.Answer.secrets",

@@ -1,4 +1,4 @@
-"""Who is looking at a page of the site, and what they are allowed to do with messages and licenses."""
+"""The user who is looking at a page of the site, and their permissions for messages and licenses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Person:
-    """What somebody may do with messages and licenses; anonymous people nothing."""
+    """A user of the site, or nobody; only known, active users have permissions."""
 
     user: Any
 
     def may(self, codename: str) -> bool:
-        # A site's own kind of user may have neither: it may do nothing here.
+        # A site's own user class may lack both; it then has no permissions here.
         asked = getattr(self.user, "has_perm", None)
         return bool(getattr(self.user, "is_active", False) and asked and asked(f"django_kpwa.{codename}"))
 
@@ -23,5 +23,5 @@ class Person:
 
 
 def person_of(request: Any) -> Person:
-    """Who made `request`; nobody without one, or on a site without logins."""
+    """The user of `request`; nobody on a site without logins."""
     return Person(getattr(request, "user", None))

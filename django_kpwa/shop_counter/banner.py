@@ -1,4 +1,4 @@
-"""The banner: one line a license that needs somebody, one where none is chosen, and nothing while all is well."""
+"""The banner: a line for each license with a problem, one if no license is chosen, and nothing while all is well."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any, cast
 
 from django.db.models import Exists
-from django.utils import formats
 from django.utils.translation import gettext, ngettext
 
-from ..conditions import MOST_UNASSIGNED, Unassigned, clock, lane_of, license_condition, unassigned
+from ..conditions import Unassigned, clock, lane_of, license_condition, unassigned
+from ..counts import BoundedCount, count_up_to
 from ..gateway import SessionStatus
 from ..models import DatabaseNow, License, OutboundMessage, Status
 from ..site_urls import find_url
@@ -19,17 +19,17 @@ from ..words import NO_KEY, NONE_CHOSEN, Condition, Help, Mark, Tone
 from .people import Person
 
 MAX_LICENSES = 200
-"""So many are looked at."""
+"""Maximum number of licenses whose condition is examined."""
 MAX_LINES = 5
 MAX_WAITING = 1000
-"""Waiting receipts are counted up to this."""
+"""Waiting receipts of a license are counted up to this."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is wrong with one license, or with the choice of one.
+    """A problem with one license, or with the choice of one.
 
-    `name` is there where the site has several; `url` where the person may help.
+    `name` is empty if the site has only one license, and `url` if the person may not help.
     """
 
     mark: Mark
@@ -42,7 +42,7 @@ class Line:
 def banner(person: Person) -> tuple[list[Line], int]:
     """The most urgent lines, and how many more there are."""
     active = License.objects.active().select_related("lane").defer("base_url")
-    # Asked with the licenses: every page of the till has a banner.
+    # In the same query: every page of the till has a banner.
     asked = active.annotate(looked_at=DatabaseNow(), kpwa_some_unassigned=Exists(choosing.unassigned()))
     licenses = list(asked[:MAX_LICENSES])
     looked = [(license_condition(license_, cast(Any, license_).looked_at), license_) for license_ in licenses]
@@ -56,9 +56,9 @@ def banner(person: Person) -> tuple[list[Line], int]:
 
 
 def _unassigned_line(person: Person, found: Unassigned) -> Line:
-    """No license is chosen to send them: whichever sends, these do not go out."""
+    """Receipts that no license is chosen for: they are not sent, whichever licenses work."""
     said = gettext("%(waiting)s, because %(why)s") % {
-        "waiting": receipts_waiting(found.count, MOST_UNASSIGNED),
+        "waiting": receipts_waiting(found.count),
         "why": found.why,
     }
     may_help = person.is_staff and (person.may("view_license") or person.may("change_license"))
@@ -68,19 +68,14 @@ def _unassigned_line(person: Person, found: Unassigned) -> Line:
 
 def _line(person: Person, license_: License, condition: Condition, is_one_of_several: bool) -> Line:
     url, help_label = _help(person, license_, condition)
-    waiting = receipts_waiting(_waiting(license_), MAX_WAITING)
+    queued = OutboundMessage.objects.filter(license=license_, status=Status.QUEUED)
+    waiting = receipts_waiting(count_up_to(MAX_WAITING, queued))
     said = _sentence(str(condition.counter), _since(license_, condition), waiting)
     return Line(condition, license_.name if is_one_of_several else "", said, url, help_label)
 
 
-def _waiting(license_: License) -> int:
-    queued = OutboundMessage.objects.filter(license=license_, status=Status.QUEUED)
-    # A bounded count: the database stops at the limit, and sends one number.
-    return queued.order_by()[: MAX_WAITING + 1].count()
-
-
 def _help(person: Person, license_: License, condition: Condition) -> tuple[str, str]:
-    """Where in the admin the person can help, and what the link says; nothing where they may not."""
+    """Where in the admin the person can help, and the label of the link; empty if they may not."""
     if not person.is_staff:
         return "", ""
     if condition.help == Help.LINK and person.may("link_license"):
@@ -93,7 +88,7 @@ def _help(person: Person, license_: License, condition: Condition) -> tuple[str,
 
 
 def _since(license_: License, condition: Condition) -> datetime | None:
-    """Since when, where that is known: of a pause, or of a code to scan."""
+    """Since when the license has been paused, or waiting for a scan; None if that is unknown."""
     lane = lane_of(license_)
     if lane is None or condition == NO_KEY:
         return None
@@ -110,9 +105,8 @@ def _sentence(problem: str, since: datetime | None, waiting: str) -> str:
     return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said
 
 
-def receipts_waiting(count: int, limit: int) -> str:
-    """How many receipts wait; above `limit`, `1,000+`. Empty for none."""
+def receipts_waiting(count: BoundedCount) -> str:
+    """`37 receipts waiting`; empty if there are none."""
     if not count:
         return ""
-    shown = formats.number_format(min(count, limit), force_grouping=True) + ("+" if count > limit else "")
-    return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count) % {"count": shown}
+    return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count.number) % {"count": count}

@@ -1,4 +1,4 @@
-"""What a chip's buttons post to. Each checks who pressed it, does it once, says what came of it, and goes back."""
+"""What the buttons of a chip post to: views that check the permission, act once, tell the result, and redirect back."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _View = Callable[..., HttpResponse]
 
 
 def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
-    """A POST by somebody who has these permissions of ours. CSRF is checked on sites without that middleware, too."""
+    """For a view that takes a POST by a user with these permissions. CSRF is checked even without that middleware."""
 
     def decorator(view: _View) -> _View:
-        # Of everything that it calls: reports of errors would show the customer's number and text.
+        # Reports of errors would show the customer's number and text, also from whatever it calls.
         @sensitive_variables()
         @functools.wraps(view)
         def checked(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
@@ -47,7 +47,7 @@ def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
 
 @_pressed_by("decide_outboundmessage")
 def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
-    """Queue a message again. One in doubt needs `confirmed`: the customer may get a second copy."""
+    """Queue a message again. If it is in doubt, `confirmed` must be posted: the customer may get a second copy."""
     if message.status == Status.UNKNOWN and "confirmed" not in request.POST:
         return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
     if outbox.resend(message):
@@ -59,10 +59,10 @@ def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
 
 
 @sensitive_post_parameters("to")
-# Who could send a text to a phone of their own could read it: that is for who may see texts.
+# Whoever can send a text to their own phone can read it, so it takes the permission to view messages.
 @_pressed_by("add_outboundmessage", "view_outboundmessage")
 def send_to(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
-    """Send the same to the number that was typed; what is wrong with it is asked again."""
+    """Send the same text to the number that was typed. If the number is invalid, it is asked for again."""
     typed = request.POST.get("to", "")
     try:
         copy = outbox.send_to_another_number(message, typed)
@@ -88,7 +88,7 @@ def _refused(request: HttpRequest, user: Any) -> HttpResponse:
 
 
 def _back(request: HttpRequest) -> str:
-    """The `next` that was posted, else the page that the button stood on, where that is of this site; else its root."""
+    """The `next` that was posted, or the page with the button, if it is of this site; otherwise the site's root."""
     for wanted in (request.POST.get("next", ""), request.headers.get("Referer", "")):
         if is_url_of_this_site(request, wanted):
             return wanted
@@ -96,7 +96,7 @@ def _back(request: HttpRequest) -> str:
 
 
 def _log(request: HttpRequest, message: OutboundMessage, words: str) -> None:
-    """Into the admin's log, where the site has an admin."""
+    """Into the admin's log, if the site has an admin."""
     if not apps.is_installed("django.contrib.admin"):
         return
     from django.contrib.admin.models import CHANGE, LogEntry

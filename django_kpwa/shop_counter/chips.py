@@ -1,6 +1,6 @@
-"""A chip: what became of the messages about an object, and for who may, what to do.
+"""A chip: what became of the messages about an object, and buttons for people who may act on it.
 
-The newest message is shown, and of the earlier ones those that need somebody.
+It shows the newest message, and those of the earlier ones that need a person.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from ..words import STATUSES, Mark, reason_row
 from .people import Person
 
 MAX_MESSAGES = 5
-"""So many of an object's newest messages are looked at."""
+"""Maximum number of an object's messages that are read, newest first."""
 MAX_SHOWN = 3
 _PREFETCHED = "_kpwa_messages"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One message as its chip shows it. Without a `resend_url` or `send_to_url` there is no such button."""
+    """One message as its chip shows it. Without a `resend_url` or `send_to_url` it has no such button."""
 
     message: OutboundMessage
     mark: Mark
@@ -54,25 +54,29 @@ class Shown:
 
 
 def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage]]:
-    """The newest messages about each object, newest first, without their texts: one query a model, however many."""
+    """The newest messages about each object, newest first, without their texts, with one query for each model.
+
+    Raises:
+        ValueError: Two objects have the same primary key in different databases.
+    """
     instances = list(objects)
     places: dict[Model, str] = {}
     for obj in instances:
-        # Django calls two rows of one key equal, whatever databases they are in.
+        # To Django, two rows with the same key are equal even if they are in different databases.
         if places.setdefault(obj, database_of(obj)) != database_of(obj):
-            raise ValueError("Two objects of one primary key are of two databases: ask for each database by itself.")
+            raise ValueError("Objects in two databases have the same primary key: ask for each database by itself.")
     return dict(zip(instances, _messages_about(instances), strict=True))
 
 
 def prefetch_messages(objects: Iterable[Model]) -> None:
-    """Let the chips of these very instances ask the database no more."""
+    """Fetch the messages about these instances at once; their chips then need no queries."""
     instances = list(objects)
     for obj, messages in zip(instances, _messages_about(instances), strict=True):
         setattr(obj, _PREFETCHED, messages)
 
 
 def chip(obj: Model, person: Person) -> list[Shown]:
-    """What the chip of a saved object shows `person`; empty where there is no message about it."""
+    """What the chip of a saved object shows to `person`; empty if there are no messages about it."""
     messages = getattr(obj, _PREFETCHED, None)
     if messages is None:
         [messages] = _messages_about([obj])
@@ -81,7 +85,7 @@ def chip(obj: Model, person: Person) -> list[Shown]:
 
 
 def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
-    """The newest messages about each of them: of one row under two of its names, the same."""
+    """The newest messages about each of them. A row that comes as proxy and as concrete model gets the same ones."""
     found: list[list[OutboundMessage]] = [[] for _ in instances]
     places: dict[tuple[type[Model], str], dict[str, list[int]]] = {}
     for number, obj in enumerate(instances):
@@ -97,14 +101,14 @@ def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
 
 def _newest(wanted: Q) -> list[OutboundMessage]:
     messages = OutboundMessage.objects.filter(wanted)
-    # Counted object by object: one with thousands of messages leaves the others theirs.
+    # Numbered for each object, so that one with thousands of messages does not displace those of the others.
     place = Window(RowNumber(), partition_by=F("source_id"), order_by=F("pk").desc())
     newest = messages.annotate(place=place).filter(place__lte=MAX_MESSAGES).order_by("-pk")
     return list(newest.defer("text", "image_url", "idempotency_key"))
 
 
 def _is_for_another(message: OutboundMessage) -> bool:
-    """Whether what it says could go to another number: not while it is under way, and not to or from a group."""
+    """True if its text may be sent to another number: it is settled, and not to a group."""
     return message.recipient_type == RecipientType.NUMBER and message.status not in UNSETTLED
 
 
@@ -138,7 +142,7 @@ def _moment(message: OutboundMessage) -> datetime | None:
 
 
 def _why(message: OutboundMessage) -> str:
-    """Why it is not sent, or was not; of a refusal in the gateway's own words."""
+    """Why it is not sent, or was not; for a refusal in the gateway's own words."""
     if message.status == Status.FAILED and message.reason == Cause.REFUSED and message.reason_words:
         return gettext("the gateway said: %(words)s") % {"words": message.reason_words}
     is_told = message.status in RESENDABLE or message.license_id is None
