@@ -20,7 +20,7 @@ from .conf import kpwa_settings
 from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
-from .models import DatabaseNow, Lane, License, PauseReason, WebhookToken, in_seconds
+from .models import ENDED_BY_STATUS, DatabaseNow, Lane, License, PauseReason, WebhookToken, in_seconds
 from .store import decisions
 from .store.decisions import bring_back_times_ahead, lift_pause, note_session
 from .store.lanes import pause_lane
@@ -104,10 +104,7 @@ def note_status(license_: License, session_status: SessionStatus, *, lease: Leas
         return False
     # It was asked with the present key, which is therefore readable and accepted. A word that nobody documented does
     # not keep the shop's messages back either: the send itself will tell.
-    ended = [PauseReason.LOGGED_OUT, PauseReason.FAILING, PauseReason.KEY_UNREADABLE]
-    if lane.has_new_key:
-        ended.append(PauseReason.UNAUTHORIZED)
-    lifted = lift_pause(license_.pk, *ended)
+    lifted = lift_pause(license_.pk, *ENDED_BY_STATUS, *([PauseReason.UNAUTHORIZED] if lane.has_new_key else []))
     if lease is None and (bring_back_times_ahead([license_.pk]) or lifted):
         wake_license(license_.pk)
     return True

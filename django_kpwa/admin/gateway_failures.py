@@ -12,23 +12,19 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..exceptions import (
-    AnsweredError,
     BadRequestError,
-    ConnectionLostError,
     GatewayError,
-    GatewayTimeoutError,
     InvalidApiKeyError,
     KeyForAnotherUrlError,
     KeyUnreadableError,
-    NotConnectedError,
     RateLimitedError,
     ServerError,
     TurnedAwayError,
-    UnauthorizedError,
     UnexpectedAnswerError,
     WebhookAddressError,
 )
-from ..words import Words
+from ..gateway.outcome import Cause, outcome_of_error
+from ..words import CAUSES, Words
 
 ASKING_ERRORS = (GatewayError, KeyUnreadableError, InvalidApiKeyError, ImproperlyConfigured)
 """The errors that asking the gateway may raise."""
@@ -56,11 +52,6 @@ class Failure:
         return f"{told} {said}"
 
 
-_KEY_REFUSED = Failure(
-    _("Key refused"),
-    _("The gateway does not accept the API key. Enter the present one; it is in the gateway's dashboard."),
-    help=ENTER_KEY,
-)
 _KEY_UNREADABLE = Failure(
     _("Key unreadable"),
     _("No API key is stored, or it cannot be read: the site's own secret key was changed. Enter the API key again."),
@@ -71,34 +62,6 @@ _KEY_FOR_ANOTHER_URL = Failure(
     _("The base URL is another one than the API key was given for. Enter the API key again."),
     help=ENTER_KEY,
 )
-_UNREACHABLE = Failure(
-    _("Gateway unreachable"),
-    _("No connection to the gateway could be made. Look at this site's internet connection, then try again."),
-)
-_BY_ERROR: dict[type[Exception], Failure] = {
-    NotConnectedError: _UNREACHABLE,
-    TurnedAwayError: Failure(
-        _("Turned away"),
-        _(
-            "The gateway, or something in front of it, did not take the request. Wait a minute, then try again; if it "
-            "stays so, check its base URL and ask its support."
-        ),
-    ),
-    GatewayTimeoutError: Failure(
-        _("No answer in time"), _("The gateway did not answer in time. Wait a minute, then try again.")
-    ),
-    ConnectionLostError: Failure(
-        _("Connection lost"), _("The connection to the gateway broke before its answer came. Try again.")
-    ),
-    BadRequestError: Failure(_("Refused"), _("The gateway refused what was asked.")),
-    ServerError: Failure(
-        _("Gateway failed"), _("The gateway had a failure of its own. Wait a minute, then try again.")
-    ),
-    UnexpectedAnswerError: Failure(
-        _("Answer not understood"),
-        _("What the gateway answered makes no sense. Wait a minute, then try again; if it stays so, ask its support."),
-    ),
-}
 _NO_CODE = Failure(
     _("Restart needed"),
     _("The gateway gave no code. Restart its service, then ask for the code again."),
@@ -108,19 +71,19 @@ _NO_CODE = Failure(
 
 def failure_of(error: Exception) -> Failure:
     """What to tell a person about one of the `ASKING_ERRORS`."""
-    if isinstance(error, UnauthorizedError):
-        # The fallback address may not know the license; the real problem is that the first was not reached.
-        return _UNREACHABLE if error.from_fallback else _KEY_REFUSED
-    if isinstance(error, RateLimitedError):
-        return _asked_to_wait(error)
     if isinstance(error, KeyForAnotherUrlError):
         return _KEY_FOR_ANOTHER_URL
     if isinstance(error, (KeyUnreadableError, InvalidApiKeyError)):
         return _KEY_UNREADABLE
-    if isinstance(error, GatewayError):
-        failure = next((known for kind, known in _BY_ERROR.items() if isinstance(error, kind)), _UNREACHABLE)
-        return _with_quote(failure, error)
-    return _not_set_up(error)
+    if not isinstance(error, GatewayError):
+        return _not_set_up(error)
+    cause = outcome_of_error(error).cause
+    row = CAUSES[cause]
+    failure = Failure(row.title, row.asking, help=ENTER_KEY if cause == Cause.UNAUTHORIZED else TRY_AGAIN)
+    if isinstance(error, RateLimitedError) and error.retry_after_seconds is not None:
+        words = gettext("It was asked too often. Try again in %(count)s seconds.")
+        return Failure(row.title, words % {"count": max(round(error.retry_after_seconds), 1)})
+    return _with_quote(failure, error)
 
 
 def failure_of_code(error: Exception) -> Failure:
@@ -133,20 +96,13 @@ def failure_of_code(error: Exception) -> Failure:
 
 
 def _with_quote(failure: Failure, error: GatewayError) -> Failure:
-    if not isinstance(error, (AnsweredError, TurnedAwayError)):
+    # A refused key, and a request to wait, are told whole; other errors have no words of the gateway's.
+    if not isinstance(error, (BadRequestError, ServerError, TurnedAwayError)):
         return failure
     # If the answer had no words, these are the error's own, which are for developers.
     said = "" if error.words == str(error) else error.words
     quote = "; ".join(filter(None, (said, *error.errors)))
     return Failure(failure.title, failure.words, quote, failure.help)
-
-
-def _asked_to_wait(error: RateLimitedError) -> Failure:
-    title = _("The gateway asks to wait")
-    if error.retry_after_seconds is None:
-        return Failure(title, _("It was asked too often. Wait a minute, then try again."))
-    words = gettext("It was asked too often. Try again in %(count)s seconds.")
-    return Failure(title, words % {"count": max(round(error.retry_after_seconds), 1)})
 
 
 def _not_set_up(error: Exception) -> Failure:

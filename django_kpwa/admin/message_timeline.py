@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.utils.translation import gettext
 
-from ..models import EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
+from ..models import RESENDABLE, EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
 from ..words import CAUSES, OUTCOMES, STATUSES, Mark, Tone, Words
 from .event_content import content_of
 
@@ -50,7 +50,7 @@ def _own_times(message: OutboundMessage) -> Iterator[Moment]:
     ):
         if at is not None:
             yield Moment(at, STATUSES[status])
-    if message.settled_at is not None and message.status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED):
+    if message.settled_at is not None and message.status in RESENDABLE and message.status != Status.UNKNOWN:
         yield Moment(message.settled_at, STATUSES[message.status])
     if message.dismissed_at is not None:
         yield Moment(message.dismissed_at, Mark(Tone.NEUTRAL, "–", gettext("Left as it is")))

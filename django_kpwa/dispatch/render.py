@@ -18,7 +18,17 @@ from .. import announce, phone
 from ..conf import kpwa_settings, lease_seconds
 from ..exceptions import LicenseChoiceError
 from ..logs import get_logger
-from ..models import DatabaseNow, License, OutboundMessage, OutboundMessageQuerySet, Status, in_seconds, write_alias
+from ..models import (
+    RENDER_ERROR,
+    WITHDRAWN,
+    DatabaseNow,
+    License,
+    OutboundMessage,
+    OutboundMessageQuerySet,
+    Status,
+    in_seconds,
+    write_alias,
+)
 from ..rendering import Addressee, Moved, Rendered, Withdrawn, masked_traceback, render, words_of
 from ..wake import wake_license_on_commit
 from .deadline import TookTooLongError, call_within
@@ -68,7 +78,7 @@ def render_message(message_id: int, due_at: datetime) -> None:
             wait = _WAITS_SECONDS[max(message.renderings_begun, 1) - 1]
             # One that hangs has been moved back already.
             waits = {} if isinstance(error, TookTooLongError) else {"due_at": in_seconds(wait)}
-            unrendered.update(**waits, reason="render_error", reason_words=words)
+            unrendered.update(**waits, reason=RENDER_ERROR, reason_words=words)
         else:
             _fail(unrendered, message_id, words)
         if is_time_limit(error):
@@ -76,7 +86,7 @@ def render_message(message_id: int, due_at: datetime) -> None:
         return
     if isinstance(rendered, Withdrawn):
         if unrendered.update(
-            status=Status.CANCELLED, reason="withdrawn", reason_words=rendered.reason, settled_at=DatabaseNow()
+            status=Status.CANCELLED, reason=WITHDRAWN, reason_words=rendered.reason, settled_at=DatabaseNow()
         ):
             announce.messages_became(Status.CANCELLED, [message_id])
         return
@@ -141,7 +151,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _fail(unrendered: OutboundMessageQuerySet, message_id: int, words: str) -> None:
-    if unrendered.update(status=Status.FAILED, reason="render_error", reason_words=words, settled_at=DatabaseNow()):
+    if unrendered.update(status=Status.FAILED, reason=RENDER_ERROR, reason_words=words, settled_at=DatabaseNow()):
         announce.messages_became(Status.FAILED, [message_id])
 
 

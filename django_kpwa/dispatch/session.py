@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .. import alerts
 from ..conf import Settings
-from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
+from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
 from ..linking import note_status, stop
@@ -16,7 +16,7 @@ from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, PauseReason
 from ..store.decisions import lift_pause
 from ..store.lanes import pause_lane
 from ..store.results import Lease, Pause
-from .verdict import error_words
+from .verdict import PAUSED_AT_ONCE, error_words
 
 
 def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
@@ -66,7 +66,8 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: 
 
 def _reason(error: GatewayError, lane: Lane) -> PauseReason:
     """Why a lane is paused whose status could not be told."""
-    if isinstance(error, UnauthorizedError):
-        return PauseReason.FAILING if error.from_fallback else PauseReason.UNAUTHORIZED
+    reason = PAUSED_AT_ONCE.get(outcome_of_error(error).cause)
+    if reason is not None and reason != PauseReason.RATE_LIMITED:
+        return reason
     # Logged out stays logged out while the gateway does not say otherwise.
     return PauseReason.LOGGED_OUT if lane.pause_reason == PauseReason.LOGGED_OUT else PauseReason.FAILING

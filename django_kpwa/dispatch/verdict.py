@@ -27,6 +27,17 @@ _ABOUT_RECIPIENT = re.compile(
 )
 
 
+PAUSED_AT_ONCE = {
+    Cause.LOGGED_OUT: PauseReason.LOGGED_OUT,
+    Cause.RATE_LIMITED: PauseReason.RATE_LIMITED,
+    Cause.UNAUTHORIZED: PauseReason.UNAUTHORIZED,
+}
+"""The causes that concern the license and not the message: the first of them pauses it.
+
+A message that was not sent for one of them has lost no attempt.
+"""
+
+
 @dataclass(frozen=True)
 class Circumstances:
     """What the driver knows beside the outcome. `session_status`: the answer to the status check that a 400 or 500
@@ -66,10 +77,9 @@ def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageV
             wait = None if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, read)
             return MessageVerdict(Status.QUEUED, reason, words, wait)
         return MessageVerdict(Status.UNKNOWN, reason, words)
-    if outcome.kind == OutcomeKind.RATE_LIMITED:
-        return MessageVerdict(Status.QUEUED, reason, words, _retry_after(outcome, read), refunds_attempt=True)
-    if outcome.kind == OutcomeKind.LICENSE_REFUSED or outcome.cause == Cause.LOGGED_OUT:
-        return MessageVerdict(Status.QUEUED, reason, words, refunds_attempt=True)
+    if outcome.cause in PAUSED_AT_ONCE:
+        wait = _retry_after(outcome, read) if outcome.cause == Cause.RATE_LIMITED else None
+        return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
     # A refusal counts as one only where the license is known to be linked: a logged-out one may refuse everything.
     # And a gateway that accepts nothing at present says little about this message, unless it names the recipient.
     is_final = (
@@ -109,13 +119,12 @@ def _accepted(outcome: Outcome, known: Circumstances, wait: float) -> LaneVerdic
 
 
 def _pause(outcome: Outcome, failures: int, known: Circumstances, read: Settings) -> Pause | None:
-    words = outcome.words
-    if outcome.cause == Cause.LOGGED_OUT:
-        return Pause(PauseReason.LOGGED_OUT, pace.probe(0, read), words)
-    if outcome.kind == OutcomeKind.LICENSE_REFUSED:
-        return Pause(PauseReason.UNAUTHORIZED, None, words, known.key_version)
-    if outcome.kind == OutcomeKind.RATE_LIMITED:
-        return Pause(PauseReason.RATE_LIMITED, _retry_after(outcome, read), words)
+    words, reason = outcome.words, PAUSED_AT_ONCE.get(outcome.cause)
+    if reason == PauseReason.UNAUTHORIZED:
+        return Pause(reason, None, words, known.key_version)
+    if reason is not None:
+        is_asked = reason == PauseReason.RATE_LIMITED
+        return Pause(reason, _retry_after(outcome, read) if is_asked else pace.probe(0, read), words)
     if failures >= read.FAILURES_BEFORE_PAUSE:
         wait = pace.probe(failures - read.FAILURES_BEFORE_PAUSE, read)
         return Pause(PauseReason.FAILING, max(wait, _asked(outcome, read)), words)

@@ -5,12 +5,14 @@ from .attempt import SendAttempt
 from .clock import DatabaseNow, in_seconds
 from .database import outbox_key, write_alias
 from .kept_key import NOT_KEPT, KeptKey
-from .lane import HELD_BY_PEOPLE, Lane, PauseReason
+from .lane import ENDED_BY_STATUS, HELD_BY_PEOPLE, Lane, PauseReason
 from .license import License, WebhookToken
 from .message import (
     ARRIVED,
+    RENDER_ERROR,
     RESENDABLE,
     UNSETTLED,
+    WITHDRAWN,
     OutboundMessage,
     OutboundMessageQuerySet,
     Priority,
@@ -36,13 +38,16 @@ from .webhook_event import NOT_UNDERSTOOD, EventKind, EventStatus, WebhookEvent,
 
 __all__ = [
     "ARRIVED",
+    "ENDED_BY_STATUS",
     "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
     "MAX_DATABASE_LENGTH",
     "NOT_KEPT",
     "NOT_UNDERSTOOD",
+    "RENDER_ERROR",
     "RESENDABLE",
     "UNSETTLED",
+    "WITHDRAWN",
     "Dashboard",
     "DatabaseNow",
     "EventKind",

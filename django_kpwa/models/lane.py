@@ -32,6 +32,9 @@ class PauseReason(models.TextChoices):
 HELD_BY_PEOPLE = (PauseReason.BY_PERSON, PauseReason.NUMBER_CHANGED)
 """Pauses that a person ends: no status check, and no other pause, takes their place."""
 
+ENDED_BY_STATUS = (PauseReason.LOGGED_OUT, PauseReason.FAILING, PauseReason.KEY_UNREADABLE)
+"""Pauses that are disproved by any status which the gateway tells, except that the license needs a scan."""
+
 
 class LaneQuerySet(models.QuerySet["Lane"]):
     def free(self) -> LaneQuerySet:

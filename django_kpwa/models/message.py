@@ -45,6 +45,10 @@ UNSETTLED = (Status.QUEUED, Status.SENDING)
 RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
 
 
+RENDER_ERROR, WITHDRAWN = "render_error", "withdrawn"
+"""What `reason` has beside the causes of attempts (`gateway.outcome.Cause`): no text, and not wanted any more."""
+
+
 class RecipientType(models.TextChoices):
     NUMBER = "number", _("number")
     GROUP = "group", _("group")

@@ -21,7 +21,7 @@ from ..conf import kpwa_settings
 from ..containing import contained
 from ..exceptions import InvalidPhoneNumberError, KnownReceiptError
 from ..logs import get_logger
-from ..models import License, OutboundMessage, Status, about, idempotency_digest, source_id_of, write_alias
+from ..models import WITHDRAWN, License, OutboundMessage, Status, about, idempotency_digest, source_id_of, write_alias
 from ..outbox import copy_key, send_rendered_later
 from ..store import decisions
 from ..store.locks import brief_transaction
@@ -95,7 +95,7 @@ class _Wanted:
 
     def _is_wanted_again(self, known: OutboundMessage, render_after_seconds: float) -> bool:
         """Its sale was voided, or its number removed, before its turn came, and that was taken back: now it goes."""
-        is_withdrawn = known.status == Status.CANCELLED and known.reason == "withdrawn" and known.needs_rendering
+        is_withdrawn = known.status == Status.CANCELLED and known.reason == WITHDRAWN and known.needs_rendering
         if not is_withdrawn or known.was_purged or known.source_content_type_id is None:
             return False
         if _is_of_another_class(known, self.registration):

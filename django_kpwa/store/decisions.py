@@ -23,7 +23,7 @@ from ..models.attempt import SendAttempt
 from ..models.clock import DatabaseNow, in_seconds
 from ..models.database import write_alias
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
-from ..models.message import RESENDABLE, OutboundMessage, OutboundMessageQuerySet, Priority, Status
+from ..models.message import RESENDABLE, WITHDRAWN, OutboundMessage, OutboundMessageQuerySet, Priority, Status
 from .lanes import ensure_lane
 from .lanes.columns import pause_columns, sent_columns, session_columns
 from .lanes.portable import RENDER_STEP_BACK_SECONDS, settle_proven
@@ -70,7 +70,7 @@ def cancel(message_id: int) -> Status | None:
     if queued.filter(in_doubt=False).update(status=Status.CANCELLED, settled_at=DatabaseNow()):
         return Status.CANCELLED
     # The reason keeps it from going out again where its lost worker learns late that nothing was sent.
-    withdrawn = {"status": Status.UNKNOWN, "reason": "withdrawn", "settled_at": DatabaseNow()}
+    withdrawn = {"status": Status.UNKNOWN, "reason": WITHDRAWN, "settled_at": DatabaseNow()}
     return Status.UNKNOWN if queued.filter(in_doubt=True).update(**withdrawn) else None
 
 
@@ -98,7 +98,7 @@ def resend(message_id: int) -> bool:
 def want_again(message_id: int, *, due_in_seconds: float, expires_in_seconds: float | None) -> bool:
     """Queue a receipt again that was withdrawn before anything of it was written or sent, as it is wanted again."""
     withdrawn = _message(message_id).filter(
-        status=Status.CANCELLED, reason="withdrawn", rendered_at=None, attempts_made=0
+        status=Status.CANCELLED, reason=WITHDRAWN, rendered_at=None, attempts_made=0
     )
     return bool(
         withdrawn.update(

@@ -22,6 +22,7 @@ from .licenses import (
 from .messages import CAUSES, OUTCOMES, STATUSES, reason_row, status_row
 from .rows import (
     NOTHING_TO_DO,
+    CauseRow,
     Condition,
     EventRow,
     Explained,
@@ -49,6 +50,7 @@ __all__ = [
     "OUTCOMES",
     "PAUSES",
     "STATUSES",
+    "CauseRow",
     "Condition",
     "EventRow",
     "Explained",

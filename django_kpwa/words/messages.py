@@ -7,8 +7,8 @@ from dataclasses import replace
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway.outcome import Cause, OutcomeKind
-from ..models import OutboundMessage, Status
-from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, Explained, Mark, StatusRow, Table, Tone
+from ..models import RENDER_ERROR, WITHDRAWN, OutboundMessage, Status
+from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, CauseRow, Mark, StatusRow, Table, Tone
 
 _RESEND = "Send it after all: manage.py kpwa messages resend {id}"
 _NO_COMMAND = "There is nothing to do."
@@ -141,83 +141,121 @@ _NOTHING_SENT = _("Nothing was sent.")
 _MAY_BE_THERE = _("It may have reached the customer all the same.")
 _ASK_GATEWAY = _("Where it happens often, ask whoever runs the gateway.")
 
-CAUSES = Table[Explained](
+CAUSES = Table[CauseRow](
     {
-        Cause.NOT_CONNECTED: Explained(
+        Cause.NOT_CONNECTED: CauseRow(
             label=Cause.NOT_CONNECTED.label,
             meaning=_NOTHING_SENT,
             advice=_("See whether this site reaches the gateway: its address, the network, a proxy."),
+            title=_("Gateway unreachable"),
+            asking=_(
+                "No connection to the gateway could be made. Look at this site's internet connection, then try again."
+            ),
         ),
-        Cause.RATE_LIMITED: Explained(
-            label=Cause.RATE_LIMITED.label, meaning=_NOTHING_SENT, advice=_("Sending goes on by itself.")
+        Cause.RATE_LIMITED: CauseRow(
+            label=Cause.RATE_LIMITED.label,
+            meaning=_NOTHING_SENT,
+            advice=_("Sending goes on by itself."),
+            title=_("The gateway asks to wait"),
+            asking=_("It was asked too often. Wait a minute, then try again."),
         ),
-        Cause.REFUSED: Explained(
+        Cause.REFUSED: CauseRow(
             label=Cause.REFUSED.label,
             meaning=_NOTHING_SENT,
             advice=_("Most often the number is wrong, or has no WhatsApp; what the gateway said tells."),
+            title=_("Refused"),
+            asking=_("The gateway refused what was asked."),
         ),
-        Cause.UNAUTHORIZED: Explained(
+        Cause.UNAUTHORIZED: CauseRow(
             label=Cause.UNAUTHORIZED.label,
             meaning=_NOTHING_SENT,
             advice=_("Enter the present API key on its license's page."),
+            title=_("Key refused"),
+            asking=_(
+                "The gateway does not accept the API key. Enter the present one; it is in the gateway's dashboard."
+            ),
         ),
-        Cause.TURNED_AWAY: Explained(
+        Cause.TURNED_AWAY: CauseRow(
             label=Cause.TURNED_AWAY.label,
             meaning=_NOTHING_SENT,
             advice=_("See what stands between this site and WhatsApp: a firewall, a proxy, a limit of the size."),
+            title=_("Turned away"),
+            asking=_(
+                "The gateway, or something in front of it, did not take the request. Wait a minute, then try again; "
+                "if it stays so, check its base URL and ask its support."
+            ),
         ),
-        Cause.SERVER_ERROR: Explained(label=Cause.SERVER_ERROR.label, meaning=_MAY_BE_THERE, advice=_ASK_GATEWAY),
-        Cause.TIMEOUT: Explained(label=Cause.TIMEOUT.label, meaning=_MAY_BE_THERE, advice=_ASK_GATEWAY),
-        Cause.CONNECTION_LOST: Explained(
+        Cause.SERVER_ERROR: CauseRow(
+            label=Cause.SERVER_ERROR.label,
+            meaning=_MAY_BE_THERE,
+            advice=_ASK_GATEWAY,
+            title=_("Gateway failed"),
+            asking=_("The gateway had a failure of its own. Wait a minute, then try again."),
+        ),
+        Cause.TIMEOUT: CauseRow(
+            label=Cause.TIMEOUT.label,
+            meaning=_MAY_BE_THERE,
+            advice=_ASK_GATEWAY,
+            title=_("No answer in time"),
+            asking=_("The gateway did not answer in time. Wait a minute, then try again."),
+        ),
+        Cause.CONNECTION_LOST: CauseRow(
             label=Cause.CONNECTION_LOST.label,
             meaning=_MAY_BE_THERE,
             advice=_("Where it happens often, look at the network between this site and the gateway."),
+            title=_("Connection lost"),
+            asking=_("The connection to the gateway broke before its answer came. Try again."),
         ),
-        Cause.BAD_ANSWER: Explained(
+        Cause.BAD_ANSWER: CauseRow(
             label=Cause.BAD_ANSWER.label,
             meaning=_MAY_BE_THERE,
             advice=_("Where it happens often, the gateway was changed: look for a newer release of django-kpwa."),
+            title=_("Answer not understood"),
+            asking=_(
+                "What the gateway answered makes no sense. Wait a minute, then try again; if it stays so, ask its "
+                "support."
+            ),
         ),
-        Cause.WORKER_LOST: Explained(
+        Cause.WORKER_LOST: CauseRow(
             label=Cause.WORKER_LOST.label,
             meaning=_MAY_BE_THERE,
             advice=_("Where it happens often, see why processes end in the middle: memory, restarts, deployments."),
         ),
-        Cause.LOGGED_OUT: Explained(
+        Cause.LOGGED_OUT: CauseRow(
             label=Cause.LOGGED_OUT.label,
             meaning=_("Its license sends nothing until WhatsApp is linked again."),
             advice=_("Scan the code of its license with the shop's phone."),
         ),
-        "render_error": Explained(
+        RENDER_ERROR: CauseRow(
             label=_("its text could not be written"),
             meaning=_NOTHING_SENT,
             advice=_("Mend the receipt class or its template; the site's log has the error."),
         ),
-        "withdrawn": Explained(
+        WITHDRAWN: CauseRow(
             label=_("withdrawn before it was sent again"),
             meaning=_("An earlier attempt is in doubt."),
             advice=NOTHING_TO_DO,
         ),
     },
-    otherwise=Explained(label="", meaning=UNHEARD_OF, advice=UPDATE),
+    otherwise=CauseRow(label="", meaning=UNHEARD_OF, advice=UPDATE),
 )
 """Why a message is as it is: the causes of attempts, and the reasons that need none."""
 
-_UNWANTED = Explained(
+_UNWANTED = CauseRow(
     label=_("it was no longer wanted"),
     meaning=_("That was asked again before its text was written."),
     advice=NOTHING_TO_DO,
 )
-_NO_LICENSE = Explained(
+_NO_LICENSE = CauseRow(
     label=_("it is not chosen yet which license sends it"), meaning=_NOT_CHOSEN.meaning, advice=_NOT_CHOSEN.advice
 )
-_NO_REASON = Explained(label="", meaning="", advice=NOTHING_TO_DO)
+_NO_REASON = CauseRow(label="", meaning="", advice=NOTHING_TO_DO)
 
 
-def reason_row(message: OutboundMessage) -> Explained:
+def reason_row(message: OutboundMessage) -> CauseRow:
     """Why the message is as it is; without a label if there is nothing to say."""
     if message.license_id is None and message.status == Status.QUEUED:
         return _NO_LICENSE
-    if message.status == Status.CANCELLED and message.reason == "withdrawn":
+    if message.status == Status.CANCELLED and message.reason == WITHDRAWN:
         return _UNWANTED
     return CAUSES[message.reason] if message.reason else _NO_REASON

@@ -74,6 +74,16 @@ class StatusRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CauseRow(Explained):
+    """Why a message is as it is. `title` and `asking`: the same failure of another question to the gateway, for the
+    person who pressed the button, with what to do next; empty for causes that no question has.
+    """
+
+    title: Words = ""
+    asking: Words = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EventRow(Row):
     """A webhook event's status. `report`: what came of processing it again."""
 

@@ -10,7 +10,8 @@ from django.utils import translation
 from django.utils.functional import Promise
 
 from django_kpwa import words
-from django_kpwa.gateway.outcome import Cause, OutcomeKind
+from django_kpwa.exceptions import GatewayError
+from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_error
 from django_kpwa.models import EventStatus, OutboundMessage, PauseReason, Status, WebhookEvent
 
 TABLES = {
@@ -25,8 +26,17 @@ ROWS = [
     *(pytest.param(table[code], id=f"{name}-{code}") for name, (table, _) in TABLES.items() for code in table),
     *(pytest.param(getattr(words, name), id=name) for name in CONDITIONS),
 ]
-OPTIONAL = {words.Condition: {"help", "help_label", "counter"}, words.PauseRow: {"help", "help_label"}}
-"""Fields that may be empty: a license that is well has no button that helps, and no line in the banner."""
+OPTIONAL = {
+    words.CauseRow: {"title", "asking"},
+    words.Condition: {"help", "help_label", "counter"},
+    words.PauseRow: {"help", "help_label"},
+}
+"""Fields that may be empty: no question to the gateway ends with a lost worker; a license that is well has no button
+that helps, and no line in the banner."""
+
+
+def _errors_under(kind):
+    return [error for each in kind.__subclasses__() for error in (each, *_errors_under(each))]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -59,6 +69,13 @@ def test_what_is_translated_has_other_words_in_indonesian(row):
 def test_only_commands_and_symbols_are_not_translated(row):
     plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
     assert plain - {name for name in plain if not getattr(row, name)} <= {"tone", "symbol", "command", "help"}
+
+
+@pytest.mark.parametrize("error", [GatewayError, *_errors_under(GatewayError)])
+def test_every_error_of_the_gateway_is_told_to_the_person_who_asked(error):
+    row = words.CAUSES[outcome_of_error(error("no")).cause]
+    assert row.title
+    assert row.asking
 
 
 def test_a_help_button_has_a_label():
