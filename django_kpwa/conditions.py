@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from django.utils import formats, timezone
 from django.utils.translation import gettext_lazy as _
 
 from . import broker, words
@@ -45,15 +44,6 @@ def license_condition(license_: License, now: datetime) -> Condition:
 def lane_of(license_: License) -> Lane | None:
     """The license's lane, or None where no worker has needed one yet."""
     return getattr(license_, "lane", None)
-
-
-def clock(moment: datetime, *, seconds: bool = False) -> str:
-    """The time in the site's zone and way of writing; with its date where that is not today's."""
-    local = timezone.localtime(moment)
-    if local.date() != timezone.localdate():
-        return str(formats.date_format(local, "SHORT_DATETIME_FORMAT"))
-    # Seconds are the locale's in no format of Django's: theirs are for a stamp that is watched.
-    return f"{local:%H:%M:%S}" if seconds else str(formats.date_format(local, "TIME_FORMAT"))
 
 
 MAX_UNASSIGNED = 1000

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils import formats
+
+from .formatting import grouped
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,3 @@ def count_up_to(limit: int, rows: QuerySet[Any]) -> BoundedCount:
 def bounded(limit: int, counted: int) -> BoundedCount:
     """`counted`, where counting stopped at `limit` + 1."""
     return BoundedCount(min(counted, limit), counted > limit)
-
-
-def grouped(number: int) -> str:
-    """`number` with the separators of the active language: `10,000`."""
-    return str(formats.number_format(number, force_grouping=True))

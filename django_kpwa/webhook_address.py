@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
-from django.urls import NoReverseMatch, reverse
 from django.utils import translation
 from django.utils.translation import gettext
 
@@ -24,6 +23,7 @@ from .conf import kpwa_settings
 from .contents import is_out_of_reach
 from .exceptions import WebhookAddressError
 from .logs import without_controls
+from .site_urls import find_url
 
 if TYPE_CHECKING:
     from .gateway.transport import Call
@@ -55,15 +55,16 @@ def webhook_url(token: str) -> str:
                 '"https://shop.example".'
             )
         )
-    try:
-        # The same for everybody who asks, also where it stands in `i18n_patterns()`.
-        with translation.override(settings.LANGUAGE_CODE):
-            return public_url.rstrip("/") + reverse("django_kpwa:webhook", args=[token])
-    except NoReverseMatch:
-        pass
-    raise WebhookAddressError(
-        gettext('The webhook has no address: add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.')
-    )
+    # The same in every language, even if the site includes it in `i18n_patterns()`.
+    with translation.override(settings.LANGUAGE_CODE):
+        path = find_url("django_kpwa:webhook", token)
+    if not path:
+        raise WebhookAddressError(
+            gettext(
+                'The webhook has no address: add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.'
+            )
+        )
+    return public_url.rstrip("/") + path
 
 
 def useless(public_url: str, base_urls: Iterable[str]) -> str:

@@ -13,9 +13,12 @@ from django.apps import apps
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 from django.views.debug import SafeExceptionReporterFilter, get_exception_reporter_filter
+
+from ..words import Mark
 
 UNDER_UNFOLD = apps.is_installed("unfold")
 
@@ -29,7 +32,7 @@ elif UNDER_UNFOLD:
 else:
     from django.contrib.admin import ModelAdmin, TabularInline
 
-__all__ = ["UNDER_UNFOLD", "KpwaAdmin", "ReadOnlyAdmin", "TabularInline", "hiding_filter"]
+__all__ = ["UNDER_UNFOLD", "KpwaAdmin", "ReadOnlyAdmin", "TabularInline", "hiding_filter", "mark_html"]
 
 
 class KpwaAdmin(ModelAdmin):
@@ -90,6 +93,11 @@ class ReadOnlyAdmin(KpwaAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def mark_html(mark: Mark) -> str:
+    """A symbol and a label in their colour, for a column of a list."""
+    return render_to_string("admin/django_kpwa/mark.html", {"mark": mark})
 
 
 def _without_variables(pattern: URLPattern) -> URLPattern:

@@ -15,8 +15,9 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.text import capfirst
 
-from ..conditions import clock, senders, unassigned
+from ..conditions import senders, unassigned
 from ..counts import BoundedCount
+from ..formatting import short_time
 from ..models import OutboundMessage
 from ..site_urls import find_url
 from .base import ReadOnlyAdmin
@@ -86,7 +87,7 @@ class DashboardAdmin(ReadOnlyAdmin):
             "charts": [chart_of_hours(hours), *([chart_of_days(days)] if days else [])],
             "services": look_at_services(self.admin_site, request, sending, now),
             "looked_at": now,
-            "looked_at_words": clock(now, seconds=True),
+            "looked_at_words": short_time(now, seconds=True),
             "here": self.url_of("changelist"),
             "fresh_url": self.url_of("fresh"),
             "decide_url": self.url_of("decide"),

@@ -10,17 +10,16 @@ from typing import Any
 from django.contrib.admin import AdminSite
 from django.db.models import Count, Min
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext
 
 from .. import phone
-from ..conditions import Missing, clock, lane_of, license_condition
+from ..conditions import Missing, lane_of, license_condition
 from ..counts import BoundedCount, bounded, count_up_to
+from ..formatting import duration, short_time
 from ..models import DatabaseNow, Lane, License, OutboundMessage, OutboundMessageQuerySet, Status
 from ..site_urls import find_url
 from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, Words
 from .dashboard_charts import Counts
-from .durations import span
 from .links import Links
 from .long_list import MAX_COUNTED
 
@@ -201,27 +200,27 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
     if _is_driven(lane, found.now):
         wait = _seconds_to(lane.next_send_at if lane else None, found.now)
         if queue.waiting and wait:
-            return gettext("Sending at its pace: the next message goes out in %(time)s.") % {"time": span(wait)}
+            return gettext("Sending at its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
         return gettext("Sending now.") if queue.waiting else gettext("Nothing waits.")
     if not queue.waiting:
         return gettext("Nothing waits.")
     if missing != Missing.NOTHING:
         return gettext("Messages wait, and nobody sends them: see below.")
     if _seconds_to(queue.due_at, found.now) and queue.due_at:
-        return gettext("At %(time)s the next message is due.") % {"time": clock(queue.due_at)}
+        return gettext("At %(time)s the next message is due.") % {"time": short_time(queue.due_at)}
     wait = _seconds_to(lane.next_send_at if lane else None, found.now)
     if wait:
-        return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": span(wait)}
+        return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
     return gettext("The next message goes out in a moment.")
 
 
 def _paused(lane: Lane, now: datetime) -> str:
-    since, why = clock(lane.paused_at) if lane.paused_at else "", PAUSES[lane.pause_reason].why
+    since, why = short_time(lane.paused_at) if lane.paused_at else "", PAUSES[lane.pause_reason].why
     if lane.paused_until is None or not _seconds_to(lane.paused_until, now):
         words = gettext("Paused since %(time)s because %(reason)s. Messages are kept.")
         return words % {"time": since, "reason": why}
     words = gettext("Paused since %(time)s because %(reason)s. Messages are kept; it is tried again at %(until)s.")
-    return words % {"time": since, "reason": why, "until": clock(lane.paused_until, seconds=True)}
+    return words % {"time": since, "reason": why, "until": short_time(lane.paused_until, seconds=True)}
 
 
 def _is_driven(lane: Lane | None, now: datetime) -> bool:
@@ -240,7 +239,7 @@ def _seen(lane: Lane | None, now: datetime) -> str:
 
 
 def _age(moment: datetime | None, now: datetime) -> str:
-    return span((now - moment).total_seconds()) if moment else ""
+    return duration((now - moment).total_seconds()) if moment else ""
 
 
 def _last_error(found: Found, lane: Lane | None) -> tuple[str, str]:
@@ -248,4 +247,4 @@ def _last_error(found: Found, lane: Lane | None) -> tuple[str, str]:
         return "", ""
     if found.condition.tone == Tone.GOOD and found.now - lane.last_error_at > OLD_ERROR:
         return "", ""
-    return lane.last_error, clock(timezone.localtime(lane.last_error_at))
+    return lane.last_error, short_time(lane.last_error_at)

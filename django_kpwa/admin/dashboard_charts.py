@@ -19,10 +19,9 @@ from django.db.models.functions import Cast
 from django.utils import formats, timezone
 from django.utils.translation import gettext
 
-from ..counts import grouped
+from ..formatting import duration, grouped
 from ..models import HISTOGRAM_SECONDS, HourlyStatistic
 from ..statistics import running_hours
-from .durations import span
 
 HOURS = 24
 DAYS = 30
@@ -285,8 +284,8 @@ def delay_words(median: Delay | None, percentile_95: Delay | None) -> str:
 
 def _delay(delay: Delay) -> str:
     if delay.is_more:
-        return gettext("more than %(time)s") % {"time": span(delay.seconds)}
-    return gettext("1 s") if delay.seconds <= 1 else span(delay.seconds)
+        return gettext("more than %(time)s") % {"time": duration(delay.seconds)}
+    return gettext("1 s") if delay.seconds <= 1 else duration(delay.seconds)
 
 
 def _pieces(counts: Counts, top: int) -> tuple[Piece, ...]:

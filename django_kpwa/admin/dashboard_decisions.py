@@ -15,8 +15,8 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
-from ..conditions import clock
 from ..counts import BoundedCount, count_up_to
+from ..formatting import short_time
 from ..models import OutboundMessage
 from ..words import Words, reason_row
 from .buttons import Button
@@ -104,7 +104,7 @@ def _row(
         first_line=admin.first_line(message),
         reason=reason_row(message).label,
         license=names.get(message.license_id or 0, ""),
-        when=clock(message.settled_at or message.created_at),
+        when=short_time(message.settled_at or message.created_at),
         source=links.to_source_of(message),
         choices=choices if may_decide else [],
     )

@@ -13,9 +13,9 @@ from django.utils.translation import gettext
 from .. import broker
 from ..conditions import Missing, Senders
 from ..counts import bounded, count_up_to
+from ..formatting import duration
 from ..models import EventStatus, WebhookEvent
 from ..words import Mark, Tone
-from .durations import span
 from .links import Links
 from .long_list import MAX_COUNTED
 
@@ -149,7 +149,7 @@ def _celery(program: str) -> str:
 
 
 def _ago(words: str, seconds: float | None) -> str:
-    return words % {"time": span(seconds or 0.0)}
+    return words % {"time": duration(seconds or 0.0)}
 
 
 def _good(words: str) -> Mark:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from django.utils.translation import gettext, ngettext
 
 from ..conditions import Missing, Senders, Unassigned
-from ..counts import BoundedCount, grouped
+from ..counts import BoundedCount
+from ..formatting import duration, grouped
 from ..models import PauseReason
 from ..words import Help, Mark, Tone
 from .dashboard_cards import NO_QUEUE, Found, Queue
-from .durations import span
 
 LATE_SECONDS = 600.0
 """A message of a sending license is late once it has been due for this long."""
@@ -69,7 +69,7 @@ def summary_of(
     late = _latest(active, queues)
     if late:
         words = gettext("Receipts are going out late.")
-        told = gettext("The oldest has been due for %(time)s.") % {"time": span(late)}
+        told = gettext("The oldest has been due for %(time)s.") % {"time": duration(late)}
         return Summary(Mark(Tone.ATTENTION, "!", words), [Detail(told), *details])
     if not has_sent:
         told = gettext("No message has been queued yet. The first one shows here by itself.")

@@ -17,17 +17,17 @@ from django.db.models import F, QuerySet
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Substr
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
-from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..counts import BoundedCount, count_up_to
+from ..formatting import date_and_time
 from ..models import NOT_UNDERSTOOD, OutboundMessage, WebhookEvent
 from ..webhooks import reprocess
 from ..words import EVENT_STATUSES, STATUSES, Mark, Tone, event_row
+from .base import mark_html
 from .buttons import Button, ButtonsAdmin, Done, counted
 from .event_content import GIST_FIELDS, START_CHARACTERS, body_of, gist_of, parts_of
 from .links import Links
@@ -137,7 +137,7 @@ class WebhookEventAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, event: WebhookEvent) -> str:
-        return _mark(EVENT_STATUSES[event.status])
+        return mark_html(EVENT_STATUSES[event.status])
 
     @admin.display(description=_("kind"))
     def kind_shown(self, event: WebhookEvent) -> str:
@@ -153,13 +153,13 @@ class WebhookEventAdmin(LongListAdmin):
         status = getattr(event, "message_status", None)
         if status is None:
             return self.get_empty_value_display()
-        mark = _mark(STATUSES[status])
+        mark = mark_html(STATUSES[status])
         address = getattr(event, "kpwa_message_url", "")
         return format_html('<a href="{}">{}</a>', address, mark) if address else mark
 
     @admin.display(description=_("received"), ordering="received_at")
     def received(self, event: WebhookEvent) -> str:
-        at = formats.date_format(timezone.localtime(event.received_at), "SHORT_DATETIME_FORMAT")
+        at = date_and_time(event.received_at)
         return f"{at} ({event.times_received}\N{NO-BREAK SPACE}×)" if event.times_received > 1 else at
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
@@ -187,7 +187,3 @@ class WebhookEventAdmin(LongListAdmin):
                 "kpwa_message_url": event.kpwa_message_url,
             }
         return super().render_change_form(request, context, *args, **kwargs)
-
-
-def _mark(mark: Mark) -> str:
-    return render_to_string("admin/django_kpwa/mark.html", {"mark": mark})

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
-from datetime import timezone as datetime_timezone
+from datetime import datetime, timezone
 from typing import Any
 
-from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import phone
+from ..formatting import date_and_time
 from ..models import EventKind, WebhookEvent
 from ..webhooks.parsers import DeliveryState
 from ..words import Words
@@ -135,8 +134,8 @@ def _time(fields: dict[str, Any]) -> str:
     written = _text(fields, "occurred_at")
     if not _EPOCH.fullmatch(written):
         return written
-    at = timezone.localtime(datetime.fromtimestamp(int(written[:10]), tz=datetime_timezone.utc))
-    return f"{formats.date_format(at, 'SHORT_DATETIME_FORMAT')} ({written})"
+    at = datetime.fromtimestamp(int(written[:10]), tz=timezone.utc)
+    return f"{date_and_time(at)} ({written})"
 
 
 def _note(fields: dict[str, Any]) -> str:

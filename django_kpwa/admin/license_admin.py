@@ -15,7 +15,6 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.loader import render_to_string
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext
@@ -27,7 +26,7 @@ from ..conditions import lane_of
 from ..gateway import addresses
 from ..models import DatabaseNow, License
 from ..wake import wake_license_on_commit
-from .base import hiding_filter
+from .base import hiding_filter, mark_html
 from .buttons import ButtonsAdmin, OfferedButton, outside_transactions
 from .license_buttons import BUTTONS, MAY_OPERATE
 from .license_form import LicenseForm, key_hint
@@ -97,7 +96,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     @admin.display(description=_("WhatsApp"), ordering="lane__session_status")
     def condition(self, license_: License) -> str:
-        return render_to_string("admin/django_kpwa/mark.html", {"mark": condition_of(license_)})
+        return mark_html(condition_of(license_))
 
     @admin.display(description=_("linked number"))
     def linked_number(self, license_: License) -> str:

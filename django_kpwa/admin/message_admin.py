@@ -10,16 +10,16 @@ from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
 from django.urls import path
-from django.utils import formats, timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox
+from ..formatting import date_and_time
 from ..models import RESENDABLE, License, OutboundMessage, Status
 from ..words import STATUSES, Words, reason_row, status_row
+from .base import mark_html
 from .bubble import bubble_of
 from .buttons import Button, Done
 from .links import Links, Source
@@ -146,7 +146,7 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, message: OutboundMessage) -> str:
-        return render_to_string("admin/django_kpwa/mark.html", {"mark": STATUSES[message.status]})
+        return mark_html(STATUSES[message.status])
 
     @admin.display(description=_("recipient"))
     def recipient_shown(self, message: OutboundMessage) -> str:
@@ -158,7 +158,7 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("when"), ordering="created_at")
     def created(self, message: OutboundMessage) -> str:
-        return formats.date_format(timezone.localtime(message.created_at), "SHORT_DATETIME_FORMAT")
+        return date_and_time(message.created_at)
 
     @admin.display(description=_("about"))
     def about(self, message: OutboundMessage) -> str:

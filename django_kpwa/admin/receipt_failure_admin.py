@@ -10,12 +10,12 @@ from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.db import router
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ..formatting import date_and_time
 from ..models import ReceiptFailure, RegisteredReceipt, stored_name
 from ..receipts import registry
 from .links import Links, Source
@@ -77,7 +77,7 @@ class ReceiptFailureAdmin(LongListAdmin):
 
     @admin.display(description=_("when"), ordering="occurred_at")
     def occurred(self, failure: ReceiptFailure) -> str:
-        return formats.date_format(timezone.localtime(failure.occurred_at), "SHORT_DATETIME_FORMAT")
+        return date_and_time(failure.occurred_at)
 
     def _preview_url(self, request: HttpRequest, failure: ReceiptFailure) -> str:
         """The page on which the receipt of the same object is previewed and can be sent; empty if there is none."""

@@ -13,13 +13,13 @@ from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.middleware.common import CommonMiddleware
 from django.middleware.security import SecurityMiddleware
-from django.urls import NoReverseMatch, reverse
 from django.utils import translation
 from django.utils.module_loading import import_string
 
 from ..conf import Settings
 from ..gateway import load_gateway_class
 from ..logs import get_logger
+from ..site_urls import find_url
 from ..webhook_address import useless
 from .configuration import with_settings
 from .messages import make_warning
@@ -53,8 +53,10 @@ def check_webhook_address(read: Settings) -> list[CheckMessage]:
         return []
     found = []
     try:
-        reverse("django_kpwa:webhook", args=["x"])
-    except NoReverseMatch:
+        has_webhook = bool(find_url("django_kpwa:webhook", "x"))
+    except ImproperlyConfigured:
+        has_webhook = True  # Django reports it
+    if not has_webhook:
         found.append(
             make_warning(
                 "W077",
@@ -63,8 +65,6 @@ def check_webhook_address(read: Settings) -> list[CheckMessage]:
                 'Add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.',
             )
         )
-    except ImproperlyConfigured:
-        pass  # Django's to report
     with translation.override("en"):
         reason = useless(read.PUBLIC_URL, read.BASE_URLS) if _leaves_the_process() else ""
     if reason:
@@ -109,10 +109,7 @@ def _request(host: str, *, is_https: bool) -> HttpRequest:
     """A webhook's, as a proxy that ends TLS hands it on: as plain HTTP, with the header that the site trusts."""
     request = HttpRequest()
     request.method = "POST"
-    try:
-        request.path = request.path_info = reverse("django_kpwa:webhook", args=["x"])
-    except NoReverseMatch:
-        request.path = request.path_info = "/kpwa/webhooks/x/"
+    request.path = request.path_info = find_url("django_kpwa:webhook", "x") or "/kpwa/webhooks/x/"
     request.META = {"HTTP_HOST": host, "SERVER_NAME": host, "SERVER_PORT": "80", "REQUEST_METHOD": "POST"}
     if settings.USE_X_FORWARDED_HOST:
         request.META["HTTP_X_FORWARDED_HOST"] = host

@@ -15,6 +15,7 @@ from django.core.management.base import OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone, translation
 
+from .. import formatting
 from ..logs import escaped_controls, without_controls
 
 EXIT_OK = 0
@@ -82,14 +83,9 @@ def in_english(label: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in the largest unit that fits: `45 s`, `12 min`, `3 h`, `2 days`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86_400:.0f} days"
+    """A duration as the commands' own sentences have it: `45 s`, `12 min`, `3 h`, `2 days`."""
+    with translation.override("en"):
+        return formatting.duration(seconds)
 
 
 def _cell(value: object) -> str:

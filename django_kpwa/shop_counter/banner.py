@@ -9,8 +9,9 @@ from typing import Any, cast
 from django.db.models import Exists
 from django.utils.translation import gettext, ngettext
 
-from ..conditions import Unassigned, clock, lane_of, license_condition, unassigned
+from ..conditions import Unassigned, lane_of, license_condition, unassigned
 from ..counts import BoundedCount, count_up_to
+from ..formatting import short_time
 from ..gateway import SessionStatus
 from ..models import DatabaseNow, License, OutboundMessage, Status
 from ..site_urls import find_url
@@ -101,7 +102,7 @@ def _sentence(problem: str, since: datetime | None, waiting: str) -> str:
     """The banner's line: `WhatsApp disconnected since 19.04, 37 receipts waiting`."""
     said = problem
     if since is not None:
-        said = gettext("%(problem)s since %(time)s") % {"problem": problem, "time": clock(since)}
+        said = gettext("%(problem)s since %(time)s") % {"problem": problem, "time": short_time(since)}
     return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said
 
 

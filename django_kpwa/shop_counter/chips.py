@@ -15,7 +15,7 @@ from django.db.models.functions import RowNumber
 from django.utils.translation import gettext
 
 from .. import phone
-from ..conditions import clock
+from ..formatting import short_time
 from ..gateway.outcome import Cause
 from ..models import (
     RESENDABLE,
@@ -121,7 +121,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
         message=message,
         mark=STATUSES[message.status],
         at=at,
-        at_words=clock(at) if at else "",
+        at_words=short_time(at) if at else "",
         why=_why(message) if may_view else "",
         recipient=phone.written(message.recipient) if may_view else "",
         resend_url=find_url("django_kpwa:message_resend", message.uuid) if may_resend else "",

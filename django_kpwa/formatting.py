@@ -1,0 +1,38 @@
+"""Numbers, times and durations as people read them, in the active language and the site's time zone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.utils import formats, timezone
+from django.utils.translation import gettext, ngettext
+
+
+def grouped(number: int) -> str:
+    """`number` with separators: `10,000`."""
+    return str(formats.number_format(number, force_grouping=True))
+
+
+def date_and_time(moment: datetime) -> str:
+    return str(formats.date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT"))
+
+
+def short_time(moment: datetime, *, seconds: bool = False) -> str:
+    """The time of day, with its date unless that is today; `seconds` for a time that is watched."""
+    local = timezone.localtime(moment)
+    if local.date() != timezone.localdate():
+        return date_and_time(moment)
+    # None of Django's localised formats has seconds.
+    return f"{local:%H:%M:%S}" if seconds else str(formats.date_format(local, "TIME_FORMAT"))
+
+
+def duration(seconds: float) -> str:
+    """A duration in the largest unit that fits: `45 s`, `12 min`, `3 h`, `2 days`."""
+    if seconds < 120:
+        return gettext("%(count)s s") % {"count": grouped(max(0, round(seconds)))}
+    if seconds < 7200:
+        return gettext("%(count)s min") % {"count": grouped(round(seconds / 60))}
+    if seconds < 172_800:
+        return gettext("%(count)s h") % {"count": grouped(round(seconds / 3600))}
+    days = round(seconds / 86_400)
+    return ngettext("%(count)s day", "%(count)s days", days) % {"count": grouped(days)}
