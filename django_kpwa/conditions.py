@@ -78,7 +78,7 @@ def unassigned() -> Unassigned | None:
 
 
 SILENT_SECONDS = 120.0
-"""So long without a sweep: what should look after the outbox does not run. Cron comes every minute."""
+"""Without a sweep for this long, nothing looks after the outbox. Cron comes every minute, and so does any beat."""
 
 
 class Missing(Enum):
@@ -98,27 +98,25 @@ class Senders:
     missing: Missing
     swept_seconds: float | None
     worked_seconds: float | None
-    most_silent_seconds: float
 
     @property
     def has_worker(self) -> bool:
-        return self.worked_seconds is not None and self.worked_seconds <= self.most_silent_seconds
+        return self.worked_seconds is not None and self.worked_seconds <= SILENT_SECONDS
 
 
 def senders() -> Senders:
     """Who sends leaves signs of life: a broker's beat and workers, `kpwa run`, or cron. Each sweeps."""
-    most = max(SILENT_SECONDS, 4 * kpwa_settings().SWEEP_SECONDS)
     seen = Heartbeat.objects.values_list("name", "seen_at", DatabaseNow())
     silence = {name: (now - seen_at).total_seconds() for name, seen_at, now in seen}
     # One from the future was left while the database's clock was ahead, and says nothing of now.
-    silence = {name: seconds for name, seconds in silence.items() if seconds > -most}
+    silence = {name: seconds for name, seconds in silence.items() if seconds > -SILENT_SECONDS}
     swept, worked = silence.get("sweep"), silence.get("worker")
-    if swept is not None and swept <= most:
+    if swept is not None and swept <= SILENT_SECONDS:
         missing = Missing.NOTHING
     elif not broker.is_configured():
         missing = Missing.SENDER
-    elif worked is not None and worked <= most:
+    elif worked is not None and worked <= SILENT_SECONDS:
         missing = Missing.BEAT
     else:
         missing = Missing.WORKER_AND_BEAT
-    return Senders(missing, swept, worked, most)
+    return Senders(missing, swept, worked)

@@ -13,9 +13,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 DOCUMENTED_BASE_URLS = ("https://wa.kpntr.com/backend", "https://kpwa.kpntr.com/backend")
 
-
 MIN_SECRET_LENGTH = 32
 MIN_SECRET_CHARACTERS = 5
+
+SLICE_SECONDS = 20.0
+"""How long one task drives a lane, or processes webhooks, before it lets another go on: a shop's burst of receipts is
+through by then, and nobody else waits for minutes."""
 
 
 @dataclass(frozen=True)
@@ -36,52 +39,48 @@ class Settings:
     """Region whose national numbers need no country code (ISO 3166-1 alpha-2)."""
     SECRET_KEYS: tuple[str, ...] = field(default=(), repr=False)
     """Secrets that the stored API keys are encrypted with, newest first. Empty: derived from `SECRET_KEY`."""
-    CONNECT_TIMEOUT_SECONDS: float = 5.0
-    """For a connection to be made; nothing was sent where it is not."""
-    READ_TIMEOUT_SECONDS: float = 30.0
-    """For the next byte of an answer."""
     CALL_DEADLINE_SECONDS: float = 45.0
-    """Everything one call may take, connections and a dripping answer included."""
-    STATUS_DEADLINE_SECONDS: float = 10.0
-    """The same for the status check that follows a refused or failed send."""
-    MAX_ANSWER_BYTES: int = 2_097_152
-    """An answer is read up to this, uncompressed."""
+    """Everything one call may take, connections and a dripping answer included. A lost worker's lane waits longer."""
     PACE_SECONDS: tuple[float, float] = (4.0, 8.0)
     """Between two messages of a license: a random time in this range, where the license names none of its own."""
-    SLICE_SECONDS: float = 20.0
-    """How long one task drives a lane before it lets another task go on."""
-    SWEEP_SECONDS: float = 15.0
-    """How often `dispatch_due` runs; a lost task is made good within this."""
     MAX_ATTEMPTS: int = 6
     """Attempts that sent nothing before a message is `failed`. Waits that the gateway asks for do not count."""
     RETRY_SECONDS: float = 15.0
-    """The first wait after a failure that sent nothing; doubled each time, with jitter."""
-    MAX_RETRY_SECONDS: float = 900.0
-    """The longest of these waits."""
+    """The first wait after a failure that sent nothing; doubled each time up to 15 minutes, with jitter."""
     FAILURES_BEFORE_PAUSE: int = 3
     """So many sends in a row that were not accepted, whatever each answer said, pause the lane."""
     PROBE_SECONDS: float = 30.0
-    """How long a paused lane waits before its status is asked; doubled up to `MAX_PROBE_SECONDS` while it fails."""
-    MAX_PROBE_SECONDS: float = 300.0
-    """The longest of these waits."""
-    MAX_RETRY_AFTER_SECONDS: float = 900.0
-    """A 429's Retry-After is honoured up to this."""
+    """How long a paused lane waits before its status is asked; doubled up to ten times that while it fails."""
     RENDER_DELAY_SECONDS: float = 3.0
     """A receipt of a sale saved outside a transaction is not rendered before this: its lines may still be coming."""
     RESEND_UNKNOWN: tuple[str, ...] = ()
     """Causes of doubt after which a second copy is risked rather than a missing message."""
-    RECORD_SECONDS: float = 10.0
-    """How long recording a call's outcome is tried again while the database fails."""
     WEBHOOK_PARSER: str = "django_kpwa.webhooks.parsers.DefaultParser"
     """Dotted path of the class that reads what the gateway posts."""
     WEBHOOK_USERNAME: str = field(default="", repr=False)
     """The user name of the HTTP basic authentication below; empty: any."""
     WEBHOOK_PASSWORD: str = field(default="", repr=False)
     """Where set, a webhook must carry them as HTTP basic authentication, beside its token in the path."""
-    WEBHOOK_MAX_BYTES: int = 1_048_576
-    """A longer webhook body is refused with 413."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
     """What `kpwa purge` keeps, by kind. Messages that are not settled are kept for ever."""
+
+    @property
+    def status_deadline_seconds(self) -> float:
+        """For the status check that follows a refused or failed send: a word, while a send may wait for WhatsApp."""
+        return min(10.0, self.CALL_DEADLINE_SECONDS / 2)
+
+    @property
+    def record_seconds(self) -> float:
+        """How long recording a call's outcome is tried again while the database fails; then it is in doubt.
+
+        A restart of PostgreSQL takes less. The lane is held meanwhile, so it is no longer than a call is.
+        """
+        return min(10.0, self.CALL_DEADLINE_SECONDS / 2)
+
+    @property
+    def max_probe_seconds(self) -> float:
+        """The longest wait of a paused lane before its status is asked again."""
+        return 10 * self.PROBE_SECONDS
 
 
 def kpwa_settings() -> Settings:
@@ -102,9 +101,9 @@ def kpwa_settings() -> Settings:
     return Settings(**values)
 
 
-def lease_seconds(read: Settings) -> float:
+def lease_seconds(conf: Settings) -> float:
     """How long a lane's lease lasts: longer than a send, the status check after it, and a slow recording."""
-    return read.CALL_DEADLINE_SECONDS + read.STATUS_DEADLINE_SECONDS + read.RECORD_SECONDS + 5
+    return conf.CALL_DEADLINE_SECONDS + conf.status_deadline_seconds + conf.record_seconds + 5
 
 
 def _check_secret(secret: Any) -> None:

@@ -11,15 +11,23 @@ from __future__ import annotations
 
 from typing import Any
 
-_EXPIRES_SECONDS = 5400.0
+TASK_LIMIT_SECONDS = 600
+"""Above a slice and the longest call in it: a task that outlives this is stuck, and its lease has run out."""
+_EXPIRES_SECONDS = 9.0 * TASK_LIMIT_SECONDS
+_MAX_SWEEP_SECONDS = 60.0
 
 
 def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
-    """Return the schedule; `sweep_seconds` is how soon a lost task is made good (see `KPWA["SWEEP_SECONDS"]`).
+    """Return the schedule; a lost task is made good within `sweep_seconds`, at most 60.
+
+    Raises `ValueError` for more: what has not swept for two minutes is taken for dead.
 
     Every entry expires, so that a worker that was stopped for days does not find a pile of them. It does so by the
     worker's clock, and not before an hour and a half: a worker that goes an hour ahead would run none of them.
     """
+
+    if not 0 < sweep_seconds <= _MAX_SWEEP_SECONDS:
+        raise ValueError(f"sweep_seconds is {sweep_seconds:g}; it must be above 0 and at most {_MAX_SWEEP_SECONDS:g}.")
 
     def every(seconds: float, task: str) -> dict[str, Any]:
         return {"task": task, "schedule": seconds, "options": {"expires": _EXPIRES_SECONDS, "ignore_result": True}}

@@ -14,11 +14,12 @@ from celery import shared_task, signals
 from django.db import close_old_connections
 
 from . import broker, dispatch, retention, statistics, wake, webhooks
-from .conf import kpwa_settings
+from .conf import SLICE_SECONDS
 from .exceptions import TaskFailedError
 from .logs import get_logger
 from .models import outbox_key
 from .rendering import masked_traceback, words_of
+from .schedule import TASK_LIMIT_SECONDS
 from .store.heartbeats import note_alive
 from .store.lanes import release_lease
 from .store.locks import lacks_tables, waited_too_long
@@ -27,13 +28,11 @@ from .store.results import Lease
 # One byte that a prefork worker's children share with it: on shutdown only the parent is told.
 _shutting_down = mmap.mmap(-1, 1)
 
-# Above a slice and the longest call in it; a task that outlives this is stuck, and its lease has run out.
-_TIME_LIMIT_SECONDS = 600
 # Said here, because a task without one of its own inherits the site's `task_soft_time_limit`, whose few seconds would
 # end sends in the middle.
-_SOFT_TIME_LIMIT_SECONDS = 570
-# Well below that: a purge of millions is no task that is stuck.
-_PURGE_SECONDS = 300.0
+_SOFT_TIME_LIMIT_SECONDS = TASK_LIMIT_SECONDS - 30
+# A purge of millions is no task that is stuck.
+_PURGE_SECONDS = TASK_LIMIT_SECONDS / 2
 
 logger = get_logger("django_kpwa.tasks")
 
@@ -64,7 +63,7 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
 
         return shared_task(
             name=name,
-            time_limit=_TIME_LIMIT_SECONDS,
+            time_limit=TASK_LIMIT_SECONDS,
             soft_time_limit=_SOFT_TIME_LIMIT_SECONDS,
             ignore_result=True,
             acks_late=False,
@@ -123,7 +122,7 @@ def process_webhook(event_id: int) -> None:
 @_task(wake.PROCESS_DUE_WEBHOOKS)
 def process_due_webhooks() -> None:
     """Process the events that came together, those whose task was lost, and unmatched ones again: for one slice."""
-    ends_at = time.monotonic() + kpwa_settings().SLICE_SECONDS
+    ends_at = time.monotonic() + SLICE_SECONDS
     webhooks.process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
     if time.monotonic() >= ends_at and not is_shutting_down():
         wake.publish_due_webhooks()

@@ -145,12 +145,11 @@ if os.environ.get("BEHIND_TLS_PROXY") == "1":
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 KPWA = {
     "PUBLIC_URL": PUBLIC_URL,
-    "SWEEP_SECONDS": 5,
 }
 if SANDBOX_URL:
     # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.
     KPWA["BASE_URLS"] = [f"{SANDBOX_URL}/backend"]
-CELERY_BEAT_SCHEDULE = beat_schedule(KPWA["SWEEP_SECONDS"])
+CELERY_BEAT_SCHEDULE = beat_schedule(sweep_seconds=5)
 
 LOGGING = {
     "version": 1,

@@ -82,7 +82,8 @@ KPWA = {
     "GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway",
     "PUBLIC_URL": "https://shop.example",
     "PACE_SECONDS": (0, 0),
-    "SWEEP_SECONDS": 1,
 }
 # For the processes that tests start: see tests/processes.py.
 KPWA |= json.loads(os.environ.get("KPWA_TEST_SETTINGS", "{}"))
+# Constants of the package by their dotted paths: see tests/shop/apps.py.
+CONSTANTS = {path: KPWA.pop(path) for path in list(KPWA) if "." in path}

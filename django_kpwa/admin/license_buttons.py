@@ -61,7 +61,7 @@ def told(status: ServiceStatus) -> Done:
 
 
 def _check(license_: License) -> Done:
-    seconds = min(kpwa_settings().STATUS_DEADLINE_SECONDS, linking.WEB_SECONDS)
+    seconds = min(kpwa_settings().status_deadline_seconds, linking.WEB_SECONDS)
     return told(linking.check_status(license_, deadline_seconds=seconds))
 
 

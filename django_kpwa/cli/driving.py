@@ -20,7 +20,7 @@ from types import FrameType
 from django.db import DatabaseError, InterfaceError, connections
 
 from .. import dispatch
-from ..conf import kpwa_settings, lease_seconds
+from ..conf import SLICE_SECONDS, kpwa_settings, lease_seconds
 from ..logs import get_logger
 from ..rendering import masked_traceback
 from ..store.lanes import release_lease
@@ -32,13 +32,14 @@ logger = get_logger("django_kpwa.run")
 class LanePool:
     """Threads that drive lanes and do jobs beside. Made, used and closed by one thread."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, slice_seconds: float = SLICE_SECONDS) -> None:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
         self._most_lost = threads
         self._lost: set[threading.Thread] = set()
         self._lock = threading.Lock()
         # The lanes that are driven or waited for here, each with its present drive once that has begun.
+        self._slice_seconds = slice_seconds
         self._underway: dict[int, _Underway | None] = {}
         self._jobs: set[str] = set()
         self._waiting: list[tuple[float, int, uuid.UUID]] = []
@@ -150,12 +151,14 @@ class LanePool:
 
     def _drive(self, license_id: int, token: uuid.UUID | None) -> None:
         driven = dispatch.Driven()
-        underway = _Underway()
+        underway = _Underway(self._slice_seconds)
         with self._lock:
             self._underway[license_id] = underway
         try:
             if not self._is_stopping:
-                driven = dispatch.drive(license_id, token, should_stop=self.is_stopping)
+                driven = dispatch.drive(
+                    license_id, token, should_stop=self.is_stopping, slice_seconds=self._slice_seconds
+                )
             elif token is not None:
                 _release(license_id, token)
         except Exception as error:
@@ -198,11 +201,10 @@ class LanePool:
 class _Underway:
     """One drive that has begun, by this thread."""
 
-    def __init__(self) -> None:
-        read = kpwa_settings()
+    def __init__(self, slice_seconds: float) -> None:
         self.thread = threading.current_thread()
         # A drive may begin a send at the end of its slice, and its lease lasts longer than that.
-        self.is_lost_at = time.monotonic() + read.SLICE_SECONDS + lease_seconds(read)
+        self.is_lost_at = time.monotonic() + slice_seconds + lease_seconds(kpwa_settings())
 
 
 @contextlib.contextmanager

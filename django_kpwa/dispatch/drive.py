@@ -17,7 +17,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections
 
 from .. import alerts, announce
-from ..conf import Settings, kpwa_settings, lease_seconds
+from ..conf import SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
@@ -64,9 +64,13 @@ class Driven:
 
 
 def drive(
-    license_id: int, lease_token: uuid.UUID | None = None, *, should_stop: Callable[[], bool] = lambda: False
+    license_id: int,
+    lease_token: uuid.UUID | None = None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    slice_seconds: float = SLICE_SECONDS,
 ) -> Driven:
-    """Drive the lane of `license_id` for one slice; ends at once where somebody else does.
+    """Drive the lane of `license_id` for `slice_seconds`; ends at once where somebody else does.
 
     `lease_token`: the lease that an earlier drive passed on. `should_stop` is asked between messages.
     """
@@ -79,7 +83,7 @@ def drive(
             lease = _take(license_id, lease_token, read, claims=not should_stop())
             if lease is None:
                 return Driven(attempts)
-            driver = _Driver(lease, read, should_stop, began_at)
+            driver = _Driver(lease, read, should_stop, began_at, slice_seconds)
             driven = driver.run()
         except DatabaseError as error:
             if not waited_too_long(error):
@@ -117,12 +121,14 @@ def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings, *, cla
 class _Driver:
     """One holder of one lease."""
 
-    def __init__(self, lease: Lease, read: Settings, should_stop: Callable[[], bool], began_at: float) -> None:
+    def __init__(
+        self, lease: Lease, read: Settings, should_stop: Callable[[], bool], began_at: float, slice_seconds: float
+    ) -> None:
         self.lease = lease
         self.read = read
         self.should_stop = should_stop
         self.lease_seconds = lease_seconds(read)
-        self.ends_at = _elapsed() + read.SLICE_SECONDS
+        self.ends_at = _elapsed() + slice_seconds
         self.attempts = 0
         self.has_broken = False
         # When the present claim was asked for: a claim that is older by long was followed by a standstill.
@@ -279,7 +285,7 @@ class _Driver:
 
     def _ask_status(self, gateway: Gateway) -> SessionStatus | None:
         try:
-            return gateway.get_status(deadline_seconds=self.read.STATUS_DEADLINE_SECONDS).session_status
+            return gateway.get_status(deadline_seconds=self.read.status_deadline_seconds).session_status
         except GatewayError as error:
             logger.info("The status after a refused or failed send was not told (%s).", type(error).__name__)
             return None
@@ -297,7 +303,7 @@ class _Driver:
         self, claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict, *, claims_next: bool
     ) -> Recorded:
         """Record; try again over a fresh connection while the database fails, for it is known here alone."""
-        gives_up_at = _elapsed() + self.read.RECORD_SECONDS
+        gives_up_at = _elapsed() + self.read.record_seconds
         is_retry = False
         while True:
             try:

@@ -56,7 +56,7 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: 
     if gateway is None:
         return False
     try:
-        status = gateway.get_status(deadline_seconds=conf.STATUS_DEADLINE_SECONDS).session_status
+        status = gateway.get_status(deadline_seconds=conf.status_deadline_seconds).session_status
     except GatewayError as error:
         stop(lane, _reason(error, lane), error.words, lease=lease, error=error_words(outcome_of_error(error)))
         return False

@@ -133,8 +133,8 @@ def _pause(outcome: Outcome, failures: int, known: Circumstances, read: Settings
 
 def _retry_after(outcome: Outcome, read: Settings) -> float:
     asked = outcome.retry_after_seconds
-    return min(max(read.RETRY_SECONDS if asked is None else asked, 1.0), read.MAX_RETRY_AFTER_SECONDS)
+    return min(max(read.RETRY_SECONDS if asked is None else asked, 1.0), pace.MAX_RETRY_AFTER_SECONDS)
 
 
 def _asked(outcome: Outcome, read: Settings) -> float:
-    return min(outcome.retry_after_seconds or 0.0, read.MAX_RETRY_AFTER_SECONDS)
+    return min(outcome.retry_after_seconds or 0.0, pace.MAX_RETRY_AFTER_SECONDS)

@@ -66,6 +66,13 @@ class HttpGateway(Gateway):
     Reads its settings once. `close()` it, or use it in a `with`: it holds connections open.
     """
 
+    CONNECT_TIMEOUT_SECONDS = 5.0
+    """For a connection to be made, after which the next base URL is tried; nothing was sent where it is not."""
+    READ_TIMEOUT_SECONDS = 30.0
+    """For the next byte of an answer. The deadline of the whole call is `KPWA["CALL_DEADLINE_SECONDS"]`."""
+    MAX_ANSWER_BYTES = 2_097_152
+    """An answer is read up to this, uncompressed; the largest is a QR code's image."""
+
     leaves_the_process = True
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
@@ -75,9 +82,8 @@ class HttpGateway(Gateway):
             raise ImproperlyConfigured("KPWA['BASE_URLS'] is empty: there is no gateway to talk to.")
         super().__init__(Secret(clean_api_key(api_key.reveal())), base_urls=urls)
         self._deadline_seconds = settings.CALL_DEADLINE_SECONDS
-        self._timeouts = (settings.CONNECT_TIMEOUT_SECONDS, settings.READ_TIMEOUT_SECONDS)
-        self._max_bytes = settings.MAX_ANSWER_BYTES
-        self._call = Call(self._max_bytes + _MAX_HEADER_BYTES)
+        self._timeouts = (self.CONNECT_TIMEOUT_SECONDS, self.READ_TIMEOUT_SECONDS)
+        self._call = Call(self.MAX_ANSWER_BYTES + _MAX_HEADER_BYTES)
         self._adapter = _Adapter(self._call)
         self._posts: dict[str, requests.PreparedRequest] = {}
         self._used_at = monotonic()
@@ -209,14 +215,14 @@ class HttpGateway(Gateway):
         return request
 
     def _content(self, response: requests.Response) -> bytes:
-        """The body, unpacked. Raises `UnexpectedAnswerError` where it is longer than `KPWA["MAX_ANSWER_BYTES"]`."""
+        """The body, unpacked. Raises `UnexpectedAnswerError` where it is longer than `MAX_ANSWER_BYTES`."""
         content = bytearray()
         is_whole = False
         try:
             # Asked for in pieces: for a read in one piece the interpreter would allocate what Content-Length claims.
             while piece := response.raw.read(_READ_BYTES, decode_content=False):
                 content += piece
-                if len(content) > self._max_bytes:
+                if len(content) > self.MAX_ANSWER_BYTES:
                     raise self._too_long()
             is_whole = True
         finally:
@@ -234,17 +240,17 @@ class HttpGateway(Gateway):
             raise UnexpectedAnswerError("The gateway's answer is packed in a way that was not asked for.")
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
         try:
-            content = unpacker.decompress(packed, self._max_bytes + 1)
+            content = unpacker.decompress(packed, self.MAX_ANSWER_BYTES + 1)
         except zlib.error:
             content = b""
-        if len(content) > self._max_bytes:
+        if len(content) > self.MAX_ANSWER_BYTES:
             raise self._too_long()
         if not unpacker.eof:
             raise UnexpectedAnswerError("The gateway's answer is packed and cannot be unpacked.")
         return content
 
     def _too_long(self) -> UnexpectedAnswerError:
-        return UnexpectedAnswerError(f"The gateway's answer is longer than {self._max_bytes} bytes.")
+        return UnexpectedAnswerError(f"The gateway's answer is longer than {self.MAX_ANSWER_BYTES} bytes.")
 
     def _failure(self, error: Exception, base_url: str) -> GatewayError:
         """What a failed exchange means. What was seen of the call decides, not what the exception is called."""

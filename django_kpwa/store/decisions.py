@@ -16,6 +16,7 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import BooleanField, Case, ExpressionWrapper, F, Q, Value, When
 from django.db.models.functions import Coalesce
 
+from .. import pace
 from ..conf import Settings, kpwa_settings, lease_seconds
 from ..gateway import SessionStatus
 from ..gateway.outcome import OutcomeKind
@@ -319,7 +320,7 @@ def bring_back_times_ahead(license_ids: Sequence[int]) -> list[int]:
         )
         if columns and as_seen.update(**columns):
             changed.append(lane.license_id)
-    longest = max(read.MAX_RETRY_SECONDS * 1.2, RENDER_STEP_BACK_SECONDS) + CLOCK_SECONDS
+    longest = max(pace.MAX_RETRY_SECONDS * 1.2, RENDER_STEP_BACK_SECONDS) + CLOCK_SECONDS
     waiting = OutboundMessage.objects.filter(license_id__in=changed, status=Status.QUEUED)
     tried = waiting.filter(Q(attempts_made__gt=0) | Q(renderings_begun__gt=0))
     tried.filter(due_at__gt=in_seconds(longest)).update(due_at=DatabaseNow())
@@ -364,7 +365,7 @@ def _brought_back(lane: Lane, now: datetime, read: Settings) -> dict[str, Any]:
 
 def longest_pause(reason: PauseReason, read: Settings) -> float:
     """How many seconds a pause for `reason` lasts at most before the lane is looked at again."""
-    return read.MAX_RETRY_AFTER_SECONDS if reason == PauseReason.RATE_LIMITED else read.MAX_PROBE_SECONDS * 1.2
+    return pace.MAX_RETRY_AFTER_SECONDS if reason == PauseReason.RATE_LIMITED else read.max_probe_seconds * 1.2
 
 
 def bring_back_messages_ahead(limit: int = STEPPED_AT_ONCE) -> int:

@@ -32,6 +32,7 @@ from ..models import (
     write_alias,
 )
 from ..rendering import masked_traceback
+from ..schedule import TASK_LIMIT_SECONDS
 from ..store.events import claim_event, record_event
 from ..store.locks import waited_too_long
 from . import matching
@@ -41,7 +42,7 @@ logger = get_logger("django_kpwa.webhooks")
 
 LEASE_SECONDS = 60.0
 """How long an event is one worker's; then its work counts as lost."""
-ANNOUNCING_SECONDS = 660.0
+ANNOUNCING_SECONDS = TASK_LIMIT_SECONDS + 60.0
 """The same while receivers of the site run: above the time limit of a task, so that they never run twice at once."""
 DEADLINE_SECONDS = 40.0
 """What takes longer to read is given up, before it counts as lost."""

@@ -10,15 +10,8 @@ KPWA = {
     # Whoever adds a second license in the admin does not stop the till's receipts.
     "DEFAULT_LICENSE": LICENSE_NAME,
     # A killed worker's lease lasts as long as its longest call could, and a little more.
-    "CONNECT_TIMEOUT_SECONDS": 2,
-    "READ_TIMEOUT_SECONDS": 5,
     "CALL_DEADLINE_SECONDS": 8,
-    "STATUS_DEADLINE_SECONDS": 3,
-    "RECORD_SECONDS": 3,
-    "SWEEP_SECONDS": 2,
     "RETRY_SECONDS": 2,
-    "MAX_RETRY_SECONDS": 10,
-    "PROBE_SECONDS": 2,
-    "MAX_PROBE_SECONDS": 5,
+    "PROBE_SECONDS": 1,
 }
-CELERY_BEAT_SCHEDULE = beat_schedule(KPWA["SWEEP_SECONDS"])
+CELERY_BEAT_SCHEDULE = beat_schedule(sweep_seconds=2)

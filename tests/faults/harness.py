@@ -61,15 +61,12 @@ KEY = "kunci-kenari-7f3a9c2e5b81d604"
 BROKER = os.environ.get("KPWA_FAULTS_BROKER", "redis")
 # Short limits, so that a lost worker's lease runs out within a test.
 IMPATIENT = {
-    "CONNECT_TIMEOUT_SECONDS": 1,
-    "READ_TIMEOUT_SECONDS": 1.5,
     "CALL_DEADLINE_SECONDS": 2,
-    "STATUS_DEADLINE_SECONDS": 1,
-    "RECORD_SECONDS": 1,
     "RETRY_SECONDS": 1,
-    "MAX_RETRY_SECONDS": 2,
-    "PROBE_SECONDS": 1,
-    "MAX_PROBE_SECONDS": 2,
+    "PROBE_SECONDS": 0.2,
+    "django_kpwa.gateway.http.HttpGateway.CONNECT_TIMEOUT_SECONDS": 1.0,
+    "django_kpwa.gateway.http.HttpGateway.READ_TIMEOUT_SECONDS": 1.5,
+    "django_kpwa.pace.MAX_RETRY_SECONDS": 2.0,
 }
 LEASE_SECONDS = 9.0
 """What `conf.lease_seconds()` makes of these."""

@@ -179,7 +179,7 @@ def test_a_full_disk_at_the_record_leaves_one_message_in_doubt(shop, full_disk):
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_for_a_moment_costs_nothing(make_shop, full_disk):
-    shop = make_shop(RECORD_SECONDS=20)
+    shop = make_shop(CALL_DEADLINE_SECONDS=20)
     worker = shop.start_worker()
     shop.send(6)
     worker.wait_for_output("Recording failed", 60)

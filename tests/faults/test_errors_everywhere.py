@@ -239,8 +239,7 @@ def test_an_error_anywhere_reports_nothing_secret(
     settings.KPWA = {
         **settings.KPWA,
         "GATEWAY": "django_kpwa.gateway.http.HttpGateway",
-        "READ_TIMEOUT_SECONDS": 2,
-        "RECORD_SECONDS": 0,
+        "CALL_DEADLINE_SECONDS": 2,
         "RENDER_DELAY_SECONDS": 0,
     }
     settings.DEBUG = is_debug

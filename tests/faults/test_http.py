@@ -230,7 +230,7 @@ def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(
         "unknown host": "http://gateway.invalid/backend",
         "no TLS there": phone.base_url.replace("http://", "https://"),
     }[first]
-    shop = make_shop(BASE_URLS=[down, phone.base_url], CALL_DEADLINE_SECONDS=10, CONNECT_TIMEOUT_SECONDS=3)
+    shop = make_shop(BASE_URLS=[down, phone.base_url], CALL_DEADLINE_SECONDS=10)
     shop.start_worker()
     shop.start_beat()
     shop.sell(5)
@@ -278,7 +278,7 @@ def test_a_429_waits_as_asked_and_never_longer_than_the_bound_and_spends_no_atte
         return answer(SENT)(peer)
 
     server.behave(by_text(server, {"Struk": limit}))
-    shop = make_shop(BASE_URLS=[server.url], MAX_RETRY_AFTER_SECONDS=2, MAX_ATTEMPTS=2)
+    shop = make_shop(BASE_URLS=[server.url], MAX_ATTEMPTS=2, **{"django_kpwa.pace.MAX_RETRY_AFTER_SECONDS": 2.0})
     [message] = send_texts(shop, ["Struk"])
     shop.marked.add(message.pk)
     shop.start_worker()

@@ -87,7 +87,7 @@ def test_what_is_too_large_is_refused_and_nothing_of_it_is_stored(token):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_whatever_is_posted_is_stored_as_it_came_and_its_worker_lives(token, broker, client, pool):
-    roomy = {**broker, "kpwa": {"WEBHOOK_MAX_BYTES": ROOMY_BYTES}}
+    roomy = {**broker, "kpwa": {"django_kpwa.webhooks.views.WebhookView.MAX_BYTES": ROOMY_BYTES}}
     posted = {}
     with (
         webhook_site(**roomy) as site,

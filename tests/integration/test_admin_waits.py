@@ -8,6 +8,7 @@ import pytest
 
 from django_kpwa import linking, webhook_address
 from django_kpwa.admin import license_link
+from django_kpwa.gateway.http import HttpGateway
 from django_kpwa.models import License
 
 from .misbehaving import answer, full_port, response
@@ -48,12 +49,12 @@ def shop(server, settings, monkeypatch):
     monkeypatch.setattr(linking, "WEB_SECONDS", SECONDS)
     monkeypatch.setattr(license_link, "CHECK_DEADLINE_SECONDS", SECONDS)
     monkeypatch.setattr(webhook_address, "check", lambda *_, **__: None)
+    monkeypatch.setattr(HttpGateway, "CONNECT_TIMEOUT_SECONDS", SECONDS / 4)
     with full_port() as port:
         settings.KPWA = {
             **settings.KPWA,
             "GATEWAY": "django_kpwa.gateway.http.HttpGateway",
             "BASE_URLS": [f"http://127.0.0.1:{port}/backend", server.url],
-            "CONNECT_TIMEOUT_SECONDS": SECONDS / 4,
         }
         license_ = License(name="Toko")
         license_.set_api_key("a-key-of-the-gateway")

@@ -22,11 +22,7 @@ from tests.servers import HAS_REDIS
 
 # Short limits, so that a lost worker's lease runs out within a test.
 IMPATIENT = {
-    "CONNECT_TIMEOUT_SECONDS": 1,
-    "READ_TIMEOUT_SECONDS": 1.5,
     "CALL_DEADLINE_SECONDS": 2,
-    "STATUS_DEADLINE_SECONDS": 1,
-    "RECORD_SECONDS": 1,
     "PROBE_SECONDS": 1,
 }
 

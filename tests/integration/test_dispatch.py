@@ -561,10 +561,9 @@ def test_a_long_pace_gives_the_lane_back_and_the_sweep_waits_for_its_time(licens
     assert sweep().license_ids == (license_.pk,)
 
 
-def test_a_slice_ends_and_says_that_there_is_more(license_, settings):
-    settings.KPWA = {**settings.KPWA, "SLICE_SECONDS": 0}
+def test_a_slice_ends_and_says_that_there_is_more(license_):
     send_messages([Message(NUMBER, "a", license=license_), Message(NUMBER, "b", license=license_)])
-    driven = drive(license_.pk)
+    driven = drive(license_.pk, slice_seconds=0)
     assert driven.has_more
     assert lane_of(license_).lease_token is None
 
@@ -796,7 +795,7 @@ def test_a_commit_that_went_through_unanswered_sends_nothing_twice_and_loses_not
 
 
 def test_an_outcome_that_cannot_be_recorded_ends_in_doubt_with_the_lease(license_, monkeypatch, settings, caplog):
-    settings.KPWA = {**settings.KPWA, "RECORD_SECONDS": 0}
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0}
     message = send_message(NUMBER, "x")
 
     def fail(*_, **__):

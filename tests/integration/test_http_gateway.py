@@ -58,14 +58,22 @@ SENT = {
 
 
 @pytest.fixture(autouse=True)
-def _patient(settings):
-    settings.KPWA = {"CONNECT_TIMEOUT_SECONDS": 10, "READ_TIMEOUT_SECONDS": 10, "MAX_ANSWER_BYTES": 100_000}
+def limits(settings, monkeypatch):
+    """`limits(READ_TIMEOUT_SECONDS=1, deadline_seconds=2)` changes those of the gateways that are made from then on."""
+
+    def change(deadline_seconds=45, **constants):
+        settings.KPWA = {"CALL_DEADLINE_SECONDS": deadline_seconds}
+        for name, value in constants.items():
+            monkeypatch.setattr(HttpGateway, name, value)
+
+    change(CONNECT_TIMEOUT_SECONDS=10, READ_TIMEOUT_SECONDS=10, MAX_ANSWER_BYTES=100_000)
+    return change
 
 
 @pytest.fixture
-def impatient(settings):
+def impatient(limits):
     """Short timeouts, for the tests that wait for one; the others must not fail because the machine is busy."""
-    settings.KPWA = {"CONNECT_TIMEOUT_SECONDS": 0.3, "READ_TIMEOUT_SECONDS": 0.3, "CALL_DEADLINE_SECONDS": 0.8}
+    limits(CONNECT_TIMEOUT_SECONDS=0.3, READ_TIMEOUT_SECONDS=0.3, deadline_seconds=0.8)
 
 
 @pytest.fixture
@@ -322,8 +330,8 @@ def test_a_dripping_answer_ends_at_the_deadline_of_the_call(server, gateway, beh
     assert 0.6 < time.monotonic() - started < 3
 
 
-def test_a_stalled_answer_ends_at_the_read_timeout(server, make_gateway, settings):
-    settings.KPWA = {"READ_TIMEOUT_SECONDS": 0.2, "CALL_DEADLINE_SECONDS": 30}
+def test_a_stalled_answer_ends_at_the_read_timeout(server, make_gateway, limits):
+    limits(READ_TIMEOUT_SECONDS=0.2)
     server.behave(lambda peer: peer.stall())
     started = time.monotonic()
     with pytest.raises(GatewayTimeoutError):
@@ -342,8 +350,8 @@ def test_a_body_that_stalls_in_the_middle_ends_at_the_read_timeout(server, gatew
         send(gateway)
 
 
-def test_a_status_call_has_a_deadline_of_its_own(server, make_gateway, settings):
-    settings.KPWA = {"READ_TIMEOUT_SECONDS": 1, "CALL_DEADLINE_SECONDS": 30}
+def test_a_status_call_has_a_deadline_of_its_own(server, make_gateway, limits):
+    limits(READ_TIMEOUT_SECONDS=1)
     server.behave(drip_body)
     started = time.monotonic()
     with pytest.raises(GatewayTimeoutError):
@@ -351,8 +359,8 @@ def test_a_status_call_has_a_deadline_of_its_own(server, make_gateway, settings)
     assert time.monotonic() - started < 5
 
 
-def test_a_server_that_does_not_read_ends_at_the_timeout(make_gateway, settings):
-    settings.KPWA = {"CONNECT_TIMEOUT_SECONDS": 0.3, "CALL_DEADLINE_SECONDS": 60}
+def test_a_server_that_does_not_read_ends_at_the_timeout(make_gateway, limits):
+    limits(CONNECT_TIMEOUT_SECONDS=0.3, READ_TIMEOUT_SECONDS=30)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         started = time.monotonic()
         with pytest.raises(GatewayTimeoutError):
@@ -693,8 +701,8 @@ def test_without_any_connection_nothing_was_sent_and_every_reason_is_given(make_
     assert "does not resolve" in str(failed.value)
 
 
-def test_the_deadline_holds_over_both_base_urls(make_gateway, settings):
-    settings.KPWA = {"CONNECT_TIMEOUT_SECONDS": 30, "CALL_DEADLINE_SECONDS": 0.4}
+def test_the_deadline_holds_over_both_base_urls(make_gateway, limits):
+    limits(CONNECT_TIMEOUT_SECONDS=30, deadline_seconds=0.4)
     started = time.monotonic()
     with full_port() as first, full_port() as second, pytest.raises(NotConnectedError):
         send(make_gateway(f"http://127.0.0.1:{first}", f"http://127.0.0.1:{second}"))

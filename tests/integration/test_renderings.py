@@ -150,17 +150,11 @@ def test_what_ends_in_time_is_never_interrupted_afterwards(in_thread):
 
 
 def test_kpwa_run_forgets_a_lane_whose_thread_never_comes_back_and_drives_it_with_another(license_, renders, settings):
-    settings.KPWA = {
-        **settings.KPWA,
-        "CALL_DEADLINE_SECONDS": 0.5,
-        "STATUS_DEADLINE_SECONDS": 0.5,
-        "RECORD_SECONDS": 0.5,
-        "SLICE_SECONDS": 0.5,
-    }
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0.5}
     thaw = threading.Event()
     # Not a step of Python is done in there: nothing can interrupt it.
     message = renders(lambda message: thaw.wait())
-    pool = LanePool(1)
+    pool = LanePool(1, slice_seconds=0.5)
     pool.start([license_.pk])
     try:
         time.sleep(1)

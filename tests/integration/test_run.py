@@ -148,7 +148,7 @@ class TestRun:
 
     def test_killed_in_a_call_it_leaves_one_message_in_doubt_and_another_run_goes_on(self, shops, phone, site):
         # A lease that ends soon, in place of the minute that calls are given.
-        site["kpwa"] |= {"CALL_DEADLINE_SECONDS": 3, "STATUS_DEADLINE_SECONDS": 1, "RECORD_SECONDS": 0.1}
+        site["kpwa"] |= {"CALL_DEADLINE_SECONDS": 3}
         phone.set_faults(stall_before={"count": 1, "operation": "sends"})
         queue(shops[:1], 3)
         with start_manage("kpwa", "run", **site) as process:

@@ -133,7 +133,7 @@ def canary_license(db):
 
 @pytest.fixture
 def at_server(canary_license, server, settings):
-    settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway", "READ_TIMEOUT_SECONDS": 0.2}
+    settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway", "CALL_DEADLINE_SECONDS": 0.2}
     canary_license.base_url = server.url
     canary_license.set_api_key(KEY)
     canary_license.save()
@@ -229,7 +229,7 @@ def test_a_time_limit_in_the_middle_of_a_call_reports_no_key(at_server, server, 
     def interrupt(number, frame):
         raise TimeLimitExceededError
 
-    settings.KPWA = {**settings.KPWA, "READ_TIMEOUT_SECONDS": 10}
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 10}
     server.behave(lambda peer: peer.stall())
     previous = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
@@ -271,7 +271,7 @@ def test_a_gateway_class_that_raises_puts_nothing_secret_into_the_log(canary_lic
 def test_an_outcome_that_cannot_be_recorded_puts_nothing_secret_into_the_log(
     canary_license, settings, everything_logged
 ):
-    settings.KPWA = {**settings.KPWA, "RECORD_SECONDS": 0}
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0}
     outbox.send_message(TYPED, "Struk", license=canary_license)
     row = DataError(f"DETAIL: Failing row contains (1, {NUMBER}, Struk)")
     with failing_statements(row, "UPDATE", "finished_at"), pytest.raises(DataError):

@@ -25,6 +25,7 @@ from django_kpwa.linking import token_digest
 from django_kpwa.models import DatabaseNow, EventStatus, License, WebhookEvent, WebhookToken
 from django_kpwa.store.events import insert_event, insert_event_portably
 from django_kpwa.webhooks import process_event
+from django_kpwa.webhooks.views import WebhookView
 
 BODY = json.dumps({"id": "A1", "from": "6281234567890", "message": "terima kasih"}).encode()
 
@@ -441,8 +442,8 @@ def test_under_atomic_requests_an_event_survives_what_fails_after_it(token, monk
 
 
 @pytest.mark.parametrize(("size", "status"), [(1000, 200), (1001, 413)])
-def test_a_body_is_bounded(token, settings, size, status):
-    settings.KPWA = {**settings.KPWA, "WEBHOOK_MAX_BYTES": 1000}
+def test_a_body_is_bounded(token, monkeypatch, size, status):
+    monkeypatch.setattr(WebhookView, "MAX_BYTES", 1000)
     assert post(token, b"x" * size).status_code == status
     assert WebhookEvent.objects.exists() == (status == 200)
 
@@ -467,7 +468,7 @@ def test_the_token_is_in_no_log_whatever_happens(token, settings, caplog, monkey
     settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware", *settings.MIDDLEWARE]
     address = reverse("django_kpwa:webhook", args=[token])
     wrong = "wrong-" + "x" * 37
-    settings.KPWA = {**settings.KPWA, "WEBHOOK_MAX_BYTES": 1000}
+    monkeypatch.setattr(WebhookView, "MAX_BYTES", 1000)
     answers = [
         post(token),
         post(token, b"x" * 1001),
@@ -495,8 +496,8 @@ def test_the_token_is_in_no_log_whatever_happens(token, settings, caplog, monkey
 
 
 @pytest.fixture
-def raw(live_server, token, settings):
-    settings.KPWA = {**settings.KPWA, "WEBHOOK_MAX_BYTES": 1000}
+def raw(live_server, token, monkeypatch):
+    monkeypatch.setattr(WebhookView, "MAX_BYTES", 1000)
     address = urlsplit(live_server.url)
 
     def send(*lines, body=b"", half_close=False):

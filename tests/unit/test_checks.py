@@ -270,14 +270,9 @@ def test_a_live_site_that_reaches_nobody_is_a_warning_under_deploy(settings, kpw
     assert set(found_when_live()) == set()
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [{"CALL_DEADLINE_SECONDS": 20}, {"SLICE_SECONDS": 580}, {"READ_TIMEOUT_SECONDS": 60}],
-    ids=str,
-)
-def test_durations_that_contradict_each_other_are_a_warning(kpwa, changed):
+def test_a_call_that_may_outlast_its_task_is_a_warning(kpwa):
     assert "kpwa.W008" not in found()
-    kpwa(**changed)
+    kpwa(CALL_DEADLINE_SECONDS=580)
     assert "kpwa.W008" in found()
 
 

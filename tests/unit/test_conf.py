@@ -11,6 +11,7 @@ from django_kpwa.conf import DOCUMENTED_BASE_URLS, Settings, kpwa_settings, leas
 from django_kpwa.gateway import load_gateway_class
 from django_kpwa.gateway.console import ConsoleGateway
 from django_kpwa.gateway.locmem import LocmemGateway
+from django_kpwa.schedule import beat_schedule
 
 
 def test_without_the_dict_every_setting_has_its_default(settings):
@@ -20,10 +21,10 @@ def test_without_the_dict_every_setting_has_its_default(settings):
 
 
 def test_a_change_is_seen_at_once(settings):
-    settings.KPWA = {"SWEEP_SECONDS": 3.5}
-    assert kpwa_settings().SWEEP_SECONDS == 3.5
+    settings.KPWA = {"PROBE_SECONDS": 3.5}
+    assert kpwa_settings().PROBE_SECONDS == 3.5
     settings.KPWA = {}
-    assert kpwa_settings().SWEEP_SECONDS == 15.0
+    assert kpwa_settings().PROBE_SECONDS == 30.0
 
 
 def test_the_sites_dict_is_not_written_to(settings):
@@ -36,15 +37,16 @@ def test_the_sites_dict_is_not_written_to(settings):
 
 
 def test_a_whole_number_serves_for_seconds(settings):
-    settings.KPWA = {"READ_TIMEOUT_SECONDS": 30, "PACE_SECONDS": [0, 0]}
-    assert isinstance(kpwa_settings().READ_TIMEOUT_SECONDS, float)
+    settings.KPWA = {"CALL_DEADLINE_SECONDS": 30, "PACE_SECONDS": [0, 0]}
+    assert isinstance(kpwa_settings().CALL_DEADLINE_SECONDS, float)
     assert kpwa_settings().PACE_SECONDS == (0, 0)
 
 
 def test_a_name_that_is_not_known_is_refused_with_those_that_are(settings):
-    settings.KPWA = {"GATEWAYS": "x"}
-    with pytest.raises(ImproperlyConfigured, match=r"'GATEWAYS'.*GATEWAY, BASE_URLS"):
-        kpwa_settings()
+    for name in ("GATEWAYS", "SWEEP_SECONDS"):
+        settings.KPWA = {name: 1}
+        with pytest.raises(ImproperlyConfigured, match=f"'{name}'.*is not a setting.*GATEWAY, BASE_URLS"):
+            kpwa_settings()
 
 
 @pytest.mark.parametrize(
@@ -56,9 +58,9 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are(settings):
         ("MAX_ATTEMPTS", "6"),
         ("MAX_ATTEMPTS", 6.5),
         ("MAX_ATTEMPTS", True),
-        ("READ_TIMEOUT_SECONDS", "30"),
-        ("READ_TIMEOUT_SECONDS", True),
-        ("READ_TIMEOUT_SECONDS", None),
+        ("CALL_DEADLINE_SECONDS", "30"),
+        ("CALL_DEADLINE_SECONDS", True),
+        ("CALL_DEADLINE_SECONDS", None),
         ("RETENTION_DAYS", [365]),
     ],
 )
@@ -86,8 +88,10 @@ def test_every_setting_has_a_name_in_capitals_and_names_its_unit_or_none():
 
 
 def test_a_lease_outlasts_everything_that_a_driver_does_under_it(settings):
-    settings.KPWA = {"CALL_DEADLINE_SECONDS": 100, "STATUS_DEADLINE_SECONDS": 20, "RECORD_SECONDS": 30}
-    assert lease_seconds(kpwa_settings()) > 150
+    for seconds in (0, 2, 45, 100):
+        settings.KPWA = {"CALL_DEADLINE_SECONDS": seconds}
+        conf = kpwa_settings()
+        assert lease_seconds(conf) > seconds + conf.status_deadline_seconds + conf.record_seconds
 
 
 @pytest.mark.parametrize(
@@ -116,3 +120,9 @@ def test_a_gateway_that_is_none_is_refused_by_name(settings, path):
     settings.KPWA = {"GATEWAY": path}
     with pytest.raises(ImproperlyConfigured, match=r"KPWA\['GATEWAY'\]"):
         load_gateway_class()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 61])
+def test_a_schedule_that_would_look_dead_is_refused(seconds):
+    with pytest.raises(ValueError, match="at most 60"):
+        beat_schedule(seconds)

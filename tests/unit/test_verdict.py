@@ -87,7 +87,7 @@ def test_without_a_connection_the_message_waits_longer_each_time_and_fails_at_th
 
 
 def test_a_429_waits_as_asked_within_bounds_and_spends_no_attempt():
-    for asked, wait in ((20.0, 20.0), (None, 15.0), (-5.0, 1.0), (1e9, READ.MAX_RETRY_AFTER_SECONDS)):
+    for asked, wait in ((20.0, 20.0), (None, 15.0), (-5.0, 1.0), (1e9, pace.MAX_RETRY_AFTER_SECONDS)):
         _, message, lane = judged(RateLimitedError("slow", retry_after_seconds=asked))
         assert (message.status, message.refunds_attempt, message.due_in_seconds) == (Status.QUEUED, True, wait)
         assert (lane.pause.reason, lane.pause.seconds) == (PauseReason.RATE_LIMITED, wait)
@@ -162,7 +162,7 @@ def test_what_was_turned_away_is_tried_again_within_bounds_and_counts_towards_a_
 
 
 def test_a_503_that_asks_to_come_again_later_is_come_to_later_within_the_bound():
-    for asked, wait in ((120.0, 120.0), (1e9, READ.MAX_RETRY_AFTER_SECONDS)):
+    for asked, wait in ((120.0, 120.0), (1e9, pace.MAX_RETRY_AFTER_SECONDS)):
         _, message, lane = judged(TurnedAwayError("503", retry_after_seconds=asked), failures=2)
         assert (message.due_in_seconds, lane.pause.seconds) == (wait, wait)
 
@@ -211,4 +211,4 @@ def test_each_fruitless_probe_doubles_the_wait_up_to_a_bound():
     waits = [pace.probe(n, READ) for n in (0, 1, 2, 10, 5000)]
     assert 24 <= waits[0] <= 36
     assert 48 <= waits[1] <= 72
-    assert all(wait <= READ.MAX_PROBE_SECONDS * 1.2 for wait in waits)
+    assert all(wait <= READ.max_probe_seconds * 1.2 for wait in waits)
