@@ -15,9 +15,9 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.text import capfirst
 
-from ..conditions import senders, unassigned
 from ..counts import BoundedCount
 from ..formatting import short_time
+from ..health import senders, unassigned
 from ..models import OutboundMessage
 from ..site_urls import find_url
 from .base import ReadOnlyAdmin

@@ -13,13 +13,14 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 
 from .. import phone
-from ..conditions import Missing, lane_of, license_condition
 from ..counts import BoundedCount, bounded, count_up_to
 from ..formatting import duration, short_time
+from ..health import Missing, lane_of, license_condition
 from ..models import DatabaseNow, Lane, License, OutboundMessage, OutboundMessageQuerySet, Status
 from ..site_urls import find_url
 from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, Words
 from .dashboard_charts import Counts
+from .license_buttons import MAY_OPERATE
 from .links import Links
 from .long_list import MAX_COUNTED
 
@@ -29,13 +30,8 @@ _MAX_OLDEST_READ = 1000
 OLD_ERROR = timedelta(days=1)
 """The card of a working license does not show an error that is older than this."""
 
-_PERMISSIONS = {
-    Help.LINK: "link_license",
-    Help.ENTER_KEY: "change_license",
-    Help.CONFIRM_NUMBER: "operate_license",
-    Help.CHECK_STATUS: "operate_license",
-    Help.RESUME: "operate_license",
-}
+_PERMISSIONS = {Help.LINK: "link_license", Help.ENTER_KEY: "change_license"}
+"""Of the buttons that are not one of the license's own (`license_buttons`)."""
 _OPENED = (Help.LINK, Help.ENTER_KEY)
 """These open a page; the others are pressed."""
 
@@ -174,7 +170,7 @@ class Cards:
     def _help(self, found: Found) -> HelpButton | None:
         """What the person may press; if the site does not have that page, a link to the license's page."""
         condition = found.condition
-        if condition.help == Help.NONE or not self._may(_PERMISSIONS[condition.help]):
+        if condition.help == Help.NONE or not self._may(_PERMISSIONS.get(condition.help, MAY_OPERATE)):
             return None
         is_primary = condition.tone in (Tone.BAD, Tone.ATTENTION)
         name = f"admin:django_kpwa_license_{condition.help.value}"

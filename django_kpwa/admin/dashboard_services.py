@@ -11,9 +11,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 
 from .. import broker
-from ..conditions import Missing, Senders
 from ..counts import bounded, count_up_to
 from ..formatting import duration
+from ..health import Missing, Senders
 from ..models import EventStatus, WebhookEvent
 from ..words import Mark, Tone
 from .links import Links

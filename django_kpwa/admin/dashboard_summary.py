@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext, ngettext
 
-from ..conditions import Missing, Senders, Unassigned
 from ..counts import BoundedCount
 from ..formatting import duration, grouped
+from ..health import Missing, Senders, Unassigned
 from ..models import PauseReason
 from ..words import Help, Mark, Tone
 from .dashboard_cards import NO_QUEUE, Found, Queue

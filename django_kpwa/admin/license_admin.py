@@ -22,8 +22,8 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import phone
-from ..conditions import lane_of
 from ..gateway import addresses
+from ..health import lane_of
 from ..models import DatabaseNow, License
 from ..wake import wake_license_on_commit
 from .base import hiding_filter, mark_html

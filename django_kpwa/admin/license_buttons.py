@@ -10,9 +10,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import linking
-from ..conditions import lane_of
 from ..conf import kpwa_settings
 from ..gateway import ServiceStatus, SessionStatus
+from ..health import lane_of
 from ..models import HELD_BY_PEOPLE, License, PauseReason
 from ..phone import mask, written
 from ..words import Words

@@ -12,9 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import formats
 from django.utils.translation import gettext
 
-from ..conditions import lane_of, license_condition
 from ..counts import BoundedCount, count_up_to
 from ..formatting import grouped
+from ..health import lane_of, license_condition
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
 from ..words import Condition

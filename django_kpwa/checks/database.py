@@ -12,9 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, router
 from django.utils import translation
 
-from ..conditions import unassigned
 from ..encryption import is_under_newest_key
 from ..exceptions import KeyForAnotherUrlError, KeyUnreadableError
+from ..health import unassigned
 from ..models import ExactCharField, License, exact_collation, write_alias
 from .configuration import is_documented, is_http
 from .messages import TAG, make_warning

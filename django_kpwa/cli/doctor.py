@@ -20,7 +20,6 @@ from django.db.models import QuerySet
 from django.utils import translation
 
 from .. import broker, linking
-from ..conditions import Missing, senders, unassigned
 from ..conf import kpwa_settings
 from ..counts import count_up_to
 from ..exceptions import (
@@ -32,6 +31,7 @@ from ..exceptions import (
 )
 from ..gateway import SessionStatus, load_gateway_class
 from ..gateway.locmem import LocmemGateway
+from ..health import Missing, senders, unassigned
 from ..models import (
     DatabaseNow,
     Lane,

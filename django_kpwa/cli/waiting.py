@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
-from ..conditions import unassigned
+from ..health import unassigned
 from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
 from ..store.backlog import queued_license_ids
 from ..words import PAUSES, Tone, quoted

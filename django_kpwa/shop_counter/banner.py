@@ -9,10 +9,10 @@ from typing import Any, cast
 from django.db.models import Exists
 from django.utils.translation import gettext, ngettext
 
-from ..conditions import Unassigned, lane_of, license_condition, unassigned
 from ..counts import BoundedCount, count_up_to
 from ..formatting import short_time
 from ..gateway import SessionStatus
+from ..health import Unassigned, lane_of, license_condition, unassigned
 from ..models import DatabaseNow, License, OutboundMessage, Status
 from ..site_urls import find_url
 from ..store import choosing

@@ -17,8 +17,8 @@ from django.utils import timezone
 from django_kpwa import linking, outbox
 from django_kpwa.admin import license_state
 from django_kpwa.admin.license_buttons import BUTTONS
-from django_kpwa.conditions import license_condition
 from django_kpwa.gateway import locmem
+from django_kpwa.health import license_condition
 from django_kpwa.models import EventStatus, Lane, License, OutboundMessage, PauseReason, WebhookEvent, WebhookToken
 from django_kpwa.phone import written
 from django_kpwa.words import Help

@@ -9,10 +9,10 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_kpwa import linking
-from django_kpwa.conditions import Missing, senders
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import NotConnectedError, RateLimitedError
 from django_kpwa.gateway import locmem
+from django_kpwa.health import Missing, senders
 from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, Priority, Status
 from django_kpwa.outbox import send_message
 from django_kpwa.store import decisions

@@ -9,10 +9,13 @@ import pytest
 from django.utils import translation
 from django.utils.functional import Promise
 
-from django_kpwa import words
+from django_kpwa import health, words
+from django_kpwa.cli import status
 from django_kpwa.exceptions import GatewayError
+from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_error
 from django_kpwa.models import EventStatus, OutboundMessage, PauseReason, Status, WebhookEvent
+from django_kpwa.store.choosing import Unchosen
 
 TABLES = {
     "statuses": (words.STATUSES, Status),
@@ -44,6 +47,13 @@ def test_every_member_has_a_row(name):
     table, members = TABLES[name]
     # The empty one says that there is nothing to tell: not paused, no cause.
     assert {member.value for member in members if member.value} <= table.keys()
+
+
+@pytest.mark.parametrize(
+    ("told", "members"), [(status.IN_WORDS, SessionStatus), (health.WHAT_TO_DO, Unchosen)], ids=["session", "unchosen"]
+)
+def test_whatever_is_told_at_one_place_alone_is_told_of_every_member(told, members):
+    assert set(told) == set(members)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -1,4 +1,4 @@
-"""How the outbox is: whether each license sends, whether a license is chosen, and whether anything sends at all."""
+"""Whether messages go out: the condition of each license, the choice of one, and the processes that send."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def lane_of(license_: License) -> Lane | None:
 
 MAX_UNASSIGNED = 1000
 """Messages that wait for a license are counted up to this."""
-_WHAT_TO_DO: dict[Unchosen, Words] = {
+WHAT_TO_DO: dict[Unchosen, Words] = {
     Unchosen.NO_LICENSE: _("Add a license, and link WhatsApp."),
     Unchosen.NONE_ACTIVE: _("Open a license and tick “active”."),
     Unchosen.SEVERAL: _("Open the license that should send and tick “default”."),
@@ -74,7 +74,7 @@ def unassigned() -> Unassigned | None:
     why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not
     if why_not is None:  # chosen a moment ago: the next sweep gives them to it
         return None
-    return Unassigned(count, why_not.label, _WHAT_TO_DO[why_not])
+    return Unassigned(count, why_not.label, WHAT_TO_DO[why_not])
 
 
 SILENT_SECONDS = 120.0
