@@ -143,7 +143,7 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
 
     Everything is validated first: `InvalidMessageError.index` says which one is wrong, and then none is stored.
     """
-    read = kpwa_settings()
+    conf = kpwa_settings()
     chosen: dict[str | None, License | None] = {}
     rows: list[OutboundMessage] = []
     for index, message in enumerate(messages):
@@ -152,10 +152,10 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
             if license_ is None or isinstance(license_, str):
                 if license_ not in chosen:
                     chosen[license_] = (
-                        choose(read.DEFAULT_LICENSE).license if license_ is None else license_of(license_)
+                        choose(conf.DEFAULT_LICENSE).license if license_ is None else license_of(license_)
                     )
                 license_ = chosen[license_]
-            rows.append(_build(message, license_, read))
+            rows.append(_build(message, license_, conf))
         except InvalidMessageError as error:
             raise type(error)(error.reason, index=index) from None
     stored = _store_many(rows)
@@ -248,7 +248,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     them when its turn comes. Raises `InvalidPhoneNumberError`, or `InvalidMessageError` as `send_message()` does.
     """
     recipient = phone.parse(to)
-    read = kpwa_settings()
+    conf = kpwa_settings()
     # Read again: what was fetched for a page may have gone stale, or lack the text.
     original = OutboundMessage.objects.select_related("license").get(pk=message.pk)
     is_written = not original.needs_rendering
@@ -260,7 +260,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
             idempotency_key=copy_key(original, recipient),
         ),
         original.license,
-        read,
+        conf,
         renderer="" if is_written else original.renderer,
     )
     if not is_written:
@@ -268,7 +268,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
         row.idempotency_key = original.idempotency_key
     for name in ("source_content_type_id", "source_id", "source_database", "source_fingerprint"):
         setattr(row, name, getattr(original, name))
-    return _store(row, read)
+    return _store(row, conf)
 
 
 def copy_key(message: OutboundMessage, recipient: str) -> str:
@@ -319,18 +319,18 @@ def give_unassigned(most: int = GIVEN_AT_ONCE) -> bool:
 @sensitive_variables()
 @loud(write_alias)
 def _enqueue(message: Message) -> OutboundMessage:
-    read = kpwa_settings()
-    return _store(_build(message, license_of(message.license), read), read)
+    conf = kpwa_settings()
+    return _store(_build(message, license_of(message.license), conf), conf)
 
 
 @sensitive_variables()
 def _build(
-    message: Message, license_: License | None, read: Settings, renderer: str = "", source_database: str = ""
+    message: Message, license_: License | None, conf: Settings, renderer: str = "", source_database: str = ""
 ) -> OutboundMessage:
     """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
     if license_ is not None and not is_saved(license_):
         raise InvalidMessageError("the license has not been saved yet.")
-    typed, recipient, recipient_type = _recipient(message, read.DEFAULT_REGION)
+    typed, recipient, recipient_type = _recipient(message, conf.DEFAULT_REGION)
     text, image_url = with_line_feeds(message.text or ""), message.image_url or ""
     if not says_something(text) and not image_url and not renderer:
         raise InvalidMessageError("it has neither text nor image_url that could be seen; give at least one.")
@@ -473,9 +473,9 @@ def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType |
 
 
 @sensitive_variables()
-def _store(row: OutboundMessage, read: Settings, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
+def _store(row: OutboundMessage, conf: Settings, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
     """Store the message, or return the one whose key it has. Without a license it is for the one that is chosen."""
-    lane = store_message(row, read.DEFAULT_LICENSE)
+    lane = store_message(row, conf.DEFAULT_LICENSE)
     if not is_stored(row):
         existing = _known(row.idempotency_digest)
         if existing is None:

@@ -33,10 +33,10 @@ def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
 
     def checked(app_configs: Any, **_: Any) -> list[CheckMessage]:
         try:
-            read = kpwa_settings()
+            conf = kpwa_settings()
         except ImproperlyConfigured:
             return []
-        return check(read)
+        return check(conf)
 
     register(checked, TAG)
     return checked
@@ -46,32 +46,32 @@ def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
 def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E001: names, types and values of `KPWA`."""
     try:
-        read = kpwa_settings()
+        conf = kpwa_settings()
         load_gateway_class()
-        import_string(read.WEBHOOK_PARSER)
+        import_string(conf.WEBHOOK_PARSER)
     except (ImproperlyConfigured, ImportError) as error:
         return [make_error("E001", str(error), "Correct the KPWA dict in the settings; see docs/settings.md.")]
     return [
         make_error("E001", problem, hint)
         for is_wrong, problem, hint in (
             (
-                not _is_range(read.PACE_SECONDS),
+                not _is_range(conf.PACE_SECONDS),
                 "KPWA['PACE_SECONDS'] is not a shortest and a longest wait in seconds.",
                 "Write for example 'PACE_SECONDS': (4, 8).",
             ),
             (
-                not set(read.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
+                not set(conf.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
                 "KPWA['RESEND_UNKNOWN'] names a cause that does not exist.",
                 f"Known causes: {', '.join(cause.value for cause in Cause if cause.value)}.",
             ),
             (
-                not all(isinstance(host, str) and _HOST.fullmatch(host) for host in read.ALLOWED_GATEWAY_HOSTS),
+                not all(isinstance(host, str) and _HOST.fullmatch(host) for host in conf.ALLOWED_GATEWAY_HOSTS),
                 "KPWA['ALLOWED_GATEWAY_HOSTS'] holds something else than hosts.",
                 "Write each without scheme and path, for example 'wa.example' or 'wa.example:8443'.",
             ),
             (
-                read.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
-                f"KPWA['DEFAULT_REGION'] is {read.DEFAULT_REGION!r}, which is no region.",
+                conf.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
+                f"KPWA['DEFAULT_REGION'] is {conf.DEFAULT_REGION!r}, which is no region.",
                 "Write two capital letters, for example 'ID'.",
             ),
         )
@@ -161,10 +161,10 @@ def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 @with_settings
-def check_public_url(read: Settings) -> list[CheckMessage]:
+def check_public_url(conf: Settings) -> list[CheckMessage]:
     """W005: the secret of a webhook is in its path."""
-    parts = urlsplit(read.PUBLIC_URL)
-    if not read.PUBLIC_URL or parts.scheme == "https" or _is_loopback(parts.hostname):
+    parts = urlsplit(conf.PUBLIC_URL)
+    if not conf.PUBLIC_URL or parts.scheme == "https" or _is_loopback(parts.hostname):
         return []
     return [
         make_warning(
@@ -176,9 +176,9 @@ def check_public_url(read: Settings) -> list[CheckMessage]:
 
 
 @with_settings
-def check_real_gateway(read: Settings) -> list[CheckMessage]:
+def check_real_gateway(conf: Settings) -> list[CheckMessage]:
     """W006: a developer's test sale must not reach a customer."""
-    if not (settings.DEBUG and any(is_documented(url) for url in read.BASE_URLS) and is_http()):
+    if not (settings.DEBUG and any(is_documented(url) for url in conf.BASE_URLS) and is_http()):
         return []
     return [
         make_warning(
@@ -191,9 +191,9 @@ def check_real_gateway(read: Settings) -> list[CheckMessage]:
 
 
 @with_settings
-def check_durations(read: Settings) -> list[CheckMessage]:
+def check_durations(conf: Settings) -> list[CheckMessage]:
     """W008: a call that may outlast its task."""
-    if SLICE_SECONDS + lease_seconds(read) <= TASK_LIMIT_SECONDS:
+    if SLICE_SECONDS + lease_seconds(conf) <= TASK_LIMIT_SECONDS:
         return []
     return [
         make_warning(

@@ -86,13 +86,13 @@ def check_base_urls(app_configs: Any, databases: Sequence[str] | None = None, **
     if not is_asked(databases) or not is_http() or not has_licenses():
         return []
     try:
-        read = kpwa_settings()
+        conf = kpwa_settings()
     except ImproperlyConfigured:
         return []
     names = [
         license_.name
         for license_ in _with_own_url()
-        if not addresses.is_allowed(license_.base_url, read) and not addresses.is_loopback(license_.base_url)
+        if not addresses.is_allowed(license_.base_url, conf) and not addresses.is_loopback(license_.base_url)
     ]
     if not names:
         return []

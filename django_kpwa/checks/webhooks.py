@@ -28,9 +28,9 @@ logger = get_logger("django_kpwa.checks")
 
 
 @with_settings
-def check_webhook_arrives(read: Settings) -> list[CheckMessage]:
+def check_webhook_arrives(conf: Settings) -> list[CheckMessage]:
     """W075 and W076: a redirect, or a host that Django refuses, between the gateway and the view."""
-    public = urlsplit(read.PUBLIC_URL)
+    public = urlsplit(conf.PUBLIC_URL)
     if not public.hostname:
         return []
     try:
@@ -47,9 +47,9 @@ def check_webhook_arrives(read: Settings) -> list[CheckMessage]:
 
 
 @with_settings
-def check_webhook_address(read: Settings) -> list[CheckMessage]:
+def check_webhook_address(conf: Settings) -> list[CheckMessage]:
     """W077 and W078: a site without our URLs, and an address that says by its name that nothing comes there."""
-    if not read.PUBLIC_URL:
+    if not conf.PUBLIC_URL:
         return []
     found = []
     try:
@@ -66,7 +66,7 @@ def check_webhook_address(read: Settings) -> list[CheckMessage]:
             )
         )
     with translation.override("en"):
-        reason = useless(read.PUBLIC_URL, read.BASE_URLS) if _leaves_the_process() else ""
+        reason = useless(conf.PUBLIC_URL, conf.BASE_URLS) if _leaves_the_process() else ""
     if reason:
         found.append(make_warning("W078", reason, "Then run `manage.py kpwa webhook set`."))
     return found

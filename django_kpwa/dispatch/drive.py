@@ -74,16 +74,16 @@ def drive(
 
     `lease_token`: the lease that an earlier drive passed on. `should_stop` is asked between messages.
     """
-    read = kpwa_settings()
+    conf = kpwa_settings()
     attempts = 0
     while True:
         began_at = _elapsed()
         driver: _Driver | None = None
         try:
-            lease = _take(license_id, lease_token, read, claims=not should_stop())
+            lease = _take(license_id, lease_token, conf, claims=not should_stop())
             if lease is None:
                 return Driven(attempts)
-            driver = _Driver(lease, read, should_stop, began_at, slice_seconds)
+            driver = _Driver(lease, conf, should_stop, began_at, slice_seconds)
             driven = driver.run()
         except DatabaseError as error:
             if not waited_too_long(error):
@@ -100,12 +100,12 @@ def drive(
         lease_token = None
 
 
-def _take(license_id: int, lease_token: uuid.UUID | None, read: Settings, *, claims: bool) -> Lease | None:
-    seconds = lease_seconds(read)
+def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, claims: bool) -> Lease | None:
+    seconds = lease_seconds(conf)
     if lease_token is not None:
         return swap_lease(license_id, lease_token, seconds, claims=claims)
     options: dict[str, Any] = {
-        "resend_lost": "worker_lost" in read.RESEND_UNKNOWN, "max_attempts": read.MAX_ATTEMPTS, "claims": claims
+        "resend_lost": "worker_lost" in conf.RESEND_UNKNOWN, "max_attempts": conf.MAX_ATTEMPTS, "claims": claims
     }  # fmt: skip
     lease = take_lease(license_id, seconds, **options)
     if lease is None and not Lane.objects.filter(pk=license_id).exists():
@@ -122,12 +122,12 @@ class _Driver:
     """One holder of one lease."""
 
     def __init__(
-        self, lease: Lease, read: Settings, should_stop: Callable[[], bool], began_at: float, slice_seconds: float
+        self, lease: Lease, conf: Settings, should_stop: Callable[[], bool], began_at: float, slice_seconds: float
     ) -> None:
         self.lease = lease
-        self.read = read
+        self.conf = conf
         self.should_stop = should_stop
-        self.lease_seconds = lease_seconds(read)
+        self.lease_seconds = lease_seconds(conf)
         self.ends_at = _elapsed() + slice_seconds
         self.attempts = 0
         self.has_broken = False
@@ -160,7 +160,7 @@ class _Driver:
         announce.messages_became(Status.SENT, self.lease.proven_message_ids)
         self.lane = self.lease.lane or _read_lane(self.lease.license_id)
         self.failures = self.lane.failures
-        if not self.lane.license.is_active or not may_send(self.lease, self.lane, self.open_gateway, self.read):
+        if not self.lane.license.is_active or not may_send(self.lease, self.lane, self.open_gateway, self.conf):
             self._let_go()
             return Driven()
         return self._send_all()
@@ -237,7 +237,7 @@ class _Driver:
             session_status,
             self.lane.confirmed_number,
         )
-        outcome, verdict, lane = judge(outcome, known, self.read)
+        outcome, verdict, lane = judge(outcome, known, self.conf)
         listens = announce.has_listeners(verdict.status)
         claims_next = not (listens or lane.pause or self._is_over())
         self.began_at = _elapsed()
@@ -285,7 +285,7 @@ class _Driver:
 
     def _ask_status(self, gateway: Gateway) -> SessionStatus | None:
         try:
-            return gateway.get_status(deadline_seconds=self.read.status_deadline_seconds).session_status
+            return gateway.get_status(deadline_seconds=self.conf.status_deadline_seconds).session_status
         except GatewayError as error:
             logger.info("The status after a refused or failed send was not told (%s).", type(error).__name__)
             return None
@@ -303,7 +303,7 @@ class _Driver:
         self, claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict, *, claims_next: bool
     ) -> Recorded:
         """Record; try again over a fresh connection while the database fails, for it is known here alone."""
-        gives_up_at = _elapsed() + self.read.record_seconds
+        gives_up_at = _elapsed() + self.conf.record_seconds
         is_retry = False
         while True:
             try:

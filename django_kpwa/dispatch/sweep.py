@@ -52,12 +52,12 @@ def sweep() -> Swept:
 
 
 def _settle_abandoned() -> int:
-    read = kpwa_settings()
+    conf = kpwa_settings()
     abandoned = list(Lane.objects.abandoned().values_list("pk", flat=True))
     for license_id in abandoned:
-        resend_lost = "worker_lost" in read.RESEND_UNKNOWN
+        resend_lost = "worker_lost" in conf.RESEND_UNKNOWN
         try:
-            lost = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=read.MAX_ATTEMPTS)
+            lost = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=conf.MAX_ATTEMPTS)
         except DatabaseError as error:
             # A process that stands still holds one of its messages. The lanes of others are not kept waiting for it.
             if not waited_too_long(error):

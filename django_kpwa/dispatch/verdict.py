@@ -52,11 +52,11 @@ class Circumstances:
     confirmed_number: str = field(default="", repr=False)
 
 
-def judge(outcome: Outcome, known: Circumstances, read: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
+def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
     """Return the outcome as it is to be recorded, and what becomes of the message and the lane."""
     if outcome.asks_for_status and known.session_status == SessionStatus.QR:
         outcome = outcome.because_logged_out()
-    return outcome, _message(outcome, known, read), _lane(outcome, known, read)
+    return outcome, _message(outcome, known, conf), _lane(outcome, known, conf)
 
 
 def error_words(outcome: Outcome) -> str:
@@ -67,18 +67,18 @@ def error_words(outcome: Outcome) -> str:
         return str(outcome.cause.label)
 
 
-def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageVerdict:
+def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageVerdict:
     reason, words = outcome.cause.value, outcome.words
-    may_try_again = known.attempts_spent < read.MAX_ATTEMPTS
+    may_try_again = known.attempts_spent < conf.MAX_ATTEMPTS
     if outcome.kind == OutcomeKind.ACCEPTED:
         return MessageVerdict(Status.SENT)
     if outcome.kind == OutcomeKind.IN_DOUBT:
-        if reason in read.RESEND_UNKNOWN and may_try_again:
-            wait = None if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, read)
+        if reason in conf.RESEND_UNKNOWN and may_try_again:
+            wait = None if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, conf)
             return MessageVerdict(Status.QUEUED, reason, words, wait)
         return MessageVerdict(Status.UNKNOWN, reason, words)
     if outcome.cause in PAUSED_AT_ONCE:
-        wait = _retry_after(outcome, read) if outcome.cause == Cause.RATE_LIMITED else None
+        wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
     # A refusal counts as one only where the license is known to be linked: a logged-out one may refuse everything.
     # And a gateway that accepts nothing at present says little about this message, unless it names the recipient.
@@ -89,17 +89,17 @@ def _message(outcome: Outcome, known: Circumstances, read: Settings) -> MessageV
     )
     if is_final or not may_try_again:
         return MessageVerdict(Status.FAILED, reason, words)
-    wait = pace.retry(known.attempts_spent, read)
-    return MessageVerdict(Status.QUEUED, reason, words, max(wait, _asked(outcome, read)))
+    wait = pace.retry(known.attempts_spent, conf)
+    return MessageVerdict(Status.QUEUED, reason, words, max(wait, _asked(outcome, conf)))
 
 
-def _lane(outcome: Outcome, known: Circumstances, read: Settings) -> LaneVerdict:
+def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict:
     wait = pace.next_send(known.pace_seconds)
     if outcome.kind == OutcomeKind.ACCEPTED:
         return _accepted(outcome, known, wait)
     # Whatever it says: a gateway that is being deployed answers 502 and 503 in turn, a broken one each time anew.
     failures = min(known.failures + 1, _MOST_FAILURES)
-    pause = _pause(outcome, failures, known, read)
+    pause = _pause(outcome, failures, known, conf)
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
         failures = known.failures
     return LaneVerdict(wait, failures, session_status=known.session_status, pause=pause, error=error_words(outcome))
@@ -118,23 +118,23 @@ def _accepted(outcome: Outcome, known: Circumstances, wait: float) -> LaneVerdic
     )
 
 
-def _pause(outcome: Outcome, failures: int, known: Circumstances, read: Settings) -> Pause | None:
+def _pause(outcome: Outcome, failures: int, known: Circumstances, conf: Settings) -> Pause | None:
     words, reason = outcome.words, PAUSED_AT_ONCE.get(outcome.cause)
     if reason == PauseReason.UNAUTHORIZED:
         return Pause(reason, None, words, known.key_version)
     if reason is not None:
         is_asked = reason == PauseReason.RATE_LIMITED
-        return Pause(reason, _retry_after(outcome, read) if is_asked else pace.probe(0, read), words)
-    if failures >= read.FAILURES_BEFORE_PAUSE:
-        wait = pace.probe(failures - read.FAILURES_BEFORE_PAUSE, read)
-        return Pause(PauseReason.FAILING, max(wait, _asked(outcome, read)), words)
+        return Pause(reason, _retry_after(outcome, conf) if is_asked else pace.probe(0, conf), words)
+    if failures >= conf.FAILURES_BEFORE_PAUSE:
+        wait = pace.probe(failures - conf.FAILURES_BEFORE_PAUSE, conf)
+        return Pause(PauseReason.FAILING, max(wait, _asked(outcome, conf)), words)
     return None
 
 
-def _retry_after(outcome: Outcome, read: Settings) -> float:
+def _retry_after(outcome: Outcome, conf: Settings) -> float:
     asked = outcome.retry_after_seconds
-    return min(max(read.RETRY_SECONDS if asked is None else asked, 1.0), pace.MAX_RETRY_AFTER_SECONDS)
+    return min(max(conf.RETRY_SECONDS if asked is None else asked, 1.0), pace.MAX_RETRY_AFTER_SECONDS)
 
 
-def _asked(outcome: Outcome, read: Settings) -> float:
+def _asked(outcome: Outcome, conf: Settings) -> float:
     return min(outcome.retry_after_seconds or 0.0, pace.MAX_RETRY_AFTER_SECONDS)

@@ -253,22 +253,22 @@ class License(models.Model):
 
         Raises `KeyUnreadableError`, and `ImproperlyConfigured` for a base URL that the site does not allow.
         """
-        read = kpwa_settings()
-        base_urls = (self.base_url,) if self.base_url else read.BASE_URLS
+        conf = kpwa_settings()
+        base_urls = (self.base_url,) if self.base_url else conf.BASE_URLS
         gateway_class = load_gateway_class()
         if gateway_class.leaves_the_process and is_rehearsal():
             gateway_class = LocmemGateway
         api_key = self.get_api_key()
-        if self.base_url and gateway_class.leaves_the_process and not self._may_be_reached(read):
+        if self.base_url and gateway_class.leaves_the_process and not self._may_be_reached(conf):
             raise ImproperlyConfigured(
                 f"The base URL of license {self.name} is not one that this site allows. See "
                 "KPWA['ALLOWED_GATEWAY_HOSTS']; http is for DEBUG and this machine alone."
             )
         return gateway_class(api_key, base_urls=base_urls)
 
-    def _may_be_reached(self, read: Settings) -> bool:
+    def _may_be_reached(self, conf: Settings) -> bool:
         # No form takes an address of this machine outside DEBUG; what a site's own code or tests wrote is reached.
-        return addresses.is_allowed(self.base_url, read) or addresses.is_loopback(self.base_url)
+        return addresses.is_allowed(self.base_url, conf) or addresses.is_loopback(self.base_url)
 
     @property
     def pace_seconds(self) -> tuple[float, float]:

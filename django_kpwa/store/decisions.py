@@ -309,11 +309,11 @@ def bring_back_times_ahead(license_ids: Sequence[int]) -> list[int]:
     A lease is not ended, for its driver may be in the middle of a send. Returns the licenses whose lanes were changed.
     """
     write_alias()
-    read = kpwa_settings()
+    conf = kpwa_settings()
     lanes = Lane.objects.filter(pk__in=license_ids).select_related("license")
     changed = []
     for lane in lanes.annotate(now=DatabaseNow()):
-        columns = _brought_back(lane, lane.now, read)  # type: ignore[attr-defined]  # annotated just above
+        columns = _brought_back(lane, lane.now, conf)  # type: ignore[attr-defined]  # annotated just above
         # Who has moved on since is looked at again by the next sweep.
         as_seen = Lane.objects.filter(
             pk=lane.pk, lease_token=lane.lease_token, pause_reason=lane.pause_reason, paused_until=lane.paused_until
@@ -327,12 +327,12 @@ def bring_back_times_ahead(license_ids: Sequence[int]) -> list[int]:
     return changed
 
 
-def may_be_ahead(read: Settings) -> ExpressionWrapper[Q]:
+def may_be_ahead(conf: Settings) -> ExpressionWrapper[Q]:
     """Of a lane, in SQL: whether `bring_back_times_ahead()` may find something. None of those that do is left out."""
-    longest = min(longest_pause(reason, read) for reason in (PauseReason.FAILING, PauseReason.RATE_LIMITED))
+    longest = min(longest_pause(reason, conf) for reason in (PauseReason.FAILING, PauseReason.RATE_LIMITED))
     expression: ExpressionWrapper[Q] = ExpressionWrapper(
         Q(next_send_at__gt=in_seconds(CLOCK_SECONDS))
-        | Q(lease_expires_at__gt=in_seconds(2 * lease_seconds(read) + CLOCK_SECONDS))
+        | Q(lease_expires_at__gt=in_seconds(2 * lease_seconds(conf) + CLOCK_SECONDS))
         | Q(lease_taken_at__gt=in_seconds(CLOCK_SECONDS))
         | Q(paused_at__gt=in_seconds(CLOCK_SECONDS))
         | Q(paused_until__gt=in_seconds(longest + CLOCK_SECONDS)),
@@ -341,12 +341,12 @@ def may_be_ahead(read: Settings) -> ExpressionWrapper[Q]:
     return expression
 
 
-def _brought_back(lane: Lane, now: datetime, read: Settings) -> dict[str, Any]:
+def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
     def is_ahead(moment: datetime | None, most_seconds: float = 0.0) -> bool:
         return moment is not None and moment > now + timedelta(seconds=most_seconds + CLOCK_SECONDS)
 
     columns: dict[str, Any] = {}
-    pace, lease = lane.license.pace_seconds[1], lease_seconds(read)
+    pace, lease = lane.license.pace_seconds[1], lease_seconds(conf)
     if is_ahead(lane.next_send_at, pace):
         columns["next_send_at"] = in_seconds(pace)
     if is_ahead(lane.lease_taken_at):
@@ -354,7 +354,7 @@ def _brought_back(lane: Lane, now: datetime, read: Settings) -> dict[str, Any]:
     # Twice: another process may have been started with other settings.
     if lane.lease_token is not None and is_ahead(lane.lease_expires_at, 2 * lease):
         columns["lease_expires_at"] = in_seconds(lease)
-    longest = longest_pause(PauseReason(lane.pause_reason), read)
+    longest = longest_pause(PauseReason(lane.pause_reason), conf)
     if lane.paused_until is not None and (is_ahead(lane.paused_until, longest) or is_ahead(lane.paused_at)):
         asked = (lane.paused_until - lane.paused_at).total_seconds() if lane.paused_at is not None else longest
         columns["paused_until"] = in_seconds(min(max(asked, 0.0), longest))
@@ -363,9 +363,9 @@ def _brought_back(lane: Lane, now: datetime, read: Settings) -> dict[str, Any]:
     return columns
 
 
-def longest_pause(reason: PauseReason, read: Settings) -> float:
+def longest_pause(reason: PauseReason, conf: Settings) -> float:
     """How many seconds a pause for `reason` lasts at most before the lane is looked at again."""
-    return pace.MAX_RETRY_AFTER_SECONDS if reason == PauseReason.RATE_LIMITED else read.max_probe_seconds * 1.2
+    return pace.MAX_RETRY_AFTER_SECONDS if reason == PauseReason.RATE_LIMITED else conf.max_probe_seconds * 1.2
 
 
 def bring_back_messages_ahead(limit: int = STEPPED_AT_ONCE) -> int:

@@ -63,8 +63,8 @@ class WebhookView(APIView):
 
     @sensitive_variables()
     def post(self, request: Request, token: str) -> HttpResponse:
-        read = kpwa_settings()
-        if not has_password(request._request, read):
+        conf = kpwa_settings()
+        if not has_password(request._request, conf):
             return _refusal(401, "The password of this webhook is missing or wrong.")
         digest = token_digest(token)
         if flood.refuses(digest):
