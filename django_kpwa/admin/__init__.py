@@ -1,6 +1,6 @@
-"""The app in the Django admin. It is on the default site by itself; a site of one's own calls `register(site)`.
+"""The app in the Django admin. It registers with the default site; for a site of your own call `register(site)`.
 
-`KpwaMessagesInline` is for the host's own admin classes.
+`KpwaMessagesInline` is for a site's own admin classes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ADMINS = {
 
 
 def register(site: admin.AdminSite) -> None:
-    """Put the app's models on `site`. Those that it has already are left as they are."""
+    """Register the app's models with `site`, except those that it has already."""
     for model, model_admin in _ADMINS.items():
         if not site.is_registered(model):
             site.register(model, model_admin)

@@ -1,4 +1,4 @@
-"""A message in one line: to whom it goes, and how it begins."""
+"""A message in one line: its recipient and the beginning of its text."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _START_CHARACTERS = 80
 
 
 def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
-    """`messages` for a list: without their texts, whose beginnings are what `first_line_of()` needs."""
+    """`messages` for a list: with the beginnings of their texts only, which `first_line_of()` needs."""
     return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
 
 
 def first_line_of(message: OutboundMessage) -> str:
-    """How a message of `starts_of()` begins."""
+    """The first line of a message from `starts_of()`, cut if it is long."""
     start = str(getattr(message, "text_start", "")).strip()
     if not start:
         return instead_of_text(message) or gettext("(an image)")
-    # Without the marks of WhatsApp's formatting around it.
+    # Without WhatsApp's formatting marks around it.
     return Truncator(start.splitlines()[0].strip("*_~` ")).chars(_START_CHARACTERS)
 
 
 def instead_of_text(message: OutboundMessage) -> str:
-    """What is shown of a text that is not written yet."""
+    """What is shown instead of a text that is not written yet; empty if it is."""
     return gettext("(written when it is sent)") if message.needs_rendering else ""
 
 

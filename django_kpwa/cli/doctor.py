@@ -114,7 +114,7 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
     try:
         yield from _database()
         yield from _settings()
-        yield from _machinery()
+        yield from _services()
         licenses = [license_named(license_name)] if license_name else list(License.objects.kept())
         if not licenses:
             yield Finding(PROBLEM, "licenses", "there is none yet. Add one: manage.py kpwa licenses add NAME")
@@ -189,7 +189,7 @@ def _is_test_double() -> bool:
     return issubclass(load_gateway_class(), LocmemGateway)
 
 
-def _machinery() -> Iterator[Finding]:
+def _services() -> Iterator[Finding]:
     """Who sends: a broker with beat and workers, or `kpwa run`, or cron. Each sweeps, and so leaves a sign of life."""
     if broker.is_configured():
         if broker.answers():

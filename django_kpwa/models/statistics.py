@@ -41,13 +41,13 @@ class HourlyStatistic(models.Model):
 
 class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     def note(self, name: str) -> None:
-        """Note that the part called `name` is alive now."""
+        """Note that the service called `name` is alive now."""
         if not self.filter(name=name).update(seen_at=DatabaseNow()):
             self.bulk_create([Heartbeat(name=name, seen_at=DatabaseNow())], ignore_conflicts=True)
 
 
 class Heartbeat(models.Model):
-    """When a part of the machinery was last seen alive.
+    """When a service was last seen alive.
 
     `sweep`: something looked after the outbox, by beat and a worker, by `kpwa run` or by cron. `worker`: a worker took
     any task of ours, whoever published it.

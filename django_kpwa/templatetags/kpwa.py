@@ -4,9 +4,9 @@
     {{ sale.customer_name|wa_bold }}                 *Budi*
     {% struk_line line.name line.total|rupiah %}     Kopi Susu Gula Aren    Rp 18.000
 
-A customer's text could hold WhatsApp's own marks, or a line break that forges a line of the receipt. An invisible
-character beside a mark is honoured by some clients only, so marks are replaced by characters that look like them.
-Nothing here makes HTML: in an HTML page the results are escaped like any text.
+A customer's text may contain WhatsApp's formatting marks, or a line break that forges a line of the receipt. Only some
+clients respect an invisible character next to a mark, so marks are replaced by characters that look like them. Nothing
+here produces HTML: in an HTML page the results are escaped like any text.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from django.utils.functional import Promise
 from wcwidth import iter_graphemes, wcswidth
 
 STRUK_WIDTH = 32
-"""Columns of a thermal printer's 58 mm paper, and of a phone's narrow screen in WhatsApp's monospaced font."""
+"""The columns of a thermal printer's 58 mm paper, and of a narrow phone in WhatsApp's monospaced font."""
 
 register = template.Library()
 
 _LOOKALIKES = {"*": "\N{ASTERISK OPERATOR}", "~": "\N{TILDE OPERATOR}", "`": "'", "_": "\N{FULLWIDTH LOW LINE}"}
-# Addresses stay whole, up to the brackets, quotes and marks around them. The reach of each part is bounded, and an
-# address of mail is looked for at the beginning of a word alone, so that a hostile text is read in linear time.
+# Addresses are left as they are, up to the brackets, quotes and marks around them. The length of each part is bounded,
+# and e-mail addresses only begin at the beginning of a word, so that a hostile text is read in linear time.
 _ADDRESS = (
     r"(?:(?<![^\W_])(?:[a-z][a-z0-9+.\-]{1,20}://|www\.|mailto:)"
     r"|(?<![\w.@/\-])(?:[a-z0-9](?:[a-z0-9\-]{0,62})\.){1,8}[a-z]{2,24}(?::\d{1,5})?[/?#])[^\s<>\"`]*[^\s<>\"`.,;:!?)\]}']"
     r"|(?<![\w.%+\-])(?=[\w.%+\-]{1,64}@)[\w.%+\-]+@[a-z0-9](?:[a-z0-9.\-]{0,252})[a-z0-9]"
 )
 _TO_ESCAPE = re.compile(rf"(?P<address>{_ADDRESS})|[*~`]|(?<![^\W_])_|_(?![^\W_])", re.IGNORECASE)
-# Of a quote, a list and a numbered list.
+# The mark of a quote, a list or a numbered list.
 _LINE_MARK = re.compile(r"^(?=[^\S\n]*(?:[>-]|\d{1,3}[.)])[^\S\n])", re.MULTILINE)
 _LINE_BREAKS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _WORD_JOINER = "\u2060"
-# Controls, and what turns the direction of the text around it.
+# Control characters, and those that change the direction of the text around them.
 _UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -47,8 +47,11 @@ def rupiah(value: object, symbol: str = "Rp") -> str:
     """`1250000` as `Rp 1.250.000`; sen only where there are some (`Rp 12.500,50`), rounded half up.
 
     Takes numbers, their text as Python writes it (`18000`, `18000.00`) and Money in rupiah. None and the empty text
-    give an empty text. `symbol=""` leaves it out. Raises `ValueError` for what is no amount, for text that was
-    formatted already (`18.000` would be 18) and for another currency: a receipt with a wrong total must not go out.
+    give an empty text. `symbol=""` leaves the symbol out.
+
+    Raises:
+        ValueError: It is not an amount, its text is formatted already (`18.000` would be read as 18), or it is in
+            another currency. A receipt with a wrong total must not be sent.
     """
     if value is None or (isinstance(value, str | Promise) and str(value) == ""):
         return ""
@@ -65,9 +68,9 @@ def rupiah(value: object, symbol: str = "Rp") -> str:
 
 @register.filter
 def wa_escape(value: object) -> str:
-    """Text whose `*`, `_`, `~`, backticks, marks of quotes and lists format nothing.
+    """Text in which `*`, `_`, `~`, backticks and the marks of quotes and lists have no effect.
 
-    Underscores within a word stay, and addresses (`https://…`, `www.…`, `bit.ly/…`, of mail) are left whole.
+    Underscores within a word and addresses (`https://…`, `www.…`, `bit.ly/…`, e-mail) are left as they are.
     """
     text = _LINE_BREAKS.sub("\n", _text(value))
     text = _TO_ESCAPE.sub(_escaped, text)
@@ -94,7 +97,7 @@ def wa_strike(value: object) -> str:
 
 @register.filter
 def wa_monospace(value: object) -> str:
-    """The text in a monospaced font, as it is but for backticks. May have several lines."""
+    """The text in a monospaced font, unchanged except for backticks. It may have several lines."""
     text = _LINE_BREAKS.sub("\n", _text(value)).replace("`", "'")
     return f"```{text}```" if text.strip() else ""
 
@@ -103,8 +106,8 @@ def wa_monospace(value: object) -> str:
 def struk_line(left: object, right: object = "", indent: int = 0, width: int = STRUK_WIDTH) -> str:
     """A row of a struk: `left` at the left edge, `right` at the right one, exactly `width` columns.
 
-    What is too long on the left is wrapped, `right` standing in its last row, or in one below where both do not fit.
-    Belongs between two ``` of the template, which make WhatsApp's font monospaced.
+    If `left` is too long it is wrapped; `right` is in its last row, or in a row below if both do not fit. Use it
+    between two ``` in the template, which make WhatsApp's font monospaced.
     """
     rows = [(" " * indent + row, indent + columns) for row, columns in _wrapped(_row_text(left), width - indent)]
     amounts = _wrapped(_row_text(right), width)
@@ -121,7 +124,7 @@ def struk_line(left: object, right: object = "", indent: int = 0, width: int = S
 
 @register.simple_tag
 def struk_center(value: object, width: int = STRUK_WIDTH) -> str:
-    """The text in the middle of a row of `width` columns, wrapped where it is longer."""
+    """The text in the middle of a row of `width` columns, wrapped if it is longer."""
     rows = []
     for row, columns in _wrapped(_row_text(value), width) or [("", 0)]:
         before = (width - columns) // 2
@@ -135,7 +138,7 @@ def struk_rule(mark: str = "-", width: int = STRUK_WIDTH) -> str:
     return mark * width
 
 
-# `18.000` is eighteen thousand to whoever formatted it, and 18 to Python; `0.125` and `18000.000` are what they seem.
+# `18.000` means eighteen thousand to whoever formatted it, and 18 to Python; `0.125` and `18000.000` are unambiguous.
 _PYTHONS_NUMBER = re.compile(
     r"-?(?:(?:0|[1-9][0-9]*)(?:\.(?:[0-9]{1,2}|[0-9]{4,}))?|(?:0|[1-9][0-9]{3,})\.[0-9]{3}|[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3})"
 )
@@ -145,7 +148,7 @@ def _escaped(found: re.Match[str]) -> str:
     address = found["address"]
     if address is None:
         return _LOOKALIKES[found[0]]
-    # A mark on either side is formatting, and none of the address.
+    # A mark on both sides is formatting, not part of the address.
     if address[-1] in _LOOKALIKES and found.string[max(0, found.start() - 1) : found.start()] == address[-1]:
         return address[:-1] + _LOOKALIKES[address[-1]]
     return address
@@ -156,7 +159,7 @@ def _text(value: object) -> str:
 
 
 def _marked(value: object, mark: str) -> str:
-    # A mark beside a space is no mark, so the text is stripped; an escaped line mark would stand inside.
+    # A mark next to a space has no effect, so the text is stripped; an escaped line mark would be inside it.
     lines = (line.strip() for line in wa_escape(value).replace(_WORD_JOINER, "").split("\n"))
     return "\n".join(f"{mark}{line}{mark}" if line else "" for line in lines)
 
@@ -167,7 +170,7 @@ def _row_text(value: object) -> str:
 
 
 def _amount(value: object) -> Decimal:
-    """The number that `value` is. Raises `ValueError`, `InvalidOperation` for what is no finite one."""
+    """`value` as a number. Raises `ValueError` or `InvalidOperation` if it is not a number."""
     if hasattr(value, "amount") and hasattr(value, "currency"):
         currency = str(getattr(value.currency, "code", value.currency))
         if currency != "IDR":
@@ -191,7 +194,7 @@ def _amount(value: object) -> Decimal:
 
 
 def _wrapped(text: str, width: int) -> list[tuple[str, int]]:
-    """`text` in rows of at most `width` columns, each with how many it has."""
+    """`text` in rows of at most `width` columns, each with its number of columns."""
     rows: list[tuple[list[str], int]] = []
     for word in text.split():
         pieces = list(_pieces(word, width))
@@ -206,9 +209,9 @@ def _wrapped(text: str, width: int) -> list[tuple[str, int]]:
 
 
 def _pieces(word: str, width: int) -> Iterator[tuple[str, int]]:
-    """`word` in pieces of at most `width` columns, each with how many it has.
+    """`word` in pieces of at most `width` columns, each with its number of columns.
 
-    What is seen as one is never cut: a letter with its marks, an emoji of several characters, a flag.
+    A letter with its diacritics, an emoji of several characters or a flag is never cut.
     """
     piece: list[str] = []
     used = 0
@@ -223,7 +226,7 @@ def _pieces(word: str, width: int) -> Iterator[tuple[str, int]]:
 
 
 def _columns(text: str) -> int:
-    """How many columns a monospaced font gives `text`: two for East Asian wide characters and emoji, none for marks."""
+    """The columns of `text` in a monospaced font: two for East Asian wide characters and emoji, none for diacritics."""
     return sum(map(_columns_of_one, iter_graphemes(text)))
 
 

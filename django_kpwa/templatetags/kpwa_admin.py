@@ -11,5 +11,5 @@ register = template.Library()
 
 @register.filter
 def phone_number(digits: str) -> str:
-    """Digits with the country code, as people here write them."""
+    """Digits that begin with a country code, written as people in Indonesia write numbers."""
     return phone.written(digits)
