@@ -61,7 +61,7 @@ def token(license_id: int) -> str:
     """A webhook's token, as registering one makes it."""
     from django.utils import timezone
 
-    from django_kpwa.linking import token_digest
+    from django_kpwa.license_actions import token_digest
     from django_kpwa.models import WebhookToken
 
     secret = "a-token-of-the-benchmarks"

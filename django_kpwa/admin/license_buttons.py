@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import linking
+from .. import license_actions
 from ..conf import kpwa_settings
 from ..gateway import ServiceStatus, SessionStatus
 from ..health import lane_of
@@ -22,7 +22,7 @@ from .license_state import pause_of, webhook_of
 
 MAY_OPERATE = "operate_license"
 NOTHING_CHANGED = _("Nothing was changed: somebody was faster, or it is so already.")
-_RESUMABLE = {reason.value for reason in linking.RESUMABLE} - {PauseReason.LOGGED_OUT.value}
+_RESUMABLE = {reason.value for reason in license_actions.RESUMABLE} - {PauseReason.LOGGED_OUT.value}
 """Not after a log-out: it takes a scan to go on, and a license that is only resumed would stop again."""
 
 _Press = Callable[[HttpRequest, License], Done]
@@ -61,25 +61,25 @@ def told(status: ServiceStatus) -> Done:
 
 
 def _check(license_: License) -> Done:
-    seconds = min(kpwa_settings().status_deadline_seconds, linking.WEB_SECONDS)
-    return told(linking.check_status(license_, deadline_seconds=seconds))
+    seconds = min(kpwa_settings().status_deadline_seconds, license_actions.WEB_SECONDS)
+    return told(license_actions.check_status(license_, deadline_seconds=seconds))
 
 
 def _restart(license_: License) -> Done:
-    done = told(linking.restart(license_, within_seconds=linking.WEB_SECONDS))
+    done = told(license_actions.restart(license_, within_seconds=license_actions.WEB_SECONDS))
     return Done(gettext("Restarted. %(told)s") % {"told": done.words}, done.level)
 
 
 def _register(license_: License) -> Done:
-    linking.check_webhook_address(license_)
-    linking.set_webhook(license_, within_seconds=linking.WEB_SECONDS)
+    license_actions.check_webhook_address(license_)
+    license_actions.set_webhook(license_, within_seconds=license_actions.WEB_SECONDS)
     return Done(
         _("The webhook is registered: the gateway now tells this site what becomes of messages, and of answers.")
     )
 
 
 def _reset(license_: License) -> Done:
-    linking.reset_webhook(license_, within_seconds=linking.WEB_SECONDS)
+    license_actions.reset_webhook(license_, within_seconds=license_actions.WEB_SECONDS)
     return Done(_("The webhook is removed. Events that are late are taken for another day."))
 
 
@@ -109,7 +109,7 @@ def _written_numbers(license_: License) -> dict[str, str]:
 def _confirming(*, keep: bool) -> _Press:
     def press(request: HttpRequest, license_: License) -> Done:
         numbers = _numbers(license_)
-        if not linking.confirm_number(license_, keep=keep):
+        if not license_actions.confirm_number(license_, keep=keep):
             return Done(NOTHING_CHANGED, messages.WARNING, logged="")
         number = numbers["old"] if keep else numbers["new"]
         words = gettext("%(number)s sends from now on.")
@@ -133,14 +133,14 @@ PAUSE = Button(
     "pause",
     _("Pause"),
     MAY_OPERATE,
-    _deciding(linking.pause, _("Paused. Messages are kept until you press “Resume”.")),
+    _deciding(license_actions.pause, _("Paused. Messages are kept until you press “Resume”.")),
     is_offered=lambda license_: pause_of(license_) not in HELD_BY_PEOPLE,
 )
 RESUME = Button(
     "resume",
     _("Resume"),
     MAY_OPERATE,
-    _deciding(linking.resume, _("Sending goes on.")),
+    _deciding(license_actions.resume, _("Sending goes on.")),
     is_offered=lambda license_: pause_of(license_) in _RESUMABLE,
 )
 CONFIRM_NUMBER = Button(

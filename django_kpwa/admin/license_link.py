@@ -17,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.utils.translation import gettext
 from django.views.decorators.debug import sensitive_variables
 
-from .. import linking
+from .. import license_actions
 from ..exceptions import UnexpectedAnswerError
 from ..gateway import LoginQr, SessionStatus
 from ..health import lane_of
@@ -103,7 +103,7 @@ def check_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> Htt
 @sensitive_variables("qr", "drawing")
 def _asked_for_code(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
     try:
-        qr = linking.get_login_qr(license_, within_seconds=linking.WEB_SECONDS)
+        qr = license_actions.get_login_qr(license_, within_seconds=license_actions.WEB_SECONDS)
     except ASKING_ERRORS as error:
         return Panel(Step.FAILED, failure=failure_of_code(error))
     if qr is None:
@@ -115,7 +115,7 @@ def _asked_for_code(admin: LicenseAdmin, request: HttpRequest, license_: License
 
 def _checked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
     try:
-        status = linking.check_status(license_, deadline_seconds=CHECK_DEADLINE_SECONDS)
+        status = license_actions.check_status(license_, deadline_seconds=CHECK_DEADLINE_SECONDS)
     except ASKING_ERRORS as error:
         return Panel(Step.FAILED, failure=failure_of(error))
     if status.session_status == SessionStatus.CONNECTED:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
-from .. import linking, outbox, phone
+from .. import license_actions, outbox, phone
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
 from ..models import License, OutboundMessage
 from ..words import Mark, Tone, Words
@@ -107,7 +107,7 @@ def check_number(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> H
 @sensitive_variables("number", "words")
 def _checked(admin: LicenseAdmin, request: HttpRequest, license_: License, number: str) -> Mark | None:
     try:
-        check = linking.check_number(license_, number, within_seconds=linking.WEB_SECONDS)
+        check = license_actions.check_number(license_, number, within_seconds=license_actions.WEB_SECONDS)
     except ASKING_ERRORS as error:
         failure = failure_of(error)
         _log(admin, request, license_, CHECK_NUMBER, failure.title)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .. import linking, phone
+from .. import license_actions, phone
 from .choosing import add_license_argument, chosen_license
 from .console import EXIT_NO, EXIT_OK, Console
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(console: Console, options: dict[str, Any]) -> int:
     number = phone.parse(options["number"])
     license_ = chosen_license(options)
-    check = linking.check_number(license_, number)
+    check = license_actions.check_number(license_, number)
     masked = phone.mask(number)
     console.document({"license": license_.name, "number": masked, "is_registered": check.is_registered})
     console.say(f"{masked} has WhatsApp." if check.is_registered else f"{masked} has no WhatsApp.")

@@ -19,7 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 from django.utils import translation
 
-from .. import broker, linking
+from .. import broker, license_actions
 from ..conf import kpwa_settings
 from ..counts import count_up_to
 from ..exceptions import (
@@ -230,7 +230,7 @@ def _license(license_: License) -> Iterator[Finding]:
 
 def _link(license_: License, subject: str) -> Iterator[Finding]:
     try:
-        status = linking.check_status(license_)
+        status = license_actions.check_status(license_)
     except KeyForAnotherUrlError as error:
         yield Finding(PROBLEM, subject, f"{error} manage.py kpwa licenses set-key {_quoted(license_)}")
         return
@@ -328,7 +328,7 @@ def _public_url(licenses: list[License]) -> Iterator[Finding]:
     for license_ in licenses:
         with contextlib.suppress(KeyUnreadableError, ImproperlyConfigured), translation.override("en"):
             try:
-                linking.check_webhook_address(license_)
+                license_actions.check_webhook_address(license_)
             except WebhookAddressError as error:
                 if error.was_tried:  # what the address's name tells, a check has said
                     yield Finding(

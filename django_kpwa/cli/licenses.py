@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db.models import F, ProtectedError
 
-from .. import linking
+from .. import license_actions
 from ..conf import kpwa_settings
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
 from ..phone import mask
@@ -145,14 +145,14 @@ def _set_key(console: Console, license_: License) -> int:
 
 
 def _pause(console: Console, license_: License) -> int:
-    paused = linking.pause(license_)
+    paused = license_actions.pause(license_)
     console.document({"name": license_.name, "paused": True, "changed": paused})
     console.say(f"{license_.name} {'is paused; its messages are kept' if paused else 'was paused already'}.")
     return EXIT_OK
 
 
 def _resume(console: Console, license_: License) -> int:
-    lifted = linking.resume(license_)
+    lifted = license_actions.resume(license_)
     lane = Lane.objects.filter(pk=license_.pk).first()
     if lane is not None and lane.pause_reason == PauseReason.NUMBER_CHANGED:
         console.document({"name": license_.name, "paused": True, "changed": False})
@@ -164,7 +164,7 @@ def _resume(console: Console, license_: License) -> int:
 
 
 def _confirm_number(console: Console, license_: License, *, keep: bool) -> int:
-    confirmed = linking.confirm_number(license_, keep=keep)
+    confirmed = license_actions.confirm_number(license_, keep=keep)
     lane = Lane.objects.filter(pk=license_.pk).first()
     number = mask(lane.confirmed_number) if lane else ""
     console.document({"name": license_.name, "confirmed_number": number, "changed": confirmed})

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from .. import linking
+from .. import license_actions
 from ..exceptions import GatewayError
 from ..gateway import LoginQr, SessionStatus
 from ..models import License
@@ -40,7 +40,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
     shown_before = False
     while True:
         try:
-            qr = linking.get_login_qr(license_)
+            qr = license_actions.get_login_qr(license_)
         except GatewayError:
             if not shown_before:
                 raise
@@ -92,7 +92,7 @@ def _is_scanned_within(license_: License, seconds: float) -> bool:
     while time.monotonic() < until:
         time.sleep(ASK_SECONDS)
         try:
-            if linking.check_status(license_).session_status == SessionStatus.CONNECTED:
+            if license_actions.check_status(license_).session_status == SessionStatus.CONNECTED:
                 return True
         except GatewayError:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .. import linking
+from .. import license_actions
 from .choosing import add_license_argument, chosen_license
 from .console import EXIT_OK, Console
 from .status import show_status
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(console: Console, options: dict[str, Any]) -> int:
     license_ = chosen_license(options)
-    status = linking.restart(license_)
+    status = license_actions.restart(license_)
     console.say("Restarted.")
     show_status(console, license_, status)
     return EXIT_OK

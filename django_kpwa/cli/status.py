@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..gateway import ServiceStatus, SessionStatus
-from ..linking import check_status
+from ..license_actions import check_status
 from ..models import Lane, License, OutboundMessage, PauseReason, Status
 from ..phone import mask
 from ..words import PAUSES

@@ -15,7 +15,7 @@ from django.core.management.base import CommandError
 from django.db.models import Count, Max
 from django.utils import translation
 
-from .. import linking, webhooks
+from .. import license_actions, webhooks
 from ..exceptions import WebhookAddressError
 from ..models import NOT_UNDERSTOOD, License, WebhookEvent, WebhookToken, write_alias
 from ..words import quoted
@@ -60,8 +60,8 @@ def run(console: Console, options: dict[str, Any]) -> int:
 def _set(console: Console, license_: License, *, is_tried: bool) -> int:
     with translation.override("en"):
         try:
-            linking.check_webhook_address(license_, is_tried=is_tried)
-            url = _masked(linking.set_webhook(license_))
+            license_actions.check_webhook_address(license_, is_tried=is_tried)
+            url = _masked(license_actions.set_webhook(license_))
         except WebhookAddressError as error:
             hint = f" Where it cannot reach its own address from inside: {_how_to_set(license_)} --untried"
             raise CommandError(f"{error}{hint if error.was_tried else ''}", returncode=EXIT_NO) from None
@@ -71,7 +71,7 @@ def _set(console: Console, license_: License, *, is_tried: bool) -> int:
 
 
 def _reset(console: Console, license_: License) -> int:
-    linking.reset_webhook(license_)
+    license_actions.reset_webhook(license_)
     console.document({"license": license_.name, "url": None})
     console.say(f"The gateway no longer posts the events of {license_.name}. Late ones are taken for another day.")
     return EXIT_OK

@@ -11,7 +11,7 @@ from ..conf import Settings
 from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
-from ..linking import note_status, stop
+from ..license_actions import note_status, stop
 from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, PauseReason
 from ..store.decisions import lift_pause
 from ..store.lanes import pause_lane

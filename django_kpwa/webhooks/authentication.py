@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from ..conf import Settings
-from ..linking import OLD_TOKEN_DAYS
+from ..license_actions import OLD_TOKEN_DAYS
 from ..models import DatabaseNow, WebhookToken, in_seconds
 from ..store.events import KnownToken
 

@@ -27,7 +27,7 @@ from rest_framework.views import APIView
 from .. import wake
 from ..conf import kpwa_settings
 from ..encryption import Secret
-from ..linking import token_digest
+from ..license_actions import token_digest
 from ..logs import get_logger
 from ..models import write_alias
 from ..rendering import masked_traceback

@@ -41,7 +41,7 @@ def fill_database() -> None:
 
 def link_phone() -> None:
     """Point the license at the phone, and the phone's webhook at this site. The phone must be answering."""
-    from django_kpwa import linking
+    from django_kpwa import license_actions
     from django_kpwa.models import License
 
     license_ = License.objects.filter(name=LICENSE_NAME).first() or License(name=LICENSE_NAME)
@@ -50,8 +50,8 @@ def link_phone() -> None:
         license_.set_api_key(API_KEY)
     license_.pace_min_seconds, license_.pace_max_seconds = PACE_SECONDS
     license_.save()
-    linking.check_status(license_)
-    linking.set_webhook(license_)
+    license_actions.check_status(license_)
+    license_actions.set_webhook(license_)
 
 
 if __name__ == "__main__":

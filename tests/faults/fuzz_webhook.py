@@ -121,7 +121,7 @@ class Site:
     def __init__(self) -> None:
         from django.core.handlers.wsgi import WSGIHandler
 
-        from django_kpwa.linking import token_digest
+        from django_kpwa.license_actions import token_digest
         from django_kpwa.models import DatabaseNow, Lane, License, WebhookToken
 
         self.written = _CollectingHandler()

@@ -26,7 +26,7 @@ from django.urls import reverse
 from django_kpwa import outbox, wake
 from django_kpwa.exceptions import KpwaError
 from django_kpwa.gateway.outcome import OutcomeKind
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import (
     DatabaseNow,
     Lane,

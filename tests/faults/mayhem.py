@@ -16,7 +16,7 @@ import redis
 from django.db import DatabaseError, InterfaceError, connection, models, transaction
 from django.test import override_settings
 
-from django_kpwa import linking, outbox
+from django_kpwa import license_actions, outbox
 from django_kpwa.conf import kpwa_settings
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, WebhookEvent
 from django_kpwa.outbox import Message, send_messages
@@ -94,7 +94,7 @@ class Mayhem(Shop):
         """Register this site's webhook with the phone; returns the token."""
         kpwa = {**self.kpwa, "PUBLIC_URL": self.web_url}
         with override_settings(KPWA=kpwa):
-            return linking.set_webhook(license_).rstrip("/").rpartition("/")[2]
+            return license_actions.set_webhook(license_).rstrip("/").rpartition("/")[2]
 
     def start_broken_worker(self) -> RunningProcess:
         return self.start_worker(concurrency=CHILDREN, **self._failpoints)

@@ -20,7 +20,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils.log import AdminEmailHandler
 
-from django_kpwa import linking, outbox, retention, tasks
+from django_kpwa import license_actions, outbox, retention, tasks
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway.qr import LoginQr
 from django_kpwa.models import Lane, License, OutboundMessage, ReceiptFailure, Status, WebhookEvent, WebhookToken
@@ -102,12 +102,12 @@ def send_in_vain(world):
 
 def link(world):
     WebhookToken.objects.all().delete()  # every token that is made here is the same
-    assert isinstance(linking.get_login_qr(world.license), LoginQr)
-    linking.check_status(world.license)
-    linking.check_number(world.license, NUMBER)
-    linking.set_webhook(world.license)
-    linking.reset_webhook(world.license)
-    linking.restart(world.license)
+    assert isinstance(license_actions.get_login_qr(world.license), LoginQr)
+    license_actions.check_status(world.license)
+    license_actions.check_number(world.license, NUMBER)
+    license_actions.set_webhook(world.license)
+    license_actions.reset_webhook(world.license)
+    license_actions.restart(world.license)
 
 
 def show_a_login_qr(world):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_kpwa import linking, outbox
+from django_kpwa import license_actions, outbox
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import DatabaseNow, OutboundMessage, PauseReason, SendAttempt, Status
 
@@ -86,21 +86,21 @@ def test_doubt_whose_resend_is_refused_stays_doubt(shop, phone, in_doubt):
 
 
 def test_doubt_whose_resend_expires_stays_doubt(shop, in_doubt):
-    linking.pause(shop.license)
+    license_actions.pause(shop.license)
     shop.resend(in_doubt)
     OutboundMessage.objects.update(expires_at=DatabaseNow())
     wait_for(lambda: status_of(in_doubt) == Status.UNKNOWN, "the expiry")
-    linking.resume(shop.license)
+    license_actions.resume(shop.license)
     shop.settle()
     assert status_of(in_doubt) == Status.UNKNOWN
     assert shop.arrived() == 1
 
 
 def test_doubt_whose_resend_is_cancelled_stays_doubt(shop, in_doubt):
-    linking.pause(shop.license)
+    license_actions.pause(shop.license)
     shop.resend(in_doubt)
     assert outbox.cancel(in_doubt)
-    linking.resume(shop.license)
+    license_actions.resume(shop.license)
     shop.settle()
     assert status_of(in_doubt) == Status.UNKNOWN
     assert shop.arrived() == 1
@@ -112,11 +112,11 @@ def echo(message, delivery):
 
 
 def test_proof_of_the_first_attempt_while_the_second_waits_makes_it_sent_and_withdraws_the_resend(shop, in_doubt):
-    linking.pause(shop.license)
+    license_actions.pause(shop.license)
     shop.resend(in_doubt)
     assert shop.post_webhook(echo(in_doubt, shop.phone.ledger()[0])) == 200
     wait_for(lambda: status_of(in_doubt) == Status.SENT, "the proof to be read")
-    linking.resume(shop.license)
+    license_actions.resume(shop.license)
     shop.settle()
     assert shop.arrived() == 1
 

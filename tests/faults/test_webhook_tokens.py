@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import WebhookEvent, WebhookToken
 from django_kpwa.webhooks import throttling
 from tests.faults.webhooks import new_token, webhook_site

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from django.urls import reverse
 
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import DatabaseNow, WebhookToken
 from tests.integration.misbehaving import free_port
 from tests.processes import RunningProcess, start_manage
@@ -18,7 +18,7 @@ ANSWER_SECONDS = 30
 
 
 def new_token(license_, token: str = "", **columns) -> str:
-    """A token as `linking.set_webhook()` stores it; None of it is in the database but its digest."""
+    """A token as `license_actions.set_webhook()` stores it; None of it is in the database but its digest."""
     token = token or secrets.token_urlsafe(32)
     columns = {"created_at": DatabaseNow(), "registered_at": DatabaseNow()} | columns
     WebhookToken.objects.create(license=license_, digest=token_digest(token), **columns)

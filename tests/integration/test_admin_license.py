@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from django_kpwa import linking, outbox
+from django_kpwa import license_actions, outbox
 from django_kpwa.admin import license_state
 from django_kpwa.admin.license_buttons import BUTTONS
 from django_kpwa.gateway import locmem
@@ -148,7 +148,7 @@ def test_the_page_says_what_is_registered_and_when_the_last_event_came(operator,
     # A registration that nobody knows the outcome of.
     WebhookToken.objects.create(license=license_, digest="x", created_at=timezone.now())
     assert "<dt>Registered</dt><dd>no</dd>" in page_of(operator, license_)
-    linking.set_webhook(license_)
+    license_actions.set_webhook(license_)
     received_at = timezone.now() - timedelta(days=40)
     WebhookEvent.objects.create(
         license=license_, body=b"{}", digest="x", received_at=received_at, last_received_at=received_at,
@@ -169,7 +169,7 @@ def test_the_page_and_the_list_take_as_many_queries_however_much_there_is(operat
         page_of(operator, license_)
     with CaptureQueriesContext(connection) as list_before:
         operator.get(LIST)
-    linking.set_webhook(license_)
+    license_actions.set_webhook(license_)
     a_lane(license_, linked_number=OLD)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(30))
     for number in range(20):
@@ -208,8 +208,8 @@ def test_who_adds_a_license_and_may_link_goes_on_to_the_code(operator, staff):
 def test_the_state_decides_which_buttons_are_offered(operator, license_):
     always = {"check_status", "restart"}
     assert offered(operator, license_) == {*always, "pause", "register_webhook"}
-    linking.set_webhook(license_)
-    linking.pause(license_)
+    license_actions.set_webhook(license_)
+    license_actions.pause(license_)
     assert offered(operator, license_) == {*always, "resume", "renew_webhook", "reset_webhook"}
     a_lane(license_, pause_reason="logged_out")
     assert offered(operator, license_) == {*always, "pause", "renew_webhook", "reset_webhook"}

@@ -14,7 +14,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from PIL import Image, ImageDraw
 
-from django_kpwa import linking
+from django_kpwa import license_actions
 from django_kpwa.admin import license_link
 from django_kpwa.admin.license_link import drawing_of
 from django_kpwa.gateway import LoginQr
@@ -135,7 +135,7 @@ def test_a_linked_license_has_no_code_to_show(operator, shop, sandbox):
 
 
 def test_what_keeps_a_linked_license_from_sending_is_said_at_once(operator, shop, sandbox):
-    linking.pause(shop)
+    license_actions.pause(shop)
     sandbox.scan()
     assert "until you press “Resume”" in check(operator, shop).content.decode()
 

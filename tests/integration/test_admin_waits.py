@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from django_kpwa import linking, webhook_address
+from django_kpwa import license_actions, webhook_address
 from django_kpwa.admin import license_link
 from django_kpwa.gateway.http import HttpGateway
 from django_kpwa.models import License
@@ -46,7 +46,7 @@ def late(peer):
 @pytest.fixture
 def shop(server, settings, monkeypatch):
     """A license whose first base URL takes no connection, and whose second misbehaves; a call may take 45 seconds."""
-    monkeypatch.setattr(linking, "WEB_SECONDS", SECONDS)
+    monkeypatch.setattr(license_actions, "WEB_SECONDS", SECONDS)
     monkeypatch.setattr(license_link, "CHECK_DEADLINE_SECONDS", SECONDS)
     monkeypatch.setattr(webhook_address, "check", lambda *_, **__: None)
     monkeypatch.setattr(HttpGateway, "CONNECT_TIMEOUT_SECONDS", SECONDS / 4)
@@ -85,11 +85,11 @@ def test_no_page_of_a_license_holds_its_worker_while_the_gateway_stalls(operator
 
 def test_all_that_a_page_may_ask_for_takes_less_than_a_worker_has(settings):
     del settings.KPWA
-    assert linking.WEB_SECONDS + webhook_address.TRY_SECONDS < 28
+    assert license_actions.WEB_SECONDS + webhook_address.TRY_SECONDS < 28
 
 
 def test_who_asks_without_such_a_bound_has_the_deadline_of_each_call(shop, server, settings):
     settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 60, "BASE_URLS": [server.url]}
     server.behave(late, late)
-    linking.restart(shop)
+    license_actions.restart(shop)
     assert len(server.requests) == 2

@@ -8,7 +8,7 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from django_kpwa import linking
+from django_kpwa import license_actions
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import NotConnectedError, RateLimitedError
 from django_kpwa.gateway import locmem
@@ -124,7 +124,7 @@ def test_resume_and_a_look_at_the_status_end_all_of_it_at_once(license_, ends_it
     decisions.pause(license_.pk, Pause(PauseReason.FAILING, 60.0))
     was_ahead()
     waiting = send_message(NUMBER, "struk")
-    getattr(linking, ends_it)(license_)
+    getattr(license_actions, ends_it)(license_)
     drive(license_.pk)
     assert (fresh(message).status, fresh(waiting).status) == (Status.SENT, Status.SENT)
     assert lane_of(license_).pause_reason == PauseReason.NONE
@@ -135,10 +135,10 @@ def test_a_license_that_is_not_paused_goes_on_by_resume_too(license_):
     drive(license_.pk)
     was_ahead()
     waiting = send_message(NUMBER, "struk", priority=Priority.URGENT)
-    assert linking.resume(license_)
+    assert license_actions.resume(license_)
     drive(license_.pk)
     assert fresh(waiting).status == Status.SENT
-    assert not linking.resume(license_)
+    assert not license_actions.resume(license_)
 
 
 def test_a_sign_of_life_from_the_future_is_none_of_now(license_):

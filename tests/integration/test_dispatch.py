@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa import linking, outbox, signals
+from django_kpwa import license_actions, outbox, signals
 from django_kpwa.dispatch import drive, failpoints, sweep
 from django_kpwa.exceptions import (
     BadRequestError,
@@ -390,15 +390,15 @@ def test_another_phone_stops_the_lane_after_one_message_until_its_number_is_conf
     assert "6281222222222" not in caplog.text
     assert first not in caplog.text
     # Nothing but a person ends it.
-    linking.check_status(license_)
+    license_actions.check_status(license_)
     locmem.unlink()
-    linking.check_status(license_)
+    license_actions.check_status(license_)
     locmem.link()
-    linking.check_status(license_)
-    assert not linking.resume(license_)
+    license_actions.check_status(license_)
+    assert not license_actions.resume(license_)
     assert sweep().license_ids == ()
     assert drive(license_.pk).attempts == 0
-    assert linking.confirm_number(license_)
+    assert license_actions.confirm_number(license_)
     drive(license_.pk)
     lane = lane_of(license_)
     assert (fresh(two).status, lane.pause_reason, lane.confirmed_number) == (Status.SENT, "", "6281222222222")
@@ -412,7 +412,7 @@ def test_after_the_phone_from_before_is_linked_again_the_lane_goes_on_with_it(li
     send_message(NUMBER, "one")
     drive(license_.pk)
     link_another_phone(monkeypatch, first)
-    assert linking.confirm_number(license_, keep=True)
+    assert license_actions.confirm_number(license_, keep=True)
     for text in ("two", "three"):
         send_message(NUMBER, text)
     drive(license_.pk)
@@ -429,10 +429,10 @@ def test_a_phone_that_nobody_confirmed_stops_the_lane_again(license_, monkeypatc
         send_message(NUMBER, text)
     drive(license_.pk)
     # Said to be the one from before, and it is not; then confirmed, and a third is linked.
-    assert linking.confirm_number(license_, keep=True)
+    assert license_actions.confirm_number(license_, keep=True)
     drive(license_.pk)
     assert (lane_of(license_).pause_reason, lane_of(license_).confirmed_number) == ("number_changed", first)
-    assert linking.confirm_number(license_)
+    assert license_actions.confirm_number(license_)
     link_another_phone(monkeypatch, "6281333333333")
     drive(license_.pk)
     lane = lane_of(license_)
@@ -446,7 +446,7 @@ def test_a_phone_exchanged_while_a_person_pauses_stops_the_lane_when_it_is_resum
     send_the_first(license_)
 
     def pause_and_exchange(_):
-        linking.pause(license_)
+        license_actions.pause(license_)
         link_another_phone(monkeypatch, "6281222222222")
 
     hooks.before_send = pause_and_exchange
@@ -455,7 +455,7 @@ def test_a_phone_exchanged_while_a_person_pauses_stops_the_lane_when_it_is_resum
     drive(license_.pk)
     assert (lane_of(license_).pause_reason, alerts_in(caplog)) == (PauseReason.BY_PERSON, [])
     hooks.before_send = None
-    assert linking.resume(license_)
+    assert license_actions.resume(license_)
     assert drive(license_.pk).attempts == 0
     assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED
     assert (fresh(waiting).status, len(alerts_in(caplog))) == (Status.QUEUED, 1)

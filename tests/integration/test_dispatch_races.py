@@ -13,7 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from django_kpwa import linking, outbox, rendering, signals
+from django_kpwa import license_actions, outbox, rendering, signals
 from django_kpwa.dispatch import drive, failpoints, sweep
 from django_kpwa.exceptions import (
     BadRequestError,
@@ -432,8 +432,8 @@ def test_a_person_who_pauses_during_a_status_check_that_fails_is_not_overruled(l
 
 def test_a_status_that_somebody_asked_for_does_not_overrule_a_persons_pause(license_):
     decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
-    linking.note_status(license_, SessionStatus.QR)
-    linking.note_status(license_, SessionStatus.CONNECTED)
+    license_actions.note_status(license_, SessionStatus.QR)
+    license_actions.note_status(license_, SessionStatus.CONNECTED)
     assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON
 
 
@@ -446,7 +446,7 @@ class Confirming(logging.Handler):
 
     def emit(self, record):
         self.alerts.append(record.getMessage())
-        assert linking.confirm_number(self.license)
+        assert license_actions.confirm_number(self.license)
 
 
 @pytest.fixture
@@ -487,9 +487,9 @@ def test_a_changed_number_whose_record_went_unanswered_stops_the_lane_and_alerts
 
 def test_a_changed_number_goes_before_a_pause_that_ends_by_itself(license_, hooks, another_phone):
     send_message(NUMBER, "a")
-    hooks.before_send = lambda _: linking.note_status(license_, SessionStatus.QR)
+    hooks.before_send = lambda _: license_actions.note_status(license_, SessionStatus.QR)
     drive(license_.pk)
-    linking.note_status(license_, SessionStatus.CONNECTED)
+    license_actions.note_status(license_, SessionStatus.CONNECTED)
     assert Lane.objects.get().pause_reason == PauseReason.NUMBER_CHANGED
 
 
@@ -540,7 +540,7 @@ def test_nothing_is_read_from_a_replica(license_, settings):
     assert drive(license_.pk).attempts == 2
     sweep()
     outbox.cancel(message)
-    linking.note_status(license_, SessionStatus.QR)
+    license_actions.note_status(license_, SessionStatus.QR)
     assert OutboundMessage.objects.using("default").for_source(sale).get().status == Status.SENT
 
 

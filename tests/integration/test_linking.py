@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils import timezone
 
-from django_kpwa import linking, signals
+from django_kpwa import license_actions, signals
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import GatewayError, UnauthorizedError
 from django_kpwa.gateway import SessionStatus
@@ -53,12 +53,12 @@ def test_a_license_that_waits_for_a_scan_is_paused_and_goes_on_once_it_is_scanne
 
     signals.license_status_changed.connect(hear)
     try:
-        assert linking.check_status(shop).session_status == SessionStatus.QR
+        assert license_actions.check_status(shop).session_status == SessionStatus.QR
         assert lane_of(shop).pause_reason == PauseReason.LOGGED_OUT
-        assert linking.get_login_qr(shop).png().startswith(b"\x89PNG")
+        assert license_actions.get_login_qr(shop).png().startswith(b"\x89PNG")
         sandbox.scan()
-        assert linking.check_status(shop).session_status == SessionStatus.CONNECTED
-        assert linking.check_status(shop).session_status == SessionStatus.CONNECTED
+        assert license_actions.check_status(shop).session_status == SessionStatus.CONNECTED
+        assert license_actions.check_status(shop).session_status == SessionStatus.CONNECTED
     finally:
         signals.license_status_changed.disconnect(hear)
     lane = lane_of(shop)
@@ -69,17 +69,17 @@ def test_a_license_that_waits_for_a_scan_is_paused_and_goes_on_once_it_is_scanne
 
 def test_losing_the_link_alerts_once(shop, sandbox, caplog):
     sandbox.scan()
-    linking.check_status(shop)
+    license_actions.check_status(shop)
     sandbox.logout()
     with caplog.at_level(logging.ERROR, "django_kpwa.alerts"):
-        linking.check_status(shop)
-        linking.check_status(shop)
+        license_actions.check_status(shop)
+        license_actions.check_status(shop)
     assert len([record for record in caplog.records if record.name == "django_kpwa.alerts"]) == 1
 
 
 def test_a_linked_license_has_no_qr_to_show(shop, sandbox):
     sandbox.scan()
-    assert linking.get_login_qr(shop) is None
+    assert license_actions.get_login_qr(shop) is None
     assert lane_of(shop).session_status == "connected"
 
 
@@ -92,7 +92,7 @@ def test_a_linked_status_ends_what_a_key_that_is_mended_paused(shop, sandbox, se
     assert lane_of(shop).pause_reason == PauseReason.KEY_UNREADABLE
     settings.SECRET_KEY = secret_key
     if asks == "a person":
-        assert linking.check_status(shop).session_status == SessionStatus.CONNECTED
+        assert license_actions.check_status(shop).session_status == SessionStatus.CONNECTED
         assert lane_of(shop).pause_reason == ""
     else:
         Lane.objects.update(paused_until=timezone.now() - timedelta(seconds=1))
@@ -106,7 +106,7 @@ def test_a_linked_status_ends_the_pause_of_a_refused_key_only_under_another_one(
     send_message("6281234567890", "Struk")
     refused = {"pause_reason": PauseReason.UNAUTHORIZED, "paused_key_version": shop.api_key_version}
     Lane.objects.update_or_create(license=shop, defaults=refused)
-    ask = {"a person": lambda: linking.check_status(shop), "the worker": lambda: drive(shop.pk)}[asks]
+    ask = {"a person": lambda: license_actions.check_status(shop), "the worker": lambda: drive(shop.pk)}[asks]
     ask()
     assert lane_of(shop).pause_reason == PauseReason.UNAUTHORIZED
     shop.set_api_key(sandbox.key)
@@ -116,14 +116,14 @@ def test_a_linked_status_ends_the_pause_of_a_refused_key_only_under_another_one(
 
 
 def test_a_restart_is_followed_by_the_status_because_ready_is_not_linked(shop, sandbox):
-    assert linking.restart(shop).session_status == SessionStatus.QR
+    assert license_actions.restart(shop).session_status == SessionStatus.QR
     sandbox.scan()
-    assert linking.restart(shop).session_status == SessionStatus.CONNECTED
+    assert license_actions.restart(shop).session_status == SessionStatus.CONNECTED
 
 
 def test_a_number_can_be_checked(shop, sandbox):
     sandbox.scan()
-    assert linking.check_number(shop, "6281234567890").is_registered
+    assert license_actions.check_number(shop, "6281234567890").is_registered
 
 
 def stop_for_another_number(license_):
@@ -132,47 +132,47 @@ def stop_for_another_number(license_):
 
 
 def test_a_persons_pause_is_lifted_by_a_person_and_said_once(license_):
-    assert linking.pause(license_)
-    assert not linking.pause(license_)
+    assert license_actions.pause(license_)
+    assert not license_actions.pause(license_)
     assert lane_of(license_).pause_reason == PauseReason.BY_PERSON
-    assert linking.resume(license_)
-    assert not linking.resume(license_)
+    assert license_actions.resume(license_)
+    assert not license_actions.resume(license_)
     assert lane_of(license_).pause_reason == ""
 
 
 def test_a_changed_number_is_confirmed_and_nothing_else_ends_its_pause(license_):
-    assert not linking.confirm_number(license_)
+    assert not license_actions.confirm_number(license_)
     stop_for_another_number(license_)
-    linking.note_status(license_, SessionStatus.QR)
-    linking.note_status(license_, SessionStatus.CONNECTED)
-    assert not linking.pause(license_)
-    assert not linking.resume(license_)
+    license_actions.note_status(license_, SessionStatus.QR)
+    license_actions.note_status(license_, SessionStatus.CONNECTED)
+    assert not license_actions.pause(license_)
+    assert not license_actions.resume(license_)
     assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED
-    assert linking.confirm_number(license_)
-    assert not linking.confirm_number(license_)
+    assert license_actions.confirm_number(license_)
+    assert not license_actions.confirm_number(license_)
     lane = lane_of(license_)
     assert (lane.pause_reason, lane.confirmed_number, lane.linked_number) == ("", "628222", "628222")
 
 
 def test_a_phone_that_is_linked_again_keeps_its_place(license_):
     stop_for_another_number(license_)
-    assert linking.confirm_number(license_, keep=True)
+    assert license_actions.confirm_number(license_, keep=True)
     lane = lane_of(license_)
     assert (lane.pause_reason, lane.confirmed_number, lane.linked_number) == ("", "628111", "628111")
 
 
 def test_registering_rotates_the_token_and_stores_only_its_digest(shop, sandbox):
     sandbox.scan()
-    first = linking.set_webhook(shop)
-    second = linking.set_webhook(shop)
+    first = license_actions.set_webhook(shop)
+    second = license_actions.set_webhook(shop)
     assert first != second
     assert second.startswith("https://shop.example/kpwa/webhooks/")
     token = second.rstrip("/").rpartition("/")[2]
     assert len(token) >= 43
-    stored = WebhookToken.objects.get(digest=linking.token_digest(token))
+    stored = WebhookToken.objects.get(digest=license_actions.token_digest(token))
     assert stored.registered_at is not None
     assert WebhookToken.objects.filter(expires_at=None).count() == 2
-    linking.reset_webhook(shop)
+    license_actions.reset_webhook(shop)
     assert not WebhookToken.objects.filter(expires_at=None).exists()
 
 
@@ -180,7 +180,7 @@ def test_a_registration_that_failed_leaves_a_token_that_ends_by_itself(shop, san
     sandbox.scan()
     sandbox.set_faults(error_500={"probability": 1})
     with pytest.raises(GatewayError):
-        linking.set_webhook(shop)
+        license_actions.set_webhook(shop)
     token = WebhookToken.objects.get()
     assert (token.registered_at, token.expires_at is None) == (None, False)
 
@@ -188,14 +188,14 @@ def test_a_registration_that_failed_leaves_a_token_that_ends_by_itself(shop, san
 def test_without_a_public_url_the_error_says_what_to_set(shop, settings):
     settings.KPWA = {**settings.KPWA, "PUBLIC_URL": ""}
     with pytest.raises(ImproperlyConfigured, match="PUBLIC_URL"):
-        linking.set_webhook(shop)
+        license_actions.set_webhook(shop)
     assert not WebhookToken.objects.exists()
 
 
 def test_a_wrong_key_is_told_without_showing_it(shop):
     shop.set_api_key("wrong-key-000000001")
     with pytest.raises(UnauthorizedError) as refused:
-        linking.check_status(shop)
+        license_actions.check_status(shop)
     assert "wrong-key" not in f"{refused.value!r} {refused.value}"
 
 

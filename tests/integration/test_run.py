@@ -15,7 +15,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import (
     DatabaseNow,
     EventStatus,

@@ -15,7 +15,7 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.urls import path
 
-from django_kpwa import linking, receipts
+from django_kpwa import license_actions, receipts
 from django_kpwa.containing import contained
 from django_kpwa.exceptions import KpwaError, RolledBackError, TransactionLostError
 from django_kpwa.gateway import SessionStatus
@@ -455,7 +455,7 @@ def test_a_signals_receiver_that_fails_on_the_database_leaves_the_transaction_al
     try:
         with transaction.atomic():
             sale = Sale.objects.create()
-            linking.note_status(license_, SessionStatus.CONNECTED)
+            license_actions.note_status(license_, SessionStatus.CONNECTED)
     finally:
         license_status_changed.disconnect(receiver)
     assert is_there(sale.pk)

@@ -30,14 +30,14 @@ from django.urls import reverse
 from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
-from django_kpwa import linking, outbox, receipts, wake
+from django_kpwa import license_actions, outbox, receipts, wake
 from django_kpwa.conf import Settings
 from django_kpwa.dispatch import drive
 from django_kpwa.encryption import Secret
 from django_kpwa.exceptions import GatewayError, InvalidPhoneNumberError
 from django_kpwa.gateway import LoginQr, locmem
 from django_kpwa.gateway.http import HttpGateway
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import (
     DatabaseNow,
     EventKind,
@@ -194,10 +194,10 @@ def test_a_failed_call_reports_nothing_secret(failure, at_server, server, everyt
     server.behave(failure)
     raised = []
     for call in (
-        lambda: linking.get_login_qr(at_server),
-        lambda: linking.set_webhook(at_server),
-        lambda: linking.check_number(at_server, TYPED),
-        lambda: linking.restart(at_server),
+        lambda: license_actions.get_login_qr(at_server),
+        lambda: license_actions.set_webhook(at_server),
+        lambda: license_actions.check_number(at_server, TYPED),
+        lambda: license_actions.restart(at_server),
         lambda: _send_past_the_outbox(at_server),
     ):
         try:
@@ -218,7 +218,7 @@ def test_no_connection_reports_nothing_secret(at_server, everything_logged):
     at_server.base_url = f"http://127.0.0.1:{free_port()}/backend"
     at_server.set_api_key(KEY)
     with pytest.raises(GatewayError) as raised:
-        linking.check_number(at_server, TYPED)
+        license_actions.check_number(at_server, TYPED)
     assert leaks(*reports(raised.value), *logged(everything_logged)) == []
 
 
@@ -355,7 +355,7 @@ def test_events_that_cannot_be_processed_put_nothing_secret_into_the_log(
 
 
 def test_a_token_is_stored_as_its_digest_alone(canary_license):
-    linking.set_webhook(canary_license)
+    license_actions.set_webhook(canary_license)
     token = locmem.webhook_url().rstrip("/").rpartition("/")[2]
     row = WebhookToken.objects.values().get()
     assert row["digest"] == token_digest(token)

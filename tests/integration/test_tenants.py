@@ -11,7 +11,7 @@ from django.db import connection
 
 from django_kpwa import tasks, wake
 from django_kpwa.dispatch import drive
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import DatabaseNow, Heartbeat, License, OutboundMessage, Status, WebhookToken
 from django_kpwa.outbox import send_message
 from django_kpwa.store import heartbeats as noting

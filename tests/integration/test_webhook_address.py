@@ -9,7 +9,7 @@ from django.core.management import CommandError
 from django.urls import reverse
 from django.utils import translation
 
-from django_kpwa import linking, webhook_address
+from django_kpwa import license_actions, webhook_address
 from django_kpwa.exceptions import KpwaError, WebhookAddressError
 from django_kpwa.models import License, WebhookToken
 from tests.cli import kpwa, kpwa_json
@@ -204,8 +204,8 @@ def test_a_name_that_does_not_resolve_is_told():
 def test_no_secret_leaves_with_the_question(shop, site, public):
     public(f"http://127.0.0.1:{site.port}")
     site.behave(OURS)
-    linking.check_webhook_address(shop)
-    url = linking.set_webhook(shop)
+    license_actions.check_webhook_address(shop)
+    url = license_actions.set_webhook(shop)
     [asked] = site.requests
     assert asked.startswith(b"GET /kpwa/webhooks/")
     assert url.rstrip("/").rpartition("/")[2].encode() not in asked
@@ -216,7 +216,7 @@ def test_without_the_url_include_it_says_what_to_add(shop, settings):
     settings.ROOT_URLCONF = "tests.integration.other_admin_urls"
     assert 'include("django_kpwa.urls")' in refusal()
     with pytest.raises(WebhookAddressError, match=r"urls\.py") as raised:
-        linking.set_webhook(shop)
+        license_actions.set_webhook(shop)
     assert isinstance(raised.value, KpwaError)
     assert not WebhookToken.objects.exists()
 
@@ -227,7 +227,7 @@ def test_the_address_is_one_whoever_asks_also_where_urls_have_a_language(setting
     settings.ROOT_URLCONF = "tests.integration.urls_with_languages"
     settings.LANGUAGE_CODE = "id"
     with translation.override(language):
-        assert linking.webhook_url("x") == "https://toko-senja.id/id/kpwa/webhooks/x/"
+        assert license_actions.webhook_url("x") == "https://toko-senja.id/id/kpwa/webhooks/x/"
 
 
 def test_the_admins_button_says_the_same_and_names_the_command(operator, shop, site, public, settings):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from django_kpwa import linking
+from django_kpwa import license_actions
 from django_kpwa.dispatch import drive
 from django_kpwa.models import DatabaseNow, EventKind, EventStatus, OutboundMessage, Status, WebhookEvent, WebhookToken
 from django_kpwa.outbox import send_message
@@ -35,7 +35,7 @@ def linked(sandbox, license_, live_server, settings):
     license_.base_url = sandbox.base_url
     license_.set_api_key(sandbox.key)
     license_.save()
-    linking.set_webhook(license_)
+    license_actions.set_webhook(license_)
     yield license_
     sandbox.reset()
     sandbox.clear_faults()

@@ -21,7 +21,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import DatabaseNow, EventStatus, License, WebhookEvent, WebhookToken
 from django_kpwa.store.events import insert_event, insert_event_portably
 from django_kpwa.webhooks import process_event
@@ -335,7 +335,7 @@ settings.configure(
 django.setup()
 from django.core.management import call_command
 from django.test import Client
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import DatabaseNow, License, WebhookEvent, WebhookToken
 
 call_command("migrate", verbosity=0)

@@ -10,7 +10,7 @@ from django_kpwa import retention, statistics, testing, webhooks
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import GatewayTimeoutError
 from django_kpwa.gateway import locmem
-from django_kpwa.linking import token_digest
+from django_kpwa.license_actions import token_digest
 from django_kpwa.models import Lane, License, OutboundMessage, Status, WebhookEvent, WebhookToken
 from django_kpwa.outbox import Message, send_message, send_messages
 from django_kpwa.store import lanes
