@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from django.utils.translation import gettext_lazy as _
-
 from . import broker, words
 from .conf import kpwa_settings
 from .counts import BoundedCount, count_up_to
 from .gateway import SessionStatus
 from .models import DatabaseNow, Heartbeat, Lane, License, PauseReason
 from .store import choosing
-from .store.choosing import Unchosen
 from .words import Condition, Words
 
 NOT_SEEN_AFTER = timedelta(minutes=60)
@@ -48,13 +45,6 @@ def lane_of(license_: License) -> Lane | None:
 
 MAX_UNASSIGNED = 1000
 """Messages that wait for a license are counted up to this."""
-WHAT_TO_DO: dict[Unchosen, Words] = {
-    Unchosen.NO_LICENSE: _("Add a license, and link WhatsApp."),
-    Unchosen.NONE_ACTIVE: _("Open a license and tick “active”."),
-    Unchosen.SEVERAL: _("Open the license that should send and tick “default”."),
-    Unchosen.NAME_UNKNOWN: _("Correct that setting, or give a license that name."),
-    Unchosen.NAMED_INACTIVE: _("Open that license and tick “active”, or name another one in that setting."),
-}
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,8 @@ def unassigned() -> Unassigned | None:
     why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not
     if why_not is None:  # chosen a moment ago: the next sweep gives them to it
         return None
-    return Unassigned(count, why_not.label, WHAT_TO_DO[why_not])
+    row = words.UNCHOSEN[why_not]
+    return Unassigned(count, row.label, row.advice)
 
 
 SILENT_SECONDS = 120.0

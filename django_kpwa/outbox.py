@@ -45,9 +45,10 @@ from .models import (
     write_alias,
 )
 from .store import choosing, decisions
-from .store.choosing import GIVEN_AT_ONCE, Unchosen, choose
+from .store.choosing import GIVEN_AT_ONCE, choose
 from .store.messages import find_known_after_clash, is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
+from .words import UNCHOSEN
 
 logger = get_logger("django_kpwa.outbox")
 
@@ -56,14 +57,6 @@ MAX_TEXT_LENGTH = 65_536
 MAX_IMAGE_URL_LENGTH = 2000
 MAX_KEY_LENGTH = 255
 MAX_SOURCE_ID_LENGTH = 255
-_WHY_NOT = {
-    Unchosen.NO_LICENSE: "There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`.",
-    Unchosen.NONE_ACTIVE: "No license is active. Tick “active” on one's page in the admin.",
-    Unchosen.SEVERAL: 'Several licenses are active, and none is the default: pass license=…, tick "default" on one\'s '
-    'page in the admin, or name one in KPWA["DEFAULT_LICENSE"].',
-    Unchosen.NAME_UNKNOWN: 'KPWA["DEFAULT_LICENSE"] names {name!r}, and there is no license of that name.',
-    Unchosen.NAMED_INACTIVE: 'KPWA["DEFAULT_LICENSE"] names {name!r}, which is not active.',
-}
 _NOW = DatabaseNow()
 
 
@@ -285,7 +278,7 @@ def choose_license() -> License:
     name = kpwa_settings().DEFAULT_LICENSE
     found = choose(name)
     if found.why_not is not None:
-        raise LicenseChoiceError(_WHY_NOT[found.why_not].format(name=name))
+        raise LicenseChoiceError(UNCHOSEN[found.why_not].error.format(name=name))
     return cast(License, found.license)
 
 

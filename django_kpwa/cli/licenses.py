@@ -16,9 +16,9 @@ from .. import license_actions
 from ..conf import kpwa_settings
 from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
 from ..phone import mask
-from ..store.choosing import Unchosen, choose
+from ..store.choosing import choose
 from ..wake import wake_license
-from ..words import PAUSES, quoted, what_to_do
+from ..words import PAUSES, UNCHOSEN, quoted, what_to_do
 from .choosing import add_action, license_named
 from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, in_english
 
@@ -243,12 +243,8 @@ def _say_who_sends(console: Console) -> None:
     """Where that cannot be told any more, for the one that sent what names no license has just gone."""
     chosen = choose(kpwa_settings().DEFAULT_LICENSE)
     if chosen.why_not is not None:
-        helps = f"Run: manage.py kpwa licenses {_HELPS[chosen.why_not]}" if chosen.why_not in _HELPS else _BY_SETTING
-        console.say(f"What names no license waits: {in_english(chosen.why_not.label)}. {helps}")
-
-
-_HELPS = {Unchosen.NO_LICENSE: "add NAME", Unchosen.NONE_ACTIVE: "activate NAME", Unchosen.SEVERAL: "default NAME"}
-_BY_SETTING = "Activate it, or name another one in that setting."
+        row = UNCHOSEN[chosen.why_not]
+        console.say(f"What names no license waits: {in_english(row.label)}. {row.command}")
 
 
 def _refused(console: Console, license_: License, why: str, helps: str) -> int:

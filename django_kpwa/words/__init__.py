@@ -16,6 +16,7 @@ from .licenses import (
     NONE_CHOSEN,
     NOT_SEEN,
     PAUSES,
+    UNCHOSEN,
     quoted,
     what_to_do,
 )
@@ -33,6 +34,7 @@ from .rows import (
     StatusRow,
     Table,
     Tone,
+    UnchosenRow,
     Words,
 )
 
@@ -50,6 +52,7 @@ __all__ = [
     "OUTCOMES",
     "PAUSES",
     "STATUSES",
+    "UNCHOSEN",
     "CauseRow",
     "Condition",
     "EventRow",
@@ -61,6 +64,7 @@ __all__ = [
     "StatusRow",
     "Table",
     "Tone",
+    "UnchosenRow",
     "Words",
     "event_row",
     "quoted",

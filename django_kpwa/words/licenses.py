@@ -5,7 +5,20 @@ from __future__ import annotations
 from django.utils.translation import gettext_lazy as _
 
 from ..models import PauseReason
-from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, Condition, Help, Mark, PauseRow, Table, Tone
+from ..store.choosing import Unchosen
+from .rows import (
+    NOTHING_TO_DO,
+    UNHEARD_OF,
+    UPDATE,
+    UPDATE_COMMAND,
+    Condition,
+    Help,
+    Mark,
+    PauseRow,
+    Table,
+    Tone,
+    UnchosenRow,
+)
 
 _LINK = _("Link WhatsApp")
 _CHECK = _("Check now")
@@ -122,6 +135,45 @@ PAUSES = Table[PauseRow](
 )
 
 NONE_CHOSEN = Mark(Tone.BAD, "!", _("No license is chosen"))
+
+UNCHOSEN = Table[UnchosenRow](
+    {
+        Unchosen.NO_LICENSE: UnchosenRow(
+            label=Unchosen.NO_LICENSE.label,
+            advice=_("Add a license, and link WhatsApp."),
+            command="Run: manage.py kpwa licenses add NAME",
+            error="There is no license yet. Add one in the admin, or with `manage.py kpwa licenses add`.",
+        ),
+        Unchosen.NONE_ACTIVE: UnchosenRow(
+            label=Unchosen.NONE_ACTIVE.label,
+            advice=_("Open a license and tick “active”."),
+            command="Run: manage.py kpwa licenses activate NAME",
+            error="No license is active. Tick “active” on one's page in the admin.",
+        ),
+        Unchosen.SEVERAL: UnchosenRow(
+            label=Unchosen.SEVERAL.label,
+            advice=_("Open the license that should send and tick “default”."),
+            command="Run: manage.py kpwa licenses default NAME",
+            error=(
+                'Several licenses are active, and none is the default: pass license=…, tick "default" on one\'s page '
+                'in the admin, or name one in KPWA["DEFAULT_LICENSE"].'
+            ),
+        ),
+        Unchosen.NAME_UNKNOWN: UnchosenRow(
+            label=Unchosen.NAME_UNKNOWN.label,
+            advice=_("Correct that setting, or give a license that name."),
+            command="Correct that setting, or give a license that name.",
+            error='KPWA["DEFAULT_LICENSE"] names {name!r}, and there is no license of that name.',
+        ),
+        Unchosen.NAMED_INACTIVE: UnchosenRow(
+            label=Unchosen.NAMED_INACTIVE.label,
+            advice=_("Open that license and tick “active”, or name another one in that setting."),
+            command="Activate it, or name another one in that setting.",
+            error='KPWA["DEFAULT_LICENSE"] names {name!r}, which is not active.',
+        ),
+    },
+    otherwise=UnchosenRow(label="", advice=UPDATE, command=UPDATE_COMMAND, error=UPDATE_COMMAND),
+)
 
 # Conditions that are no pause.
 NO_KEY = Condition(

@@ -111,7 +111,21 @@ class PauseRow(Condition):
     command: str
 
 
-_Shown = TypeVar("_Shown", bound=Mark | Explained)
+@dataclass(frozen=True, kw_only=True)
+class UnchosenRow:
+    """Why no license is chosen for what names none. `label`: the end of "nothing is sent because …".
+
+    `command`: what to do at a command line. `error`: what a developer reads who sends such a message, with `{name}`
+    for what KPWA["DEFAULT_LICENSE"] has.
+    """
+
+    label: Words
+    advice: Words
+    command: str
+    error: str
+
+
+_Shown = TypeVar("_Shown", bound=Mark | Explained | UnchosenRow)
 
 
 class Table(dict[str, _Shown]):
