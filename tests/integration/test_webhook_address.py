@@ -162,7 +162,7 @@ def test_a_redirect_is_told_with_where_it_leads(shop, site, public, location, to
         (lambda peer: peer.send(b"no HTTP\r\n\r\n"), "does not answer"),
         (answer(body=b"x" * 1_000_000), "does not answer"),
     ],
-    ids=str,
+    ids=["404", "403", "400", "another page", "another answer", "reset", "no HTTP", "too long"],
 )
 def test_what_is_not_the_webhooks_own_answer_is_told(shop, site, public, behaviour, told):
     public(f"http://127.0.0.1:{site.port}")

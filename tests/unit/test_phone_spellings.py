@@ -264,6 +264,9 @@ class Own:
     def __str__(self):
         return self.text
 
+    def __repr__(self):
+        return f"Own({self.as_e164!r})"
+
 
 class FieldNumber(phonenumbers.PhoneNumber):
     """As django-phonenumber-field's: it keeps what was typed, and shows that where it is not valid."""
