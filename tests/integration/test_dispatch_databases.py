@@ -1,0 +1,97 @@
+"""Databases that fail, and answers to a COMMIT that never come."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from django_kpwa.dispatch import drive, failpoints, sweep
+from django_kpwa.models import OutboundMessage, Status
+from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.store.results import Claim
+
+from .lanes import (
+    NUMBER,
+    drive_module,
+    fresh,
+    lane_of,
+    set_lane,
+    take,
+    texts,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def drop_the_connection():
+    """End this thread's session from the server's side; SQLite has no server, so its file is closed underneath."""
+    if connection.vendor == "sqlite":
+        connection.connection.close()
+        return
+    session = connection.connection
+    number = session.thread_id() if connection.vendor == "mysql" else session.info.backend_pid
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("KILL %s" if connection.vendor == "mysql" else "SELECT pg_terminate_backend(%s)", [number])
+    other.close()
+
+
+def test_an_outcome_is_recorded_over_a_fresh_connection_where_the_old_one_is_gone(license_, hooks):
+    send_messages([Message(NUMBER, "a", license=license_), Message(NUMBER, "b", license=license_)])
+    hooks.after_send = lambda text: drop_the_connection() if text == "a" else None
+    drive(license_.pk)
+    assert texts() == ["a", "b"]
+    assert set(OutboundMessage.objects.values_list("status", "attempts_made")) == {(Status.SENT, 1)}
+
+
+def test_a_commit_that_went_through_unanswered_sends_nothing_twice_and_loses_nothing(license_, monkeypatch):
+    send_messages([Message(NUMBER, text, license=license_) for text in "abc"])
+    record = drive_module().record
+    unanswered = []
+
+    def record_without_an_answer(*arguments, **options):
+        recorded = record(*arguments, **options)
+        if not unanswered:
+            unanswered.append(recorded)
+            raise OperationalError("the server closed the connection unexpectedly")
+        return recorded
+
+    monkeypatch.setattr(drive_module(), "record", record_without_an_answer)
+    drive(license_.pk)
+    assert isinstance(unanswered[0].claimed.next, Claim)
+    assert texts() == ["a", "b", "c"]
+    assert set(OutboundMessage.objects.values_list("status", "attempts_spent")) == {(Status.SENT, 1)}
+
+
+def test_an_outcome_that_cannot_be_recorded_ends_in_doubt_with_the_lease(license_, monkeypatch, settings, caplog):
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0}
+    message = send_message(NUMBER, "x")
+
+    def fail(*_, **__):
+        raise OperationalError("disk full")
+
+    monkeypatch.setattr(drive_module(), "record", fail)
+    with pytest.raises(OperationalError):
+        drive(license_.pk)
+    assert "could not be recorded" in caplog.text
+    assert fresh(message).status == Status.SENDING
+    assert take(license_) is None
+    set_lane(license_, lease_expires_at=timezone.now() - timedelta(seconds=1))
+    assert sweep().abandoned_lanes == 1
+    assert (fresh(message).status, fresh(message).reason) == (Status.UNKNOWN, "worker_lost")
+
+
+def test_a_failure_between_a_claim_and_its_call_gives_message_and_lane_back(license_, monkeypatch):
+    message = send_message(NUMBER, "x")
+
+    def fail(*_):
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(failpoints, "after_claim", fail)
+    with pytest.raises(OperationalError):
+        drive(license_.pk)
+    assert (fresh(message).status, fresh(message).attempts_spent) == (Status.QUEUED, 0)
+    assert lane_of(license_).lease_token is None
