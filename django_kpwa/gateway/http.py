@@ -46,11 +46,6 @@ from .base import Gateway, NumberCheck, SentMessage, ServiceStatus, WebhookAnswe
 from .qr import LoginQr
 from .transport import BoundedPools, Call
 
-MAX_IDLE_SECONDS = 1.0
-"""An idle connection is not used again after this. Servers close theirs after 2 seconds (gunicorn) or 5 (Node, Apache),
-and a request that meets the closing is in doubt: a receipt that a person has to decide about, for a handshake saved.
-One whose closing has arrived already is not used either: urllib3 looks before each request."""
-
 _MAX_HEADER_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
@@ -74,6 +69,11 @@ class HttpGateway(Gateway):
     """An answer is read up to this, uncompressed; the largest is a QR code's image."""
 
     leaves_the_process = True
+
+    max_idle_seconds = 1.0
+    """An idle connection is not used again after this. Servers close theirs after 2 seconds (gunicorn) or 5 (Node,
+    Apache), and a request that meets the closing is in doubt: a receipt that a person has to decide about, for a
+    handshake saved. One whose closing has arrived already is not used either: urllib3 looks before each request."""
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         settings = kpwa_settings()
@@ -177,7 +177,7 @@ class HttpGateway(Gateway):
         self, base_url: str, path: str, body: bytes | None, ends_at: float, secrets: tuple[Secret, ...]
     ) -> Answer:
         """Send a request and return what came back, or raise what is known of the failure."""
-        if monotonic() - self._used_at > MAX_IDLE_SECONDS:
+        if monotonic() - self._used_at > self.max_idle_seconds:
             self._adapter.drop_connections()
         self._call.begin(ends_at)
         request = self._get(base_url + path) if body is None else self._post(base_url + path, body)

@@ -179,17 +179,16 @@ def test_calls_share_a_connection(server, gateway):
     assert (len(server.requests), server.connections) == (3, 1)
 
 
-def test_a_connection_that_was_idle_for_long_is_not_used_again(server, gateway, monkeypatch):
+def test_a_connection_that_was_idle_for_long_is_not_used_again(server, gateway):
     gateway.get_status()
-    monkeypatch.setattr(http, "MAX_IDLE_SECONDS", 0.05)
-    time.sleep(0.1)
+    gateway.max_idle_seconds = 0
     gateway.get_status()
     assert (len(server.requests), server.connections) == (2, 2)
 
 
 def test_a_connection_is_kept_for_a_second_at_most():
     # Below the two seconds after which gunicorn closes one, and the five of Node, with time for the way.
-    assert http.MAX_IDLE_SECONDS <= 1
+    assert HttpGateway.max_idle_seconds <= 1
 
 
 def test_a_server_that_closes_an_idle_connection_at_the_next_request_leaves_nothing_in_doubt(server, gateway):
@@ -200,20 +199,25 @@ def test_a_server_that_closes_an_idle_connection_at_the_next_request_leaves_noth
 
     server.behave(answer_and_close_at_the_next, answer(SENT))
     assert send(gateway).id == "3EB0A1"
-    time.sleep(1.1)
+    gateway.max_idle_seconds = 0
     assert send(gateway).id == "3EB0A1"
     assert server.connections == 2
 
 
 def test_a_connection_that_the_server_closed_meanwhile_harms_nothing(server, gateway):
+    hung_up = threading.Event()
+
     def answer_and_hang_up(peer):
         peer.send(response())
+        peer.connection.shutdown(socket.SHUT_WR)
+        hung_up.set()
         peer.hang_up()
 
     server.behave(answer_and_hang_up)
     for _ in range(3):
         gateway.get_status()
-        time.sleep(0.02)
+        assert hung_up.wait(10)
+        hung_up.clear()
     assert server.connections == 3
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import re
 
 import pytest
 import redis
@@ -76,12 +76,13 @@ def test_a_worker_keeps_its_connection_and_gets_over_its_loss(license_, site, tm
     environment = {**site_environment(broker_url=redis_url), "KPWA_TEST_KEEPS_CONNECTIONS": "yes"}
 
     def sent(text):
+        ended = worker.output.count("dispatch_license[") // 2 + 1
         message = send_message(NUMBER, text, license=license_)
         wait_until(lambda: OutboundMessage.objects.get(pk=message.pk).status == Status.SENT)
         # The driver's last look, and then Celery's own end of the task.
-        time.sleep(0.5)
+        wait_until(lambda: len(re.findall(r"dispatch_license\[\S+ succeeded", worker.output)) >= ended)
 
-    with start_celery_worker(redis_url, concurrency=1, environment=environment):
+    with start_celery_worker(redis_url, concurrency=1, environment=environment) as worker:
         sent("first")
         before = connections_of_workers()
         for n in range(3):
