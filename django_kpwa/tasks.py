@@ -17,8 +17,8 @@ from . import broker, dispatch, retention, statistics, wake, webhooks
 from .conf import SLICE_SECONDS
 from .exceptions import TaskFailedError
 from .logs import get_logger
+from .masking import masked_traceback, words_of
 from .models import outbox_key
-from .rendering import masked_traceback, words_of
 from .schedule import TASK_LIMIT_SECONDS
 from .store.heartbeats import note_alive
 from .store.lanes import release_lease

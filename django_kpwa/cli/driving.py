@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from .. import dispatch
 from ..conf import SLICE_SECONDS, kpwa_settings, lease_seconds
 from ..logs import get_logger
-from ..rendering import masked_traceback
+from ..masking import masked_traceback
 from ..store.lanes import release_lease
 from ..store.results import Lease
 

@@ -22,8 +22,8 @@ from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
+from ..masking import masked_traceback
 from ..models import Lane, License, RecipientType, Status, write_alias
-from ..rendering import masked_traceback
 from ..store.lanes import (
     claim_next,
     ensure_lane,

@@ -18,6 +18,7 @@ from .. import announce, phone
 from ..conf import kpwa_settings, lease_seconds
 from ..exceptions import LicenseChoiceError
 from ..logs import get_logger
+from ..masking import masked_traceback, words_of
 from ..models import (
     RENDER_ERROR,
     WITHDRAWN,
@@ -29,7 +30,7 @@ from ..models import (
     in_seconds,
     write_alias,
 )
-from ..rendering import Addressee, Moved, Rendered, Withdrawn, masked_traceback, render, words_of
+from ..receipts.render import Addressee, Moved, Rendered, Withdrawn, render_receipt
 from ..wake import wake_license_on_commit
 from .deadline import TookTooLongError, call_within
 
@@ -67,7 +68,7 @@ def render_message(message_id: int, due_at: datetime) -> None:
         _fail(unrendered, message_id, _words_of_giving_up())
         return
     try:
-        rendered = call_within(_most_seconds(), lambda: render(message))
+        rendered = call_within(_most_seconds(), lambda: render_receipt(message))
         if isinstance(rendered, Rendered) and not (rendered.text.strip() or rendered.image_url):
             raise ValueError("it rendered to nothing: neither text nor image")
     except (Exception, TookTooLongError) as error:

@@ -110,7 +110,7 @@ class OutboundMessage(models.Model):
     )
     text = models.TextField(_("text"), blank=True)
     image_url = models.CharField(_("image URL"), max_length=2000, blank=True)
-    # Names who renders the text before the first claim (see `rendering`); empty: the text is there already.
+    # `receipts/LABEL` names what renders the text before the first claim; empty: the text is there already.
     renderer = models.CharField(_("rendered by"), max_length=200, blank=True)
     rendered_at = models.DateTimeField(_("rendered"), null=True)
     # What was asked again when the text was written, and had another answer than when the message was queued.

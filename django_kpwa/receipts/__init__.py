@@ -23,17 +23,13 @@ from __future__ import annotations
 
 from django.utils.module_loading import autodiscover_modules
 
-from ..rendering import register_renderer
 from . import registry
 from .base import Receipt, Registration
-from .queueing import FAMILY
 from .registry import register, send_now, unregister
-from .render import render_receipt
 
 __all__ = ["Receipt", "Registration", "autodiscover", "register", "registry", "send_now", "unregister"]
 
 
 def autodiscover() -> None:
     """Import the `whatsapp` module of every installed app, as the admin imports `admin`."""
-    register_renderer(FAMILY, render_receipt)
     autodiscover_modules("whatsapp")

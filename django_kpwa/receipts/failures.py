@@ -17,8 +17,8 @@ from django.db.models import F
 from ..containing import contained, replace_if_broken
 from ..exceptions import KnownReceiptError, LicenseChoiceError
 from ..logs import get_logger
+from ..masking import masked_traceback, words_of
 from ..models import MAX_DATABASE_LENGTH, DatabaseNow, ReceiptFailure, source_id_of, stored_name, write_alias
-from ..rendering import masked_traceback, words_of
 from .base import Registration
 
 logger = get_logger("django_kpwa.receipts")

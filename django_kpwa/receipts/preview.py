@@ -17,14 +17,14 @@ from .. import phone
 from ..conf import kpwa_settings
 from ..containing import contained
 from ..exceptions import InvalidPhoneNumberError
+from ..masking import words_of
 from ..models import License, OutboundMessage, database_of, idempotency_digest, write_alias
 from ..outbox import license_of
-from ..rendering import Rendered, words_of
 from ..store.choosing import choose
 from .base import Registration
 from .identity import Row, Whose, event_id_of, fingerprint_of, key_of, key_of_row, occurred_at
 from .queueing import find_known, is_recent, purged_message_of
-from .render import write
+from .render import Rendered, write
 
 Answer = TypeVar("Answer")
 

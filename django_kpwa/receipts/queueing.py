@@ -34,7 +34,7 @@ from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_a
 logger = get_logger("django_kpwa.receipts")
 
 FAMILY = "receipts"
-"""The family that renders these messages (see `rendering`)."""
+"""What `OutboundMessage.renderer` of a receipt begins with, before its label."""
 
 
 @dataclass(frozen=True)

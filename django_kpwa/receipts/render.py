@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, models
@@ -15,7 +15,6 @@ from ..contents import says_something, with_line_feeds
 from ..exceptions import InvalidMessageError, KpwaError, LicenseChoiceError
 from ..models import License, OutboundMessage, idempotency_digest, is_saved
 from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
-from ..rendering import Addressee, Moved, Rendered, Withdrawn
 from ..store.choosing import choose
 from . import registry
 from .base import Receipt, Registration
@@ -25,14 +24,47 @@ from .identity import event_id_of, fingerprint_of, occurred_at
 _MOST_TYPED = 255
 
 
-def render_receipt(message: OutboundMessage, label: str) -> Rendered | Withdrawn | Moved:
-    """Render the receipt called `label` for the object that `message` is about.
+@dataclass(frozen=True)
+class Rendered:
+    """What the message says. One of both must not be empty."""
+
+    text: str = field(repr=False)
+    image_url: str = ""
+    to: Addressee | None = field(default=None, repr=False)
+    """Another number than the message was queued for; None: the same."""
+
+
+@dataclass(frozen=True)
+class Addressee:
+    """A number as it was typed, and its digits."""
+
+    typed: str = field(repr=False)
+    digits: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Another license sends the message now, and its text is written when its turn comes there."""
+
+    license: License
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The message is not to be sent any more; `reason` says why, for people."""
+
+    reason: str
+
+
+def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
+    """Render the receipt that `message.renderer` names (`receipts/LABEL`) for the object that the message is about.
 
     Withdrawn where the object is gone, `should_send()` now says no or the number was removed; moved where
     `get_license()` now names another. In the site's time zone, and the receipt's language or else the site's. Raises
     `KpwaError` where no such receipt is registered, `InvalidMessageError` for what cannot be sent,
     `LicenseChoiceError` where it cannot be told who sends, and whatever the receipt class and its template raise.
     """
+    label = message.renderer.partition("/")[2]
     registration = registry.find(label)
     if registration is None:
         raise KpwaError(f"No receipt is registered as {label!r}: was its class renamed, or its app removed?")

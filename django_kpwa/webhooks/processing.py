@@ -23,6 +23,7 @@ from .. import announce, phone
 from ..conf import kpwa_settings
 from ..containing import contained
 from ..logs import get_logger, without_controls
+from ..masking import masked_traceback
 from ..models import (
     DatabaseNow,
     EventKind,
@@ -31,7 +32,6 @@ from ..models import (
     in_seconds,
     write_alias,
 )
-from ..rendering import masked_traceback
 from ..schedule import TASK_LIMIT_SECONDS
 from ..store.events import claim_event, record_event
 from ..store.locks import waited_too_long

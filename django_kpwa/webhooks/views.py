@@ -29,8 +29,8 @@ from ..conf import kpwa_settings
 from ..encryption import Secret
 from ..license_actions import token_digest
 from ..logs import get_logger
+from ..masking import masked_traceback
 from ..models import write_alias
-from ..rendering import masked_traceback
 from .arrivals import UnknownTokenError, take
 from .authentication import has_password
 from .throttling import flood

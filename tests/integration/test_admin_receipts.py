@@ -15,7 +15,7 @@ from django_kpwa import outbox, receipts
 from django_kpwa.admin import receipt_admin
 from django_kpwa.admin.receipt_preview import MAX_NEWEST
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure, Status
-from django_kpwa.rendering import render
+from django_kpwa.receipts.render import render_receipt
 from tests.shop.models import CounterSale, Sale, Ticket
 from tests.shop.whatsapp import PaidReceipt
 
@@ -140,7 +140,7 @@ def test_a_preview_says_what_the_worker_would(operator, license_):
     page = page_of(operator, PAID, sale)
     [message] = receipts.send_now(sale, PaidReceipt)
 
-    assert render(message).text.splitlines()[0] in page
+    assert render_receipt(message).text.splitlines()[0] in page
 
 
 @pytest.mark.parametrize(

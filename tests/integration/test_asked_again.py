@@ -242,11 +242,11 @@ def test_what_a_frozen_worker_read_before_another_began_anew_is_not_written(lice
         OutboundMessage.objects.update(renderings_begun=message.renderings_begun + 1)
         return rendered
 
-    real = render.render
-    monkeypatch.setattr(render, "render", thaw_late)
+    real = render.render_receipt
+    monkeypatch.setattr(render, "render_receipt", thaw_late)
     drive_now(license_)
     assert OutboundMessage.objects.get().rendered_at is None
-    monkeypatch.setattr(render, "render", real)
+    monkeypatch.setattr(render, "render_receipt", real)
     drive_now(license_)
     assert [to for to, _ in sent()] == ["6281398765432"]
 

@@ -13,8 +13,8 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from django_kpwa import license_actions, outbox, rendering, signals
-from django_kpwa.dispatch import drive, failpoints, sweep
+from django_kpwa import license_actions, outbox, signals
+from django_kpwa.dispatch import drive, failpoints, render, sweep
 from django_kpwa.exceptions import (
     BadRequestError,
     GatewayTimeoutError,
@@ -26,6 +26,7 @@ from django_kpwa.gateway import SessionStatus, locmem
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind
 from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
+from django_kpwa.receipts.render import Rendered
 from django_kpwa.store import decisions
 from django_kpwa.store.lanes import claim_next, give_back, record, release_lease, take_lease
 from django_kpwa.store.lanes.portable import MOST_PASSED
@@ -508,11 +509,12 @@ def test_a_worker_that_lost_its_lease_says_nothing_of_the_number(license_, hooks
 def test_each_text_of_a_backlog_is_written_just_before_its_own_send(license_, hooks, monkeypatch):
     happened = []
 
-    def renderer(message, label):
+    def renderer(message):
+        label = message.renderer.removeprefix("test/")
         happened.append(f"render {label}")
-        return rendering.Rendered(label)
+        return Rendered(label)
 
-    monkeypatch.setitem(rendering._families, "test", renderer)
+    monkeypatch.setattr(render, "render_receipt", renderer)
     sale = Sale.objects.create()
     for label in "abc":
         outbox.send_rendered_later(NUMBER, f"test/{label}", idempotency_key=label, source=sale, license=license_)

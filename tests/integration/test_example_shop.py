@@ -177,14 +177,14 @@ def test_a_refund_and_a_void_work_once(till):
 def test_receipts_of_a_sale_and_its_refund_say_what_was_bought_and_given_back(till):
     texts = till.shell(
         "from django_kpwa.models import OutboundMessage\n"
-        "from django_kpwa.rendering import render\n"
+        "from django_kpwa.receipts.render import render_receipt\n"
         "from example_project.sales import till\n"
         "sale = till.ring_up([till.Item('Kopi Tubruk', 12000, 2)], customer_phone='081234567890',"
         " customer_name='Budi *S*')\n"
-        "print(render(OutboundMessage.objects.for_source(sale).get()).text)\n"
+        "print(render_receipt(OutboundMessage.objects.for_source(sale).get()).text)\n"
         "till.refund(sale)\n"
         "for message in OutboundMessage.objects.for_source(sale):\n"
-        "    rendered = render(message)\n"
+        "    rendered = render_receipt(message)\n"
         "    print(getattr(rendered, 'text', rendered))\n"
     )
     assert "  2 x 12.000              24.000\n" in texts

@@ -29,7 +29,7 @@ import django; django.setup()
 from django.core.management import call_command
 from django.db import transaction
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure
-from django_kpwa.rendering import render
+from django_kpwa.receipts.render import render_receipt
 from django_kpwa import receipts
 from example_project.sales.models import Sale, SaleLine
 
@@ -42,7 +42,8 @@ with transaction.atomic(using="till"):
     sale = Sale.objects.create(**paid)
     SaleLine.objects.create(sale=sale, name="Es Teh Manis", price=8000)
     print("inside", OutboundMessage.objects.count(), receipts.send_now(sale))
-print("committed", OutboundMessage.objects.count(), "Es Teh Manis" in render(OutboundMessage.objects.get()).text)
+message = OutboundMessage.objects.get()
+print("committed", OutboundMessage.objects.count(), "Es Teh Manis" in render_receipt(message).text)
 
 try:
     with transaction.atomic(using="till"):

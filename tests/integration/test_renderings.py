@@ -12,12 +12,13 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from django_kpwa import outbox, rendering, tasks
+from django_kpwa import outbox, tasks
 from django_kpwa.cli.driving import LanePool
 from django_kpwa.dispatch import deadline, drive, render, sweep
 from django_kpwa.gateway import locmem
 from django_kpwa.models import Lane, OutboundMessage, Status
 from django_kpwa.outbox import send_message
+from django_kpwa.receipts.render import Rendered
 from tests.integration.test_dispatch_races import ReadsElsewhere
 from tests.shop.models import Sale
 
@@ -35,7 +36,7 @@ def renders(license_, monkeypatch):
     """Queues a message whose text this function writes."""
 
     def queue(function):
-        monkeypatch.setitem(rendering._families, "test", lambda message, label: function(message))
+        monkeypatch.setattr(render, "render_receipt", function)
         sale = Sale.objects.create()
         return outbox.send_rendered_later(NUMBER, "test/x", idempotency_key="x", source=sale, license=license_)
 
@@ -71,7 +72,7 @@ def test_a_rendering_that_ends_its_process_is_begun_three_times_and_then_fails(l
 
 
 def test_a_failed_one_that_a_person_sends_again_is_begun_three_times_again(license_, renders):
-    message = renders(lambda message: rendering.Rendered("struk"))
+    message = renders(lambda message: Rendered("struk"))
     OutboundMessage.objects.filter(pk=message.pk).update(renderings_begun=9)
     drive(license_.pk)
     assert fresh(message).status == Status.FAILED
@@ -180,7 +181,7 @@ def test_what_passes_while_a_text_is_written_leaves_it_waiting_and_then_it_is_se
     def write(message):
         if errors:
             raise errors.pop()
-        return rendering.Rendered("struk")
+        return Rendered("struk")
 
     message = renders(write)
     drive(license_.pk)
@@ -214,7 +215,7 @@ def test_a_connection_that_is_lost_while_a_text_is_written_costs_no_receipt(lice
             is_lost.append(True)
             _end_my_connection()
             Sale.objects.count()
-        return rendering.Rendered("struk")
+        return Rendered("struk")
 
     message = renders(write)
     try:
@@ -270,7 +271,7 @@ def test_no_task_of_ours_inherits_the_time_limits_of_the_site(celery_settings):
 
 
 def test_the_license_of_a_receipt_is_not_read_from_a_replica(license_, renders, settings):
-    message = renders(lambda message: rendering.Rendered(message.license.name))
+    message = renders(lambda message: Rendered(message.license.name))
     settings.DATABASE_ROUTERS = [ReadsElsewhere()]
     drive(license_.pk)
     settings.DATABASE_ROUTERS = []

@@ -25,9 +25,9 @@ from django_kpwa.exceptions import (
 )
 from django_kpwa.models import Lane, License, OutboundMessage, Status
 from django_kpwa.outbox import send_group_message, send_message, send_rendered_later
-from django_kpwa.rendering import Rendered, register_renderer
 from tests.processes import ROOT
 from tests.servers import HAS_REDIS
+from tests.shop.models import Sale
 
 NUMBER = "0812 3456 7890"
 UNREACHABLE = '{"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": ["http://127.0.0.1:9/backend"]}'
@@ -66,11 +66,14 @@ class DeliverTests(TestCase):
         assert len(testing.deliver()) == 5
 
     def test_the_wait_for_a_sales_lines_is_skipped_but_not_send_after(self):
-        register_renderer("testing", lambda message, label: Rendered(f"Struk {label}"))
-        source = License.objects.get()
-        send_rendered_later(NUMBER, "testing/17", idempotency_key="r", source=source, render_after_seconds=3)
+        sale = Sale.objects.create(status=Sale.Status.REFUNDED, customer_phone=NUMBER, refunds=17)
+        OutboundMessage.objects.all().delete()
+        receipt = "receipts/shop.sale.RefundReceipt"
+        send_rendered_later(
+            NUMBER, receipt, idempotency_key="receipt:shop.sale:1:r", source=sale, render_after_seconds=3
+        )
         send_message(NUMBER, "Besok", send_after=timezone.now() + timedelta(days=1))
-        assert [sent.text for sent in testing.deliver()] == ["Struk 17"]
+        assert [sent.text for sent in testing.deliver()] == ["Pengembalian r"]
 
     def test_failures_can_be_had(self):
         send_message(NUMBER, "Satu")

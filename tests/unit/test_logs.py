@@ -23,8 +23,8 @@ from django_kpwa.gateway import answers
 from django_kpwa.gateway.answers import Answer
 from django_kpwa.gateway.console import ConsoleGateway
 from django_kpwa.logs import get_logger, lines_of, traceback_of, without_controls
+from django_kpwa.masking import masked_traceback, words_of
 from django_kpwa.models import License, PauseReason
-from django_kpwa.rendering import masked_traceback, words_of
 from django_kpwa.store.results import Pause
 
 PACKAGE = Path(django_kpwa.__file__).parent
