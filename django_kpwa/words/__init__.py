@@ -1,9 +1,9 @@
 """What a person is told about a status, a pause or a cause: one table each, from which every page and command takes it.
 
-A row has its tone and symbol, its label, what it means and what to do, and where a reader needs words of their own (a
-shop's person at the counter, somebody at a command line) those as well. A member of an enum that has no row here is a
-failing test; to a running site it is shown by its code, as is one that a newer release has stored. Command lines and
-alerts are English; everything else is translated.
+A row has a tone and a symbol, a label, what it means and what to do, and separate texts for readers who need their
+own: a cashier at the counter, an operator at a command line. `tests/unit/test_words.py` fails for a member of an enum
+without a row. A running site shows such a member by its code, and likewise one that a newer release has stored. Texts
+for command lines and alerts are English; all others are translated.
 """
 
 from .events import EVENT_STATUSES, event_row

@@ -40,7 +40,7 @@ NOTHING_TO_DO = _("There is nothing to do.")
 
 @dataclass(frozen=True)
 class Mark:
-    """What is seen at a glance. A tone never stands alone: who does not see colours has the symbol and the label."""
+    """What is seen at a glance. The tone is never the only signal: it is always shown with the symbol and the label."""
 
     tone: Tone
     symbol: str
@@ -129,7 +129,7 @@ _Shown = TypeVar("_Shown", bound=Mark | Explained | UnchosenRow)
 
 
 class Table(dict[str, _Shown]):
-    """Rows by the codes of an enum. A code without one has `otherwise`, labelled with the code."""
+    """Rows by the codes of an enum. Looking up a code without a row returns `otherwise`, labelled with the code."""
 
     def __init__(self, rows: Mapping[str, _Shown], otherwise: _Shown) -> None:
         super().__init__(rows)
