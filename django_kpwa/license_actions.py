@@ -21,9 +21,7 @@ from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
 from .models import ENDED_BY_STATUS, DatabaseNow, Lane, License, PauseReason, WebhookToken, in_seconds
-from .store import decisions
-from .store.decisions import bring_back_times_ahead, lift_pause, note_session
-from .store.lanes import pause_lane
+from .store import store
 from .store.results import Lease, Pause
 from .wake import wake_license
 from .webhook_address import webhook_url
@@ -92,7 +90,7 @@ def note_status(license_: License, session_status: SessionStatus, *, lease: Leas
     `lease` is that of a caller who drives the lane and goes on by itself; for any other, a lane that is free again is
     woken. Returns False where the lane has to wait for a scan.
     """
-    previous = note_session(license_.pk, session_status)
+    previous = store().note_session(license_.pk, session_status)
     announce.session_became(license_, session_status, previous)
     lane = Lane.objects.get(pk=license_.pk)
     lane.license = license_
@@ -104,8 +102,10 @@ def note_status(license_: License, session_status: SessionStatus, *, lease: Leas
         return False
     # It was asked with the present key, which is therefore readable and accepted. A word that nobody documented does
     # not keep the shop's messages back either: the send itself will tell.
-    lifted = lift_pause(license_.pk, *ENDED_BY_STATUS, *([PauseReason.UNAUTHORIZED] if lane.has_new_key else []))
-    if lease is None and (bring_back_times_ahead([license_.pk]) or lifted):
+    lifted = store().lift_pause(
+        license_.pk, *ENDED_BY_STATUS, *([PauseReason.UNAUTHORIZED] if lane.has_new_key else [])
+    )
+    if lease is None and (store().bring_back_times_ahead([license_.pk]) or lifted):
         wake_license(license_.pk)
     return True
 
@@ -134,9 +134,9 @@ def stop(
         lane.license.api_key_version if waits_for_a_key else None,
     )
     if lease is None:
-        is_written = decisions.pause(lane.pk, pause_)
+        is_written = store().pause_license(lane.pk, pause_)
     else:
-        is_written = pause_lane(lease, pause_, probes=min(probes, 1000), error=error)
+        is_written = store().pause_lane(lease, pause_, probes=min(probes, 1000), error=error)
     if is_written and not is_same and alerts_people:
         alerts.lane_paused(lane.license, pause_)
 
@@ -146,7 +146,7 @@ def pause(license_: License) -> bool:
 
     Any other pause becomes a person's: it no longer ends by itself.
     """
-    return decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+    return store().pause_license(license_.pk, Pause(PauseReason.BY_PERSON, None))
 
 
 def resume(license_: License) -> bool:
@@ -156,8 +156,8 @@ def resume(license_: License) -> bool:
 
     That last one ends with `confirm_number()` alone: somebody has to say that the other phone is the shop's.
     """
-    lifted = lift_pause(license_.pk, *RESUMABLE)
-    goes_on = bool(bring_back_times_ahead([license_.pk])) or lifted
+    lifted = store().lift_pause(license_.pk, *RESUMABLE)
+    goes_on = bool(store().bring_back_times_ahead([license_.pk])) or lifted
     if goes_on:
         wake_license(license_.pk)
     return goes_on
@@ -170,7 +170,7 @@ def confirm_number(license_: License, *, keep: bool = False) -> bool:
     the one before, `lane.confirmed_number`, has been linked again. Should the next send come from any other phone than
     the one confirmed here, the license stops again after that one message.
     """
-    confirmed = decisions.confirm_number(license_.pk, keep=keep)
+    confirmed = store().confirm_number(license_.pk, keep=keep)
     if confirmed:
         wake_license(license_.pk)
     return confirmed

@@ -44,9 +44,8 @@ from .models import (
     stored_name,
     write_alias,
 )
-from .store import choosing, decisions
+from .store import choosing, store
 from .store.choosing import GIVEN_AT_ONCE, choose
-from .store.messages import find_known_after_clash, is_stored, store_message, store_messages
 from .wake import wake_license_on_commit
 from .words import UNCHOSEN
 
@@ -194,7 +193,7 @@ def cancel(message: OutboundMessage) -> bool:
 
     Like the decisions below it waits at most a second for a worker that is at the message, and is then False.
     """
-    status = decisions.cancel(message.pk)
+    status = store().cancel(message.pk)
     if status is not None:
         announce.message_became_on_commit(status, message.pk)
     _refresh(message)
@@ -207,7 +206,7 @@ def resend(message: OutboundMessage) -> bool:
 
     After doubt the customer may get a second copy.
     """
-    queued = bool(decisions.resend(message.pk))
+    queued = bool(store().resend(message.pk))
     if queued:
         wake_license_on_commit(message.license_id)
     _refresh(message)
@@ -217,7 +216,7 @@ def resend(message: OutboundMessage) -> bool:
 @loud(write_alias)
 def mark_sent(message: OutboundMessage) -> bool:
     """Say that a message in doubt arrived. False: it is not in doubt."""
-    marked = bool(decisions.mark_sent(message.pk))
+    marked = bool(store().mark_sent(message.pk))
     if marked:
         announce.message_became_on_commit(Status.SENT, message.pk)
     _refresh(message)
@@ -227,7 +226,7 @@ def mark_sent(message: OutboundMessage) -> bool:
 @loud(write_alias)
 def dismiss(message: OutboundMessage) -> bool:
     """Leave a message in doubt as it is; it no longer waits for a decision. False: it was not waiting for one."""
-    dismissed = bool(decisions.dismiss(message.pk))
+    dismissed = bool(store().dismiss(message.pk))
     _refresh(message)
     return dismissed
 
@@ -468,14 +467,14 @@ def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType |
 @sensitive_variables()
 def _store(row: OutboundMessage, conf: Settings, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
     """Store the message, or return the one whose key it has. Without a license it is for the one that is chosen."""
-    lane = store_message(row, conf.DEFAULT_LICENSE)
-    if not is_stored(row):
+    inserted = store().store_message(row, conf.DEFAULT_LICENSE)
+    if inserted is None:
         existing = _known(row.idempotency_digest)
         if existing is None:
             raise _not_stored()
         _log_difference(existing, row)
         return existing
-    wake_license_on_commit(row.license_id, countdown_seconds=wake_after_seconds, lane=lane)
+    wake_license_on_commit(row.license_id, countdown_seconds=wake_after_seconds, lane=inserted.lane)
     return row
 
 
@@ -489,12 +488,14 @@ def _store_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
     # The first of several with one key stands for all.
     fresh = [row for row in rows if row.idempotency_digest is None or first[row.idempotency_digest] is row]
     with transaction.atomic(using=write_alias()):
-        store_messages(fresh)
-    stored = first | find_known_after_clash([digest for digest, row in first.items() if not is_stored(row)])
+        inserted = store().store_messages(fresh)
+    refused = [digest for digest, row in first.items() if row.uuid not in inserted]
+    known = store().find_known_after_clash(refused)
     result = []
     for row in rows:
-        match = stored[row.idempotency_digest] if row.idempotency_digest is not None else row
-        if not is_stored(match):
+        digest = row.idempotency_digest
+        match = row if digest is None else known.get(digest, first[digest])
+        if match.uuid not in inserted and digest not in known:
             raise _not_stored()
         _log_difference(match, row)
         result.append(match)
@@ -502,7 +503,7 @@ def _store_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
 
 
 def _known(digest: str | None) -> OutboundMessage | None:
-    return None if digest is None else find_known_after_clash([digest]).get(digest)
+    return None if digest is None else store().find_known_after_clash([digest]).get(digest)
 
 
 def _not_stored() -> LicenseChoiceError:

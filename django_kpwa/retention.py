@@ -30,8 +30,8 @@ from .models import (
     WebhookToken,
     in_seconds,
 )
+from .store import store
 from .store.locks import brief_transaction
-from .store.messages import keep_keys
 
 logger = get_logger("django_kpwa.retention")
 
@@ -113,7 +113,7 @@ def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:
     if rows.model is OutboundMessage:
         # Committed before: whoever stores a message meanwhile finds the key in one place or in both.
         with brief_transaction(using):
-            keep_keys(rows.filter(pk__in=ids))
+            store().keep_keys(rows.filter(pk__in=ids))
     with brief_transaction(using):
         if rows.model is OutboundMessage:
             # One that a person queued again since the look is not old any more.

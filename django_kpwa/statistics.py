@@ -55,7 +55,6 @@ def roll_up(now: datetime | None = None) -> int:
 def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
     """Since when, and the figures of the hour of `now` as they are now, unsaved; at its start also of the last."""
     since = (now - _ROLLED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
-    write_alias()
     settled = OutboundMessage.objects.filter(settled_at__gte=since)
     if count_up_to(MOST_COUNTED_NOW, settled).is_more:
         return since, list(HourlyStatistic.objects.filter(hour__gte=since))
@@ -81,7 +80,6 @@ def _take_back_doubt(first: datetime, until: datetime) -> int:
     Nothing enters an hour that has passed, and who leaves it is counted where it is settled anew; so that the one
     column is all there is to correct. Where no hour speaks of doubt, no message is looked at.
     """
-    write_alias()
     hours = HourlyStatistic.objects.filter(hour__gte=first, hour__lt=until, unknown__gt=0)
     told = {(license_id, hour): (pk, unknown) for pk, license_id, hour, unknown in hours.values_list(*_HOUR_OF_DOUBT)}
     if not told:

@@ -20,8 +20,8 @@ from .logs import get_logger
 from .masking import masked_traceback, words_of
 from .models import outbox_key
 from .schedule import TASK_LIMIT_SECONDS
+from .store import store
 from .store.heartbeats import note_alive
-from .store.lanes import release_lease
 from .store.locks import lacks_tables, waited_too_long
 from .store.results import Lease
 
@@ -96,7 +96,7 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
     driven = dispatch.drive(license_id, token, should_stop=is_shutting_down)
     if driven.lease_token is not None:
         if is_shutting_down() or not wake.publish_dispatch(license_id, driven.lease_token, driven.wait_seconds):
-            release_lease(Lease(license_id, driven.lease_token))
+            store().release_lease(Lease(license_id, driven.lease_token))
     elif driven.has_more:
         wake.publish_dispatch(license_id)
 

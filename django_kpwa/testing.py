@@ -34,7 +34,7 @@ from .gateway import locmem
 from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
 from .models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds, write_alias
 from .rehearsal import reach_outside
-from .store.lanes import release_lease
+from .store import store
 from .store.results import Lease
 from .store.sql import database_now
 
@@ -119,7 +119,7 @@ def _sweep() -> tuple[int, ...]:
 def _drive(license_id: int) -> None:
     driven = dispatch.drive(license_id)
     if driven.lease_token is not None:
-        release_lease(Lease(license_id, driven.lease_token))
+        store().release_lease(Lease(license_id, driven.lease_token))
 
 
 def _end_waits_for_lines() -> None:

@@ -18,7 +18,8 @@ from django.db import transaction
 
 from .broker import Broker
 from .models import outbox_key, write_alias
-from .store.messages import LaneSeen, look_at_lane
+from .store import store
+from .store.messages import LaneSeen
 
 DISPATCH_LICENSE = "django_kpwa.dispatch_license"
 PROCESS_WEBHOOK = "django_kpwa.process_webhook"
@@ -71,7 +72,7 @@ class Publisher:
             return self.broker.publish(DISPATCH_LICENSE, (license_id,), countdown_seconds)
         published_at = self.on_its_way_since(license_id)
         if lane is None or lane.is_driven or published_at is not None:
-            lane = look_at_lane(license_id)
+            lane = store().look_at_lane(license_id)
             if lane is None or lane.is_driven:
                 return False
             if published_at is not None and (lane.taken_at is None or lane.taken_at < published_at - _TAKING):

@@ -15,8 +15,8 @@ from typing import Any
 
 from .. import webhooks
 from ..dispatch import sweep
-from ..models import DatabaseNow, Lane, OutboundMessage, Status, write_alias
-from ..store.backlog import due_license_ids, queued_license_ids
+from ..models import DatabaseNow, Lane, OutboundMessage, Status
+from ..store import store
 from .choosing import positive_seconds
 from .console import EXIT_OK, Console
 from .driving import LanePool, stopped_by_signals
@@ -81,12 +81,11 @@ def _drive_until_done(pool: LanePool, until: float) -> None:
 
 def _seconds_until_next_send() -> float | None:
     """When the pace allows the next of the lanes that have something due; None where there is none."""
-    write_alias()
     waits: list[float] = []
-    for license_ids in queued_license_ids():
+    for license_ids in store().queued_license_ids():
         paced = Lane.objects.startable().free().filter(pk__in=license_ids, next_send_at__isnull=False)
         found = {pk: (next_send_at, now) for pk, next_send_at, now in paced.values_list("pk", "next_send_at", _NOW)}
-        for license_id in due_license_ids(found):
+        for license_id in store().due_license_ids(found):
             next_send_at, now = found[license_id]
             waits.append((next_send_at - now).total_seconds())
     return max(min(waits), 0.05) if waits else None

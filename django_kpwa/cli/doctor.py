@@ -46,7 +46,7 @@ from ..models import (
     write_alias,
 )
 from ..phone import mask
-from ..store.backlog import queued_without_their_license
+from ..store import store
 from ..words import PAUSES, Tone, quoted, what_to_do
 from .choosing import license_named
 from .console import EXIT_NO, EXIT_OK, Console, duration, in_english
@@ -134,7 +134,7 @@ def _examine(license_name: str | None) -> Iterator[Finding]:
 
 
 def _without_their_license() -> Iterator[Finding]:
-    lost = queued_without_their_license()
+    lost = store().queued_without_their_license()
     if count := lost.count():
         ids = " ".join(str(pk) for pk in lost.order_by("pk").values_list("pk", flat=True)[:_MOST_IDS])
         words = (
@@ -294,7 +294,6 @@ def _queue(license_: License, subject: str) -> Iterator[Finding]:
 
 
 def _webhook(license_: License, subject: str) -> Iterator[Finding]:
-    write_alias()
     registered = WebhookToken.objects.filter(license=license_, registered_at__isnull=False, expires_at=None)
     if not registered.exists():
         words = "no webhook is registered, so answers and ticks stay unknown: manage.py kpwa webhook set --license"

@@ -23,7 +23,7 @@ from .. import dispatch
 from ..conf import SLICE_SECONDS, kpwa_settings, lease_seconds
 from ..logs import get_logger
 from ..masking import masked_traceback
-from ..store.lanes import release_lease
+from ..store import store
 from ..store.results import Lease
 
 logger = get_logger("django_kpwa.run")
@@ -227,7 +227,7 @@ def stopped_by_signals(pool: LanePool) -> Iterator[None]:
 
 def _release(license_id: int, token: uuid.UUID) -> None:
     try:
-        release_lease(Lease(license_id, token))
+        store().release_lease(Lease(license_id, token))
     except (DatabaseError, InterfaceError) as error:
         report(error, f"giving license {license_id} back")
 

@@ -68,7 +68,6 @@ def why_paused(license_: License, lane: Lane) -> str:
 
 
 def _list(console: Console) -> int:
-    write_alias()
     licenses = list(License.objects.order_by(F("archived_at").asc(nulls_first=True), "name"))
     lanes = {lane.pk: lane for lane in Lane.objects.all()}
     rows = []

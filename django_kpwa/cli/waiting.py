@@ -10,7 +10,7 @@ from typing import Any
 
 from ..health import unassigned
 from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
-from ..store.backlog import queued_license_ids
+from ..store import store
 from ..words import PAUSES, Tone, quoted
 from .console import duration, in_english
 
@@ -34,7 +34,7 @@ class Waiting:
 def why_waiting() -> list[Waiting]:
     """What waits now, and why, for up to `MOST_LICENSES` of the licenses that have something waiting."""
     found = list(_without_license())
-    license_ids = list(islice(chain.from_iterable(queued_license_ids()), MOST_LICENSES))
+    license_ids = list(islice(chain.from_iterable(store().queued_license_ids()), MOST_LICENSES))
     licenses = License.objects.in_bulk(license_ids)
     lanes = Lane.objects.in_bulk(license_ids)
     for license_id in license_ids:

@@ -17,7 +17,7 @@ from django.utils import translation
 
 from .. import license_actions, webhooks
 from ..exceptions import WebhookAddressError
-from ..models import NOT_UNDERSTOOD, License, WebhookEvent, WebhookToken, write_alias
+from ..models import NOT_UNDERSTOOD, License, WebhookEvent, WebhookToken
 from ..words import quoted
 from .choosing import add_action, add_license_argument, chosen_license, since
 from .console import EXIT_NO, EXIT_OK, Console, moment
@@ -78,7 +78,6 @@ def _reset(console: Console, license_: License) -> int:
 
 
 def _show(console: Console, license_: License) -> int:
-    write_alias()
     token = (
         WebhookToken.objects.filter(license=license_, registered_at__isnull=False, expires_at=None)
         .order_by("-pk")

@@ -23,19 +23,21 @@ from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
 from ..masking import masked_traceback
-from ..models import Lane, License, RecipientType, Status, write_alias
-from ..store.lanes import (
-    claim_next,
-    ensure_lane,
-    give_back,
-    has_startable_work,
-    record,
-    release_lease,
-    swap_lease,
-    take_lease,
-)
+from ..models import Lane, License, RecipientType, write_alias
+from ..store import store
 from ..store.locks import waited_too_long
-from ..store.results import Claim, Claimed, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Recorded, Unrendered
+from ..store.results import (
+    Claim,
+    Idle,
+    LaneVerdict,
+    Lease,
+    LeaseLost,
+    MessageVerdict,
+    Ready,
+    Recorded,
+    Step,
+    Unrendered,
+)
 from . import failpoints
 from .render import is_time_limit, render_message
 from .session import may_send
@@ -80,10 +82,10 @@ def drive(
         began_at = _elapsed()
         driver: _Driver | None = None
         try:
-            lease = _take(license_id, lease_token, conf, claims=not should_stop())
-            if lease is None:
+            lease, step = _take(license_id, lease_token, conf, claims=not should_stop())
+            if isinstance(step.next, LeaseLost):
                 return Driven(attempts)
-            driver = _Driver(lease, conf, should_stop, began_at, slice_seconds)
+            driver = _Driver(lease, step, conf, should_stop, began_at, slice_seconds)
             driven = driver.run()
         except DatabaseError as error:
             if not waited_too_long(error):
@@ -95,36 +97,44 @@ def drive(
         if driven.lease_token is not None or driven.has_more:
             return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)
         # The lane is free again, and committed so: whoever stored a message before that was told that it is driven.
-        if driver.has_broken or should_stop() or not has_startable_work(license_id):
+        if driver.has_broken or should_stop() or not store().has_startable_work(license_id):
             return Driven(attempts)
         lease_token = None
 
 
-def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, claims: bool) -> Lease | None:
-    seconds = lease_seconds(conf)
+def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, claims: bool) -> tuple[Lease, Step]:
+    """Take the lane, free or passed on; returns the lease, and what comes next: `LeaseLost` where it is not ours."""
+    seconds, lease = lease_seconds(conf), Lease(license_id)
     if lease_token is not None:
-        return swap_lease(license_id, lease_token, seconds, claims=claims)
+        return lease, store().swap_lease(Lease(license_id, lease_token), lease, seconds, claims=claims)
     options: dict[str, Any] = {
         "resend_lost": "worker_lost" in conf.RESEND_UNKNOWN, "max_attempts": conf.MAX_ATTEMPTS, "claims": claims
     }  # fmt: skip
-    lease = take_lease(license_id, seconds, **options)
-    if lease is None and not Lane.objects.filter(pk=license_id).exists():
+    step = store().take_lease(lease, seconds, **options)
+    if isinstance(step.next, LeaseLost) and not Lane.objects.filter(pk=license_id).exists():
         if not License.objects.filter(pk=license_id).exists():
             # Deleted meanwhile, or a wake-up from another database, for instance one of a site's tests.
             logger.info("There is no license %s here; its wake-up is ignored.", license_id)
-            return None
-        ensure_lane(license_id)
-        lease = take_lease(license_id, seconds, **options)
-    return lease
+            return lease, step
+        store().ensure_lane(license_id)
+        step = store().take_lease(lease, seconds, **options)
+    return lease, step
 
 
 class _Driver:
     """One holder of one lease."""
 
     def __init__(
-        self, lease: Lease, conf: Settings, should_stop: Callable[[], bool], began_at: float, slice_seconds: float
+        self,
+        lease: Lease,
+        step: Step,
+        conf: Settings,
+        should_stop: Callable[[], bool],
+        began_at: float,
+        slice_seconds: float,
     ) -> None:
         self.lease = lease
+        self.step = step
         self.conf = conf
         self.should_stop = should_stop
         self.lease_seconds = lease_seconds(conf)
@@ -133,7 +143,7 @@ class _Driver:
         self.has_broken = False
         # When the present claim was asked for: a claim that is older by long was followed by a standstill.
         self.began_at = began_at
-        self.claim = _claim_in(lease.claimed)
+        self.claim = step.claim
         self.has_unrecorded_call = False
         self._gateway: Gateway | None = None
 
@@ -152,13 +162,12 @@ class _Driver:
         if self.has_unrecorded_call:
             return
         if self.claim is not None:
-            give_back(self.claim)
-        release_lease(self.lease)
+            store().give_back(self.claim)
+        store().release_lease(self.lease)
 
     def _run(self) -> Driven:
-        announce.messages_became(Status.UNKNOWN, self.lease.lost_message_ids)
-        announce.messages_became(Status.SENT, self.lease.proven_message_ids)
-        self.lane = self.lease.lane or _read_lane(self.lease.license_id)
+        announce.messages_moved(self.step.changed)
+        self.lane = self.step.lane or Lane.objects.select_related("license").get(pk=self.lease.license_id)
         self.failures = self.lane.failures
         if not self.lane.license.is_active or not may_send(self.lease, self.lane, self.open_gateway, self.conf):
             self._let_go()
@@ -172,18 +181,16 @@ class _Driver:
         return self._gateway
 
     def _send_all(self) -> Driven:
-        claimed = self.lease.claimed
+        step = self.step
         while True:
-            if claimed is None:
+            if isinstance(step.next, Ready):
                 if self._is_over():
                     return self._stop(has_more=not self.has_broken)
                 failpoints.before_claim()
                 self.began_at = _elapsed()
-                claimed = claim_next(self.lease, self.lease_seconds)
-            self.claim = _claim_in(claimed)
-            announce.messages_became(Status.EXPIRED, claimed.expired_ids)
-            announce.messages_became(Status.UNKNOWN, claimed.doubtful_ids)
-            found, claimed = claimed.next, None
+                step = store().claim_next(self.lease, self.lease_seconds)
+                announce.messages_moved(step.changed)
+            self.claim, found, step = step.claim, step.next, Step(Ready())
             if isinstance(found, LeaseLost):
                 return Driven(self.attempts)
             if isinstance(found, Idle):
@@ -192,19 +199,18 @@ class _Driver:
                     return ended
             elif isinstance(found, Unrendered):
                 render_message(found.message_id, found.due_at)
-            else:
+            elif isinstance(found, Claim):
                 recorded = self._send(found)
                 if recorded is None:
                     return self._stop(has_more=True)
-                if recorded.lease_lost:
-                    return Driven(self.attempts)
-                claimed = recorded.claimed
+                step = recorded.step
+                announce.messages_moved(step.changed)
 
     def _is_over(self) -> bool:
         return self.has_broken or self.should_stop() or _elapsed() >= self.ends_at
 
     def _stop(self, *, has_more: bool) -> Driven:
-        release_lease(self.lease)
+        store().release_lease(self.lease)
         return Driven(self.attempts, has_more=has_more and not self.should_stop())
 
     def _wait(self, idle: Idle) -> Driven | None:
@@ -222,7 +228,7 @@ class _Driver:
         """Make one attempt and record it. None: it was not made."""
         failpoints.after_claim()
         if _elapsed() - self.began_at > MOST_SECONDS_BEFORE_CALL:
-            status = give_back(claim)
+            status = store().give_back(claim)
             announce.messages_became(status, [claim.message_id])
             logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
             return None
@@ -243,11 +249,11 @@ class _Driver:
         self.began_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
         failpoints.after_record()
-        self.claim = _claim_in(recorded.claimed)
+        self.claim = recorded.step.claim
         self.has_unrecorded_call = False
         self.attempts += 1
         self.failures = lane.failures
-        if not recorded.lease_lost:
+        if not isinstance(recorded.step.next, LeaseLost):
             self._tell_of_lane(lane, paused=recorded.paused)
         announce.messages_became(recorded.status, [claim.message_id])
         return recorded
@@ -266,10 +272,10 @@ class _Driver:
             self.lane.session_status = lane.session_status.value
 
     def _call(self, claim: Claim) -> tuple[Outcome, SessionStatus | None]:
-        gateway = self.open_gateway()
-        send = gateway.send_message if claim.recipient_type == RecipientType.NUMBER else gateway.send_group_message
+        gateway, content = self.open_gateway(), claim.content
+        send = gateway.send_message if content.recipient_type == RecipientType.NUMBER else gateway.send_group_message
         try:
-            outcome = outcome_of_answer(send(claim.recipient, claim.text, claim.image_url))
+            outcome = outcome_of_answer(send(content.recipient, content.text, content.image_url))
         except GatewayError as error:
             outcome = outcome_of_error(error)
         except Exception as error:
@@ -307,7 +313,7 @@ class _Driver:
         is_retry = False
         while True:
             try:
-                return record(
+                return store().record(
                     self.lease,
                     claim,
                     outcome,
@@ -331,14 +337,6 @@ class _Driver:
                     connections[write_alias()].close()
                 time.sleep(0.2)
                 is_retry = True
-
-
-def _read_lane(license_id: int) -> Lane:
-    return Lane.objects.select_related("license").get(pk=license_id)
-
-
-def _claim_in(claimed: Claimed | None) -> Claim | None:
-    return claimed.next if claimed is not None and isinstance(claimed.next, Claim) else None
 
 
 def _elapsed() -> float:

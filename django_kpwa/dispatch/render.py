@@ -28,7 +28,6 @@ from ..models import (
     OutboundMessageQuerySet,
     Status,
     in_seconds,
-    write_alias,
 )
 from ..receipts.render import Addressee, Moved, Rendered, Withdrawn, render_receipt
 from ..wake import wake_license_on_commit
@@ -52,7 +51,6 @@ def render_message(message_id: int, due_at: datetime) -> None:
     With its text it takes its place at `due_at` again: it is the next to go, and the text of no other is written before
     that. Raises a task's time limit on, after it is kept that the message waits.
     """
-    write_alias()
     # With its license: what a router of the site's would read from a replica may not be there yet.
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
     # As it was read: what was begun before a standstill is nobody's any more once another driver has begun it again.

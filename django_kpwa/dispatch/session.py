@@ -13,8 +13,7 @@ from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
 from ..license_actions import note_status, stop
 from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, PauseReason
-from ..store.decisions import lift_pause
-from ..store.lanes import pause_lane
+from ..store import store
 from ..store.results import Lease, Pause
 from .verdict import PAUSED_AT_ONCE, error_words
 
@@ -25,7 +24,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf
     if lane.has_changed_number and reason not in HELD_BY_PEOPLE:
         # Found while a person's pause stood, which went before.
         pause = Pause(PauseReason.NUMBER_CHANGED, None)
-        if pause_lane(lease, pause):
+        if store().pause_lane(lease, pause):
             alerts.lane_paused(lane.license, pause, lane.confirmed_number, lane.linked_number)
         return False
     if reason == PauseReason.NONE:
@@ -35,7 +34,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf
         if not Lane.objects.filter(pk=lane.pk, paused_until__lte=DatabaseNow()).exists():
             return False
         if reason == PauseReason.RATE_LIMITED:
-            lift_pause(lane.license_id, reason)
+            store().lift_pause(lane.license_id, reason)
     return _probe(lease, lane, open_gateway, conf)
 
 

@@ -13,13 +13,11 @@ from django.db import DatabaseError
 from .. import announce
 from ..conf import kpwa_settings
 from ..logs import get_logger
-from ..models import DatabaseNow, Lane, License, Status, write_alias
-from ..store import choosing
-from ..store.backlog import due_license_ids, queued_license_ids
+from ..models import DatabaseNow, Lane, License
+from ..store import choosing, store
 from ..store.choosing import GIVEN_AT_ONCE
-from ..store.decisions import bring_back_messages_ahead, bring_back_times_ahead, expire_overdue, may_be_ahead
+from ..store.decisions import may_be_ahead
 from ..store.heartbeats import note_alive
-from ..store.lanes import settle_abandoned
 from ..store.locks import waited_too_long
 
 logger = get_logger("django_kpwa.dispatch")
@@ -44,7 +42,7 @@ def sweep() -> Swept:
     abandoned = _settle_abandoned()
     expired = _expire()
     _give_unassigned()
-    if bring_back_messages_ahead():
+    if store().bring_back_messages_ahead():
         logger.warning("Messages were stored by a clock of the database that was ahead; they are due now.")
     license_ids = tuple(_startable_license_ids())
     note_alive("sweep", at_once=True)
@@ -57,27 +55,24 @@ def _settle_abandoned() -> int:
     for license_id in abandoned:
         resend_lost = "worker_lost" in conf.RESEND_UNKNOWN
         try:
-            lost = settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=conf.MAX_ATTEMPTS)
+            changed = store().settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=conf.MAX_ATTEMPTS)
         except DatabaseError as error:
             # A process that stands still holds one of its messages. The lanes of others are not kept waiting for it.
             if not waited_too_long(error):
                 raise
             logger.warning("License %s is settled later: another process has locked its rows.", license_id)
             continue
-        announce.messages_became(Status.UNKNOWN, lost.doubtful_ids)
-        announce.messages_became(Status.SENT, lost.proven_ids)
+        announce.messages_moved(changed)
     return len(abandoned)
 
 
 def _expire() -> int:
     count = 0
     while count < _MOST_EXPIRED:
-        expired, doubtful = expire_overdue(_EXPIRED_AT_ONCE)
-        announce.messages_became(Status.EXPIRED, expired)
-        announce.messages_became(Status.UNKNOWN, doubtful)
-        settled = len(expired) + len(doubtful)
-        count += settled
-        if settled < _EXPIRED_AT_ONCE:
+        changed = store().expire_overdue(_EXPIRED_AT_ONCE)
+        announce.messages_moved(changed)
+        count += len(changed)
+        if len(changed) < _EXPIRED_AT_ONCE:
             break
     return count
 
@@ -90,12 +85,11 @@ def _give_unassigned() -> None:
 
 
 def _startable_license_ids() -> list[int]:
-    write_alias()
     found: list[int] = []
-    for license_ids in queued_license_ids():
+    for license_ids in store().queued_license_ids():
         lanes = Lane.objects.filter(pk__in=license_ids)
         known = dict(lanes.annotate(is_ahead=may_be_ahead(kpwa_settings())).values_list("pk", "is_ahead"))
-        if ahead := bring_back_times_ahead([license_id for license_id, is_ahead in known.items() if is_ahead]):
+        if ahead := store().bring_back_times_ahead([license_id for license_id, is_ahead in known.items() if is_ahead]):
             logger.warning("Times of %d licenses were set by a clock that was ahead; they go on now.", len(ahead))
         startable = set(lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True))
         without_lane = set(license_ids) - set(known)
@@ -103,5 +97,5 @@ def _startable_license_ids() -> list[int]:
             # Not one that was deleted while a message of its own was being stored: nobody could drive it.
             licenses = License.objects.filter(pk__in=without_lane)
             without_lane = set(licenses.values_list("pk", flat=True))
-        found += due_license_ids(startable | without_lane)
+        found += store().due_license_ids(startable | without_lane)
     return found

@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models.expressions import CombinedExpression, Value
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.models.expressions import CombinedExpression
     from django.db.models.sql.compiler import SQLCompiler
 
 
@@ -35,6 +35,14 @@ class DatabaseNow(Now):
         )
 
 
-def in_seconds(seconds: float) -> CombinedExpression:
+class InSeconds(CombinedExpression):
+    """The database's time `seconds` from now (negative: ago)."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(DatabaseNow(), self.ADD, Value(timedelta(seconds=seconds)))
+        self.seconds = seconds
+
+
+def in_seconds(seconds: float) -> InSeconds:
     """The database's time so many seconds from now (negative: ago)."""
-    return DatabaseNow() + timedelta(seconds=seconds)
+    return InSeconds(seconds)

@@ -23,9 +23,8 @@ from ..exceptions import InvalidPhoneNumberError, KnownReceiptError
 from ..logs import get_logger
 from ..models import WITHDRAWN, License, OutboundMessage, Status, about, idempotency_digest, source_id_of, write_alias
 from ..outbox import copy_key, send_rendered_later
-from ..store import decisions
+from ..store import store
 from ..store.locks import brief_transaction
-from ..store.messages import find_by_key, find_kept
 from ..wake import wake_license_on_commit
 from .base import Receipt, Registration
 from .failures import clear_failure, keep_failure
@@ -91,7 +90,7 @@ class _Wanted:
             number = phone.parse(self.row.phone_number)
         except InvalidPhoneNumberError:
             return False
-        return find_by_key(copy_key(known, number)) is not None
+        return store().find_by_key(copy_key(known, number)) is not None
 
     def _is_wanted_again(self, known: OutboundMessage, render_after_seconds: float) -> bool:
         """Its sale was voided, or its number removed, before its turn came, and that was taken back: now it goes."""
@@ -100,7 +99,7 @@ class _Wanted:
             return False
         if _is_of_another_class(known, self.registration):
             return False
-        again = decisions.want_again(
+        again = store().want_again(
             known.pk, due_in_seconds=render_after_seconds, expires_in_seconds=self.expires_after_seconds
         )
         if again:
@@ -170,7 +169,7 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
 
     `purged`: what is left of the message that had the first of its keys, which is not asked for here.
     """
-    number, message = 1, find_by_key(row.key) or purged
+    number, message = 1, store().find_by_key(row.key) or purged
     while message is not None:
         found = whose(message, row)
         is_earlier = message.source_content_type_id is None and not message.was_purged  # it was let go
@@ -179,7 +178,7 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
         if found is Whose.THIS_ONE:
             return Known(key_of_row(row.key, number), message, found)
         later_key = key_of_row(row.key, number + 1)
-        later = find_by_key(later_key) or purged_message_of(later_key)
+        later = store().find_by_key(later_key) or purged_message_of(later_key)
         if later is None:
             return Known(later_key, message, found)
         number, message = number + 1, later
@@ -189,7 +188,7 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
 def purged_message_of(key: str) -> OutboundMessage | None:
     """What is left of the message that had this key and was purged."""
     digest = idempotency_digest(key)
-    return find_kept([digest], write_alias()).get(digest)
+    return store().find_kept([digest]).get(digest)
 
 
 def _is_of_another_class(known: OutboundMessage, registration: Registration) -> bool:

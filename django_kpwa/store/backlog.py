@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from django.db import connections
 from django.db.models import OuterRef, Subquery
 
 from ..models.clock import DatabaseNow
-from ..models.database import write_alias
 from ..models.license import License
 from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
+from .base import StoreBase
 from .sql import with_tables
 
 LICENSES_AT_ONCE = 500
-"""So many licenses are looked at by one statement."""
+"""Maximum number of licenses per statement."""
+
 # PostgreSQL takes a recursive query from so many licenses to be long, and would compile it first.
 _FEW = 50
 
@@ -34,6 +34,7 @@ WITH RECURSIVE found (license_id, place) AS (
 )
 SELECT license_id FROM found WHERE license_id IS NOT NULL
 """
+
 # By priority: what is due later would otherwise be read until the first message that is due now.
 _DUE = """
 WITH RECURSIVE found (license_id, priority) AS (
@@ -51,71 +52,61 @@ WHERE (SELECT MIN(waiting.due_at) FROM django_kpwa_outboundmessage waiting
 """
 
 
-def queued_license_ids() -> Iterator[list[int]]:
-    """The licenses that have messages waiting, due or not, a bounded number at a time and in the order of their ids."""
-    using = write_alias()
-    query = _queued_by_distinct if connections[using].vendor == "mysql" else _queued_by_steps
-    after = 0
-    while license_ids := query(using, after, LICENSES_AT_ONCE):
-        yield license_ids
-        if len(license_ids) < LICENSES_AT_ONCE:
-            return
-        after = license_ids[-1]
+class Backlog(StoreBase):
+    def queued_license_ids(self) -> Iterator[list[int]]:
+        """The licenses that have messages waiting, due or not, some at a time and in the order of their ids."""
+        query = self._queued_by_distinct if self.is_mysql else self._queued_by_steps
+        after = 0
+        while license_ids := query(after, LICENSES_AT_ONCE):
+            yield license_ids
+            if len(license_ids) < LICENSES_AT_ONCE:
+                return
+            after = license_ids[-1]
 
+    def queued_without_their_license(self) -> OutboundMessageQuerySet:
+        """Messages whose license is gone: it was deleted while a transaction that stored them was open."""
+        lost: list[int] = []
+        for license_ids in self.queued_license_ids():
+            there = License.objects.filter(pk__in=license_ids).values_list("pk", flat=True)
+            lost += set(license_ids).difference(there)
+        return OutboundMessage.objects.filter(status=Status.QUEUED, license_id__in=lost)
 
-def queued_without_their_license() -> OutboundMessageQuerySet:
-    """Messages that wait for a license that is gone: it was deleted while a transaction that stored them was open."""
-    write_alias()
-    lost: list[int] = []
-    for license_ids in queued_license_ids():
-        there = License.objects.filter(pk__in=license_ids).values_list("pk", flat=True)
-        lost += set(license_ids).difference(there)
-    return OutboundMessage.objects.filter(status=Status.QUEUED, license_id__in=lost)
+    def due_license_ids(self, license_ids: Iterable[int]) -> list[int]:
+        """Those of `license_ids`, at most `LICENSES_AT_ONCE` of them, that have a message due."""
+        wanted = sorted(license_ids)
+        found = self._due_at_their_head(wanted) if wanted else []
+        query = self._due_by_first if self.is_mysql else self._due_by_steps
+        # What goes first is seldom not due: a message that is tried again later, or was queued for tomorrow.
+        others = sorted(set(wanted) - set(found))
+        for start in range(0, len(others), _FEW):
+            found += query(others[start : start + _FEW])
+        return sorted(found)
 
+    def _queued_by_steps(self, after: int, limit: int) -> list[int]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(with_tables(_QUEUED, self.using), (after, limit))
+            return [license_id for (license_id,) in cursor.fetchall()]
 
-def due_license_ids(license_ids: Iterable[int]) -> list[int]:
-    """Those of `license_ids`, at most `LICENSES_AT_ONCE` of them, that have a message due."""
-    using = write_alias()
-    wanted = sorted(license_ids)
-    found = _due_at_their_head(using, wanted) if wanted else []
-    query = _due_by_first if connections[using].vendor == "mysql" else _due_by_steps
-    # What goes first is seldom not due: a message that is tried again later, or was queued for tomorrow.
-    others = sorted(set(wanted) - set(found))
-    for start in range(0, len(others), _FEW):
-        found += query(using, others[start : start + _FEW])
-    return sorted(found)
+    def _queued_by_distinct(self, after: int, limit: int) -> list[int]:
+        queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id__gt=after)
+        # With the status, which is one: MariaDB takes steps for a DISTINCT of what its index begins with alone.
+        found = queued.order_by("license_id").values_list("status", "license_id").distinct()
+        return [license_id for _, license_id in found[:limit]]
 
+    def _due_at_their_head(self, license_ids: list[int]) -> list[int]:
+        queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id=OuterRef("pk"))
+        head = Subquery(queued.order_by("priority", "due_at").values("due_at")[:1])
+        licenses = License.objects.filter(pk__in=license_ids).alias(head=head)
+        return list(licenses.filter(head__lte=DatabaseNow()).order_by().values_list("pk", flat=True))
 
-def _queued_by_steps(using: str, after: int, limit: int) -> list[int]:
-    with connections[using].cursor() as cursor:
-        cursor.execute(with_tables(_QUEUED, using), (after, limit))
-        return [license_id for (license_id,) in cursor.fetchall()]
+    def _due_by_steps(self, license_ids: list[int]) -> list[int]:
+        statement = _DUE.format(licenses=", ".join(["(%s, -1)"] * len(license_ids)), now=self.now_sql)
+        with self.connection.cursor() as cursor:
+            cursor.execute(with_tables(statement, self.using), license_ids)
+            return [license_id for (license_id,) in cursor.fetchall()]
 
-
-def _queued_by_distinct(using: str, after: int, limit: int) -> list[int]:
-    queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id__gt=after)
-    # With the status, which is one: MariaDB takes steps for a DISTINCT of what its index begins with alone.
-    found = queued.order_by("license_id").values_list("status", "license_id").distinct()
-    return [license_id for _, license_id in found[:limit]]
-
-
-def _due_at_their_head(using: str, license_ids: list[int]) -> list[int]:
-    queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id=OuterRef("pk"))
-    head = Subquery(queued.order_by("priority", "due_at").values("due_at")[:1])
-    licenses = License.objects.filter(pk__in=license_ids).alias(head=head)
-    return list(licenses.filter(head__lte=DatabaseNow()).order_by().values_list("pk", flat=True))
-
-
-def _due_by_steps(using: str, license_ids: list[int]) -> list[int]:
-    now, _ = OutboundMessage.objects.all().query.get_compiler(using).compile(DatabaseNow())
-    statement = _DUE.format(licenses=", ".join(["(%s, -1)"] * len(license_ids)), now=now)
-    with connections[using].cursor() as cursor:
-        cursor.execute(with_tables(statement, using), license_ids)
-        return [license_id for (license_id,) in cursor.fetchall()]
-
-
-def _due_by_first(using: str, license_ids: list[int]) -> list[int]:
-    due = OutboundMessage.objects.due().filter(license_id=OuterRef("pk"))
-    # Not EXISTS: MariaDB makes a join of it that reads everything that is due.
-    licenses = License.objects.filter(pk__in=license_ids).alias(due=Subquery(due.values("status")[:1]))
-    return list(licenses.filter(due__isnull=False).order_by().values_list("pk", flat=True))
+    def _due_by_first(self, license_ids: list[int]) -> list[int]:
+        due = OutboundMessage.objects.due().filter(license_id=OuterRef("pk"))
+        # Not EXISTS: MariaDB makes a join of it that reads everything that is due.
+        licenses = License.objects.filter(pk__in=license_ids).alias(due=Subquery(due.values("status")[:1]))
+        return list(licenses.filter(due__isnull=False).order_by().values_list("pk", flat=True))

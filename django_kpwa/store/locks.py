@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
@@ -33,23 +34,18 @@ def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool 
     Then they raise an `OperationalError` of which `waited_too_long()` is true. (SQLite: as long as its `timeout` says.)
     In a caller's transaction this is a savepoint, after which the caller's own limit holds again.
     """
-    connection = connections[using]
+    connection: Any = connections[using]
     is_nested = connection.in_atomic_block
-    if connection.vendor == "mysql":
-        _execute(using, _SHORTEN.format(seconds))
-    try:
-        with transaction.atomic(using=using, durable=durable):
-            if connection.vendor == "postgresql":
-                before = _execute(using, "SHOW lock_timeout") if is_nested else ""
-                _execute(using, f"SET LOCAL lock_timeout = '{seconds:d}s'")
+    with _session_limit(using, seconds), transaction.atomic(using=using, durable=durable):
+        if connection.vendor != "postgresql":
             yield
-            if connection.vendor == "postgresql" and is_nested:
-                # What undoes the savepoint restores it as well; what releases it would leave it to the caller.
-                _execute(using, f"SET LOCAL lock_timeout = '{before}'")
-    finally:
-        if connection.vendor == "mysql" and connection.connection is not None:
-            with suppress(DatabaseError, InterfaceError):
-                _execute(using, _RESTORE)
+            return
+        before = _execute(using, "SHOW lock_timeout") if is_nested else ""
+        _execute(using, f"SET LOCAL lock_timeout = '{seconds:d}s'")
+        yield
+        if is_nested:
+            # What undoes the savepoint restores it as well; what releases it would leave it to the caller.
+            _execute(using, f"SET LOCAL lock_timeout = '{before}'")
 
 
 @contextmanager
@@ -59,29 +55,50 @@ def brief_statements(using: str, *, seconds: int = TAKE_SECONDS) -> Iterator[Non
     On PostgreSQL and MariaDB each of them says so itself, which costs no other statement.
     """
     connection: Any = connections[using]
-    hurried = _HURRIED.get("mariadb" if getattr(connection, "mysql_is_mariadb", False) else connection.vendor)
-    if connection.in_atomic_block or connection.vendor == "sqlite":
+    if connection.in_atomic_block:
         yield
-    elif hurried is None:
-        with brief_transaction(using, seconds=seconds):
+    elif connection.vendor != "postgresql":
+        with _session_limit(using, seconds):
             yield
     else:
-
-        def execute_hurried(execute: Any, sql: str, *arguments: Any) -> Any:
-            is_plain = sql.startswith("UPDATE") and sql.count(" WHERE ") == 1
-            return execute(hurried(sql, seconds) if is_plain else sql, *arguments)
-
-        with connection.execute_wrapper(execute_hurried):
+        with connection.execute_wrapper(partial(_execute_hurried, partial(_hurried_update, seconds))):
             yield
 
 
-_HURRIED: dict[str, Callable[[str, int], str]] = {
-    "postgresql": lambda sql, seconds: (  # `sql` is the ORM's, and `seconds` a number
-        f"WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{seconds:d}s', true)) "  # noqa: S608
-        + sql.replace(" WHERE ", " FROM patience WHERE ")
-    ),
-    "mariadb": lambda sql, seconds: f"SET STATEMENT innodb_lock_wait_timeout = {seconds:d} FOR {sql}",
-}
+@contextmanager
+def _session_limit(using: str, seconds: int) -> Iterator[None]:
+    """For databases whose limit is a session's: MariaDB takes one a statement; MySQL is told before and after."""
+    connection: Any = connections[using]
+    if connection.vendor != "mysql":
+        yield
+    elif connection.mysql_is_mariadb:
+        with connection.execute_wrapper(partial(_execute_hurried, partial(_hurried_mariadb, seconds))):
+            yield
+    else:
+        _execute(using, _SHORTEN.format(seconds))
+        try:
+            yield
+        finally:
+            if connection.connection is not None:
+                with suppress(DatabaseError, InterfaceError):
+                    _execute(using, _RESTORE)
+
+
+def _execute_hurried(hurried: Callable[[str], str], execute: Any, sql: str, *arguments: Any) -> Any:
+    return execute(hurried(sql), *arguments)
+
+
+def _hurried_update(seconds: int, sql: str) -> str:
+    """For PostgreSQL: an UPDATE of the ORM that sets its own limit."""
+    if not sql.startswith("UPDATE") or sql.count(" WHERE ") != 1:
+        return sql
+    limited = f"WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{seconds:d}s', true)) "
+    return limited + sql.replace(" WHERE ", " FROM patience WHERE ")
+
+
+def _hurried_mariadb(seconds: int, sql: str) -> str:
+    waits = sql.startswith(("UPDATE", "DELETE", "INSERT")) or " FOR UPDATE" in sql
+    return f"SET STATEMENT innodb_lock_wait_timeout = {seconds:d} FOR {sql}" if waits else sql
 
 
 def waited_too_long(error: BaseException) -> bool:

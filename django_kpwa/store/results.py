@@ -1,10 +1,11 @@
-"""What passes between a lane's driver and the tables: leases, claims, verdicts, and what recording did."""
+"""What passes between a lane's driver and the store: leases, steps, claims, verdicts, and what recording did."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import NamedTuple
 
 from ..gateway import SessionStatus
 from ..models.lane import Lane, PauseReason
@@ -16,15 +17,20 @@ class Lease:
     """The right to drive one lane, until it is given back or runs out."""
 
     license_id: int
-    token: uuid.UUID
-    lost_message_ids: tuple[int, ...] = ()
-    """Messages of a lost worker that became `unknown` when this lease was taken."""
-    proven_message_ids: tuple[int, ...] = ()
-    """Those that became `sent`, for proof had come while they were being sent."""
-    lane: Lane | None = field(default=None, compare=False, repr=False)
-    """The lane with its license as they were then, where the statement that took it told them."""
-    claimed: Claimed | None = field(default=None, compare=False, repr=False)
-    """The first message, where that statement claimed it as well: only of a lane that may send, as far as is known."""
+    token: uuid.UUID = field(default_factory=uuid.uuid4)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What of a message is carried to the gateway: each field is a column of `OutboundMessage`."""
+
+    recipient_type: str
+    recipient: str = field(repr=False)
+    text: str = field(repr=False)
+    image_url: str = field(repr=False)
+
+
+CONTENT_COLUMNS = tuple(column.name for column in fields(Content))
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,7 @@ class Claim:
     attempt_id: int
     attempt_number: int
     attempts_spent: int
-    recipient_type: str
-    recipient: str = field(repr=False)
-    text: str = field(repr=False)
-    image_url: str = field(repr=False)
+    content: Content
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,35 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class LeaseLost:
-    """The lease is somebody else's, or nobody's."""
+class Ready:
+    """The lane is ours, and its next message was not asked for yet."""
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """What a look for the next message found, and the messages that expired on the way."""
+class LeaseLost:
+    """The lane is somebody else's, or nobody's."""
 
-    next: Claim | Unrendered | Idle | LeaseLost
-    expired_ids: tuple[int, ...] = ()
-    doubtful_ids: tuple[int, ...] = ()
-    """Messages whose resend expired: an earlier attempt is in doubt, so they are `unknown` again."""
+
+class Change(NamedTuple):
+    """A message that has another status now."""
+
+    message_id: int
+    status: Status
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the driver of a lane does next, and the messages that changed on the way there."""
+
+    next: Claim | Unrendered | Idle | Ready | LeaseLost
+    changed: tuple[Change, ...] = ()
+    lane: Lane | None = field(default=None, compare=False, repr=False)
+    """The lane with its license, where the statement that took it told them."""
+
+    @property
+    def claim(self) -> Claim | None:
+        """The message that is to be sent, where that is what comes next."""
+        return self.next if isinstance(self.next, Claim) else None
 
 
 @dataclass(frozen=True)
@@ -117,21 +137,12 @@ class LaneVerdict:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """What became of the messages that a lost worker was sending: `unknown`, or `sent` where proof had come."""
-
-    doubtful_ids: tuple[int, ...] = ()
-    proven_ids: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class Recorded:
-    """What recording did: the message's status now (None: it had moved on), and the next claim where one was asked.
+    """What recording did: the message's status now (None: it had moved on), and what comes next.
 
     `paused`: the pause that the verdict wanted was written; none of another worker's, or of a person's, stood there.
     """
 
     status: Status | None
-    claimed: Claimed | None
-    lease_lost: bool = False
+    step: Step
     paused: bool = False

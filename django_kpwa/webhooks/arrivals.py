@@ -13,7 +13,8 @@ from django.db.models import F
 from django.views.decorators.debug import sensitive_variables
 
 from ..models import DatabaseNow, EventStatus, WebhookEvent, body_digest, in_seconds
-from ..store.events import KnownToken, find_token, insert_event
+from ..store import store
+from ..store.events import KnownToken
 from ..store.locks import brief_statements, waited_too_long
 from .authentication import note_use
 from .parsers import cleaned
@@ -48,7 +49,7 @@ def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int |
     else:
         body, content_type, content_encoding = read()
         digest = body_digest(license_id, body)
-        event_id = insert_event(
+        event_id = store().insert_event(
             license_id,
             body,
             cleaned(content_type, 255),
@@ -75,7 +76,7 @@ def store_event(license_id: int, body: bytes, content_type: str, content_encodin
     digest, content_type = body_digest(license_id, body), cleaned(content_type, 255)
     content_encoding = cleaned(content_encoding, 64)
     for _ in range(_TRIES):
-        event_id = insert_event(license_id, body, content_type, digest, content_encoding=content_encoding)
+        event_id = store().insert_event(license_id, body, content_type, digest, content_encoding=content_encoding)
         if event_id is not None:
             return event_id
         if not _free_if_new(digest) and _count_repeat(digest):
@@ -85,7 +86,7 @@ def store_event(license_id: int, body: bytes, content_type: str, content_encodin
 
 
 def _find(token_digest: str) -> KnownToken:
-    known = find_token(token_digest)
+    known = store().find_token(token_digest)
     if known is None:
         raise UnknownTokenError
     return known

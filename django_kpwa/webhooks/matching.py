@@ -25,8 +25,8 @@ from ..models import (
     Status,
     WebhookEvent,
 )
-from ..store import decisions
-from ..store.events import Attempt, claim_seen, find_attempts, find_seen, seen_digest
+from ..store import decisions, store
+from ..store.events import Attempt, seen_digest
 from .parsers import DeliveryState, ParsedEvent
 from .times import time_of
 
@@ -94,7 +94,7 @@ def _match(
 ) -> None:
     """Put what each part tells of into `found`."""
     ids = {gateway_id for number in telling for gateway_id in parts[number].gateway_ids}
-    attempts = (find_attempts(event.license_id, sorted(ids)) if ids else []) or []
+    attempts = (store().find_attempts(event.license_id, sorted(ids)) if ids else []) or []
     by_id: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         by_id.setdefault(attempt.gateway_id, []).append(attempt)
@@ -120,7 +120,7 @@ def _match_seen(
         for number in echoes
     }
     every = [digest for part in digests.values() for digest in part]
-    seen = find_seen(every) if every else {}
+    seen = store().find_seen(every) if every else {}
     unseen = []
     for number in echoes:
         owners = {seen[digest].message_id for digest in digests[number] if digest in seen}
@@ -130,7 +130,7 @@ def _match_seen(
             found[number] = _newest_of(event.license_id, owners.pop())
     fitting = {number: attempt for number, attempt in _by_content(event, parts, unseen).items() if attempt}
     claims = [(digest, attempt.message_id) for number, attempt in fitting.items() for digest in digests[number]]
-    owned = claim_seen(event.pk, claims) if claims else {}
+    owned = store().claim_seen(event.pk, claims) if claims else {}
     for number, attempt in fitting.items():
         # One that somebody else gave the same id to meanwhile is theirs.
         if all(owned[digest].message_id == attempt.message_id for digest in digests[number]):
@@ -282,7 +282,7 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
 
 def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[Status]]:
     if len(moves) > _MOVED_ONE_BY_ONE:
-        return decisions.move_many(
+        return store().move_many(
             [
                 decisions.Move(attempt.message_id, attempt.pk, gateway_id, status)
                 for attempt, status, gateway_id in moves
@@ -291,9 +291,9 @@ def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[S
     became: dict[int, list[Status]] = {}
     for attempt, status, gateway_id in moves:
         steps = became.setdefault(attempt.message_id, [])
-        if not _is_proven(attempt) and decisions.prove_accepted(attempt.message_id, attempt.number, gateway_id):
+        if not _is_proven(attempt) and store().prove_accepted(attempt.message_id, attempt.number, gateway_id):
             steps.append(Status.SENT)
-        if status != Status.SENT and decisions.advance(attempt.message_id, status):
+        if status != Status.SENT and store().advance(attempt.message_id, status):
             steps.append(status)
     return became
 
@@ -325,9 +325,9 @@ def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
     if not digests:
         return set()
     if event.processed_at is None:
-        owned = claim_seen(event.pk, [(digest, None) for digest in digests.values()])
+        owned = store().claim_seen(event.pk, [(digest, None) for digest in digests.values()])
     else:
-        owned = find_seen(list(digests.values()))
+        owned = store().find_seen(list(digests.values()))
     first: set[str] = set()
     repeats = set()
     for number, digest in digests.items():

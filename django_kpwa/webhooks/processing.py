@@ -33,7 +33,7 @@ from ..models import (
     write_alias,
 )
 from ..schedule import TASK_LIMIT_SECONDS
-from ..store.events import claim_event, record_event
+from ..store import store
 from ..store.locks import waited_too_long
 from . import matching
 from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
@@ -60,7 +60,7 @@ _BATCH = 100
 
 def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic) -> bool:
     """Process one stored event; `clock` tells seconds. False: it is not due, another has it, or it is gone."""
-    claimed = claim_event(event_id, LEASE_SECONDS)
+    claimed = store().claim_event(event_id, LEASE_SECONDS)
     if claimed is None:
         return False
     event, linked_number = claimed
@@ -83,7 +83,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         if not waited_too_long(error) or connections[write_alias()].in_atomic_block:
             raise
         logger.warning("Webhook event %s is left for now: another process has locked its messages.", event.uuid)
-        record_event(event, {}, next_try_in=_wait(event))
+        store().record_event(event, {}, next_try_in=_wait(event))
         return False
     parts = [
         replace(part, notes=_REPEAT) if finding.is_repeat else part
@@ -93,8 +93,8 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
     announces = event.processed_at is None
     found: dict[str, Any] = {"status": status, "error": why_not, **_columns(parts, findings)}
     if not _has_listeners(findings):
-        return record_event(event, found, next_try_in=next_try_in, is_processed=announces)
-    recorded = record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
+        return store().record_event(event, found, next_try_in=next_try_in, is_processed=announces)
+    recorded = store().record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
     told = WebhookEvent.objects.get(pk=event.pk)
     # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
     announce.messages_moved(
@@ -105,7 +105,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         announce.event_processed(
             told, [part for part, finding in paired if part.kind == EventKind.INCOMING and not finding.is_repeat]
         )
-        record_event(event, {}, next_try_in=next_try_in, is_processed=True)
+        store().record_event(event, {}, next_try_in=next_try_in, is_processed=True)
     return recorded
 
 
@@ -169,7 +169,7 @@ def _stop_trying(event: WebhookEvent) -> bool:
     if event.processed_at is None:
         _give_up(event, reason)
         return True
-    return record_event(event, {"error": reason}, next_try_in=None)
+    return store().record_event(event, {"error": reason}, next_try_in=None)
 
 
 def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], str]:
@@ -225,7 +225,7 @@ def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding])
 
 def _give_up(event: WebhookEvent, error: str) -> None:
     masked = cleaned(without_controls(phone.mask_numbers(error)), 2000)
-    record_event(event, {"status": EventStatus.FAILED, "error": masked}, next_try_in=None)
+    store().record_event(event, {"status": EventStatus.FAILED, "error": masked}, next_try_in=None)
 
 
 def _has_listeners(findings: Sequence[matching.Finding]) -> bool:

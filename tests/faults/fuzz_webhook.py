@@ -151,7 +151,7 @@ class Site:
         if events:
             # Repeats cost as much as all the rest: one in eight is enough.
             repeats = zlib.crc32(made_up) % 8 == 0
-            assert bytes(events[0].body) == body
+            assert bytes(events[0].body) == body[: _told_length(environ, body)]
             _check_storable(events[0].content_type)
             if repeats:
                 repeated, _ = self._post(environ, body)
@@ -259,6 +259,14 @@ def _request(made_up: bytes) -> tuple[dict[str, object], bytes]:
         7: {"HTTP_AUTHORIZATION": head, "HTTP_X_WEBHOOK_PASSWORD": head, "QUERY_STRING": head, "HTTP_COOKIE": head},
     }.get(wrong, {})
     return environ, body
+
+
+def _told_length(environ: dict[str, object], body: bytes) -> int:
+    """How much of the body its Content-Length lets a server read: one that is no number says nothing."""
+    try:
+        return max(0, int(str(environ["CONTENT_LENGTH"])))
+    except ValueError:
+        return len(body)
 
 
 def _input(kind: int, body: bytes) -> bytes:

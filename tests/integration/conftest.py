@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
-from django_kpwa.store import lanes
 from tests.gateways import HOOKED, HookedGateway
+from tests.stores import FORMS, stored_by
 
 from .misbehaving import MisbehavingServer
 
@@ -20,12 +20,11 @@ def hooks(settings):
     HookedGateway.before_send = HookedGateway.after_send = HookedGateway.on_status = None
 
 
-@pytest.fixture(params=["written", "portable"])
-def form(request, monkeypatch):
-    """Both forms of the transitions: the statements written out for this database, and the portable one."""
-    if request.param == "portable":
-        monkeypatch.setattr(lanes, "WRITTEN_FORMS", {})
-    return request.param
+@pytest.fixture(params=FORMS)
+def form(request):
+    """Each form of the store that this database may have."""
+    with stored_by(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from django_kpwa.gateway import locmem
 from django_kpwa.models import Lane, OutboundMessage
-from django_kpwa.store.lanes import claim_next, take_lease
+from django_kpwa.store import store
 from django_kpwa.store.results import Claim
+from tests.stores import take_lane
 
 NUMBER = "081234567890"
 
@@ -36,12 +37,12 @@ def make_due(message):
 
 
 def take(license_, seconds=60.0):
-    return take_lease(license_.pk, seconds, resend_lost=False, max_attempts=6)
+    return take_lane(license_.pk, seconds)[0]
 
 
 def claim_as_a_worker_that_dies(license_):
     lease = take(license_)
-    claim = claim_next(lease, 60).next
+    claim = store().claim_next(lease, 60).next
     assert isinstance(claim, Claim)
     set_lane(license_, lease_expires_at=timezone.now() - timedelta(seconds=1))
     return lease, claim

@@ -15,9 +15,9 @@ from django_kpwa.gateway import locmem
 from django_kpwa.health import Missing, senders
 from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, Priority, Status
 from django_kpwa.outbox import send_message
-from django_kpwa.store import decisions
-from django_kpwa.store.lanes import ensure_lane, take_lease
+from django_kpwa.store import store
 from django_kpwa.store.results import Pause
+from tests.stores import take_lane
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -87,7 +87,7 @@ def test_a_message_that_is_tried_again_waits_no_longer_than_its_backoff(license_
 @pytest.mark.parametrize("reason", [PauseReason.LOGGED_OUT, PauseReason.FAILING, PauseReason.RATE_LIMITED])
 def test_a_pause_that_ends_by_itself_ends_when_it_was_to(license_, reason):
     send_message(NUMBER, "struk")
-    decisions.pause(license_.pk, Pause(reason, 60.0))
+    store().pause_license(license_.pk, Pause(reason, 60.0))
     was_ahead()
     OutboundMessage.objects.update(due_at=F("due_at") - HOUR, created_at=F("created_at") - HOUR)
     sweep()
@@ -107,8 +107,8 @@ def test_a_long_wait_that_the_gateway_asked_for_stays(license_):
 
 
 def test_a_lost_workers_lease_ends_with_its_length_and_a_living_one_keeps_that(license_):
-    ensure_lane(license_.pk)
-    lease = take_lease(license_.pk, 70.0, resend_lost=False, max_attempts=6)
+    store().ensure_lane(license_.pk)
+    lease, _ = take_lane(license_.pk, 70.0)
     send_message(NUMBER, "struk")
     was_ahead()
     sweep()
@@ -121,7 +121,7 @@ def test_a_lost_workers_lease_ends_with_its_length_and_a_living_one_keeps_that(l
 def test_resume_and_a_look_at_the_status_end_all_of_it_at_once(license_, ends_it):
     message = send_message(NUMBER, "struk")
     drive(license_.pk)
-    decisions.pause(license_.pk, Pause(PauseReason.FAILING, 60.0))
+    store().pause_license(license_.pk, Pause(PauseReason.FAILING, 60.0))
     was_ahead()
     waiting = send_message(NUMBER, "struk")
     getattr(license_actions, ends_it)(license_)
@@ -151,7 +151,7 @@ def test_a_sign_of_life_from_the_future_is_none_of_now(license_):
 def test_a_right_clock_costs_the_sweep_no_write(license_, django_assert_max_num_queries):
     for number in range(3):
         send_message(NUMBER, f"struk {number}")
-    ensure_lane(license_.pk)
+    store().ensure_lane(license_.pk)
     before = Lane.objects.values().get()
     sweep()
     assert Lane.objects.values().get() == before

@@ -23,7 +23,7 @@ from django_kpwa.exceptions import (
 from django_kpwa.gateway import locmem
 from django_kpwa.models import Lane, OutboundMessage, PauseReason, Priority, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
-from django_kpwa.store import decisions
+from django_kpwa.store import store
 from django_kpwa.store.results import Pause
 
 from .lanes import (
@@ -314,7 +314,7 @@ def test_a_persons_pause_stays_whatever_the_gateway_does(license_, hooks):
     drive_once_connected(license_)
 
     def pause_and_log_out(_):
-        decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+        store().pause_license(license_.pk, Pause(PauseReason.BY_PERSON, None))
         locmem.unlink()
 
     hooks.before_send = pause_and_log_out
@@ -322,7 +322,7 @@ def test_a_persons_pause_stays_whatever_the_gateway_does(license_, hooks):
     assert lane_of(license_).pause_reason == PauseReason.BY_PERSON
     locmem.link()
     assert drive(license_.pk).attempts == 0
-    assert decisions.lift_pause(license_.pk, PauseReason.BY_PERSON)
+    assert store().lift_pause(license_.pk, PauseReason.BY_PERSON)
     hooks.before_send = None
     drive(license_.pk)
     assert sorted(texts()) == ["a", "b"]
@@ -332,8 +332,8 @@ def test_after_a_pause_new_receipts_go_before_the_backlog(license_):
     drive_once_connected(license_)
     old = send_message(NUMBER, "old")
     OutboundMessage.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(hours=2))
-    decisions.pause(license_.pk, Pause(PauseReason.LOGGED_OUT, 30))
-    decisions.lift_pause(license_.pk, PauseReason.LOGGED_OUT)
+    store().pause_license(license_.pk, Pause(PauseReason.LOGGED_OUT, 30))
+    store().lift_pause(license_.pk, PauseReason.LOGGED_OUT)
     send_message(NUMBER, "new")
     drive(license_.pk)
     assert texts() == ["new", "old"]

@@ -11,11 +11,11 @@ from django.utils import timezone
 from django_kpwa.dispatch import drive, failpoints, sweep
 from django_kpwa.models import OutboundMessage, Status
 from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.store import store
 from django_kpwa.store.results import Claim
 
 from .lanes import (
     NUMBER,
-    drive_module,
     fresh,
     lane_of,
     set_lane,
@@ -49,7 +49,7 @@ def test_an_outcome_is_recorded_over_a_fresh_connection_where_the_old_one_is_gon
 
 def test_a_commit_that_went_through_unanswered_sends_nothing_twice_and_loses_nothing(license_, monkeypatch):
     send_messages([Message(NUMBER, text, license=license_) for text in "abc"])
-    record = drive_module().record
+    record = type(store()).record
     unanswered = []
 
     def record_without_an_answer(*arguments, **options):
@@ -59,9 +59,9 @@ def test_a_commit_that_went_through_unanswered_sends_nothing_twice_and_loses_not
             raise OperationalError("the server closed the connection unexpectedly")
         return recorded
 
-    monkeypatch.setattr(drive_module(), "record", record_without_an_answer)
+    monkeypatch.setattr(type(store()), "record", record_without_an_answer)
     drive(license_.pk)
-    assert isinstance(unanswered[0].claimed.next, Claim)
+    assert isinstance(unanswered[0].step.next, Claim)
     assert texts() == ["a", "b", "c"]
     assert set(OutboundMessage.objects.values_list("status", "attempts_spent")) == {(Status.SENT, 1)}
 
@@ -73,7 +73,7 @@ def test_an_outcome_that_cannot_be_recorded_ends_in_doubt_with_the_lease(license
     def fail(*_, **__):
         raise OperationalError("disk full")
 
-    monkeypatch.setattr(drive_module(), "record", fail)
+    monkeypatch.setattr(type(store()), "record", fail)
     with pytest.raises(OperationalError):
         drive(license_.pk)
     assert "could not be recorded" in caplog.text

@@ -17,9 +17,9 @@ from django_kpwa.gateway import locmem
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import OutboundMessage, Status
 from django_kpwa.outbox import Message, send_message, send_messages
-from django_kpwa.store import decisions
-from django_kpwa.store.lanes import claim_next, release_lease
+from django_kpwa.store import store
 from django_kpwa.store.results import Claim, LeaseLost
+from tests.stores import take_lane
 
 from .lanes import (
     NUMBER,
@@ -40,8 +40,7 @@ def test_taking_a_lost_workers_lane_puts_its_message_in_doubt_in_the_same_moment
     drive(license_.pk)
     message = send_message(NUMBER, "x")
     claim_as_a_worker_that_dies(license_)
-    lease = take(license_)
-    assert lease.lost_message_ids == (message.pk,)
+    assert take_lane(license_.pk)[1].changed == ((message.pk, Status.UNKNOWN),)
     message = fresh(message)
     assert (message.status, message.reason, message.in_doubt) == (Status.UNKNOWN, "worker_lost", True)
     assert message.attempts.get().outcome == OutcomeKind.IN_DOUBT
@@ -119,7 +118,7 @@ def test_a_worker_that_lost_its_lease_touches_neither_the_lane_nor_the_next_mess
     drive(license_.pk)
     assert texts() == ["a"]
     assert lane_of(license_).lease_token == taken[0].token
-    assert release_lease(taken[0])
+    assert store().release_lease(taken[0])
 
 
 def test_a_claim_under_a_lost_lease_finds_nothing(license_):
@@ -128,8 +127,8 @@ def test_a_claim_under_a_lost_lease_finds_nothing(license_):
     lease = take(license_)
     set_lane(license_, lease_expires_at=timezone.now() - timedelta(seconds=1))
     assert take(license_) is not None
-    assert claim_next(lease, 60).next == LeaseLost()
-    assert not release_lease(lease)
+    assert store().claim_next(lease, 60).next == LeaseLost()
+    assert not store().release_lease(lease)
 
 
 def test_a_worker_that_stood_still_between_claim_and_call_gives_the_message_back(license_, monkeypatch):
@@ -151,7 +150,7 @@ def test_proof_that_comes_while_a_resend_is_in_flight_makes_it_sent(license_, ho
     outbox.resend(fresh(message))
 
     def prove_the_first(_):
-        assert not decisions.prove_accepted(message.pk, 1, "GW-1")
+        assert not store().prove_accepted(message.pk, 1, "GW-1")
         assert fresh(message).status == Status.SENDING
         raise BadRequestError("no", status_code=400)
 
@@ -167,7 +166,7 @@ def test_proof_that_comes_while_a_resend_waits_withdraws_it(license_):
     locmem.fail_next(GatewayTimeoutError("late"))
     drive(license_.pk)
     outbox.resend(fresh(message))
-    assert decisions.prove_accepted(message.pk, 1, "GW-1")
+    assert store().prove_accepted(message.pk, 1, "GW-1")
     drive(license_.pk)
     assert locmem.outbox == []
     assert fresh(message).status == Status.SENT
@@ -190,8 +189,8 @@ def test_a_lost_worker_whose_message_was_proven_meanwhile_leaves_it_sent(license
     drive(license_.pk)
     message = send_message(NUMBER, "x")
     claim_as_a_worker_that_dies(license_)
-    decisions.prove_accepted(message.pk, 1, "GW-1")
-    assert take(license_).lost_message_ids == ()
+    store().prove_accepted(message.pk, 1, "GW-1")
+    assert take_lane(license_.pk)[1].changed == ((message.pk, Status.SENT),)
     assert fresh(message).status == Status.SENT
 
 
@@ -204,7 +203,7 @@ def test_a_proof_that_a_later_attempt_is_in_flight_waits_for_it(license_, hooks)
         outbox.resend(fresh(message))
         hooks.after_send = None
         lease = take(license_)
-        assert isinstance(claim_next(lease, 60).next, Claim)
+        assert isinstance(store().claim_next(lease, 60).next, Claim)
 
     hooks.after_send = lose_the_lease_and_resend
     drive(license_.pk)

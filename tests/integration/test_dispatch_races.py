@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,11 +26,10 @@ from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind
 from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
 from django_kpwa.receipts.render import Rendered
-from django_kpwa.store import decisions
-from django_kpwa.store.lanes import claim_next, give_back, record, release_lease, take_lease
-from django_kpwa.store.lanes.portable import MOST_PASSED
+from django_kpwa.store import Store, store
 from django_kpwa.store.results import Claim, LaneVerdict, MessageVerdict, Pause
 from tests.shop.models import Sale
+from tests.stores import take_lane
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("form")]
 
@@ -48,13 +46,13 @@ def connected(license_):
 
 
 def take(license_):
-    lease = take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    lease, _ = take_lane(license_.pk)
     assert lease is not None
     return lease
 
 
 def claimed_under(lease):
-    claim = claim_next(lease, 60).next
+    claim = store().claim_next(lease, 60).next
     assert isinstance(claim, Claim)
     return claim
 
@@ -65,7 +63,7 @@ def lose_the_lease(license_):
 
 
 def recorded_in_doubt(lease, claim):
-    return record(
+    return store().record(
         lease,
         claim,
         IN_DOUBT,
@@ -136,7 +134,7 @@ def test_a_webhooks_proof_and_the_record_of_the_same_attempt_never_lock_each_oth
             pause.wait(0.5)
 
         with after_statement("UPDATE", MESSAGES, hold):
-            decisions.prove_accepted(message.pk, 1, "GW-1")
+            store().prove_accepted(message.pk, 1, "GW-1")
 
     proof = Elsewhere(prove)
 
@@ -167,7 +165,7 @@ def test_a_message_cancelled_between_the_look_and_the_claim_does_not_hold_the_la
         assert len(looks) < 50, "it looks again and again"
         return execute(sql, params, many, context)
 
-    if connection.vendor == "sqlite" or (connection.vendor == "postgresql" and form == "written"):
+    if connection.vendor == "sqlite" or form == "postgresql":
         # Writers stand in line, or look and claim are one statement: nobody comes in between.
         outbox.cancel(message)
         claim = claimed_under(lease)
@@ -201,15 +199,15 @@ def test_a_backlog_that_went_stale_expires_in_short_transactions(license_):
     connected(license_)
     stale = timezone.now() - timedelta(minutes=1)
     send_messages(
-        [Message(NUMBER, str(n), license=license_, expires_at=stale) for n in range(MOST_PASSED + 5)]
+        [Message(NUMBER, str(n), license=license_, expires_at=stale) for n in range(Store.MOST_PASSED + 5)]
         + [Message(NUMBER, "good", license=license_)]
     )
     lease = take(license_)
-    assert len(claim_next(lease, 60).expired_ids) == MOST_PASSED
-    release_lease(lease)
+    assert len(store().claim_next(lease, 60).changed) == Store.MOST_PASSED
+    store().release_lease(lease)
     drive(license_.pk)
     assert [sent.text for sent in locmem.outbox] == ["good"]
-    assert OutboundMessage.objects.filter(status=Status.EXPIRED).count() == MOST_PASSED + 5
+    assert OutboundMessage.objects.filter(status=Status.EXPIRED).count() == Store.MOST_PASSED + 5
 
 
 # --- proof and late answers -------------------------------------------------------------------------------------------
@@ -222,7 +220,7 @@ def test_proof_that_comes_just_as_doubt_is_recorded_is_not_lost(license_):
     claim = claimed_under(lease)
     doubt = Elsewhere(lambda: recorded_in_doubt(lease, claim))
     with after_statement("UPDATE", MESSAGES, doubt.start):
-        decisions.prove_accepted(message.pk)
+        store().prove_accepted(message.pk)
     doubt.ended()
     assert fresh(message).status == Status.SENT
 
@@ -238,7 +236,7 @@ def test_a_late_acceptance_that_comes_just_as_the_resend_is_recorded_is_not_lost
     second = claimed_under(lease)
     doubt = Elsewhere(lambda: recorded_in_doubt(lease, second))
     with after_statement("UPDATE", MESSAGES, doubt.start):
-        record(
+        store().record(
             lost_lease,
             first,
             Outcome(OutcomeKind.ACCEPTED),
@@ -265,7 +263,7 @@ def test_a_late_certainty_does_not_wipe_out_the_doubt_of_a_resend_that_began_mea
 
     again = Elsewhere(send_again_in_doubt)
     with after_statement("SELECT", ATTEMPTS, again.start):
-        record(
+        store().record(
             lost_lease,
             first,
             Outcome(OutcomeKind.REFUSED, Cause.REFUSED),
@@ -322,9 +320,9 @@ def test_a_claim_that_is_given_back_after_proof_came_is_sent_not_queued(license_
     outbox.resend(fresh(message))
     lease = take(license_)
     claim = claimed_under(lease)
-    decisions.prove_accepted(message.pk, 1, "GW-1")
-    assert give_back(claim) == Status.SENT
-    release_lease(lease)
+    store().prove_accepted(message.pk, 1, "GW-1")
+    assert store().give_back(claim) == Status.SENT
+    store().release_lease(lease)
     drive(license_.pk)
     assert locmem.outbox == []
     assert [attempt.outcome for attempt in message.attempts.all()] == ["accepted", "not_sent"]
@@ -334,7 +332,7 @@ def test_a_lost_workers_message_that_was_proven_meanwhile_is_announced_as_sent(l
     connected(license_)
     message = send_message(NUMBER, "x")
     claimed_under(take(license_))
-    decisions.prove_accepted(message.pk, 1, "GW-1")
+    store().prove_accepted(message.pk, 1, "GW-1")
     heard = []
 
     def hear(message, **_):
@@ -363,6 +361,7 @@ def test_a_lost_workers_attempt_keeps_its_cause_in_the_words_that_the_admin_know
 def unanswered(monkeypatch):
     """The first record's COMMIT goes through and its answer is lost."""
     recorded = []
+    record = type(store()).record
 
     def record_without_an_answer(*arguments, **options):
         result = record(*arguments, **options)
@@ -371,7 +370,7 @@ def unanswered(monkeypatch):
             raise OperationalError("the server closed the connection unexpectedly")
         return result
 
-    monkeypatch.setattr(sys.modules["django_kpwa.dispatch.drive"], "record", record_without_an_answer)
+    monkeypatch.setattr(type(store()), "record", record_without_an_answer)
     return recorded
 
 
@@ -396,7 +395,7 @@ def test_a_message_that_an_unanswered_commit_claimed_anew_is_given_back(license_
     message = send_message(NUMBER, "a")
     locmem.fail_next(NotConnectedError("refused"))
     drive(license_.pk)
-    assert unanswered[0].claimed.next.message_id == message.pk
+    assert unanswered[0].step.next.message_id == message.pk
     assert fresh(message).status == Status.SENT
     assert [attempt.outcome for attempt in message.attempts.all()] == ["not_sent", "not_sent", "accepted"]
     assert fresh(message).attempts_spent == 2
@@ -423,7 +422,7 @@ def test_a_person_who_pauses_during_a_status_check_that_fails_is_not_overruled(l
     send_message(NUMBER, "x")
 
     def pause_and_fail():
-        decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+        store().pause_license(license_.pk, Pause(PauseReason.BY_PERSON, None))
         raise NotConnectedError("refused")
 
     hooks.on_status = pause_and_fail
@@ -432,7 +431,7 @@ def test_a_person_who_pauses_during_a_status_check_that_fails_is_not_overruled(l
 
 
 def test_a_status_that_somebody_asked_for_does_not_overrule_a_persons_pause(license_):
-    decisions.pause(license_.pk, Pause(PauseReason.BY_PERSON, None))
+    store().pause_license(license_.pk, Pause(PauseReason.BY_PERSON, None))
     license_actions.note_status(license_, SessionStatus.QR)
     license_actions.note_status(license_, SessionStatus.CONNECTED)
     assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON

@@ -26,12 +26,12 @@ from django_kpwa.models import (
     WebhookEvent,
 )
 from django_kpwa.outbox import Message, send_message, send_messages
-from django_kpwa.store.events import claim_event, record_event
-from django_kpwa.store.lanes import ensure_lane, release_lease, take_lease
+from django_kpwa.store import store
 from django_kpwa.store.locks import waited_too_long
 from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import start_celery_beat, start_celery_worker, start_manage, wait_until
 from tests.servers import HAS_REDIS
+from tests.stores import take_lane
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -95,8 +95,8 @@ def another(name="Cabang"):
 
 def abandon(license_):
     """Its worker died, or stands still past the end of its lease, in the middle of a send."""
-    ensure_lane(license_.pk)
-    assert take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    store().ensure_lane(license_.pk)
+    assert take_lane(license_.pk)[0]
     send_message(NUMBER, "lost", license=license_)
     messages(license_).update(status=Status.SENDING, attempts_made=1)
     lanes(license_).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
@@ -134,10 +134,10 @@ def test_a_lane_whose_row_is_locked_is_left_and_taken_once_it_is_free(license_, 
 
 def test_a_lease_that_was_passed_on_is_left_too_where_its_row_is_locked(license_, form):
     drive(license_.pk)
-    lease = take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    lease, _ = take_lane(license_.pk)
     with frozen_with(lanes(license_)), within(3):
         assert drive(license_.pk, lease.token).attempts == 0
-    assert release_lease(lease)
+    assert store().release_lease(lease)
 
 
 def test_a_message_whose_row_is_locked_lets_the_process_go(license_, form):
@@ -217,9 +217,9 @@ def test_a_repeat_of_a_webhook_whose_row_is_locked_is_answered(license_):
 
 def test_an_event_that_was_processed_waits_a_moment_alone_for_its_row(license_, caplog):
     _, event_id = in_doubt(license_, "held")
-    [claimed] = [claim_event(event_id, 60)[0]]
+    [claimed] = [store().claim_event(event_id, 60)[0]]
     with frozen_with(WebhookEvent.objects.filter(pk=event_id)), within(6), pytest.raises(OperationalError) as caught:
-        record_event(claimed, {}, next_try_in=None)
+        store().record_event(claimed, {}, next_try_in=None)
     assert waited_too_long(caught.value)
 
 

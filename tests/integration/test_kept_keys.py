@@ -23,10 +23,11 @@ from django_kpwa.models import (
     idempotency_digest,
 )
 from django_kpwa.outbox import Message, send_message, send_messages
-from django_kpwa.store import messages
+from django_kpwa.store import Store
 from tests.cli import kpwa
 from tests.shop.models import Sale
 from tests.shop.whatsapp import PaidReceipt
+from tests.stores import INSERTS, stored_by
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("license_")]
 
@@ -39,10 +40,10 @@ def purge_all():
     return retention.purge().messages
 
 
-@pytest.fixture(params=["written", "portable"])
-def form(request, monkeypatch):
-    if request.param == "portable":
-        monkeypatch.setattr(messages, "can_write_out", lambda connection: False)
+@pytest.fixture(params=INSERTS)
+def form(request):
+    with stored_by(request.param):
+        yield
 
 
 @pytest.mark.parametrize("license_given", [True, False])
@@ -164,13 +165,13 @@ def test_a_copy_to_another_number_may_be_asked_for_again_once_the_first_was_purg
 def test_a_message_that_was_queued_again_meanwhile_stays_and_keeps_its_key(monkeypatch):
     message = send_message(NUMBER, "x", idempotency_key="order-1")
     OutboundMessage.objects.update(status=Status.SENT, settled_at=LONG_AGO)
-    keep = retention.keep_keys
+    keep = Store.keep_keys
 
-    def keep_and_queue_again(rows):
-        keep(rows)
+    def keep_and_queue_again(*arguments):
+        keep(*arguments)
         OutboundMessage.objects.update(status=Status.QUEUED, settled_at=None)
 
-    monkeypatch.setattr(retention, "keep_keys", keep_and_queue_again)
+    monkeypatch.setattr(Store, "keep_keys", keep_and_queue_again)
     assert retention.purge().messages == 0
     again = send_message(NUMBER, "x", idempotency_key="order-1")
     assert (again.pk, again.was_purged, again.text) == (message.pk, False, "x")

@@ -9,7 +9,7 @@ from django.db import connection, connections
 from django_kpwa.cli.licenses import _ACTIONS
 from django_kpwa.models import License, OutboundMessage, Status
 from django_kpwa.outbox import cancel, send_message
-from django_kpwa.store.backlog import queued_without_their_license
+from django_kpwa.store import store
 from django_kpwa.testing import deliver
 from tests.cli import kpwa, kpwa_json
 
@@ -172,7 +172,7 @@ class TestADeletedLicense:
         return OutboundMessage.objects.get()
 
     def test_doctor_and_a_round_tell_of_its_messages(self, lost):
-        assert list(queued_without_their_license()) == [lost]
+        assert list(store().queued_without_their_license()) == [lost]
         found = [f for f in kpwa_json("doctor")[1]["findings"] if f["subject"] == "messages of a deleted license"]
         assert f"manage.py kpwa messages cancel {lost.pk}" in found[0]["words"]
         assert "1 without a license: their license was deleted" in kpwa("dispatch", "-v", "0")[1]
@@ -181,7 +181,7 @@ class TestADeletedLicense:
     def test_they_are_listed_and_can_be_cancelled(self, lost):
         assert "deleted" in kpwa("messages")[1]
         assert kpwa("messages", "cancel", str(lost.pk))[0] == 0
-        assert not queued_without_their_license().exists()
+        assert not store().queued_without_their_license().exists()
 
     def test_the_admin_shows_them(self, lost, admin_client):
         for page in ("", f"{lost.pk}/change/", "?q=081234567890"):

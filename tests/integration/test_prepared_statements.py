@@ -9,7 +9,7 @@ from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
 from django_kpwa.models import DatabaseNow, Lane, OutboundMessage, Status, WebhookEvent
 from django_kpwa.outbox import send_message
-from django_kpwa.store import prepared
+from django_kpwa.store.postgresql import prepared
 from django_kpwa.webhooks import process_event
 from django_kpwa.webhooks.arrivals import store_event
 

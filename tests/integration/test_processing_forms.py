@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from django_kpwa.models import EventKind, EventStatus, Lane, License, WebhookEvent, in_seconds
-from django_kpwa.store import events
+from django_kpwa.store.engine import PostgreSQLStore, Store
 
 TIMES = ("next_try_at", "processed_at")
 NOT_COMPARED = {"id", "uuid", "received_at", "last_received_at", "body", *TIMES}
 NAMES = [field.attname for field in WebhookEvent._meta.concrete_fields if field.attname not in NOT_COMPARED]
 CLAIMED = ("uuid", "license_id", "content_type", "received_at", "tries", "processed_at")
-WRITTEN = (events.claim_event, events.record_event)
-PORTABLE = (events.claim_event_portably, events.record_event_portably)
 
 states = st.fixed_dictionaries(
     {
@@ -84,10 +82,10 @@ class BothForms(TestCase):
         if linked_number is not None:
             Lane.objects.create(license=license_, linked_number=linked_number)
         found = []
-        for claim, record in (WRITTEN, PORTABLE):
+        for store in (PostgreSQLStore("default"), Store("default")):
             savepoint = transaction.savepoint()
             event = stored_event(license_, state)
-            claimed = claim(event.pk, 60.0)
+            claimed = store.claim_event(event.pk, 60.0)
             assert (claimed is not None) == (state["next_try_in"] is not None and state["next_try_in"] < 0)
             if claimed is not None:
                 claimed_event, number = claimed
@@ -98,7 +96,7 @@ class BothForms(TestCase):
                     assert getattr(claimed_event, name) == getattr(event, name), name
             if not is_held:
                 event.tries -= 1
-            recorded = record(event, written, next_try_in=next_try_in, is_processed=is_processed)
+            recorded = store.record_event(event, written, next_try_in=next_try_in, is_processed=is_processed)
             assert recorded is is_held
             kept = WebhookEvent.objects.get(pk=event.pk)
             found.append((kept, {name: getattr(kept, name) for name in NAMES}))

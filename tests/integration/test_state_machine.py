@@ -46,11 +46,11 @@ from django_kpwa.models import (
     Status,
     WebhookEvent,
 )
-from django_kpwa.store import decisions
-from django_kpwa.store.lanes import claim_next, give_back, record, release_lease, take_lease
+from django_kpwa.store import store
 from django_kpwa.store.results import Claim, Lease
 from django_kpwa.webhooks.matching import act
 from django_kpwa.webhooks.parsers import DeliveryState, ParsedEvent
+from tests.stores import take_lane
 
 NUMBER = "6281234567890"
 MAX_ATTEMPTS = 3
@@ -106,7 +106,7 @@ class Outbox(RuleBasedStateMachine):
 
     @rule()
     def take(self):
-        lease = take_lease(self.license_.pk, 600, resend_lost=False, max_attempts=MAX_ATTEMPTS)
+        lease, _ = take_lane(self.license_.pk, 600, MAX_ATTEMPTS)
         if lease is None:
             Lane.objects.get_or_create(license=self.license_)
         else:
@@ -116,14 +116,14 @@ class Outbox(RuleBasedStateMachine):
     @rule()
     def claim(self):
         lease = self.leases[-1]
-        self._called(lease, claim_next(lease, 600).next)
+        self._called(lease, store().claim_next(lease, 600).next)
 
     @precondition(lambda self: any(call.accepted is None and call.may_call for call in self.out))
     @rule(accepted=st.booleans())
     def call_the_phone(self, accepted):
         call = next(call for call in self.out if call.accepted is None and call.may_call)
         call.accepted = accepted
-        self.accepted[call.claim.text] += accepted
+        self.accepted[call.claim.content.text] += accepted
 
     @precondition(lambda self: any(call.accepted is not None for call in self.out))
     @rule(nth=NTH, error=st.sampled_from(CERTAINLY_NOT_SENT + DOUBTS), loses_answer=st.booleans(),
@@ -134,7 +134,7 @@ class Outbox(RuleBasedStateMachine):
         call = answerable[nth % len(answerable)]
         self.out.remove(call)
         if call.accepted and not loses_answer:
-            outcome = outcome_of_answer(SentMessage(id=f"GW-{call.claim.attempt_id}", body=call.claim.text))
+            outcome = outcome_of_answer(SentMessage(id=f"GW-{call.claim.attempt_id}", body=call.claim.content.text))
         else:
             outcome = outcome_of_error(DOUBTS[0] if call.accepted else error)
         if session == SessionStatus.QR and outcome.kind == OutcomeKind.IN_DOUBT:
@@ -142,11 +142,10 @@ class Outbox(RuleBasedStateMachine):
         known = Circumstances(call.claim.attempts_spent, 0, self.license_.api_key_version, (0.0, 0.0), session)
         outcome, message_verdict, lane_verdict = judge(outcome, known, kpwa_settings())
         arguments = (call.lease, call.claim, outcome, message_verdict, lane_verdict)
-        recorded = record(*arguments, lease_seconds=600, claims_next=claims_next)
+        recorded = store().record(*arguments, lease_seconds=600, claims_next=claims_next)
         if is_unanswered:
-            recorded = record(*arguments, lease_seconds=600, claims_next=False, is_retry=True)
-        if recorded.claimed:
-            self._called(call.lease, recorded.claimed.next)
+            recorded = store().record(*arguments, lease_seconds=600, claims_next=False, is_retry=True)
+        self._called(call.lease, recorded.step.next)
 
     def _called(self, lease, found):
         if isinstance(found, Claim):
@@ -157,7 +156,7 @@ class Outbox(RuleBasedStateMachine):
     def stand_still_and_give_back(self):
         call = next(call for call in self.out if call.accepted is None)
         self.out.remove(call)
-        give_back(call.claim)
+        store().give_back(call.claim)
 
     @precondition(lambda self: self.out)
     @rule(nth=NTH)
@@ -168,7 +167,7 @@ class Outbox(RuleBasedStateMachine):
     @precondition(lambda self: self.leases and all(call.lease is not self.leases[-1] for call in self.out))
     @rule()
     def release(self):
-        release_lease(self.leases.pop())
+        store().release_lease(self.leases.pop())
 
     # --- time ---
 
@@ -214,7 +213,7 @@ class Outbox(RuleBasedStateMachine):
 
     @rule()
     def resume(self):
-        decisions.lift_pause(self.license_.pk, *(reason for reason in PauseReason if reason != PauseReason.NONE))
+        store().lift_pause(self.license_.pk, *(reason for reason in PauseReason if reason != PauseReason.NONE))
 
     @precondition(lambda self: any(self.accepted.values()))
     @rule(message=messages, state=st.sampled_from([DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ]))

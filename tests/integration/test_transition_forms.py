@@ -9,6 +9,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,14 @@ from hypothesis import strategies as st
 from django_kpwa.gateway import SentMessage, SessionStatus
 from django_kpwa.gateway.outcome import outcome_of_answer
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, Status
-from django_kpwa.store import lanes
-from django_kpwa.store.results import Claim, Idle, LaneVerdict, Lease, MessageVerdict, Unrendered
+from django_kpwa.store import store
+from django_kpwa.store.results import Claim, Content, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Unrendered
+from tests.stores import stored_by
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has a form of its own"),
+]
 
 ANSWER = SentMessage("GW-1", "x", "6281234567890", "62812", "", "2026-11-24", "sent", 200)
 # Around now in seconds, with room for how long a test takes: nothing may come due between the two forms.
@@ -69,29 +74,22 @@ EXAMPLES = settings(
     max_examples=100,
     deadline=None,
     phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 
-@pytest.fixture
-def by_form(monkeypatch):
-    """Calls the function for the license that the written-out form treats, then for that of the portable one."""
-    assert lanes.WRITTEN_FORMS, "nothing is compared"
-
-    def call(function, written, portable):
-        by_written = function(written)
-        with monkeypatch.context() as patch:
-            patch.setattr(lanes, "WRITTEN_FORMS", {})
-            return by_written, function(portable)
-
-    return call
+def by_form(function, written, portable):
+    """Calls the function for the license that PostgreSQL's form treats, then for that of the portable one."""
+    by_written = function(written)
+    with stored_by("portable"):
+        return by_written, function(portable)
 
 
 @EXAMPLES
 @given(lane=LANES, waiting=st.lists(WAITING, max_size=4), is_active=st.sampled_from([True, True, True, False]))
-def test_both_forms_claim_the_same(by_form, lane, waiting, is_active):
+def test_both_forms_claim_the_same(lane, waiting, is_active):
     written, portable = (Stored(lane, waiting, None, is_active) for _ in range(2))
-    found = by_form(lambda stored: lanes.claim_next(stored.lease, 60), written, portable)
+    found = by_form(lambda stored: store().claim_next(stored.lease, 60), written, portable)
     _agree(*found, written, portable)
 
 
@@ -103,17 +101,18 @@ def test_both_forms_claim_the_same(by_form, lane, waiting, is_active):
     running=st.none() | RUNNING,
     is_active=st.sampled_from([True, True, True, False]),
 )
-def test_both_forms_take_the_same(by_form, lane, holder, waiting, running, is_active):
+def test_both_forms_take_the_same(lane, holder, waiting, running, is_active):
     written, portable = (Stored(lane, waiting, running, is_active) for _ in range(2))
 
     def take(stored):
         stored.is_held_by(holder)
-        lease = lanes.take_lease(stored.license_id, 60, resend_lost=False, max_attempts=6, claims=True)
-        if lease is None:
+        lease = Lease(stored.license_id)
+        step = store().take_lease(lease, 60, resend_lost=False, max_attempts=6, claims=True)
+        if isinstance(step.next, LeaseLost):
             return None, None
         stored.lease = lease
         # The written form may have claimed with the lease; either has, after this.
-        return stored.lost(lease), lease.claimed or lanes.claim_next(lease, 60)
+        return stored.positions(step), step if step.claim else store().claim_next(lease, 60)
 
     (lost_to_written, by_written), (lost_to_portable, by_portable) = by_form(take, written, portable)
     assert lost_to_written == lost_to_portable
@@ -132,11 +131,11 @@ def test_both_forms_take_the_same(by_form, lane, holder, waiting, running, is_ac
     claims_next=st.booleans(),
     is_active=st.sampled_from([True, True, True, False]),
 )
-def test_both_forms_record_the_same(by_form, lane, waiting, running, verdict, claims_next, is_active):
+def test_both_forms_record_the_same(lane, waiting, running, verdict, claims_next, is_active):
     written, portable = (Stored(lane, waiting, running, is_active) for _ in range(2))
 
     def record(stored):
-        return lanes.record(
+        return store().record(
             stored.lease,
             stored.claim,
             outcome_of_answer(ANSWER),
@@ -147,11 +146,8 @@ def test_both_forms_record_the_same(by_form, lane, waiting, running, verdict, cl
         )
 
     by_written, by_portable = by_form(record, written, portable)
-    assert (by_written.status, by_written.lease_lost) == (by_portable.status, by_portable.lease_lost)
-    assert (by_written.claimed is None) == (by_portable.claimed is None)
-    if by_written.claimed is not None:
-        _agree(by_written.claimed, by_portable.claimed, written, portable)
-    assert written.rows() == portable.rows()
+    assert by_written.status == by_portable.status
+    _agree(by_written.step, by_portable.step, written, portable)
 
 
 class Stored:
@@ -178,7 +174,7 @@ class Stored:
             attempt = SendAttempt.objects.create(
                 message=message, number=number, started_at=self.began_at, outcome=outcome
             )
-            self.claim = Claim(message.pk, attempt.pk, number, 1, "number", "62812", "x", "")
+            self.claim = Claim(message.pk, attempt.pk, number, 1, Content("number", "62812", "x", ""))
         for columns in waiting:
             self._message(columns, text="" if columns["renderer"] else "x")
 
@@ -189,9 +185,9 @@ class Stored:
             lease_token=uuid.uuid4() if holder else None, lease_expires_at=expires_at if holder else None
         )
 
-    def lost(self, lease):
-        """What a lost worker left behind, as positions."""
-        return [sorted(map(self.ids.index, ids)) for ids in (lease.lost_message_ids, lease.proven_message_ids)]
+    def positions(self, step):
+        """What changed on the way, with ids as positions."""
+        return [(self.ids.index(message_id), status) for message_id, status in step.changed]
 
     def _message(self, columns, **more):
         message = OutboundMessage.objects.create(
@@ -227,12 +223,12 @@ class Stored:
 
         return {name: relative(value) for name, value in row.items()}
 
-    def seen(self, claimed):
+    def seen(self, step):
         """What was found, with ids as positions."""
-        found = claimed.next
+        found = step.next
         if isinstance(found, Claim):
             position = self.ids.index(found.message_id)
-            found = (Claim, position, found.attempt_number, found.attempts_spent, found.recipient, found.text)
+            found = (Claim, position, found.attempt_number, found.attempts_spent, found.content)
         elif isinstance(found, Unrendered):
             found = (
                 Unrendered,
@@ -243,8 +239,7 @@ class Stored:
             found = (Idle, round(found.wait_seconds / 10))
         else:
             found = (type(found), getattr(found, "is_paused", False), getattr(found, "is_released", False))
-        expired, doubtful = (sorted(map(self.ids.index, ids)) for ids in (claimed.expired_ids, claimed.doubtful_ids))
-        return found, expired, doubtful
+        return found, self.positions(step)
 
 
 def _agree(by_written, by_portable, written, portable):

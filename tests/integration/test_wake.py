@@ -22,13 +22,13 @@ from django_kpwa.broker import Broker
 from django_kpwa.dispatch import drive
 from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.outbox import Message, send_message, send_messages
-from django_kpwa.store.lanes import take_lease
 from django_kpwa.tasks import process_due_webhooks
 from django_kpwa.webhooks.arrivals import store_event
 from tests.own_redis import OwnRedis
 from tests.processes import start_celery_worker, wait_until
 from tests.servers import HAS_REDIS
 from tests.shop.models import Line, Sale
+from tests.stores import take_lane
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,7 +117,7 @@ def test_many_messages_of_a_license_wake_it_once(license_, published):
 
 def test_a_lane_that_is_being_driven_is_not_woken(license_, published):
     drive(license_.pk)
-    take_lease(license_.pk, 60, resend_lost=False, max_attempts=6)
+    take_lane(license_.pk)
     send_message(NUMBER, "struk")
     assert published() == []
 
@@ -190,7 +190,7 @@ def test_a_message_for_later_wakes_by_itself_and_hides_no_other(license_, publis
 
 def test_a_message_to_a_license_whose_lease_has_run_out_wakes_it(license_, published):
     drive(license_.pk)
-    take_lease(license_.pk, -1, resend_lost=False, max_attempts=6)
+    take_lane(license_.pk, -1)
     send_message(NUMBER, "struk")
     assert len(published()) == 1
 

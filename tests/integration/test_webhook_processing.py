@@ -27,7 +27,8 @@ from django_kpwa.models import (
     WebhookEvent,
 )
 from django_kpwa.outbox import resend, send_group_message, send_message
-from django_kpwa.webhooks import ParsedEvent, Parser, process_due_events, process_event, processing, reprocess
+from django_kpwa.store import store
+from django_kpwa.webhooks import ParsedEvent, Parser, process_due_events, process_event, reprocess
 from django_kpwa.webhooks.arrivals import store_event
 
 pytestmark = pytest.mark.django_db
@@ -689,7 +690,7 @@ def test_a_worker_lost_in_the_middle_is_made_good_by_the_beat(license_, monkeypa
     message, gateway_id = sent_message(license_)
     event = event_of(license_, {"id": gateway_id, "status": "Read"})
     with monkeypatch.context() as patched:
-        patched.setattr("django_kpwa.webhooks.processing.record_event", cut_off)
+        patched.setattr(type(store()), "record_event", cut_off)
         with pytest.raises(CutOff):
             process_event(event.pk)
     assert fresh(message).status == Status.READ
@@ -819,14 +820,14 @@ def test_one_event_that_fails_does_not_hold_up_the_others(license_, monkeypatch,
     first = event_of(license_, {"id": "C0", "from": NUMBER, "message": "halo"})
     for number in (1, 2):
         event_of(license_, {"id": f"C{number}", "from": NUMBER, "message": "halo"})
-    record = processing.record_event
+    record = type(store()).record_event
 
-    def record_others(event, *arguments, **columns):
+    def record_others(self, event, *arguments, **columns):
         if event.pk == first.pk:
             raise OperationalError("the connection dropped")
-        return record(event, *arguments, **columns)
+        return record(self, event, *arguments, **columns)
 
-    monkeypatch.setattr(processing, "record_event", record_others)
+    monkeypatch.setattr(type(store()), "record_event", record_others)
     assert process_due_events() == 2
     assert [event.status for event in WebhookEvent.objects.order_by("pk")] == ["pending", "processed", "processed"]
     assert "it is tried again" in caplog.text

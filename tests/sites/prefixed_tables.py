@@ -13,10 +13,10 @@ from django_kpwa.gateway import locmem
 from django_kpwa.license_actions import token_digest
 from django_kpwa.models import Lane, License, OutboundMessage, Status, WebhookEvent, WebhookToken
 from django_kpwa.outbox import Message, send_message, send_messages
-from django_kpwa.store import lanes
-from django_kpwa.store.backlog import due_license_ids, queued_license_ids
+from django_kpwa.store import store
 from tests.shop.models import Sale
 from tests.sites.table_prefix import PREFIX
+from tests.stores import FORMS, stored_by
 
 NUMBER = "0812 3456 7890"
 
@@ -32,22 +32,18 @@ class PrefixedTests(TransactionTestCase):
         assert [table for table in tables if table.startswith("django_kpwa")] == []
 
     def test_sales_send_their_receipts_by_both_forms_of_every_statement(self):
-        for forms in (lanes.WRITTEN_FORMS, {}):
-            with self.subTest(forms=list(forms)):
+        for form in FORMS:
+            with self.subTest(form=form), stored_by(form):
                 locmem.clear()
                 Sale.objects.create(status=Sale.Status.PAID, customer_phone=NUMBER)
-                send_message(NUMBER, "one", license=self.license, idempotency_key=f"one {len(forms)}")
-                send_message(NUMBER, "one", idempotency_key=f"one {len(forms)}")
-                send_messages([Message(NUMBER, f"{n}", idempotency_key=f"{n} {len(forms)}") for n in range(3)])
+                send_message(NUMBER, "one", license=self.license, idempotency_key=f"one {form}")
+                send_message(NUMBER, "one", idempotency_key=f"one {form}")
+                send_messages([Message(NUMBER, f"{n}", idempotency_key=f"{n} {form}") for n in range(3)])
                 testing._end_waits_for_lines()
-                written, lanes.WRITTEN_FORMS = lanes.WRITTEN_FORMS, forms
-                try:
-                    assert list(queued_license_ids()) == [[self.license.pk]]
-                    assert due_license_ids([self.license.pk]) == [self.license.pk]
-                    assert sweep().license_ids == (self.license.pk,)
-                    drive(self.license.pk)
-                finally:
-                    lanes.WRITTEN_FORMS = written
+                assert list(store().queued_license_ids()) == [[self.license.pk]]
+                assert store().due_license_ids([self.license.pk]) == [self.license.pk]
+                assert sweep().license_ids == (self.license.pk,)
+                drive(self.license.pk)
                 assert len(locmem.outbox) == 5
         assert set(OutboundMessage.objects.values_list("status", flat=True)) == {Status.SENT}
 

@@ -23,7 +23,7 @@ HARMLESS = {
     # A site's test wants to see what it sent.
     "django_kpwa.gateway.locmem.LocmemMessage.text",
     "django_kpwa.gateway.locmem.LocmemMessage.to",
-    "django_kpwa.store.results.Claim.recipient_type",
+    "django_kpwa.store.results.Content.recipient_type",
     "django_kpwa.store.results.Lease.token",
 }
 

@@ -31,10 +31,10 @@ class FailingConfig(AppConfig):
 
     def ready(self) -> None:
         from django_kpwa.dispatch import render
-        from django_kpwa.store.lanes import portable
+        from django_kpwa.store import Store
 
         # How long a receipt waits whose worker was killed while it was written: a minute would be a minute's test.
-        portable.RENDER_STEP_BACK_SECONDS = 5.0
+        Store.RENDER_STEP_BACK_SECONDS = 5.0
         render._WAITS_SECONDS = (5.0, 5.0)
         folder = Path(os.environ.get(FOLDER, ""))
         for name, plan in json.loads(os.environ.get(FAILPOINTS, "{}")).items():

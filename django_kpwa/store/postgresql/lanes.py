@@ -9,24 +9,39 @@ is left to the portable form, which finds the rows as they were; at most the lea
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import replace
 from typing import Any
 
+from django.db.models import Field
 from django.views.decorators.debug import sensitive_variables
 
+from ...gateway.outcome import Outcome
 from ...models.lane import Lane
 from ...models.license import License
+from ...models.message import Status
+from ..columns import answer_columns, outcome_columns
+from ..lanes import Lanes
 from ..locks import FINISH_SECONDS, TAKE_SECONDS
-from ..prepared import Statement
-from ..results import Claim, Claimed, Idle, Lease, LeaseLost, Unrendered
-from . import portable
+from ..results import (
+    CONTENT_COLUMNS,
+    Claim,
+    Content,
+    Idle,
+    LaneVerdict,
+    Lease,
+    LeaseLost,
+    MessageVerdict,
+    Ready,
+    Recorded,
+    Step,
+    Unrendered,
+)
+from .prepared import Row, Statement
 
 _NOW = "STATEMENT_TIMESTAMP()"
 _LEASE_EXPIRES_AT = f"{_NOW} + make_interval(secs => %(lease_seconds)s)"
 _STEPPED_BACK = f"{_NOW} + make_interval(secs => %(step_back_seconds)s)"
 
-_STALE = f"{_NOW} - make_interval(secs => {portable.TEXT_KEEPS_SECONDS})"
+_STALE = f"{_NOW} - make_interval(secs => {Lanes.TEXT_KEEPS_SECONDS})"
 
 # How long the statement waits for another's lock; set by the statement itself, so that it costs no round trip.
 _PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{}s', true))"
@@ -98,8 +113,8 @@ _CLAIMED = f"""claimed AS (
   WHERE message.id = next.id AND message.status = 'queued' AND message.attempts_made = next.attempts_made
     AND NOT next.is_overdue AND license.id = held.license_id AND license.is_active AND held.pause_reason = '' {{when}}
     AND (next.is_unrendered OR held.next_send_at IS NULL OR held.next_send_at <= {_NOW})
-  RETURNING message.id, message.attempts_made, message.attempts_spent, message.recipient_type, message.recipient,
-    message.text, message.image_url
+  RETURNING message.id, message.attempts_made, message.attempts_spent,
+    {", ".join(f"message.{name}" for name in CONTENT_COLUMNS)}
 ), started AS (
   INSERT INTO django_kpwa_sendattempt
     (message_id, number, started_at, outcome, cause, code, words, gateway_id, read_as, gateway_created_at)
@@ -110,10 +125,10 @@ _CLAIMED = f"""claimed AS (
 
 _FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
   held.pause_reason <> '' OR NOT license.is_active AS is_paused,
-  next.id, next.due_at, next.is_unrendered, next.is_overdue,
+  next.id AS next_id, next.due_at, next.is_unrendered, next.is_overdue,
   EXTRACT(EPOCH FROM held.next_send_at - {_NOW})::float8 AS wait_seconds,
-  claimed.id, started.id, claimed.attempts_made, claimed.attempts_spent, claimed.recipient_type, claimed.recipient,
-  claimed.text, claimed.image_url"""
+  claimed.id AS claimed_id, started.id AS attempt_id, claimed.attempts_made, claimed.attempts_spent,
+  {", ".join(f"claimed.{name}" for name in CONTENT_COLUMNS)}"""
 _FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id
   LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true"""
@@ -134,15 +149,15 @@ _TAKE = f"""WITH {_TAKES}, {_NEXT}, held AS (
     AND (held.confirmed_number = '' OR held.confirmed_number = held.linked_number)''',
     )
 }
-SELECT held.license_id IS NOT NULL, lane.lease_expires_at > {_NOW},
-  {", ".join(f"held.{column}" for column in _LANE_COLUMNS)},
-  {", ".join(f"license.{column}" for column in _LICENSE_COLUMNS)},
+SELECT held.license_id IS NOT NULL AS is_taken, lane.lease_expires_at > {_NOW} AS is_driven,
+  {", ".join(f'held.{column} AS "lane.{column}"' for column in _LANE_COLUMNS)},
+  {", ".join(f'license.{column} AS "license.{column}"' for column in _LICENSE_COLUMNS)},
   {_FOUND_COLUMNS}
 FROM django_kpwa_lane lane JOIN django_kpwa_license license ON license.id = lane.license_id
   LEFT JOIN held ON true LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true
 WHERE lane.license_id = %(license_id)s"""
 
-_LOOK = f"""SELECT EXISTS (
+_LOOK = f"""SELECT (EXISTS (
   SELECT 1 FROM django_kpwa_outboundmessage
   WHERE license_id = %(license_id)s AND status = 'queued' AND due_at <= {_NOW}
 ) AND EXISTS (
@@ -152,7 +167,7 @@ _LOOK = f"""SELECT EXISTS (
     AND (lane.next_send_at IS NULL OR lane.next_send_at <= {_NOW})
     AND (lane.pause_reason = '' OR lane.paused_until <= {_NOW} OR (lane.pause_reason = 'unauthorized'
       AND lane.paused_key_version IS DISTINCT FROM license.api_key_version))
-)"""
+)) AS is_startable"""
 
 _TYPES = {
     "license_id": "bigint", "lease": "uuid", "previous_lease": "uuid", "lease_seconds": "float8",
@@ -167,10 +182,12 @@ _TYPES = {
 _CLAIM = Statement(
     f"WITH {_FINISHES}, {_NEXT}, {_RENEWED}, {_CLAIMED.format(after='held', when='')} SELECT {_FOUND}", _TYPES
 )
-_RECORD = Statement(f"WITH {_FINISHES}, next AS (SELECT 1 WHERE false), {_RECORDED} SELECT id FROM finished", _TYPES)
+_RECORD = Statement(
+    f"WITH {_FINISHES}, next AS (SELECT 1 WHERE false), {_RECORDED} SELECT id AS finished_id FROM finished", _TYPES
+)
 _RECORD_AND_CLAIM = Statement(
     f"WITH {_FINISHES}, {_NEXT}, {_RECORDED}, {_CLAIMED.format(after='held CROSS JOIN finished', when='')}"
-    f" SELECT finished.id, {_FOUND} LEFT JOIN finished ON true",
+    f" SELECT finished.id AS finished_id, {_FOUND} LEFT JOIN finished ON true",
     _TYPES,
 )
 
@@ -187,93 +204,138 @@ _SWAP = Statement(_TAKE.format(taken_at="lease_taken_at", where="lease_token = %
 _HAS_STARTABLE_WORK = Statement(_LOOK, _TYPES)
 
 
-@sensitive_variables()
-def take_lease(
-    using: str, license_id: int, token: uuid.UUID, seconds: float, *, claims: bool
-) -> tuple[bool, Lease | None]:
-    """Take a lane that is free, and its first message. Returns whether that is all there is to do, and the lease."""
-    lease = Lease(license_id, token)
-    row = _TAKE_FREE.row(using, _of_lease(lease, seconds) | {"claims": claims})
-    if row is None or not (row[0] or row[1]):
-        return False, None
-    return True, _taken(using, lease, row)
+class PostgreSQLLanes(Lanes):
+    def _is_alone(self) -> bool:
+        """False in a transaction that somebody else opened, which the portable form refuses."""
+        return not self.connection.in_atomic_block and self.connection.get_autocommit()
+
+    @sensitive_variables()
+    def take_lease(
+        self, lease: Lease, seconds: float, *, resend_lost: bool, max_attempts: int, claims: bool = False
+    ) -> Step:
+        if self._is_alone():
+            row = _TAKE_FREE.row(self.using, self._of_lease(lease, seconds) | {"claims": claims})
+            if row is not None and (row["is_taken"] or row["is_driven"]):
+                return self._taken(row)
+        return super().take_lease(lease, seconds, resend_lost=resend_lost, max_attempts=max_attempts)
+
+    @sensitive_variables()
+    def swap_lease(self, passed_on: Lease, lease: Lease, seconds: float, *, claims: bool = False) -> Step:
+        if not self._is_alone():
+            return super().swap_lease(passed_on, lease, seconds)
+        parameters = self._of_lease(lease, seconds) | {"previous_lease": passed_on.token, "claims": claims}
+        return self._taken(_SWAP.row(self.using, parameters))
+
+    def has_startable_work(self, license_id: int) -> bool:
+        row = _HAS_STARTABLE_WORK.row(self.using, {"license_id": license_id})
+        return bool(row and row["is_startable"])
+
+    @sensitive_variables()
+    def claim_next(self, lease: Lease, seconds: float) -> Step:
+        if self._is_alone():
+            row = _CLAIM.row(self.using, self._of_lease(lease, seconds))
+            step = Step(LeaseLost()) if row is None else _found(row)
+            if step is not None:
+                return step
+        return super().claim_next(lease, seconds)
+
+    @sensitive_variables()
+    def record(
+        self,
+        lease: Lease,
+        claim: Claim,
+        outcome: Outcome,
+        verdict: MessageVerdict,
+        lane: LaneVerdict,
+        *,
+        lease_seconds: float,
+        claims_next: bool,
+        is_retry: bool = False,
+    ) -> Recorded:
+        usual = None if is_retry or not self._is_alone() else _usual_values(claim, outcome, verdict, lane)
+        if usual is not None:
+            parameters = usual | self._of_lease(lease, lease_seconds) | {"keeps_lease": not claims_next}
+            row = (_RECORD_AND_CLAIM if claims_next else _RECORD).row(self.using, parameters)
+            if row is not None and row["finished_id"] is not None:
+                return Recorded(Status.SENT, self._next(lease, row, lease_seconds) if claims_next else Step(Ready()))
+        return super().record(
+            lease,
+            claim,
+            outcome,
+            verdict,
+            lane,
+            lease_seconds=lease_seconds,
+            claims_next=claims_next,
+            is_retry=is_retry,
+        )
+
+    @sensitive_variables()
+    def _next(self, lease: Lease, row: Row, lease_seconds: float) -> Step:
+        """What the record found to do next; where that is no message that can simply go, it is looked for anew."""
+        step = _found(row)
+        if step is not None:
+            return step
+        with self.durable():
+            return self._claim_or_release(lease) if self._renew(lease, lease_seconds) else Step(LeaseLost())
+
+    @sensitive_variables()
+    def _taken(self, row: Row | None) -> Step:
+        if row is None or not row["is_taken"]:
+            return Step(LeaseLost())
+        lane = self._made(Lane, row)
+        lane.license = self._made(License, row)
+        step = _found(row)
+        # What is not a message to send is looked for once the lane was looked at.
+        return Step(step.claim if step is not None and step.claim else Ready(), lane=lane)
+
+    def _made(self, model: Any, row: Row) -> Any:
+        fields: list[Field[Any, Any]] = model._meta.concrete_fields
+        prefix = model._meta.model_name
+        return model.from_db(
+            self.using, [field.attname for field in fields], [row[f"{prefix}.{field.column}"] for field in fields]
+        )
+
+    def _of_lease(self, lease: Lease, seconds: float) -> dict[str, Any]:
+        return {
+            "license_id": lease.license_id,
+            "lease": lease.token,
+            "lease_seconds": seconds,
+            "step_back_seconds": self.RENDER_STEP_BACK_SECONDS,
+        }
 
 
 @sensitive_variables()
-def swap_lease(
-    using: str, license_id: int, previous: uuid.UUID, token: uuid.UUID, seconds: float, *, claims: bool
-) -> Lease | None:
-    """Take a lane over whose lease was passed on, and its next message."""
-    lease = Lease(license_id, token)
-    row = _SWAP.row(using, _of_lease(lease, seconds) | {"previous_lease": previous, "claims": claims})
-    return None if row is None else _taken(using, lease, row)
+def _found(row: Row) -> Step | None:
+    """What a statement found to do next. None: not what can simply be done."""
+    if row["is_paused"]:
+        return Step(Idle(is_paused=True, is_released=row["is_released"]))
+    if row["next_id"] is None:
+        return Step(Idle(is_released=row["is_released"]))
+    wait = row["wait_seconds"]
+    if row["claimed_id"] is None:
+        waits = not (row["is_overdue"] or row["is_unrendered"]) and wait is not None and wait > 0
+        return Step(Idle(wait_seconds=wait)) if waits else None
+    if row["attempt_id"] is None:
+        return Step(Unrendered(row["claimed_id"], row["due_at"]))
+    content = Content(**{name: row[name] for name in CONTENT_COLUMNS})
+    claim = Claim(row["claimed_id"], row["attempt_id"], row["attempts_made"], row["attempts_spent"], content)
+    return Step(claim)
 
 
-def has_startable_work(using: str, license_id: int) -> bool:
-    """Whether the lane is free and may be driven, and has something due."""
-    row = _HAS_STARTABLE_WORK.row(using, {"license_id": license_id})
-    return bool(row and row[0])
-
-
-@sensitive_variables()
-def claim_next(using: str, lease: Lease, seconds: float) -> Claimed | None:
-    """Renew the lease and claim the next message. None: it is not one that can simply go."""
-    row = _CLAIM.row(using, _of_lease(lease, seconds))
-    return Claimed(LeaseLost()) if row is None else _found(*row)
-
-
-@sensitive_variables()
-def record_accepted(
-    using: str, lease: Lease, values: dict[str, Any], seconds: float, *, claims_next: bool
-) -> tuple[bool, Claimed | None]:
-    """Record an accepted send by its `values` and, where `claims_next`, claim the next message or release the lane.
-
-    Returns whether it is recorded, and what was claimed; None there: the next is not one that can simply go.
-    """
-    parameters = values | _of_lease(lease, seconds) | {"keeps_lease": not claims_next}
-    row = (_RECORD_AND_CLAIM if claims_next else _RECORD).row(using, parameters)
-    if row is None or row[0] is None:
-        return False, None
-    return True, _found(*row[1:]) if claims_next else None
-
-
-@sensitive_variables()
-def _found(
-    is_released: bool, is_paused: bool, next_id: int | None, due_at: Any, is_unrendered: bool, is_overdue: bool,
-    wait_seconds: float | None, claimed_id: int | None, attempt_id: int | None, number: int, spent: int,
-    recipient_type: str, recipient: str, text: str, image_url: str,
-) -> Claimed | None:  # fmt: skip
-    if is_paused:
-        return Claimed(Idle(is_paused=True, is_released=is_released))
-    if next_id is None:
-        return Claimed(Idle(is_released=is_released))
-    if claimed_id is None:
-        waits = not (is_overdue or is_unrendered) and wait_seconds is not None and wait_seconds > 0
-        return Claimed(Idle(wait_seconds=wait_seconds)) if waits else None
-    if attempt_id is None:
-        return Claimed(Unrendered(claimed_id, due_at))
-    return Claimed(Claim(claimed_id, attempt_id, number, spent, recipient_type, recipient, text, image_url))
-
-
-@sensitive_variables()
-def _taken(using: str, lease: Lease, row: tuple[Any, ...]) -> Lease | None:
-    is_taken, _, *values = row
-    if not is_taken:
+def _usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:
+    """The parameters of the record of an accepted send. None: not the usual case."""
+    is_usual = verdict.status == Status.SENT and lane.session_status is not None and lane.pause is None
+    if not is_usual or outcome.answer is None or lane.session_status is None:
         return None
-    lane_values, values = values[: len(_LANE_COLUMNS)], values[len(_LANE_COLUMNS) :]
-    license_values, found = values[: len(_LICENSE_COLUMNS)], values[len(_LICENSE_COLUMNS) :]
-    lane = Lane.from_db(using, [field.attname for field in Lane._meta.concrete_fields], lane_values)
-    lane.license = License.from_db(using, [field.attname for field in License._meta.concrete_fields], license_values)
-    claimed = _found(*found)
-    if claimed is not None and not isinstance(claimed.next, Claim):
-        claimed = None
-    return replace(lease, lane=lane, claimed=claimed)
-
-
-def _of_lease(lease: Lease, seconds: float) -> dict[str, Any]:
     return {
-        "license_id": lease.license_id,
-        "lease": lease.token,
-        "lease_seconds": seconds,
-        "step_back_seconds": portable.RENDER_STEP_BACK_SECONDS,
+        "message_id": claim.message_id,
+        "attempt_id": claim.attempt_id,
+        "attempt_number": claim.attempt_number,
+        "next_send_in_seconds": lane.next_send_in_seconds,
+        "failures": lane.failures,
+        "session_status": lane.session_status.value,
+        "linked_number": lane.linked_number,
+        "confirms_number": bool(lane.confirms_number and lane.linked_number),
+        **outcome_columns(outcome),
+        **answer_columns(outcome.answer),
     }

@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 from django.db import DatabaseError, connections
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.database import write_alias
-from .sql import with_tables
+from ...models.database import write_alias
+from ..sql import with_tables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # What EXECUTE answers where it has done nothing: the statement is unknown here, or a migration changed a table since.
@@ -27,6 +27,9 @@ _KNOWN_ALREADY = "42P05"
 
 # By the driver's connection: Django's opens new ones.
 _prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+
+
+Row = dict[str, Any]
 
 
 class _Written(NamedTuple):
@@ -62,13 +65,13 @@ class Statement:
         return self._written.name
 
     @sensitive_variables()
-    def row(self, using: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Execute it; returns its first row. Further `parameters` are left aside."""
+    def row(self, using: str, parameters: Mapping[str, Any]) -> Row | None:
+        """Execute it; returns its first row, by the columns' names. Further `parameters` are left aside."""
         found = self.rows(using, parameters)
         return found[0] if found else None
 
     @sensitive_variables()
-    def rows(self, using: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    def rows(self, using: str, parameters: Mapping[str, Any]) -> list[Row]:
         """Execute it; returns its rows."""
         connection, written = connections[using], self._written
         connection.ensure_connection()
@@ -77,7 +80,7 @@ class Statement:
             # transaction the server's "unknown here" would be its end.
             if connection.settings_dict["OPTIONS"].get("server_side_binding") or connection.in_atomic_block:
                 cursor.execute(written.sql, parameters)
-                return list(cursor.fetchall())
+                return _by_name(cursor)
             known = _prepared.setdefault(connection.connection, set())
             if written.name not in known:
                 try:
@@ -95,7 +98,12 @@ class Statement:
                 if _code(error) == _UNKNOWN:
                     known.discard(written.name)
                 cursor.execute(written.sql, parameters)
-            return list(cursor.fetchall())
+            return _by_name(cursor)
+
+
+def _by_name(cursor: Any) -> list[Row]:
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _code(error: DatabaseError) -> str | None:

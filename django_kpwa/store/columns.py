@@ -1,33 +1,16 @@
-"""The columns that a transition writes, by what it says: shared by every form of it."""
+"""The columns that a change of state writes, by what it says."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...gateway import SentMessage, SessionStatus
-from ...gateway.outcome import Outcome
-from ...models.clock import DatabaseNow, in_seconds
-from ...models.message import Status
-from ..results import Claim, LaneVerdict, MessageVerdict, Pause
+from django.db.models import F
 
-
-def usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:
-    """What a written-out form is told of an accepted send, by the names of its parameters. None: not the usual case."""
-    is_usual = verdict.status == Status.SENT and lane.session_status is not None and lane.pause is None
-    if not is_usual or outcome.answer is None or lane.session_status is None:
-        return None
-    return {
-        "message_id": claim.message_id,
-        "attempt_id": claim.attempt_id,
-        "attempt_number": claim.attempt_number,
-        "next_send_in_seconds": lane.next_send_in_seconds,
-        "failures": lane.failures,
-        "session_status": lane.session_status.value,
-        "linked_number": lane.linked_number,
-        "confirms_number": bool(lane.confirms_number and lane.linked_number),
-        **outcome_columns(outcome),
-        **answer_columns(outcome.answer),
-    }
+from ..gateway import SentMessage, SessionStatus
+from ..gateway.outcome import Outcome
+from ..models.clock import DatabaseNow, in_seconds
+from ..models.message import Status
+from .results import LaneVerdict, MessageVerdict, Pause
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:
@@ -60,6 +43,19 @@ def sent_columns(at: Any) -> dict[str, Any]:
         "in_doubt": False,
         "dismissed_at": None,
     }
+
+
+def verdict_columns(verdict: MessageVerdict) -> dict[str, Any]:
+    """What a verdict makes of a message that was not accepted."""
+    columns: dict[str, Any] = {"status": verdict.status, "reason": verdict.reason, "reason_words": verdict.words}
+    if verdict.status == Status.QUEUED:
+        if verdict.due_in_seconds is not None:
+            columns["due_at"] = in_seconds(verdict.due_in_seconds)
+        if verdict.refunds_attempt:
+            columns["attempts_spent"] = F("attempts_spent") - 1
+    else:
+        columns["settled_at"] = DatabaseNow()
+    return columns
 
 
 def lane_columns(lane: LaneVerdict) -> dict[str, Any]:

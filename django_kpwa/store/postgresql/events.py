@@ -1,0 +1,88 @@
+"""Processing an event on PostgreSQL by PREPAREd statements: its claim, the attempts that it may mean, its record."""
+
+# ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from django.views.decorators.debug import sensitive_variables
+
+from ...models.webhook_event import WebhookEvent
+from ..events import CLAIMED_COLUMNS, Attempt, Events, most_attempts
+from ..locks import FINISH_SECONDS
+from .prepared import Statement
+
+_NOW = "STATEMENT_TIMESTAMP()"
+_TYPES = {
+    "event_id": "bigint", "seconds": "float8", "tries": "smallint", "license_id": "bigint", "status": "text",
+    "error": "text", "kind": "text", "gateway_id": "text", "understood": "jsonb", "sender_number": "text",
+    "message_id": "bigint", "gateway_ids": "text[]", "most": "int",
+    "patience": "text",
+}  # fmt: skip
+_CLAIM = Statement(
+    f"""
+UPDATE django_kpwa_webhookevent SET tries = tries + 1, next_try_at = {_NOW} + %(seconds)s * INTERVAL '1 second'
+WHERE id = (
+  SELECT id FROM django_kpwa_webhookevent WHERE id = %(event_id)s AND next_try_at <= {_NOW} FOR UPDATE SKIP LOCKED)
+RETURNING {", ".join(CLAIMED_COLUMNS)}, COALESCE((
+  SELECT linked_number FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_webhookevent.license_id), '')
+  AS linked_number
+""",
+    _TYPES,
+)
+_FIND = Statement(
+    """
+SELECT attempt.message_id, attempt.number, attempt.outcome, attempt.gateway_id, message.status, attempt.id AS pk
+FROM django_kpwa_sendattempt attempt JOIN django_kpwa_outboundmessage message ON message.id = attempt.message_id
+WHERE attempt.gateway_id = ANY(%(gateway_ids)s) AND message.license_id = %(license_id)s
+ORDER BY attempt.id DESC LIMIT %(most)s
+""",
+    _TYPES,
+)
+# How long it waits for another's lock, as in `lanes`; in a caller's transaction, as long as that does.
+_RECORD = """
+WITH patience AS MATERIALIZED (
+  SELECT set_config('lock_timeout', COALESCE(%(patience)s, current_setting('lock_timeout')), true))
+UPDATE django_kpwa_webhookevent SET {written} FROM patience WHERE id = %(event_id)s AND tries = %(tries)s RETURNING id
+"""
+
+
+class PostgreSQLEvents(Events):
+    @sensitive_variables()
+    def claim_event(self, event_id: int, lease_seconds: float) -> tuple[WebhookEvent, str] | None:
+        row = _CLAIM.row(self.using, {"event_id": event_id, "seconds": lease_seconds})
+        if row is None:
+            return None
+        linked_number = row.pop("linked_number")
+        return WebhookEvent.from_db(self.using, list(row), list(row.values())), linked_number
+
+    @sensitive_variables()
+    def find_attempts(self, license_id: int, gateway_ids: Sequence[str]) -> list[Attempt] | None:
+        most = most_attempts(gateway_ids)
+        parameters = {"gateway_ids": list(gateway_ids), "license_id": license_id, "most": most}
+        rows = _FIND.rows(self.using, parameters)
+        return [Attempt(**row) for row in rows] if len(rows) < most else None
+
+    @sensitive_variables()
+    def record_event(
+        self, event: WebhookEvent, columns: Mapping[str, Any], *, next_try_in: float | None, is_processed: bool = False
+    ) -> bool:
+        patience = None if self.connection.in_atomic_block else f"{FINISH_SECONDS}s"
+        parameters = {"event_id": event.pk, "tries": event.tries, "seconds": next_try_in, "patience": patience}
+        for name, value in columns.items():
+            field: Any = WebhookEvent._meta.get_field(name)
+            parameters[name] = field.get_db_prep_save(value, self.connection)
+        return _record(tuple(columns), is_processed).row(self.using, parameters) is not None
+
+
+@cache
+def _record(names: tuple[str, ...], is_processed: bool) -> Statement:
+    assignments = [
+        f"next_try_at = {_NOW} + %(seconds)s * INTERVAL '1 second'",
+        *([f"processed_at = {_NOW}"] if is_processed else []),
+        *(f"{name} = %({name})s" for name in names),
+    ]
+    return Statement(_RECORD.format(written=", ".join(assignments)), _TYPES)

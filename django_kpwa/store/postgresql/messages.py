@@ -1,0 +1,83 @@
+"""Storing messages on PostgreSQL: one statement chooses the license, sees its lane, knows the key and inserts."""
+
+# ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.views.decorators.debug import sensitive_variables
+
+from ...models.clock import DatabaseNow
+from ...models.message import OutboundMessage
+from ..insertion import in_lists, insert, written
+from ..messages import RETURNED, Inserted, LaneSeen, Messages
+
+_NOW = "STATEMENT_TIMESTAMP()"
+# MIN: two rows would fail the checkout.
+_NAMED = "(SELECT MIN(license.id) FROM django_kpwa_license license WHERE license.name = %s AND license.is_active)"
+_CHOSEN = """(
+  SELECT MIN(license.id) FROM django_kpwa_license license
+  WHERE license.is_active AND (license.is_default OR NOT EXISTS (
+    SELECT 1 FROM django_kpwa_license other WHERE other.is_active AND other.id <> license.id)))"""
+_IS_KNOWN = " AND NOT EXISTS (SELECT 1 FROM django_kpwa_keptkey kept WHERE kept.digest = %s)"
+# No EXISTS, which becomes a join: they are stored in the order given, and each is looked up by itself.
+_ARE_NOT_KEPT = (
+    " WHERE (SELECT kept.id FROM django_kpwa_keptkey kept WHERE kept.digest = given.idempotency_digest) IS NULL"
+)
+_AND_LANE = f"""{RETURNED}, (
+  SELECT lane.lease_token IS NOT NULL AND lane.lease_expires_at > {_NOW}
+  FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_outboundmessage.license_id) AS is_driven"""
+
+
+class PostgreSQLMessages(Messages):
+    @sensitive_variables()
+    def store_message(self, row: OutboundMessage, default_name: str = "") -> Inserted | None:
+        if row.license_id is not None:
+            license_sql: tuple[str, list[Any]] = ("license.id", [])
+            where = "FROM django_kpwa_license license WHERE license.id = %s"
+            parameters: list[Any] = [row.license_id]
+        else:
+            license_sql = (_NAMED, [default_name]) if default_name else (_CHOSEN, [])
+            where, parameters = "WHERE TRUE", []
+        values, given = written(row, self.connection, {"license_id": license_sql})
+        if row.idempotency_digest is not None:
+            where, parameters = where + _IS_KNOWN, [*parameters, row.idempotency_digest]
+        source = (f"SELECT {values} {where}", [*given, *parameters])
+        stored = insert(
+            OutboundMessage, self.connection, source, unless_known="idempotency_digest", returning=_AND_LANE
+        )
+        if not stored:
+            return None
+        self.keep_what_was_returned([row], stored)
+        return Inserted(LaneSeen(row.created_at, bool(stored[0]["is_driven"])))
+
+    @sensitive_variables()
+    def store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
+        if not all(_can_be_listed(row) for row in rows):
+            return super().store_messages(rows)
+        if not rows or not self._has_licenses(rows):
+            return set()
+        is_keyed = sum(row.idempotency_digest is not None for row in rows) > 1
+        places = {row.uuid: place if is_keyed else 0 for place, row in enumerate(rows)}
+        if is_keyed:
+            rows = sorted(rows, key=lambda row: row.idempotency_digest or "")
+        due_at = f"{_NOW} + given.place * INTERVAL '1 microsecond'" if is_keyed else _NOW
+        stored: set[UUID] = set()
+        for batch in self._batches(rows):
+            at = [places[row.uuid] for row in batch]
+            source, parameters = in_lists(batch, at, self.connection, {"due_at": (due_at, [])}, "idempotency_digest")
+            if any(row.idempotency_digest is not None for row in batch):
+                source += _ARE_NOT_KEPT
+            stored |= self.keep_what_was_returned(batch, self._insert_source(source, parameters) or [])
+        return stored
+
+
+def _can_be_listed(row: OutboundMessage) -> bool:
+    """Another expression than the present time is for the portable form to write."""
+    return not any(
+        hasattr(value, "resolve_expression") and not isinstance(value, DatabaseNow)
+        for value in (row.due_at, row.expires_at)
+    )
