@@ -35,7 +35,7 @@ from .store.locks import brief_transaction
 
 logger = get_logger("django_kpwa.retention")
 
-_BATCH = 500
+BATCH_SIZE = 500
 _LONGEST_REST_SECONDS = 1.0
 _DAY = 86_400.0
 
@@ -49,8 +49,11 @@ class Purged:
     statistics: int
 
 
-def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
-    """Delete what is old. Messages that wait, are being sent, or are in doubt and undecided are kept for ever."""
+def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = BATCH_SIZE) -> Purged:
+    """Delete what is old. Messages that wait, are being sent, or are in doubt and undecided are kept for ever.
+
+    `should_stop` is asked before each batch of `batch_size` rows.
+    """
     days = kpwa_settings().RETENTION_DAYS
     settled = (
         OutboundMessage.objects.filter(settled_at__lt=in_seconds(-days["messages"] * _DAY))
@@ -64,7 +67,7 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
     tokens = WebhookToken.objects.filter(expires_at__lt=in_seconds(-_DAY))
     # Events before messages: most of them would only be told that their message is gone.
     counts = {
-        name: _delete(rows, by, should_stop)
+        name: _delete(rows, by, should_stop, batch_size)
         for name, rows, by in (
             ("failures", failures, "occurred_at"),
             ("tokens", tokens, "expires_at"),
@@ -77,19 +80,19 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False) -> Purged:
     return Purged(counts["messages"], counts["events"], counts["statistics"])
 
 
-def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool]) -> int:
+def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool], batch_size: int) -> int:
     deleted = 0
     ahead = rows
     while not should_stop():
         began_at = time.monotonic()
-        found = dict(ahead.order_by(by).values_list("pk", by)[:_BATCH])
+        found = dict(ahead.order_by(by).values_list("pk", by)[:batch_size])
         if not found:
             break
         went = _delete_what_can_go(rows, list(found))
         deleted += went
         # Nothing behind a batch that is all kept is found again: those of one moment are more than a batch.
         newest = max(found.values())
-        if len(found) < _BATCH or (not went and newest == min(found.values())):
+        if len(found) < batch_size or (not went and newest == min(found.values())):
             break
         ahead = rows.filter(**{f"{by}__gte": newest})
         time.sleep(min(time.monotonic() - began_at, _LONGEST_REST_SECONDS))

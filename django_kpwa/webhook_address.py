@@ -104,8 +104,8 @@ def check(base_urls: Iterable[str], *, is_tried: bool = True) -> None:
         raise WebhookAddressError(reason, was_tried=True)
 
 
-def not_answering(url: str) -> str:
-    """Why a webhook that is posted to `url` would be lost, by a GET that takes `TRY_SECONDS` at most; else empty."""
+def not_answering(url: str, *, seconds: float = TRY_SECONDS) -> str:
+    """Why a webhook that is posted to `url` would be lost, by a GET that takes `seconds` at most; else empty."""
     # Imported where something is asked, and not before.
     from urllib3 import Timeout
     from urllib3.exceptions import HTTPError
@@ -116,17 +116,17 @@ def not_answering(url: str) -> str:
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"
     call = Call(_MAX_ANSWER_BYTES)
-    call.begin(monotonic() + TRY_SECONDS)
+    call.begin(monotonic() + seconds)
     pools = BoundedPools(call, num_pools=1, maxsize=1, ssl_context=_tls_context())
     try:
         answer = pools.urlopen(
             "GET", url, headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            redirect=False, retries=False, decode_content=False, timeout=Timeout(TRY_SECONDS, TRY_SECONDS),
+            redirect=False, retries=False, decode_content=False, timeout=Timeout(seconds, seconds),
         )  # fmt: skip
     except (OSError, HTTPError) as error:
         return gettext("This site does not answer at %(origin)s: %(reason)s.") % {
             "origin": origin,
-            "reason": _reason(call, call.connect_error or error),
+            "reason": _reason(call, call.connect_error or error, seconds),
         }
     finally:
         pools.clear()
@@ -171,9 +171,9 @@ def _target(asked: SplitResult, location: str) -> str:
     return f"{asked.scheme}://{asked.netloc}/{to.path.strip('/').partition('/')[0]}…"
 
 
-def _reason(call: Call, error: BaseException) -> str:
+def _reason(call: Call, error: BaseException, seconds: float) -> str:
     if call.timed_out:
-        return gettext("it took longer than %(seconds)s seconds") % {"seconds": round(TRY_SECONDS)}
+        return gettext("it took longer than %(seconds)s seconds") % {"seconds": round(seconds)}
     for link in _chain(error):
         if isinstance(link, ssl.SSLError):
             words = getattr(link, "verify_message", "") or link.reason or "TLS"
@@ -181,7 +181,7 @@ def _reason(call: Call, error: BaseException) -> str:
         if isinstance(link, socket.gaierror):
             return gettext("its host name does not resolve")
         if isinstance(link, TimeoutError):
-            return gettext("it took longer than %(seconds)s seconds") % {"seconds": round(TRY_SECONDS)}
+            return gettext("it took longer than %(seconds)s seconds") % {"seconds": round(seconds)}
         if isinstance(link, ConnectionRefusedError):
             return gettext("nothing listens there")
     return gettext("the connection failed (%(words)s)") % {"words": type(error).__name__}

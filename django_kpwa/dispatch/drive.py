@@ -45,8 +45,6 @@ from .verdict import Circumstances, judge
 
 logger = get_logger("django_kpwa.dispatch")
 
-# Between a claim's begin and its call; what is longer was a frozen process, and its lease may be another's.
-MOST_SECONDS_BEFORE_CALL = 5.0
 # A wait of the pace up to this is slept, up to the other the lease is kept and passed on; beyond, beat looks again.
 MOST_SECONDS_SLEPT = 0.05
 MOST_SECONDS_HELD = 20.0
@@ -123,6 +121,9 @@ def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, cla
 
 class _Driver:
     """One holder of one lease."""
+
+    max_seconds_before_call = 5.0
+    """From the begin of a claim to its call. What takes longer is a frozen process, and its lease may be another's."""
 
     def __init__(
         self,
@@ -227,7 +228,7 @@ class _Driver:
     def _send(self, claim: Claim) -> Recorded | None:
         """Make one attempt and record it. None: it was not made."""
         failpoints.after_claim()
-        if _elapsed() - self.began_at > MOST_SECONDS_BEFORE_CALL:
+        if _elapsed() - self.began_at > self.max_seconds_before_call:
             status = store().give_back(claim)
             announce.messages_became(status, [claim.message_id])
             logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)

@@ -18,8 +18,6 @@ from ..models import DatabaseNow, WebhookToken, outbox_key
 
 logger = get_logger("django_kpwa.webhooks")
 
-LOOKUPS_A_SECOND = 20
-"""So many wrong tokens a second, in each process, are looked for in the database."""
 COPY_SECONDS = 0.1
 """So old may the copy of the stored digests be."""
 
@@ -30,6 +28,9 @@ _NONE: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
 class Flood:
     """The wrong tokens that this process was shown in the present second."""
+
+    lookups_per_second = 20
+    """Maximum number of wrong tokens per second that this process looks for in the database."""
 
     def __init__(self) -> None:
         self.forget()
@@ -56,17 +57,17 @@ class Flood:
             second = int(time.monotonic())
             self._wrong = self._wrong + 1 if second == self._second else 1
             self._second = second
-            is_new = self._wrong == LOOKUPS_A_SECOND and time.monotonic() >= self._quiet_until
+            is_new = self._wrong == self.lookups_per_second and time.monotonic() >= self._quiet_until
             if is_new:
                 self._quiet_until = time.monotonic() + _WARNING_SECONDS
         if is_new:
             logger.warning(
                 "%s webhooks a second come with wrong tokens; more than that are refused without asking the database.",
-                LOOKUPS_A_SECOND,
+                self.lookups_per_second,
             )
 
     def _is_on(self) -> bool:
-        return self._wrong >= LOOKUPS_A_SECOND and int(time.monotonic()) == self._second
+        return self._wrong >= self.lookups_per_second and int(time.monotonic()) == self._second
 
     def _read_digests(self, key: tuple[str, str]) -> frozenset[str]:
         with self._lock:

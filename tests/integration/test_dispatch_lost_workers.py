@@ -133,7 +133,7 @@ def test_a_claim_under_a_lost_lease_finds_nothing(license_):
 
 def test_a_worker_that_stood_still_between_claim_and_call_gives_the_message_back(license_, monkeypatch):
     message = send_message(NUMBER, "x")
-    monkeypatch.setattr(drive_module(), "MOST_SECONDS_BEFORE_CALL", -1.0)
+    monkeypatch.setattr(drive_module()._Driver, "max_seconds_before_call", -1.0)
     drive(license_.pk)
     message = fresh(message)
     assert locmem.outbox == []

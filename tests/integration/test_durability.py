@@ -81,8 +81,7 @@ def pointed_to(message):
         execute("DROP TABLE site_note")
 
 
-def test_a_purge_keeps_what_a_table_of_the_sites_points_to_and_goes_on_with_the_rest(license_, monkeypatch, caplog):
-    monkeypatch.setattr(retention, "_BATCH", 4)
+def test_a_purge_keeps_what_a_table_of_the_sites_points_to(license_, caplog):
     messages = [send_message("081234567890", f"{number}", license=license_) for number in range(10)]
     drive(license_.pk)
     old = timezone.now() - timedelta(days=4000)
@@ -91,7 +90,7 @@ def test_a_purge_keeps_what_a_table_of_the_sites_points_to_and_goes_on_with_the_
     HourlyStatistic.objects.create(license=license_, hour=old.replace(minute=0, second=0, microsecond=0))
     kept = messages[2]
     with pointed_to(kept):
-        purged = retention.purge()
+        purged = retention.purge(batch_size=4)
         assert (purged.messages, purged.statistics) == (9, 1)
         assert list(OutboundMessage.objects.values_list("pk", flat=True)) == [kept.pk]
         assert kept.attempts.count() == 1

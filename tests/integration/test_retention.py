@@ -58,14 +58,13 @@ def test_expired_tokens_go_and_living_ones_stay(license_):
     assert set(WebhookToken.objects.values_list("digest", flat=True)) == {"b" * 64, "c" * 64}
 
 
-def test_what_is_kept_is_the_sites_to_say_and_batches_are_small(license_, settings, monkeypatch):
-    monkeypatch.setattr(retention, "_BATCH", 2)
+def test_what_is_kept_is_the_sites_to_say_and_batches_are_small(license_, settings):
     for _ in range(5):
         message(Status.SENT)
     settings.KPWA = {**settings.KPWA, "RETENTION_DAYS": {"messages": 2000}}
     assert retention.purge().messages == 0
     settings.KPWA = {**settings.KPWA, "RETENTION_DAYS": {"messages": 10}}
-    assert retention.purge().messages == 5
+    assert retention.purge(batch_size=2).messages == 5
 
 
 def test_a_purge_that_is_told_to_stop_stops(license_):
@@ -74,7 +73,6 @@ def test_a_purge_that_is_told_to_stop_stops(license_):
 
 
 def test_a_purge_rests_between_its_batches_and_never_looks_back_at_what_it_keeps(license_, monkeypatch):
-    monkeypatch.setattr(retention, "_BATCH", 2)
     rests = []
     monkeypatch.setattr(retention.time, "sleep", rests.append)
     kept = [message(Status.UNKNOWN) for _ in range(3)]
@@ -82,7 +80,7 @@ def test_a_purge_rests_between_its_batches_and_never_looks_back_at_what_it_keeps
     for number, pk in enumerate(settled):
         OutboundMessage.objects.filter(pk=pk).update(settled_at=LONG_AGO + timedelta(minutes=number))
     with CaptureQueriesContext(connection) as captured:
-        assert retention.purge().messages == 6
+        assert retention.purge(batch_size=2).messages == 6
     assert rests
     assert all(0 <= rest <= 1 for rest in rests)
     assert sorted(OutboundMessage.objects.values_list("pk", flat=True)) == kept

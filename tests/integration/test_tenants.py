@@ -16,7 +16,7 @@ from django_kpwa.models import DatabaseNow, Heartbeat, License, OutboundMessage,
 from django_kpwa.outbox import send_message
 from django_kpwa.store import heartbeats as noting
 from django_kpwa.store.heartbeats import note_alive
-from django_kpwa.webhooks.throttling import LOOKUPS_A_SECOND, flood
+from django_kpwa.webhooks.throttling import flood
 from tests.integration.test_wake import published, use_broker  # noqa: F401 - fixtures
 
 pytestmark = [
@@ -97,7 +97,7 @@ def test_each_tenants_signs_of_life_are_noted(tenants):
 
 def test_a_flood_at_one_tenant_refuses_no_right_token_of_another(tenants):
     digest = token_digest("right")
-    for _ in range(LOOKUPS_A_SECOND + 1):
+    for _ in range(flood.lookups_per_second + 1):
         flood.note_wrong()
     with schema("satu"):
         assert flood.refuses(digest)
