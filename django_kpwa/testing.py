@@ -32,7 +32,7 @@ from . import dispatch
 from .conf import kpwa_settings
 from .gateway import locmem
 from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
-from .models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds, write_alias
+from .models import DatabaseNow, License, OutboundMessage, Status, in_seconds, write_alias
 from .rehearsal import reach_outside
 from .store import store
 from .store.results import Lease
@@ -112,7 +112,7 @@ def _move(name: str, message_ids: list[int], by: timedelta) -> None:
 
 
 def _sweep() -> tuple[int, ...]:
-    Lane.objects.update(next_send_at=None)
+    store().end_pace()
     return dispatch.sweep().license_ids
 
 

@@ -20,16 +20,13 @@ from ..exceptions import LicenseChoiceError
 from ..logs import get_logger
 from ..masking import masked_traceback, words_of
 from ..models import (
-    RENDER_ERROR,
-    WITHDRAWN,
     DatabaseNow,
     License,
     OutboundMessage,
-    OutboundMessageQuerySet,
     Status,
-    in_seconds,
 )
 from ..receipts.render import Addressee, Moved, Rendered, Withdrawn, render_receipt
+from ..store import store
 from ..wake import wake_license_on_commit
 from .deadline import TookTooLongError, call_within
 
@@ -53,17 +50,9 @@ def render_message(message_id: int, due_at: datetime) -> None:
     """
     # With its license: what a router of the site's would read from a replica may not be there yet.
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
-    # As it was read: what was begun before a standstill is nobody's any more once another driver has begun it again.
-    unrendered = OutboundMessage.objects.filter(
-        pk=message_id,
-        status=Status.QUEUED,
-        license=message.license_id,
-        rendered_at=message.rendered_at,
-        renderings_begun=message.renderings_begun,
-    )
     if message.renderings_begun > MOST_RENDERINGS:
         logger.error("The text of message %s is given up: its writing was begun again and again.", message_id)
-        _fail(unrendered, message_id, _words_of_giving_up())
+        _fail(message, _words_of_giving_up())
         return
     try:
         rendered = call_within(_most_seconds(), lambda: render_receipt(message))
@@ -76,32 +65,26 @@ def render_message(message_id: int, due_at: datetime) -> None:
         if _passes(error) and message.renderings_begun < MOST_RENDERINGS:
             wait = _WAITS_SECONDS[max(message.renderings_begun, 1) - 1]
             # One that hangs has been moved back already.
-            waits = {} if isinstance(error, TookTooLongError) else {"due_at": in_seconds(wait)}
-            unrendered.update(**waits, reason=RENDER_ERROR, reason_words=words)
+            store().postpone_rendering(message, words, None if isinstance(error, TookTooLongError) else wait)
         else:
-            _fail(unrendered, message_id, words)
+            _fail(message, words)
         if is_time_limit(error):
             raise
         return
     if isinstance(rendered, Withdrawn):
-        if unrendered.update(
-            status=Status.CANCELLED, reason=WITHDRAWN, reason_words=rendered.reason, settled_at=DatabaseNow()
-        ):
+        if store().withdraw_unrendered(message, rendered.reason):
             announce.messages_became(Status.CANCELLED, [message_id])
         return
     if isinstance(rendered, Moved):
-        if unrendered.update(license=rendered.license, due_at=due_at, **_moved(message, rendered.license)):
+        if store().give_unrendered(message, rendered.license, due_at, _moved(message, rendered.license)):
             wake_license_on_commit(rendered.license.pk)
         return
-    unrendered.update(
+    store().store_text(
+        message,
         text=rendered.text,
         image_url=rendered.image_url,
-        rendered_at=DatabaseNow(),
-        renderings_begun=0,
         due_at=due_at,
-        reason="",
-        reason_words="",
-        **(_readdressed(message, rendered.to) if rendered.to is not None else {}),
+        changed=_readdressed(message, rendered.to) if rendered.to is not None else {},
     )
 
 
@@ -149,9 +132,9 @@ def _passes(error: BaseException) -> bool:
     return False
 
 
-def _fail(unrendered: OutboundMessageQuerySet, message_id: int, words: str) -> None:
-    if unrendered.update(status=Status.FAILED, reason=RENDER_ERROR, reason_words=words, settled_at=DatabaseNow()):
-        announce.messages_became(Status.FAILED, [message_id])
+def _fail(message: OutboundMessage, words: str) -> None:
+    if store().fail_unrendered(message, words):
+        announce.messages_became(Status.FAILED, [message.pk])
 
 
 def _leave_connections(error: BaseException) -> None:

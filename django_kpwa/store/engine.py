@@ -12,9 +12,10 @@ from .messages import Messages
 from .postgresql.events import PostgreSQLEvents
 from .postgresql.lanes import PostgreSQLLanes
 from .postgresql.messages import PostgreSQLMessages
+from .texts import Texts
 
 
-class Store(Decisions, Messages, Events, Backlog):
+class Store(Decisions, Messages, Texts, Events, Backlog):
     """In the ORM's words, for every case and every database: what it does is what is right."""
 
 
