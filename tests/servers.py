@@ -67,14 +67,15 @@ def pytest_load_initial_conftests(early_config):
 def pytest_cmdline_main(config):
     """Where no `-n` says how many processes run the tests: one for each core for folders, else this one alone.
 
-    A single file takes less time than others need to start, and the suites that are chosen by a marker are timed, or
+    A single file takes less time than others need to start, tests/unit is thousands of tests that take less than to
+    hand them out, and the suites that are chosen by a marker are timed, or
     share what they break. With another `-n`, two of those would meet in one broker.
     """
     options = config.option
     if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist") or options.usepdb:
         return (yield)
     if options.numprocesses is None:
-        has_files = any(".py" in argument for argument in config.args)
+        has_files = any(".py" in argument for argument in config.args) or config.args == ["tests/unit"]
         has_marker = any(argument.startswith("-m") for argument in config.invocation_params.args)
         options.numprocesses = 0 if has_files or has_marker else min(os.cpu_count() or 1, MOST_PROCESSES)
     if options.numprocesses and options.dist == "no":
