@@ -55,33 +55,41 @@ _worker = 0
 # --- pytest -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # A shell that starts us in the background has us ignore Ctrl-C, and so would every process that we start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     begin()
+    # pytest-cov looks here whether there will be several processes; the options proper are read later.
+    _distribute(early_config, early_config.known_args_namespace)
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_cmdline_main(config):
+    if not hasattr(config, "workerinput"):
+        _distribute(config, config.option)
+    return (yield)
+
+
+def _distribute(config, options):
     """Where no `-n` says how many processes run the tests: one for each core for folders, else this one alone.
 
     A single file takes less time than others need to start, tests/unit is thousands of tests that take less than to
-    hand them out, and the suites that are chosen by a marker are timed, or
-    share what they break. With another `-n`, two of those would meet in one broker.
+    hand them out, and the suites that are chosen by a marker are timed, or share what they break. With another `-n`,
+    two of those would meet in one broker.
     """
-    options = config.option
-    if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist") or options.usepdb:
-        return (yield)
+    if not config.pluginmanager.hasplugin("xdist") or options.usepdb:
+        return
     if options.numprocesses is None:
-        has_files = any(".py" in argument for argument in config.args) or config.args == ["tests/unit"]
+        named = options.file_or_dir
+        is_small = any(".py" in argument for argument in named) or named == ["tests/unit"]
         has_marker = any(argument.startswith("-m") for argument in config.invocation_params.args)
-        options.numprocesses = 0 if has_files or has_marker else min(os.cpu_count() or 1, MOST_PROCESSES)
+        options.numprocesses = 0 if is_small or has_marker else min(os.cpu_count() or 1, MOST_PROCESSES)
     if options.numprocesses and options.dist == "no":
         # Each has a run of neighbours, which share what a module sets up, and takes of the others' when it is done.
         options.dist = "worksteal"
-    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

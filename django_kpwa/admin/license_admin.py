@@ -85,6 +85,11 @@ class LicenseAdmin(ButtonsAdmin):
     # Deleting several would load all their messages to show what protects them.
     actions = None
 
+    def __init__(self, model: type[License], admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        # Made before any request, so that not even its own failure is reported with a key.
+        self._hiding_filter = hiding_filter(keeps_secrets_under_debug=True)
+
     # The list
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[License]:
@@ -116,7 +121,7 @@ class LicenseAdmin(ButtonsAdmin):
     @method_decorator(sensitive_post_parameters("api_key"))
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         # The API key is hidden from Django's DEBUG page, too.
-        request.exception_reporter_filter = hiding_filter(keeps_secrets_under_debug=True)
+        request.exception_reporter_filter = self._hiding_filter
         return super().changeform_view(request, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: License | None = None) -> Any:
