@@ -347,7 +347,8 @@ def main() -> None:
     dictionary = corpus.with_suffix(".dict")
     _write_dictionary(dictionary)
     arguments = [options.file] if options.file else [str(corpus), f"-max_total_time={options.seconds}"]
-    limits = [f"-max_len={MAX_BYTES}", "-timeout=10", "-rss_limit_mb=1024", f"-dict={dictionary}"]
+    # Its timeout is by the wall clock of a machine that may be busy; MOST_SECONDS counts processor time.
+    limits = [f"-max_len={MAX_BYTES}", "-timeout=120", "-rss_limit_mb=1024", f"-dict={dictionary}"]
     atheris.Setup(
         [sys.argv[0], *arguments, *limits, f"-artifact_prefix={corpus.parent}/", "-print_final_stats=1"],
         lambda made_up: len(made_up) < 2 or site.take(made_up),
