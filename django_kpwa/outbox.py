@@ -170,7 +170,7 @@ def send_rendered_later(
     render_after_seconds: float = 0.0,
     expires_after_seconds: float | None = None,
 ) -> OutboundMessage:
-    """Queue a message whose text `renderer` (see `rendering`) writes just before it is sent.
+    """Queue a message whose text the receipt that `renderer` names (`receipts/LABEL`) writes just before it is sent.
 
     `source_database`: the alias of the database that the source was saved in, where the caller knows;
     `source_fingerprint`: what tells it from other rows of its primary key. `render_after_seconds` delays it where the

@@ -1,8 +1,10 @@
 """PostgreSQL's form of the usual case: one statement, and so one round trip and one durable commit, for a message.
 
-The parts of a statement run in the order in which they read one another: that keeps the order of locks (lane, message,
-attempt, next message), and lets nothing be written where the part before it wrote nothing. What is not the usual case
-is left to the portable form, which finds the rows as they were; at most the lease has been renewed.
+PostgreSQL promises no order among the parts of a statement that write, and all of them see the tables as they were
+before it. The order rests on RETURNING alone: each part reads the rows that the one before it returned. That keeps the
+order of locks (lane, message, attempt, next message), and lets nothing be written where the part before wrote nothing.
+What is not the usual case is left to the portable form, which finds the rows as they were; at most the lease has been
+renewed.
 """
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
