@@ -1,6 +1,7 @@
-"""The app in the Django admin. It registers with the default site; for a site of your own call `register(site)`.
+"""The app's pages in the Django admin.
 
-`KpwaMessagesInline` is for a site's own admin classes.
+Importing this package registers them with the default admin site. For an admin site of your own, call
+`register(site)`. `KpwaMessagesInline` shows an object's messages in your own admin classes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _ADMINS = {
 
 
 def register(site: admin.AdminSite) -> None:
-    """Register the app's models with `site`, except those that it has already."""
+    """Register the app's models with `site`. Models that are already registered there keep their admin class."""
     for model, model_admin in _ADMINS.items():
         if not site.is_registered(model):
             site.register(model, model_admin)

@@ -1,6 +1,6 @@
-"""What our admin classes are based on: Django's admin, or django-unfold's where the site uses that theme.
+"""Base classes of our admin: Django's own, or django-unfold's if the site uses that theme.
 
-Unfold styles only the widgets and tables of its own classes; a stock `ModelAdmin` looks unfinished in it.
+Unfold styles only the widgets and tables of its own classes, so a stock `ModelAdmin` looks unfinished in it.
 """
 
 from __future__ import annotations
@@ -36,31 +36,39 @@ __all__ = ["UNDER_UNFOLD", "KpwaAdmin", "ReadOnlyAdmin", "TabularInline", "hidin
 
 
 class KpwaAdmin(ModelAdmin):
-    """A `ModelAdmin` with the addresses, permissions and pages that ours have in common."""
+    """A `ModelAdmin` with the URL, permission and rendering helpers that all our admin classes share."""
 
     @property
     def urls(self) -> list[Any]:
-        # All pages, whatever a subclass adds to get_urls().
+        # Wrapped here and not in get_urls(), so that pages which a subclass adds there are covered, too.
         return [_without_variables(each) if isinstance(each, URLPattern) else each for each in self.get_urls()]
 
     def url_name(self, page: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
     def url_of(self, page: str, *arguments: object) -> str:
-        """The address of a page of this admin on its own site: `changelist`, `change` or the name of a button."""
+        """Return the URL of a page of this admin.
+
+        Args:
+            page: `changelist`, `change`, or the name of a page that a subclass adds.
+            arguments: The URL's positional arguments, for example a primary key.
+
+        Raises:
+            NoReverseMatch: The admin has no such page.
+        """
         return reverse(f"admin:{self.url_name(page)}", args=arguments, current_app=self.admin_site.name)
 
     def may(self, request: HttpRequest, codename: str) -> bool:
-        """True if the user has the permission `codename` of our app."""
+        """Return True if the user has our app's permission `codename` (given without the app label)."""
         return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
 
     def check_may_view(self, request: HttpRequest) -> None:
-        """Raises `PermissionDenied` for users who may not view this model."""
+        """Raise `PermissionDenied` unless the user may view this model."""
         if not self.has_view_permission(request):
             raise PermissionDenied
 
     def get_object_or_404(self, request: HttpRequest, object_id: str) -> Any:
-        """The object of a page.
+        """Return the object with the primary key `object_id`, quoted as in admin URLs.
 
         Raises:
             Http404: There is no such object.
@@ -76,14 +84,19 @@ class KpwaAdmin(ModelAdmin):
     def render_page(
         self, request: HttpRequest, template: str, context: dict[str, Any], status: int | None = None
     ) -> TemplateResponse:
-        """A page of our own, `template` below `admin/django_kpwa/`, with the site's header and navigation."""
+        """Render one of our own pages with the site's header and navigation.
+
+        Args:
+            template: Path below `admin/django_kpwa/`.
+            status: HTTP status; None means 200.
+        """
         request.current_app = self.admin_site.name
         context = {**self.admin_site.each_context(request), "opts": self.opts, **context}
         return TemplateResponse(request, f"admin/django_kpwa/{template}", context, status=status)
 
 
 class ReadOnlyAdmin(KpwaAdmin):
-    """For what only the app itself writes: nothing can be added, changed or deleted."""
+    """An admin for models that only the app itself writes: objects can't be added, changed or deleted."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -96,16 +109,16 @@ class ReadOnlyAdmin(KpwaAdmin):
 
 
 def mark_html(mark: Mark) -> str:
-    """A symbol and a label in their colour, for a column of a list."""
+    """Return the HTML of a mark for a list column: its symbol and label in its colour."""
     return render_to_string("admin/django_kpwa/mark.html", {"mark": mark})
 
 
 def _without_variables(pattern: URLPattern) -> URLPattern:
     """Keep customers' numbers and texts out of the error reports that Django mails.
 
-    The variables of a failing page are full of them, and so are those of Django's templates, which
-    `sensitive_variables` does not reach: a `TemplateResponse` is rendered after its view has returned. A filter on the
-    request reaches them all. Under DEBUG the reports still show everything.
+    The variables of a failing view and of Django's template engine contain them. `sensitive_variables` does not cover
+    the template engine, because a `TemplateResponse` is rendered after its view has returned. A reporter filter on the
+    request covers both. Under DEBUG the reports still show all values.
     """
     view, hiding = pattern.callback, hiding_filter()
 
@@ -120,10 +133,13 @@ def _without_variables(pattern: URLPattern) -> URLPattern:
 
 
 def hiding_filter(*, keeps_secrets_under_debug: bool = False) -> SafeExceptionReporterFilter:
-    """The site's own filter of error reports, which shows the names of variables but not their values.
+    """Return an error reporter filter that shows the names of variables and POST parameters, but not their values.
 
-    Under DEBUG it shows the values, too. With `keeps_secrets_under_debug` it then still hides what is marked by
-    `sensitive_variables` and `sensitive_post_parameters`, which Django alone would show.
+    It extends the site's own filter. Under DEBUG it shows the values, too.
+
+    Args:
+        keeps_secrets_under_debug: Hide what `sensitive_variables` and `sensitive_post_parameters` mark even under
+            DEBUG, where Django's own filter shows it.
     """
 
     class HidingFilter(get_exception_reporter_filter(None).__class__):  # type: ignore[misc]

@@ -1,8 +1,8 @@
-"""What was said, in a bubble as WhatsApp shows it: *bold*, _italic_, ~struck~, `code`, ```monospace``` and links.
+"""A message's text in a bubble, formatted like in WhatsApp: *bold*, _italic_, ~struck~, `code`, ```monospace```, links.
 
-`admin/django_kpwa/bubble.html` draws it with `message.css`. The formatting follows the rules of the sandbox's page
-(`sandbox/static/formatting.js`). Everything that was written is escaped; only the few elements made here are markup,
-and only http(s) addresses become links.
+`admin/django_kpwa/bubble.html` renders it with `message.css`. The formatting follows the same rules as the sandbox's
+page (`sandbox/static/formatting.js`). All message text is escaped: the only markup is the elements that this module
+adds, and only http(s) addresses become links.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from ..models import ARRIVED, OutboundMessage, Status
 from ..words import STATUSES, Mark
 
 _NOTHING = SafeString("")
-# Bounded: a text of nothing but opening marks would otherwise be read to its end from each of them.
+# The length is bounded: otherwise a text of nothing but opening marks takes quadratic time, because the search would
+# scan to the end of the text from each mark.
 _FORMATTED = re.compile(r"(?<![^\W_])([*_~`])(?=\S)([^\n]{0,1000}?\S)\1(?![^\W_])")
 _LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;:!?)]")
 _ELEMENTS = {"*": "<strong>{}</strong>", "_": "<em>{}</em>", "~": "<s>{}</s>", "`": "<code>{}</code>"}
 _MAX_DEPTH = 4
-"""How deep elements nest; nobody means more, and a hostile text could nest thousands."""
+"""Maximum nesting of elements. No real message needs more, and a hostile text could nest hundreds."""
 
 
 @dataclass(frozen=True)
 class Bubble:
-    """One bubble. `ticks` are shown beside the time; `instead` is shown if there is no text."""
+    """One bubble. `ticks` is the delivery status shown beside the time; `instead` is shown if there is no text."""
 
     text: SafeString = field(default=_NOTHING, repr=False)
     image: SafeString = _NOTHING
-    """The image's address, not the image: loading it would tell its server who is looking."""
+    """The image's address as text or link, never as `<img>`: loading it would reveal the viewer to its server."""
     at: datetime | None = None
     ticks: Mark | None = None
     is_read: bool = False
@@ -41,7 +42,7 @@ class Bubble:
 
 
 def bubble_of(message: OutboundMessage, instead: str = "") -> Bubble:
-    """The bubble of a message that this site sent."""
+    """Return the bubble of a message that this site sent; `instead` is shown if the message has no text."""
     return Bubble(
         text=wa_html(message.text),
         image=image_link(message.image_url),
@@ -57,7 +58,7 @@ def image_link(url: str) -> SafeString:
 
 
 def wa_html(text: str) -> SafeString:
-    """Safe HTML of `text`; its line breaks are for `white-space: pre-wrap`."""
+    """Return `text` as safe HTML. It keeps its line breaks, so it has to be shown with `white-space: pre-wrap`."""
     parts = text.replace("\r\n", "\n").split("```")
     shown = []
     for index, part in enumerate(parts):
@@ -72,7 +73,7 @@ def wa_html(text: str) -> SafeString:
 
 
 def _trimmed_beside_blocks(text: str, *, after: bool, before: bool) -> str:
-    """Without the line breaks next to a block: it is on lines of its own, so they would show as empty lines."""
+    """Remove the line breaks next to a `<pre>` block, which starts new lines itself: they would show as empty lines."""
     if after:
         text = text.removeprefix("\n")
     return text.removesuffix("\n") if before else text
@@ -100,7 +101,7 @@ def _linked(text: str) -> SafeString:
 
 
 def link_to(address: str) -> SafeString:
-    """A link that tells the other site nothing about this one. Anything but an http(s) address stays plain text."""
+    """Return a link to `address` that sends no referrer. Anything but an http(s) address is returned as plain text."""
     if not re.match(r"https?://", address):
         return format_html("{}", address)
     return format_html('<a href="{0}" target="_blank" rel="noopener noreferrer nofollow">{0}</a>', address)

@@ -1,7 +1,7 @@
-"""Buttons on an object's page, which can also be pressed for many objects of a list at once.
+"""Buttons on an object's page, which can also be pressed for several objects of a list at once.
 
-Each is a form that posts, asks first where it should, says what happened, and is recorded in the admin's log. A GET
-never changes anything, and everything works without JavaScript.
+Each button is a form that sends a POST. It asks for confirmation if the button has a question, shows the result, and
+records it in the admin's log. A GET never changes anything, and everything works without JavaScript.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ from ..words import Words
 from .base import KpwaAdmin
 
 MAX_AT_ONCE = 500
-"""Maximum number of objects of one press: a request ends in seconds, and Django takes no more than 1,000 fields."""
+"""Maximum number of objects per press: the request has to end within seconds, and Django accepts at most 1,000 fields
+(DATA_UPLOAD_MAX_NUMBER_FIELDS)."""
 _MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
 class Done:
-    """The result of pressing a button. `words` are shown, and logged unless `logged` replaces them ("": no entry)."""
+    """The result of pressing a button.
+
+    `words` is the sentence shown to the user, with `level` of `django.contrib.messages`. The admin's log records the
+    same sentence, or `logged` if that is set; an empty `logged` makes no entry.
+    """
 
     words: Words
     level: int = messages.SUCCESS
@@ -40,11 +45,12 @@ class Done:
 
 @dataclass(frozen=True)
 class Button:
-    """Something that a person can do to an object: a POST to `<object>/<name>/` of its admin.
+    """Something that a user can do to an object: a POST to `<object>/<name>/` of its admin.
 
-    `permission` is a codename of our app. `confirm` is asked before it is done; `confirm_for` words the question by the
-    object, and returns an empty text where nothing needs to be asked. `is_offered` tells whether the object's state
-    allows it. Pressing it in any other state must do no harm: two people may press at the same time.
+    `permission` is the codename of a permission of our app. `confirm` is the question asked before the button acts;
+    `confirm_for` makes the question depend on the object, and returns an empty text if nothing has to be asked.
+    `is_offered` returns True if the object's state allows the action. Pressing the button in any other state must do
+    no harm: two users may press it at the same time, or a page may be out of date.
     """
 
     name: str
@@ -57,20 +63,20 @@ class Button:
     confirm_for: Callable[[Any], Words] | None = None
 
     def question(self, obj: Any) -> Words:
-        """What is asked before it is done to `obj`; empty if nothing is asked."""
+        """Return the question to ask before the button acts on `obj`; empty if nothing has to be asked."""
         return self.confirm if self.confirm_for is None else self.confirm_for(obj)
 
 
 @dataclass(frozen=True)
 class OfferedButton:
-    """A button with its address, as templates show it."""
+    """A button with the URL that it posts to, for templates."""
 
     button: Button
     url: str
 
 
 Summarise = Callable[["ButtonsAdmin", HttpRequest, Sequence[Done], int], None]
-"""Tells the person the results of those that were pressed, and how many were skipped."""
+"""Shows the user the results for several objects, and the number of objects that were skipped."""
 
 
 class ButtonsAdmin(KpwaAdmin):
@@ -91,7 +97,7 @@ class ButtonsAdmin(KpwaAdmin):
         return [*own, *super().get_urls()]
 
     def offered_buttons(self, request: HttpRequest, obj: Model) -> list[OfferedButton]:
-        """The buttons that the person may press and the object's state allows."""
+        """Return the buttons that the user may press and that the object's state allows."""
         return [
             OfferedButton(button, self.url_of(button.name, obj.pk))
             for button in self.buttons
@@ -104,7 +110,10 @@ class ButtonsAdmin(KpwaAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def press(self, request: HttpRequest, button: Button, obj: Any) -> Done:
-        """Press `button` and log it; the caller has checked the permission. Exceptions are left to `button.press`."""
+        """Press `button` for `obj` and record it in the admin's log.
+
+        The caller has to check the permission first. Exceptions of `button.press` are not caught.
+        """
         done = button.press(request, obj)
         logged = done.words if done.logged is None else done.logged
         if logged:
@@ -121,14 +130,15 @@ class ButtonsAdmin(KpwaAdmin):
         summarise: Summarise | None = None,
         back: str = "",
     ) -> HttpResponse | None:
-        """Press `button` for each of `chosen` whose state allows it, after asking.
+        """Press `button` for all objects of `chosen` whose state allows it, after a confirmation.
 
         Args:
-            limit: With more than this many, nothing is done.
-            back: Where the question leads back to; by default the address of the request.
+            limit: Maximum number of objects; if more are chosen, nothing is done.
+            summarise: Shows the results; by default the numbers of changed and skipped objects.
+            back: URL to return to from the confirmation page; by default the URL of the request.
 
         Returns:
-            The question, or None once it is done or refused: Django then goes back to the list.
+            The confirmation page, or None if the action was done or refused: Django then redirects to the list.
         """
         ids = list(chosen.order_by("-pk").values_list("pk", flat=True)[: limit + 1])
         if len(ids) > limit:
@@ -183,7 +193,11 @@ class ButtonsAdmin(KpwaAdmin):
 
 
 def outside_transactions(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Take `view` out of ATOMIC_REQUESTS: it may wait seconds for the gateway, and what it did has to be kept."""
+    """Exempt `view` from ATOMIC_REQUESTS.
+
+    The view may wait seconds for the gateway, which would hold a transaction open, and an error after the gateway's
+    answer must not roll back what was recorded about it.
+    """
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
@@ -199,7 +213,17 @@ def confirmation(
     back: str,
     fields: Sequence[tuple[str, str]] = (),
 ) -> TemplateResponse:
-    """A page that asks before something is done; "yes" posts the same address again with `confirmed` and `fields`."""
+    """Return a page that asks for confirmation.
+
+    Its "yes" button posts to the same URL again, with `confirmed` and `fields`.
+
+    Args:
+        label: The page's title and the button's label.
+        warnings: What the user has to know before confirming.
+        objects: The objects that are listed on the page.
+        back: URL of the "no" link, posted as `next`.
+        fields: Names and values of hidden form fields.
+    """
     context = {
         "title": label,
         "label": label,
@@ -212,19 +236,19 @@ def confirmation(
 
 
 def refusal(admin: KpwaAdmin, request: HttpRequest, codename: str) -> TemplateResponse:
-    """A page with status 403 that names the permission of our app that the person lacks."""
+    """Return a page with status 403 that names the missing permission of our app."""
     permission = dict(admin.opts.permissions).get(codename, codename)
     context = {"title": gettext("You may not do this"), "permission": permission}
     return admin.render_page(request, "refused.html", context, status=403)
 
 
 def counted(admin: KpwaAdmin, count: int) -> str:
-    """For example "2 messages"."""
+    """Return the number with the model's name, for example "2 messages"."""
     return f"{count} {model_ngettext(admin.opts, count)}"
 
 
 def _back(request: HttpRequest, otherwise: str) -> str:
-    """Where to go afterwards: the `next` that was posted, if it is an address of this site."""
+    """Return the posted `next` if it is a URL of this site (no open redirect), else `otherwise`."""
     wanted = request.POST.get("next", "")
     return wanted if is_url_of_this_site(request, wanted) else otherwise
 

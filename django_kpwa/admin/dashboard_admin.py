@@ -1,7 +1,7 @@
-"""The dashboard: whether receipts are being sent, and what to press if they are not.
+"""The dashboard: it shows whether receipts are being sent, and what to do if they are not.
 
-The page refreshes itself by requesting its own parts (`fresh/`), so everything here is read every few seconds: from the
-hourly statistics, from heartbeats, and by counts that stop at a limit.
+The page refreshes itself by requesting its parts (`fresh/`) every few seconds, so every query here has to be cheap
+however many messages there are: only hourly statistics, heartbeats, and counts that stop at a limit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .message_admin import MAY_DECIDE
 
 
 class DashboardAdmin(ReadOnlyAdmin):
-    """A page in place of a list: the dashboard has no rows of its own to list, add or open."""
+    """Shows a page instead of a change list: the dashboard's model has no rows to list, add or open."""
 
     def get_urls(self) -> list[Any]:
         wrap = self.admin_site.admin_view
@@ -50,7 +50,7 @@ class DashboardAdmin(ReadOnlyAdmin):
         return self.render_page(request, "dashboard/page.html", context)
 
     def fresh_view(self, request: HttpRequest) -> HttpResponse:
-        """Only the page's parts; those that change daily only with `?days=yes`."""
+        """Return only the parts that are refreshed; the chart of days only with `?days=yes`."""
         self.check_may_view(request)
         request.current_app = self.admin_site.name
         context = self._parts(request, with_days="days" in request.GET)

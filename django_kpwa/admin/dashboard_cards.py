@@ -1,4 +1,4 @@
-"""A card for each license: whether it sends, what waits, what became of today's messages, and the button that helps."""
+"""The dashboard's cards: each shows a license's condition, its waiting messages, today's results, and how to fix it."""
 
 from __future__ import annotations
 
@@ -25,20 +25,26 @@ from .links import Links
 from .long_list import MAX_COUNTED
 
 MAX_LICENSES = 500
+"""Maximum number of licenses whose condition is examined."""
 MAX_SHOWN = 50
+"""Maximum number of cards on the page."""
 _MAX_OLDEST_READ = 1000
+"""Maximum number of waiting messages that are read to find each license's oldest one during a backlog."""
 OLD_ERROR = timedelta(days=1)
-"""The card of a working license does not show an error that is older than this."""
+"""Age from which an error is no longer shown on the card of a license that works."""
 
 _PERMISSIONS = {Help.LINK: "link_license", Help.ENTER_KEY: "change_license"}
-"""Of the buttons that are not one of the license's own (`license_buttons`)."""
+"""Permissions for the kinds of help that are pages; the buttons of `license_buttons` all need `MAY_OPERATE`."""
 _OPENED = (Help.LINK, Help.ENTER_KEY)
-"""These open a page; the others are pressed."""
+"""Kinds of help that open a page. All others are buttons that send a POST."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """A license's waiting messages: how many, since when the oldest waits, when the first is due (None: unknown)."""
+    """A license's waiting messages: their number, when the oldest was created, and when the first is due.
+
+    The times are None if they are unknown.
+    """
 
     waiting: BoundedCount
     oldest_at: datetime | None = None
@@ -49,10 +55,10 @@ NO_QUEUE = Queue(BoundedCount(0))
 
 
 def queues_of(license_ids: Sequence[int]) -> dict[int, Queue]:
-    """The queue of each license with waiting messages.
+    """Return the queue of each license that has waiting messages, by license id.
 
-    If few wait in all, as nearly always, one query groups them. A backlog is counted license by license, up to the
-    limit.
+    Up to `MAX_COUNTED` waiting messages in total, which is the normal case, one query groups them. Grouping a larger
+    backlog would read all of it, so it is counted license by license, each up to the limit.
     """
     queued = OutboundMessage.objects.filter(status=Status.QUEUED)
     if count_up_to(MAX_COUNTED, queued).is_more:
@@ -100,7 +106,7 @@ class Card:
     license: License
     condition: Condition
     url: str
-    """The license's page; empty for people who may not open it."""
+    """URL of the license's page; empty if the user may not open it."""
     number: str = field(repr=False)
     number_before: str = field(repr=False)
     seen: str
@@ -114,20 +120,20 @@ class Card:
 
 
 def look_at_licenses() -> tuple[list[Found], bool]:
-    """The first `MAX_LICENSES` licenses, most urgent first, and True if there are more."""
+    """Return the first `MAX_LICENSES` licenses by name, most urgent first, and True if there are more."""
     rows = License.objects.kept().select_related("lane").annotate(looked_at=DatabaseNow())
     licenses: list[Any] = list(rows.order_by("name")[: MAX_LICENSES + 1])
     found = [
         Found(license_, license_condition(license_, license_.looked_at), license_.looked_at)
         for license_ in licenses[:MAX_LICENSES]
     ]
-    # Equally urgent ones stay in order of their names.
+    # The sort is stable: equally urgent licenses stay ordered by name.
     found.sort(key=lambda each: each.condition.urgency)
     return found, len(licenses) > MAX_LICENSES
 
 
 class Cards:
-    """Makes the cards of one page."""
+    """Builds the cards of one page for one user."""
 
     def __init__(
         self,
@@ -168,7 +174,10 @@ class Cards:
         )
 
     def _help(self, found: Found) -> HelpButton | None:
-        """What the person may press; if the site does not have that page, a link to the license's page."""
+        """Return the button that fixes the license's condition; None if the user may not press it.
+
+        If this admin site does not have the button's page, the button links to the license's page instead.
+        """
         condition = found.condition
         if condition.help == Help.NONE or not self._may(_PERMISSIONS.get(condition.help, MAY_OPERATE)):
             return None
@@ -188,7 +197,7 @@ class Cards:
 
 
 def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) -> str:
-    """A sentence about what the license is doing now."""
+    """Return a sentence about what the license is doing now."""
     if found.condition in (INACTIVE, NO_KEY, NEW_KEY):
         return found.condition.explained
     if lane is not None and lane.pause_reason:

@@ -1,10 +1,10 @@
-"""What became of messages, by hour and by day in the site's time zone, as charts of stacked bars.
+"""Charts of sent, failed and unknown messages by hour and by day in the site's time zone, as stacked bars.
 
-The figures come from the hourly statistics and, for the current hour, from the messages. The database adds them up, so
-that a page reads as many rows with two hundred licenses as with one.
+The figures come from the hourly statistics and, for hours that are not rolled up yet, from the messages themselves.
+The database sums them over licenses, so that a page reads as many rows with two hundred licenses as with one.
 
-The server draws the charts: widths are percentages and heights pixels, so that a chart fills whatever width it has
-without scaling its letters. Bars differ by pattern as well as by colour, and all figures are also in a table.
+The charts are drawn on the server: widths are percentages and heights are pixels, so that a chart fills the available
+width without scaling its text. Bars differ by pattern as well as by colour, and all figures are also in a table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TOP = 14
 _BOTTOM = 168
 _BAR_SHARE = 0.72
 _MIN_HEIGHT = 3.0
-"""Minimum height in pixels: one failure among a thousand would be too flat to be seen."""
+"""Minimum height of a bar's piece in pixels: one failure among a thousand messages would otherwise be invisible."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Delay:
-    """A number of seconds, or more than that."""
+    """A waiting time in seconds; if `is_more` is True, it is longer than `seconds`."""
 
     seconds: float
     is_more: bool = False
@@ -71,7 +71,7 @@ class Delay:
 
 @dataclass(frozen=True)
 class Figures:
-    """A period of time: counts by the start of each hour or day, and how long messages waited to be sent."""
+    """The figures of a period: counts by the start of each hour or day, and how long messages waited to be sent."""
 
     by_start: dict[datetime, Counts] | dict[date, Counts]
     median: Delay | None
@@ -86,14 +86,14 @@ class Figures:
 
 
 class Statistics:
-    """Past hours from the hourly statistics, and the current one as it is at `now`."""
+    """Counts from the hourly statistics, and from the messages for the hours after them up to `now`."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
         self._since, self._running = running_hours(now)
 
     def today(self, license_ids: Sequence[int]) -> dict[int, Counts]:
-        """The counts since midnight for each of these licenses."""
+        """Return the counts since the site's midnight by license id, without licenses that have none."""
         today = timezone.localdate(self._now)
         midnight = timezone.make_aware(datetime.combine(today, time.min))
         counts: dict[int, Counts] = {}
@@ -107,7 +107,7 @@ class Statistics:
         return counts
 
     def last_hours(self) -> Figures:
-        """The current hour and those before it, `HOURS` in all."""
+        """Return the figures of the last `HOURS` hours, the current one included."""
         this_hour = self._now.replace(minute=0, second=0, microsecond=0)
         first = this_hour - timedelta(hours=HOURS - 1)
         by_hour = {first + timedelta(hours=number): Counts() for number in range(HOURS)}
@@ -117,7 +117,7 @@ class Statistics:
         return Figures(by_hour, *self._delays(first))
 
     def last_days(self) -> Figures:
-        """Today and the days before it, `DAYS` in all."""
+        """Return the figures of the last `DAYS` days, today included."""
         today = timezone.localdate(self._now)
         first = today - timedelta(days=DAYS - 1)
         by_day = {first + timedelta(days=number): Counts() for number in range(DAYS)}
@@ -149,9 +149,13 @@ class Statistics:
 
 
 def percentile(histogram: Sequence[int], share: float) -> Delay | None:
-    """The number of seconds within which `share` of the messages were sent; None if there were none.
+    """Return the time within which `share` of the messages were sent; None if there were no messages.
 
     Messages are assumed to be spread evenly within a bucket. The last bucket has no upper bound.
+
+    Args:
+        histogram: Number of messages per bucket; `HISTOGRAM_SECONDS` are the buckets' upper bounds.
+        share: Between 0 and 1; 0.5 is the median.
     """
     total = sum(histogram)
     if not total:
@@ -174,7 +178,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Bar:
-    """One hour or day; `name` and `counts` are its row in the table."""
+    """The bar of one hour or day; `name` and `counts` are its row in the table."""
 
     x: str
     width: str
@@ -239,7 +243,7 @@ def chart_of_days(figures: Figures) -> Chart:
 
 
 def top_of_scale(highest: int) -> int:
-    """The number at the top of the axis: even, round, and at least `highest`."""
+    """Return the number at the top of the axis: round, at least `highest`, and even because its half is labelled."""
     for top in (2, 4, 6, 8):
         if top >= highest:
             return top
@@ -273,7 +277,7 @@ def _chart(
 
 
 def delay_words(median: Delay | None, percentile_95: Delay | None) -> str:
-    """A sentence about how long messages waited; empty if none were sent."""
+    """Return a sentence about how long messages waited to be sent; empty if none were sent."""
     if median is None or percentile_95 is None:
         return ""
     return gettext("From queued to sent: half of them within %(median)s, 95%% within %(percentile)s.") % {

@@ -1,6 +1,7 @@
-"""Messages that need a decision: what the dashboard lists of them, and deciding about one or many.
+"""The dashboard's list of messages that need a decision, and the view that decides about several of them.
 
-What a decision does, asks and logs is defined in the message admin; this is only another place to press it.
+The decisions themselves (effect, question, log entry) are defined in the message admin; this module only offers its
+buttons in another place.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Decisions:
-    """`rows` is empty for people who may not view messages, `buttons` for those who may not decide."""
+    """`rows` is empty if the user may not view messages, `buttons` if the user may not decide about them.
+
+    `is_cut` is True if there are more messages than `rows`.
+    """
 
     total: BoundedCount
     rows: list[Row]
@@ -59,7 +63,11 @@ class Decisions:
 
 
 def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int, str]) -> Decisions:
-    """`names`: the licenses' names, if messages should show which license they belong to."""
+    """Return the newest messages that need a decision, at most `MAX_LISTED`, and the number of all.
+
+    Args:
+        names: The licenses' names by id; empty if messages need not show their license.
+    """
     total = count_up_to(MAX_COUNTED, OutboundMessage.objects.undecided())
     admin = _message_admin(site)
     if admin is None or not admin.has_view_permission(request):
@@ -74,7 +82,16 @@ def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int,
 
 
 def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:
-    """Press the posted button for the chosen messages, after asking. The caller has checked the permission."""
+    """Press the posted button for the posted messages, after a confirmation.
+
+    The caller has to check the permissions first.
+
+    Args:
+        back: URL of the dashboard.
+
+    Returns:
+        The confirmation page, or a redirect to `back`.
+    """
     admin = _message_admin(site)
     button = CHOICES.get(request.POST.get("action", ""))
     if admin is None or button is None:
@@ -88,7 +105,7 @@ def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:
 
 
 def _message_admin(site: AdminSite) -> MessageAdmin | None:
-    """The site's admin of messages, if it is ours."""
+    """Return the site's admin of messages; None if there is none, or if the site replaced it by a class of its own."""
     registered: Any = site.get_model_admin(OutboundMessage) if site.is_registered(OutboundMessage) else None
     return registered if isinstance(registered, MessageAdmin) else None
 
