@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from django.apps import apps
+
 from django_kpwa.dispatch.verdict import PAUSED_AT_ONCE
 from django_kpwa.gateway import outcome
 from django_kpwa.gateway.outcome import Cause, OutcomeKind
@@ -76,6 +78,12 @@ def test_as_many_files_as_the_page_counts_lead_from_a_message_to_the_socket():
     assert f"That is {len(files)} files" in PAGE
     assert len(files) == len(set(files))
     assert all((PACKAGE / name).exists() for name in files)
+
+
+def test_the_tables_of_the_page_are_those_of_the_app():
+    told = [name for names, *_ in table("table", "what it holds", "who writes it") for name in codes(names)]
+    ours = [model.__name__ for model in apps.get_app_config("django_kpwa").get_models() if not model._meta.proxy]
+    assert sorted(told) == sorted(ours)
 
 
 # What becomes of a message
