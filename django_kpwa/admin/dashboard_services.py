@@ -20,7 +20,7 @@ from .links import Links
 from .long_list import MAX_COUNTED
 
 LATE_SECONDS = 300.0
-"""A webhook that has waited for this long is not being processed."""
+"""If the oldest pending webhook has waited longer than this, the page says that webhooks are not being processed."""
 
 _RUN = "python manage.py kpwa run"
 _DOCTOR = "python manage.py kpwa doctor"
@@ -28,7 +28,7 @@ _DOCTOR = "python manage.py kpwa doctor"
 
 @dataclass(frozen=True)
 class Service:
-    """One service: its state, what that means, and the commands that repair it. `url` leads to what it is about."""
+    """One service: its state, an explanation, and the commands that start or repair it. `url` links to details."""
 
     name: str
     mark: Mark
@@ -39,7 +39,11 @@ class Service:
 
 
 def look_at_services(site: AdminSite, request: HttpRequest, senders: Senders, now: datetime) -> list[Service]:
-    """The services in the order in which a message passes them. `now`: the database's time."""
+    """Return the services in the order in which a message passes them.
+
+    Args:
+        now: The database's time, because waiting webhooks are stamped by the database.
+    """
     if not broker.is_configured():
         return [_sender(senders), _waiting_webhooks(senders, now), _unrecognised_webhooks(site, request)]
     return [
@@ -52,7 +56,11 @@ def look_at_services(site: AdminSite, request: HttpRequest, senders: Senders, no
 
 
 def _broker(senders: Senders) -> Service:
-    """What is known of it is that it brought a worker tasks: a page that asked it would wait for it."""
+    """Return the broker's state as far as heartbeats show it.
+
+    The page must not connect to the broker: if the broker is down, the page would hang. A recent task of a worker
+    proves that the broker delivers; `kpwa doctor` asks the broker itself.
+    """
     name = gettext("Broker")
     if senders.has_worker:
         return Service(
@@ -76,7 +84,7 @@ def _worker(senders: Senders) -> Service:
 
 
 def _beat(senders: Senders) -> Service:
-    """Beat is known to run by its tasks, which need a worker, too."""
+    """Return beat's state. Beat has no heartbeat of its own: only a worker that runs its tasks shows that it runs."""
     name = gettext("Beat (the clock)")
     if senders.missing == Missing.NOTHING:
         return Service(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
@@ -91,7 +99,7 @@ def _beat(senders: Senders) -> Service:
 
 
 def _sender(senders: Senders) -> Service:
-    """On a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
+    """Return the state of the sender on a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
     name = gettext("Sender")
     if senders.missing == Missing.NOTHING:
         return Service(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))

@@ -1,4 +1,4 @@
-"""The one sentence at the top of the dashboard: whether receipts are going out."""
+"""The sentence at the top of the dashboard that says whether receipts are going out."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..words import Help, Mark, Tone
 from .dashboard_cards import NO_QUEUE, Found, Queue
 
 LATE_SECONDS = 600.0
-"""A message of a sending license is late once it has been due for this long."""
+"""A message is late once it has been due for longer than this."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """A sentence below the first; `part` is the id of the part of the page that it links to."""
+    """A sentence below the summary; `part` is the HTML id of the part of the page that it links to."""
 
     words: str
     part: str = ""
@@ -28,7 +28,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Summary:
-    """`mark` contains the sentence, `details` say more."""
+    """`mark` contains the sentence; `details` explain it; `asks_for_license` shows a link to add the first license."""
 
     mark: Mark
     details: list[Detail]
@@ -100,7 +100,10 @@ def _was_linked(found: Found) -> bool:
 
 
 def _latest(active: Sequence[Found], queues: dict[int, Queue]) -> float:
-    """Seconds for which the oldest message of a sending license has been due; 0 if none is late."""
+    """Return for how many seconds the longest overdue message has been due; 0 if no message is late.
+
+    Licenses with the tone `WAITING` are left out, because they resume by themselves.
+    """
     latest = 0.0
     for each in active:
         due_at = queues.get(each.license.pk, NO_QUEUE).due_at

@@ -1,7 +1,7 @@
-"""Webhook events in the admin: what was understood of each, which message it is about, and its body as it came.
+"""Webhook events in the admin: the parsed content of each, the message that it is about, and its body as received.
 
-Whoever knows the webhook's address can fill these pages, so a body is never shown as anything but escaped text. What
-customers write is shown to people who may view it, and otherwise neither loaded nor logged.
+Anyone who knows the webhook's address can choose what these pages show, so a body is only ever shown as escaped text.
+Customers' texts are shown to users allowed to view events; everywhere else they are neither loaded nor logged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .long_list import LicenseFilter, LongListAdmin, WhenFilter
 from .search import search_events
 
 MAX_REPROCESSED_AT_ONCE = 100
-"""Maximum number of events of one press: the site's own receivers run for each, and may be slow."""
+"""Maximum number of events per press: the site's own signal receivers run for each event, and may be slow."""
 
 _LEVELS = {Tone.GOOD: messages.SUCCESS, Tone.BAD: messages.ERROR}
 _BUSY = _("Nothing was done: somebody is processing it right now.")
@@ -56,7 +56,7 @@ REPROCESS = Button("reprocess", _("Process again"), "reprocess_webhookevent", _p
 
 
 def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], skipped: int) -> None:
-    """Tell how many events had which result."""
+    """Show how many events had which result."""
     for (words, level), count in Counter((str(each.words), each.level) for each in done).items():
         told = gettext("%(what)s: %(outcome)s") % {"what": counted(admin, count), "outcome": words}
         admin.message_user(request, told, level)
@@ -76,7 +76,7 @@ class Trouble:
 
 
 def _troubles(list_url: str, query: Mapping[str, str]) -> list[Trouble]:
-    """The links above the list: events that nobody understood or could place, counted up to `MAX_COUNTED`."""
+    """Return the links above the list to events that were not understood, counted up to `MAX_COUNTED` per status."""
     chosen = query.get(_STATUS_PARAMETER, "")
     counts = {status: count_up_to(MAX_COUNTED, WebhookEvent.objects.filter(status=status)) for status in NOT_UNDERSTOOD}
     return [
@@ -111,7 +111,7 @@ class WebhookEventAdmin(LongListAdmin):
     # The list
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEvent]:
-        # Each event may hold a megabyte; of that, the list shows two short texts.
+        # Each event may hold a megabyte, of which the list shows two short texts: only their beginnings are read.
         events: QuerySet[WebhookEvent] = super().get_queryset(request)
         return events.defer("body", "error", "understood").annotate(
             message_status=F("message__status"),

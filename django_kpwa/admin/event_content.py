@@ -1,4 +1,4 @@
-"""A webhook event's content for reading: what was understood of it, and its body as it came."""
+"""A webhook event's content as the admin shows it: the parsed fields, and the body as received."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_PARTS = 20
 """Maximum number of parts of one payload that are shown."""
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_DEPTH = 100
-"""Indenting JSON that is nested deeper would give megabytes of white space."""
+"""Maximum nesting of JSON that is shown indented; beyond that, indentation would be megabytes of white space."""
 
 _STATES: dict[str, Words] = {
     DeliveryState.PENDING: _("not sent yet"),
@@ -60,14 +60,14 @@ _EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a payload. `bubble` is what somebody wrote, if anything."""
+    """One part of a payload: its facts as label and value, and a bubble if it contains a text or media."""
 
     facts: list[tuple[Words, str]]
     bubble: Bubble | None
 
 
 def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
-    """The first `MAX_PARTS` parts of `event`, and how many more there are."""
+    """Return the first `MAX_PARTS` parts of `event`, and the number of further parts."""
     understood: Any = event.understood
     if not isinstance(understood, dict) or not understood:
         return [], 0
@@ -77,14 +77,18 @@ def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
 
 
 def gist_of(fields: dict[str, Any]) -> tuple[str, str]:
-    """Whom an event is about, and the beginning of what it says, from its `GIST_FIELDS`, which may be cut."""
+    """Return the customer's number and the beginning of the event's content; either may be empty.
+
+    Args:
+        fields: The event's `GIST_FIELDS`, whose values may be truncated to `START_CHARACTERS`.
+    """
     lines = _text(fields, "text").strip().splitlines()
     what = Truncator(lines[0]).chars(START_CHARACTERS - 1) if lines else _state(fields) or content_of(fields)
     return _number(fields, "sender") or _number(fields, "recipient"), what
 
 
 def content_of(fields: dict[str, Any]) -> str:
-    """The kind of a message that is not only text; empty for a text."""
+    """Return what a message contains besides text, for example "a picture"; empty if it is only text."""
     return str(_CONTENTS.get(_text(fields, "content"), ""))
 
 
@@ -110,7 +114,7 @@ def _bubble(fields: dict[str, Any], kind: str) -> Bubble | None:
     text, media_url = _text(fields, "text"), _text(fields, "media_url")
     if not text and not media_url:
         return None
-    # The picture's address comes from a stranger, so it is shown but not linked.
+    # The address comes from a stranger, so it is shown but not linked: a click on it could lead anywhere.
     image = format_html("{}", media_url)
     return Bubble(text=wa_html(text), image=image, is_incoming=kind != EventKind.OWN)
 
@@ -130,7 +134,7 @@ def _group(fields: dict[str, Any]) -> str:
 
 
 def _time(fields: dict[str, Any]) -> str:
-    """As the gateway wrote it; seconds or milliseconds since 1970 are also shown as a date and time."""
+    """Return the time as the gateway wrote it; seconds or milliseconds since 1970 are converted to a date as well."""
     written = _text(fields, "occurred_at")
     if not _EPOCH.fullmatch(written):
         return written
@@ -151,7 +155,11 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 @dataclass(frozen=True)
 class Body:
-    """What is shown of a body: `pretty` is empty if it is not JSON, `left_out` tells how much is not shown."""
+    """A body as it is shown.
+
+    `size` is its full length in bytes. `pretty` is indented JSON, empty if the body is not JSON or was cut. `left_out`
+    is a sentence about the bytes that are not shown, empty if there are none.
+    """
 
     raw: str
     size: int
@@ -160,17 +168,17 @@ class Body:
 
 
 def body_of(event: WebhookEvent) -> Body:
-    """The body of `event`, cut if it is long."""
+    """Return the body of `event`, cut to `_MAX_BODY_BYTES`."""
     body = bytes(event.body)
     shown = body[:_MAX_BODY_BYTES]
-    # If the cut is within a character, its bytes are shown.
+    # The cut may split a character; its remaining bytes are then shown as escapes.
     raw = shown.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
     left_out = len(body) - len(shown)
     return Body(raw, len(body), "" if left_out else _pretty(body), _left_out(left_out))
 
 
 def _pretty(body: bytes) -> str:
-    """`body` as indented JSON with its `\\u…` decoded; empty if it is not JSON, or nested too deeply to be read."""
+    """Return `body` as indented JSON with `\\u…` escapes decoded; empty if it is not JSON or is nested too deeply."""
     try:
         content = json.loads(body.decode("utf-8-sig"))
         if not isinstance(content, (dict, list)) or _depth(body) > _MAX_DEPTH:
@@ -183,7 +191,7 @@ def _pretty(body: bytes) -> str:
 
 
 def _depth(body: bytes) -> int:
-    """An upper bound of how deep it is nested: brackets within texts are counted, too."""
+    """Return an upper bound of the nesting of `body`: brackets within strings are counted, too."""
     deepest = depth = 0
     for character in body:
         if character in b"{[":

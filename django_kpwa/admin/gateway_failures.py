@@ -1,6 +1,6 @@
-"""Errors when the gateway is asked, in words for the person who asked, and with what to press next.
+"""Texts for errors of calls to the gateway, for the user who pressed the button, with what to do next.
 
-The gateway's own words are masked and shortened by `gateway.answers`; they are only quoted here.
+The gateway's own words were masked and shortened by `gateway.answers`, so they can be quoted here as they are.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from ..gateway.outcome import Cause, outcome_of_error
 from ..words import CAUSES, Words
 
 ASKING_ERRORS = (GatewayError, KeyUnreadableError, InvalidApiKeyError, ImproperlyConfigured)
-"""The errors that asking the gateway may raise."""
+"""The errors that a call to the gateway may raise."""
 
 TRY_AGAIN, ENTER_KEY, RESTART = "", "change", "restart"
-"""What helps: asking again, or the page of the license with this name."""
+"""What fixes the failure: trying again, or the page or button of the license with this name."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """`title` is a summary, `words` tell what to do, `quote` is what the gateway itself said."""
+    """A failed call: `title` is a summary, `words` say what to do, `quote` is what the gateway itself said."""
 
     title: Words
     words: Words
@@ -44,7 +44,7 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """The whole failure in one line."""
+        """The whole failure on one line."""
         told = f"{self.title}. {self.words}"
         if not self.quote:
             return told
@@ -70,7 +70,7 @@ _NO_CODE = Failure(
 
 
 def failure_of(error: Exception) -> Failure:
-    """What to tell a person about one of the `ASKING_ERRORS`."""
+    """Return what to show to the user for one of the `ASKING_ERRORS`."""
     if isinstance(error, KeyForAnotherUrlError):
         return _KEY_FOR_ANOTHER_URL
     if isinstance(error, (KeyUnreadableError, InvalidApiKeyError)):
@@ -87,7 +87,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def failure_of_code(error: Exception) -> Failure:
-    """The same for a request for a login code: a service that gives none needs a restart."""
+    """Return what to show if a request for a login code failed: a service that gives no code needs a restart."""
     if isinstance(error, TurnedAwayError) and error.status_code not in (404, 422):
         return failure_of(error)
     if isinstance(error, (BadRequestError, ServerError, UnexpectedAnswerError)):
@@ -96,10 +96,11 @@ def failure_of_code(error: Exception) -> Failure:
 
 
 def _with_quote(failure: Failure, error: GatewayError) -> Failure:
-    # A refused key, and a request to wait, are told whole; other errors have no words of the gateway's.
+    # The texts for a refused key and for a rate limit are complete by themselves; errors of other classes carry no
+    # words of the gateway's.
     if not isinstance(error, (BadRequestError, ServerError, TurnedAwayError)):
         return failure
-    # If the answer had no words, these are the error's own, which are for developers.
+    # If the gateway's answer had no words, `error.words` is the error's own message, which is for developers.
     said = "" if error.words == str(error) else error.words
     quote = "; ".join(filter(None, (said, *error.errors)))
     return Failure(failure.title, failure.words, quote, failure.help)

@@ -1,7 +1,7 @@
 """Licenses in the admin: whether each one sends, what to do if it does not, and its configuration.
 
-Views that ask the gateway run outside of transactions and catch what it may raise: see `license_buttons` and
-`gateway_failures`.
+Views that call the gateway run outside transactions and catch the errors that such a call may raise: see
+`license_buttons` and `gateway_failures`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .license_state import condition_of, note_queued, state_of
 from .number_pages import MAY_SEND, check_number, send_test
 
 WAKING_FIELDS = frozenset({"api_key", "is_active"})
-"""Waiting messages may be sent once one of these changes."""
+"""After a change of one of these fields, the license is woken: messages that wait may be sendable now."""
 
 
 class ArchivedFilter(admin.SimpleListFilter):
-    """The list shows archived licenses only if they are asked for."""
+    """Shows archived licenses only if they are asked for; by default the list leaves them out."""
 
     title = _("archived")
     parameter_name = "archived"
@@ -52,7 +52,7 @@ class ArchivedFilter(admin.SimpleListFilter):
 
 
 class LicenseChangeList(ChangeList):
-    """Adds `kpwa_queued` to the licenses of the page, counted for all of them at once."""
+    """Sets `kpwa_queued` on the page's licenses, with one query for all of them."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -82,12 +82,12 @@ class LicenseAdmin(ButtonsAdmin):
         ),
         (_("For the developer"), {"fields": ["base_url"], "classes": ["collapse"]}),
     ]
-    # Deleting several would load all their messages to show what protects them.
+    # No bulk deletion: its confirmation would load all messages of the licenses to show what protects them.
     actions = None
 
     def __init__(self, model: type[License], admin_site: admin.AdminSite) -> None:
         super().__init__(model, admin_site)
-        # Made before any request, so that not even its own failure is reported with a key.
+        # Created before any request: if creating it failed during one, the error report would contain the API key.
         self._hiding_filter = hiding_filter(keeps_secrets_under_debug=True)
 
     # The list
@@ -125,14 +125,15 @@ class LicenseAdmin(ButtonsAdmin):
         return super().changeform_view(request, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: License | None = None) -> Any:
-        # People who may not edit see which key is stored instead of the field for one.
+        # Users who may not edit see which key is stored instead of the input field for a key.
         if self._may_edit(request, obj):
             return self.fieldsets
         (_title, options), *rest = self.fieldsets
         return [(_title, {**options, "fields": ["name", "stored_key", "is_active", "is_default"]}), *rest]
 
     def has_delete_permission(self, request: HttpRequest, obj: License | None = None) -> bool:
-        # Messages protect their license, and the confirmation would load them all. A used one is archived instead.
+        # Messages protect their license, and the confirmation page would load them all. A license with messages or
+        # events is archived instead.
         return super().has_delete_permission(request, obj) and (obj is None or not obj.has_history())
 
     def save_model(self, request: HttpRequest, obj: License, form: Any, change: bool) -> None:
@@ -149,7 +150,7 @@ class LicenseAdmin(ButtonsAdmin):
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         told = super().construct_change_message(request, form, formsets, add)
         if not add and "base_url" in form.changed_data:
-            # The history of the license tells where the key was sent before, and where it is sent now.
+            # The license's history has to show to which host the key was sent before and is sent now.
             before, after = (addresses.shown(url) for url in (form.initial["base_url"], form.instance.base_url))
             told[0]["changed"]["fields"].append(f"{before} → {after}")
         return told
@@ -184,7 +185,7 @@ class LicenseAdmin(ButtonsAdmin):
         return outside_transactions(self.admin_site.admin_view(hidden))
 
     def _what_helps(self, request: HttpRequest, license_: License) -> dict[str, Any]:
-        """The buttons and links that this person may use, by part of the page."""
+        """Return the buttons and links that the user may use, as template variables for each part of the page."""
         helps = condition_of(license_).help.value
         offered = {
             name: OfferedButton(replace(found.button, is_primary=name == helps), found.url)

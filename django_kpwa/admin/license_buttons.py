@@ -1,4 +1,4 @@
-"""What a person can do with a license, as buttons. Those that ask the gateway tell its answer, or why there is none."""
+"""The buttons of a license. Those that call the gateway show its answer, or why there is none."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from .license_state import pause_of, webhook_of
 MAY_OPERATE = "operate_license"
 NOTHING_CHANGED = _("Nothing was changed: somebody was faster, or it is so already.")
 _RESUMABLE = {reason.value for reason in license_actions.RESUMABLE} - {PauseReason.LOGGED_OUT.value}
-"""Not after a log-out: it takes a scan to go on, and a license that is only resumed would stop again."""
+"""Pause reasons with a "Resume" button. A log-out has none: without a new scan, the license would pause again."""
 
 _Press = Callable[[HttpRequest, License], Done]
 
 
 def _asking(ask: Callable[[License], Done]) -> _Press:
-    """For a button that asks the gateway: errors are not raised, but told to the person and logged in a few words."""
+    """Return the press of a button that calls the gateway.
+
+    The `ASKING_ERRORS` are not raised: the user sees the full text, and the admin's log gets the title only.
+    """
 
     def press(request: HttpRequest, license_: License) -> Done:
         try:
@@ -49,7 +52,7 @@ def _deciding(decide: Callable[[License], bool], words: Words) -> _Press:
 
 
 def told(status: ServiceStatus) -> Done:
-    """What the gateway says about the link to WhatsApp."""
+    """Return the result to show for a status of the link to WhatsApp."""
     if status.session_status == SessionStatus.CONNECTED:
         return Done(_("WhatsApp is linked."))
     if status.session_status == SessionStatus.QR:

@@ -1,4 +1,4 @@
-"""The form of a license. The API key is written only: no page, error or log entry ever contains it."""
+"""The form of a license. The API key is write-only: no page, error or log entry ever contains it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class LicenseForm(_ModelForm):
 
 
 def key_hint(license_: License) -> str:
-    """Tells which key is stored, by its last four characters at most."""
+    """Return a hint to which key is stored, with at most its last four characters."""
     if not license_.api_key_ciphertext:
         return gettext("none")
     if not license_.api_key_hint:

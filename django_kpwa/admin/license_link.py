@@ -1,7 +1,8 @@
-"""The page that links WhatsApp: it shows the login QR code when somebody asks for it, and notices the scan.
+"""The page that links WhatsApp: it shows the login QR code on request, and notices when the code was scanned.
 
-A QR code is a credential. It is only in responses to POSTs by people with `link_license`, is never cached (`no-store`),
-and is in no address or log. Both views respond with the whole page, or with its panel only if `link.js` asks.
+A QR code is a credential. Only responses to POSTs by users with `link_license` contain it. It is never cached
+(`no-store`), and never part of a URL or log. Both views return the whole page, or only its panel if `link.js` asks for
+it (`PANEL_HEADER`).
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
 
 MAY_LINK = "link_license"
 REDRAW_SECONDS = 20
-"""WhatsApp changes its code about this often."""
+"""Seconds after which the page requests a new code; WhatsApp changes its code about this often."""
 POLL_SECONDS = 2
+"""Seconds between two checks whether the code was scanned."""
 STOP_SECONDS = 180
+"""Seconds after which the page stops requesting codes by itself."""
 CHECK_DEADLINE_SECONDS = 5.0
-"""A check that takes longer is given up: the next one follows after `POLL_SECONDS`."""
+"""Deadline of one check. It is short because the next check follows after `POLL_SECONDS` anyway."""
 
 PANEL_HEADER = "X-Kpwa-Part"
 _SHOWN = "kpwa_code_shown"
@@ -54,14 +57,14 @@ class Step(str, Enum):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A login QR code: `path` fills the dark ones of `side` × `side` modules, quiet zone included.
+    """A login QR code as an SVG path: `path` fills the dark modules of a `side` × `side` grid, quiet zone included.
 
-    It is inline SVG, not an image: a Content-Security-Policy of `default-src 'self'` forbids `data:` images, and an
-    image with an address of its own could be cached, logged and requested by others. Whoever scans the code owns the
+    It is inline SVG and not an image: a Content-Security-Policy of `default-src 'self'` forbids `data:` images, and an
+    image with a URL of its own could be cached, logged and requested by others. Whoever scans the code controls the
     account, so no repr contains it.
 
-    `image` is a data URI, there only where the modules can't be made out: a site with a Content-Security-Policy then
-    needs `img-src data:`.
+    `image` is a data URI, set only if the modules can't be read from the gateway's image. A site with a
+    Content-Security-Policy then needs `img-src data:`.
     """
 
     side: int = 0
@@ -79,7 +82,7 @@ class Panel:
 
 
 def link_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """GET shows how to scan; POST asks the gateway for a code."""
+    """Show how to scan the code (GET), or request a code from the gateway and show it (POST)."""
     if not admin.may(request, MAY_LINK):
         return _private(refusal(admin, request, MAY_LINK))
     license_ = _license(admin, request, object_id)
@@ -91,7 +94,7 @@ def link_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> Http
 
 
 def check_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """POST asks the gateway whether the code was scanned. The response never contains a code."""
+    """Ask the gateway whether the code was scanned (POST only). The response never contains a code."""
     if not admin.may(request, MAY_LINK):
         return _private(refusal(admin, request, MAY_LINK))
     if request.method != "POST":
@@ -132,7 +135,7 @@ def _linked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Pan
 
 
 def _log_shown(admin: LicenseAdmin, request: HttpRequest, license_: License) -> None:
-    """Once for a code and those that replace it: the page asks for a new one every `REDRAW_SECONDS`."""
+    """Log that a code was shown, once per `STOP_SECONDS`: the page requests a new one every `REDRAW_SECONDS`."""
     shown = request.session.get(_SHOWN, {})
     if time.time() - shown.get(str(license_.pk), 0) < STOP_SECONDS:
         return
@@ -141,7 +144,7 @@ def _log_shown(admin: LicenseAdmin, request: HttpRequest, license_: License) -> 
 
 
 def _license(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> License:
-    # People who may link are not necessarily allowed to view the license's own page.
+    # Not `get_object_or_404()`: users allowed to link are not necessarily allowed to view the license's own page.
     license_: License | None = admin.get_object(request, unquote(object_id))
     if license_ is None:
         raise Http404
@@ -199,7 +202,7 @@ def _was_linked_before(license_: License) -> bool:
 
 
 def _private(response: HttpResponse) -> HttpResponse:
-    """Not cached, not shown in frames, and its address not sent to other sites."""
+    """Set headers that forbid caching and framing, and keep the page's URL from other sites."""
     response["Cache-Control"] = "no-store"
     response["X-Frame-Options"] = "DENY"
     # Not `no-referrer`: browsers would not send the origin either, and over HTTPS Django would refuse the form.
@@ -218,7 +221,10 @@ def drawing_of(qr: LoginQr) -> Drawing:
 
 @sensitive_variables()
 def _runs(y: int, row: list[bool]) -> str:
-    """A rectangle for each run of dark modules in a row; the quiet zone ends the last one."""
+    """Return path commands with a rectangle for each run of dark modules in a row.
+
+    A run at the end of the row would be lost, but the quiet zone ends every row with light modules.
+    """
     drawn, start = [], None
     for x, is_dark in enumerate(row):
         if is_dark and start is None:

@@ -1,4 +1,4 @@
-"""What the page of a license shows of its state, from a few indexed queries however many messages there are."""
+"""The state of a license as its admin page shows it, from a few indexed queries however many messages there are."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..webhook_address import webhook_url
 from ..words import Condition
 
 MAX_QUEUED = 1000
-"""A license's waiting messages are counted up to this."""
+"""Waiting messages of one license are counted up to this number on its page."""
 MAX_QUEUED_LISTED = 10_000
-"""The waiting messages of all licenses on a page of the list are counted up to this."""
+"""Waiting messages of all licenses on one page of the list, taken together, are counted up to this number."""
 
 
 @dataclass(frozen=True)
 class LicenseState:
-    """`webhook_address` is without its token, and empty if the site could not register one."""
+    """`webhook_address` has no token, and is empty if the site is not configured to register a webhook."""
 
     condition: Condition
     lane: Lane | None
@@ -43,7 +43,11 @@ class LicenseState:
 
 
 def state_of(license_: License) -> LicenseState:
-    """The state of `license_`, fetched with its lane and `looked_at`, the database's time."""
+    """Return the state of a license.
+
+    Args:
+        license_: Fetched with its lane, and annotated with `looked_at`, the database's time.
+    """
     condition = condition_of(license_)
     return LicenseState(
         condition=condition,
@@ -62,13 +66,13 @@ def condition_of(license_: License) -> Condition:
 
 
 def pause_of(license_: License) -> str:
-    """Why the license is paused; empty if it is not."""
+    """Return the reason why the license is paused (a `PauseReason` value); empty if it is not."""
     lane = lane_of(license_)
     return lane.pause_reason if lane else ""
 
 
 def webhook_of(license_: License) -> WebhookToken | None:
-    """The registered webhook. Kept on the object, because several buttons depend on it."""
+    """Return the license's registered webhook. It is cached on the object, because several buttons depend on it."""
     if "kpwa_webhook" not in license_.__dict__:
         tokens = WebhookToken.objects.filter(license_id=license_.pk, expires_at=None)
         found = tokens.filter(registered_at__isnull=False).order_by("-pk").first()
@@ -78,7 +82,10 @@ def webhook_of(license_: License) -> WebhookToken | None:
 
 
 def webhook_address() -> str:
-    """The address that the gateway posts to, without its token: tokens are stored hashed, and never shown."""
+    """Return the URL that the gateway posts to, with `…` instead of its token; empty if none can be built.
+
+    Tokens are stored as hashes, so the real URL can't be shown.
+    """
     try:
         address = webhook_url("token")
     except ImproperlyConfigured:
@@ -87,7 +94,7 @@ def webhook_address() -> str:
 
 
 def note_queued(licenses: Iterable[Any]) -> None:
-    """Set `kpwa_queued` of the licenses on a page, with one bounded query for all of them."""
+    """Set `kpwa_queued`, the number of waiting messages, on each of `licenses` with one bounded query."""
     waiting = OutboundMessage.objects.filter(
         status=Status.QUEUED, license_id__in=[license_.pk for license_ in licenses]
     )
@@ -103,7 +110,7 @@ def _last_event_at(license_: License) -> datetime | None:
 
 
 def between(low: float, high: float) -> str:
-    """A pause between two messages: `4 to 8 seconds`."""
+    """Return a pause in words, for example "4 to 8 seconds, at random"; "none" if `high` is not above 0."""
     if high <= 0:
         return gettext("none")
     low_words, high_words = _seconds(low), _seconds(high)
@@ -113,7 +120,7 @@ def between(low: float, high: float) -> str:
 
 
 def pace_of(license_: License) -> str:
-    """How fast a license sends: `4 to 8 seconds, at random (about 600 messages an hour)`."""
+    """Return how fast a license sends, in words: the pause between two messages, and the messages per hour."""
     low, high = license_.pace_seconds
     if low + high <= 0:
         return gettext("no pause between two messages")

@@ -1,6 +1,6 @@
-"""Links from our pages to others of the same admin site, for one person.
+"""Links from our pages to other pages of the same admin site, for one user.
 
-Pages that the site does not have, or that the person may not open, have no link: their address is empty.
+The URL of a page that the site does not have, or that the user may not open, is an empty string.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..site_urls import find_url
 
 @dataclass(frozen=True)
 class Source:
-    """What a message or a failure is about. `url` is empty where the person cannot open it here."""
+    """The object that a message or a failure is about. `url` is empty if the user can't open its page on this site."""
 
     name: str
     url: str = ""
@@ -34,13 +34,13 @@ class Source:
 
 
 def admins_of(site: AdminSite, model: type[Model]) -> list[ModelAdmin[Any]]:
-    """The site's admins of `model`: a proxy may be registered itself, or by its concrete model only."""
+    """Return the site's admins of `model`. A proxy may be registered itself, or only by its concrete model, or both."""
     models = (model, model._meta.concrete_model)
     return [site.get_model_admin(known) for known in models if known is not None and site.is_registered(known)]
 
 
 class Links:
-    """The links of one request. Permissions are checked once for each model."""
+    """Builds the links of one request. The permission for each model is checked once and cached."""
 
     def __init__(self, site: AdminSite, request: HttpRequest) -> None:
         self._site = site
@@ -48,11 +48,17 @@ class Links:
         self._viewable: dict[type[Model], ModelAdmin[Any] | None] = {}
 
     def to_object(self, model: type[Model], primary_key: object) -> str:
-        """The page of one object, for people who may view its model."""
+        """Return the URL of an object's page; empty if the user may not view its model."""
         return self.to_page(model, "change", quote(str(primary_key)))
 
     def to_page(self, model: type[Model], page: str, *arguments: object, **query: str) -> str:
-        """A page of the admin of `model`, for people who may view that model; `changelist` is its list."""
+        """Return the URL of a page of the admin of `model`; empty if the user may not view that model.
+
+        Args:
+            page: `changelist`, `change`, or the name of a page that the admin adds.
+            arguments: The URL's positional arguments.
+            query: Parameters of the query string.
+        """
         admin = self._admin_for_viewing(model)
         if admin is None:
             return ""
@@ -61,15 +67,18 @@ class Links:
         return f"{url}?{urlencode(query)}" if url and query else url
 
     def to_source_of(self, record: OutboundMessage | ReceiptFailure) -> Source | None:
-        """What `record` is about. The object itself is never fetched: a list of messages would fetch fifty sales."""
+        """Return the object that `record` is about; None if it is about none.
+
+        The object itself is never fetched: a list of fifty messages would fetch fifty sales.
+        """
         if record.source_content_type_id is None:
             return None
-        # Django keeps content types in memory.
+        # No query for each record: Django caches content types in memory.
         content_type = ContentType.objects.get_for_id(record.source_content_type_id)
         model = content_type.model_class()
         name = f"{content_type.name} {record.source_id}"
         if record.source_database != (stored_name(router.db_for_write(model)) if model else ""):
-            # Its page would show another object with the same key.
+            # No link: the page would show another object that has the same key in the model's own database.
             return Source(f"{name} ({record.source_database or DEFAULT_DB_ALIAS})")
         return Source(name, self.to_object(model, record.source_id) if model else "")
 

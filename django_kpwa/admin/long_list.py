@@ -1,7 +1,7 @@
-"""Lists that cost the same with a million rows: bounded pages, no facets, and only filters that an index answers.
+"""Change lists that stay cheap with a million rows: bounded paging, no facets, and only filters that an index serves.
 
-Rows are found by their day: by a filter beside the list, and by year, month and day above it. Each reads a range of the
-index of the list's date field.
+Rows are narrowed down by day: by a filter beside the list, and by year, month and day above it. Both read a range of
+the index on the list's date field.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from .base import ReadOnlyAdmin
 from .buttons import ButtonsAdmin
 
 MAX_COUNTED = 10_000
-"""Maximum number of rows that are counted and paged through. Older ones are found by narrowing the list down."""
+"""Maximum number of rows that are counted and paged through. Older rows are found by narrowing the list down."""
 MAX_LICENSES_OFFERED = 100
+"""Maximum number of licenses that the license filter offers."""
 
 if TYPE_CHECKING:
     _Paginator = Paginator[Any]
@@ -38,14 +39,17 @@ else:
 
 
 class BoundedPaginator(_Paginator):
-    """Has at most `MAX_COUNTED` rows of its queryset; `is_cut` if there are more."""
+    """Pages through at most the first `MAX_COUNTED` rows of its queryset; `is_cut` is True if there are more."""
 
     @cached_property
     def count(self) -> int:
         return min(self._counted, MAX_COUNTED)
 
     def page(self, number: Any) -> Page[Any]:
-        """Skip the rows before the page by their keys alone; joined with what the list shows, they were read whole."""
+        """Return a page; the rows before it are skipped by primary key alone.
+
+        With OFFSET on the list's own query, the database would read and join all rows before the page in full.
+        """
         page = super().page(number)
         rows: Any = page.object_list
         if isinstance(rows, QuerySet) and page.has_previous():
@@ -62,15 +66,15 @@ class BoundedPaginator(_Paginator):
         rows: Any = self.object_list
         if not isinstance(rows, QuerySet):
             return len(rows)
-        # In the order of the list, by the field that an index ends with. Otherwise PostgreSQL may count in the order in
-        # which rows were stored, and read past all those that do not match.
+        # Count in the order of the list, which an index serves. Otherwise PostgreSQL may scan rows in the order in
+        # which they were stored, and read all those that do not match, too.
         order = [name for name in rows.query.order_by[:1] if isinstance(name, str)]
         columns = [name.lstrip("-") for name in order] or ["pk"]
         return rows.order_by(*order).values(*columns)[: MAX_COUNTED + 1].count()
 
 
 class LongChangeList(ChangeList):
-    """`kpwa_dates` is shown above the list; `kpwa_most_listed` tells where it ends."""
+    """Adds what our template shows: `kpwa_dates` above the list, and `kpwa_most_listed` at the end of a cut list."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -84,12 +88,12 @@ class LongChangeList(ChangeList):
 
     @property
     def kpwa_most_listed(self) -> int | None:
-        """How many of the newest are listed; None if it is all of them."""
+        """The number of newest rows that can be listed; None if all rows can be."""
         return self.paginator.count if self.paginator.is_cut else None
 
 
 class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
-    """A list of our records by the time in their `date_hierarchy`, an indexed field, newest first."""
+    """Base of the lists of our records, newest first. `date_hierarchy` of a subclass has to be an indexed field."""
 
     actions: Sequence[Any] | None = None
     list_per_page = 50
@@ -98,16 +102,16 @@ class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
     paginator = BoundedPaginator
     change_list_template = "admin/django_kpwa/change_list.html"
     filtered_by: Sequence[str] = ()
-    """The fields that the address may narrow the list down by; an index begins with each of them."""
+    """The fields that the URL's query may filter by. Each has to be the first column of an index."""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LongChangeList]:
         return LongChangeList
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
-        """Add what the rows of a page show to their records, for all of them at once."""
+        """Hook for subclasses: set what the list shows as attributes of a page's `records`, for all of them at once."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        # Django lets an address ask for any lookup on a field of the model: `text__icontains` reads the whole table.
+        # Django allows any lookup on a local field in the query string: `text__icontains` would read the whole table.
         name = lookup.removesuffix("__exact").removesuffix("__id").removesuffix("__in").removesuffix("__isnull")
         parameters = {getattr(spec, "parameter_name", None) for spec in self.list_filter}
         dates = {f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day")}
@@ -115,20 +119,20 @@ class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
 
 
 class LicenseFilter(RelatedFieldListFilter):
-    """Offers the first licenses by name, and the one that was chosen; a hundred thousand would be megabytes of page."""
+    """Offers the first `MAX_LICENSES_OFFERED` licenses by name, and the chosen one; all could be megabytes of HTML."""
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
         licenses = License.objects.order_by("name").values_list("pk", "name")
         offered = list(licenses[:MAX_LICENSES_OFFERED])
         given: Any = self.lookup_val
         chosen = {str(pk) for pk in (given if isinstance(given, list) else [given])} - {str(pk) for pk, _ in offered}
-        # Anything may stand in the address.
+        # The query string may contain anything; a longer number would overflow the database's bigint.
         numbers = [int(pk) for pk in chosen if pk.isascii() and pk.isdigit() and len(pk) < 19]
         return [*offered, *licenses.filter(pk__in=numbers)]
 
 
 class WhenFilter(SimpleListFilter):
-    """By days in the site's time zone, of the `date_hierarchy` of the list."""
+    """Filters by days in the site's time zone, on the list's `date_hierarchy`."""
 
     title = _("when")
     parameter_name = "when"
@@ -164,7 +168,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Dates:
-    """The links above the list: one back, and the years, months or days in which there may be rows."""
+    """The links above the list: one level back, and the years, months or days in which there may be rows."""
 
     choices: list[Choice]
     back: Choice | None = None
@@ -172,9 +176,9 @@ class Dates:
 
 
 def dates_of(changelist: Any) -> Dates | None:
-    """The years, months or days between the first and the last row.
+    """Return the years, months or days between the first and the last row; None if there are no rows.
 
-    Django's own date hierarchy offers only those with rows, and groups the whole table to know them.
+    Django's own date hierarchy offers only dates that have rows, but groups the whole table to find them.
     """
     field = str(changelist.date_hierarchy)
     ends = _ends(changelist.model._default_manager.using(changelist.root_queryset.db), field)

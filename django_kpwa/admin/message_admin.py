@@ -1,4 +1,4 @@
-"""Messages in the admin: what was said to whom, what became of it, and what a person can still decide about it."""
+"""Messages in the admin: their recipient, text and status, and the decisions that a user can still make about them."""
 
 from __future__ import annotations
 
@@ -121,16 +121,16 @@ class MessageAdmin(LongListAdmin):
     # The list
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        # Only together with the source's key, which an index finds: the messages about one object are few.
+        # Only together with the source's key: the index on that key leaves few rows to filter by database.
         narrows = lookup == "source_database__exact" and "source_id__exact" in request.GET
         return narrows or super().lookup_allowed(lookup, value, request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OutboundMessage]:
-        # The list needs only first lines of texts; the page of one message loads its text when it shows it.
+        # The list needs only the first lines of texts. The page of one message loads the deferred text by itself.
         return starts_of(super().get_queryset(request))
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        # With one license, its name in every row tells nothing.
+        # If there is only one license, its name in every row is no information.
         has_several = License.objects.order_by().values("pk")[:2].count() > 1
         return [column for column in self.list_display if has_several or column != "license"]
 
@@ -210,7 +210,7 @@ class MessageAdmin(LongListAdmin):
         return [path("<path:object_id>/another_number/", view, name=name), *super().get_urls()]
 
     def _another_number_url(self, request: HttpRequest, message: OutboundMessage) -> str:
-        # A text that is not written yet can't be copied.
+        # A text that is rendered only when the message is sent can't be copied before.
         if message.needs_rendering or not self.may(request, MAY_SEND):
             return ""
         return self.url_of("another_number", message.pk)

@@ -1,4 +1,4 @@
-"""Messages as CSV: streamed, and safe to open in a spreadsheet."""
+"""Export of messages as CSV: streamed, and safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..words import reason_row
 _ROWS_PER_QUERY = 1000
 _TIMES = ("created_at", "sent_at", "delivered_at", "read_at")
 _SEPARATORS = re.compile(r"([;,|\t\r\n\v\f\x1c-\x1f\x85\u2028\u2029\uff0c\uff1b\uff5c])")
-# What a formula begins with; some programs treat the full-width and small forms as the ASCII ones.
+# Characters that a formula begins with; some programs treat the full-width and small forms like the ASCII ones.
 _FORMULA_MARKS = tuple("=+-@＝＋－＠﹦﹢﹣﹫\u2212")
-# What an import may strip before it: white space, quotes, invisible characters, NUL.
+# Characters that an import may strip before a formula: white space, quotes, invisible characters, NUL.
 _BEFORE_A_FORMULA = " \u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000" + (
     '"\u201c\u201d\x00\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff'
 )
@@ -28,18 +28,18 @@ _BYTE_ORDER_MARK = "\ufeff"  # without it, Excel reads UTF-8 as the system's old
 
 
 def csv_response(messages: QuerySet[OutboundMessage]) -> StreamingHttpResponse:
-    """`messages` as a download, newest first."""
+    """Return `messages` as a CSV download in UTF-8, newest first."""
     today = timezone.localdate().isoformat()
     headers = {"Content-Disposition": f'attachment; filename="messages-{today}.csv"', "Cache-Control": "no-store"}
     return StreamingHttpResponse(_lines(messages), content_type="text/csv; charset=utf-8", headers=headers)
 
 
 def neutralised(cell: str) -> str:
-    """`cell` with an apostrophe before everything that a spreadsheet might run as a formula.
+    """Return `cell` with an apostrophe before everything that a spreadsheet might run as a formula.
 
-    Not only at its beginning: where the system's list separator is a semicolon, as in Indonesia, Excel also splits
-    lines at the semicolons and line breaks within cells, and an import splits them wherever the user says. Texts have
-    no CR, so it can only be the first character of a cell, where the apostrophe before it is enough.
+    The beginning of a cell is not enough: if the system's list separator is a semicolon, as in Indonesia, Excel also
+    splits at semicolons and line breaks inside cells, and an import splits at any separator that the user chooses.
+    Texts contain no CR, so a CR can only be the first character of a cell, where one apostrophe before it is enough.
     """
     first = cell[:2] if cell.startswith("\r") and cell[1:].startswith(_FORMULA_MARKS) else ""
     parts = _SEPARATORS.split(cell[len(first) :])
@@ -54,7 +54,7 @@ def _without_formula(part: str) -> str:
 
 
 class _Line:
-    """A file for `csv.writer` that returns what is written."""
+    """A file for `csv.writer` whose `write()` returns the line, so that it can be streamed."""
 
     def write(self, line: str) -> str:
         return line
@@ -68,7 +68,11 @@ def _lines(messages: QuerySet[OutboundMessage]) -> Iterator[str]:
 
 
 def _in_pieces(messages: QuerySet[OutboundMessage]) -> Iterator[OutboundMessage]:
-    """Read by primary key, so that no driver holds a million rows (MariaDB's would) and no row comes twice."""
+    """Read `messages` in pieces by primary key.
+
+    A single query would make some drivers (MariaDB's) hold all rows in memory; with OFFSET, messages that are stored
+    during the export would make rows come twice.
+    """
     rows: Any = messages.select_related("license", "source_content_type").order_by("-pk").defer(None)
     last: int | None = None
     while True:
@@ -104,5 +108,5 @@ def _row(message: OutboundMessage) -> list[str]:
 
 
 def _time(moment: Any) -> str:
-    # As spreadsheets read it in every language; in the site's time zone.
+    # In the site's time zone, in a format that spreadsheets parse as a time in every locale.
     return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S") if moment else ""

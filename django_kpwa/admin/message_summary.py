@@ -14,12 +14,12 @@ _START_CHARACTERS = 80
 
 
 def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
-    """`messages` for a list: with the beginnings of their texts only, which `first_line_of()` needs."""
+    """Return `messages` for a list: they load only the beginnings of their texts, which `first_line_of()` needs."""
     return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
 
 
 def first_line_of(message: OutboundMessage) -> str:
-    """The first line of a message from `starts_of()`, cut if it is long."""
+    """Return the first line of the text of a message from `starts_of()`, cut if it is long."""
     start = str(getattr(message, "text_start", "")).strip()
     if not start:
         return instead_of_text(message) or gettext("(an image)")
@@ -28,12 +28,12 @@ def first_line_of(message: OutboundMessage) -> str:
 
 
 def instead_of_text(message: OutboundMessage) -> str:
-    """What is shown instead of a text that is not written yet; empty if it is."""
+    """Return what is shown instead of a text that is rendered only when it is sent; empty if there is a text."""
     return gettext("(written when it is sent)") if message.needs_rendering else ""
 
 
 def recipient_of(message: OutboundMessage) -> str:
-    """The number, or the group's name."""
+    """Return the recipient for display: the formatted number, or the group's name."""
     if message.recipient_type == RecipientType.GROUP:
         return gettext("%(name)s (group)") % {"name": message.recipient}
     return phone.written(message.recipient)

@@ -18,7 +18,11 @@ MAX_ANSWERS = 10
 
 @dataclass(frozen=True)
 class Moment:
-    """Something that happened. `quote` is what the gateway or the customer said, `details` are technical facts."""
+    """Something that happened to a message.
+
+    `quote` is what the gateway or the customer said. `details` are technical facts as label and value. `until` is the
+    end of an attempt. `event_id` is the primary key of the webhook event.
+    """
 
     at: datetime
     mark: Mark
@@ -30,7 +34,10 @@ class Moment:
 
 
 def timeline_of(message: OutboundMessage) -> list[Moment]:
-    """The moments of `message`, oldest first: the last `MAX_ATTEMPTS` attempts, the first `MAX_ANSWERS` answers."""
+    """Return the moments of `message`, oldest first.
+
+    They include at most its last `MAX_ATTEMPTS` attempts and the customer's first `MAX_ANSWERS` answers.
+    """
     moments = [Moment(message.created_at, Mark(Tone.NEUTRAL, "+", gettext("Queued"))), *_own_times(message)]
     moments += [_of_attempt(attempt) for attempt in _attempts(message)]
     moments += [_of_answer(event) for event in _answers(message)]
@@ -81,7 +88,7 @@ def _of_attempt(attempt: SendAttempt) -> Moment:
 
 
 def _answers(message: OutboundMessage) -> list[WebhookEvent]:
-    """The customer's first messages after this one was sent."""
+    """Return the first messages that the customer wrote to the license after `message` was sent."""
     if message.sent_at is None or message.recipient_type != RecipientType.NUMBER:
         return []
     events = WebhookEvent.objects.filter(

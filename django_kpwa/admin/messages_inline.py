@@ -1,8 +1,8 @@
-"""`KpwaMessagesInline`: a sale's messages on the sale's own page in the host's admin.
+"""`KpwaMessagesInline`: shows a sale's messages on the sale's own page in the site's admin.
 
-Messages have neither a foreign key to the sale nor a generic relation, which would delete them with it; they name their
-source by content type and id. So the formset has no forms: it carries the messages to the template, ignores what is
-posted, and saves nothing.
+Messages have neither a foreign key to the sale nor a generic relation, because deleting the sale would then delete
+them. They refer to their source by content type and id. Therefore the formset has no forms: it only passes the messages
+to the template, ignores what is posted, and saves nothing.
 """
 
 from __future__ import annotations
@@ -45,13 +45,16 @@ class Row:
 
 
 class MessagesFormSet(_FormSet):
-    """`kpwa_rows` are the newest messages about `instance`; `kpwa_list_url` leads to all, if there are more."""
+    """Passes messages to the template.
+
+    `kpwa_rows` are the newest messages about `instance`; if `kpwa_has_more` is True, `kpwa_list_url` leads to all.
+    """
 
     kpwa_links: Links
-    """Set on the class that is made for each request."""
+    """Set on the subclass that `get_formset()` creates for each request."""
 
     def __init__(self, *args: Any, instance: Model | None = None, queryset: Any = None, **kwargs: Any) -> None:
-        # Never bound: what the host's form posts may be anything, or out of date.
+        # Never bound: the posted data of the site's own form may be out of date, or have no data for this formset.
         prefix = kwargs.get("prefix")
         super().__init__(queryset=OutboundMessage.objects.none(), prefix=prefix)
         self.new_objects: list[Any] = []
@@ -99,7 +102,7 @@ class MessagesFormSet(_FormSet):
         return []
 
     def save_m2m(self) -> None:
-        """Hosts that save formsets with `commit=False` call it."""
+        """Do nothing. Sites that save formsets with `commit=False` call this."""
 
     @property
     def _messages(self) -> list[OutboundMessage]:
@@ -117,9 +120,9 @@ class _WithoutForeignKey(InlineModelAdminChecks):
 
 
 class KpwaMessagesInline(TabularInline):
-    """For the `inlines` of the admin of a model that messages are about.
+    """An inline for the admin of a model that messages are about, such as the site's sales.
 
-    People who may view messages see the newest ones, with links to their pages.
+    Users allowed to view messages see the newest ones, with links to their pages.
     """
 
     model = OutboundMessage
@@ -148,7 +151,7 @@ class KpwaMessagesInline(TabularInline):
         return OutboundMessage.objects.none()
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # There are no messages yet about an object that is being added.
+        # An object that is being added has no messages yet.
         return obj is not None and super().has_view_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

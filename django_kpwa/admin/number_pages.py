@@ -1,4 +1,4 @@
-"""Pages with a form for one number: sending a message to another one, a test message, a check for WhatsApp."""
+"""Pages with a form for one number: send a message to another number, send a test message, check for WhatsApp."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ class NumberForm(forms.Form):
 
 
 def send_to_another_number(admin: KpwaAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Sends what a message says to the number that is typed, as a message of its own."""
+    """Send a message's text to the number that the user typed, as a new message.
+
+    Raises:
+        PermissionDenied: The user may not send messages.
+    """
     if not admin.may(request, MAY_SEND):
         raise PermissionDenied
     message: OutboundMessage = admin.get_object_or_404(request, object_id)
@@ -71,7 +75,7 @@ def send_to_another_number(admin: KpwaAdmin, request: HttpRequest, object_id: st
 
 
 def send_test(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Queues a short text to the number that is typed."""
+    """Queue a short test message to the number that the user typed."""
     for codename in (MAY_OPERATE, MAY_SEND):
         if not admin.may(request, codename):
             return refusal(admin, request, codename)
@@ -92,7 +96,7 @@ def send_test(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> Http
 
 
 def check_number(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Asks the gateway whether the number that is typed has WhatsApp, and tells it on the same page."""
+    """Ask the gateway whether the number that the user typed has WhatsApp, and show the result on the same page."""
     if not admin.may(request, MAY_OPERATE):
         return refusal(admin, request, MAY_OPERATE)
     license_: License = admin.get_object_or_404(request, object_id)

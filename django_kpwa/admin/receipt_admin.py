@@ -1,7 +1,7 @@
-"""The registered receipt classes: what each would send about an object, and sending it now.
+"""The registered receipt classes: a preview of what each would send about an object, and a button that sends it now.
 
-A preview shows a customer's number and purchase, so it needs the permission to view receipts and that to view the
-object's model.
+A preview shows a customer's number and purchase, so it needs both the permission to view receipts and the permission
+to view the object's model.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DEFAULT_EVENT_ID = Receipt.get_event_id
 
 @dataclass(frozen=True)
 class Description:
-    """What a receipt class declares, in words. `template` is empty if the class renders itself."""
+    """What a receipt class declares, as text for people. `template` is empty if the class renders its text itself."""
 
     name: str
     about: str
@@ -56,7 +56,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Failures:
-    """How often a receipt class raised an error, and the list of those errors."""
+    """How often a receipt class raised an error, and the URL of the list of those errors."""
 
     count: BoundedCount
     url: str
@@ -64,7 +64,7 @@ class Failures:
 
 class RegisteredReceiptAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[Any]:
-        # Without Django's own: there are no rows to add, change or delete.
+        # None of Django's own URLs: there are no rows to add, change or delete.
         wrap = self.admin_site.admin_view
         return [
             path("", wrap(self.changelist_view), name=self.url_name("changelist")),
@@ -172,7 +172,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         shown = preview(registration, obj)
         rendered = shown.rendered
         return {
-            "chosen": obj,  # themes take `object` for what the page belongs to
+            "chosen": obj,  # not `object`: admin themes treat that as the object that the page belongs to
             "object_name": name_of(obj),
             "object_url": objects.url_of(obj),
             "preview": shown,
@@ -188,7 +188,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         }
 
     def _url_of(self, request: HttpRequest, message: OutboundMessage) -> str:
-        """The message's page; empty if it was purged."""
+        """Return the URL of the message's page; empty if the message was purged or the user may not view it."""
         return "" if message.was_purged else Links(self.admin_site, request).to_object(OutboundMessage, message.pk)
 
     def _preview_url(self, label: str, obj: Model) -> str:
@@ -220,7 +220,7 @@ def _described(registration: Registration) -> Description:
 
 
 def _failures_of(registration: Registration, links: Links) -> Failures | None:
-    """None if the person may not view failures."""
+    """Return the failures of a receipt class; None if the user may not view failures."""
     url = links.to_page(ReceiptFailure, "changelist", receipt=registration.label)
     if not url:
         return None

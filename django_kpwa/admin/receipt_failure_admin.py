@@ -1,4 +1,4 @@
-"""Receipt failures in the admin: classes that raised an error while a sale was saved, about what, and why."""
+"""Receipt failures in the admin: errors that receipt classes raised while an object, such as a sale, was saved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_LINE_LENGTH = 120
 
 
 class ReceiptFilter(SimpleListFilter):
-    """By registered class. Django's own filter would read the whole table to find the classes."""
+    """Offers the registered classes. Django's own filter would read the whole table to find the classes in it."""
 
     title = _("receipt")
     parameter_name = "receipt"
@@ -80,9 +80,9 @@ class ReceiptFailureAdmin(LongListAdmin):
         return date_and_time(failure.occurred_at)
 
     def _preview_url(self, request: HttpRequest, failure: ReceiptFailure) -> str:
-        """The page on which the receipt of the same object is previewed and can be sent; empty if there is none."""
+        """Return the URL of the preview of the same receipt for the same object; empty if there is no such page."""
         registration = registry.find(failure.receipt)
         if registration is None or failure.source_database != stored_name(router.db_for_write(registration.model)):
-            return ""  # in another database it would be another object with the same key
+            return ""  # the preview would show another object that has the same key in the model's own database
         links = Links(self.admin_site, request)
         return links.to_page(RegisteredReceipt, "preview", failure.receipt, pk=failure.source_id)

@@ -1,7 +1,7 @@
-"""What the preview of a receipt shows: the objects to choose from, and whether the receipt would be sent.
+"""Parts of the preview of a receipt: the objects to choose from, and whether the receipt would be sent.
 
-The objects are those that the person may see on this site, newest first. If the site has an admin of their model, it
-decides who sees which rows, and its page is linked.
+Only objects that the user may see are offered, newest first. If the site has an admin of their model, that admin
+decides which rows a user sees, and its pages are linked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Objects:
         self._site = site
         self._request = request
         self._model = model
-        # Not from a replica: sending does not read from one either.
+        # Not from a replica, because sending does not read from one either: both have to see the same row.
         self._using = router.db_for_write(model)
         admins = admins_of(site, model)
         self._admin = admins[0] if admins else None
@@ -51,13 +51,17 @@ class Objects:
             raise PermissionDenied
 
     def newest(self) -> list[Model]:
-        """The `MAX_NEWEST` objects with the highest primary keys, newest first."""
+        """Return the `MAX_NEWEST` objects with the highest primary keys, highest first."""
         ids = list(self._allowed().order_by("-pk").values_list("pk", flat=True)[:MAX_NEWEST])
         found = self._every().in_bulk(ids)
         return [found[primary_key] for primary_key in ids if primary_key in found]
 
     def find(self, typed: str) -> Model | None:
-        """The object with the primary key that was typed. Raises `PermissionDenied` if the person may not view it."""
+        """Return the object with the primary key that the user typed; None if there is none, or none that they may see.
+
+        Raises:
+            PermissionDenied: The model's admin does not let the user view this object.
+        """
         try:
             primary_key = self._model._meta.pk.to_python(typed.replace("\x00", ""))
             if not self._allowed().filter(pk=primary_key).exists():
@@ -70,7 +74,7 @@ class Objects:
         return obj
 
     def url_of(self, obj: Model) -> str:
-        """The object's own page on this site; empty if it has none."""
+        """Return the URL of the object's own page on this admin site; empty if it has none."""
         if self._admin is None:
             return ""
         opts = self._admin.opts
@@ -87,7 +91,10 @@ class Objects:
 
 
 def name_of(obj: Model) -> str:
-    """The object's `str()`, cut if it is long. That is the site's own code, so an error in it is contained."""
+    """Return the object's `str()`, cut if it is long.
+
+    `__str__()` is the site's own code: if it raises an error, the object is shown by its model and primary key.
+    """
     name = ""
     with contained(router.db_for_read(type(obj), instance=obj)):
         name = str(obj)
@@ -96,7 +103,7 @@ def name_of(obj: Model) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """Whether a previewed receipt would be sent, in a mark and a sentence."""
+    """Says with a mark and a sentence whether a previewed receipt would be sent."""
 
     mark: Mark
     words: Words

@@ -1,6 +1,6 @@
-"""The searches above the lists of messages and webhook events: each is a few exact look-ups in indexes.
+"""The searches of the lists of messages and webhook events. Each is a few index look-ups.
 
-Nothing searches within texts, names or bodies: that would read a million rows.
+Texts, names and bodies are not searched: that would read the whole table.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from ..exceptions import InvalidPhoneNumberError
 from ..models import OutboundMessage, RecipientType, SendAttempt, WebhookEvent, idempotency_digest
 
 MIN_DIGITS = 6
-"""Minimum number of digits, country code included, of a number that is searched for by its beginning."""
+"""Minimum number of digits, country code included, of a search for numbers by their beginning."""
 _MAX_BY_GATEWAY_ID = 100
 
 
 def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[OutboundMessage]:
-    """The `messages` to the number or group `term`, or with the idempotency key, gateway id or UUID `term`."""
+    """Return those `messages` whose recipient, idempotency key, gateway id or UUID is `term`.
+
+    A number may be typed in any spelling, or only its beginning with at least `MIN_DIGITS` digits.
+    """
     term = _cleaned(term)
     if not term:
         return messages
@@ -34,13 +37,13 @@ def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[
 
 
 def search_events(events: QuerySet[WebhookEvent], term: str) -> QuerySet[WebhookEvent]:
-    """The `events` sent by a customer with the number `term`, or with the gateway id or UUID `term`."""
+    """Return those `events` whose sender's number (or its beginning), gateway id or UUID is `term`."""
     term = _cleaned(term)
     if not term:
         return events
     every = WebhookEvent.objects.all()
     by_gateway_id = every.filter(gateway_id=term).order_by("-pk").values_list("pk", flat=True)[:_MAX_BY_GATEWAY_ID]
-    # Only incoming messages have a sender's number. The other events' is empty, and no term is.
+    # No restriction to incoming messages is needed: other events have an empty sender number, and no term is empty.
     return _found(events, _by_number(every, "sender_number", term), {*by_gateway_id, *_by_uuid(every, term)})
 
 
@@ -49,7 +52,7 @@ def _cleaned(term: str) -> str:
 
 
 def _found(rows: QuerySet[Any], condition: Q, ids: Iterable[int]) -> QuerySet[Any]:
-    # The ids apart: with subqueries in an OR, no database uses the indexes.
+    # The ids were read by queries of their own: with subqueries in an OR, no database uses the indexes.
     ids = sorted(ids)
     return rows.filter(condition | Q(pk__in=ids) if ids else condition)
 
@@ -62,9 +65,10 @@ def _by_uuid(rows: QuerySet[Any], term: str) -> Iterable[int]:
 
 
 def _by_number(rows: QuerySet[Any], field: str, term: str, *, only: Q = Q()) -> Q:  # noqa: B008 - it is not changed
-    """Matches a `field` that equals `term` or the number that it means in any spelling, or begins with its digits.
+    """Return a condition that matches a number in `field` by `term`, in any spelling, or by its beginning.
 
-    `only` further restricts the matches by beginning.
+    If a row with exactly that number exists, only the exact number is matched. `only` further restricts the matches by
+    beginning.
     """
     exact = Q(**{field: term})
     number = _number(term)
@@ -74,7 +78,7 @@ def _by_number(rows: QuerySet[Any], field: str, term: str, *, only: Q = Q()) -> 
     beginning = phone.gateway_reading(term)
     if not MIN_DIGITS <= len(beginning) <= phone.MAX_LENGTH or any(character.isalpha() for character in term):
         return exact
-    # A range, which every index serves; LIKE needs a special index on PostgreSQL.
+    # A range, because any index serves it; LIKE would need a special operator class on PostgreSQL.
     return exact | (only & Q(**{f"{field}__gte": beginning, f"{field}__lt": str(int(beginning) + 1)}))
 
 
