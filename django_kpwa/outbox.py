@@ -1,10 +1,10 @@
-"""The front door: what a site calls to send a message, and to decide about one.
+"""The public API: the functions that a site calls to queue messages, and to cancel, resend or settle them.
 
     from django_kpwa.outbox import send_message
     send_message("0812 3456 7890", "Pesanan Anda siap diambil.", idempotency_key=f"ready:{order.pk}")
 
-A call stores a row in the site's own transaction and never waits for WhatsApp. Anything wrong with the message is
-refused here, with the reason, before anything is stored.
+Each call stores a row in the site's own transaction and never waits for WhatsApp. An invalid message is refused here,
+with the reason, before anything is stored.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Message:
     group: str = ""
     image_url: str | None = None
     license: License | str | None = None
-    idempotency_key: str | None = field(default=None, repr=False)  # a site may make it of a number
+    idempotency_key: str | None = field(default=None, repr=False)  # not in the repr: it may contain a phone number
     priority: int = Priority.NORMAL
     send_after: datetime | None = None
     expires_at: datetime | None = None
@@ -91,18 +91,22 @@ def send_message(
     expires_at: datetime | None = None,
     source: models.Model | None = None,
 ) -> OutboundMessage:
-    """Queue a message to a phone number and return it.
+    """Queue a message to a phone number and return the stored row.
 
-    `to`: a number as people write it (`0812…`, `+62 812…`), or an object that knows its own (`as_e164`). `text` may be
-    empty where `image_url` (http or https) is given. `idempotency_key`: any text of up to 255 characters; a key that is
-    known returns its message, whatever has become of it, and sends nothing. `priority`: lower goes first, see
-    `Priority`. `send_after` and `expires_at`: aware datetimes. `source`: the saved object that the message is about.
+    `to`: a number as people write it (`0812…`, `+62 812…`), or an object with an `as_e164` attribute.
+    `text`: at most 65,536 characters; may be empty if `image_url` is given.
+    `image_url`: an http or https URL that the gateway can fetch over the internet.
+    `license`: a `License` or its name. Without it the message is sent by `KPWA["DEFAULT_LICENSE"]`, else the license
+    marked as default, else the only active one. If none of these decides, the message is stored without a license and
+    waits until one can be chosen.
+    `idempotency_key`: any text of up to 255 characters. If a message with this key exists already, that message is
+    returned, whatever its status, and nothing is queued.
+    `priority`: 0 to 32767; lower is sent first, see `Priority`.
+    `send_after`, `expires_at`: aware datetimes; the message is not sent before the one or after the other.
+    `source`: the saved object that the message is about.
 
-    `license`: one, or its name; without it, `KPWA["DEFAULT_LICENSE"]`, the default license or the only active one
-    sends. Where that does not say which, the message is stored without one, and waits until it does.
-
-    Raises `InvalidMessageError` (its subclasses say what is wrong), and `LicenseChoiceError` for a name that no license
-    has, before anything is stored.
+    Raises `InvalidMessageError` (its subclasses say what is wrong), or `LicenseChoiceError` if no license has the given
+    name; nothing is stored then.
     """
     return _enqueue(
         Message(to, text, "", image_url, license, idempotency_key, priority, send_after, expires_at, source)
@@ -122,7 +126,10 @@ def send_group_message(
     expires_at: datetime | None = None,
     source: models.Model | None = None,
 ) -> OutboundMessage:
-    """Queue a message to the group called `group`, as WhatsApp shows its name. Otherwise like `send_message()`."""
+    """Queue a message to a WhatsApp group and return the stored row.
+
+    `group`: the group's name as WhatsApp shows it, 1 to 255 characters. Everything else is as for `send_message()`.
+    """
     return _enqueue(
         Message("", text, group, image_url, license, idempotency_key, priority, send_after, expires_at, source)
     )
@@ -131,9 +138,12 @@ def send_group_message(
 @sensitive_variables()
 @loud(write_alias)
 def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
-    """Queue many messages, in a few statements; returns them in the order given.
+    """Queue many messages with a few statements, all or none; returns the stored rows in the order given.
 
-    Everything is validated first: `InvalidMessageError.index` says which one is wrong, and then none is stored.
+    Where an `idempotency_key` is known already, or occurs twice in `messages`, the existing row is returned for it.
+
+    Raises `InvalidMessageError`, whose `index` is the position of the invalid message, or `LicenseChoiceError`; nothing
+    is stored then.
     """
     conf = kpwa_settings()
     chosen: dict[str | None, License | None] = {}
@@ -170,12 +180,15 @@ def send_rendered_later(
     render_after_seconds: float = 0.0,
     expires_after_seconds: float | None = None,
 ) -> OutboundMessage:
-    """Queue a message whose text the receipt that `renderer` names (`receipts/LABEL`) writes just before it is sent.
+    """Queue a message whose text a receipt writes just before it is sent; returns the stored row.
 
-    `source_database`: the alias of the database that the source was saved in, where the caller knows;
-    `source_fingerprint`: what tells it from other rows of its primary key. `render_after_seconds` delays it where the
-    source is not committed in one piece. It is not sent any more `expires_after_seconds` after it was stored, by the
-    database's clock. Raises as `send_message()` does.
+    `renderer`: names that receipt, as `receipts/LABEL`.
+    `source_database`: the alias of the database that the source was saved in, if the caller knows it.
+    `source_fingerprint`: distinguishes the source from another row that later gets the same primary key.
+    `render_after_seconds`: delay before the text is written, for a source that is not committed all at once.
+    `expires_after_seconds`: by the database's clock, counted from when the message was stored; None: it never expires.
+
+    Raises as `send_message()` does.
     """
     message = Message(to, license=license, idempotency_key=idempotency_key, source=source)
     row = _build(message, license_of(license), kpwa_settings(), renderer, source_database)
@@ -189,9 +202,12 @@ def send_rendered_later(
 
 @loud(write_alias)
 def cancel(message: OutboundMessage) -> bool:
-    """Withdraw a waiting message. False: it is being sent or was, so nothing was changed.
+    """Withdraw a queued message and refresh it. Returns False if it is being sent or is settled already.
 
-    Like the decisions below it waits at most a second for a worker that is at the message, and is then False.
+    It becomes `cancelled`, or `unknown` again if an earlier attempt is in doubt, because that attempt may have arrived.
+
+    This and the decisions below wait at most one second for a worker that has locked the message, and then return
+    False: they are called in web requests, which must not wait for a worker that stands still.
     """
     status = store().cancel(message.pk)
     if status is not None:
@@ -202,9 +218,9 @@ def cancel(message: OutboundMessage) -> bool:
 
 @loud(write_alias)
 def resend(message: OutboundMessage) -> bool:
-    """Queue a message again that failed, expired, was cancelled or is in doubt. False: its status allows no resend.
+    """Queue a failed, expired, cancelled or doubtful message again and refresh it. Returns True if it was queued.
 
-    After doubt the customer may get a second copy.
+    Its expiry and its spent attempts are cleared. If the message was in doubt, the recipient may get it twice.
     """
     queued = bool(store().resend(message.pk))
     if queued:
@@ -215,7 +231,7 @@ def resend(message: OutboundMessage) -> bool:
 
 @loud(write_alias)
 def mark_sent(message: OutboundMessage) -> bool:
-    """Say that a message in doubt arrived. False: it is not in doubt."""
+    """Record that a message in doubt did arrive, and refresh it. Returns False if it is not in doubt."""
     marked = bool(store().mark_sent(message.pk))
     if marked:
         announce.message_became_on_commit(Status.SENT, message.pk)
@@ -225,7 +241,10 @@ def mark_sent(message: OutboundMessage) -> bool:
 
 @loud(write_alias)
 def dismiss(message: OutboundMessage) -> bool:
-    """Leave a message in doubt as it is; it no longer waits for a decision. False: it was not waiting for one."""
+    """Leave a message in doubt as it is, so that it no longer waits for a decision, and refresh it.
+
+    Returns False if it was not waiting for one.
+    """
     dismissed = bool(store().dismiss(message.pk))
     _refresh(message)
     return dismissed
@@ -234,14 +253,16 @@ def dismiss(message: OutboundMessage) -> bool:
 @sensitive_variables()
 @loud(write_alias)
 def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage:
-    """Queue what `message` says to the number `to` as well: a new message of the same license about the same source.
+    """Queue a copy of `message` to the number `to` as well: a new message of the same license and source.
 
-    Asked for twice, the message of the first time is returned. A text that is not written yet is written for each of
-    them when its turn comes. Raises `InvalidPhoneNumberError`, or `InvalidMessageError` as `send_message()` does.
+    Returns the copy. A second call with the same number returns the first call's copy. If the text of `message` is not
+    written yet, it is written for the original and for the copy separately when each is sent.
+
+    Raises `InvalidPhoneNumberError`, or `InvalidMessageError` as `send_message()` does.
     """
     recipient = phone.parse(to)
     conf = kpwa_settings()
-    # Read again: what was fetched for a page may have gone stale, or lack the text.
+    # Fetched again: the caller's instance may be stale, or have its text deferred.
     original = OutboundMessage.objects.select_related("license").get(pk=message.pk)
     is_written = not original.needs_rendering
     row = _build(
@@ -256,7 +277,8 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
         renderer="" if is_written else original.renderer,
     )
     if not is_written:
-        # A receipt reads in it which event of its source it is about; unique is the digest, which stays this copy's.
+        # A receipt reads from its key which event of its source it is about, so the copy keeps the original's key.
+        # That is safe: only the digest is unique, and the copy's digest is still that of `copy_key()`.
         row.idempotency_key = original.idempotency_key
     for name in ("source_content_type_id", "source_id", "source_database", "source_fingerprint"):
         setattr(row, name, getattr(original, name))
@@ -264,15 +286,15 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
 
 
 def copy_key(message: OutboundMessage, recipient: str) -> str:
-    """The idempotency key of what goes to the number `recipient` as well."""
+    """The idempotency key of the copy of `message` that goes to the number `recipient`."""
     return f"{NOT_KEPT}{message.uuid}:{recipient}"
 
 
 def choose_license() -> License:
-    """The license for `license=None`, for who cannot wait until it is known: `KPWA["DEFAULT_LICENSE"]`, else the
-    default one, else the only one that is active.
+    """The license that sends messages for which none is given: `KPWA["DEFAULT_LICENSE"]`, else the license marked as
+    default, else the only active one. For callers that need it now; `send_message()` waits until one can be chosen.
 
-    Raises `LicenseChoiceError` where that does not say which.
+    Raises `LicenseChoiceError` if none of these decides.
     """
     name = kpwa_settings().DEFAULT_LICENSE
     found = choose(name)
@@ -282,9 +304,9 @@ def choose_license() -> License:
 
 
 def license_of(given: License | str | None) -> License | None:
-    """The license that a site's code named: itself, by its name, or none.
+    """Resolve the `license` argument of the functions above: a `License`, a license's name, or None.
 
-    Raises `LicenseChoiceError` for a name that no license has, `InvalidMessageError` for what is neither.
+    Raises `LicenseChoiceError` if no license has that name, `InvalidMessageError` for a value of another type.
     """
     if given is None or isinstance(given, License):
         return given
@@ -297,9 +319,9 @@ def license_of(given: License | str | None) -> License | None:
 
 
 def give_unassigned(most: int = GIVEN_AT_ONCE) -> bool:
-    """Give up to `most` messages that wait for a license to the one that is chosen now, and have its lane looked at.
+    """Assign up to `most` messages that were stored without a license to the one that is chosen now, and wake it.
 
-    False: none waits, or it still cannot be told which license sends.
+    Returns False if no message waits for a license, or if none can be chosen yet.
     """
     license_ = choosing.give_unassigned(kpwa_settings().DEFAULT_LICENSE, most)
     if license_ is None:
@@ -319,7 +341,7 @@ def _enqueue(message: Message) -> OutboundMessage:
 def _build(
     message: Message, license_: License | None, conf: Settings, renderer: str = "", source_database: str = ""
 ) -> OutboundMessage:
-    """Validate `message` and make its row, unsaved. Raises `InvalidMessageError`."""
+    """Validate `message` and return its unsaved row. Raises `InvalidMessageError`."""
     if license_ is not None and not is_saved(license_):
         raise InvalidMessageError("the license has not been saved yet.")
     typed, recipient, recipient_type = _recipient(message, conf.DEFAULT_REGION)
@@ -373,9 +395,9 @@ def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
 
 
 def check_image_url(url: str) -> None:
-    """Raise `InvalidImageUrlError` where the gateway could not, or should not, fetch `url`.
+    """Raise `InvalidImageUrlError` if the gateway could not, or should not, fetch `url`.
 
-    A host that only this machine or its network could reach is let pass under `DEBUG` alone.
+    A host that only this machine or its network can reach is accepted only with `DEBUG = True`.
     """
     if len(url) > MAX_IMAGE_URL_LENGTH:
         raise InvalidImageUrlError(f"its image_url has {len(url)} characters; at most {MAX_IMAGE_URL_LENGTH} are kept.")
@@ -394,7 +416,7 @@ def check_image_url(url: str) -> None:
         raise InvalidImageUrlError("its image_url carries a user name; everybody who gets the message would see it.")
     if "\\" in url:
         raise InvalidImageUrlError("its image_url holds a backslash, after which the host is another to some.")
-    # In development it is the sandbox beside us that fetches it, or nobody.
+    # In development the image is fetched by the sandbox on the same machine, or by nobody.
     if is_out_of_reach(host) and not settings.DEBUG:
         raise InvalidImageUrlError(
             f"its image_url's host {host!r} is one that only this machine or its network could reach; the gateway "
@@ -441,7 +463,10 @@ def _aware(name: str, moment: datetime) -> datetime:
 
 
 def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType | None, str, str]:
-    """By which names it is stored: content type, primary key, database. `alias`: that one, where it is known."""
+    """How the source is stored: content type, primary key as text, and the stored name of its database.
+
+    `alias`: its database's alias, if the caller knows it; otherwise it is read from the instance.
+    """
     if source is None:
         return None, "", ""
     if not isinstance(source, models.Model):
@@ -466,7 +491,10 @@ def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType |
 
 @sensitive_variables()
 def _store(row: OutboundMessage, conf: Settings, *, wake_after_seconds: float = 0.0) -> OutboundMessage:
-    """Store the message, or return the one whose key it has. Without a license it is for the one that is chosen."""
+    """Store the message, or return the existing one with its idempotency key.
+
+    For a row without a license, the store chooses one.
+    """
     inserted = store().store_message(row, conf.DEFAULT_LICENSE)
     if inserted is None:
         existing = _known(row.idempotency_digest)
@@ -480,12 +508,12 @@ def _store(row: OutboundMessage, conf: Settings, *, wake_after_seconds: float = 
 
 @sensitive_variables()
 def _store_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
-    """The same for many, all of them or none."""
+    """Store many messages, all or none; for each row, returns it or the existing one with its idempotency key."""
     first: dict[str, OutboundMessage] = {}
     for row in rows:
         if row.idempotency_digest is not None:
             first.setdefault(row.idempotency_digest, row)
-    # The first of several with one key stands for all.
+    # Of several rows with one key, only the first is inserted; it is the result for the others too.
     fresh = [row for row in rows if row.idempotency_digest is None or first[row.idempotency_digest] is row]
     with transaction.atomic(using=write_alias()):
         inserted = store().store_messages(fresh)
@@ -507,12 +535,12 @@ def _known(digest: str | None) -> OutboundMessage | None:
 
 
 def _not_stored() -> LicenseChoiceError:
-    """Neither was the message stored, nor is its key known: there is nobody to send it."""
+    """The error for a row that was not inserted although its key is unknown: its license is gone."""
     return LicenseChoiceError("The license of the message is not there any more (deleted?), so nothing was stored.")
 
 
 def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
-    """A repeat that says something else is most likely a key that is not unique enough."""
+    """Warn of a repeat with another content: most likely the site's idempotency key is not unique enough."""
     if existing.was_purged or (row.pk is not None and existing.pk == row.pk):
         return
     if existing.recipient != row.recipient or (not row.renderer and existing.text != row.text):

@@ -1,6 +1,6 @@
 """All SQL of the outbox, and all changes of its state, behind one object: `store()`.
 
-`models` describes the tables; what writes a status, or a column of a lane, stands here and nowhere else.
+`models` describes the tables. Only this package writes a status or a lane's columns.
 """
 
 from .engine import Store, store

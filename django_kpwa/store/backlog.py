@@ -1,8 +1,9 @@
-"""Looks over what waits that cost the same however much of it waits: from license to license, never row by row.
+"""Queries over all waiting messages whose cost depends on the number of licenses, not on the length of the backlog.
 
-They read one index, `kpwa_message_claim`, which begins with the status and the license. PostgreSQL and SQLite read all
-of a backlog for a DISTINCT; there a recursive query looks for the next license, and then for its next priority. MySQL
-and MariaDB go through a DISTINCT in such steps by themselves, and would read a backlog for the recursive query.
+They read one index, `kpwa_message_claim`, which begins with the status and the license. For a DISTINCT, PostgreSQL and
+SQLite would read the whole backlog; there a recursive query jumps to the next license, and then to its next priority.
+MySQL and MariaDB jump through the index for a DISTINCT by themselves, and would read the whole backlog for the
+recursive query.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from .sql import with_tables
 LICENSES_AT_ONCE = 500
 """Maximum number of licenses per statement."""
 
-# PostgreSQL takes a recursive query from so many licenses to be long, and would compile it first.
+# With more licenses per statement, PostgreSQL estimates the recursive query to be long and spends time on JIT
+# compilation before it runs.
 _FEW = 50
 
 _QUEUED = """
@@ -35,7 +37,8 @@ WITH RECURSIVE found (license_id, place) AS (
 SELECT license_id FROM found WHERE license_id IS NOT NULL
 """
 
-# By priority: what is due later would otherwise be read until the first message that is due now.
+# One step per priority: within a priority the index gives the earliest `due_at` at once. Otherwise all messages that
+# are due later would be read until the first one that is due now.
 _DUE = """
 WITH RECURSIVE found (license_id, priority) AS (
     VALUES {licenses}
@@ -54,7 +57,7 @@ WHERE (SELECT MIN(waiting.due_at) FROM django_kpwa_outboundmessage waiting
 
 class Backlog(StoreBase):
     def queued_license_ids(self) -> Iterator[list[int]]:
-        """The licenses that have messages waiting, due or not, some at a time and in the order of their ids."""
+        """Yield the ids of the licenses with queued messages, due or not: in ascending order, in batches."""
         query = self._queued_by_distinct if self.is_mysql else self._queued_by_steps
         after = 0
         while license_ids := query(after, LICENSES_AT_ONCE):
@@ -72,11 +75,12 @@ class Backlog(StoreBase):
         return OutboundMessage.objects.filter(status=Status.QUEUED, license_id__in=lost)
 
     def due_license_ids(self, license_ids: Iterable[int]) -> list[int]:
-        """Those of `license_ids`, at most `LICENSES_AT_ONCE` of them, that have a message due."""
+        """Those of `license_ids` (at most `LICENSES_AT_ONCE`) that have a message due, in ascending order."""
         wanted = sorted(license_ids)
         found = self._due_at_their_head(wanted) if wanted else []
         query = self._due_by_first if self.is_mysql else self._due_by_steps
-        # What goes first is seldom not due: a message that is tried again later, or was queued for tomorrow.
+        # The first message is seldom one that is not due (to be tried again later, or queued for tomorrow), so only few
+        # licenses need the slower query.
         others = sorted(set(wanted) - set(found))
         for start in range(0, len(others), _FEW):
             found += query(others[start : start + _FEW])
@@ -89,7 +93,8 @@ class Backlog(StoreBase):
 
     def _queued_by_distinct(self, after: int, limit: int) -> list[int]:
         queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id__gt=after)
-        # With the status, which is one: MariaDB takes steps for a DISTINCT of what its index begins with alone.
+        # The status is constant here, but has to be selected: MariaDB jumps through the index only for a DISTINCT of
+        # the index's leading columns.
         found = queued.order_by("license_id").values_list("status", "license_id").distinct()
         return [license_id for _, license_id in found[:limit]]
 
@@ -107,6 +112,6 @@ class Backlog(StoreBase):
 
     def _due_by_first(self, license_ids: list[int]) -> list[int]:
         due = OutboundMessage.objects.due().filter(license_id=OuterRef("pk"))
-        # Not EXISTS: MariaDB makes a join of it that reads everything that is due.
+        # A subquery, not EXISTS: MariaDB turns EXISTS into a join that reads every message that is due.
         licenses = License.objects.filter(pk__in=license_ids).alias(due=Subquery(due.values("status")[:1]))
         return list(licenses.filter(due__isnull=False).order_by().values_list("pk", flat=True))

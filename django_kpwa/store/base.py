@@ -1,4 +1,4 @@
-"""What every part of the store has: its database, and transactions that are brief and really committed."""
+"""What every part of the store needs: its database's connection, and short, durable transactions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StoreBase:
 
     @property
     def connection(self) -> Any:
-        """This thread's connection to it."""
+        """This thread's connection to that database."""
         return connections[self.using]
 
     @property
@@ -28,12 +28,14 @@ class StoreBase:
 
     @property
     def now_sql(self) -> str:
-        """`DatabaseNow()` as this database has it, for statements that are written out."""
+        """`DatabaseNow()` as SQL of this database, for hand-written statements."""
         return now_sql(self.using)
 
     def durable(self, seconds: int = FINISH_SECONDS) -> AbstractContextManager[None]:
-        """A transaction that is really committed at its end: never part of a caller's, which it refuses.
+        """A transaction that is committed when the block ends. Inside another `atomic()` it raises `RuntimeError`.
 
-        `seconds`: how long it waits for another's lock, see `locks`.
+        What a worker records must survive a caller's rollback, because its message may already be sent.
+
+        `seconds`: how long each statement waits for a row that is locked elsewhere, see `locks`.
         """
         return brief_transaction(self.using, seconds=seconds, durable=True)

@@ -1,8 +1,8 @@
-"""Which license sends what names none, and what becomes of messages while that cannot be told.
+"""Which license sends a message that names none, and what happens to messages while no license can be chosen.
 
-A license that is not active is no candidate. `KPWA["DEFAULT_LICENSE"]` goes before the default that was chosen on a
-license's page, and that before the only one there is. Where none of these says which, messages are stored without a
-license and wait: nothing claims them. They are given to one as soon as it can be told.
+Only active licenses are candidates. `KPWA["DEFAULT_LICENSE"]` takes precedence over the license that was made the
+default on its page, and that one over the only active license. If none of these decides, messages are stored without a
+license and wait: no lane claims them. They are assigned as soon as a license can be chosen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GIVEN_AT_ONCE = 1000
 
 
 class Unchosen(models.TextChoices):
-    """Why it cannot be told which license sends."""
+    """Why no license can be chosen."""
 
     NO_LICENSE = "no_license", _("there is no license yet")
     NONE_ACTIVE = "none_active", _("no license is active")
@@ -30,14 +30,14 @@ class Unchosen(models.TextChoices):
 
 @dataclass(frozen=True)
 class Choice:
-    """Either `license`, or why there is none."""
+    """The chosen license, or the reason why there is none; exactly one of the two is set."""
 
     license: License | None = None
     why_not: Unchosen | None = None
 
 
 def choose(default_name: str = "") -> Choice:
-    """The license of what names none; `default_name`: `KPWA["DEFAULT_LICENSE"]`."""
+    """Choose the license for messages that name none; `default_name`: the value of `KPWA["DEFAULT_LICENSE"]`."""
     licenses = License.objects
     if default_name:
         named = licenses.filter(name=default_name).first()
@@ -53,12 +53,15 @@ def choose(default_name: str = "") -> Choice:
 
 
 def unassigned() -> OutboundMessageQuerySet:
-    """Messages that wait because it cannot be told which license sends them."""
+    """Queued messages that have no license yet."""
     return OutboundMessage.objects.filter(status=Status.QUEUED, license=None).order_by()
 
 
 def give_unassigned(default_name: str = "", most: int = GIVEN_AT_ONCE) -> License | None:
-    """Give up to `most` messages without a license to the one that is chosen now; None where none was given."""
+    """Assign up to `most` messages without a license to the one that is chosen now, and return that license.
+
+    None: no message waits, no license can be chosen, or another process was faster.
+    """
     waiting = unassigned()
     message_ids = list(waiting.values_list("pk", flat=True)[:most])
     if not message_ids:

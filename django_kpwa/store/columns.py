@@ -1,4 +1,4 @@
-"""The columns that a change of state writes, by what it says."""
+"""Which columns each change of state writes. Every form of a write takes them from here, so that none forgets one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .results import LaneVerdict, MessageVerdict, Pause
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:
-    """What an attempt keeps of any outcome."""
+    """The columns of an attempt that store an outcome of any kind."""
     return {
         "outcome": outcome.kind.value,
         "cause": outcome.cause.value,
@@ -25,7 +25,7 @@ def outcome_columns(outcome: Outcome) -> dict[str, Any]:
 
 
 def answer_columns(answer: SentMessage) -> dict[str, str]:
-    """What an attempt keeps of the answer to an accepted send."""
+    """The columns of an attempt that store the gateway's answer to an accepted send."""
     return {
         "gateway_id": answer.id[:255],
         "read_as": answer.to[:64],
@@ -46,7 +46,7 @@ def sent_columns(at: Any) -> dict[str, Any]:
 
 
 def verdict_columns(verdict: MessageVerdict) -> dict[str, Any]:
-    """What a verdict makes of a message that was not accepted."""
+    """The columns of a message that was not accepted, by the verdict on it."""
     columns: dict[str, Any] = {"status": verdict.status, "reason": verdict.reason, "reason_words": verdict.words}
     if verdict.status == Status.QUEUED:
         if verdict.due_in_seconds is not None:

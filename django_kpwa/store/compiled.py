@@ -1,7 +1,7 @@
-"""Queries of the ORM that are compiled once and executed many times, each time with other values.
+"""Queries of the ORM that are compiled once and executed many times with different values.
 
-To build and compile a query costs Django more than it costs the database to run it. These are written as any other
-query is, with a `Parameter` where a value is given at each execution.
+Building and compiling one of these queries costs Django more than running it costs the database. They are written like
+any other query, with a `Parameter` in the place of each value that is given at execution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..models.clock import DatabaseNow, InSeconds
 
 
 class Parameter(Expression):
-    """Stands for a value that is given, by its name, at each execution."""
+    """A placeholder for a value that is given by name at each execution."""
 
     def __init__(self, name: str, output_field: Any) -> None:
         super().__init__(output_field=output_field)
@@ -30,7 +30,7 @@ class Parameter(Expression):
 
 
 class CompiledQuery:
-    """The SQL of a query, the places of its parameters, and how its rows are read."""
+    """A query's SQL, its parameters in order, and the converters for the rows that it returns."""
 
     def __init__(self, query: Any, using: str) -> None:
         compiler = query.get_compiler(using)
@@ -41,7 +41,7 @@ class CompiledQuery:
 
     @sensitive_variables()
     def execute(self, cursor: Any, values: Mapping[str, Any]) -> None:
-        """Execute it with a value for each `Parameter`, by their names."""
+        """Execute the query; `values` has a value for the name of each `Parameter`."""
         connection = cursor.db
         parameters = [
             each.output_field.get_db_prep_value(values[each.name], connection) if isinstance(each, Parameter) else each
@@ -51,7 +51,7 @@ class CompiledQuery:
 
     @sensitive_variables()
     def by_name(self, row: tuple[Any, ...], connection: Any) -> dict[str, Any]:
-        """A row of a query of `.values()`, by its names and as Django has the values."""
+        """A row of a `.values()` query as a dict, with its values converted as the ORM converts them."""
         values = list(row)
         for place, (converters, expression) in self._converters.items():
             for convert in converters:
@@ -61,9 +61,12 @@ class CompiledQuery:
 
 @sensitive_variables()
 def update_where(connection: Any, model: type[Model], lookups: Mapping[str, Any], columns: Mapping[str, Any]) -> int:
-    """`model.objects.filter(**lookups).update(**columns)`, compiled once for the names that are given.
+    """`model.objects.filter(**lookups).update(**columns)`, compiled once for each set of names and expressions.
 
-    `lookups`: equalities, none with None. `columns`: values, or expressions such as `DatabaseNow()`, `in_seconds(…)`.
+    `lookups`: field names and values that must be equal; no value may be None, for which SQL has no `=`.
+    `columns`: values, or expressions such as `DatabaseNow()` and `in_seconds(…)`.
+
+    Returns the number of rows that matched.
     """
     values = {f"where {name}": value for name, value in lookups.items()}
     shape: list[tuple[str, Any]] = []
@@ -104,7 +107,11 @@ def _compiled_update(
 def first_of(
     connection: Any, build: Callable[[], QuerySet[Any, Any]], values: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The first row, by its names, of the query of `.values()` that `build` makes with `Parameter`s in it; or None."""
+    """The first row, as a dict, of the `.values()` query that `build` returns; None if there is no row.
+
+    `build` is called once for each database; what varies between calls has to be a `Parameter` with its value in
+    `values`.
+    """
     query = _compiled_select(connection.alias, build)
     with connection.cursor() as cursor:
         query.execute(cursor, values)

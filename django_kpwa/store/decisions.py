@@ -1,7 +1,7 @@
 """What people, policies and webhooks decide about messages and lanes: conditional UPDATEs, as in `lanes`.
 
-Each method says whether it changed anything. None opens a durable transaction, because a site may call them inside one
-of its own.
+Each method returns whether it changed anything. None opens a durable transaction, because a site may call them inside a
+transaction of its own.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ Asked = ParamSpec("Asked")
 Decided = TypeVar("Decided")
 
 BACKLOG_AFTER_SECONDS = 300.0
-"""Messages younger than this at the end of a pause are new: they go before the backlog."""
+"""At the end of a pause, messages that are younger than this are sent before the older ones, the backlog."""
 STEPPED_AT_ONCE = 1000
 CLOCK_SECONDS = 60.0
-"""A time of ours that lies further ahead than it can by this was set while the database's clock was ahead."""
+"""Tolerance. A stored time that lies further in the future than it can, by more than this, was written while the
+database's clock was ahead."""
 
 
 def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | None]:
-    """A decision that a checkout may make: it waits a second for a message that a worker has locked, then is None.
+    """Make a method wait at most `TAKE_SECONDS` for a message that a worker has locked, and then return None.
 
-    The worker is about to send it, or to record what became of it, and may stand still in the middle of that.
+    The worker is about to send the message or to record its outcome, and may stand still in the middle of that. A
+    decision may be part of a web request, which must not wait with it.
     """
 
     @wraps(decide)
@@ -61,12 +63,12 @@ def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | Non
 
 @dataclass(frozen=True)
 class Move:
-    """What is known of one message: that its attempt was accepted, and how far the message came."""
+    """One argument of `move_many()`: the attempt was accepted, and its message has reached `status`."""
 
     message_id: int
     attempt_id: int
     gateway_id: str
-    """Learnt for the attempt, where that has none."""
+    """Stored with the attempt if that has no id yet; may be empty."""
     status: Status
     """`sent`, `delivered` or `read`."""
 
@@ -74,17 +76,24 @@ class Move:
 class Decisions(Lanes):
     @_decision
     def cancel(self, message_id: int) -> Status | None:
-        """Withdraw a waiting message: `cancelled`, or `unknown` again where an earlier attempt is in doubt."""
+        """Withdraw a queued message and return its new status; None if it is not queued.
+
+        That is `cancelled`, or `unknown` again if an earlier attempt is in doubt.
+        """
         queued = _message(message_id).filter(status=Status.QUEUED)
         if queued.filter(in_doubt=False).update(status=Status.CANCELLED, settled_at=DatabaseNow()):
             return Status.CANCELLED
-        # The reason keeps it from going out again where its lost worker learns late that nothing was sent.
+        # `_settle_late()` requeues a message whose lost worker learns late that nothing was sent, unless its reason is
+        # another: this one keeps a withdrawn message from being sent.
         withdrawn = {"status": Status.UNKNOWN, "reason": WITHDRAWN, "settled_at": DatabaseNow()}
         return Status.UNKNOWN if queued.filter(in_doubt=True).update(**withdrawn) else None
 
     @_decision
     def resend(self, message_id: int) -> bool:
-        """Queue a message again that did not arrive, or may not have; its expiry and spent attempts are cleared."""
+        """Queue a message again that did not arrive or may not have (`RESENDABLE`). True if it was queued.
+
+        Its expiry and its spent attempts are cleared.
+        """
         return bool(
             _message(message_id)
             .filter(status__in=RESENDABLE)
@@ -103,7 +112,10 @@ class Decisions(Lanes):
 
     @_decision
     def want_again(self, message_id: int, *, due_in_seconds: float, expires_in_seconds: float | None) -> bool:
-        """Queue a receipt again that was withdrawn before anything of it was written or sent, as it is wanted again."""
+        """Queue a withdrawn receipt again because it is wanted after all. True if it was queued.
+
+        Only a receipt whose text was not written and that no attempt was made for.
+        """
         withdrawn = _message(message_id).filter(
             status=Status.CANCELLED, reason=WITHDRAWN, rendered_at=None, attempts_made=0
         )
@@ -121,25 +133,26 @@ class Decisions(Lanes):
 
     @_decision
     def mark_sent(self, message_id: int) -> bool:
-        """A person knows that a message in doubt arrived."""
+        """Make a message in doubt `sent`: a person knows that it arrived. False: it is not in doubt."""
         return bool(_message(message_id).filter(status=Status.UNKNOWN).update(**sent_columns(DatabaseNow())))
 
     @_decision
     def dismiss(self, message_id: int) -> bool:
-        """A person leaves a message in doubt as it is; it no longer waits for a decision."""
+        """Leave a message in doubt as it is, without a decision. False: it was not waiting for one."""
         return bool(_message(message_id).undecided().update(dismissed_at=DatabaseNow()))
 
     def expire_overdue(self, limit: int) -> list[Change]:
-        """Expire up to `limit` waiting messages; those of which an attempt is in doubt are `unknown` again.
+        """Expire up to `limit` overdue messages, and return those that changed.
 
-        Two statements for all of them. Where others are at one of them, it is left to them, or to the next time.
+        A message with an attempt in doubt becomes `unknown` again. A message that is locked elsewhere is left for the
+        next call.
         """
         overdue = OutboundMessage.objects.overdue()
         message_ids = list(overdue.order_by("expires_at").values_list("pk", flat=True)[:limit])
         if not message_ids:
             return []
         with brief_transaction(self.using):
-            # Who holds some of them and waits for none deadlocks with nobody.
+            # A transaction that holds locks on some messages but waits for none cannot be part of a deadlock.
             skips = self.connection.features.has_select_for_update_skip_locked
             locked = overdue.filter(pk__in=message_ids).order_by("pk").select_for_update(skip_locked=skips)
             changed = [
@@ -152,22 +165,24 @@ class Decisions(Lanes):
         return changed
 
     def prove_accepted(self, message_id: int, attempt_number: int | None = None, gateway_id: str = "") -> bool:
-        """Record proof that an attempt was accepted. True: the message became `sent` by it.
+        """Record proof that an attempt was accepted. Returns True if the message became `sent`.
 
-        From `sending` it becomes so when the running attempt is recorded.
+        `attempt_number`: the attempt that was accepted, if known. `gateway_id`: stored with it if it has none.
+
+        A message that is `sending` becomes `sent` when its running attempt is recorded.
         """
         with transaction.atomic(using=self.using) if self.connection.in_atomic_block else brief_transaction(self.using):
             became_sent = self.settle_proven(message_id)
             if attempt_number is not None:
                 attempt = SendAttempt.objects.filter(message_id=message_id, number=attempt_number)
                 if gateway_id:
-                    # Also of a running one: its own answer may never come, and later events name this id.
+                    # Also for a running attempt: its own answer may never come, and later events refer to this id.
                     attempt.filter(gateway_id="").update(gateway_id=gateway_id[:255])
                 attempt.filter(outcome=OutcomeKind.IN_DOUBT).update(outcome=OutcomeKind.ACCEPTED)
         return became_sent
 
     def advance(self, message_id: int, status: Status) -> bool:
-        """Move an accepted message forward to `delivered` or `read`; never back."""
+        """Move an accepted message forward to `delivered` or `read`, never back. Returns True if it moved."""
         with brief_statements(self.using):
             return self._advance(message_id, status)
 
@@ -176,7 +191,7 @@ class Decisions(Lanes):
         if status == Status.DELIVERED:
             if message.filter(status=Status.SENT).update(status=Status.DELIVERED, delivered_at=DatabaseNow()):
                 return True
-            # A late "delivered" after "read" still tells when; it moves nothing.
+            # A "delivered" that arrives after "read" only fills in the time.
             message.filter(status=Status.READ, delivered_at=None).update(delivered_at=DatabaseNow())
             return False
         return bool(
@@ -186,17 +201,18 @@ class Decisions(Lanes):
         )
 
     def move_many(self, moves: Sequence[Move]) -> dict[int, list[Status]]:
-        """`prove_accepted()` and `advance()` of many messages, one move each, by a fixed number of statements.
+        """`prove_accepted()` and `advance()` for many messages, one move each, with a fixed number of statements.
 
-        Returns what each one became by it, of those that moved. Raises `OperationalError` where others hold one of
-        them for longer than a moment.
+        Returns the statuses that each message went through, by message id; a message that did not move is left out.
+        Raises `OperationalError` if one of the rows stays locked elsewhere, see `locks`.
         """
         messages = OutboundMessage.objects
         attempts = SendAttempt.objects.filter(pk__in=[move.attempt_id for move in moves])
         ids = sorted(move.message_id for move in moves)
         became: dict[int, list[Status]] = {}
         with brief_transaction(self.using):
-            # A write comes first: on SQLite it takes the lock, elsewhere it sees what was being recorded meanwhile.
+            # A write comes first: on SQLite it takes the lock; elsewhere it waits for what is being recorded, so that
+            # the reads after it see that.
             open_ones = [Status.UNKNOWN, Status.QUEUED, Status.SENDING]
             messages.filter(pk__in=ids, status__in=open_ones).update(proven_at=Coalesce("proven_at", DatabaseNow()))
             before = dict(messages.filter(pk__in=ids).order_by("pk").select_for_update().values_list("pk", "status"))
@@ -231,12 +247,13 @@ class Decisions(Lanes):
         return became
 
     def note_session(self, license_id: int, session_status: SessionStatus) -> SessionStatus:
-        """Store what the gateway just said of the link; returns what was known before."""
+        """Store the session status that the gateway just reported; returns the one that was stored before."""
         self.ensure_lane(license_id)
         lane = Lane.objects.filter(pk=license_id)
         columns = session_columns(session_status)
         with transaction.atomic(using=self.using):
-            # The write comes first; what it replaced is read by trying each value that it can have replaced.
+            # A read before the write could miss a status that another process stores in between. An UPDATE does not
+            # return the old value portably, so each possible old value is tried as a condition.
             for previous in SessionStatus:
                 if previous != session_status and lane.filter(session_status=previous.value).update(**columns):
                     return previous
@@ -244,23 +261,26 @@ class Decisions(Lanes):
         return session_status
 
     def pause_license(self, license_id: int, pause_: Pause) -> bool:
-        """Pause a lane, whoever drives it. False: it is paused for this reason already, or for one that people end."""
+        """Pause a lane, also while a worker drives it.
+
+        Returns False if it is already paused for this reason, or for one that only people end.
+        """
         self.ensure_lane(license_id)
         stays = [*HELD_BY_PEOPLE, pause_.reason]
         lane = Lane.objects.filter(pk=license_id).exclude(pause_reason__in=stays)
         return bool(lane.update(**pause_columns(pause_), probes=0))
 
     def lift_pause(self, license_id: int, *reasons: PauseReason) -> bool:
-        """End a pause that has one of `reasons`. The backlog that it left goes behind what is new.
+        """End a pause that has one of `reasons`, and move the backlog behind newer messages.
 
-        False: the lane was not paused for any of them.
+        Returns False if the lane was not paused for any of them.
         """
         return self._lift(license_id, reasons)
 
     def confirm_number(self, license_id: int, *, keep: bool) -> bool:
-        """End the pause of a changed number: the linked one is confirmed or, with `keep`, the former one linked again.
+        """End the pause of a changed number. Returns False if the lane was not paused for that.
 
-        False: the lane was not paused for that.
+        `keep`: the formerly confirmed number is to be linked again; otherwise the number linked now is confirmed.
         """
         settled = {"linked_number": F("confirmed_number")} if keep else {"confirmed_number": F("linked_number")}
         return self._lift(license_id, (PauseReason.NUMBER_CHANGED,), **settled)
@@ -269,7 +289,8 @@ class Decisions(Lanes):
         lane = Lane.objects.filter(pk=license_id, pause_reason__in=reasons)
         if not lane.exists():
             return False
-        # While the lane is still paused: killed within a long backlog, it leaves the rest to whoever lifts it next.
+        # Before the pause ends: if the process is killed within a long backlog, the lane is still paused, and whoever
+        # lifts the pause next moves the rest.
         self._step_backlog_back(license_id)
         return bool(
             lane.update(
@@ -284,18 +305,18 @@ class Decisions(Lanes):
         )
 
     def bring_back_times_ahead(self, license_ids: Sequence[int]) -> list[int]:
-        """End what a clock that was ahead, and is right again, made the lanes of `license_ids` wait for.
+        """Correct times in the lanes of `license_ids` that were stored while the database's clock was ahead.
 
-        No pace, pause, lease or backoff lasts as long as such a time says: it is set to what it would be if it began
-        now. A lease is not ended, for its driver may be in the middle of a send. Returns the licenses whose lanes were
-        changed.
+        Such a time lies further in the future than any pace, pause, lease or backoff lasts. It is set to what it would
+        be if it began now. A lease is shortened but not ended, because its driver may be in the middle of a send.
+        Returns the ids of the licenses whose lanes were changed.
         """
         conf = kpwa_settings()
         lanes = Lane.objects.filter(pk__in=license_ids).select_related("license")
         changed = []
         for lane in lanes.annotate(now=DatabaseNow()):
             columns = _brought_back(lane, lane.now, conf)  # type: ignore[attr-defined]  # annotated just above
-            # Who has moved on since is looked at again by the next sweep.
+            # Only if the lane is unchanged since it was read; otherwise the next sweep looks at it again.
             as_seen = Lane.objects.filter(
                 pk=lane.pk, lease_token=lane.lease_token, pause_reason=lane.pause_reason, paused_until=lane.paused_until
             )
@@ -308,9 +329,10 @@ class Decisions(Lanes):
         return changed
 
     def bring_back_messages_ahead(self, limit: int = STEPPED_AT_ONCE) -> int:
-        """The same for messages that were queued by a clock that was ahead; returns how many.
+        """Correct up to `limit` messages that were queued while the database's clock was ahead; returns how many.
 
-        What was due at once, or a moment after it was stored, is due now. A time that the site named stays.
+        A message that was due when it was stored, or within `CLOCK_SECONDS` of that, is due now. A later `due_at`,
+        which the site asked for, stays.
         """
         messages = OutboundMessage.objects
         ahead = messages.filter(status=Status.QUEUED, created_at__gt=in_seconds(CLOCK_SECONDS)).order_by()
@@ -322,9 +344,11 @@ class Decisions(Lanes):
         return len(message_ids)
 
     def _step_backlog_back(self, license_id: int) -> None:
-        """One step, once: a message that has waited through two outages is not pushed ever further back.
+        """Lower the priority of the backlog by one step, so that newer messages are sent first.
 
-        In small statements: one over the backlog of a day would hold up those who cancel or mark its messages.
+        Each message is lowered only once, because its priority is then none of `Priority`: otherwise one that waits
+        through several outages would fall further back each time. In small batches, because one statement over a day's
+        backlog would block everybody who cancels or marks one of its messages.
         """
         messages = OutboundMessage.objects
         backlog = messages.filter(
@@ -335,7 +359,8 @@ class Decisions(Lanes):
         ).order_by()
         while True:
             message_ids = list(backlog.values_list("pk", flat=True)[:STEPPED_AT_ONCE])
-            # None may be left to step where a caller's transaction still sees some that others have taken since.
+            # In a caller's transaction the SELECT may keep returning messages that have changed since. The UPDATE then
+            # matches none, which has to end the loop.
             if not message_ids or not backlog.filter(pk__in=message_ids).update(priority=F("priority") + 1):
                 return
 
@@ -345,7 +370,7 @@ def _message(message_id: int) -> OutboundMessageQuerySet:
 
 
 def may_be_ahead(conf: Settings) -> ExpressionWrapper[Q]:
-    """Of a lane, in SQL: whether `bring_back_times_ahead()` may find something. None of those that do is left out."""
+    """A condition on lanes that includes all those (and maybe others) that `bring_back_times_ahead()` would change."""
     longest = min(longest_pause(reason, conf) for reason in (PauseReason.FAILING, PauseReason.RATE_LIMITED))
     expression: ExpressionWrapper[Q] = ExpressionWrapper(
         Q(next_send_at__gt=in_seconds(CLOCK_SECONDS))
@@ -368,7 +393,7 @@ def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
         columns["next_send_at"] = in_seconds(pace)
     if is_ahead(lane.lease_taken_at):
         columns["lease_taken_at"] = DatabaseNow()
-    # Twice: another process may have been started with other settings.
+    # Twice the lease: another process may have been started with other settings.
     if lane.lease_token is not None and is_ahead(lane.lease_expires_at, 2 * lease):
         columns["lease_expires_at"] = in_seconds(lease)
     longest = longest_pause(PauseReason(lane.pause_reason), conf)
@@ -381,5 +406,5 @@ def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
 
 
 def longest_pause(reason: PauseReason, conf: Settings) -> float:
-    """How many seconds a pause for `reason` lasts at most before the lane is looked at again."""
+    """The longest time in seconds that a pause for `reason` lasts before the lane is checked again."""
     return pace.MAX_RETRY_AFTER_SECONDS if reason == PauseReason.RATE_LIMITED else conf.max_probe_seconds * 1.2

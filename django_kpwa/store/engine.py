@@ -1,4 +1,4 @@
-"""The store of the outbox's database: portable for all, with a subclass where statements of its own pay."""
+"""Which store serves the outbox's database: the portable one, or a vendor's subclass."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .texts import Texts
 
 
 class Store(Decisions, Messages, Texts, Events, Backlog):
-    """In the ORM's words, for every case and every database: what it does is what is right."""
+    """The portable store: the ORM's queries, for every case and every database. It defines the correct behaviour."""
 
 
 class PostgreSQLStore(PostgreSQLLanes, PostgreSQLMessages, PostgreSQLEvents, Store):
-    """Overrides what pays there, and hands on to `Store` what is not the usual case."""
+    """Overrides the methods for which the benchmarks show a gain; every unusual case is left to `Store`."""
 
 
 ENGINES: dict[str, type[Store]] = {"postgresql": PostgreSQLStore}
-"""By the database's vendor; `Store` is the others'."""
+"""By `connection.vendor`; a vendor that is not listed uses `Store`."""
 
 
 def store() -> Store:
-    """The store of the outbox as it is routed now."""
+    """The store of the database to which the site's routers send the outbox's writes."""
     using = write_alias()
     return ENGINES.get(connections[using].vendor, Store)(using)

@@ -1,4 +1,4 @@
-"""Webhook events: whose token it is, the INSERT of the event, its claim, the attempts that it may mean, its record."""
+"""Webhook events: finding the token's license, storing, claiming and recording an event, finding its attempts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from .locks import brief_statements, brief_transaction, waited_too_long
 
 _MYSQL_DEADLOCK = 1213
 MOST_ATTEMPTS = 20
-"""An id that as many attempts have tells none of them apart."""
+"""Maximum number of attempts looked at per gateway id; an id that so many attempts share identifies none of them."""
 _MOST_ATTEMPTS_AT_ALL = 2000
 CLAIMED_COLUMNS = (
     "id", "uuid", "license_id", "body", "content_type", "content_encoding", "received_at", "tries", "processed_at"
 )  # fmt: skip
-"""What processing needs of an event; the other fields are deferred."""
+"""The columns that processing needs; an event's other fields are deferred."""
 
 
 class Attempt(NamedTuple):
-    """What an event needs to know of an attempt; `status` is its message's."""
+    """What processing needs to know of an attempt. `status` is its message's."""
 
     message_id: int
     number: int
@@ -46,7 +46,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True)
 class KnownToken:
-    """A webhook's token that is good now."""
+    """A webhook token that is stored and has not expired."""
 
     pk: int
     license_id: int
@@ -56,7 +56,7 @@ class KnownToken:
 
 @dataclass(frozen=True)
 class Seen:
-    """Who was the first to act on an id: an event, and the message that it moved, where it is one of ours."""
+    """The first event that acted on an id, and the message that it moved if the id belongs to a message of ours."""
 
     event_id: int
     message_id: int | None
@@ -65,7 +65,7 @@ class Seen:
 class Events(StoreBase):
     @sensitive_variables()
     def find_token(self, digest: str) -> KnownToken | None:
-        """The stored token whose SHA-256 is `digest`, or None where it is unknown or has expired."""
+        """The stored token whose SHA-256 is `digest`, or None if it is unknown or has expired."""
         found = first_of(self.connection, _token, {"digest": digest})
         if found is None or not hmac.compare_digest(found["digest"], digest):
             return None
@@ -83,9 +83,10 @@ class Events(StoreBase):
         content_encoding: str = "",
         under_token: str | None = None,
     ) -> int | None:
-        """Insert a webhook's event and return its id; None where its digest is stored already.
+        """Insert a webhook's event and return its id; None if an event with this digest is stored already.
 
-        `under_token`: only where that is the digest of a token of the license that is good now and was used before.
+        `under_token`: the digest of a token. The event is inserted only if the license has this token, and it was used
+        before and has not expired. This saves `find_token()` in the usual case; after None the caller has to look.
         """
         event = WebhookEvent(
             license_id=license_id,
@@ -118,17 +119,17 @@ class Events(StoreBase):
 
     @sensitive_variables()
     def claim_event(self, event_id: int, lease_seconds: float) -> tuple[WebhookEvent, str] | None:
-        """Claim an event that is due, for so long; returns it, and the number that its license is linked to.
+        """Claim an event that is due for `lease_seconds`; returns it and its license's linked number (may be empty).
 
-        None: it is not due, somebody else is at it, or it is gone.
+        None: it is not due, another worker has claimed it, or it was deleted.
         """
         rows = WebhookEvent.objects.filter(pk=event_id)
         try:
             with brief_statements(self.using):
                 is_claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(lease_seconds))
         except OperationalError as error:
-            # Of many that claim one row at once, MySQL gives some up: the row is then another worker's.
-            # In a caller's transaction that was its end.
+            # Where many workers claim one row at once, MySQL ends some of them as deadlocked: another worker then has
+            # the row. In a caller's transaction the error is passed on, because MySQL has rolled all of that back.
             is_anothers = error.args[:1] == (_MYSQL_DEADLOCK,) or waited_too_long(error)
             if not is_anothers or self.connection.in_atomic_block:
                 raise
@@ -141,9 +142,10 @@ class Events(StoreBase):
 
     @sensitive_variables()
     def find_attempts(self, license_id: int, gateway_ids: Sequence[str]) -> list[Attempt] | None:
-        """The attempts of a license that have one of those gateway ids, newest first, by one statement.
+        """The attempts of a license that have one of `gateway_ids`, newest first, by one statement.
 
-        On MariaDB also those whose id differs in case alone. None: they are more than can be told apart.
+        On MariaDB this includes attempts whose id differs only in case. None: there are too many to tell them apart
+        (`most_attempts()`).
         """
         most = most_attempts(gateway_ids)
         attempts = SendAttempt.objects.filter(gateway_id__in=gateway_ids, message__license_id=license_id)
@@ -155,9 +157,10 @@ class Events(StoreBase):
     def record_event(
         self, event: WebhookEvent, columns: Mapping[str, Any], *, next_try_in: float | None, is_processed: bool = False
     ) -> bool:
-        """Write `columns` of an event, and when it is looked at again. False: it is another worker's by now.
+        """Write `columns` of a claimed event. Returns False if another worker has claimed it since.
 
-        `next_try_in`: seconds; None for never. `is_processed`: its signals are sent, or nobody hears them.
+        `next_try_in`: seconds until it is due again; None: never. `is_processed`: its signals are sent, or have no
+        receivers.
         """
         held = WebhookEvent.objects.filter(pk=event.pk, tries=event.tries)
         with brief_statements(self.using):
@@ -170,7 +173,7 @@ class Events(StoreBase):
             )
 
     def find_seen(self, digests: Collection[str]) -> dict[str, Seen]:
-        """Those of `digests` that were acted on before."""
+        """Those of `digests` that an event has acted on, with that event."""
         rows = SeenId.objects.filter(digest__in=digests)
         return {
             digest: Seen(event_id, message_id)
@@ -179,11 +182,12 @@ class Events(StoreBase):
 
     @sensitive_variables()
     def claim_seen(self, event_id: int, claims: Sequence[tuple[str, int | None]]) -> dict[str, Seen]:
-        """Claim digests for an event, each with its message; returns whose each is, which may be an earlier one's.
+        """Claim digests for an event; `claims` are pairs of digest and message id.
 
-        Of several at once that claim one, one has it: the column is unique.
+        Returns who holds each digest, which may be an earlier event. Of several events that claim a digest at once,
+        exactly one gets it, because the column is unique.
         """
-        # In one order everywhere, so that two who claim the same ones never wait for each other.
+        # Sorted, so that two events with digests in common lock them in the same order and cannot deadlock.
         wanted = dict(sorted(claims))
         rows = [
             SeenId(digest=digest, event_id=event_id, message_id=message_id, seen_at=DatabaseNow())
@@ -195,12 +199,12 @@ class Events(StoreBase):
 
 
 def most_attempts(gateway_ids: Sequence[str]) -> int:
-    """How many attempts with one of these ids are too many to be told apart."""
+    """The number of attempts at which these ids no longer tell attempts apart."""
     return min(MOST_ATTEMPTS * len(gateway_ids), _MOST_ATTEMPTS_AT_ALL)
 
 
 def seen_digest(license_id: int, use: str, *parts: str) -> str:
-    """SHA-256 by which an id is known; `use` keeps apart what it is used for."""
+    """The SHA-256 digest under which an id is stored; `use` separates different uses of the same id."""
     lengths = ":".join(str(len(part)) for part in parts)
     return hashlib.sha256(f"{license_id}:{use}:{lengths}:{''.join(parts)}".encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Which processes of the site are alive, noted in the database for the people who look at another process's page."""
+"""Which processes of the site are alive, stored in the database so that another process (the admin) can show it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ _noted_at: dict[tuple[tuple[str, str], str], float] = {}
 
 
 def note_alive(name: str, *, at_once: bool = False) -> None:
-    """Note, at most every `NOTE_EVERY_SECONDS` of this process, that its part called `name` is alive. Never raises.
+    """Store that this process's part called `name` is alive, at most once in `NOTE_EVERY_SECONDS`. Never raises.
 
-    `at_once`: whenever it was noted last. Another that stands still in the middle of the same note is not waited for.
+    `at_once`: store it even if it was stored less than `NOTE_EVERY_SECONDS` ago.
+
+    If another process has locked the same row and stands still, the note is given up after `locks.TAKE_SECONDS`.
     """
     now, key = time.monotonic(), (outbox_key(), name)
     if not at_once and now - _noted_at.get(key, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
         return
-    # Also where it fails: a database that is away is not asked again by every task.
+    # Set before the write, so also if that fails: otherwise every task would ask an unreachable database again.
     _noted_at[key] = now
     using = write_alias()
     with contained(using) as caught, brief_transaction(using):

@@ -1,7 +1,7 @@
-"""INSERTs that leave out what is known already, and return what the database made of the rest.
+"""INSERTs that skip rows whose key is stored already, and return the values that the database gave to the others.
 
-The ORM cannot say "unless this key is stored" without a savepoint or a second statement, and builds each statement
-anew. The columns are the model's own, so that a new one is written without a word here.
+The ORM cannot skip such rows and return the others without a savepoint or a second statement, and it builds each
+statement anew. The columns are taken from the model, so that a new column needs no change here.
 """
 
 # ruff: noqa: S608 - names of tables and columns are the models', values are parameters
@@ -20,11 +20,11 @@ from ..models.clock import DatabaseNow
 from .sql import as_django_has_it, now_sql, with_tables
 
 _MYSQL_DUPLICATE = 1062
-# What the driver takes as Django has it.
+# Fields whose values drivers accept as they are; the conversion by the field would only cost time.
 _AS_IT_IS = (models.CharField, models.TextField, models.IntegerField, models.BooleanField)
 
 Sql = tuple[str, list[Any]]
-"""A piece of SQL, and the values of its placeholders."""
+"""A fragment of SQL and the values for its placeholders."""
 
 
 class Column(NamedTuple):
@@ -32,14 +32,14 @@ class Column(NamedTuple):
 
     field: Any
     name: str
-    """As the database calls it, quoted."""
+    """The column's name, quoted."""
     placeholder: str
     type: str
-    """PostgreSQL's, for a cast: in a SELECT it does not see what a value is for. Empty elsewhere."""
+    """PostgreSQL's type, for a cast: in a SELECT it cannot infer a value's type from the column. Empty elsewhere."""
 
     @sensitive_variables()
     def prepared(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        """A value as the driver takes it."""
+        """`value` in the form that the driver accepts."""
         if value is None or isinstance(self.field, _AS_IT_IS):
             return value
         return self.field.get_db_prep_save(value, connection)
@@ -47,7 +47,7 @@ class Column(NamedTuple):
 
 @cache
 def columns_of(model: type[models.Model], using: str) -> tuple[Column, ...]:
-    """All columns of `model` but the key that the database makes."""
+    """All columns of `model` except an auto-incremented primary key."""
     connection: Any = connections[using]
     return tuple(
         _column(field, connection) for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)
@@ -58,7 +58,7 @@ def _column(field: Any, connection: Any) -> Column:
     type_, placeholder = "", "%s"
     if connection.vendor == "postgresql":
         type_ = field.db_type(connection)
-        # A cast to varchar(n) would cut a longer value off, where the column itself refuses it.
+        # A cast to varchar(n) would silently truncate a longer value, which the column itself refuses.
         type_ = "text" if type_.startswith("varchar") else type_
         placeholder = f"%s::{type_}"
     elif connection.vendor == "mysql" and isinstance(field, models.BinaryField):
@@ -67,13 +67,16 @@ def _column(field: Any, connection: Any) -> Column:
 
 
 def can_write(connection: BaseDatabaseWrapper) -> bool:
-    """True where an INSERT can return its rows: everywhere but on MySQL."""
+    """True if an INSERT can return its rows, so that `insert()` can be used: everywhere except on MySQL."""
     return bool(connection.features.can_return_rows_from_bulk_insert)
 
 
 @sensitive_variables()
 def written(row: models.Model, connection: BaseDatabaseWrapper, instead: Mapping[str, Sql]) -> Sql:
-    """The values of an unsaved row, one for each of `columns_of()`; `instead`: SQL in place of some, by attribute."""
+    """An unsaved row's values as SQL, one for each of `columns_of()`.
+
+    `instead`: SQL to write in place of a value, by the field's attribute name.
+    """
     parts: list[str] = []
     parameters: list[Any] = []
     for column in columns_of(type(row), connection.alias):
@@ -94,7 +97,7 @@ def written(row: models.Model, connection: BaseDatabaseWrapper, instead: Mapping
 
 def _compiled(model: type[models.Model], value: Any, connection: BaseDatabaseWrapper) -> Sql:
     query = model._base_manager.using(connection.alias).all().query
-    # Resolved, it is what the ORM would write: each database adds seconds in its own way.
+    # Compiled by the ORM, because each database has its own syntax for adding seconds.
     sql, parameters = query.get_compiler(connection.alias).compile(value.resolve_expression(query))
     return str(sql), list(parameters)
 
@@ -103,11 +106,13 @@ def _compiled(model: type[models.Model], value: Any, connection: BaseDatabaseWra
 def insert(
     model: type[models.Model], connection: BaseDatabaseWrapper, source: Sql, *, unless_known: str, returning: str
 ) -> list[dict[str, Any]] | None:
-    """Insert the rows of `source`, VALUES or a SELECT, but those whose value of `unless_known` is stored already.
+    """Insert the rows of `source` (VALUES or a SELECT) except those whose value of `unless_known` is stored already.
 
-    Returns what `returning` says of those that were inserted, by its names and as Django has the values. None: on
-    MariaDB something in it is known, so that nothing was inserted, and the statement alone is undone; its IGNORE
-    ignores more than that.
+    `unless_known`: a column with a unique constraint. `returning`: the comma-separated output of the RETURNING clause.
+
+    Returns a dict for each inserted row, with its values converted as the ORM converts them. None: on MariaDB one of
+    the rows is known, so that none was inserted; the failed statement undoes only itself, and the transaction goes on.
+    (INSERT IGNORE would skip that row, but would also ignore other errors.)
     """
     columns = ", ".join(column.name for column in columns_of(model, connection.alias))
     sql, parameters = source
@@ -143,11 +148,13 @@ def in_lists(
     instead_of_now: Mapping[str, Sql],
     always_listed: str,
 ) -> Sql:
-    """The rows as a SELECT from a list for each column, which PostgreSQL reads faster than a value for each cell.
+    """The rows as a SELECT from one array per column, which PostgreSQL reads faster than one parameter per cell.
 
-    `DatabaseNow()` alone may stand for a value. `instead_of_now`: what to write in its place, by attribute; it may use
-    `given.place`, which is a row's of `places`. A column with one value for all of them is given once, but for
-    `always_listed`.
+    A value may be `DatabaseNow()`, but no other expression. `instead_of_now`: SQL to write in its place, by the field's
+    attribute name; it may use `given.place`, the row's element of `places`.
+
+    A column with the same value in all rows is passed once, not as an array, except `always_listed`, which the
+    statement refers to as `given.…`.
     """
     now = now_sql(connection.alias)
     shown, lists, names = [], [], []

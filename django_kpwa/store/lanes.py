@@ -1,8 +1,9 @@
-"""Lanes and the messages that go through them: leases, claims and records, in the ORM's words and for every case.
+"""Lanes and the messages that go through them: leases, claims and records, portably and for every case.
 
-Every status change is a conditional UPDATE on the status that it leaves. Whoever writes several of them locks in one
-order: lane, then messages, then their attempts. A transaction begins with a write, so that SQLite takes its lock at
-once and MariaDB reads what is committed. Recording is durable: it never hides in a caller's transaction.
+Every status change is an UPDATE on the condition that the row still has the status that it leaves. Rows are locked in
+one order, against deadlocks: lane, then messages, then their attempts. A transaction begins with a write: SQLite then
+takes its write lock at once, and MariaDB's snapshot begins after the wait for the lock, so that later reads see what is
+committed. Recording is durable: it is never part of a caller's transaction.
 """
 
 from __future__ import annotations
@@ -59,27 +60,33 @@ _LOOKED_AT = (
 
 class Lanes(StoreBase):
     RENDER_STEP_BACK_SECONDS = 60.0
-    """An unrendered message leaves its place for so long before its template runs: one that hangs cannot block."""
+    """How far an unrendered message is moved back in the queue before its template runs: a template that hangs or kills
+    the worker then does not block the messages behind it."""
     TEXT_KEEPS_SECONDS = 60
-    """A text that was written longer ago is written anew, unless an attempt is in doubt: the lane was paused since, or
-    the attempt failed, and to whom it goes, by which license and what it says is asked again."""
+    """Age after which a rendered text is rendered again, with its recipient and license, because the lane was paused or
+    the attempt failed in the meantime. With an attempt in doubt it is kept: the recipient may have that text already.
+    """
     MOST_PASSED = 100
-    """One look for the next message passes so many that cannot go; then it commits, for it holds up other writers."""
+    """Maximum number of messages that one search for the next message passes over (expired ones, say) before it
+    commits: until then its transaction blocks other writers."""
 
     # --- leases ---
 
     def ensure_lane(self, license_id: int) -> None:
-        """Insert the lane's row where it is missing; harmless where somebody else just did."""
+        """Insert the lane's row if it is missing; safe to call from several processes at once."""
         Lane.objects.bulk_create([Lane(license_id=license_id)], ignore_conflicts=True)
 
     def take_lease(
         self, lease: Lease, seconds: float, *, resend_lost: bool, max_attempts: int, claims: bool = False
     ) -> Step:
-        """Take a lane that nobody drives, for so long. Raises as `locks` says where its row stays locked.
+        """Take the lease of a lane that nobody drives, for `seconds`.
 
-        Where an earlier lease had run out, its worker was lost: the message that it was sending is in doubt from here
-        on (`resend_lost`: goes back to `queued` instead, while attempts are left). `claims`: the first message may be
-        claimed by the same statement; the step is `Ready` otherwise.
+        If an earlier lease ran out, its worker was lost, and the message that it was sending becomes `unknown`; with
+        `resend_lost` it goes back to `queued` instead while it has spent fewer than `max_attempts`.
+        `claims`: allows the store to claim the first message by the same statement.
+
+        Returns a step with `Ready`, a `Claim` (only with `claims`), or `LeaseLost` if the lane is not free. Raises
+        `OperationalError` if the lane's row stays locked elsewhere, see `locks`.
         """
         with self.durable(TAKE_SECONDS):
             free = Lane.objects.filter(pk=lease.license_id).free()
@@ -89,16 +96,16 @@ class Lanes(StoreBase):
             return Step(Ready(), self._settle_lost(lease.license_id, resend_lost, max_attempts))
 
     def swap_lease(self, passed_on: Lease, lease: Lease, seconds: float, *, claims: bool = False) -> Step:
-        """Take over a lane whose holder passed its lease on; it is lost where a repeat of the task was faster.
+        """Replace the lease `passed_on`, which its holder handed to the next task, by `lease`, for `seconds`.
 
-        `claims` as for `take_lease()`.
+        `claims` and the result are as for `take_lease()`; `LeaseLost` means that a repeat of the task was faster.
         """
         with self.durable(TAKE_SECONDS):
             columns = {"lease_token": lease.token, "lease_expires_at": in_seconds(seconds)}
             return Step(Ready() if self._held(passed_on).update(**columns) else LeaseLost())
 
     def has_startable_work(self, license_id: int) -> bool:
-        """True if the lane is free, may be driven, and has something due."""
+        """True if the lane is free, may be driven now, and has a message due."""
         lane = Lane.objects.filter(pk=license_id).startable().free()
         return (
             OutboundMessage.objects.due().filter(license_id=license_id).exists()
@@ -106,26 +113,26 @@ class Lanes(StoreBase):
         )
 
     def release_lease(self, lease: Lease) -> bool:
-        """Give the lane back. False: the lease was lost before."""
+        """Give the lane back. Returns False if the lease was already lost."""
         with self.durable():
             return bool(self._held(lease).update(lease_token=None, lease_expires_at=None))
 
     def pause_lane(self, lease: Lease, pause: Pause, *, probes: int = 0, error: str = "") -> bool:
-        """Pause a lane that one drives, or pause it anew after `probes` status checks. `error`: in words.
+        """Pause the lane of this lease, or extend its pause after `probes` status checks; `error`: text for people.
 
-        False: the lease was lost, or the lane has meanwhile a pause that people end, which stays.
+        Returns False if the lease was lost, or if the lane now has a pause that only people end, which is kept.
         """
         with self.durable():
             return self._pause(lease, pause, probes=probes, **error_columns(error))
 
     def end_pace(self) -> None:
-        """Let every lane send at once, as a site's own tests want it."""
+        """Let every lane send immediately. For a site's own tests."""
         Lane.objects.update(next_send_at=None)
 
     def settle_abandoned(self, license_id: int, *, resend_lost: bool, max_attempts: int) -> tuple[Change, ...]:
-        """Free a lane whose lease ran out and that nobody takes; returns what became of its messages.
+        """Free a lane whose lease ran out and that no worker takes; returns the messages that changed.
 
-        One that somebody is at is left to them, or to the next time.
+        For `resend_lost` and `max_attempts` see `take_lease()`. A lane that is locked elsewhere is left alone.
         """
         with self.durable(TAKE_SECONDS):
             skips = self.connection.features.has_select_for_update_skip_locked
@@ -139,7 +146,7 @@ class Lanes(StoreBase):
         return Lane.objects.filter(pk=lease.license_id, lease_token=lease.token)
 
     def _update_held(self, lease: Lease, columns: dict[str, Any]) -> bool:
-        """The same for each message that is sent."""
+        """Update `columns` of `_held(lease)` by a compiled query, because this runs for each message that is sent."""
         where = {"pk": lease.license_id, "lease_token": lease.token}
         return bool(update_where(self.connection, Lane, where, columns))
 
@@ -150,32 +157,37 @@ class Lanes(StoreBase):
         columns |= pause_columns(pause)
         if probes:
             del columns["paused_at"]
-        # No status check ends or replaces what a person has to end.
+        # A status check must not end or replace a pause that a person has to end.
         pausable = self._held(lease).exclude(pause_reason__in=set(HELD_BY_PEOPLE) - {pause.reason})
         if pause.reason == PauseReason.NUMBER_CHANGED:
-            # A person may have confirmed the number since the lane was read.
+            # A person may have confirmed the number since this driver read the lane.
             pausable = pausable.exclude(confirmed_number="").exclude(confirmed_number=F("linked_number"))
         return bool(pausable.update(**columns, probes=probes))
 
     # --- claims ---
 
     def claim_next(self, lease: Lease, seconds: float) -> Step:
-        """Renew the lease for so long and claim the next message that may go now."""
+        """Renew the lease for `seconds` and claim the next message that may be sent now.
+
+        Returns a step with a `Claim`, `Unrendered`, `Idle` or `LeaseLost`.
+        """
         with self.durable():
             return self._claim(lease) if self._renew(lease, seconds) else Step(LeaseLost())
 
     def give_back(self, claim: Claim) -> Status | None:
-        """Return a claimed message that was not sent after all; `sent` where proof of an earlier attempt has come.
+        """Put a claimed message that was not sent back into the queue; returns its status.
 
-        None: the lease ran out and it is in doubt already.
+        That is `queued`, or `sent` if proof of an earlier attempt has arrived. None: the lease ran out, and the message
+        was already declared in doubt.
         """
         with self.durable():
             return self._undo_claim(claim.message_id, claim.attempt_number)
 
     def _claim(self, lease: Lease) -> Step:
-        """Find and claim the next due message; expire what is in the way. The lane's row is locked already."""
+        """Find and claim the next due message, and expire overdue ones before it. The lane's row is locked already."""
         changed: list[Change] = []
-        # Cancelled, or proven sent, between look and claim; under REPEATABLE READ every look would find it again.
+        # Messages that were cancelled or proven sent between the look and the claim: under REPEATABLE READ every
+        # further look would find them again.
         passed: list[int] = []
         while len(passed) < self.MOST_PASSED:
             found = self._first_due(lease.license_id, passed)
@@ -200,7 +212,7 @@ class Lanes(StoreBase):
 
     @sensitive_variables()
     def _first_due(self, license_id: int, passed: list[int]) -> dict[str, Any] | None:
-        """What is looked at of the first message that is due, with its lane."""
+        """The columns `_LOOKED_AT` of the first message that is due and not in `passed`; None if there is none."""
         if passed:
             return _due(license_id).exclude(pk__in=passed).first()
         return first_of(self.connection, _first_due, {"license_id": license_id})
@@ -221,7 +233,7 @@ class Lanes(StoreBase):
 
     @sensitive_variables()
     def _start(self, found: dict[str, Any]) -> Claim | None:
-        """Claim the message and begin its attempt. None: somebody else was faster."""
+        """Claim the message and begin its attempt. None: the message changed in the meantime."""
         number = found["attempts_made"] + 1
         where = {"pk": found["pk"], "status": Status.QUEUED, "attempts_made": found["attempts_made"]}
         columns = {
@@ -235,7 +247,7 @@ class Lanes(StoreBase):
         return Claim(found["pk"], attempt.pk, number, found["attempts_spent"] + 1, content)
 
     def _claim_or_release(self, lease: Lease) -> Step:
-        """Claim the next due message; where there is nothing to send, give the lane back by the same commit."""
+        """Claim the next due message; if there is nothing to send, give the lane back in the same transaction."""
         step = self._claim(lease)
         if not isinstance(step.next, Idle) or step.next.wait_seconds is not None:
             return step
@@ -243,7 +255,7 @@ class Lanes(StoreBase):
         return replace(step, next=replace(step.next, is_released=True))
 
     def _expire(self, message_id: int) -> Status | None:
-        """Expire a waiting message whose time has passed; one with an attempt in doubt returns to `unknown`."""
+        """Expire an overdue message, or return it to `unknown` if an attempt is in doubt; returns its new status."""
         overdue = OutboundMessage.objects.filter(pk=message_id).overdue()
         for status, in_doubt in ((Status.EXPIRED, False), (Status.UNKNOWN, True)):
             if overdue.filter(in_doubt=in_doubt).update(status=status, settled_at=DatabaseNow()):
@@ -273,11 +285,15 @@ class Lanes(StoreBase):
         claims_next: bool,
         is_retry: bool = False,
     ) -> Recorded:
-        """Record an outcome, renew the lease and, where `claims_next`, claim the next message: one transaction.
+        """Record a claim's outcome and renew the lease for `lease_seconds`, in one transaction.
 
-        With nothing to send the lane is given back instead, by the same commit (`Idle.is_released`).
-        Where the lease was lost meanwhile, what was learned still upgrades this attempt and its message, and nothing
-        else. `is_retry`: an earlier try's COMMIT may have gone through unanswered; what it claimed is given back.
+        `claims_next`: claim the next message as well; if there is nothing to send, the lane is given back by the same
+        commit instead (`Idle.is_released`).
+        `is_retry`: an earlier call failed, but its COMMIT may have succeeded; a message that it claimed then was never
+        sent, and is put back.
+
+        If the lease was lost meanwhile, the outcome still updates this attempt and its message where it makes them more
+        certain, and nothing else.
         """
         with self.durable():
             held = self._update_held(lease, lane_columns(lane) | {"lease_expires_at": in_seconds(lease_seconds)})
@@ -292,8 +308,8 @@ class Lanes(StoreBase):
             return Recorded(status, self._claim_or_release(lease) if claims_next else Step(Ready()), paused)
 
     def _finish_attempt(self, claim: Claim, outcome: Outcome) -> None:
-        """Complete the attempt. One that was declared in doubt meanwhile may only become more certain."""
-        # Without an answer, the id stays that a webhook may have told meanwhile.
+        """Complete the attempt. An attempt that was declared in doubt meanwhile may only become more certain."""
+        # Without an answer `gateway_id` is not written: a webhook may have stored it meanwhile.
         answered = answer_columns(outcome.answer) if outcome.answer is not None else {}
         columns = {"finished_at": DatabaseNow()} | outcome_columns(outcome) | answered
         before = [OutcomeKind.RUNNING] if outcome.kind == OutcomeKind.IN_DOUBT else _UNFINISHED
@@ -302,7 +318,7 @@ class Lanes(StoreBase):
                 return
 
     def _settle(self, claim: Claim, outcome: Outcome, verdict: MessageVerdict) -> Status | None:
-        """Move the message by its verdict; returns where it went, None where it had moved on."""
+        """Apply the verdict to the message; returns its new status, or None if it had another status meanwhile."""
         if verdict.status == Status.SENT:
             return self._settle_accepted(claim)
         sending = _sending(claim.message_id, claim.attempt_number)
@@ -316,20 +332,20 @@ class Lanes(StoreBase):
         where = {"pk": claim.message_id, "status": Status.SENDING, "attempts_made": claim.attempt_number}
         if update_where(self.connection, OutboundMessage, where, columns):
             return Status.SENT
-        # Also from where a lost lease or a withdrawn resend had put it: proof of any attempt is proof.
+        # It may have become `unknown`, or been queued again, since the lease was lost: proof of any attempt is proof.
         moved = OutboundMessage.objects.filter(pk=claim.message_id, status__in=[Status.UNKNOWN, Status.QUEUED])
         if moved.update(**columns):
             return Status.SENT
-        # A later attempt is in flight: the proof is recorded with it.
+        # A later attempt is being sent: the proof is stored now and takes effect when that attempt is recorded.
         return Status.SENT if self.settle_proven(claim.message_id) else None
 
     def _settle_late(self, claim: Claim, verdict: MessageVerdict) -> Status | None:
-        """The lease had run out and the message was declared in doubt; now it is certain that nothing was sent.
+        """Apply a verdict that came after the lease ran out: the message is in doubt, but was surely not sent.
 
-        Where no other attempt is in doubt, neither is the message.
+        Its doubt ends if no other attempt is in doubt.
         """
         messages = OutboundMessage.objects.filter(pk=claim.message_id, in_doubt=True)
-        # Locked before its attempts are read: a resend that is claimed in between brings a doubt of its own.
+        # Locked before its attempts are read: a resend that is claimed in between would be a doubt of its own.
         if not list(messages.select_for_update().values_list("pk", flat=True)):
             return None
         others = SendAttempt.objects.filter(message_id=claim.message_id).exclude(pk=claim.attempt_id)
@@ -340,35 +356,39 @@ class Lanes(StoreBase):
         )
         if untouched.update(**verdict_columns(verdict), in_doubt=False):
             return verdict.status
-        # A person decided about it meanwhile: all that is left to take back is the flag.
+        # A person decided about it meanwhile, and their decision stays: only the flag is cleared.
         messages.update(in_doubt=False)
         return None
 
     def settle_proven(self, message_id: int) -> bool:
-        """Make a message `sent` that is proven to have been accepted; one that is being sent, when that is recorded.
+        """Store the proof that an attempt of the message was accepted. Returns True if the message became `sent`.
 
-        True: it became `sent`.
+        A message that is being sent becomes `sent` when its running attempt is recorded.
         """
         message = OutboundMessage.objects.filter(pk=message_id)
-        # One write over all of them comes first and locks: between two it could slip from `sending` to `unknown`.
+        # The first UPDATE covers all three statuses and locks the row: with one UPDATE for each, the message could
+        # change from `sending` to `unknown` between them and be missed by both.
         open_ones = [Status.UNKNOWN, Status.QUEUED, Status.SENDING]
         if not message.filter(status__in=open_ones).update(proven_at=Coalesce("proven_at", DatabaseNow())):
             return False
         return bool(message.exclude(status=Status.SENDING).update(**sent_columns(F("proven_at"))))
 
     def _recorded_before(self, claim: Claim) -> Status:
-        """What a first, unanswered COMMIT of this record had made of the message."""
+        """The message's status after an earlier try of this record whose COMMIT succeeded unnoticed."""
         status = Status(OutboundMessage.objects.values_list("status", flat=True).get(pk=claim.message_id))
         return Status.SENT if status in ARRIVED else status
 
     def _give_back_unstarted(self, license_id: int) -> None:
-        """Return what a first, unanswered COMMIT of this record had claimed: it was never called."""
+        """Put back what an earlier try of this record claimed: the gateway was never called for it."""
         unstarted = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
         for message_id, number in list(unstarted.values_list("pk", "attempts_made")):
             self._undo_claim(message_id, number)
 
     def _settle_lost(self, license_id: int, resend_lost: bool, max_attempts: int) -> tuple[Change, ...]:
-        """The worker of this lane is gone: nobody knows what became of the message that it was sending."""
+        """Settle the messages that a lost worker was sending: whether they were sent is unknown.
+
+        Returns those that did not go back to the queue.
+        """
         sending = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
         most_spent = max_attempts - 1 if resend_lost else -1
         changed = []
@@ -386,7 +406,7 @@ _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
 
 
 def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
-    """What is looked at of messages that are due, in the order in which they go."""
+    """The columns `_LOOKED_AT` of the messages that are due, in the order in which they are sent."""
     due = OutboundMessage.objects.filter(license_id=license_id, status=Status.QUEUED, due_at__lte=DatabaseNow())
     looked_at: QuerySet[OutboundMessage, Any] = due.annotate(now=DatabaseNow()).values(*_LOOKED_AT)
     return looked_at.order_by("priority", "due_at", "id")
@@ -405,7 +425,8 @@ def _running(message_id: int, attempt_number: int) -> QuerySet[SendAttempt]:
 
 
 def _unproven(sending: OutboundMessageQuerySet) -> OutboundMessageQuerySet:
-    """The others are tried last: proof that is being committed now is seen by an UPDATE that had to wait for it."""
+    """The messages among `sending` without proof. Callers update these first and the proven ones last: an UPDATE that
+    had to wait for a proof's commit skips the message here, and `_settle_as_proven()` then finds it."""
     return sending.filter(proven_at=None)
 
 
@@ -426,7 +447,7 @@ def _settle_sending(sending: OutboundMessageQuerySet, outcome: Outcome, verdict:
 
 
 def _lose(sending: OutboundMessageQuerySet, most_spent: int) -> Status | None:
-    """Move one message of a lost worker: sent again only where it spent at most `most_spent` attempts."""
+    """Settle one message of a lost worker: queued again if it spent at most `most_spent` attempts, else `unknown`."""
     doubt = {"in_doubt": True, "reason": Cause.WORKER_LOST.value, "reason_words": ""}
     unproven = _unproven(sending)
     if unproven.filter(attempts_spent__lte=most_spent).update(status=Status.QUEUED, due_at=DatabaseNow(), **doubt):

@@ -1,8 +1,8 @@
-"""Another's lock is waited for a moment, never for ever: one process that stands still must not stop all the others.
+"""Limits on waiting for row locks, so that one process that stands still does not stop all the others.
 
-A worker may be frozen (SIGSTOP, a paused machine, a stalled disk) between a statement and its COMMIT. PostgreSQL lets
-others wait for its rows without limit, MariaDB for 50 seconds. The limits here end with their transaction, so that they
-reach nobody else behind a pooler.
+A worker may be frozen (SIGSTOP, a paused machine, a stalled disk) between a statement and its COMMIT. By default
+PostgreSQL lets others wait for its rows without limit, MariaDB for 50 seconds. The limits here end with their
+transaction, so that behind a connection pooler they do not apply to other clients.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
 TAKE_SECONDS = 1
-"""For what is looked at again by itself: a lane to take, a lane or message to settle."""
+"""For work that is tried again later anyway: taking a lane, settling a lane or a message."""
 FINISH_SECONDS = 3
-"""For what a driver has to finish."""
+"""For what a driver has to finish, such as recording an outcome."""
 
 _SHORTEN = "SET @kpwa_lock_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = {:d}"
 _RESTORE = "SET SESSION innodb_lock_wait_timeout = @kpwa_lock_wait"
-# PostgreSQL's lock_not_available; "Lock wait timeout exceeded" and NOWAIT's word of MySQL and MariaDB.
+# PostgreSQL's lock_not_available; MySQL's and MariaDB's "Lock wait timeout exceeded", and their error for NOWAIT.
 _WAITED_TOO_LONG = {"55P03", 1205, 3572}
 # PostgreSQL's undefined_table, MySQL's and MariaDB's "doesn't exist".
 _NO_TABLE = {"42P01", 1146}
@@ -29,10 +29,12 @@ _NO_TABLE = {"42P01", 1146}
 
 @contextmanager
 def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool = False) -> Iterator[None]:
-    """A transaction whose statements wait at most `seconds` for a row that somebody else has locked.
+    """A transaction whose statements wait at most `seconds` for a row that is locked elsewhere.
 
-    Then they raise an `OperationalError` of which `waited_too_long()` is true. (SQLite: as long as its `timeout` says.)
-    In a caller's transaction this is a savepoint, after which the caller's own limit holds again.
+    After that they raise an `OperationalError` for which `waited_too_long()` is true. SQLite waits for its own
+    `timeout` instead. `durable`: as for `transaction.atomic()`.
+
+    In a caller's transaction this is a savepoint, after which the caller's own limit applies again.
     """
     connection: Any = connections[using]
     is_nested = connection.in_atomic_block
@@ -44,15 +46,15 @@ def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool 
         _execute(using, f"SET LOCAL lock_timeout = '{seconds:d}s'")
         yield
         if is_nested:
-            # What undoes the savepoint restores it as well; what releases it would leave it to the caller.
+            # Rolling the savepoint back also restores the limit; releasing it would leave our limit to the caller.
             _execute(using, f"SET LOCAL lock_timeout = '{before}'")
 
 
 @contextmanager
 def brief_statements(using: str, *, seconds: int = TAKE_SECONDS) -> Iterator[None]:
-    """The same for UPDATEs of the ORM that commit by themselves. In a caller's transaction they wait as it does.
+    """The same limit for the ORM's UPDATEs in autocommit mode. In a caller's transaction, the caller's limit applies.
 
-    On PostgreSQL and MariaDB each of them says so itself, which costs no other statement.
+    On PostgreSQL and MariaDB the limit is part of each UPDATE, which saves the statements that set and reset it.
     """
     connection: Any = connections[using]
     if connection.in_atomic_block:
@@ -67,7 +69,7 @@ def brief_statements(using: str, *, seconds: int = TAKE_SECONDS) -> Iterator[Non
 
 @contextmanager
 def _session_limit(using: str, seconds: int) -> Iterator[None]:
-    """For databases whose limit is a session's: MariaDB takes one a statement; MySQL is told before and after."""
+    """Limit the wait where it is a session variable: per statement on MariaDB; set and reset around it on MySQL."""
     connection: Any = connections[using]
     if connection.vendor != "mysql":
         yield
@@ -89,7 +91,7 @@ def _execute_hurried(hurried: Callable[[str], str], execute: Any, sql: str, *arg
 
 
 def _hurried_update(seconds: int, sql: str) -> str:
-    """For PostgreSQL: an UPDATE of the ORM that sets its own limit."""
+    """For PostgreSQL: an UPDATE of the ORM, extended so that it sets its own limit. Other SQL is returned unchanged."""
     if not sql.startswith("UPDATE") or sql.count(" WHERE ") != 1:
         return sql
     limited = f"WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{seconds:d}s', true)) "
@@ -102,13 +104,13 @@ def _hurried_mariadb(seconds: int, sql: str) -> str:
 
 
 def waited_too_long(error: BaseException) -> bool:
-    """Whether `error` says that a row stayed locked by somebody else."""
+    """True if `error` means that a row stayed locked by another process."""
     code = _code(error)
     return isinstance(error, DatabaseError) and (code in _WAITED_TOO_LONG or code == "database is locked")
 
 
 def lacks_tables(error: BaseException) -> bool:
-    """Whether `error` says that a table is not there: before `migrate`, or in a schema that has none of ours."""
+    """True if `error` means that a table is missing: before `migrate`, or in a schema without our tables."""
     code = _code(error)
     return isinstance(error, DatabaseError) and (code in _NO_TABLE or str(code).startswith("no such table"))
 
@@ -119,7 +121,7 @@ def _code(error: BaseException) -> Any:
 
 
 def _execute(using: str, statement: str) -> Any:
-    """Execute it; returns the one value that it answers, where it does."""
+    """Execute `statement`; returns the first value of its result, or None if it returns no rows."""
     with connections[using].cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchone()[0] if cursor.description else None

@@ -1,10 +1,10 @@
-"""What a checkout asks of the database: storing a message, and a look at the lane that it goes through.
+"""What runs in a site's checkout: storing a message, and reading the state of the lane that it goes through.
 
-Nothing here waits for a row that a worker may hold, nor holds one that a worker wants: license and lane are read
-without locks. MariaDB locks what an INSERT reads, so that it is asked by a SELECT before.
+Nothing here waits for a row that a worker may have locked, nor locks one that a worker needs: license and lane are read
+without locks. MariaDB locks the rows that an INSERT … SELECT reads, so the portable form reads them by a SELECT before.
 
-No savepoint is needed: without a key nothing can clash; a clash of keys raises nothing on PostgreSQL and SQLite, and on
-MariaDB it undoes its own statement and no more. So the site's transaction lives on.
+No savepoint is needed to keep the site's transaction usable: without an idempotency key nothing can clash; a clash of
+keys raises nothing on PostgreSQL and SQLite, and on MariaDB the failed statement undoes only itself.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .insertion import can_write, columns_of, insert, written
 
 MOST_ROWS_PER_STATEMENT = 500
 RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
-"""What the database makes of a message, or chooses for it."""
+"""The columns of a message that the database computes, or that may be chosen while it is inserted."""
 
 
 @dataclass(frozen=True)
 class LaneSeen:
-    """A lane at the moment `seen_at`; `taken_at`: when its lease was last taken, where that was asked."""
+    """A lane's state at `seen_at`, by the database's clock. `taken_at`: when its lease was last taken, if known."""
 
     seen_at: datetime
     is_driven: bool
@@ -44,23 +44,26 @@ class LaneSeen:
 
 @dataclass(frozen=True)
 class Inserted:
-    """A message was inserted; `lane`: the lane that it goes through, where that was seen."""
+    """A message was inserted. `lane`: the state of its lane, or None if it has no license."""
 
     lane: LaneSeen | None = None
 
 
 class Messages(StoreBase):
     def look_at_lane(self, license_id: int) -> LaneSeen | None:
-        """The lane of a license now. None: there is no such license."""
+        """The present state of a license's lane; None if there is no such license."""
         found = first_of(self.connection, _LOOKS["license", False], {"license": license_id})
         return None if found is None else _lane_of(found)
 
     @sensitive_variables()
     def store_message(self, row: OutboundMessage, default_name: str = "") -> Inserted | None:
-        """Insert one unsaved message and give it its key and times. None: its key is known, or its license is gone.
+        """Insert one unsaved message, and set the row's primary key, license and times.
 
-        A row without a license is for the one that is chosen (`choosing`); where it cannot be told which, it is stored
-        without one, and waits.
+        `default_name`: the value of `KPWA["DEFAULT_LICENSE"]`. A row without a license gets the one that is chosen (see
+        `choosing`); if none can be chosen, it is stored without one, and waits.
+
+        Returns None, with nothing inserted, if its idempotency key is known (also from a purged message), or if its
+        license was deleted.
         """
         found, is_kept = self._look(row, default_name)
         if is_kept or (found is None and row.license_id is not None):
@@ -72,18 +75,20 @@ class Messages(StoreBase):
 
     @sensitive_variables()
     def store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
-        """The same for many messages, with the licenses that they have: none is stored where one of these is gone.
+        """Insert many unsaved messages that have their licenses already. Returns the `uuid` of each inserted row.
 
-        In the order of their keys, so that two calls with keys in common wait for each other and do not deadlock. Those
-        that are due at once are due a microsecond after one another then, and go out in the order given. Returns the
-        `uuid` of each that was inserted.
+        Rows whose idempotency key is known are skipped. If one of the licenses was deleted, nothing is inserted.
+
+        Rows are inserted in the order of their keys, so that two calls with keys in common wait for each other and do
+        not deadlock. Messages that are due at once are then made due one microsecond after another, so that they are
+        still sent in the order given.
         """
         if not self._has_licenses(rows):
             return set()
         digests = [row.idempotency_digest for row in rows if row.idempotency_digest is not None]
         known = self.find_known(digests).keys() | self.find_kept(digests).keys()
         rows = [row for row in rows if row.idempotency_digest not in known]
-        # SQLite has one writer at a time.
+        # SQLite has one writer at a time, so that no order of inserts can deadlock there.
         if len(digests) > 1 and self.connection.features.has_select_for_update:
             in_order(rows)
             rows = sorted(rows, key=lambda row: row.idempotency_digest or "")
@@ -91,9 +96,9 @@ class Messages(StoreBase):
 
     @sensitive_variables()
     def _look(self, row: OutboundMessage, default_name: str) -> tuple[dict[str, Any] | None, bool]:
-        """The license that sends the message, with its lane; and whether its key is that of a message that was purged.
+        """The license that sends the message, with its lane's state; and True if its key is that of a purged message.
 
-        No license: there is none of that key, or it cannot be told which.
+        The license is None if it was deleted, or if none can be chosen.
         """
         by = "license" if row.license_id is not None else "name" if default_name else "choice"
         digest = row.idempotency_digest
@@ -105,7 +110,7 @@ class Messages(StoreBase):
 
     @sensitive_variables()
     def _insert(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
-        """Insert what is not known; returns the `uuid` of each that was inserted."""
+        """Insert the rows whose key is not known; returns the `uuid` of each inserted row."""
         stored = None
         if can_write(self.connection):
             made = [written(row, self.connection, {}) for row in rows]
@@ -113,7 +118,7 @@ class Messages(StoreBase):
             parameters = [value for _, values in made for value in values]
             stored = self._insert_source(source, parameters)
         if stored is None and (len(rows) > 1 or not can_write(self.connection)):
-            # One of several is known to MariaDB, which does not say which; MySQL returns nothing at all.
+            # MariaDB has refused all of several rows because one is known; MySQL cannot return rows at all.
             stored = self._insert_portably(rows)
         return self.keep_what_was_returned(rows, stored or [])
 
@@ -134,7 +139,7 @@ class Messages(StoreBase):
 
     @sensitive_variables()
     def keep_what_was_returned(self, rows: Sequence[OutboundMessage], stored: Iterable[Mapping[str, Any]]) -> set[UUID]:
-        """Give the rows what the database made of them; returns the `uuid` of each."""
+        """Set the returned values on the rows that were inserted; returns the `uuid` of each of these rows."""
         by_uuid = {row.uuid: row for row in rows}
         for values in stored:
             row = by_uuid.pop(values["uuid"])
@@ -148,7 +153,7 @@ class Messages(StoreBase):
         return {row.uuid for row in rows if row.uuid not in by_uuid}
 
     def _has_licenses(self, rows: Sequence[OutboundMessage]) -> bool:
-        """True if the licenses of all of them are stored: the database itself does not see to it."""
+        """True if the licenses of all rows exist. No foreign key constraint checks that, see `OutboundMessage`."""
         wanted = {row.license_id for row in rows if row.license_id is not None}
         return License.objects.filter(pk__in=wanted).count() == len(wanted)
 
@@ -162,12 +167,15 @@ class Messages(StoreBase):
     # --- by their keys ---
 
     def find_by_key(self, key: str) -> OutboundMessage | None:
-        """The message of an idempotency key that is in its table. Most first receipts ask this, and there is none."""
+        """The stored message with this idempotency key; None if there is none, or if it was purged.
+
+        Two queries, the first compiled: for most receipts there is none, and the second is not needed.
+        """
         found = first_of(self.connection, _by_digest, {"digest": idempotency_digest(key)})
         return None if found is None else OutboundMessage.objects.filter(pk=found["pk"]).first()
 
     def find_known(self, digests: Sequence[str]) -> dict[str, OutboundMessage]:
-        """The messages with these digests of idempotency keys that are in their table, by digest."""
+        """The stored messages with these digests of idempotency keys, by digest; not those that were purged."""
         found: dict[str, OutboundMessage] = {}
         for some in _parts(digests):
             messages = OutboundMessage.objects.filter(idempotency_digest__in=some)
@@ -175,17 +183,18 @@ class Messages(StoreBase):
         return found
 
     def find_kept(self, digests: Collection[str]) -> dict[str, OutboundMessage]:
-        """What is kept of purged messages, by the digests of their keys."""
+        """Unsaved messages made of what is kept of purged ones with these digests of idempotency keys, by digest."""
         found: dict[str, OutboundMessage] = {}
         for some in _parts(list(digests)):
             found |= {kept.digest: kept.as_message() for kept in KeptKey.objects.filter(digest__in=some)}
         return found
 
     def find_known_after_clash(self, digests: Sequence[str]) -> dict[str, OutboundMessage]:
-        """The messages of keys that were refused just now, in their table or purged.
+        """The messages, stored or purged, whose digests an INSERT has just refused, by digest.
 
-        One that is not seen was stored after this transaction's snapshot. Where MariaDB repeats its reads, those are
-        read over another connection: in this one a read that sees them would wait for whoever has locked their rows.
+        Under MariaDB's REPEATABLE READ, a message that was stored after this transaction's snapshot is not visible to
+        its plain reads, and a locking read would wait for whoever has locked its row. Such messages are therefore read
+        over another connection.
         """
         found = self.find_known(digests)
         if missing := [digest for digest in digests if digest not in found]:
@@ -206,7 +215,7 @@ class Messages(StoreBase):
         return found
 
     def keep_keys(self, messages: QuerySet[OutboundMessage]) -> None:
-        """Keep the keys of messages that are to be deleted."""
+        """Store the idempotency keys of messages that are about to be purged, so that a repeat is still recognised."""
         columns = ("idempotency_digest", "pk", "created_at", "status", "source_fingerprint")
         keyed = messages.exclude(idempotency_digest=None).exclude(idempotency_key__startswith=NOT_KEPT)
         KeptKey.objects.bulk_create(
@@ -221,7 +230,7 @@ class Messages(StoreBase):
 
 
 def in_order(rows: Iterable[OutboundMessage]) -> None:
-    """Have those that are due at once be due a microsecond after one another."""
+    """Make the rows that are due at once due one microsecond after another, in the order given."""
     for place, row in enumerate(rows):
         due_at: Any = row.due_at
         if place and isinstance(due_at, DatabaseNow):
@@ -239,7 +248,10 @@ def _by_digest() -> QuerySet[OutboundMessage, Any]:
 
 
 def _look(by: str, is_keyed: bool) -> QuerySet[License, Any]:
-    """A license with its lane as a message finds it. The one that is chosen is that of `choosing.choose()`."""
+    """The license that sends a message, with its lane's state; without a name, the one that `choosing.choose()` takes.
+
+    `by`: a key of `_LOOKS`. `is_keyed`: also look whether the message's idempotency key is a purged message's.
+    """
     if by == "license":
         licenses = License.objects.filter(pk=Parameter("license", License._meta.pk))
     elif by == "name":

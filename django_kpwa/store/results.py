@@ -1,4 +1,4 @@
-"""What passes between a lane's driver and the store: leases, steps, claims, verdicts, and what recording did."""
+"""The types that a lane's driver and the store exchange: leases, steps, claims, verdicts and results of recording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..models.message import Status
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to drive one lane, until it is given back or runs out."""
+    """The right to drive one lane, until it is given back or expires."""
 
     license_id: int
     token: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -22,7 +22,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Content:
-    """What of a message is carried to the gateway: each field is a column of `OutboundMessage`."""
+    """The part of a message that goes to the gateway; each field is a column of `OutboundMessage`."""
 
     recipient_type: str
     recipient: str = field(repr=False)
@@ -35,7 +35,11 @@ CONTENT_COLUMNS = tuple(column.name for column in fields(Content))
 
 @dataclass(frozen=True)
 class Claim:
-    """A message that is now `sending`, by one numbered attempt."""
+    """A message that is now `sending`, and the attempt that was begun for it.
+
+    `attempt_number` counts all attempts, `attempts_spent` only those that count towards `MAX_ATTEMPTS`, this one
+    included.
+    """
 
     message_id: int
     attempt_id: int
@@ -46,7 +50,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Unrendered:
-    """The next message wants its text first. `due_at`: its place in the queue, which it left for that."""
+    """The next message needs its text first. `due_at`: its place in the queue before it was moved back for that."""
 
     message_id: int
     due_at: datetime
@@ -54,9 +58,10 @@ class Unrendered:
 
 @dataclass(frozen=True)
 class Idle:
-    """Nothing to send now. `wait_seconds`: the pace allows the next after so long; None: nothing is due, or all waits.
+    """There is nothing to send now.
 
-    `is_released`: the lane was given back by the same commit.
+    `wait_seconds`: time until the pace allows the next message; None: nothing is due, or the lane is paused.
+    `is_paused`: the lane is paused, or its license inactive. `is_released`: the lane was given back by the same commit.
     """
 
     wait_seconds: float | None = None
@@ -66,16 +71,16 @@ class Idle:
 
 @dataclass(frozen=True)
 class Ready:
-    """The lane is ours, and its next message was not asked for yet."""
+    """The lane is ours, and its next message has not been looked for yet."""
 
 
 @dataclass(frozen=True)
 class LeaseLost:
-    """The lane is somebody else's, or nobody's."""
+    """The lease is no longer, or never became, ours; the lane may be free or driven by another worker."""
 
 
 class Change(NamedTuple):
-    """A message that has another status now."""
+    """A message and the status that it was changed to."""
 
     message_id: int
     status: Status
@@ -83,22 +88,25 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What the driver of a lane does next, and the messages that changed on the way there."""
+    """What a lane's driver does next, and the messages whose status was changed in the same transaction."""
 
     next: Claim | Unrendered | Idle | Ready | LeaseLost
     changed: tuple[Change, ...] = ()
     lane: Lane | None = field(default=None, compare=False, repr=False)
-    """The lane with its license, where the statement that took it told them."""
+    """The lane with its license, if the statement that took the lease returned them."""
 
     @property
     def claim(self) -> Claim | None:
-        """The message that is to be sent, where that is what comes next."""
+        """The claim, if sending a message is what comes next."""
         return self.next if isinstance(self.next, Claim) else None
 
 
 @dataclass(frozen=True)
 class Pause:
-    """A pause to be written on a lane. `seconds` None: until something lifts it."""
+    """A pause to be written to a lane. `seconds`: None if it lasts until something lifts it.
+
+    `key_version`: the version of the API key that the gateway refused.
+    """
 
     reason: PauseReason
     seconds: float | None
@@ -108,9 +116,11 @@ class Pause:
 
 @dataclass(frozen=True)
 class MessageVerdict:
-    """What a recorded outcome makes of its message. `status` is the one wanted; doubt and proof may change it.
+    """What an outcome means for its message.
 
-    `due_in_seconds`: when a message that goes back to the queue is due; None leaves it its place there.
+    `status`: the intended status; an earlier attempt's doubt or proof may change it when it is recorded.
+    `due_in_seconds`: for a message that goes back to the queue; None: `due_at` stays, and with it its place.
+    `refunds_attempt`: the attempt does not count towards `MAX_ATTEMPTS`.
     """
 
     status: Status
@@ -122,9 +132,11 @@ class MessageVerdict:
 
 @dataclass(frozen=True)
 class LaneVerdict:
-    """What a recorded outcome makes of its lane. `error`: what went wrong, in words; empty where nothing did.
+    """What an outcome means for its lane.
 
-    `linked_number`: the phone that sent, in digits, empty where that was not told; `confirms_number`: it is the first.
+    `failures`: failed sends in a row. `error`: what went wrong, as text for people; empty after a success.
+    `linked_number`: the phone that sent, in digits; empty if unknown. `confirms_number`: it is the license's first
+    phone, and needs no confirmation by a person.
     """
 
     next_send_in_seconds: float = 0.0
@@ -138,9 +150,9 @@ class LaneVerdict:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What recording did: the message's status now (None: it had moved on), and what comes next.
+    """What recording did: the message's new status (None if it had moved on), and the driver's next step.
 
-    `paused`: the pause that the verdict wanted was written; none of another worker's, or of a person's, stood there.
+    `paused`: the verdict's pause was written. It is not if the lane has a pause that only people end.
     """
 
     status: Status | None

@@ -1,4 +1,4 @@
-"""What statements need that are written out: the time as each database has it, and our tables' names."""
+"""Parts of hand-written statements: each database's expression for the present time, and the names of our tables."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..models.clock import DatabaseNow
 from ..models.license import License
 
-# As the statements call our tables.
+# Our tables' usual names, as the statements contain them.
 _OURS = re.compile(r"\bdjango_kpwa_[a-z]+\b")
 
 
 @cache
 def now_sql(using: str) -> str:
-    """`DatabaseNow()` as that database has it."""
+    """`DatabaseNow()` as SQL of the database `using`."""
     sql, _ = License.objects.all().query.get_compiler(using).compile(DatabaseNow())
     return str(sql)
 
 
 def database_now(using: str) -> datetime:
-    """The database's present time, for what is computed here and compared with its times."""
+    """The database's present time, for computations in Python with times that the database stored."""
     with connections[using].cursor() as cursor:
         cursor.execute(f"SELECT {now_sql(using)}", ())  # with parameters: its percent signs are doubled for them
         (now,) = cursor.fetchone()
@@ -35,7 +35,7 @@ def database_now(using: str) -> datetime:
 
 
 def with_tables(sql: str, using: str) -> str:
-    """`sql` with our tables' names as this site has them: a site may give them a prefix by `class_prepared`."""
+    """`sql` with the names that our tables have on this site, which may rename them by `class_prepared` (a prefix)."""
     renamed = _renamed()
     if not renamed:
         return sql
@@ -45,7 +45,7 @@ def with_tables(sql: str, using: str) -> str:
 
 @cache
 def _renamed() -> dict[str, str]:
-    """Our tables that are called otherwise here than they usually are."""
+    """The tables that have another name on this site, by their usual name."""
     ours = {
         f"{model._meta.app_label}_{model._meta.model_name}": model._meta.db_table
         for model in apps.get_app_config("django_kpwa").get_models()
@@ -55,7 +55,7 @@ def _renamed() -> dict[str, str]:
 
 
 def as_django_has_it(value: Any, column: Any, connection: BaseDatabaseWrapper) -> Any:
-    """What a statement returned of a column, given as a field's `cached_col`, in the form that Django has it in."""
+    """A value that a statement returned, converted as the ORM converts it; `column` is a field's `cached_col`."""
     for convert in connection.ops.get_db_converters(column):
         value = convert(value, column, connection)
     return value

@@ -1,4 +1,4 @@
-"""What becomes of a message whose text a receipt writes just before it is sent."""
+"""Changes of messages whose text is written by a receipt just before they are sent."""
 
 from __future__ import annotations
 
@@ -14,33 +14,42 @@ from .base import StoreBase
 
 
 class Texts(StoreBase):
-    """`message` is as it was read before its text was begun; what another driver has begun since is that one's."""
+    """Each method takes `message` as it was read before its rendering began, and returns True if it changed the row.
+
+    It changes nothing if another driver has begun a rendering of the same message since.
+    """
 
     @sensitive_variables()
     def store_text(
         self, message: OutboundMessage, *, text: str, image_url: str, due_at: datetime, changed: dict[str, Any]
     ) -> bool:
-        """Keep the text, and what else was asked again (`changed`, by column); the message takes its place back."""
+        """Store the text, and move the message back to its place in the queue.
+
+        `due_at`: that place, see `Unrendered`. `changed`: other columns that the rendering determined anew.
+        """
         columns = {"text": text, "image_url": image_url, "rendered_at": DatabaseNow(), "renderings_begun": 0}
         return bool(_as_read(message).update(**columns, due_at=due_at, reason="", reason_words="", **changed))
 
     def give_unrendered(
         self, message: OutboundMessage, license_: License, due_at: datetime, changed: dict[str, Any]
     ) -> bool:
-        """Have another license send it, which has its text written in turn."""
+        """Give the message to another license, whose lane then has its text written. Arguments as above."""
         return bool(_as_read(message).update(license=license_, due_at=due_at, **changed))
 
     def postpone_rendering(self, message: OutboundMessage, words: str, wait_seconds: float | None) -> bool:
-        """Leave it waiting, with the reason in words; None: it stays where it was moved to when its text was begun."""
+        """Leave the message queued, with the reason in `words`, and due in `wait_seconds`.
+
+        None: it stays where it was moved to when the rendering began.
+        """
         waits = {} if wait_seconds is None else {"due_at": in_seconds(wait_seconds)}
         return bool(_as_read(message).update(**waits, reason=RENDER_ERROR, reason_words=words))
 
     def fail_unrendered(self, message: OutboundMessage, words: str) -> bool:
-        """Its text cannot be written: it failed, with the reason in words."""
+        """Make the message `failed`, because its text cannot be written, with the reason in `words`."""
         return _settle(message, Status.FAILED, RENDER_ERROR, words)
 
     def withdraw_unrendered(self, message: OutboundMessage, words: str) -> bool:
-        """Its receipt is not wanted any more, for the reason in words."""
+        """Make the message `cancelled`, because its receipt is no longer wanted, with the reason in `words`."""
         return _settle(message, Status.CANCELLED, WITHDRAWN, words)
 
 
