@@ -1,6 +1,6 @@
-"""What the gateway tells us: `views` receives, `arrivals` stores, `parsers` understands, `processing` acts.
+"""The gateway's webhooks: `views` receives them, `arrivals` stores, `parsers` reads and `processing` acts on them.
 
-The view is imported by `django_kpwa.urls` alone, so that a worker needs no part of it.
+Only `django_kpwa.urls` imports the view, so that a worker does not load it.
 """
 
 from .parsers import DefaultParser, ParsedEvent, Parser

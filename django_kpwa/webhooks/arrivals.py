@@ -1,7 +1,8 @@
-"""Stores what arrives, byte for byte, and counts what arrives again.
+"""Stores webhooks byte for byte, and counts those that arrive again.
 
-A body that came before is a repeat: gateways of this family post again whatever was not answered in time. Only one that
-names neither an id nor a time may, much later, be something new: a customer who says "ok" on two days.
+A body that came before is a repeat: gateways of this family post again whatever was not answered in time. The exception
+is a body that names neither an id nor a time: if it comes again much later, it may be new, such as a customer who says
+"ok" on two days.
 """
 
 from __future__ import annotations
@@ -20,27 +21,29 @@ from .authentication import note_use
 from .parsers import cleaned
 
 REPEAT_SECONDS = 600.0
-"""A nameless body that comes again later than this is something new."""
+"""A body without id and time that comes again after more than this is stored as a new event."""
 
 _TRIES = 5
 _MOST_FAMILIAR = 4096
 
-# Whose the tokens are that this process has taken an event under. A token never changes its license; whether it is good
-# still, the INSERT itself asks.
+# License id by token digest, for the tokens under which this process has stored an event. Safe to cache: a token never
+# changes its license, and the INSERT itself checks that the token is still valid.
 _familiar: dict[str, int] = {}
 
 
 class UnknownTokenError(Exception):
-    """No token of that digest is good now."""
+    """No valid token has this digest."""
 
 
 @sensitive_variables()
 def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int | None:
-    """Store the webhook that came under a token, by its SHA-256; returns the event's id, None for a repeat.
+    """Store the webhook that was posted under the token with the SHA-256 `token_digest`.
 
-    `read` gives its body, content type and content encoding; not asked for under a token that this process has never
-    seen be good.
-    Raises `UnknownTokenError`, and `django.db.Error` where the database does not take it.
+    `read` returns the request's body, content type and content encoding. For a token that this process has never seen
+    to be valid, it is called only after the lookup, so that wrong tokens cost no reading.
+
+    Returns the id of the new event, or None for a repeat. Raises `UnknownTokenError` if no valid token has this digest,
+    and `django.db.Error` if the event could not be stored.
     """
     license_id = _familiar.get(token_digest)
     if license_id is None:
@@ -69,9 +72,10 @@ def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int |
 
 
 def store_event(license_id: int, body: bytes, content_type: str, content_encoding: str = "") -> int | None:
-    """Store one webhook. Returns the id of the event that is new, None for a repeat, which is counted.
+    """Store one webhook of a license, with `content_type` and `content_encoding` as in its headers.
 
-    Raises `django.db.Error` where the database does not take it.
+    Returns the id of the new event, or None for a repeat, which is counted. Raises `django.db.Error` if the event could
+    not be stored.
     """
     digest, content_type = body_digest(license_id, body), cleaned(content_type, 255)
     content_encoding = cleaned(content_encoding, 64)
@@ -81,7 +85,7 @@ def store_event(license_id: int, body: bytes, content_type: str, content_encodin
             return event_id
         if not _free_if_new(digest) and _count_repeat(digest):
             return None
-        # The digest was freed, by us or by somebody at the same time, or the row purged: insert again.
+        # The digest was freed, here or by another process, or its row was purged: insert again.
     raise IntegrityError("A webhook's digest was taken and freed again and again.")
 
 
@@ -115,5 +119,5 @@ def _count_repeat(digest: str) -> bool:
     except DatabaseError as error:
         if not waited_too_long(error) or connections[known.db].in_atomic_block:
             raise
-        # It is a repeat, counted or not; the gateway is not kept waiting for who holds its row.
+        # It is a repeat, counted or not. The gateway must not wait for the process that has locked the row.
         return True

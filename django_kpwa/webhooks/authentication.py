@@ -1,8 +1,8 @@
-"""Who may post a webhook: whoever knows the token in the path and, where the site wants it, a password.
+"""Checks who may post a webhook: whoever knows the token in the path and, if the site sets one, a password.
 
-The gateway signs nothing, so these secrets are all there is. A wrong one is looked for by its SHA-256, so the time it
-takes says nothing of how near it came; an expired one is told apart from it by nothing. `throttling` keeps a flood of
-wrong ones from the database.
+The gateway's reference describes no signature, so these secrets are the only protection. A token is looked up by its
+SHA-256, so that the time a lookup takes does not reveal how close a guess came. An expired token gets the same answer
+as a wrong one. `throttling` keeps a flood of wrong tokens from the database.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ HEADER = "X-Webhook-Password"
 
 @sensitive_variables()
 def has_password(request: HttpRequest, wanted: Settings) -> bool:
-    """Whether the request carries `KPWA["WEBHOOK_PASSWORD"]`, where the site has set one.
+    """True if the request carries `KPWA["WEBHOOK_PASSWORD"]`, or if the site has not set one.
 
-    Either as HTTP basic authentication, with `KPWA["WEBHOOK_USERNAME"]`, or alone in the header `X-Webhook-Password`.
+    The password comes either in HTTP basic authentication, with `KPWA["WEBHOOK_USERNAME"]` if that is set, or alone in
+    the header `X-Webhook-Password`.
     """
     if not wanted.WEBHOOK_PASSWORD:
         return True
@@ -34,13 +35,13 @@ def has_password(request: HttpRequest, wanted: Settings) -> bool:
     if in_header is not None:
         return _same(in_header, wanted.WEBHOOK_PASSWORD)
     username, password = _basic_credentials(request)
-    # Both are always compared, so that the time tells nothing of which was wrong.
+    # Both are always compared, so that the time taken does not reveal which one was wrong.
     same_username = _same(username, wanted.WEBHOOK_USERNAME) or not wanted.WEBHOOK_USERNAME
     return _same(password, wanted.WEBHOOK_PASSWORD) and same_username
 
 
 def note_use(token: KnownToken) -> None:
-    """With a token's first event, the license's older ones begin to expire: the gateway has changed over."""
+    """On a token's first event, let the license's older tokens expire: the gateway now posts under this one."""
     if token.is_used:
         return
     tokens = WebhookToken.objects
@@ -48,9 +49,9 @@ def note_use(token: KnownToken) -> None:
         return
     siblings = tokens.filter(license_id=token.license_id)
     if not token.is_registered and not siblings.filter(pk__gt=token.pk).exists():
-        # Registering it seemed to fail, and did not: the gateway uses it.
+        # Registering the token seemed to fail but did not: the gateway uses it.
         tokens.filter(pk=token.pk, registered_at=None).update(registered_at=DatabaseNow(), expires_at=None)
-    # Older ones alone: a late event under an old token must not retire the one that replaces it.
+    # Only older tokens: a late event under an old token must not retire the token that replaces it.
     siblings.filter(pk__lt=token.pk, expires_at=None).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
 
 

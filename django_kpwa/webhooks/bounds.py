@@ -1,31 +1,32 @@
-"""How much of one webhook is looked at, and what is told where that is not enough.
+"""Limits on how much of one webhook is examined, and the message shown when a payload exceeds one.
 
-Whoever learns a webhook's address can post there, and a worker must never pay much more for a body than for its bytes.
-So what one event may hold is bounded as a whole: its marks before it is read as JSON, the objects that are walked
-through, the things that it says, and the text of all of them together.
+Whoever learns a webhook's address can post there, and processing a body must never cost a worker much more than its
+size suggests. So each event is limited as a whole: the number of JSON separators before it is parsed, the objects
+visited, the events it reports, and the total length of their texts.
 """
 
 from __future__ import annotations
 
 MAX_UNPACKED_BYTES = 4_194_304
-"""A packed body that holds more is not read."""
+"""Maximum size in bytes of a compressed body after decompression; a larger one is not read."""
 MAX_MARKS = 100_000
-"""JSON with more commas, brackets and braces is not read: each value costs fifty times its bytes."""
+"""Maximum number of commas, brackets and braces in JSON that is parsed: a parsed value takes fifty times its bytes."""
 MAX_NODES = 10_000
-"""So many objects are walked through for one event."""
+"""Maximum number of objects visited for one event."""
 MAX_EVENTS = 500
-"""A payload that says more things is not read: acting on it would take longer than a worker may."""
+"""Maximum number of events in one payload; one with more is not read: acting on it would exceed a worker's time."""
 MAX_IDS = 2_000
+"""Maximum number of message ids that all parts of one event may name together."""
 MAX_TEXT = 524_288
-"""Characters that all parts of one event may hold together."""
+"""Maximum number of characters in all parts of one event together."""
 
 
 class TooMuchError(Exception):
-    """A payload goes beyond a bound; the message says which, and names nothing of the payload."""
+    """A payload exceeds a limit. The message names the limit and quotes nothing of the payload."""
 
 
 class Budget:
-    """What is left of the bounds for one event. Raises `TooMuchError` where nothing is."""
+    """What is left of the limits for one event. The methods raise `TooMuchError` when a limit is exceeded."""
 
     def __init__(self) -> None:
         self._marks = MAX_MARKS
@@ -43,7 +44,7 @@ class Budget:
             raise TooMuchError(f"It holds more than {MAX_NODES} objects within one another.")
 
     def spend_event(self) -> None:
-        """Also of what turns out to be none: looking at it costs as much."""
+        """Count a possible event, even if it turns out not to be one: examining it costs the same."""
         self._events -= 1
         if self._events < 0:
             raise TooMuchError(f"It says more than {MAX_EVENTS} things.")

@@ -1,7 +1,8 @@
-"""Finds by their many names what gateways of this family write into a webhook.
+"""Reads the fields of a webhook under the many names that gateways of this family give them.
 
-Names are compared without case, underscores and dashes (`phone_no`, `phoneNo`). What stands deeper in a payload
-(`data.message_id`) goes before what stands around it. A customer's text is never looked into: it may be JSON.
+Names are compared without case, underscores and dashes (`phone_no`, `phoneNo`). A field deeper in a payload
+(`data.message_id`) takes precedence over one further out. A customer's text is never parsed, even if it is JSON: a
+customer could otherwise forge fields.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from .payloads import read_json_object
 
 _MAX_DEPTH = 10
 _MAX_TEXT, _MAX_WORDS = 65_536, 2000
-# What holds the fields of an event, or a part of them. What is quoted, forwarded or answered is in none of these.
+# Names of the objects that hold an event's fields, or some of them. Those of quoted, forwarded or answered messages are
+# missing on purpose: their fields belong to another message.
 _INNER = (
     "data", "payload", "value", "message", "msg", "body", "key", "id", "result", "info", "event", "update", "receipt",
     "text", "content", "messagesource", "vote", "senderdata", "messagedata", "textmessagedata",
     "extendedtextmessagedata", "filemessagedata", "editedmessagedata", "extendedtextmessage", "imagemessage",
     "videomessage", "documentmessage", "audiomessage", "reaction", "action", "jsondata", "extendedtextmessagedata",
 )  # fmt: skip
-# WhatsApp's own wrappers: disappearing chats, what may be viewed once, documents with a caption, edits.
+# WhatsApp's own wrappers: disappearing chats, view-once messages, documents with a caption, edits.
 WRAPPERS = (
     "ephemeralmessage", "viewoncemessage", "viewoncemessagev2", "viewoncemessagev2extension",
     "documentwithcaptionmessage", "devicesentmessage", "editedmessage", "protocolmessage", "lottiestickermessage",
     "groupmentionedmessage", "botinvokemessage", "associatedchildmessage", "templatemessage", "hydratedtemplate",
 )  # fmt: skip
-# Of these alone is a text read as JSON: forms carry objects so. Not of "message", which a customer writes.
 _PARTS = tuple(dict.fromkeys((*_INNER, *WRAPPERS)))
+# Only under these names is a text parsed as JSON: forms carry objects in this way. Not "message": a customer writes it.
 _INNER_AS_TEXT = ("data", "payload", "jsondata")
 _LISTS = ("data", "payload", "messages", "events", "statuses", "acks", "ack", "entry", "changes", "receipts", "updates")
 _LISTS_IN = ("data", "payload", "value", "event", "body")
@@ -43,9 +45,9 @@ _IDS = (
 )  # fmt: skip
 _SURE_IDS = ("keyid", "messageid", "idmessage", "inboxid", "msgid", "stateid", "whatsappmessageid", "zaapid", "gsid")
 _ID_LISTS = ("ids", "messageids", "msgids", "idmessages")
-# What programs write where they have no id.
+# What programs write in place of a missing id.
 _NO_IDS = {"", "null", "undefined", "none", "nil", "nan", "false", "true"}
-# whatsapp-web.js: true_6281234567890@c.us_3EB0C767D26A8D8E1B2F, in a group with the member behind.
+# whatsapp-web.js: true_6281234567890@c.us_3EB0C767D26A8D8E1B2F (own, chat, id), in a group followed by the member.
 _SERIALIZED = re.compile(r"(true|false)_([^_\s]{1,100})_([^_\s]{1,100})(?:_[^\s]{1,100})?", re.IGNORECASE)
 
 _TEXTS = (
@@ -56,7 +58,7 @@ _FROM = (
     "from", "phone", "phoneno", "phonenumber", "number", "remotejid", "chatid", "jid", "fromnumber", "fromphone",
     "senderphone", "chat", "waid", "source", "user",
 )  # fmt: skip
-# Beside a `…@lid`, the number that it hides.
+# Fields that stand beside a `…@lid` and hold the number that it hides.
 _ALTERNATIVES = (
     "remotejidalt", "senderpn", "senderphone", "senderphonenumber", "senderalt", "cleanedsenderpn", "participantalt",
     "participantpn", "participantphone", "chatpn", "chatalt", "remotejidpn", "frompn", "phonenumber", "senderid",
@@ -99,22 +101,22 @@ def is_group_jid(value: str) -> bool:
 
 
 class Scope(NamedTuple):
-    """One object of a payload, under the name at which it stood."""
+    """One object of a payload, with the name under which it stood."""
 
     name: str
     values: dict[str, Any]
 
 
 def fields_of(content: dict[str, Any], budget: Budget) -> list[Fields]:
-    """The fields of each event in `content`: one as a rule, several where it holds lists of them.
+    """The fields of each event in `content`: usually one event, several if `content` holds lists of them.
 
-    Raises `TooMuchError`.
+    Raises `TooMuchError` if the payload exceeds what is left in `budget`.
     """
     return list(_events(_renamed(content, budget), (), 0, budget))
 
 
 class Fields:
-    """One event's fields, by what they mean."""
+    """One event's fields by their meaning. `scopes` are the objects that hold them, deepest first."""
 
     def __init__(self, scopes: list[Scope], budget: Budget) -> None:
         self.scopes = scopes
@@ -122,7 +124,7 @@ class Fields:
 
     @cached_property
     def ids(self) -> list[str]:
-        """Of one message, the likeliest first. The envelope's own is none of them where the message has one."""
+        """The ids of the event's message, the likeliest first. The envelope's id counts if the message has none."""
         found = []
         for scope in self.scopes:
             if scope.values.keys().isdisjoint(_set_of(_IDS)):
@@ -135,12 +137,12 @@ class Fields:
         ids = list(dict.fromkeys([*found, *(name for name in sure if name)]))
         inner = [match[3] for name in ids if (match := _SERIALIZED.fullmatch(name))]
         every = list(dict.fromkeys([*ids, *inner]))
-        # Some write 0 where they have none. It is kept where it is all there is, and means no message.
+        # Some gateways write 0 for a missing id. It is kept only if there is no other, and it matches no message.
         return [name for name in every if name != "0"] or every
 
     @cached_property
     def listed_ids(self) -> list[str]:
-        """Those of several messages that one event tells the same of."""
+        """The ids of several messages for which one event reports the same state. Raises `TooMuchError`."""
         for values, name in self._places(_ID_LISTS):
             listed = values[name]
             if isinstance(listed, list) and listed:
@@ -163,12 +165,12 @@ class Fields:
 
     @cached_property
     def status_words(self) -> list[tuple[str, str]]:
-        """The words, or numbers of an acknowledgement, that stand where a status does, each behind its field's name."""
+        """Every status in the payload, as (field name, word or acknowledgement number)."""
         return [(name, text[:100]) for values, name in self._places(_STATES) if (text := as_text(values[name]))]
 
     @cached_property
     def receipt_times(self) -> list[str]:
-        """Baileys' receipts tell a state by its time alone."""
+        """Names of the time fields that are set: Baileys' receipts report a state only by its time."""
         names = ("readtimestamp", "playedtimestamp", "receipttimestamp")
         return [name for values, name in self._places(names) if as_text(values[name]) not in ("", "0")]
 
@@ -188,7 +190,7 @@ class Fields:
 
     @property
     def has_conversation(self) -> bool:
-        """Whether it names a chat as WhatsApp does, so that a `sender` around it may be the linked phone."""
+        """True if a chat is named deeper than `sender`, so that `sender` may be the linked phone."""
         return self._depth_of(("remotejid", "chatid", "chat", "from"), jids=True) < self._depth_of(("sender",))
 
     @cached_property
@@ -209,7 +211,7 @@ class Fields:
 
     @property
     def device_number(self) -> str:
-        """The linked phone, where the payload names it as such."""
+        """The number of the linked phone, if the payload names it as such."""
         held = (
             number
             for values, name in self._places(_DEVICE_HOLDERS)
@@ -225,12 +227,12 @@ class Fields:
 
     @property
     def group(self) -> str:
-        """The group's name."""
+        """The group's name; empty for a chat that is not a group."""
         return next((name for name in self.texts(_GROUPS) if "@" not in name), "") if self.is_group else ""
 
     @cached_property
     def chat(self) -> str:
-        """The group's JID, or else a `…@lid`, which stands for a number that WhatsApp does not tell."""
+        """The group's JID, or else a `…@lid`, which stands for a number that WhatsApp does not disclose."""
         places = (*_FROM, "sender", *_TO, "group", "groupid", "remote")
         jids = [value for text in self.texts(places) for value in _places_in(text) if "@" in value]
         hidden = [jid for jid in jids if jid.lower().endswith("@lid")]
@@ -238,13 +240,13 @@ class Fields:
 
     @property
     def is_broadcast(self) -> bool:
-        """A status ("story") or channel post: nobody wrote to the shop."""
+        """True for a status ("story") or a channel post, which nobody wrote to the shop."""
         places = self.texts((*_FROM, "sender", *_TO))
         return any(place.lower().endswith(("@broadcast", "@newsletter")) for place in places)
 
     @cached_property
     def event_name(self) -> str:
-        """What the envelope calls the event; empty where nothing does."""
+        """The envelope's name for the event; empty if it has none."""
         for scope in reversed(self.scopes):
             for name in _EVENT_NAMES:
                 value = scope.values.get(name)
@@ -265,21 +267,21 @@ class Fields:
         )
 
     def value(self, name: str) -> Any:
-        """What stands under `name`, deepest first; None where nothing does."""
+        """The deepest value under `name` that is not None, or None."""
         return next((scope.values[name] for scope in self.scopes if scope.values.get(name) is not None), None)
 
     def texts(self, names: tuple[str, ...], most: int = _MAX_WORDS) -> Iterator[str]:
-        """What stands under `names`, deepest first, and of each no more than `most` characters.
+        """The texts under `names`, deepest first, each cut to `most` characters.
 
-        One long text may stand around five hundred events: none of them reads it whole where a word is looked for.
+        The cut is needed: one long text may surround five hundred events, and each would read it whole for one word.
         """
         for values, name in self._places(names):
             if text := as_text(values[name]):
                 yield text[:most]
 
     def _places(self, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
-        """Where `names` stand, deepest first. Most stand nowhere, which must cost next to nothing."""
-        # A view goes through the smaller of both: an object may have ten thousands of names.
+        """Each object with one of `names`, and that name, deepest first. Absent names, which are most, must be cheap."""
+        # `isdisjoint()` of a view iterates over the smaller of both sets: an object may have ten thousands of names.
         wanted = _set_of(names)
         for scope in self.scopes:
             if not scope.values.keys().isdisjoint(wanted):
@@ -330,7 +332,7 @@ class Fields:
 
 
 def _events(outer: dict[str, Any], around: tuple[Scope, ...], depth: int, budget: Budget) -> Iterator[Fields]:
-    """One for each object in the lists of events that `outer` holds, else one for itself."""
+    """One `Fields` for each object in the lists of events that `outer` holds, or one for `outer` itself."""
     lists = [name for name in _LISTS if _is_list_of_objects(outer.get(name))] if depth < _MAX_DEPTH else []
     rest = {name: value for name, value in outer.items() if name not in lists} if lists else outer
     if lists:
@@ -370,7 +372,7 @@ def _scopes(name: str, outer: dict[str, Any], depth: int, budget: Budget) -> Ite
             if isinstance(inner, dict):
                 renamed = _renamed(inner, budget)
                 if part in ("protocolmessage", "reaction", "action"):
-                    # What they say of another message, by its key, is not of this one.
+                    # These objects name another message, such as the one reacted to: its ids are not this event's.
                     about = ("key", "messageid", "id", "msgid", "stanzaid")
                     renamed = {key: value for key, value in renamed.items() if key not in about}
                 yield from _scopes(part, renamed, depth + 1, budget)
@@ -397,7 +399,7 @@ def _set_of(names: tuple[str, ...]) -> frozenset[str]:
 
 
 def _places_in(text: str) -> list[str]:
-    """go-whatsapp writes `6281…@s.whatsapp.net in 1203…@g.us`, Twilio `whatsapp:+6281…`."""
+    """The addresses in a text: go-whatsapp writes `6281…@s.whatsapp.net in 1203…@g.us`, Twilio `whatsapp:+6281…`."""
     return [part.strip().removeprefix("whatsapp:") for part in text[:300].split(" in ")]
 
 
@@ -406,7 +408,7 @@ def _is_jid(text: str) -> bool:
 
 
 def _is_fetchable(url: str) -> bool:
-    """WhatsApp's own files are encrypted, and of no use without the phone's key."""
+    """True for an HTTP URL, except WhatsApp's own files, which are encrypted and useless without the phone's key."""
     return url.startswith(("https://", "http://")) and "//mmg.whatsapp.net/" not in url[:40]
 
 
@@ -418,7 +420,7 @@ def _id_of(value: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A scalar as text; empty for what is none. True and False are no text: `"status": true` is no status."""
+    """A text or number as text; empty for any other value. Booleans are excluded: `"status": true` is not a status."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

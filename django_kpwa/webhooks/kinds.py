@@ -1,4 +1,4 @@
-"""What a message is, where it is more than a text: its kind, and whatever text there is in it."""
+"""Finds the kind of a message that is more than a text (image, location, reaction, …), and the text in it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from .fields import WRAPPERS, Fields, as_text
 
-# By the object that holds it, or by the word for the message's type.
+# Per kind: the names of objects that hold such a message, and the words used as a message's type.
 _KINDS = {
     "image": "image imagemessage picture photo gif",
     "video": "video videomessage ptvmessage ptv",
@@ -38,7 +38,7 @@ _KINDS = {
     ),
 }
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split()}
-# Objects of these names are much else: a quoted message, a list of anything.
+# These count only as a message's type: objects of these names may be anything, such as a quoted message or any list.
 _ONLY_AS_TYPE = {
     "unsupported",
     "event",
@@ -74,7 +74,7 @@ _THUMBNAIL = re.compile(r"(?:/9j/|iVBOR)[A-Za-z0-9+/=]{50}")
 
 
 class Content:
-    """What one event's message consists of. `kind` is empty where there is none, or a text alone."""
+    """The kind, text and media URL of one event's message. `kind` is empty for a plain text, or without a message."""
 
     def __init__(self, fields: Fields) -> None:
         self.kind, held = _kind(fields)
@@ -82,7 +82,7 @@ class Content:
         text = fields.text
         if self.kind in ("location", "contact") and (_THUMBNAIL.match(text) or text.startswith("BEGIN:VCARD")):
             text = ""
-        # Of a reaction and of an answer, what was pressed goes before what stands around it.
+        # In a reaction or an answer, the text of what was pressed takes precedence over the text around it.
         inner = _text_of(fields, held, self.kind) if held is not None else ""
         pressed = self.kind in ("reaction", "button", "list", "poll_vote")
         self.text = (inner or text) if pressed else (text or inner)
@@ -132,7 +132,7 @@ def _kind(fields: Fields) -> tuple[str, Any]:
 
 
 def _is_new_kind(name: str, held: Any) -> bool:
-    """Something that WhatsApp has learnt since: a message all the same."""
+    """True for a type of message that is newer than this code, which must still count as a message."""
     known = name in _KIND_OF or name in _NO_MESSAGES or name in WRAPPERS or name == "extendedtextmessage"
     return isinstance(held, dict) and bool(held) and name.endswith("message") and not known
 
@@ -166,7 +166,7 @@ def _is_voice(fields: Fields, held: Any) -> bool:
 
 
 def _type_word(fields: Fields) -> str:
-    """The word for the message's type: not the event's, which may stand at the same name further out."""
+    """The word for the message's type; not the event's type, which may stand under the same name further out."""
     for scope in fields.scopes:
         for name in _TYPES:
             value = scope.values.get(name)

@@ -1,8 +1,9 @@
-"""Finds the messages that an event tells of, and moves them forward: by a number of queries that does not grow with it.
+"""Finds the messages that an event reports on and moves them forward, with a bounded number of queries.
 
-By the gateway's ids; a message of ours that comes back also by license, recipient and text, where exactly one message
-fits. An id that was matched before belongs to its message, and an echo under it is never matched by its text again. In
-doubt nothing is moved: a message that stays `unknown` waits for a person, one that is wrongly `sent` is lost.
+Messages are found by the gateway's ids. An echo, which is a message of the site's own that the gateway posts back, is
+also found by license, recipient and text, if exactly one message fits. An id that was matched before keeps belonging to
+its message: an echo with that id is never matched by its text again. In doubt nothing is moved: a message that stays
+`unknown` waits for a person, but one that is wrongly `sent` is lost.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from .parsers import DeliveryState, ParsedEvent
 from .times import time_of
 
 ECHO_SECONDS = 86_400.0
-"""An accepted message whose own echo has not come in this time does not wait for one any more."""
+"""How long an accepted message waits for its own echo, and so competes for echoes that fit its text."""
 CLOCK_SECONDS = 10.0
-"""By so much may the gateway's clock, which often drops fractions, be behind ours."""
+"""How far the gateway's clock, which often drops fractions of a second, may be behind ours."""
 
 MAX_CANDIDATES = 200
-"""Where more messages may be meant by a text, none is: the one that fits best may be the one that was not looked at."""
+"""Maximum number of attempts compared with an echo's text. If there are more, none is matched: the one that fits best
+may be among those that were not read."""
+# Up to this many messages are moved one by one, more of them by `move_many()`.
 _MOVED_ONE_BY_ONE = 2
 _MOVES_TO = {DeliveryState.DELIVERED: Status.DELIVERED, DeliveryState.READ: Status.READ}
 _STEPS = (Status.SENT, Status.DELIVERED, Status.READ)
 _PROVES_ACCEPTED = {DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ}
+# The statuses from which a message can still move to each of these.
 _BEFORE = {
     Status.SENT: [Status.UNKNOWN, Status.QUEUED],
     Status.DELIVERED: [Status.UNKNOWN, Status.QUEUED, Status.SENDING, Status.SENT],
@@ -50,23 +54,27 @@ _BEFORE = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What one part of an event did. `moved`: the statuses that its message came to, in order."""
+    """What one part of an event did. `moved` holds the statuses that its message reached, in order."""
 
     message_id: int | None = None
     moved: tuple[Status, ...] = ()
     is_missing: bool = False
-    """It tells of a message that was not found, or that could not be moved yet."""
+    """True if the part reports on a message that was not found, or that could not be moved yet."""
     may_come: bool = False
-    """Looking again later may change that."""
+    """True if a later try may find or move the message."""
     is_repeat: bool = False
-    """A customer's message that another event brought before."""
+    """True for a customer's message that an earlier event or part already brought."""
 
 
 _MISSING = Finding(is_missing=True, may_come=True)
 
 
 def act(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> list[Finding]:
-    """Move the messages of the event's license that its parts tell of. Doing so again changes nothing."""
+    """Move the messages of the event's license that `parts` report on. Safe to repeat.
+
+    Returns one `Finding` for each part, in the same order. Raises `django.db.Error`, also for a lock that another
+    process holds too long.
+    """
     found: list[Attempt | None] = [None] * len(parts)
     telling = [number for number, part in enumerate(parts) if part.kind in (EventKind.STATE, EventKind.OWN)]
     if telling:
@@ -80,7 +88,7 @@ def act(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> list[Finding]:
 
 
 def _not_found(part: ParsedEvent) -> Finding:
-    # What became of a customer's own message is none of ours.
+    # The state of a message that is not the site's own does not matter here.
     if part.is_own is False:
         return Finding()
     return _MISSING if part.gateway_ids or part.is_own else Finding(is_missing=True)
@@ -92,7 +100,7 @@ def _not_found(part: ParsedEvent) -> Finding:
 def _match(
     event: WebhookEvent, parts: Sequence[ParsedEvent], telling: Sequence[int], found: list[Attempt | None]
 ) -> None:
-    """Put what each part tells of into `found`."""
+    """Set `found[number]` to the attempt that the part `number` reports on, for each number in `telling`."""
     ids = {gateway_id for number in telling for gateway_id in parts[number].gateway_ids}
     attempts = (store().find_attempts(event.license_id, sorted(ids)) if ids else []) or []
     by_id: dict[str, list[Attempt]] = {}
@@ -110,9 +118,9 @@ def _match(
 def _match_seen(
     event: WebhookEvent, parts: Sequence[ParsedEvent], numbers: Sequence[int], found: list[Attempt | None]
 ) -> None:
-    """Of what no attempt has the id of: by an echo's id that was matched before, else an echo by its text."""
+    """Find echoes whose ids no attempt has: by an id that was matched before, else by the text."""
     echoes = [number for number in numbers if parts[number].is_own]
-    # A state alone is not worth the query: it names the id that its message was sent or echoed under.
+    # A state alone does not need the query: it names the id under which its message was sent or echoed.
     if not echoes:
         return
     digests = {
@@ -132,7 +140,7 @@ def _match_seen(
     claims = [(digest, attempt.message_id) for number, attempt in fitting.items() for digest in digests[number]]
     owned = store().claim_seen(event.pk, claims) if claims else {}
     for number, attempt in fitting.items():
-        # One that somebody else gave the same id to meanwhile is theirs.
+        # If another worker gave one of these ids to another message meanwhile, the id stays with that message.
         if all(owned[digest].message_id == attempt.message_id for digest in digests[number]):
             found[number] = attempt
 
@@ -186,7 +194,10 @@ def _content_of(part: ParsedEvent) -> _Content | None:
 
 
 def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, list[_Candidate]]:
-    """The attempts that an echo of this event may be of, by what they sent to whom, newest first."""
+    """The attempts that echoes in this event may belong to, newest first, grouped by recipient and text.
+
+    Empty if there are more than `MAX_CANDIDATES`.
+    """
     since = event.received_at - timedelta(seconds=ECHO_SECONDS)
     doubtful = Q(outcome__in=[OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT])
     attempts = (
@@ -214,25 +225,25 @@ def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, lis
 
 
 def _echoed(message_ids: set[int]) -> set[int]:
-    """Those whose own echo has come: they wait for no other."""
+    """Those of `message_ids` whose own echo has come, and which therefore cannot be meant by another."""
     events = WebhookEvent.objects.filter(message_id__in=message_ids, kind=EventKind.OWN)
     seen = SeenId.objects.filter(message_id__in=message_ids)
     return set(events.values_list("message_id", flat=True).union(seen.values_list("message_id", flat=True)))
 
 
 def _may_be_echoed(candidate: _Candidate, echoed: set[int]) -> bool:
-    """An accepted attempt competes for an echo until its own has come."""
+    """True unless the attempt was accepted and its own echo has already come."""
     return candidate.attempt.outcome != OutcomeKind.ACCEPTED or candidate.attempt.message_id not in echoed
 
 
 def _may_be_of(candidate: _Candidate, part: ParsedEvent) -> bool:
-    """Whether the message left no earlier, by the gateway's own time, than the attempt began."""
+    """False if, by the gateway's own time, the message was sent before the attempt began."""
     left_at = time_of(part.occurred_at)
     return left_at is None or left_at >= candidate.started_at - timedelta(seconds=CLOCK_SECONDS)
 
 
 def _only_message(attempts: list[Attempt]) -> Attempt | None:
-    """The newest of `attempts`, where all belong to one message; one that proves something before others."""
+    """The newest of `attempts` if all belong to one message, else None. Attempts that are not yet accepted go first."""
     if len({attempt.message_id for attempt in attempts}) != 1:
         return None
     open_ones = [attempt for attempt in attempts if attempt.outcome != OutcomeKind.ACCEPTED]
@@ -247,7 +258,7 @@ def _normalised(text: str) -> str:
 
 
 def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[Attempt | None]) -> dict[int, Finding]:
-    """Move each message that was found as far as the farthest of the parts that tell of it."""
+    """Move each message that was found to the most advanced status that any part reports for it."""
     findings: dict[int, Finding] = {}
     firsts: dict[int, int] = {}
     statuses: dict[int, Status] = {}
@@ -273,7 +284,7 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
     ]
     now = _statuses(unmoved) if unmoved else {}
     for number, (attempt, status, _) in moves.items():
-        # A send may be in flight, or just being recorded: the message moves once that is done.
+        # The send may still be in flight, or about to be recorded: the message can be moved once that is done.
         waits = now.get(attempt.message_id) in _BEFORE[status]
         told = tuple(became.get(attempt.message_id, []))
         findings[number] = replace(findings[number], moved=told, is_missing=waits, may_come=waits)
@@ -299,7 +310,7 @@ def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[S
 
 
 def _is_proven(attempt: Attempt) -> bool:
-    """Whether there is nothing left to prove; what has come so far does not go back."""
+    """True if `prove_accepted()` would change nothing. The attempt as read suffices: these statuses never go back."""
     return attempt.outcome == OutcomeKind.ACCEPTED and bool(attempt.gateway_id) and attempt.status in ARRIVED
 
 
@@ -316,7 +327,7 @@ def _statuses(message_ids: Sequence[int]) -> dict[int, str]:
 
 
 def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
-    """The numbers of those parts that are a customer's message which another event brought before."""
+    """The numbers of the parts with a customer's message that another event, or an earlier part, already brought."""
     digests = {
         number: _incoming_digest(event.license_id, part)
         for number, part in enumerate(parts)
@@ -338,5 +349,6 @@ def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
 
 
 def _incoming_digest(license_id: int, part: ParsedEvent) -> str:
-    """By id, writer and words: a gateway that gives one id to everything must not silence its customers."""
+    """Digest of id, author and text. Not of the id alone: a gateway that gives the same id to every message must not
+    make all but the first look like repeats."""
     return seen_digest(license_id, "incoming", part.gateway_ids[0], part.sender or part.chat, _normalised(part.text))

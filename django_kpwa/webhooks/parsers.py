@@ -1,8 +1,8 @@
-"""What an event says, and the parser that reads it out of a payload.
+"""`ParsedEvent`, one thing that a payload reports, and the parsers that read it from a payload.
 
 The gateway's payloads are not documented, so `DefaultParser` knows the field names that gateways of this family use. A
-site that has seen real ones names its own `Parser` in `KPWA["WEBHOOK_PARSER"]`. Every parser passes
-`tests/contract/parser_case.py`. A message of the site's own is never to be taken for a customer's.
+site that has seen real payloads can name its own `Parser` in `KPWA["WEBHOOK_PARSER"]`. Every parser must pass
+`tests/contract/parser_case.py`. A parser must never take a message of the site's own for a customer's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class DeliveryState(str, Enum):
-    """What a gateway says of a message of ours."""
+    """A delivery state that the gateway reports for a message of the site's own."""
 
     NONE = ""
     PENDING = "pending"
@@ -37,49 +37,49 @@ class DeliveryState(str, Enum):
 
 
 def cleaned(text: str, max_length: int) -> str:
-    """`text` as every database takes it: no NUL, no half of a surrogate pair, no longer than `max_length`."""
+    """`text` as every database can store it: NULs and lone surrogates replaced, cut to `max_length` characters."""
     return _UNSTORABLE.sub("\ufffd", text[:max_length])
 
 
 @dataclass(frozen=True, repr=False)
 class ParsedEvent:
-    """One thing that a payload says. Numbers are digits with the country code, empty where none is known.
+    """One thing that a payload reports. Numbers are digits with the country code, or empty if unknown.
 
-    Texts are made storable: what databases refuse is replaced, what is too long is cut. Raises `TypeError` for a field
-    of another type, so that a site's parser learns of it.
+    Texts are made storable: characters that databases refuse are replaced, and texts that are too long are cut. Raises
+    `TypeError` for a field of the wrong type, so that a site's own parser fails visibly.
     """
 
     kind: EventKind
     gateway_id: str = ""
     other_ids: tuple[str, ...] = ()
-    """Further ids of the same message: gateways have one of their own beside WhatsApp's."""
+    """Further ids of the same message: gateways may use an id of their own beside WhatsApp's."""
     sender: str = ""
-    """Who wrote an incoming message: in a group, the member."""
+    """The author of an incoming message; in a group, the member."""
     recipient: str = ""
-    """Whom a message of ours, or its state, is about; empty for a group."""
+    """The recipient of a message of the site's own, also where only its state is reported; empty for a group."""
     chat: str = ""
-    """The chat as the payload names it, where that is no number: a group's JID, or a `…@lid`."""
+    """The chat as the payload names it, if that is not a number: a group's JID, or a `…@lid`."""
     own_number: str = ""
-    """The linked phone, where the payload names it."""
+    """The number of the linked phone, if the payload names it."""
     text: str = ""
     media_url: str = ""
     content: str = ""
-    """What an incoming message is: `text`, `image`, `video`, `voice`, `audio`, `document`, `sticker`, `location`,
-    `contact`, `button` or `list` (an answer), `reaction`, `poll`, `poll_vote`, `edit`, `other`. Empty: not told."""
+    """The kind of a message: `text`, `image`, `video`, `voice`, `audio`, `document`, `sticker`, `location`, `contact`,
+    `button` or `list` (an answer), `reaction`, `poll`, `poll_vote`, `edit`, `other`; empty if unknown."""
     is_own: bool | None = None
-    """Whether the message is the site's own; None: the payload does not say."""
+    """True if the message is the site's own; None if the payload does not say."""
     is_group: bool = False
     group: str = ""
     """The group's name."""
     state: DeliveryState = DeliveryState.NONE
     session_status: str = ""
-    """Of a session event: the gateway's word."""
+    """The gateway's word for the status of the session, in a session event."""
     occurred_at: str = ""
-    """The gateway's own time, as it wrote it."""
+    """The gateway's own time, as it was written."""
     sender_is_certain: bool = True
-    """False: the payload names several numbers, or one in a field that may be the linked phone."""
+    """False if the payload names several numbers, or only one in a field that may hold the linked phone."""
     notes: str = ""
-    """What a person should know who looks at the event."""
+    """A remark for the person who looks at the event."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, EventKind) or not isinstance(self.state, DeliveryState):
@@ -101,23 +101,23 @@ class ParsedEvent:
                 raise TypeError(f"{field.name} must be a bool, not {type(value).__name__}.")
 
     def __repr__(self) -> str:
-        # Error reports print it: neither numbers nor what a customer wrote.
+        # Error reports print this: it must show neither numbers nor what a customer wrote.
         return f"<ParsedEvent {self.kind.value or 'unknown'} {self.state.value}>"
 
     def as_json(self) -> dict[str, Any]:
-        """What is stored of it: plain JSON, storable on every database."""
+        """The event as plain JSON values that every database stores."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         plain |= {"kind": self.kind.value, "state": self.state.value, "other_ids": list(self.other_ids)}
         return plain
 
     @property
     def gateway_ids(self) -> tuple[str, ...]:
-        """All of its ids, the likeliest first. A 0 is none: some write it where they have none."""
+        """All ids of the message, the likeliest first. A 0 is left out: some gateways write it for a missing id."""
         return tuple(dict.fromkeys(name for name in (self.gateway_id, *self.other_ids) if name not in ("", "0")))
 
 
 class Unread(list[ParsedEvent]):
-    """What a parser returns that read nothing, for a reason that the event shall show."""
+    """The empty result of a parser that read nothing, with the `reason` to show on the event."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Unread(list[ParsedEvent]):
 
 
 def why_too_much(parts: Sequence[ParsedEvent]) -> str:
-    """Why `parts` are more than one event may hold; empty where they are not."""
+    """The limit that `parts` exceed, as a sentence to show; empty if they exceed none."""
     if len(parts) > MAX_EVENTS:
         return f"It says more than {MAX_EVENTS} things."
     if sum(len(part.gateway_ids) for part in parts) > MAX_IDS:
@@ -140,20 +140,21 @@ def _size(part: ParsedEvent) -> int:
 
 
 class Parser(ABC):
-    """Reads webhooks. One instance may be used for many, from several threads."""
+    """Reads webhooks. One instance may be used for many webhooks and from several threads."""
 
     @abstractmethod
     def parse(self, body: bytes, content_type: str, *, linked_number: str) -> list[ParsedEvent]:
-        """What `body` says; an empty list where that is not understood.
+        """Return what `body` reports; an empty list if it is not understood.
 
-        The body is as it came. One that takes `content_encoding=""` as well is given that header, as it came.
-        `content_type` is the header as it came, `linked_number` the license's own number in digits, empty where it is
-        not known yet. Whatever this raises is shown on the event, which is kept and can be processed again.
+        `body` and the header `content_type` are as they came. `linked_number` is the license's own number in digits,
+        empty if it is not known yet. An implementation that also takes `content_encoding=""` is given that header.
+
+        An exception raised here is shown on the event, which is kept and can be processed again.
         """
 
 
 class DefaultParser(Parser):
-    """Reads the payloads that are usual in this family of gateways. Never raises."""
+    """Reads the payloads that are common in this family of gateways. Never raises."""
 
     def parse(
         self, body: bytes, content_type: str, *, linked_number: str, content_encoding: str = ""
@@ -167,7 +168,7 @@ class DefaultParser(Parser):
 
 
 def _within_bounds(events: Iterator[ParsedEvent]) -> list[ParsedEvent]:
-    """Those of a payload, which are never held while they are too many or too long."""
+    """The events as a list. Counted while they are read, so that memory never holds much more than the limits allow."""
     read: list[ParsedEvent] = []
     size = 0
     for event in events:
@@ -196,7 +197,7 @@ def _events(contents: list[dict[str, Any]], own_number: str, budget: Budget) -> 
 
 @dataclass(frozen=True, repr=False)
 class _Parties:
-    """Who is who in a payload. `is_own` None: nothing tells."""
+    """Who is who in a payload, as numbers. `is_own` is None if nothing tells."""
 
     own: str
     sender: str
@@ -280,9 +281,9 @@ _UNCERTAIN = (
 def _parties(payload: Fields, linked_number: str) -> _Parties:
     """Tell the linked phone from the customer.
 
-    `sender` is the customer at one gateway and the linked phone at another, so the license's own number decides, and
-    where the chat stands deeper than `sender`, that: such a `sender` is the envelope's. What a payload says outright of
-    whose a message is is never overruled.
+    The field `sender` holds the customer at one gateway and the linked phone at another, so the license's own number
+    decides. If the chat stands deeper in the payload than `sender`, then `sender` belongs to the envelope and is the
+    linked phone. A payload that says explicitly whose message it is (`fromMe`) is never overruled.
     """
     own = linked_number or payload.device_number
     from_, sender, to = payload.from_number, payload.sender_number, payload.to_number
@@ -303,7 +304,7 @@ def _parties(payload: Fields, linked_number: str) -> _Parties:
 
 
 def _whose(payload: Fields) -> bool | None:
-    """True: the site's own, as the payload says or its event is called."""
+    """True if the payload, or the name of its event, says that the message is the site's own; None if neither says."""
     is_own = payload.is_own
     words = payload.event_words
     if is_own is None and (words & {"outgoing", "outbound", "out"} or words >= {"send", "message"}):
@@ -312,9 +313,10 @@ def _whose(payload: Fields) -> bool | None:
 
 
 def _comes_from(own: str, payload: Fields, from_: str, sender: str) -> bool:
-    """Whether a payload that does not say whose it is is a message of the linked phone."""
+    """True if the numbers show a message of the linked phone, for a payload that does not say whose message it is."""
     if from_ == own:
-        # A field that names the conversation may hold the linked phone where `sender` is the customer.
+        # `from_` may come from a field that names the conversation: it can hold the linked phone while `sender` is
+        # the customer.
         return not (sender and sender != own and not payload.has_from)
     return sender == own and not from_
 
@@ -327,7 +329,8 @@ _STATES = {
     DeliveryState.FAILED: "failed failure error undelivered ack_error -1",
 }
 _STATE_OF: dict[str, DeliveryState] = {word: state for state, words in _STATES.items() for word in words.split()}
-# Baileys counts from the error on, where whatsapp-web.js counts from the clock: each field by its own scale.
+# Two scales: in Baileys' `status` 0 is an error, in whatsapp-web.js' `ack` 0 is the clock (pending). `_state_of`
+# chooses by the field's name.
 _STATUS_NUMBERS = {
     "0": DeliveryState.FAILED, "1": DeliveryState.PENDING, "2": DeliveryState.SENT, "3": DeliveryState.DELIVERED,
     "4": DeliveryState.READ, "5": DeliveryState.READ,
@@ -357,7 +360,7 @@ def _spelled(word: str) -> str:
 
 
 def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_message: bool) -> str:
-    """The gateway's word, where an event is about the session; empty where it is not."""
+    """The gateway's word for the session's status if the event is about the session, else an empty string."""
     if is_of_message:
         return ""
     found = [(name, word) for name, word in payload.status_words if not _is_number(word)]
@@ -373,16 +376,17 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
         return ""
     if known and (not payload.ids or payload.names_a_session):
         return known[0]
-    # "failed" of a session that no message is named beside.
+    # For example "failed", in a payload that names a session and no message.
     if told and payload.names_a_session and not payload.ids and not parties.is_own and not content.says_something:
         return told[0]
     return of_session[0] if of_session and not payload.ids else ""
 
 
 def _state(payload: Fields, parties: _Parties, content: Content) -> DeliveryState:
-    """The farthest that the payload says of a message of ours.
+    """The most advanced delivery state that the payload reports for a message of the site's own.
 
-    A customer's message may carry a status too: an acknowledgement's number of its own, or a word of an API's answer.
+    A customer's message may carry a status too, which must not count: the number of an acknowledgement, or a word of
+    some API's answer.
     """
     says_something = content.says_something
     words = [(field, word) for field, word in payload.status_words if field not in _SESSION_FIELDS]
@@ -417,7 +421,7 @@ def _state_of(field: str, word: str) -> DeliveryState:
 
 
 def _is_receipt(payload: Fields) -> bool:
-    """Whether it tells of messages that were there before: such a `fromMe` may be of who read them."""
+    """True if the payload is about earlier messages. In such a receipt, `fromMe` may be about who read them."""
     words = payload.event_words
     return bool(
         words & {"ack", "acks", "onack", "receipt"}
@@ -434,7 +438,7 @@ def _receipt_states(payload: Fields) -> list[DeliveryState]:
         DeliveryState.DELIVERED if name == "receipttimestamp" else DeliveryState.READ for name in payload.receipt_times
     ]
     if payload.listed_ids and "receipt" in payload.event_words and not payload.value("receipttype"):
-        # whatsmeow names no type where a message was delivered.
+        # whatsmeow leaves the type empty for a delivered message.
         type_ = payload.value("type")
         word = _spelled(type_) if isinstance(type_, str) else ""
         if isinstance(type_, str) and word not in _NO_RECEIPTS:
@@ -443,7 +447,7 @@ def _receipt_states(payload: Fields) -> list[DeliveryState]:
 
 
 def _says_type(payload: Fields) -> bool:
-    """Whether a receipt says of which type it is, next to the messages."""
+    """True if a receipt names its type in an inner object; in the outermost one, `type` names the event."""
     return any("type" in scope.values for scope in payload.scopes[:-1])
 
 

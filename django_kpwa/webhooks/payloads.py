@@ -1,7 +1,7 @@
-"""From a webhook's bytes to plain dicts, whatever the bytes are: JSON or a form, packed or not, under any content type.
+"""Turns a webhook's bytes into plain dicts: JSON or a form, compressed or not, under any content type.
 
-Anybody who learns a webhook's address can post here. Nothing takes long, and nothing in a body raises but
-`TooMuchError`: what cannot be read is simply nothing.
+Anybody who learns a webhook's address can post here. So no body may take long, and none may raise anything but
+`TooMuchError`: a body that cannot be read gives an empty result.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from urllib.parse import parse_qsl
 from .bounds import MAX_UNPACKED_BYTES, Budget, TooMuchError
 
 MAX_FIELDS = 1000
-"""A form with more fields is not read."""
+"""Maximum number of fields in a form; a larger form is not read."""
 MAX_KEY_DEPTH = 12
-"""A form's field that is named deeper than this is left out."""
+"""Maximum nesting of a form field's name (`data[key][id]`); a deeper field is left out."""
 
 _MULTIPART = "multipart/form-data"
-# curl --data and hand-written clients send a form as any of these.
+# curl --data and hand-written clients send a form under any of these content types.
 _READ_AS_FORM = {"", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"}
 _MAX_NAME = 1000
 _BOUNDARY = re.compile(r'boundary="?([^";,\s]{1,200})"?', re.IGNORECASE)
 _CHARSET = re.compile(r"""charset\s{0,5}=\s{0,5}["']?([\w.:\-]{1,40})""", re.IGNORECASE)
 _FIELD_NAME = re.compile(rb'\bname="([^"\r\n]{1,200})"', re.IGNORECASE)
 _FILE_NAME = re.compile(rb"\bfilename\*?=", re.IGNORECASE)
-# Codecs of Python's that are no charset of a text, or that need a time which grows faster than it.
+# Python codecs that are not charsets of texts, or whose decoding time grows faster than the text.
 _NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf_7", "mbcs", "oem"}
 _PACKED = ((b"\x1f\x8b", 47), (b"\x78\x01", 47), (b"\x78\x9c", 47), (b"\x78\xda", 47))
 
@@ -37,9 +37,10 @@ _PACKED = ((b"\x1f\x8b", 47), (b"\x78\x01", 47), (b"\x78\x9c", 47), (b"\x78\xda"
 def read_payload(
     body: bytes, content_type: str, content_encoding: str = "", budget: Budget | None = None
 ) -> list[dict[str, Any]]:
-    """The objects in `body`: one as a rule, several where it is a JSON list, none where it cannot be read.
+    """The objects in `body`: usually one, several if it is a JSON list, none if it cannot be read.
 
-    Raises `TooMuchError` where it goes beyond `bounds`.
+    `content_type` and `content_encoding` are the headers as they came; neither is trusted. Raises `TooMuchError` if the
+    body exceeds a limit of `bounds`.
     """
     budget = budget or Budget()
     body = _unpacked(body, content_encoding)
@@ -57,7 +58,7 @@ def read_payload(
 
 
 def read_json_object(text: str, budget: Budget) -> dict[str, Any] | None:
-    """The JSON object that `text` is, or None."""
+    """`text` parsed as a JSON object; None if it is not one. Raises `TooMuchError`."""
     if not text.lstrip().startswith("{"):
         return None
     content = _json(text, budget)
@@ -65,7 +66,11 @@ def read_json_object(text: str, budget: Budget) -> dict[str, Any] | None:
 
 
 def _unpacked(body: bytes, content_encoding: str) -> bytes:
-    """By what it is: proxies unpack without taking the header away, and take it away without unpacking."""
+    """`body` decompressed, decided by its first bytes rather than by its header.
+
+    Proxies decompress without removing the header, and remove it without decompressing. Only raw deflate, which has no
+    signature, needs the header.
+    """
     window = next((window for start, window in _PACKED if body.startswith(start)), 0)
     if not window and content_encoding.strip().lower() == "deflate":
         window = -15
@@ -82,7 +87,7 @@ def _unpacked(body: bytes, content_encoding: str) -> bytes:
 
 
 def _charset_of(body: bytes, content_type: str) -> str:
-    """The codec that a body's text is in: by its byte order mark, else by the header, else by its zeros."""
+    """The codec of a body's text: by its byte order mark, else by the header, else by its zero bytes."""
     if body.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -95,7 +100,7 @@ def _charset_of(body: bytes, content_type: str) -> str:
             codec = None
         if codec is not None and _is_charset(codec):
             return codec.name
-    # JSON begins with two ASCII characters, so that its zeros tell (as in RFC 4627).
+    # JSON begins with two ASCII characters, so that zero bytes among the first four show the encoding (RFC 4627).
     return json.detect_encoding(body[:4]) if b"\x00" in body[:4] and body[:4].strip(b"\x00") else "utf-8"
 
 
@@ -123,7 +128,7 @@ def _objects(content: Any) -> list[dict[str, Any]]:
 
 def _form_fields(body: bytes, charset: str) -> list[tuple[str, str]]:
     try:
-        # A form is ASCII: its charset is that of what stands behind the percent signs.
+        # The form itself is ASCII: its charset is that of the percent-encoded bytes.
         text = body.decode("utf-8" if charset in ("utf-8-sig", "ascii") else charset, "replace").removeprefix("\ufeff")
         return parse_qsl(text, keep_blank_values=True, encoding=charset, errors="replace", max_num_fields=MAX_FIELDS)
     except ValueError:
@@ -131,7 +136,7 @@ def _form_fields(body: bytes, charset: str) -> list[tuple[str, str]]:
 
 
 def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """The fields that are no files. (Django's own parser obeys the host's settings, and raises.)"""
+    """The fields that are not files. Django's own parser is not used: it obeys the host's settings, and raises."""
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
         return []
@@ -149,7 +154,7 @@ def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
 
 
 def _nested(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A form's fields, with PHP's `data[key][id]=…` made objects, and what is numbered made lists."""
+    """A form's fields as a nested dict: PHP's `data[key][id]=…` becomes objects, numbered keys become a list."""
     payload: dict[str, Any] = {}
     for name, value in fields:
         path = _path_of(name)
@@ -161,14 +166,14 @@ def _nested(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
             if not isinstance(deeper, dict):
                 deeper = inner[step] = {}
             inner = deeper
-        # `ids[]` may come several times.
+        # `ids[]` may come several times: each is given the next number.
         last = path[-1] if path[-1] or len(path) == 1 else str(len(inner))
         inner[last] = value
     return {name: _with_lists(value) for name, value in payload.items()}
 
 
 def _path_of(name: str) -> list[str] | None:
-    """`data[key][id]` as its steps; what is not written so is one step. None: too deep."""
+    """The steps of a name like `data[key][id]`; a name in another form is a single step. None if it is too deep."""
     head, bracket, rest = name.partition("[")
     if not bracket or not head or not rest.endswith("]") or len(name) > _MAX_NAME:
         return [name]

@@ -1,9 +1,9 @@
-"""Makes something of stored events: parse, act, record, and tell the site.
+"""Processes stored events: parses them, acts on them, records the result and sends the site's signals.
 
-An event is a claim: it moves a message of its own license forward, and nothing else. Acting twice changes nothing, for
-every move is conditional on the status it leaves. Whoever processes an event holds it for a while (`next_try_at` is a
-lease, `tries` its number); where its worker is lost, the beat finds it again. Signals come after the record and before
-`processed_at`, which says that they were sent: a worker killed in between sends them again, none is ever lost.
+An event is not proof of anything else: it can only move a message of its own license forward. Acting twice changes
+nothing, because every move is conditional on the status that it leaves. A worker holds an event by a lease
+(`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds the event again. Signals are sent after the
+result is recorded and before `processed_at` is set: a worker killed in between sends them again, so none is lost.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 logger = get_logger("django_kpwa.webhooks")
 
 LEASE_SECONDS = 60.0
-"""How long an event is one worker's; then its work counts as lost."""
+"""How long a worker holds an event before its work counts as lost."""
 ANNOUNCING_SECONDS = TASK_LIMIT_SECONDS + 60.0
-"""The same while receivers of the site run: above the time limit of a task, so that they never run twice at once."""
+"""The same while the site's receivers run: above the time limit of a task, so that two runs never overlap."""
 DEADLINE_SECONDS = 40.0
-"""What takes longer to read is given up, before it counts as lost."""
+"""How long parsing may take. An event that takes longer is given up before its lease ends and others try it again."""
 MATCH_SECONDS = 3600.0
-"""How long a message is looked for that an event tells of."""
+"""How long after an event arrived its message is looked for."""
 MAX_LOST_TRIES = 10
-"""An event whose processing was cut off so often is given up: it may be what kills its workers."""
+"""An event is given up after its processing was cut off this many times: it may be what kills its workers."""
 
 _REPEAT = "Another event brought this message before."
 _FIRST_WAIT_SECONDS = 5.0
@@ -59,7 +59,11 @@ _BATCH = 100
 
 
 def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Process one stored event; `clock` tells seconds. False: it is not due, another has it, or it is gone."""
+    """Process one stored event, if it is due. `clock` returns seconds.
+
+    Returns True if the result was recorded; False if the event is not due, was taken by another worker, waits for a
+    lock or does not exist any more. Raises `django.db.Error`.
+    """
     claimed = store().claim_event(event_id, LEASE_SECONDS)
     if claimed is None:
         return False
@@ -79,7 +83,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
     try:
         findings = matching.act(event, parts)
     except DatabaseError as error:
-        # A process that stands still holds one of its messages: others' events are not kept waiting for it.
+        # A stalled process holds the lock on one of the messages. Other events must not wait for it.
         if not waited_too_long(error) or connections[write_alias()].in_atomic_block:
             raise
         logger.warning("Webhook event %s is left for now: another process has locked its messages.", event.uuid)
@@ -96,7 +100,8 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         return store().record_event(event, found, next_try_in=next_try_in, is_processed=announces)
     recorded = store().record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
     told = WebhookEvent.objects.get(pk=event.pk)
-    # Whoever moved a message tells of it, even where the event became another worker's meanwhile.
+    # The worker that moved a message sends its signal, even if the event was taken by another worker meanwhile: that
+    # worker finds the message already moved and sends nothing.
     announce.messages_moved(
         [(finding.message_id, status) for finding in findings if finding.message_id for status in finding.moved], told
     )
@@ -110,10 +115,13 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
 
 
 def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> int:
-    """Process every event whose time has come; returns how many. One that raises is logged and left for a later run."""
+    """Process all events that are due, until `should_stop()` is true. Returns the number processed.
+
+    An event whose processing raises is logged and left for a later run.
+    """
     processed = 0
     failed: set[int] = set()
-    # Whoever holds their rows may stand still: they would be found again and again.
+    # Events held by another process. They stay due if that process has stalled, and would be found again and again.
     others: set[int] = set()
     while len(failed) < _BATCH:
         due = WebhookEvent.objects.to_process().exclude(pk__in=failed | others)
@@ -138,9 +146,10 @@ def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> in
 
 
 def reprocess(event: WebhookEvent) -> bool:
-    """Process a stored event again, now: with another parser, or because its message is there by now.
+    """Process a stored event again, for example with another parser or because its message exists by now.
 
-    Signals are sent again only where the event had not been understood before. False: somebody is processing it.
+    Signals are sent again only if the event was not understood before. Returns False if the event is being processed
+    by a worker, or could not be processed now.
     """
     held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
     idle = WebhookEvent.objects.filter(~held, pk=event.pk)
@@ -152,7 +161,8 @@ def reprocess(event: WebhookEvent) -> bool:
 
 
 def load_parser() -> Parser:
-    """The parser that `KPWA["WEBHOOK_PARSER"]` names. Raises `ImproperlyConfigured` where it is not a `Parser`."""
+    """An instance of `KPWA["WEBHOOK_PARSER"]`. Raises `ImproperlyConfigured` if that cannot be imported or is not a
+    `Parser`."""
     path = kpwa_settings().WEBHOOK_PARSER
     try:
         parser_class = import_string(path)
@@ -164,7 +174,7 @@ def load_parser() -> Parser:
 
 
 def _stop_trying(event: WebhookEvent) -> bool:
-    """It may be what kills its workers. What it was understood to be, and did, stays."""
+    """Give up an event that may be what kills its workers. What was recorded of it before stays."""
     reason = f"Its processing was cut off {MAX_LOST_TRIES} times."
     if event.processed_at is None:
         _give_up(event, reason)
@@ -173,7 +183,7 @@ def _stop_trying(event: WebhookEvent) -> bool:
 
 
 def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], str]:
-    """What the event says, and where that is nothing, why."""
+    """The parts of the event, and the reason if there are none that could be read."""
     parser = load_parser()
     header = {"content_encoding": event.content_encoding} if _takes_encoding(parser) else {}
     parsed = parser.parse(bytes(event.body), event.content_type, linked_number=linked_number, **header)
@@ -186,13 +196,13 @@ def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], 
 
 
 def _takes_encoding(parser: Parser) -> bool:
-    """A site's own parser may be written without: the header came later."""
+    """True if `parse()` takes `content_encoding`. A site's own parser may not: the argument was added later."""
     taken = inspect.signature(parser.parse).parameters.values()
     return any(one.name == "content_encoding" or one.kind == one.VAR_KEYWORD for one in taken)
 
 
 def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple[EventStatus, float | None]:
-    """The status that follows from what was found, and in how many seconds to look again."""
+    """The event's new status, and in how many seconds to try again (None: never)."""
     if not findings:
         return EventStatus.UNRECOGNISED, None
     if not any(finding.is_missing for finding in findings):
@@ -206,12 +216,13 @@ def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple
 
 
 def _wait(event: WebhookEvent) -> float:
-    """Ten tries reach as far as the hour: more would be taken for those of an event that kills its workers."""
+    """Seconds until the next try. Ten of these waits must cover `MATCH_SECONDS`, because an event with more tries than
+    `MAX_LOST_TRIES` is taken for one that kills its workers."""
     return _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _LONGEST_WAIT_SECONDS
 
 
 def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> dict[str, Any]:
-    """What is kept of what the parser understood, and of the message that it is about."""
+    """The columns that record what the parser understood and which message it is about."""
     columns: dict[str, Any] = {}
     if parts:
         first, *more = (part.as_json() for part in parts)
@@ -229,7 +240,7 @@ def _give_up(event: WebhookEvent, error: str) -> None:
 
 
 def _has_listeners(findings: Sequence[matching.Finding]) -> bool:
-    """Whether somebody hears of an event, or of a message that it moved; else it is not read again for them."""
+    """True if a receiver is connected for the event or a message that it moved; else the event is not read again."""
     return announce.events_have_listeners() or any(
         announce.has_listeners(status) for finding in findings for status in finding.moved
     )

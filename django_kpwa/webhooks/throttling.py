@@ -1,9 +1,9 @@
-"""Keeps a flood of wrong tokens from the database, without ever touching a right one.
+"""Keeps a flood of wrong tokens from the database without ever refusing a valid one.
 
-Nobody is blocked by address: behind a proxy all requests come from the proxy, and `X-Forwarded-For` is what anybody
-writes. So a right token must be known from a wrong one even in the middle of a flood. As long as wrong ones are few,
-each costs a query. Beyond that they are held against a copy of the stored digests, which is read anew at most ten times
-a second. A gateway learns its token by an HTTP call after it was stored, so the copy has it before its first webhook.
+Nobody is blocked by address: behind a proxy all requests come from the proxy, and anybody can write `X-Forwarded-For`.
+So valid tokens must be told from wrong ones even during a flood. While wrong tokens are few, each costs a query. Beyond
+that, tokens are compared with a copy of the stored digests, which is reloaded at most ten times a second. A token is
+stored before the gateway learns it by an HTTP call, so the copy contains it before its first webhook.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..models import DatabaseNow, WebhookToken, outbox_key
 logger = get_logger("django_kpwa.webhooks")
 
 COPY_SECONDS = 0.1
-"""So old may the copy of the stored digests be."""
+"""Maximum age of the copy of the stored digests, in seconds."""
 
 _WARNING_SECONDS = 60.0
 _MOST_COPIES = 100
@@ -27,7 +27,7 @@ _NONE: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
 
 class Flood:
-    """The wrong tokens that this process was shown in the present second."""
+    """Counts the wrong tokens that this process received in the current second."""
 
     lookups_per_second = 20
     """Maximum number of wrong tokens per second that this process looks for in the database."""
@@ -39,20 +39,20 @@ class Flood:
         self._lock = threading.Lock()
         self._second = 0
         self._wrong = 0
-        # By outbox, with the time until which it is fresh.
+        # Per outbox: the digests, and the monotonic time until which they are fresh.
         self._copies: dict[tuple[str, str], tuple[frozenset[str], float]] = {}
         self._quiet_until = 0.0
 
     def refuses(self, digest: str) -> bool:
-        """Whether a token is known to be wrong and need not be looked for; never, as long as wrong ones are few."""
+        """True if the token is known to be wrong and need not be looked up; always False while wrong tokens are few."""
         if not self._is_on():
             return False
-        # The right ones do not wait for the copy to be read. Whether they are good still, the lookup says.
+        # A token in the present copy, even a stale one, does not wait for a reload: the lookup tells if it is valid.
         key = outbox_key()
         return digest not in self._copies.get(key, _NONE)[0] and digest not in self._read_digests(key)
 
     def note_wrong(self) -> None:
-        """Count a token that was looked for in vain."""
+        """Count a token that the lookup did not find."""
         with self._lock:
             second = int(time.monotonic())
             self._wrong = self._wrong + 1 if second == self._second else 1

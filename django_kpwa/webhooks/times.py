@@ -1,4 +1,4 @@
-"""The gateway's own times, where they can be told: seconds or milliseconds since 1970, or ISO 8601 with its offset."""
+"""Reads the gateway's own times: Unix time (seconds, or finer by its number of digits) or ISO 8601 with an offset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EPOCH = re.compile(r"([0-9]{9,10})(?:\.[0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?"
 
 
 def time_of(written: str) -> datetime | None:
-    """The time that is written; None where it is none, or does not say of which zone."""
+    """The time that `written` gives, as an aware datetime; None if it is not a time or does not name its zone."""
     written = written.strip()
     epoch = _EPOCH.fullmatch(written)
     try:

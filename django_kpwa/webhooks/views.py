@@ -1,8 +1,9 @@
 """The webhook's view: checks the secrets, stores the body as it came, answers 200 and leaves the rest to a task.
 
-Nothing of the host decides about it: every attribute that DRF fills from `REST_FRAMEWORK` is pinned, ATOMIC_REQUESTS
-does not apply, and the body is bounded here, because `DATA_UPLOAD_MAX_MEMORY_SIZE` may be smaller. The path is secret:
-no exception leaves this view and no answer of it is logged by Django, because both would print the path.
+It does not depend on the host's settings: every attribute that DRF fills from `REST_FRAMEWORK` is pinned,
+ATOMIC_REQUESTS does not apply, and the size of the body is limited here, because `DATA_UPLOAD_MAX_MEMORY_SIZE` may be
+smaller. The path is secret: no exception leaves this view, and Django logs none of its responses, because both would
+print the path.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class WebhookView(APIView):
-    """Takes a POST of any content type under a known token."""
+    """Accepts a POST of any content type under a known token."""
 
     MAX_BYTES = 1_048_576
-    """A longer body is refused with 413: the largest of similar gateways, with a picture inline, has a fifth of it."""
+    """Maximum size of a body; a larger one is refused with 413. The largest of similar gateways, with a picture inline,
+    has a fifth of this."""
 
     renderer_classes = (JSONRenderer,)
     parser_classes = (JSONParser,)
@@ -59,7 +61,7 @@ class WebhookView(APIView):
     http_method_names = ["post", "get", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """DRF's own would negotiate by the Accept header and touch `request.user`."""
+        """Do nothing: DRF's implementation would negotiate by the Accept header and touch `request.user`."""
 
     @sensitive_variables()
     def post(self, request: Request, token: str) -> HttpResponse:
@@ -81,17 +83,17 @@ class WebhookView(APIView):
         return JsonResponse({"status": "ok"})
 
     def get(self, request: Request, token: str) -> HttpResponse:
-        """Gateways ask so whether an address exists. The same for every token: nothing is looked up or stored."""
+        """Confirm that the address exists. Same for every token: nothing is looked up or stored."""
         return JsonResponse({"status": "ok"})
 
     def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
         if isinstance(exc, MethodNotAllowed):
             return _refusal(405, "Only POST, and GET and HEAD to verify the address, are allowed.")
         if isinstance(exc, django.db.Error):
-            # The type alone: messages of databases quote rows. The sender tries again.
+            # Only the type is logged: messages of databases quote rows. The sender tries again.
             logger.error("A webhook could not be stored (%s); its sender was asked to try again.", type(exc).__name__)
             return _refusal(503, "Try again later.")
-        # As text: with `exc_info`, reports would show the request's path among the variables.
+        # As text: with `exc_info`, error reports would show the request's path among the variables.
         logger.error("A webhook could not be taken.\n%s", masked_traceback(exc, Secret(self.kwargs.get("token", ""))))
         return _refusal(500, "Internal error.")
 
@@ -100,14 +102,14 @@ class WebhookView(APIView):
     ) -> HttpResponseBase:
         final: HttpResponseBase = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
         final["Cache-Control"] = "no-store"
-        # As Django's own log_response() does, which would log the path of every 4xx and 5xx.
+        # Keeps Django's log_response() from logging the path of every 4xx and 5xx.
         final._has_been_logged = True  # type: ignore[attr-defined]
         return final
 
 
 webhook = WebhookView.as_view()
 for _alias in connections:
-    # ATOMIC_REQUESTS: a stored event must survive whatever fails after it, on whichever database it lives.
+    # Against ATOMIC_REQUESTS: a stored event must survive any later failure, whichever database it is in.
     webhook = transaction.non_atomic_requests(using=_alias)(webhook)
 
 
@@ -118,11 +120,14 @@ class _UnreadableBodyError(Exception):
 
 
 def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str, str]:
-    """The request's body, its content type and content encoding; never holds more than `max_bytes` and one chunk."""
+    """The request's body, content type and content encoding; at most `max_bytes` and one chunk are held in memory.
+
+    Raises `_UnreadableBodyError`, with the status to answer, if the body is too large, cut off or of unknown length.
+    """
     stream: Any = request
     length = _announced_length(request)
     if length is None and request.headers.get("Transfer-Encoding"):
-        # Django reads no body without a length, save under ASGI. A WSGI server that ends the input itself may be read.
+        # Under WSGI, Django reads no body without a length. The server's own stream can be read if the server ends it.
         if request.META.get("wsgi.input_terminated"):
             stream = request.META["wsgi.input"]
         elif "wsgi.input" in request.META:
@@ -132,8 +137,8 @@ def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str, str]:
     body = _read(stream, max_bytes)
     content_type = request.META.get("CONTENT_TYPE", "")
     if not body and length and request.POST:
-        # A middleware of the host has parsed the form, and the stream is spent. QueryDict's own urlencode() would write
-        # it in the sender's charset, which need not be one for text.
+        # A middleware of the host has parsed the form, so the stream is used up. QueryDict.urlencode() is no help: it
+        # encodes in the sender's charset, which may not be a text encoding.
         return urlencode(list(request.POST.lists()), doseq=True, errors="replace").encode(), _FORM, ""
     if length is not None and len(body) < length:
         raise _UnreadableBodyError(400, "The body is shorter than its Content-Length.")
@@ -168,7 +173,7 @@ def _too_big(max_bytes: int) -> _UnreadableBodyError:
 
 
 def _wake_on_commit(event_id: int) -> None:
-    """At once, where no middleware of the host has opened a transaction."""
+    """Wake a worker on commit, or at once if no middleware of the host has opened a transaction."""
     transaction.on_commit(lambda: _wake(event_id), using=write_alias(), robust=True)
 
 
