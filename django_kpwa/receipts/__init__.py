@@ -1,4 +1,4 @@
-"""Receipts: a class per kind of receipt, registered for a model, found in each app's `whatsapp.py`.
+"""Receipts: one class for each kind of receipt, registered for a model, in the `whatsapp.py` of any app.
 
     from django_kpwa import receipts
 
@@ -16,7 +16,7 @@
             return sale.paid_at
 
 `queueing` stores a message without its text when a sale is saved; `render` writes the text just before it is sent;
-`preview` asks the same of a class for people to look at.
+`preview` shows a person what a class would send, without queueing anything.
 """
 
 from __future__ import annotations

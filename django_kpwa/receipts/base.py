@@ -1,6 +1,6 @@
-"""What a site subclasses: one class a kind of receipt.
+"""`Receipt`, the class that a site subclasses for each kind of receipt.
 
-An instance is shared by every request and worker thread of the process, so a receipt keeps nothing on `self`.
+One instance is shared by all request and worker threads of the process, so a receipt must not keep state on `self`.
 """
 
 from __future__ import annotations
@@ -24,76 +24,79 @@ _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 class Receipt:
     """A receipt of one model.
 
-    `should_send()`, `get_phone_number()`, `get_occurred_at()` and `template_name` are what every one needs.
+    Every receipt needs `should_send()`, `get_phone_number()`, `get_occurred_at()` and `template_name`.
     """
 
     template_name: str = ""
-    """Template of the text. Nothing is escaped in it: customers' text goes through the filters of `{% load kpwa %}`."""
+    """Template of the text. Nothing is escaped in it: pass customers' text through the filters of `{% load kpwa %}`."""
     event: str = ""
-    """What this receipt tells of, e.g. `"paid"`. Empty: the class's name. An object gets one message an event, so
-    changing it sends again for what is not older than `max_age`."""
+    """What this receipt reports, e.g. `"paid"`; if empty, the class's name. An object gets one message per event, so
+    changing this value sends again for every object that is saved and not older than `max_age`."""
     max_age: timedelta | None = timedelta(days=2)
-    """What occurred longer ago (`get_occurred_at()`) gets no receipt: editing last year's sale sends nothing.
+    """Maximum age of an object, by `get_occurred_at()`, for a save to send: editing last year's sale sends nothing.
 
-    None: every save may send, whatever its age.
+    None: every save may send, whatever the object's age.
     """
     expires_after: timedelta | None = timedelta(days=2)
-    """A receipt that waited longer than this (WhatsApp was logged out) is not sent any more. None: it always is."""
+    """A receipt that waited longer than this, e.g. because WhatsApp was logged out, is not sent. None: no limit."""
     language: str = ""
-    """Language code that the text is rendered in. Empty: the site's `LANGUAGE_CODE`."""
+    """Language code in which the text is rendered; if empty, the site's `LANGUAGE_CODE`."""
 
     def should_send(self, obj: Any) -> bool:
-        """Whether `obj` gets this receipt. Asked at every save, and again just before the text is rendered."""
+        """True if `obj` gets this receipt. Called at every save, and again just before the text is rendered."""
         raise NotImplementedError
 
     def get_phone_number(self, obj: Any) -> object:
         """The recipient's number as people write it. Empty, None, `-`, `0` and the like: no receipt.
 
-        Asked at every save, and again when the text is written.
-        An object with `as_e164`, as django-phonenumber-field's, is asked for that.
+        Called at every save, and again just before the text is rendered. If the object returned has an attribute
+        `as_e164`, as those of django-phonenumber-field do, that is used.
         """
         raise NotImplementedError
 
     def get_image_url(self, obj: Any) -> str | None:
-        """An http(s) URL of an image that is sent with the text. Asked when the text is rendered."""
+        """An http(s) URL of an image to send with the text, or None. Called when the text is rendered."""
         return None
 
     def get_license(self, obj: Any) -> License | str | None:
-        """The license to send from, e.g. the outlet's; asked as the number is. None: the default one."""
+        """The license (or its name) to send from, e.g. the outlet's; None: the default. Called when the number is."""
         return None
 
     def get_occurred_at(self, obj: Any) -> datetime | None:
-        """When it happened, as an aware datetime. None will do only where `max_age` is None as well.
+        """When the event happened, as an aware datetime. May return None only if `max_age` is None.
 
-        Nobody could tell a sale of today from an old one that is edited or imported.
+        Without a time, a sale of today cannot be told from an old one that is edited or imported.
         """
         return None
 
     def get_event_id(self, obj: Any) -> str:
-        """What tells this receipt from other receipts of `obj`, e.g. `f"refund-{refund_number}"` for each refund."""
+        """Distinguishes this receipt from other receipts of `obj`, e.g. `f"refund-{refund_number}"` for each refund."""
         return self.event or type(self).__name__
 
     def get_fingerprint(self, obj: Any) -> str:
-        """What tells `obj` from another object that had its primary key before: an invoice number, a UUID.
+        """Distinguishes `obj` from an earlier object with the same primary key: an invoice number, a UUID.
 
-        It never changes, or an edit sends a second receipt. Empty: `get_occurred_at()` and the number tell, where they
-        can; where they cannot, nothing is sent, and a `ReceiptFailure` says so.
+        The value must never change: an edit that changed it would send a second receipt. If it is empty, the two
+        objects are told apart by `get_occurred_at()` and the phone number; if those do not decide, nothing is sent and
+        a `ReceiptFailure` says so.
         """
         return ""
 
     def get_context_data(self, obj: Any, **context: Any) -> dict[str, Any]:
-        """More for the template, as a dict; with `super()` or without, the template keeps what `render()` promises.
+        """More variables for the template, as a dict. Calling `super()` is optional: `render()` adds its own variables.
 
-        `context`: what the package brings before a send, `license` and `event_id`.
+        `context` holds what the package passes before a send: `license` and `event_id`.
         """
         return {**_promised(obj), **context}
 
     def render(self, obj: Any, **context: Any) -> str:
-        """The text of `obj`'s receipt. More than one blank line in a row, as template tags leave them, becomes one.
+        """The text of `obj`'s receipt. Several blank lines in a row, as template tags leave them, become one.
 
-        The template has `object`, the same under the name of its model (`sale`) and of each model that this is a proxy
-        or subclass of, what `context` brings, and what `get_context_data()` returns, which goes before the others.
-        Raises `ValueError` where that takes the object away, or the template asks for it by a name that nobody gave it.
+        The template's variables are `object`; the same object under the name of its model (`sale`) and of each model of
+        which that is a proxy or subclass; `context`; and what `get_context_data()` returns, which takes precedence.
+
+        Raises `ValueError` if `get_context_data()` replaces the object by None or does not return a dict, or if the
+        template reads unknown variables and nothing of the object.
         """
         promised = _promised(obj)
         added = self.get_context_data(obj, **context)
@@ -107,14 +110,14 @@ class Receipt:
 
 
 def _promised(obj: Any) -> dict[str, Any]:
-    """The object by each name that a template has for it: a template for its model serves proxies and subclasses."""
+    """The object under each of its names, so that a template for its model also serves proxies and subclasses."""
     models = [base for base in type(obj).__mro__ if hasattr(base, "_meta") and not base._meta.abstract]
     return {"object": obj, **{model._meta.model_name: obj for model in models}}
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A receipt (one instance, shared) of a model. Its label (`sales.sale.PaidReceipt`) is stored with its messages."""
+    """A model with one of its receipts (a shared instance). Messages store the label (`sales.sale.PaidReceipt`)."""
 
     model: type[Model]
     receipt: Receipt

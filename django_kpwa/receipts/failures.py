@@ -1,7 +1,7 @@
-"""Failures of receipt classes, kept for the admin: one for a receipt of an object, until a save of it goes well.
+"""Failures of receipt classes, kept for the admin: one for each receipt of an object, until a save succeeds.
 
-All of it runs inside the site's checkout. Whether there is anything to clear is asked now and then only: nearly always
-there is not, and a sale does not pay for that.
+This code runs inside the site's checkout. There is hardly ever a failure to clear, so it is only looked for every few
+seconds: a sale must not pay a query for it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ logger = get_logger("django_kpwa.receipts")
 
 _BELIEVED_SECONDS = 2.0
 
-# By outbox (and its schema, where each tenant of a site has one) and label: until when no failure is believed to stand.
+# Until which monotonic time no failure is assumed to exist, by outbox, its schema (sites may have one for each tenant)
+# and the receipt's label.
 _none_until: dict[tuple[str, str, str], float] = {}
 
 
 def keep_failure(registration: Registration, obj: models.Model, saved_in: str, error: Exception) -> None:
-    """Log what a receipt class raised about `obj`, which was saved in that database, and keep it for the admin."""
+    """Log an error that a receipt class raised for `obj`, and keep it for the admin.
+
+    `saved_in` is the database that holds `obj`. A failure to store this is only logged.
+    """
     if isinstance(error, LicenseChoiceError):
         _warn_of_license(str(error))
     elif isinstance(error, KnownReceiptError):
@@ -48,23 +52,23 @@ def keep_failure(registration: Registration, obj: models.Model, saved_in: str, e
 
 
 def clear_failure(registration: Registration, obj: models.Model, saved_in: str, *, is_new: bool) -> None:
-    """A save of `obj` went well: nothing is wrong with this receipt of it any more."""
+    """Delete the failure of this receipt of `obj`, after a save that succeeded. `is_new`: the save inserted `obj`."""
     outbox = _outbox_of(registration)
-    # The row of an object that was inserted just now has not failed before.
+    # An object that was inserted just now cannot have failed before.
     if is_new or time.monotonic() < _none_until.get(outbox, 0.0):
         return
     failures = ReceiptFailure.objects.filter(receipt=registration.label).order_by()
     if not failures.exists():
         _none_until[outbox] = time.monotonic() + _BELIEVED_SECONDS
         return
-    # By their key: on MariaDB a DELETE that finds nothing would lock the gap where others store theirs.
+    # Deleted by primary key: on MariaDB a DELETE that finds nothing would lock the gap where others insert theirs.
     ids = list(failures.filter(**_one(registration, obj, saved_in)).values_list("pk", flat=True))
     if ids:
         failures.filter(pk__in=ids).delete()
 
 
 def _one(registration: Registration, obj: models.Model, saved_in: str) -> dict[str, Any]:
-    """What a failure is told from others by."""
+    """The columns that identify a failure."""
     content_types = ContentType.objects.db_manager(write_alias())
     return {
         "receipt": registration.label,
@@ -75,7 +79,7 @@ def _one(registration: Registration, obj: models.Model, saved_in: str) -> dict[s
 
 
 def _count(using: str, values: dict[str, Any]) -> None:
-    """Store it, or count it with those before. The INSERT goes first: an UPDATE that finds nothing would lock a gap."""
+    """Store a failure, or count a repeat. The INSERT goes first: an UPDATE that finds nothing would lock a gap."""
     failures = ReceiptFailure.objects
     one = [name for name in values if name not in ("error", "occurred_at")]
     names_them = connections[using].features.supports_update_conflicts_with_target
@@ -95,5 +99,5 @@ def _outbox_of(registration: Registration) -> tuple[str, str, str]:
 
 @cache
 def _warn_of_license(words: str) -> None:
-    """Once a process: each sale fails alike, and the traceback would lead nowhere. Each is shown in the admin."""
+    """Log once per process: all sales fail in the same way, without a useful traceback. The admin shows every one."""
     logger.warning("Receipts are not queued. %s", words)

@@ -1,8 +1,8 @@
-"""What makes a receipt this one: its key, and the fingerprint of the row it is about.
+"""Identifies a receipt by its key, and by the fingerprint of the row that it is about.
 
-A database gives a primary key again (deleted rows, a restored dump, SQLite's rowids, a numbering that begins anew each
-year). So a message whose key is known may be about another row that had the key before. Nothing is sent twice to find
-out: where it cannot be told, nothing is sent, and that is shown.
+A database may reuse a primary key (deleted rows, a restored dump, SQLite's rowids, a numbering restarted each year). So
+a message with a known key may be about an earlier row with the same primary key. If that cannot be decided, nothing is
+sent, because it could be a second receipt, and a failure is shown.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from .base import Receipt, Registration
 
 _MOST_OF_A_PART = 80
-_MARK = "~"  # follows no percent sign in a part that is quoted
+_MARK = "~"  # never follows a percent sign in a quoted part, so a shortened part equals no quoted one
 _GIVEN, _TIME = "=", "@"
 
 
 def key_of(registration: Registration, obj: models.Model, using: str) -> str:
-    """The idempotency key of a receipt of `obj`, which is in the database `using`: four parts between colons.
+    """The idempotency key of a receipt of `obj` in the database `using`: four parts, separated by colons.
 
-    A proxy's rows are its concrete model's: saved through either, a sale is one sale. Raises `ValueError` for an event
-    id that is none.
+    The key names the concrete model, so that a sale gets the same key when it is saved through a proxy. Raises
+    `ValueError` for an invalid event id.
     """
     event_id = registration.receipt.get_event_id(obj)
     if not isinstance(event_id, str) or not says_something(event_id):
@@ -45,17 +45,17 @@ def key_of(registration: Registration, obj: models.Model, using: str) -> str:
 
 
 def key_of_row(key: str, number: int) -> str:
-    """The same receipt of the row that was the `number`th to have this primary key, as far as is known."""
+    """The key of the same receipt for the `number`th known row with this primary key, counted from 1."""
     return key if number == 1 else f"{key}:{number}"
 
 
 def event_id_of(key: str) -> str:
-    """The event id in a key that these made."""
+    """The event id in a key of `key_of()` or `key_of_row()`."""
     return key.split(":")[3].replace("%3A", ":").replace("%25", "%")
 
 
 def occurred_at(receipt: Receipt, obj: models.Model) -> datetime | None:
-    """When it happened, as the class says. Raises `ValueError` for a time that is none."""
+    """The result of `get_occurred_at()`. Raises `ValueError` if it is neither an aware datetime nor None."""
     moment = receipt.get_occurred_at(obj)
     if moment is not None and (not isinstance(moment, datetime) or is_naive(moment)):
         raise ValueError(f"get_occurred_at() returned {moment!r}; it must be an aware datetime or None.")
@@ -63,7 +63,10 @@ def occurred_at(receipt: Receipt, obj: models.Model) -> datetime | None:
 
 
 def fingerprint_of(receipt: Receipt, obj: models.Model, moment: datetime | None) -> str:
-    """What is stored with a message of the row that it is about: what the class gives, else when it happened."""
+    """The fingerprint of `obj` to store with its message: a digest of `get_fingerprint()`, else the time `moment`.
+
+    Empty if there is neither. Raises `ValueError` if `get_fingerprint()` does not return a str.
+    """
     given = receipt.get_fingerprint(obj)
     if not isinstance(given, str):
         raise ValueError(f"get_fingerprint() returned {given!r}; it must be a text, empty where there is none.")
@@ -74,7 +77,7 @@ def fingerprint_of(receipt: Receipt, obj: models.Model, moment: datetime | None)
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of the row at hand, `is_new` where the database inserted it just now, and of its receipt."""
+    """The row at hand and its receipt's key. `is_new` is True if the row was inserted just now."""
 
     key: str
     phone_number: str = field(repr=False)
@@ -84,7 +87,7 @@ class Row:
 
 
 class Whose(Enum):
-    """Which row a known message is about."""
+    """Which row a known message is about, compared with the row at hand."""
 
     THIS_ONE = "this one"
     ANOTHER = "another one"
@@ -92,20 +95,20 @@ class Whose(Enum):
 
 
 def whose(known: OutboundMessage, row: Row) -> Whose:
-    """Whether `known`, which has the key, is about `row`.
+    """Decide whether `known`, a message with the row's key, is about `row`.
 
-    Unclear is also what is about this row and would go to another number now: it went out to the first one, and who
-    corrected the number is told.
+    The answer is also `UNCLEAR` if the message is about this row, but the row's number is another now: the message went
+    to the former number, and the person who corrected the number must learn of it.
     """
     if known.status == Status.QUEUED and known.needs_rendering:
-        return Whose.THIS_ONE  # everything is asked again when it is written
+        return Whose.THIS_ONE  # the receipt class is asked everything again when the text is rendered
     differs = bool(row.phone_number) and _goes_to_another(known, row.phone_number)
     if row.fingerprint.startswith(_GIVEN) and known.source_fingerprint.startswith(_GIVEN):
         if row.fingerprint != known.source_fingerprint:
             return Whose.ANOTHER
         return Whose.UNCLEAR if differs else Whose.THIS_ONE
     is_same_time = _is_same_time(row.fingerprint, known.source_fingerprint)
-    # What happened after the message was queued; or its time was edited, or moves whenever the row is saved.
+    # It happened after the message was queued, so it is another row; or its time was edited, or changes at every save.
     is_later = row.occurred_at is not None and row.occurred_at > known.created_at and not is_same_time
     if (is_later and (differs or row.is_new)) or (row.is_new and differs and not is_same_time):
         return Whose.ANOTHER
@@ -115,13 +118,13 @@ def whose(known: OutboundMessage, row: Row) -> Whose:
 
 
 def is_of_an_earlier_row(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> bool:
-    """Whether a receipt's message names `obj` as its source, and is about a row that had its primary key before.
+    """True if a receipt's message, which names `obj` as its source, is about an earlier row with the same primary key.
 
-    For pages, which show each message to somebody: the number is asked for only where the time is another. Raises what
-    the class raises.
+    Used by pages that list messages, so it is cheap: the class is asked for the number only if the times differ. Raises
+    whatever the receipt class raises.
     """
     if message.status == Status.QUEUED and message.needs_rendering:
-        return False  # it will be about this row
+        return False  # its text is still to be rendered, for this row
     moment = occurred_at(receipt, obj)
     fingerprint = fingerprint_of(receipt, obj, moment)
     if fingerprint == message.source_fingerprint:
@@ -135,7 +138,7 @@ def is_of_an_earlier_row(message: OutboundMessage, receipt: Receipt, obj: models
 
 
 def _goes_to_another(known: OutboundMessage, phone_number: str) -> bool:
-    """False where it is not kept to whom it went."""
+    """True if `phone_number` is not the message's recipient; False if the recipient is not stored any more."""
     if not known.recipient or phone_number[:255] == known.recipient_typed:
         return False
     try:
@@ -148,16 +151,16 @@ def _is_same_time(fingerprint: str, known: str) -> bool:
     if not (fingerprint.startswith(_TIME) and known.startswith(_TIME)):
         return False
     first, second = (datetime.fromisoformat(each.removeprefix(_TIME)) for each in (fingerprint, known))
-    # A column may keep whole seconds, of what had fractions when it was first saved.
+    # A column may store whole seconds only, while the object had fractions when it was first saved.
     is_cut = not (first.microsecond and second.microsecond)
     return first == second or (is_cut and abs(first - second) <= timedelta(seconds=1))
 
 
 def _quoted(part: str) -> str:
-    """`part` without colons, and no two parts alike."""
+    """`part` with its colons quoted, so that different parts stay different."""
     return part.replace("%", "%25").replace(":", "%3A")
 
 
 def _short(part: str) -> str:
-    """A quoted part of any length, in the room that a key has. What it stands for is stored beside the key."""
+    """A quoted part, replaced by a digest if it is too long for a key. The full value is stored beside the key."""
     return part if len(part) <= _MOST_OF_A_PART else f"%{_MARK}{idempotency_digest(part)}"

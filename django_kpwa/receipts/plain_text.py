@@ -1,7 +1,7 @@
-"""Renders a receipt's template as plain text, whichever engine it is for: no HTML entity may reach the customer.
+"""Renders a receipt's template as plain text with any supported engine: no HTML entity may reach the customer.
 
-An engine that escapes would send "Kopi &amp; Roti". Taking entities back afterwards is no way: a customer may have
-written one. So the engine is kept from escaping, and one that is not known to let itself be kept is refused.
+An engine that escapes would send "Kopi &amp; Roti". Unescaping the result would be wrong: a customer may have typed an
+entity. So escaping is switched off in the engine, and an engine for which that is not known to work is refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from django.template.loader import get_template
 
 
 class PlainContext(Context):
-    """A context that `{% autoescape on %}`, as in a template that a page shares, does not make escape.
+    """A context that never escapes, not even inside `{% autoescape on %}`, as in a template shared with a page.
 
-    It notes which names a template asks for: one that it does not have is rendered as nothing at all.
+    It also records which names the template asks for, because Django renders an unknown name as an empty string.
     """
 
     def __init__(self, values: dict[str, Any]) -> None:
         super().__init__(values)
-        # Shared by the copies that tags make of it.
+        # Template tags copy the context; the copies share these sets.
         self.found: set[str] = set()
         self.missing: set[str] = set()
 
@@ -58,10 +58,11 @@ class PlainContext(Context):
 
 
 def render_plain(template_name: str, values: dict[str, Any], *, reads: Collection[str]) -> str:
-    """The text of the template called so. Raises `ImproperlyConfigured` for an engine that may escape.
+    """Render a template without escaping and return the text. `reads`: the names of the values about the object.
 
-    `reads`: names that say something of what the text is about. `ValueError` where a template for Django's engine asks
-    for unknown ones and for none of these: it would be of bare labels. (Jinja2 raises by itself: `sael` is undefined.)
+    Raises `ImproperlyConfigured` for an engine that may escape, and `ValueError` if a template for Django's engine asks
+    for unknown names and for none of `reads`: its text would have labels without values. (Jinja2 raises by itself when
+    a template reads an attribute of an undefined name.)
     """
     wrapped = get_template(template_name)
     # Engines of other packages wrap the same templates.
@@ -79,13 +80,13 @@ def render_plain(template_name: str, values: dict[str, Any], *, reads: Collectio
 
 
 def is_plain(wrapped: Any) -> bool:
-    """Whether `render_plain()` can render this template, as `get_template()` returned it."""
+    """True if `render_plain()` can render this template, as returned by `get_template()`."""
     template = getattr(wrapped, "template", None)
     return isinstance(template, Template) or _is_jinja2(template)
 
 
 def refusal(wrapped: Any) -> str:
-    """Why a template of that engine is not rendered."""
+    """The message that says why a template of this engine is not rendered."""
     return (
         f"{type(wrapped).__module__} may write HTML entities into a text message (Kopi &amp; Roti). Write the "
         "receipt's template for Django's engine or Jinja2, or define render() in its class."
@@ -93,16 +94,16 @@ def refusal(wrapped: Any) -> str:
 
 
 def _is_jinja2(template: Any) -> bool:
-    # Who has a template of it has imported it.
+    # A template of Jinja2 can only exist if Jinja2 has been imported, so it need not be imported here.
     jinja2 = sys.modules.get("jinja2")
     return jinja2 is not None and isinstance(template, jinja2.Template)
 
 
 @lru_cache(maxsize=8)
 def _plain(environment: Any) -> Any:
-    """The environment with its loader, filters and globals, but without escaping, and with compiled code of its own.
+    """A copy of the environment with the same loader, filters and globals, but without escaping.
 
-    Whether to escape is compiled in, which the bytecode cache's keys do not tell.
+    It does not use the bytecode cache: escaping is compiled into the code, but the cache's keys do not tell it.
     """
     plain = environment.overlay(autoescape=False, bytecode_cache=None)
     plain.code_generator_class = _without_escaping(environment.code_generator_class)
@@ -111,7 +112,7 @@ def _plain(environment: Any) -> Any:
 
 
 def _without_escaping(code_generator: Any) -> Any:
-    """A code generator for which `{% autoescape true %}` says nothing."""
+    """A subclass of the code generator that ignores `{% autoescape true %}`."""
     from jinja2 import nodes
 
     class Plain(code_generator):  # type: ignore[misc]

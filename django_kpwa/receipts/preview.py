@@ -1,6 +1,6 @@
-"""What a receipt class would say about an object, for people to look at: nothing is queued, and nothing is raised.
+"""Shows a person what a receipt class would send for an object, without queueing anything.
 
-Each method of the class is asked as at a send, and what it raises is told in words.
+Each method of the class is called as for a real receipt. An exception is not raised but described in the preview.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Problem:
-    """What a method raised, in words, phone numbers masked."""
+    """A method of a receipt class that raised, and the exception in words, with phone numbers masked."""
 
     method: str
     words: str
@@ -39,27 +39,27 @@ class Problem:
 
 @dataclass(frozen=True)
 class Preview:
-    """What is known of one receipt of an object; empty where a method raised, which `problems` tell."""
+    """One receipt of an object. The field of a method that raised is empty, and `problems` names the method."""
 
     is_wanted: bool = False
-    """What `should_send()` says."""
+    """The result of `should_send()`."""
     is_recent: bool = True
-    """False: older than `max_age`, so that a save sends nothing; `send_now()` does."""
+    """False if the object is older than `max_age`: a save sends nothing, but `send_now()` does."""
     phone_number: str = field(default="", repr=False)
-    """As the class gives it."""
+    """The number as the class returns it."""
     recipient: str = field(default="", repr=False)
-    """The number that it means, in digits."""
+    """The phone number in digits; empty if it is invalid."""
     number_problem: str = field(default="", repr=False)
-    """Why it means none."""
+    """Why the phone number is invalid; empty if it is valid."""
     event_id: str = ""
     license: License | None = None
     waits_because: str = ""
-    """Why it would be queued and wait: it cannot be told which license sends. Empty where it can."""
+    """Why the message would wait in the queue: it is not clear which license sends it. Empty if it is clear."""
     rendered: Rendered | None = None
     known: OutboundMessage | None = None
-    """The message that this receipt has already."""
+    """The existing message of this receipt, if there is one."""
     is_unclear: bool = False
-    """That message may be about another object, which had its primary key before, or its number was corrected since."""
+    """True if `known` may be about an earlier object with the same primary key, or if the number was changed since."""
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -68,7 +68,7 @@ class Preview:
 
 
 def preview(registration: Registration, obj: models.Model) -> Preview:
-    """Ask the receipt class about `obj`, a saved object."""
+    """Ask the receipt class about the saved object `obj`. Errors of the class are returned as `problems`."""
     receipt = registration.receipt
     using = database_of(obj)
     asked = _Asked(using)
@@ -112,9 +112,9 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
 
 
 def known_messages(registration: Registration, objects: Iterable[models.Model]) -> dict[Any, OutboundMessage]:
-    """By primary key, the messages that this receipt of `objects` has already, without their texts: one query.
+    """The existing messages of this receipt, by the primary key of their object, with their texts deferred.
 
-    All `objects` are of one database.
+    All `objects` must be from one database. Takes one query, and further ones only for primary keys that were reused.
     """
     keys: dict[Any, str] = {}
     for obj in objects:
@@ -129,7 +129,7 @@ def known_messages(registration: Registration, objects: Iterable[models.Model]) 
         for primary_key, key in keys.items():
             message = found.get(key_of_row(key, number))
             if message is not None and message.source_content_type_id is None:
-                earlier[primary_key] = key  # it is about nothing any more: an earlier row had this key
+                earlier[primary_key] = key  # separated from its source: it was about an earlier row with this key
             elif message is not None:
                 known[primary_key] = message
         keys, number = earlier, number + 1
@@ -144,7 +144,7 @@ def _recipient(phone_number: str) -> tuple[str, str]:
 
 
 class _Asked:
-    """Asks a receipt class, and keeps what it raises."""
+    """Calls methods of a receipt class, and collects what they raise as `problems`."""
 
     def __init__(self, using: str) -> None:
         self._aliases = (using, write_alias())

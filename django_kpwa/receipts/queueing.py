@@ -1,8 +1,8 @@
-"""From a saved object to a message that waits for its text.
+"""Turns a saved object into a message that waits for its text.
 
 This runs inside the site's checkout. Whatever a receipt class raises is logged and kept as a `ReceiptFailure`, and
-leaves the site's transaction usable: on PostgreSQL one failed statement outside a savepoint would end it. Where
-what was raised is that transaction's own end, the sale is not stored, and its `save()` raises (see `containing`).
+leaves the site's transaction usable: on PostgreSQL one failed statement outside a savepoint would abort it. If the
+error has ended that transaction itself, the sale is not stored, and its `save()` raises (see `containing`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_a
 logger = get_logger("django_kpwa.receipts")
 
 FAMILY = "receipts"
-"""What `OutboundMessage.renderer` of a receipt begins with, before its label."""
+"""Prefix of `OutboundMessage.renderer` for receipts: the full value is `receipts/LABEL`."""
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What a receipt class answered about an object that gets a message."""
+    """A receipt class's answers about an object that gets a message. `using` is the database that holds the object."""
 
     registration: Registration
     obj: models.Model
@@ -50,7 +50,7 @@ class _Wanted:
     def store(self, render_after_seconds: float) -> OutboundMessage:
         purged = None
         while True:
-            # Looked for first: a refused INSERT at every later save would fill the database's error log.
+            # Looked up before inserting: a refused INSERT at every later save would fill the database's error log.
             known = find_known(self.registration, self.row, purged)
             if known.message is not None and known.whose is not Whose.ANOTHER:
                 is_again = self._is_wanted_again(known.message, render_after_seconds)
@@ -72,7 +72,7 @@ class _Wanted:
             )
             if not message.was_purged:
                 break
-            # Met only now: to ask for it before would cost every first receipt a query.
+            # Purged messages are found only here: to look for them earlier would cost every first receipt a query.
             purged = message
         if known.message is not None:
             earlier = Q(pk__lte=known.message.pk)
@@ -83,7 +83,7 @@ class _Wanted:
         return message
 
     def _was_sent_on(self, known: OutboundMessage) -> bool:
-        """Whether a person has sent the message to the present number already."""
+        """True if a person has already sent a copy of the message to the row's present number."""
         if known.was_purged:
             return False
         try:
@@ -93,7 +93,11 @@ class _Wanted:
         return store().find_by_key(copy_key(known, number)) is not None
 
     def _is_wanted_again(self, known: OutboundMessage, render_after_seconds: float) -> bool:
-        """Its sale was voided, or its number removed, before its turn came, and that was taken back: now it goes."""
+        """Queue a withdrawn message again; returns True if it was.
+
+        A receipt is withdrawn when the sale is voided or the number removed before its turn. This save shows that the
+        change was undone.
+        """
         is_withdrawn = known.status == Status.CANCELLED and known.reason == WITHDRAWN and known.needs_rendering
         if not is_withdrawn or known.was_purged or known.source_content_type_id is None:
             return False
@@ -109,11 +113,11 @@ class _Wanted:
 
 
 def queue_saved(registration: Registration, obj: models.Model, using: str, *, is_new: bool) -> None:
-    """Queue one receipt of `obj`, which was saved on the database `using`, and inserted there where it `is_new`.
+    """Queue one receipt of `obj`, which was saved in the database `using`; `is_new`: the save inserted it.
 
-    Raises `TransactionLostError` where the sale is lost with its transaction, and nothing else.
+    Raises only `TransactionLostError`, if the sale is lost with its transaction.
     """
-    # Outside a transaction the lines of the sale may still be coming, each committed by itself.
+    # Outside a transaction the lines of the sale may still follow, each committed by itself.
     is_complete = transaction.get_connection(using).in_atomic_block
     render_after_seconds = 0.0 if is_complete else kpwa_settings().RENDER_DELAY_SECONDS
     queue(registration, obj, using, render_after_seconds, is_new=is_new)
@@ -128,10 +132,13 @@ def queue(
     is_new: bool = False,
     is_asked_for: bool = False,
 ) -> OutboundMessage | None:
-    """Queue one receipt of `obj`, which lives on the database `using`; returns its message where that is stored now.
+    """Queue one receipt of `obj`, which is stored in the database `using`. `render_after_seconds` delays its text.
 
-    `is_asked_for`: a person wants it, whatever its age. Raises nothing because of the receipt class, and
-    `TransactionLostError` where a transaction that was open came to its end meanwhile.
+    `is_asked_for`: a person wants the receipt, so `max_age` does not apply. Returns the message, or None if there is
+    none to send, the receipt class failed, or the message is stored only when the open transaction commits.
+
+    Errors of the receipt class are kept as failures, not raised. Raises `TransactionLostError` if an open transaction
+    was ended by an error meanwhile.
     """
     outbox = write_alias()
     with _contained(registration, obj, using, outbox):
@@ -141,22 +148,23 @@ def queue(
             return None
         if using == outbox or not transaction.get_connection(using).in_atomic_block:
             return wanted.store(render_after_seconds)
-        # Another database: the sale may yet be rolled back there. Weaker, for a crash between the two commits loses it.
+        # Another database, where the sale may still be rolled back. This is a weaker guarantee than one transaction: a
+        # crash between the two commits loses the receipt.
         transaction.on_commit(lambda: _store_committed(wanted, render_after_seconds), using=using, robust=True)
     return None
 
 
 def is_recent(receipt: Receipt, moment: datetime | None) -> bool:
-    """Whether what happened then is young enough for a save to send. Where there is a limit, a time has to be known."""
+    """True if an event at `moment` is within `max_age`, or if there is no `max_age`. An unknown time is not recent."""
     return receipt.max_age is None or (moment is not None and timezone.now() - moment <= receipt.max_age)
 
 
 @dataclass(frozen=True)
 class Known:
-    """The key that a receipt has or would get, and what is known of it.
+    """The key that a receipt has or would get, and the message found for it.
 
-    `message` is the receipt's own; or that of an earlier row of the same primary key, where `whose` says so, and then
-    the key is free.
+    `message` is the receipt's own, unless `whose` says that it belongs to an earlier row with the same primary key; in
+    that case `key` is not taken yet.
     """
 
     key: str
@@ -165,14 +173,16 @@ class Known:
 
 
 def find_known(registration: Registration, row: Row, purged: OutboundMessage | None = None) -> Known:
-    """Look for the receipt's message, past those of earlier rows of its primary key.
+    """Find the receipt's message, skipping the messages of earlier rows with the same primary key.
 
-    `purged`: what is left of the message that had the first of its keys, which is not asked for here.
+    `purged` is what is left of a purged message with the row's first key, if the caller knows of one. It is not looked
+    up here, which saves a query.
     """
     number, message = 1, store().find_by_key(row.key) or purged
     while message is not None:
         found = whose(message, row)
-        is_earlier = message.source_content_type_id is None and not message.was_purged  # it was let go
+        # `_let_go()` has separated the message from its source.
+        is_earlier = message.source_content_type_id is None and not message.was_purged
         if found is Whose.THIS_ONE and (is_earlier or _is_of_another_class(message, registration)):
             found = Whose.UNCLEAR
         if found is Whose.THIS_ONE:
@@ -186,21 +196,21 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
 
 
 def purged_message_of(key: str) -> OutboundMessage | None:
-    """What is left of the message that had this key and was purged."""
+    """What is left of a purged message with this key, or None."""
     digest = idempotency_digest(key)
     return store().find_kept([digest]).get(digest)
 
 
 def _is_of_another_class(known: OutboundMessage, registration: Registration) -> bool:
-    """Whether a class that is registered for a proxy, or for its model, gave the same event id."""
-    from . import registry  # which sets off what stands here
+    """True if the message was queued by another class, one for a proxy or its model, that gave the same event id."""
+    from . import registry  # not at module level: `registry` imports this module
 
     owner = registry.find(known.renderer.removeprefix(f"{FAMILY}/"))
     return owner is not None and type(owner.receipt) is not type(registration.receipt)
 
 
 def _let_go(obj: models.Model, alias: str, earlier: Q) -> None:
-    """Messages about an earlier row of the same primary key are not about `obj`: its pages show them no more."""
+    """Separate the `earlier` messages, about an earlier row with the same primary key, from `obj` and its pages."""
     using = write_alias()
     messages = OutboundMessage.objects
     with brief_transaction(using):
@@ -240,7 +250,7 @@ def _ask(registration: Registration, obj: models.Model, using: str, is_new: bool
 
 @contextmanager
 def _contained(registration: Registration, obj: models.Model, using: str, outbox: str) -> Iterator[None]:
-    """Keep what is raised inside as a failure; a failed statement ends in a savepoint."""
+    """Keep an exception raised inside as a failure. A savepoint keeps a failed statement from ending a transaction."""
     with contained(using, outbox) as caught:
         yield
     if caught.error is not None:
@@ -248,7 +258,7 @@ def _contained(registration: Registration, obj: models.Model, using: str, outbox
 
 
 def _unclear(known: OutboundMessage, registration: Registration) -> KnownReceiptError:
-    # With the month in letters: figures alone would be masked as a phone number.
+    # The month is in letters, because digits alone would be masked as a phone number.
     about = f"message {known.pk} of {known.created_at:%d %b %Y, %H:%M} UTC has its key"
     if _is_of_another_class(known, registration):
         return KnownReceiptError(f"{about}, which is of another class: give the two different event ids.")

@@ -1,6 +1,7 @@
-"""Which receipts belong to which model, and the two ways to set them off: a save of that model, and `send_now()`.
+"""Registers receipts for models. A receipt is triggered by a save of its model or by `send_now()`.
 
-A label (`sales.sale.PaidReceipt`) is stored with each message; renaming a class fails the messages that still wait.
+Each message stores its receipt's label (`sales.sale.PaidReceipt`), so renaming a class fails the messages that still
+wait for their text.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
 
 MAX_LABEL_LENGTH = 190
 _REQUIRED = ("should_send", "get_phone_number")
-# What each method is called with beside the object.
+# The keyword arguments that each method of a receipt gets beside the object.
 _ASKED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_REQUIRED, ()),
     **dict.fromkeys(("get_image_url", "get_license", "get_occurred_at", "get_event_id", "get_fingerprint"), ()),
@@ -43,8 +44,8 @@ _by_label: dict[str, Registration] = {}
 def register(*models: type[Model]) -> Callable[[ReceiptClass], ReceiptClass]:
     """Class decorator: send this receipt when an instance of one of `models` is saved.
 
-    A save of a proxy or a subclass of a model counts only where that class is named too. Raises
-    `ImproperlyConfigured` for a class that could not work, saying why.
+    Saving a proxy or subclass of a model sends only if that class is listed as well. Raises `ImproperlyConfigured`,
+    with the reason, for a model or receipt class that cannot work.
     """
     if not models:
         raise ImproperlyConfigured("receipts.register() needs a model: @receipts.register(Sale).")
@@ -76,12 +77,14 @@ def unregister(receipt_class: type[Receipt]) -> None:
 def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[OutboundMessage]:
     """Queue the receipts of a saved object without a save: after `bulk_create()`, or because a person asks for it.
 
-    All that are registered for its class, or `receipt_class` alone; `should_send()` is asked, `max_age` is not.
-    Returns the messages, new or known already; an empty list where there is nothing to send. As at a save, what a
-    receipt class raises is kept as a `ReceiptFailure`. Inside a transaction on another database than the outbox's, the
-    messages are stored when that commits, and are not returned.
+    Queues all receipts that are registered for the object's class, or only `receipt_class`. `should_send()` applies,
+    `max_age` does not.
 
-    Raises `LookupError` where no such receipt is registered, `ValueError` for an object that is not saved.
+    Returns the messages, both new and existing ones; an empty list if there is nothing to send. As with a save, an
+    error of a receipt class is kept as a `ReceiptFailure`. Inside a transaction on a database other than the outbox's,
+    the messages are stored when that transaction commits, and are not returned.
+
+    Raises `LookupError` if no such receipt is registered, and `ValueError` for an object that is not saved.
     """
     if not is_saved(obj):
         raise ValueError("It has not been saved yet: save it first, or load what was made by hand for an existing row.")
@@ -99,7 +102,7 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
 
 
 def registrations(model: type[Model] | None = None) -> list[Registration]:
-    """Everything registered, in that order; with `model`, for exactly that class."""
+    """All registrations in the order they were made, or those for exactly the class `model`."""
     return [registration for registration in _by_label.values() if model is None or registration.model is model]
 
 
@@ -109,9 +112,10 @@ def find(label: str) -> Registration | None:
 
 
 def without_earlier_rows(messages: list[OutboundMessage], obj: Model) -> list[OutboundMessage]:
-    """Of messages that name `obj` as their source, newest first, those that are about it.
+    """Those of `messages` that are about `obj`. They name it as their source and are sorted newest first.
 
-    Before a receipt of an earlier row that had its primary key, all are about that one, or about others before it.
+    The list is cut at the first receipt of an earlier row with the same primary key: anything older is about that row
+    or one before it. Raises `django.db.Error`.
     """
     for place, message in enumerate(messages):
         registration = find(message.renderer.removeprefix(f"{FAMILY}/")) if message.renderer else None
@@ -120,7 +124,7 @@ def without_earlier_rows(messages: list[OutboundMessage], obj: Model) -> list[Ou
         try:
             is_earlier = is_of_an_earlier_row(message, registration.receipt, obj)
         except Error:
-            raise  # a transaction may have come to its end
+            raise  # it may have ended the caller's transaction
         except Exception as error:
             logger.warning("Whose message %s is could not be asked (%s).", message.pk, type(error).__name__)
             continue
@@ -167,7 +171,7 @@ def _check_receipt_class(receipt_class: object) -> None:
 def _check_method(receipt: Receipt, method: str, context: Iterable[str]) -> None:
     name, function = f"{type(receipt).__name__}.{method}()", getattr(receipt, method)
     if iscoroutinefunction(function):
-        # What it returns is true, whatever it says.
+        # The coroutine that it returns would be true in any case.
         raise ImproperlyConfigured(f"{name} is asynchronous, and nobody would wait for it: write it without async.")
     try:
         signature(function).bind(object(), **dict.fromkeys(context))
@@ -185,10 +189,10 @@ def _registration(model: type[Model], receipt_class: type[Receipt]) -> Registrat
         other = type(known.receipt)
         if known.label == label:
             raise ImproperlyConfigured(f"{label} is registered already, by {other.__module__}.")
-        # One class may serve a model and its proxies: a row gets its receipt once, by whichever name it is saved.
+        # The same class may serve a model and its proxies: a row gets its receipt once, whichever of them is saved.
         if known.model._meta.concrete_model is not model._meta.concrete_model or other is receipt_class:
             continue
-        # Where get_event_id() is a method of its own, what it returns cannot be known here.
+        # Only compared if both share one get_event_id(): what an overridden one returns cannot be known here.
         if other.get_event_id is receipt_class.get_event_id and (other.event or other.__name__) == event:
             raise ImproperlyConfigured(
                 f"{receipt_class.__name__} and {other.__name__} both have the event {event!r}: a {model.__name__} "
@@ -202,7 +206,7 @@ def _dispatch_uid(model: type[Model]) -> str:
 
 
 def _saved(sender: type[Model], instance: Model, created: bool, raw: bool, using: str, **_: Any) -> None:
-    if raw:  # a fixture: what it refers to may not be there yet, and it is no sale
+    if raw:  # loaded from a fixture: not a sale, and the rows it refers to may not exist yet
         return
     for registration in registrations(sender):
         queue_saved(registration, instance, using, is_new=created)

@@ -1,4 +1,4 @@
-"""Writes a receipt's text just before its first send, in the worker: what is true then is what the customer reads."""
+"""Renders a receipt's text in the worker, just before its first send, so that the customer reads what is true then."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _MOST_TYPED = 255
 
 @dataclass(frozen=True)
 class Rendered:
-    """What the message says. One of both must not be empty."""
+    """The content of the message. At least one of `text` and `image_url` is not empty."""
 
     text: str = field(repr=False)
     image_url: str = ""
     to: Addressee | None = field(default=None, repr=False)
-    """Another number than the message was queued for; None: the same."""
+    """The recipient, if it differs from the one that the message was queued for."""
 
 
 @dataclass(frozen=True)
 class Addressee:
-    """A number as it was typed, and its digits."""
+    """A phone number as it was typed, and in digits."""
 
     typed: str = field(repr=False)
     digits: str = field(repr=False)
@@ -44,14 +44,14 @@ class Addressee:
 
 @dataclass(frozen=True)
 class Moved:
-    """Another license sends the message now, and its text is written when its turn comes there."""
+    """Another license sends the message now. The text is rendered when the message's turn comes there."""
 
     license: License
 
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The message is not to be sent any more; `reason` says why, for people."""
+    """The message must not be sent any more. `reason` is shown to people."""
 
     reason: str
 
@@ -59,10 +59,13 @@ class Withdrawn:
 def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
     """Render the receipt that `message.renderer` names (`receipts/LABEL`) for the object that the message is about.
 
-    Withdrawn where the object is gone, `should_send()` now says no or the number was removed; moved where
-    `get_license()` now names another. In the site's time zone, and the receipt's language or else the site's. Raises
-    `KpwaError` where no such receipt is registered, `InvalidMessageError` for what cannot be sent,
-    `LicenseChoiceError` where it cannot be told who sends, and whatever the receipt class and its template raise.
+    The text is rendered in the site's time zone, and in the receipt's language if it has one, else in the site's.
+
+    Returns `Withdrawn` if the object is gone, `should_send()` is now false or the number was removed, and `Moved` if
+    another license is to send the message now.
+
+    Raises `KpwaError` if no such receipt is registered, `InvalidMessageError` for a message that cannot be sent,
+    `LicenseChoiceError` if it is not clear which license sends, and whatever the receipt class and its template raise.
     """
     label = message.renderer.partition("/")[2]
     registration = registry.find(label)
@@ -74,7 +77,7 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
         if obj is None or not receipt.should_send(obj):
             return Withdrawn(_reason(obj))
         to = None
-        # A copy goes to the number that a person chose for it.
+        # Not for a copy, which has another digest: it goes to the number that a person chose for it.
         if message.idempotency_digest == idempotency_digest(message.idempotency_key):
             try:
                 license_, to = _license_now(message, receipt, obj), _addressee_now(message, receipt, obj)
@@ -91,7 +94,7 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
 
 
 def _addressee_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> Addressee | None:
-    """To whom it goes now; None: there is no number any more. Raises `InvalidPhoneNumberError`."""
+    """The recipient by the object's present number; None if it has none. Raises `InvalidPhoneNumberError`."""
     number = receipt.get_phone_number(obj)
     typed = phone.typed(number)
     if not typed:
@@ -102,7 +105,7 @@ def _addressee_now(message: OutboundMessage, receipt: Receipt, obj: models.Model
 
 
 def _license_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> License | None:
-    """Which license sends it now. None: the one that it has, for it cannot be told which is the default."""
+    """The license that sends the message now. None: keep its own, because it is not clear which is the default."""
     named = license_of(receipt.get_license(obj))
     if named is not None:
         if not is_saved(named):
@@ -115,7 +118,10 @@ def _license_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) 
 
 
 def write(receipt: Receipt, obj: models.Model, license_: License | None, event_id: str) -> Rendered:
-    """What the receipt says, in its language or else the site's. Raises as `render_receipt()` does."""
+    """Render text and image URL, in the receipt's language or else the site's.
+
+    Raises `InvalidMessageError` for a message that cannot be sent, and whatever the class and its template raise.
+    """
     with translation.override(receipt.language or settings.LANGUAGE_CODE):
         text = with_line_feeds(receipt.render(obj, license=license_, event_id=event_id))
         image_url = receipt.get_image_url(obj) or ""
@@ -124,7 +130,7 @@ def write(receipt: Receipt, obj: models.Model, license_: License | None, event_i
 
 
 def _read(registration: Registration, message: OutboundMessage) -> models.Model | None:
-    """The object as it is now, in the database it was saved in: not through a manager that hides some."""
+    """The object as it is now, or None. Read by the base manager, because the default one may hide objects."""
     model, alias = registration.model, message.source_database or DEFAULT_DB_ALIAS
     if alias not in connections:
         raise KpwaError(f"It was saved in the database {alias!r}, which the DATABASES of this process do not have.")
@@ -133,7 +139,7 @@ def _read(registration: Registration, message: OutboundMessage) -> models.Model 
 
 
 def _keep_fingerprint(message: OutboundMessage, fingerprint: str) -> None:
-    """It is about this row from here on, whichever had the key when it was queued."""
+    """Store the fingerprint of the row at hand: the message is now about it, whichever row it was queued for."""
     if fingerprint != message.source_fingerprint:
         rows = OutboundMessage.objects.filter(pk=message.pk)
         rows.update(source_fingerprint=fingerprint)

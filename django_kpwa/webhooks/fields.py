@@ -280,7 +280,7 @@ class Fields:
                 yield text[:most]
 
     def _places(self, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
-        """Each object with one of `names`, and that name, deepest first. Absent names, which are most, must be cheap."""
+        """Each object with one of `names`, and that name, deepest first. Most names are absent: that must be cheap."""
         # `isdisjoint()` of a view iterates over the smaller of both sets: an object may have ten thousands of names.
         wanted = _set_of(names)
         for scope in self.scopes:
