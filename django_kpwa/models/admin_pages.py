@@ -1,7 +1,7 @@
 """Pages of the admin that do not show one table: the dashboard, and the registered receipt classes.
 
-They are proxy models without rows of their own, so that they are in the admin's index and in themes' menus, and have a
-permission to view them.
+They are proxy models, which have no table of their own, so that they appear in the admin's index and in themes' menus,
+and have a view permission.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .receipt_failure import ReceiptFailure
 
 
 class Dashboard(License):
-    """Whether receipts are being sent, and what to press if they are not."""
+    """The page that shows whether messages are being sent, and what to do if they are not."""
 
     class Meta:
         proxy = True

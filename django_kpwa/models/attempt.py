@@ -34,7 +34,7 @@ class SendAttempt(models.Model):
         default_permissions = ()
         ordering = ["number"]
         constraints = [models.UniqueConstraint(fields=["message", "number"], name="kpwa_attempt_once")]
-        # Not `db_index`, which makes a second one on PostgreSQL, for LIKE.
+        # Not `db_index`, which creates a second index on PostgreSQL, for LIKE.
         indexes = [models.Index(fields=["gateway_id"], name="kpwa_attempt_gateway_id")]
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
-"""Time is the database's: workers' clocks differ, and a wrong one must not send early, late or twice.
+"""All times are the database's: the clocks of workers differ, and a wrong one must not send early, late or twice.
 
-Use `DatabaseNow()` in every query that compares or writes a time of ours.
+Use `DatabaseNow()` in every query that compares or writes one of our times.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class DatabaseNow(Now):
     """The database's present time in UTC, to the microsecond (SQLite: millisecond).
 
-    Django's own `Now()` is the session's local time on MySQL, seven hours off on a MariaDB host at +07:00. On SQLite it
-    has three digits of a second where a `datetime` is stored with six: as texts, the same moment would come twice.
+    On MySQL, Django's own `Now()` is the session's local time: seven hours off on a MariaDB host at +07:00. On SQLite
+    it has three decimals of a second, but a stored `datetime` has six: SQLite compares them as texts, and would take
+    the same moment for two.
     """
 
     output_field = models.DateTimeField()
@@ -44,5 +45,5 @@ class InSeconds(CombinedExpression):
 
 
 def in_seconds(seconds: float) -> InSeconds:
-    """The database's time so many seconds from now (negative: ago)."""
+    """The database's time `seconds` from now (negative: ago)."""
     return InSeconds(seconds)

@@ -1,4 +1,5 @@
-"""Which database holds the outbox: the managers of our models read and write there, wherever a site sends its reads."""
+"""Which database holds the outbox. Our models' managers read and write there, whatever database routers choose for
+reads."""
 
 from __future__ import annotations
 
@@ -10,23 +11,23 @@ Row = TypeVar("Row", bound=models.Model, covariant=True)
 
 
 class OutboxManager(models.Manager[Row]):
-    """Reads from the outbox's own database: a replica may lag, and then a message would be sent twice."""
+    """Reads from the database that the outbox is written to: a replica may lag, and messages would be sent twice."""
 
     def get_queryset(self) -> models.QuerySet[Row]:
         return super().get_queryset().using(self._db or write_alias())
 
 
 def write_alias() -> str:
-    """The alias of the database that holds the outbox, for transactions; queries go there by `OutboxManager`."""
+    """The alias of the database that holds the outbox. For transactions; `OutboxManager` uses it for queries."""
     from .message import OutboundMessage
 
     return router.db_for_write(OutboundMessage)
 
 
 def outbox_key() -> tuple[str, str]:
-    """Which outbox is meant now, for what a process remembers: ids alone are one tenant's as well as another's.
+    """A key for what a process caches about the present outbox: two tenants may have rows with the same ids.
 
-    Its database's alias and, where each tenant has a schema there (django-tenants and its like), that.
+    It is the database's alias and, if each tenant has a schema there (django-tenants, for example), the schema's name.
     """
     alias = write_alias()
     return alias, str(getattr(connections[alias], "schema_name", None) or "")

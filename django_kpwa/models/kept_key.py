@@ -1,5 +1,5 @@
-"""What is kept of a message that was purged: by which key it is known, and when it was of which row. Neither number nor
-text. Kept for ever, or a sale that is saved again would send its receipt a second time.
+"""What is kept of a purged message: its key's digest, its time, its status and its source's fingerprint; no number and
+no text. It is kept for ever: otherwise a sale that is saved again would send its receipt a second time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from .database import OutboxManager
 from .message import OutboundMessage
 
 NOT_KEPT = "copy:"
-"""What the keys begin with that guard against a double click alone."""
+"""Prefix of the keys that only guard against a double click, and are not kept."""
 
 
 class KeptKey(models.Model):
@@ -30,7 +30,7 @@ class KeptKey(models.Model):
         return self.digest
 
     def as_message(self) -> OutboundMessage:
-        """What is known of the message, which is in no table any more."""
+        """An unsaved message (`was_purged`) with the fields that were kept."""
         message = OutboundMessage(
             pk=self.message_id,
             idempotency_digest=self.digest,

@@ -1,7 +1,7 @@
-"""A lane: the operational state of one license. A word of the code, never of the screen.
+"""A lane: the operational state of one license. The word is used in the code only, never on a page.
 
-Written by UPDATEs of named columns in `store` alone, never `.save()`d: a driver, the beat, a person and a webhook
-write different columns of one row at the same time. A missing row is inserted by whoever finds it missing.
+It is written only by UPDATEs of named columns in `store`, never by `.save()`: a driver, the beat, a person and a
+webhook may write different columns of one row at the same time. A missing row is inserted by whoever finds it missing.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ class PauseReason(models.TextChoices):
 
 
 HELD_BY_PEOPLE = (PauseReason.BY_PERSON, PauseReason.NUMBER_CHANGED)
-"""Pauses that a person ends: no status check, and no other pause, takes their place."""
+"""Pauses that only a person ends; no status check ends them and no other pause replaces them."""
 
 ENDED_BY_STATUS = (PauseReason.LOGGED_OUT, PauseReason.FAILING, PauseReason.KEY_UNREADABLE)
-"""Pauses that are disproved by any status which the gateway tells, except that the license needs a scan."""
+"""Pauses that end when the gateway reports any status, except that the license needs a scan."""
 
 
 class LaneQuerySet(models.QuerySet["Lane"]):
     def free(self) -> LaneQuerySet:
-        """Lanes that nobody drives: no lease, or one that has run out."""
+        """Lanes that nobody drives: without a lease, or with an expired one."""
         return self.filter(Q(lease_token=None) | Q(lease_expires_at__lte=DatabaseNow()))
 
     def abandoned(self) -> LaneQuerySet:
-        """Lanes whose lease ran out without being given back: a worker was lost."""
+        """Lanes whose lease expired without being given back: their worker was lost."""
         return self.filter(lease_token__isnull=False, lease_expires_at__lte=DatabaseNow())
 
     def startable(self) -> LaneQuerySet:
-        """Lanes that are not paused, or whose pause may be over: its time has come, or there is a new key."""
+        """Lanes of active licenses that are not paused, or whose pause may be over: it has expired, or the refused API
+        key was replaced."""
         return self.filter(license__is_active=True).filter(
             Q(pause_reason=PauseReason.NONE)
             | Q(paused_until__lte=DatabaseNow())
@@ -69,24 +70,24 @@ class Lane(models.Model):
         default=SessionStatus.UNKNOWN.value,
     )
     session_seen_at = models.DateTimeField(_("last seen"), null=True)
-    # As the newest accepted message said, in digits; the status does not tell it.
+    # In digits, from the answer to the newest accepted message: the gateway's status does not contain the number.
     linked_number = models.CharField(_("linked number"), max_length=32, blank=True)
-    # The one that sends: the first that was linked, then whichever a person confirmed.
+    # The number that is meant to send: the first one that was linked, until a person confirms another.
     confirmed_number = models.CharField(_("confirmed number"), max_length=32, blank=True)
     pause_reason = models.CharField(_("paused because"), max_length=16, choices=PauseReason.choices, blank=True)
     pause_words = models.TextField(_("in the gateway's words"), blank=True)
     paused_at = models.DateTimeField(_("paused since"), null=True)
-    # Empty with a reason: until something lifts it (a new key, a person).
+    # NULL in a paused lane: paused until something lifts the pause (a new key, a person).
     paused_until = models.DateTimeField(_("looked at again"), null=True)
     paused_key_version = models.PositiveIntegerField(_("key version that was refused"), null=True)
     probes = models.PositiveSmallIntegerField(_("status checks since the pause began"), default=0)
     failures = models.PositiveSmallIntegerField(_("failures in a row"), default=0)
-    # What went wrong last, while sending or asking for the status. A success leaves it: the time tells.
+    # The last failure of a send or a status check. A success does not clear it; its time shows whether it is current.
     last_error = models.TextField(_("last error"), blank=True)
     last_error_at = models.DateTimeField(_("last error at"), null=True)
     lease_token = models.UUIDField(_("lease"), null=True)
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
-    # Kept when the lease is given back: a wake-up that was published since has not been taken yet.
+    # Kept when the lease is given back: no worker has taken a wake-up yet that was published after this time.
     lease_taken_at = models.DateTimeField(_("lease taken"), null=True)
     next_send_at = models.DateTimeField(_("next send"), null=True)
 
@@ -106,11 +107,11 @@ class Lane(models.Model):
 
     @property
     def has_changed_number(self) -> bool:
-        """Whether another phone is linked than the one that was confirmed."""
+        """True if the linked phone is not the confirmed one."""
         return bool(self.confirmed_number) and self.linked_number != self.confirmed_number
 
     @property
     def has_new_key(self) -> bool:
-        """True if the lane is paused for an API key that has been replaced since: the new one is tried by itself."""
+        """True if the lane is paused for a refused API key that was replaced since; the new one is tried unasked."""
         refused = self.paused_key_version
         return self.pause_reason == PauseReason.UNAUTHORIZED and refused not in (None, self.license.api_key_version)

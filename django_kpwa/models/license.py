@@ -1,6 +1,6 @@
 """A license: one linked WhatsApp account at the gateway, as a person configures it.
 
-Workers never write this table; what they learn stands in `Lane`. The API key is stored encrypted and never shown.
+Workers never write this table; what they learn is stored in `Lane`. The API key is stored encrypted and never shown.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LicenseQuerySet(models.QuerySet["License"]):
         return self.filter(is_active=True)
 
     def kept(self) -> LicenseQuerySet:
-        """Those that were not archived."""
+        """Licenses that are not archived."""
         return self.filter(archived_at=None)
 
 
@@ -78,7 +78,8 @@ class License(models.Model):
         default=True,
         help_text=_("Inactive: messages are accepted and held; nothing is sent."),
     )
-    # At most one: `save()` sees to it. Written with the constant in the database, for workers of the release before.
+    # True for at most one license, which `save()` ensures. The default is also the database's (`db_default`), because
+    # workers of the previous release, which run during an upgrade, do not name this column in an INSERT.
     is_default = models.BooleanField(
         _("default"),
         default=False,
@@ -92,7 +93,7 @@ class License(models.Model):
     objects = OutboxManager.from_queryset(LicenseQuerySet)()
 
     _has_new_key = False
-    # What the database held of this object when it was read or saved last, by attribute.
+    # The stored value of each attribute when this object was last read or saved.
     _stored: Mapping[str, Any] = MappingProxyType({})
 
     if TYPE_CHECKING:
@@ -111,10 +112,10 @@ class License(models.Model):
         return self.name
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save it. The first one becomes the default; one that is made the default takes another's place.
+        """Save the license. The first one becomes the default; making one the default takes that from all others.
 
-        Of a stored one only what was changed on this object is written: another process may have given it a new key,
-        made it inactive or archived it since this was read.
+        For an object that is stored already, only the fields that were changed on it are written: another process may
+        have replaced its key, made it inactive or archived it since this object was read.
         """
         using = kwargs.get("using") or router.db_for_write(type(self), instance=self)
         if not args and not kwargs.get("force_insert") and "update_fields" not in kwargs and self._is_stored(using):
@@ -130,7 +131,8 @@ class License(models.Model):
             takes_key = self._has_new_key and (written is None or "api_key_version" in written)
             counts = takes_key and not self._state.adding
             if counts:
-                # In the database: two that were read before either was saved would count up to the same.
+                # Counted by the database: two objects that were read before either was saved would both count to the
+                # same version, and a lane paused for the first key would not notice the second.
                 self.api_key_version = F("api_key_version") + 1
             super().save(*args, **kwargs)
             if counts:
@@ -158,7 +160,7 @@ class License(models.Model):
         self._note_stored(kwargs.get("fields", args[1] if len(args) > 1 else None))
 
     def _is_stored(self, using: str) -> bool:
-        """Whether this object was read from that database, or saved there, under the key that it has now."""
+        """True if this object was read from or saved to the database `using` under its present primary key."""
         return (
             self.pk is not None
             and not self._state.adding
@@ -166,7 +168,7 @@ class License(models.Model):
         )
 
     def _note_stored(self, names: Iterable[str] | None = None) -> None:
-        """Remember what the database holds of the fields called `names`; None: of all."""
+        """Remember the stored values of the fields called `names`; None: of all fields."""
         own, noted = vars(self), dict(self._stored)
         for field in self._meta.concrete_fields:
             if (names is None or field.name in names) and field.attname in own:
@@ -180,7 +182,7 @@ class License(models.Model):
             for field in self._meta.concrete_fields
             if field.attname in own and own[field.attname] != self._stored.get(field.attname, missing)
         }
-        # A key is bound to the base URL that it was given for.
+        # A key is only valid for the base URL that it was given for, so both are written together.
         return sorted(changed | {"updated_at"} | ({"base_url"} if self._has_new_key else set()))
 
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
@@ -190,7 +192,7 @@ class License(models.Model):
             and "base_url" not in (exclude or ())
             and not addresses.is_allowed(self.base_url, kpwa_settings())
         ):
-            # One sentence for all: who tries addresses learns nothing of what is behind them.
+            # One message for every reason: somebody who tries addresses must not learn what exists behind them.
             raise ValidationError({"base_url": _NOT_ALLOWED})
 
     def clean(self) -> None:
@@ -202,43 +204,44 @@ class License(models.Model):
             raise ValidationError(_("The shortest pause is longer than the longest."))
 
     def has_history(self) -> bool:
-        """Whether it has messages or webhook events, so that it is archived and not deleted."""
+        """True if it has messages or webhook events, so that it can be archived but not deleted."""
         using = self._state.db
         return self.messages.using(using).exists() or self.webhook_events.using(using).exists()
 
     def archive(self) -> None:
-        """Put it away: it sends nothing more, is chosen for nothing, and stands in no list; its messages stay."""
+        """Archive it: it no longer sends, is never chosen and is hidden from lists; its messages stay."""
         self.is_active, self.is_default, self.archived_at = False, False, timezone.now()
         self.save(using=self._state.db, update_fields=_ARCHIVED)
 
     def take_back(self) -> None:
-        """Undo `archive()`. It stays inactive until a person says otherwise."""
+        """Undo `archive()`. The license stays inactive until a person activates it."""
         self.archived_at = None
         self.save(using=self._state.db, update_fields=_ARCHIVED)
 
     def set_api_key(self, value: str) -> None:
-        """Take `value` as the key for the present `base_url` and count its version up; the caller saves.
+        """Set the API key for the present `base_url`, and increment its version. The caller saves the license.
 
-        A `base_url` that changes afterwards, by whatever way, makes the key unreadable until it is given again.
+        If `base_url` is changed afterwards, in whatever way, the key is unreadable until it is set again.
 
-        Raises `InvalidApiKeyError` for a key that cannot stand in an HTTP header.
+        Raises `InvalidApiKeyError` for a key that cannot be sent in an HTTP header.
         """
         __traceback_hide__ = True
         key = clean_api_key(value)
-        # With the address that it was given for: whoever changes that alone must not have the key sent there.
+        # Encrypted together with its base URL: somebody who changes only the URL must not have the key sent there.
         self.api_key_ciphertext = encrypt(f"{key}\n{self.base_url}")
         self.api_key_version += 1
         self._has_new_key = True
-        # Four characters of a short key would be most of it.
+        # Of a short key, four characters would give away too much.
         self.api_key_hint = key[-4:] if len(key) >= 16 else ""
 
     def get_api_key(self) -> Secret:
-        """Return the key.
+        """Return the API key.
 
-        Raises `KeyUnreadableError` where no configured secret key opens it, or it was given for another base URL.
+        Raises `KeyUnreadableError` if none of the configured secret keys decrypts it, or if it was set for another base
+        URL.
         """
         __traceback_hide__ = True
-        # One that was stored without its address was given for the configured ones.
+        # A key that was stored without a base URL was set for the configured `BASE_URLS`.
         key, _, base_url = decrypt(self.api_key_ciphertext).reveal().partition("\n")
         if base_url != self.base_url:
             raise KeyForAnotherUrlError(
@@ -249,9 +252,10 @@ class License(models.Model):
     def get_gateway(self) -> Gateway:
         """Return a gateway of the configured class for this license; the caller closes it.
 
-        Under a test runner the one in memory stands in for the real service: see `testing.reach_outside`.
+        Under a test runner, `LocmemGateway` replaces a gateway that would reach the real service, see
+        `testing.reach_outside`.
 
-        Raises `KeyUnreadableError`, and `ImproperlyConfigured` for a base URL that the site does not allow.
+        Raises `KeyUnreadableError`, or `ImproperlyConfigured` if the site does not allow the base URL.
         """
         conf = kpwa_settings()
         base_urls = (self.base_url,) if self.base_url else conf.BASE_URLS
@@ -267,12 +271,12 @@ class License(models.Model):
         return gateway_class(api_key, base_urls=base_urls)
 
     def _may_be_reached(self, conf: Settings) -> bool:
-        # No form takes an address of this machine outside DEBUG; what a site's own code or tests wrote is reached.
+        # Forms refuse an address of this machine unless DEBUG is on; one that a site's own code or tests set is used.
         return addresses.is_allowed(self.base_url, conf) or addresses.is_loopback(self.base_url)
 
     @property
     def pace_seconds(self) -> tuple[float, float]:
-        """Shortest and longest pause between two messages, in seconds."""
+        """Shortest and longest pause between two messages, in seconds: its own, else those of `PACE_SECONDS`."""
         if self.pace_min_seconds is None or self.pace_max_seconds is None:
             low, high = kpwa_settings().PACE_SECONDS
             return low, high
@@ -280,7 +284,10 @@ class License(models.Model):
 
 
 def _settle_default(added: License, others: LicenseQuerySet) -> None:
-    """The first license is the default until somebody chooses, also where it was the only one and not marked so."""
+    """Before `added` is inserted, make the first license the default: `added` itself, or the only other, if active.
+
+    Without that, a second license would leave the site without a choice, and messages that name none would wait.
+    """
     first_two = list(others.order_by("pk")[:2])
     if not first_two:
         added.is_default = True
@@ -289,9 +296,9 @@ def _settle_default(added: License, others: LicenseQuerySet) -> None:
 
 
 class WebhookToken(models.Model):
-    """One secret path of a license's webhook, stored as its SHA-256.
+    """The secret part of a license's webhook URL, stored as its SHA-256 digest.
 
-    A new one takes over with its first event; those before it expire a day after that.
+    A new token takes over with its first event; the earlier ones expire a day after that.
     """
 
     license = models.ForeignKey(License, models.CASCADE, related_name="webhook_tokens", verbose_name=_("license"))

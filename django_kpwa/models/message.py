@@ -1,6 +1,6 @@
-"""A message of the outbox: what is to be said to whom, and what became of it.
+"""A message of the outbox: its recipient, its content and its status.
 
-`status` is changed by the conditional UPDATEs in `store` alone, never by `.save()`.
+`status` is changed only by the conditional UPDATEs in `store`, never by `.save()`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Status(models.TextChoices):
 
 
 ARRIVED = (Status.SENT, Status.DELIVERED, Status.READ)
-"""Statuses of a message that the gateway accepted, in the order that webhooks move it through."""
+"""Statuses of a message that the gateway accepted, in the order in which webhooks advance it."""
 
 UNSETTLED = (Status.QUEUED, Status.SENDING)
 """Statuses of a message that is still to be sent, or is being sent."""
@@ -46,7 +46,8 @@ RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
 
 
 RENDER_ERROR, WITHDRAWN = "render_error", "withdrawn"
-"""What `reason` has beside the causes of attempts (`gateway.outcome.Cause`): no text, and not wanted any more."""
+"""Values of `reason` besides the causes of attempts (`gateway.outcome.Cause`): the text could not be rendered; the
+message was withdrawn."""
 
 
 class RecipientType(models.TextChoices):
@@ -55,7 +56,10 @@ class RecipientType(models.TextChoices):
 
 
 class Priority(models.IntegerChoices):
-    """Lower goes first. A backlog left by an outage moves one step back, behind what is new."""
+    """Lower is sent first. The backlog after an outage has its number raised by one, so that it follows newer messages.
+
+    Keep gaps between the values: a raised priority must not equal another value.
+    """
 
     URGENT = 10, _("urgent")
     NORMAL = 50, _("normal")
@@ -63,9 +67,9 @@ class Priority(models.IntegerChoices):
 
 
 def idempotency_digest(key: str) -> str:
-    """SHA-256 of an idempotency key, as stored.
+    """The SHA-256 digest of an idempotency key, which is the unique column.
 
-    The key itself cannot be the unique column: MariaDB's collations would take `Order-A` for `order-a`.
+    The key itself cannot be unique: MariaDB's collations would treat `Order-A` and `order-a` as equal.
     """
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -75,23 +79,23 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
         return self.filter(status=Status.QUEUED, due_at__lte=DatabaseNow())
 
     def overdue(self) -> OutboundMessageQuerySet:
-        """Waiting messages whose time to be useful has passed."""
+        """Queued messages whose `expires_at` has passed."""
         return self.filter(status=Status.QUEUED, expires_at__lte=DatabaseNow())
 
     def undecided(self) -> OutboundMessageQuerySet:
-        """Messages in doubt that wait for a person."""
+        """Messages in doubt that wait for a person's decision."""
         return self.filter(status=Status.UNKNOWN, dismissed_at=None)
 
     def for_source(self, source: models.Model) -> OutboundMessageQuerySet:
-        """Messages about `source`, a saved model instance, by whichever proxy of its model they name it."""
+        """Messages about `source`, a saved instance, including those stored under another proxy of its model."""
         return self.filter(about(type(source), database_of(source), [source_id_of(source)]))
 
 
 class OutboundMessage(models.Model):
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
-    # Empty: it could not be told which one sends (`choosing`). It waits: claims are by license.
-    # Without a constraint of the database's, whose check would lock the license's row in every checkout. PROTECT is
-    # Django's own, and who stores a message looks for its license.
+    # NULL: no license could be chosen (`store.choosing`). Such a message waits, because claims are by license.
+    # Without a foreign key constraint in the database, whose check would lock the license's row in every checkout.
+    # Django itself applies PROTECT, and the code that stores a message checks that its license exists.
     license = models.ForeignKey(
         License,
         models.PROTECT,
@@ -110,14 +114,14 @@ class OutboundMessage(models.Model):
     )
     text = models.TextField(_("text"), blank=True)
     image_url = models.CharField(_("image URL"), max_length=2000, blank=True)
-    # `receipts/LABEL` names what renders the text before the first claim; empty: the text is there already.
+    # `receipts/LABEL` names the receipt that renders the text before the first claim; empty: the text was given.
     renderer = models.CharField(_("rendered by"), max_length=200, blank=True)
     rendered_at = models.DateTimeField(_("rendered"), null=True)
-    # What was asked again when the text was written, and had another answer than when the message was queued.
+    # The recipient or the license is determined again when the text is written; this tells of a change since queueing.
     changed_at = models.DateTimeField(_("changed"), null=True)
     changed_words = models.CharField(_("what was changed"), max_length=500, blank=True, default="", db_default="")
-    # Counted before each begins: one that never ends, or ends its process, is not begun for ever. The default is the
-    # table's as well, for an INSERT of the release before does not name it.
+    # Counted before each rendering begins, so that one that never ends, or kills its process, is not repeated for ever.
+    # `db_default`, because an INSERT of the previous release does not name the column.
     renderings_begun = models.PositiveSmallIntegerField(_("times its text was begun"), default=0, db_default=0)
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
     idempotency_digest = models.CharField(_("its SHA-256"), max_length=64, null=True, editable=False)  # noqa: DJ001 - unique
@@ -129,11 +133,11 @@ class OutboundMessage(models.Model):
         ContentType, models.SET_NULL, null=True, related_name="+", verbose_name=_("source type"), db_index=False
     )
     source_id = ExactCharField(_("source id"), max_length=255, blank=True)
-    # The alias; empty for the default one. The table's own default as well, for an INSERT of the release before.
+    # The database's alias; empty for the default database. `db_default` as above.
     source_database = ExactCharField(
         _("source database"), max_length=MAX_DATABASE_LENGTH, blank=True, default="", db_default=""
     )
-    # What tells it from other rows that had its primary key: see `receipts.identity`.
+    # Distinguishes the source from another row that had the same primary key, see `receipts.identity`.
     source_fingerprint = models.CharField(
         _("source fingerprint"), max_length=64, blank=True, default="", db_default="", editable=False
     )
@@ -143,7 +147,7 @@ class OutboundMessage(models.Model):
     attempts_made = models.PositiveIntegerField(_("attempts"), default=0)
     attempts_spent = models.PositiveIntegerField(_("attempts that count"), default=0)
     in_doubt = models.BooleanField(_("has an attempt in doubt"), default=False)
-    # Proof that an attempt was accepted, come while another was running: recorded with that one.
+    # When proof of an accepted attempt arrived; it takes effect when an attempt that is running then is recorded.
     proven_at = models.DateTimeField(_("proven"), null=True)
     settled_at = models.DateTimeField(_("settled"), null=True)
     sent_at = models.DateTimeField(_("sent"), null=True)
@@ -152,7 +156,7 @@ class OutboundMessage(models.Model):
     dismissed_at = models.DateTimeField(_("dismissed"), null=True)
 
     was_purged = False
-    """Whether it is in its table no more: its key, its status and when it was queued are all that is left of it."""
+    """True if the row was purged, and this object was made of what is kept of it (`KeptKey.as_message()`)."""
 
     objects = OutboxManager.from_queryset(OutboundMessageQuerySet)()
 
@@ -166,18 +170,19 @@ class OutboundMessage(models.Model):
         verbose_name_plural = _("messages")
         default_permissions = ("add", "view")
         permissions = [("decide_outboundmessage", _("Can decide about messages (send again, it arrived, cancel)"))]
-        # Plain composites: MariaDB drops the condition of a partial index. PostgreSQL writes each of them anew when a
-        # message is stored, claimed and recorded, so that each has to be worth it. (`unique` on the digest would make
-        # a second one there, for LIKE; the foreign key has none of its own, for two of these have the license.)
+        # No partial indexes: MariaDB drops their condition. On PostgreSQL, storing, claiming and recording a message
+        # each write all of these indexes, so each one has to be worth its cost. (`unique` on the digest would create a
+        # second index there, for LIKE. The license needs no index of its own: two of these contain it.)
         indexes = [
-            # The claim, and every look at what waits (`backlog`).
+            # For claims, and for all queries over waiting messages (`store.backlog`).
             models.Index(fields=["status", "license", "priority", "due_at", "id"], name="kpwa_message_claim"),
             models.Index(fields=["status", "expires_at"], name="kpwa_message_expiry"),
             models.Index(fields=["settled_at"], name="kpwa_message_settled"),
             models.Index(fields=["created_at"], name="kpwa_message_created"),
             models.Index(fields=["source_content_type", "source_id"], name="kpwa_message_source"),
             models.Index(fields=["recipient", "created_at"], name="kpwa_message_recipient"),
-            # The admin's list under a filter, newest first: a rare status in a long table is found without a scan.
+            # The next three are for the admin's list under a filter, newest first: without them, finding a rare status
+            # in a long table would be a scan.
             models.Index(fields=["status", "created_at"], name="kpwa_message_status"),
             models.Index(fields=["license", "created_at"], name="kpwa_message_license"),
             models.Index(fields=["recipient_type", "created_at"], name="kpwa_message_kind"),
@@ -203,7 +208,7 @@ class OutboundMessage(models.Model):
 
     @property
     def needs_somebody(self) -> bool:
-        """True if it failed, or is in doubt and nobody has decided to leave it so."""
+        """True if it failed, or is in doubt and was not dismissed."""
         return self.status == Status.FAILED or (self.status == Status.UNKNOWN and self.dismissed_at is None)
 
     @property

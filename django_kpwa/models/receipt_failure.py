@@ -1,6 +1,6 @@
-"""A receipt class that raised while a sale was being saved: the sale went on, and this tells what was missed.
+"""A receipt class raised an exception while an object was being saved: the save went on, and this records the failure.
 
-One row for a receipt of an object, however often it fails; it goes with the first save that does not.
+There is one row for each receipt and object, however often it fails; the first save that succeeds deletes it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class ReceiptFailure(models.Model):
     source_database = ExactCharField(
         _("source database"), max_length=MAX_DATABASE_LENGTH, blank=True, default="", db_default=""
     )
-    # The latest, and when that was.
+    # The latest error and its time.
     error = models.CharField(_("error"), max_length=1000)
     occurred_at = models.DateTimeField(_("occurred"))
-    # The table's default as well, for an INSERT of the release before.
+    # `db_default`, because an INSERT of the previous release does not name the column.
     times = models.PositiveIntegerField(_("times"), default=1, db_default=1)
 
     objects = OutboxManager()

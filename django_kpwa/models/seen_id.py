@@ -1,6 +1,8 @@
-"""Which of a gateway's message ids were acted on, and by which event: what came before is known again in any envelope.
+"""Which message ids of a gateway were acted on, and by which event, so that a repeat is recognised although the body
+around the id differs.
 
-Not part of `WebhookEvent`: one event may tell of several messages. No foreign keys, so that a row waits for nobody.
+Not part of `WebhookEvent`, because one event may report several messages. No foreign keys, because their checks would
+lock, and wait for, other rows.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from .database import OutboxManager
 
 
 class SeenId(models.Model):
-    # Over the license, what the id is used for, and the id: gateways' ids may be long, and MySQL minds no case.
+    # SHA-256 of the license, the use and the id (`store.events.seen_digest()`): ids may be long, and MySQL would ignore
+    # their case.
     digest = models.CharField(max_length=64, unique=True)
     event_id = models.BigIntegerField()
     message_id = models.BigIntegerField(null=True)

@@ -1,6 +1,6 @@
-"""What a message is about, and how it is told from everything else: its database, its model and its primary key.
+"""How a message's source is identified: by its database, its model and its primary key.
 
-Two rows of one key in two databases are two things; the proxies of one table are names of the same rows.
+Rows with the same key in two databases are two sources. The proxies of a model name the same rows, hence one source.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_DATABASE_LENGTH = 100
 
 
 class ExactCharField(models.CharField):  # type: ignore[type-arg]
-    """A text that tells things apart. MySQL and MariaDB usually mind neither case nor accents nor trailing blanks."""
+    """A text compared exactly, as identifiers need: MySQL and MariaDB usually ignore case, accents, trailing spaces."""
 
     def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
         parameters: dict[str, Any] = dict(super().db_parameters(connection))
@@ -33,25 +33,27 @@ class ExactCharField(models.CharField):  # type: ignore[type-arg]
 
 
 def exact_collation(connection: BaseDatabaseWrapper) -> str:
-    """The collation of MariaDB, or of MySQL, that compares every character."""
+    """The collation of this MariaDB or MySQL that distinguishes every character."""
     wrapper: Any = connection
     return "utf8mb4_nopad_bin" if wrapper.mysql_is_mariadb else "utf8mb4_0900_bin"
 
 
 def is_saved(obj: models.Model) -> bool:
-    """Whether `obj` was loaded or saved. Its key alone does not tell: a UUID is drawn before, a composite one is filled
-    part by part, and one that is written down by hand may be that of a row which is not there.
+    """True if `obj` was loaded from the database or saved to it.
+
+    Its primary key alone does not tell: a UUID is generated before the save, a composite key is filled part by part,
+    and a key that was set by hand may belong to no row.
     """
     instance: Any = obj  # its types lack Django's own question
     return instance._is_pk_set() and not instance._state.adding
 
 
 def database_of(obj: models.Model) -> str:
-    """The alias of the database that the row of `obj` is in. What was read from a replica is in the original."""
+    """The alias of the database that the row of `obj` belongs to: for a row read from a replica, the primary's."""
     read_from, written_to = obj._state.db, router.db_for_write(type(obj), instance=obj)
     if read_from is None or read_from == written_to or _is_same(read_from, written_to):
         return written_to
-    # Saved there by name, past a router that names another.
+    # The site has saved it with `using`, to another database than its routers choose.
     return read_from
 
 
@@ -61,7 +63,7 @@ def stored_name(alias: str) -> str:
 
 
 def source_id_of(obj: models.Model) -> str:
-    """Its primary key as a text: the same one for an object that was loaded and for one just saved under `"007"`."""
+    """The primary key as text, normalised by its field: the same for a loaded object and one just saved as `"007"`."""
     key, primary_key = obj.pk, obj._meta.pk
     if primary_key is not None and not isinstance(key, tuple):
         try:
@@ -72,7 +74,7 @@ def source_id_of(obj: models.Model) -> str:
 
 
 def types_of(model: type[models.Model]) -> list[ContentType]:
-    """The content types that a row of `model` may be named by: its own, and those of the proxies of the same table."""
+    """The content types under which a row of `model` may be stored: its own, and those of proxies of the same table."""
     concrete = model._meta.concrete_model
     family = [each for each in apps.get_models() if each._meta.concrete_model is concrete] or [model]
     content_types = ContentType.objects.db_manager(write_alias())
@@ -80,13 +82,13 @@ def types_of(model: type[models.Model]) -> list[ContentType]:
 
 
 def about(model: type[models.Model], alias: str, source_ids: Iterable[str]) -> Q:
-    """What finds the messages about rows of one model in one database."""
+    """The condition for messages about the rows with these ids of one model in the database `alias`."""
     return Q(
         source_content_type__in=types_of(model), source_database=stored_name(alias), source_id__in=list(source_ids)
     )
 
 
 def _is_same(alias: str, other: str) -> bool:
-    """Whether two aliases lead to one database: the replica of another server has its name."""
+    """True if two aliases mean the same database: a replica on another server has the same engine and name."""
     first, second = (connections[each].settings_dict for each in (alias, other))
     return (first["ENGINE"], first["NAME"]) == (second["ENGINE"], second["NAME"])

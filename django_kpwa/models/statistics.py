@@ -1,4 +1,4 @@
-"""Figures that a dashboard reads instead of counting messages, and signs of life of what should be running."""
+"""Figures that the dashboard reads instead of counting messages, and heartbeats of what should be running."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .database import OutboxManager
 from .license import License
 
 HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
-"""Upper bounds of the buckets of queued-to-sent; the last bucket has none."""
+"""Upper bounds of the buckets for the time from queued to sent; one more bucket holds what took longer."""
 
 
 class HourlyStatistic(models.Model):
-    """What became of a license's messages in one hour of UTC, by the time that they were settled."""
+    """How many messages of a license were settled in one hour (UTC), and how."""
 
     license = models.ForeignKey(License, models.CASCADE, related_name="statistics", verbose_name=_("license"))
     hour = models.DateTimeField(_("hour"))
@@ -23,7 +23,7 @@ class HourlyStatistic(models.Model):
     unknown = models.PositiveIntegerField(_("in doubt"), default=0)
     cancelled = models.PositiveIntegerField(_("cancelled"), default=0)
     expired = models.PositiveIntegerField(_("expired"), default=0)
-    # Counts, one a bucket of HISTOGRAM_SECONDS and one beyond.
+    # A count for each bucket of HISTOGRAM_SECONDS, and one for what took longer.
     queued_to_sent = models.JSONField(_("queued to sent"), default=list)
 
     objects = OutboxManager()
@@ -41,7 +41,7 @@ class HourlyStatistic(models.Model):
 
 class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     def note(self, name: str) -> None:
-        """Note that the service called `name` is alive now."""
+        """Store that the service called `name` is alive now."""
         if not self.filter(name=name).update(seen_at=DatabaseNow()):
             self.bulk_create([Heartbeat(name=name, seen_at=DatabaseNow())], ignore_conflicts=True)
 
@@ -49,8 +49,8 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
 class Heartbeat(models.Model):
     """When a service was last seen alive.
 
-    `sweep`: something looked after the outbox, by beat and a worker, by `kpwa run` or by cron. `worker`: a worker took
-    any task of ours, whoever published it.
+    `sweep`: a sweep has run, started by beat and a worker, by `kpwa run` or by cron. `worker`: a worker has begun any
+    task of ours, whoever published it.
     """
 
     name = models.CharField(_("name"), max_length=64, primary_key=True)

@@ -1,4 +1,4 @@
-"""What the gateway posted to our webhook: the raw bytes first, then what was understood of them."""
+"""A webhook event: the raw bytes that the gateway posted, and what was parsed from them later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EventStatus(models.TextChoices):
 
 
 NOT_UNDERSTOOD = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMATCHED)
-"""Statuses of an event of which nothing became, the most telling first."""
+"""Statuses of an event that changed nothing, the most informative first."""
 
 
 class EventKind(models.TextChoices):
@@ -35,7 +35,7 @@ class EventKind(models.TextChoices):
 
 
 def body_digest(license_id: int, body: bytes) -> str:
-    """SHA-256 by which the same body for the same license is known to be a repeat."""
+    """The SHA-256 digest by which a repeat of the same body for the same license is recognised."""
     return hashlib.sha256(b"%d:" % license_id + body).hexdigest()
 
 
@@ -52,9 +52,10 @@ class WebhookEvent(models.Model):
     )
     body = models.BinaryField(_("body, as it came"))
     content_type = models.CharField(_("content type"), max_length=255, blank=True)
-    # For what the bytes are to be unpacked by, and for a site's own parser.
+    # Needed to decompress the body, and by a site's own parser.
     content_encoding = models.CharField(_("content encoding"), max_length=64, blank=True, default="", db_default="")
-    # Freed where a body that names neither an id nor a time comes again much later: two customers' "ok".
+    # Set to NULL when a body with neither an id nor a time arrives again much later, so that both are stored: it may be
+    # another customer's "ok".
     digest = models.CharField(_("digest of the body"), max_length=64, null=True, editable=False)  # noqa: DJ001 - unique
     received_at = models.DateTimeField(_("received"))
     last_received_at = models.DateTimeField(_("last received"))
@@ -64,9 +65,9 @@ class WebhookEvent(models.Model):
     tries = models.PositiveSmallIntegerField(_("tries"), default=0)
     processed_at = models.DateTimeField(_("processed"), null=True)
     kind = models.CharField(_("kind"), max_length=16, choices=EventKind.choices, blank=True)
-    # What the parser understood, as JSON: keys are the fields of `webhooks.parsers.ParsedEvent`.
+    # What the parser read, as JSON; the keys are the fields of `webhooks.parsers.ParsedEvent`.
     understood = models.JSONField(_("understood"), default=dict, blank=True)
-    # Of an incoming message, so that a message's page finds the customer's answers by an index.
+    # The sender of an incoming message, as an indexed column: a message's page shows the customer's answers.
     sender_number = models.CharField(_("the customer's number"), max_length=64, blank=True, editable=False)
     gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True)
     message = models.ForeignKey(
@@ -86,14 +87,15 @@ class WebhookEvent(models.Model):
         verbose_name_plural = _("webhook events")
         default_permissions = ("view",)
         permissions = [("reprocess_webhookevent", _("Can reprocess webhook events"))]
-        # Each is written by every event. `unique` and `db_index` would make a second one on PostgreSQL, for LIKE.
+        # Every event writes all of these. `unique` and `db_index` would create a second index on PostgreSQL, for LIKE.
         indexes = [
             models.Index(fields=["gateway_id"], name="kpwa_event_gateway_id"),
             models.Index(fields=["next_try_at"], name="kpwa_event_next_try"),
             models.Index(fields=["status", "received_at"], name="kpwa_event_status"),
             models.Index(fields=["received_at"], name="kpwa_event_received"),
             models.Index(fields=["sender_number", "received_at"], name="kpwa_event_sender"),
-            # The admin's list under a filter, newest first: a rare kind in a long table is found without a scan.
+            # For the admin's list under a filter, newest first: without it, finding a rare kind in a long table would
+            # be a scan.
             models.Index(fields=["kind", "received_at"], name="kpwa_event_kind"),
             models.Index(fields=["license", "received_at"], name="kpwa_event_license"),
         ]

@@ -1,5 +1,4 @@
-"""PostgreSQL's engine: one statement, and so one round trip and one durable commit, where the ORM's form has several.
+"""The store on PostgreSQL: one statement, hence one round trip and one commit, where the portable form needs several.
 
-It overrides the methods for which the benchmarks show that it pays, and hands to the portable form whatever is not the
-usual case.
+It overrides only the methods for which the benchmarks show a gain, and leaves every unusual case to the portable form.
 """

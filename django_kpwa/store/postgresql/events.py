@@ -1,4 +1,4 @@
-"""Processing an event on PostgreSQL by PREPAREd statements: its claim, the attempts that it may mean, its record."""
+"""Processing an event on PostgreSQL by PREPAREd statements: claiming it, finding its attempts, recording the result."""
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
 
@@ -42,7 +42,8 @@ ORDER BY attempt.id DESC LIMIT %(most)s
 """,
     _TYPES,
 )
-# How long it waits for another's lock, as in `lanes`; in a caller's transaction, as long as that does.
+# `patience` limits the wait for a row lock, as in `lanes`. NULL keeps the present limit: in a caller's transaction a
+# new one would stay in force for the caller's later statements.
 _RECORD = """
 WITH patience AS MATERIALIZED (
   SELECT set_config('lock_timeout', COALESCE(%(patience)s, current_setting('lock_timeout')), true))

@@ -1,10 +1,11 @@
-"""PostgreSQL's form of the usual case: one statement, and so one round trip and one durable commit, for a message.
+"""The usual cases on PostgreSQL: one statement, hence one round trip and one commit, for each message.
 
-PostgreSQL promises no order among the parts of a statement that write, and all of them see the tables as they were
-before it. The order rests on RETURNING alone: each part reads the rows that the one before it returned. That keeps the
-order of locks (lane, message, attempt, next message), and lets nothing be written where the part before wrote nothing.
-What is not the usual case is left to the portable form, which finds the rows as they were; at most the lease has been
-renewed.
+PostgreSQL promises no order among the parts of a statement that write (its CTEs), and all of them see the tables as
+they were before it. The order rests on RETURNING alone: each part reads the rows that the part before it returned. That
+keeps the order of locks (lane, message, attempt, next message), and nothing is written if the part before it wrote
+nothing. A part that does not read its predecessor's rows would break both.
+
+Every unusual case is left to the portable form, which finds the rows unchanged, except that the lease may be renewed.
 """
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
@@ -45,11 +46,12 @@ _STEPPED_BACK = f"{_NOW} + make_interval(secs => %(step_back_seconds)s)"
 
 _STALE = f"{_NOW} - make_interval(secs => {Lanes.TEXT_KEEPS_SECONDS})"
 
-# How long the statement waits for another's lock; set by the statement itself, so that it costs no round trip.
+# Limits how long the statement waits for a row lock. Set within the statement itself, which saves a round trip. The
+# first UPDATE reads it by `FROM patience`, so that the limit is set before anything is locked.
 _PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{}s', true))"
 _FINISHES, _TAKES = _PATIENCE.format(FINISH_SECONDS), _PATIENCE.format(TAKE_SECONDS)
 
-# The first that is due, whatever it is.
+# The first message that is due, also if it is overdue or has no text yet; the parts below tell these cases apart.
 _NEXT = f"""next AS MATERIALIZED (
   SELECT id, due_at, attempts_made,
     renderer <> '' AND (rendered_at IS NULL OR (NOT in_doubt AND rendered_at <= {_STALE})) AS is_unrendered,
@@ -70,7 +72,7 @@ _RENEWED = f"""held AS (
 _GOES_ON = """%(keeps_lease)s OR EXISTS (SELECT 1 FROM next) AND pause_reason = ''
     AND (SELECT is_active FROM django_kpwa_license WHERE id = %(license_id)s)"""
 
-# With nothing to send, the lane is given back by the same commit.
+# `held` gives the lane back by the same commit if there is nothing to send.
 _RECORDED = f"""running AS MATERIALIZED (
   SELECT 1 FROM django_kpwa_outboundmessage message, django_kpwa_sendattempt attempt
   WHERE message.id = %(message_id)s AND message.status = 'sending' AND message.attempts_made = %(attempt_number)s
@@ -103,7 +105,7 @@ _RECORDED = f"""running AS MATERIALIZED (
   RETURNING attempt.id
 )"""
 
-# A message that wants its text is not claimed: it steps back until it has it.
+# A message that needs its text is not claimed but moved back in the queue, until its text is written.
 _CLAIMED = f"""claimed AS (
   UPDATE django_kpwa_outboundmessage message
   SET status = CASE WHEN next.is_unrendered THEN 'queued' ELSE 'sending' END,
@@ -135,7 +137,9 @@ _FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id
   LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true"""
 
-# Whoever waits for the lane finds it driven. A lane that needs to be looked at is taken without a message.
+# Takes the lease and, with `claims`, claims the first message. A lane whose session or linked number has to be checked
+# first is taken without a message. The lane's row is read as well, to tell one that is driven from one with an expired
+# lease, which the portable form has to settle.
 _LANE_COLUMNS = [str(field.column) for field in Lane._meta.concrete_fields]
 _LICENSE_COLUMNS = [str(field.column) for field in License._meta.concrete_fields]
 _TAKE = f"""WITH {_TAKES}, {_NEXT}, held AS (
@@ -196,7 +200,7 @@ _RECORD_AND_CLAIM = Statement(
 _TAKE_FREE = Statement(
     _TAKE.format(
         taken_at=_NOW,
-        # One in the middle of a send would be a lost worker's.
+        # A message that is still `sending` is a lost worker's, and has to be settled by the portable form.
         where="""lease_token IS NULL AND NOT EXISTS (
     SELECT 1 FROM django_kpwa_outboundmessage WHERE license_id = %(license_id)s AND status = 'sending')""",
     ),
@@ -208,7 +212,7 @@ _HAS_STARTABLE_WORK = Statement(_LOOK, _TYPES)
 
 class PostgreSQLLanes(Lanes):
     def _is_alone(self) -> bool:
-        """False in a transaction that somebody else opened, which the portable form refuses."""
+        """False inside a transaction that a caller opened: the portable form refuses that."""
         return not self.connection.in_atomic_block and self.connection.get_autocommit()
 
     @sensitive_variables()
@@ -273,7 +277,7 @@ class PostgreSQLLanes(Lanes):
 
     @sensitive_variables()
     def _next(self, lease: Lease, row: Row, lease_seconds: float) -> Step:
-        """What the record found to do next; where that is no message that can simply go, it is looked for anew."""
+        """The step that `row` describes; if that needs more than one statement, search anew in the portable form."""
         step = _found(row)
         if step is not None:
             return step
@@ -287,7 +291,7 @@ class PostgreSQLLanes(Lanes):
         lane = self._made(Lane, row)
         lane.license = self._made(License, row)
         step = _found(row)
-        # What is not a message to send is looked for once the lane was looked at.
+        # Anything but a claimed message is searched for after the driver has checked the lane.
         return Step(step.claim if step is not None and step.claim else Ready(), lane=lane)
 
     def _made(self, model: Any, row: Row) -> Any:
@@ -308,7 +312,7 @@ class PostgreSQLLanes(Lanes):
 
 @sensitive_variables()
 def _found(row: Row) -> Step | None:
-    """What a statement found to do next. None: not what can simply be done."""
+    """The step that a statement's row describes; None if the portable form has to search (an overdue message, say)."""
     if row["is_paused"]:
         return Step(Idle(is_paused=True, is_released=row["is_released"]))
     if row["next_id"] is None:
@@ -325,7 +329,7 @@ def _found(row: Row) -> Step | None:
 
 
 def _usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:
-    """The parameters of the record of an accepted send. None: not the usual case."""
+    """The parameters for recording an accepted send; None if this is not the usual case."""
     is_usual = verdict.status == Status.SENT and lane.session_status is not None and lane.pause is None
     if not is_usual or outcome.answer is None or lane.session_status is None:
         return None

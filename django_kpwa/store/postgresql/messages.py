@@ -1,4 +1,4 @@
-"""Storing messages on PostgreSQL: one statement chooses the license, sees its lane, knows the key and inserts."""
+"""Storing messages on PostgreSQL: one statement chooses the license, reads its lane, checks the key and inserts."""
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
 
@@ -16,14 +16,15 @@ from ..insertion import in_lists, insert, written
 from ..messages import RETURNED, Inserted, LaneSeen, Messages
 
 _NOW = "STATEMENT_TIMESTAMP()"
-# MIN: two rows would fail the checkout.
+# MIN, because a subquery that returned two rows would be an error, and the site's checkout would fail.
 _NAMED = "(SELECT MIN(license.id) FROM django_kpwa_license license WHERE license.name = %s AND license.is_active)"
 _CHOSEN = """(
   SELECT MIN(license.id) FROM django_kpwa_license license
   WHERE license.is_active AND (license.is_default OR NOT EXISTS (
     SELECT 1 FROM django_kpwa_license other WHERE other.is_active AND other.id <> license.id)))"""
 _IS_KNOWN = " AND NOT EXISTS (SELECT 1 FROM django_kpwa_keptkey kept WHERE kept.digest = %s)"
-# No EXISTS, which becomes a join: they are stored in the order given, and each is looked up by itself.
+# Not EXISTS: that becomes a join, which may change the order of the rows. The rows have to be inserted in the order of
+# their keys, against deadlocks (`store_messages()`).
 _ARE_NOT_KEPT = (
     " WHERE (SELECT kept.id FROM django_kpwa_keptkey kept WHERE kept.digest = given.idempotency_digest) IS NULL"
 )
@@ -76,7 +77,7 @@ class PostgreSQLMessages(Messages):
 
 
 def _can_be_listed(row: OutboundMessage) -> bool:
-    """Another expression than the present time is for the portable form to write."""
+    """True if `in_lists()` can write the row: its times are values or the present time, not another expression."""
     return not any(
         hasattr(value, "resolve_expression") and not isinstance(value, DatabaseNow)
         for value in (row.due_at, row.expires_at)

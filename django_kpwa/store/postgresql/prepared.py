@@ -1,8 +1,8 @@
-"""Statements that PostgreSQL parses and plans once a connection: of a long one, that is more than half of its cost.
+"""Statements that PostgreSQL parses and plans once per connection, which is more than half of a long one's cost.
 
-They are PREPAREd in SQL under a name that is made of their text. So they are safe where a pooler such as PgBouncer
-hands out another server connection for every transaction: a name means the same statement everywhere, and where it is
-not known yet, the server says so before anything is done.
+They are PREPAREd in SQL under a name that is a hash of their text. That makes them safe behind a pooler such as
+PgBouncer, which may use another server connection for each transaction: a name means the same statement on every
+connection, and on one where it is not prepared yet, EXECUTE fails before anything is done.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from ...models.database import write_alias
 from ..sql import with_tables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-# What EXECUTE answers where it has done nothing: the statement is unknown here, or a migration changed a table since.
+# Errors of EXECUTE after which nothing was done: the statement is not prepared on this server connection, or a
+# migration has changed one of its tables since.
 _UNKNOWN, _CHANGED = "26000", "0A000"
 _KNOWN_ALREADY = "42P05"
 
-# By the driver's connection: Django's opens new ones.
+# Names of prepared statements by the driver's connection, not Django's: Django's wrapper outlives a reconnect.
 _prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
@@ -40,14 +41,14 @@ class _Written(NamedTuple):
 
 
 class Statement:
-    """One statement of several parameters, `%(name)s` in its text; `types` are theirs, as PostgreSQL calls them."""
+    """A statement with parameters, written as `%(name)s` in its text; `types`: the PostgreSQL type of each, by name."""
 
     def __init__(self, sql: str, types: Mapping[str, str]) -> None:
         self._text, self._types = sql, types
 
     @cached_property
     def _written(self) -> _Written:
-        """As it is executed: written when it is first, for until then a site may call our tables otherwise."""
+        """The texts to execute; built at the first execution, because a site may rename our tables at start-up."""
         text, types = with_tables(self._text, write_alias()), self._types
         names = list(dict.fromkeys(_PARAMETER.findall(text)))
         numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
@@ -56,7 +57,7 @@ class Statement:
             name,
             prepare=f"PREPARE {name} ({', '.join(types[each] for each in names)}) AS {numbered}",
             execute=f"EXECUTE {name} ({', '.join(f'%({each})s' for each in names)})",
-            # With the types, for drivers that do not write the values into the text.
+            # With casts, for drivers that send the values apart from the text, so that the server cannot infer types.
             sql=_PARAMETER.sub(lambda found: f"{found[0]}::{types[found[1]]}", text),
         )
 
@@ -66,18 +67,18 @@ class Statement:
 
     @sensitive_variables()
     def row(self, using: str, parameters: Mapping[str, Any]) -> Row | None:
-        """Execute it; returns its first row, by the columns' names. Further `parameters` are left aside."""
+        """Execute the statement and return its first row as a dict, or None. Superfluous `parameters` are ignored."""
         found = self.rows(using, parameters)
         return found[0] if found else None
 
     @sensitive_variables()
     def rows(self, using: str, parameters: Mapping[str, Any]) -> list[Row]:
-        """Execute it; returns its rows."""
+        """Execute the statement and return its rows as dicts."""
         connection, written = connections[using], self._written
         connection.ensure_connection()
         with connection.cursor() as cursor:
-            # EXECUTE takes no values that the driver sends apart: such a site prepares by `prepare_threshold`. And in a
-            # transaction the server's "unknown here" would be its end.
+            # EXECUTE cannot be used with server-side binding; such a site can set psycopg's `prepare_threshold`. In a
+            # transaction, the error for a statement that is not prepared here would abort the transaction.
             if connection.settings_dict["OPTIONS"].get("server_side_binding") or connection.in_atomic_block:
                 cursor.execute(written.sql, parameters)
                 return _by_name(cursor)
@@ -94,7 +95,8 @@ class Statement:
             except DatabaseError as error:
                 if _code(error) not in (_UNKNOWN, _CHANGED):
                     raise
-                # Prepared anew the next time, where it is only unknown; a changed one stays as it is until reconnected.
+                # An unknown one is prepared again the next time. One whose table changed stays unusable on this
+                # connection, so its plain text is executed until the next connection.
                 if _code(error) == _UNKNOWN:
                     known.discard(written.name)
                 cursor.execute(written.sql, parameters)
