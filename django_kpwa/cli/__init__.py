@@ -1,6 +1,7 @@
-"""What `manage.py kpwa` does: one module a subcommand, each with `HELP`, `add_arguments()` and `run()`.
+"""The subcommands of `manage.py kpwa`: one module per subcommand, each with `HELP`, `add_arguments()` and `run()`.
 
-`run()` returns the exit code: 0 done, 1 the answer is no or it could not be done, 2 wrong usage, 3 the gateway failed.
+`run()` returns the exit code: 0 for success, 1 if the answer is no or the action was not possible, 2 for wrong usage,
+3 if the gateway failed.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ __all__ = ["EXIT_GATEWAY", "EXIT_NO", "EXIT_OK", "EXIT_USAGE", "SUBCOMMANDS", "C
 
 
 class Subcommand(Protocol):
+    """The interface of a subcommand's module."""
+
     HELP: str
-    """One line for the list of subcommands."""
+    """One line for the list of subcommands. It begins with a verb in lower case."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
@@ -58,7 +61,12 @@ SUBCOMMANDS: dict[str, Subcommand] = {
 
 
 def run_subcommand(name: str, console: Console, options: dict[str, Any]) -> int:
-    """Run one. Raises `CommandError`, one line without secrets, where it cannot be done."""
+    """Run the subcommand `name` and return its exit code.
+
+    Raises:
+        CommandError: The subcommand failed for a known reason. The message is one line without secrets, and
+            `returncode` is the exit code. Errors for which `as_command_error()` has no text are raised as they are.
+    """
     try:
         return SUBCOMMANDS[name].run(console, options)
     except Exception as error:

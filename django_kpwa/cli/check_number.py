@@ -1,4 +1,4 @@
-"""`kpwa check-number`: asks the gateway whether a number has WhatsApp. Exit code 1 where it has not."""
+"""`kpwa check-number`: asks the gateway whether a number has WhatsApp. The exit code is 1 if it has not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments that several subcommands share, and what they name: a license, a message, a time."""
+"""Arguments that several subcommands share, and the look-up of what they name: a license, a message, a time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def common_options(*, with_json: bool = True, is_nested: bool = False) -> CommandParser:
-    """What every subcommand takes: `--json`, and Django's own options, which else would have to stand before it.
+    """Return a parent parser with the options that every subcommand takes: `--json`, and Django's own.
 
-    Nested parsers leave what they were not given as the parser above them read it.
+    Without Django's options in each subparser, they would only be accepted before the subcommand's name.
+
+    Args:
+        with_json: False for subcommands that have no JSON output.
+        is_nested: True for the parser of an action. A nested parser must not set defaults: they would overwrite what
+            the parser above it has read.
     """
     common = CommandParser(add_help=False)
     if with_json:
@@ -44,7 +49,11 @@ def common_options(*, with_json: bool = True, is_nested: bool = False) -> Comman
 
 
 def add_action(actions: Any, name: str, explained: str) -> argparse.ArgumentParser:
-    """Add an action to a subcommand's own subparsers; `explained` begins with a verb."""
+    """Add an action to a subcommand's subparsers and return the action's parser.
+
+    Args:
+        explained: One line for the help. It begins with a verb in lower case.
+    """
     description = f"{explained[0].upper()}{explained[1:]}."
     parents = [common_options(is_nested=True)]
     parser: argparse.ArgumentParser = actions.add_parser(name, help=explained, description=description, parents=parents)
@@ -60,9 +69,12 @@ def add_license_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_license(options: dict[str, Any]) -> License:
-    """The license that `--license` names, else the one that sends what names none, else the only one there is.
+    """Return the license that a subcommand works on.
 
-    Raises `LicenseChoiceError`.
+    This is the license that `--license` names, else the one for messages that name no license, else the only license.
+
+    Raises:
+        LicenseChoiceError: No such license exists, or none can be chosen.
     """
     if name := options["license"]:
         return license_named(name)
@@ -71,12 +83,16 @@ def chosen_license(options: dict[str, Any]) -> License:
     except LicenseChoiceError as error:
         first_two = list(License.objects.filter(archived_at=None).order_by("pk")[:2])
         if len(first_two) == 1 and not kpwa_settings().DEFAULT_LICENSE:
-            return first_two[0]  # one that is not active sends nothing, and can be asked and mended all the same
+            return first_two[0]  # it may be inactive: it sends nothing, but it can be asked about and repaired
         raise LicenseChoiceError(f"{error} Or name one with --license. Known: {_known()}.") from None
 
 
 def license_named(name: str) -> License:
-    """Raises `LicenseChoiceError` with the names that there are."""
+    """Return the license called `name`.
+
+    Raises:
+        LicenseChoiceError: There is no such license; the message lists the names that exist.
+    """
     found = License.objects.filter(name=name).first()
     if found is None:
         raise LicenseChoiceError(f"There is no license {name!r}. Known: {_known()}.")
@@ -88,7 +104,7 @@ def _known() -> str:
 
 
 def message_with_id(given: str) -> OutboundMessage | None:
-    """The message whose number or public id is `given`."""
+    """Return the message whose primary key or UUID is `given`; None if there is none."""
     messages = OutboundMessage.objects.select_related("license")
     if given.isascii() and given.isdecimal() and len(given) <= 18:
         return messages.filter(pk=int(given)).first()
@@ -99,16 +115,21 @@ def message_with_id(given: str) -> OutboundMessage | None:
 
 
 def text_argument(console: Console, given: str | None) -> str:
-    """A message's text: as given, or from standard input for `-`."""
+    """Return a message's text: `given`, or standard input without its final line break if `given` is `-`."""
     if given == "-":
         return console.stdin.read().rstrip("\r\n")
     return given or ""
 
 
 def since(given: str) -> datetime | CombinedExpression:
-    """An argument's type: `90s`, `30m`, `2h`, `3d` ago, or a date or time (`2016-11-05`, `2016-11-05 09:30`).
+    """Parse an argument: `90s`, `30m`, `2h` or `3d` ago, or a date or time (`2016-11-05`, `2016-11-05 09:30`).
 
-    What is so long ago is so by the database's clock, which set the times that it is compared with.
+    Returns:
+        An aware datetime (naive input is in the site's time zone), or for a time ago an expression of the database's
+        clock, because that clock also set the times that are compared with it.
+
+    Raises:
+        argparse.ArgumentTypeError: `given` is neither.
     """
     ago = re.fullmatch(r"(\d{1,6})([smhd])", given)
     if ago:
@@ -124,7 +145,7 @@ def since(given: str) -> datetime | CombinedExpression:
 
 
 def positive_seconds(given: str) -> float:
-    """An argument's type: a number of seconds above 0."""
+    """Parse an argument: a number of seconds above 0. Raises `argparse.ArgumentTypeError` for anything else."""
     try:
         seconds = float(given)
     except ValueError:
@@ -135,7 +156,7 @@ def positive_seconds(given: str) -> float:
 
 
 def positive_count(given: str) -> int:
-    """An argument's type: a whole number above 0."""
+    """Parse an argument: a whole number from 1 to 1,000,000. Raises `argparse.ArgumentTypeError` for anything else."""
     if not (given.isascii() and given.isdecimal() and 0 < int(given) <= 1_000_000):
         raise argparse.ArgumentTypeError(f"{given!r} is not a whole number above 0.")
     return int(given)

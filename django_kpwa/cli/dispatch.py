@@ -1,9 +1,9 @@
-"""`kpwa dispatch`: one round for cron. Sends what is due, at the pace of each license, and processes webhook events.
+"""`kpwa dispatch`: one round for cron. It sends due messages at each license's pace and processes webhook events.
 
     * * * * *  python manage.py kpwa dispatch
 
-Rounds may overlap, and run beside workers: a lane that is being driven is left alone. With `-v 0` a round says nothing
-but what does not mend itself: cron mails all that is written.
+Rounds may overlap, and may run beside workers: a lane that is being driven is skipped. With `-v 0` a round reports only
+problems that do not resolve by themselves, because cron mails all output.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def _drive_until_done(pool: LanePool, until: float) -> None:
 
 
 def _seconds_until_next_send() -> float | None:
-    """When the pace allows the next of the lanes that have something due; None where there is none."""
+    """Return the seconds until the pace allows the next send of any lane with a due message; None if there is none.
+
+    It is at least 0.05, so that the caller's loop does not spin.
+    """
     waits: list[float] = []
     for license_ids in store().queued_license_ids():
         paced = Lane.objects.startable().free().filter(pk__in=license_ids, next_send_at__isnull=False)

@@ -1,6 +1,7 @@
-"""`kpwa doctor`: says in plain words whether receipts can go out, and if not, what to do. Exit code 1 if not.
+"""`kpwa doctor`: says whether receipts can go out, and if not, what to do. The exit code is 1 if they cannot.
 
-It looks from the ground up, and ends early where nothing above can be told: without tables there are no licenses.
+It examines from the bottom up (database, settings, services, licenses), and stops early if the next layer can't be
+examined: without tables there are no licenses.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ _MOST_IDS = 10
 _LATELY_SECONDS = 172_800.0
 _MOST_FAILURES = 100
 OLD_SECONDS = 600.0
-"""A message that has been due for so long, on a lane that is not paused, is late."""
+"""A message is late once it has been due for longer than this."""
 
-# Found again, and said with the names of the licenses, further down.
+# Checks that are left out, because the examination finds the same problems itself and names the licenses.
 _LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007"}
 
 _MISSING = {
@@ -79,7 +80,10 @@ _MISSING = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. A `problem` keeps receipts from going out; a `note` should be known."""
+    """The result of one examination.
+
+    `level` is `PROBLEM` if it keeps receipts from going out, `NOTE` if someone should know about it, else `OK`.
+    """
 
     level: str
     subject: str
@@ -87,7 +91,7 @@ class Finding:
 
 
 class _Hopeless(Exception):  # noqa: N818 - it ends the examination, it is no error
-    """What was just found leaves nothing more to look at."""
+    """Raised after a finding that makes all further examination impossible."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,12 +189,12 @@ def _settings() -> Iterator[Finding]:
 
 
 def _is_test_double() -> bool:
-    """Whether the gateway is the one in memory: a test is not live, whatever DEBUG says."""
+    """Return True if the gateway is the in-memory test double: such a site is not live, even with DEBUG off."""
     return issubclass(load_gateway_class(), LocmemGateway)
 
 
 def _services() -> Iterator[Finding]:
-    """Who sends: a broker with beat and workers, or `kpwa run`, or cron. Each sweeps, and so leaves a sign of life."""
+    """Examine who sends: a broker with beat and workers, `kpwa run`, or cron. Each of them leaves heartbeats."""
     if broker.is_configured():
         if broker.answers():
             yield Finding(OK, "broker", "answers.")
@@ -241,7 +245,8 @@ def _link(license_: License, subject: str) -> Iterator[Finding]:
         yield Finding(PROBLEM, subject, str(error))
         return
     except UnauthorizedError:
-        # Where sending met it first, the pause says so, with the gateway's words.
+        # If sending was refused with the same key, the lane is paused for it, and `_pause()` reports that with the
+        # gateway's words.
         if not _is_paused_for_its_key(license_):
             yield Finding(PROBLEM, subject, _advice(PauseReason.UNAUTHORIZED, license_))
         return
@@ -264,13 +269,13 @@ def _is_paused_for_its_key(license_: License) -> bool:
 
 def _pause(license_: License, subject: str) -> Iterator[Finding]:
     lane = Lane.objects.filter(pk=license_.pk).first()
-    # Logged out was said by the gateway just now, and an unreadable key was met.
+    # `_link()` has just reported a log-out or an unreadable key from its own call to the gateway.
     if lane is None or lane.pause_reason in (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.KEY_UNREADABLE):
         return
     if lane.has_new_key:
         yield Finding(OK, subject, "has a new API key; sending goes on with the next look.")
         return
-    # What ends by itself before long is no problem.
+    # A pause with the tone WAITING ends by itself before long, so it is no problem.
     level = NOTE if PAUSES[lane.pause_reason].tone == Tone.WAITING else PROBLEM
     words = f" The gateway said: {lane.pause_words}" if lane.pause_words else ""
     yield Finding(level, subject, f"is paused: {why_paused(license_, lane)}{words}")
@@ -306,7 +311,7 @@ def _webhook(license_: License, subject: str) -> Iterator[Finding]:
 
 
 def _failed_receipts() -> Iterator[Finding]:
-    """Receipts that were not even queued lately: no message tells of them."""
+    """Report receipts that failed before they were queued: there is no message that would show them."""
     failures = ReceiptFailure.objects.filter(occurred_at__gt=in_seconds(-_LATELY_SECONDS))
     newest = failures.order_by("-occurred_at").first()
     if newest is not None:
@@ -320,7 +325,7 @@ def _failed_receipts() -> Iterator[Finding]:
 
 
 def _public_url(licenses: list[License]) -> Iterator[Finding]:
-    """Whether a webhook would come: the site asks itself once, as `webhook set` does."""
+    """Examine whether webhooks can arrive: the site requests its own public URL once, as `webhook set` does."""
     if not kpwa_settings().PUBLIC_URL:
         yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so none can be registered.")
         return
@@ -329,7 +334,7 @@ def _public_url(licenses: list[License]) -> Iterator[Finding]:
             try:
                 license_actions.check_webhook_address(license_)
             except WebhookAddressError as error:
-                if error.was_tried:  # what the address's name tells, a check has said
+                if error.was_tried:  # a problem that the URL alone shows was reported by a system check already
                     yield Finding(
                         NOTE, "webhooks", f"{error} Unless it only cannot reach itself from inside, none comes."
                     )
@@ -337,7 +342,7 @@ def _public_url(licenses: list[License]) -> Iterator[Finding]:
 
 
 def _age(rows: QuerySet[Any], column: str) -> float | None:
-    """Seconds since `column` of the first row, by the database's clock; None where there is no row."""
+    """Return the seconds since `column` of the first row, by the database's clock; None if there is no row."""
     first = rows.values_list(column, DatabaseNow()).first()
     return None if first is None else (first[1] - first[0]).total_seconds()
 

@@ -1,8 +1,8 @@
-"""Drives lanes without Celery: `drive` in a bounded pool of threads, the waits of the pace kept on a heap.
+"""Drives lanes without Celery: a bounded pool of threads runs `dispatch.drive()`; waits of the pace are on a heap.
 
-A lane that waits costs nothing: its lease is held, its next drive stands on the heap, no thread sleeps for it. Safe
-beside workers and other such processes, for it is the lease that decides who drives. A thread that never comes back
-from a site's code loses its lane to a fresh one once its lease is gone.
+A lane that waits for its pace occupies no thread: its lease is held, and its next drive is an entry of the heap. Other
+such processes and Celery workers may run at the same time, because the lease decides who drives a lane. If a thread
+hangs in the site's code, a new thread takes over its lane after its lease has expired.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ logger = get_logger("django_kpwa.run")
 
 
 class LanePool:
-    """Threads that drive lanes and do jobs beside. Made, used and closed by one thread."""
+    """Threads that drive lanes and run other jobs.
+
+    The pool is not thread-safe itself: one thread creates, uses and closes it.
+
+    Args:
+        threads: Number of threads, and the maximum number of hanging threads that are replaced.
+        slice_seconds: Maximum length of one drive, after which other lanes get the thread.
+    """
 
     def __init__(self, threads: int, slice_seconds: float = SLICE_SECONDS) -> None:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -38,16 +45,19 @@ class LanePool:
         self._most_lost = threads
         self._lost: set[threading.Thread] = set()
         self._lock = threading.Lock()
-        # The lanes that are driven or waited for here, each with its present drive once that has begun.
         self._slice_seconds = slice_seconds
+        # The lanes that are driven, queued or waiting in this pool, by license id; the value is the current drive, None
+        # while none is running.
         self._underway: dict[int, _Underway | None] = {}
         self._jobs: set[str] = set()
+        # A heap of (monotonic time of the next drive, license id, lease token).
         self._waiting: list[tuple[float, int, uuid.UUID]] = []
         self._is_stopping = False
-        # A SimpleQueue, because a signal handler writes to it: the lock of an Event would be waited for in itself.
+        # A SimpleQueue, because a signal handler writes to it and its put() is reentrant. The lock of an Event is not:
+        # a signal during Event.wait() would deadlock.
         self._changes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.attempts = 0
-        """How many sends were attempted so far."""
+        """Number of sends attempted so far."""
         for _ in range(threads):
             self._start_thread()
 
@@ -55,19 +65,24 @@ class LanePool:
         return self._is_stopping
 
     def ask_to_stop(self) -> None:
-        """Have every drive end after its present call. A signal handler may call it."""
+        """Make every drive end after its current call to the gateway. Safe to call from a signal handler."""
         self._is_stopping = True
         self._changes.put(None)
 
     def is_driving(self) -> bool:
-        """Whether a lane is driven or waited for."""
+        """Return True if any lane is driven, queued or waiting for its pace in this pool."""
         with self._lock:
             return bool(self._underway)
 
     def start(self, license_ids: Iterable[int]) -> int:
-        """Drive these lanes, except those that are being driven here already; returns how many were started.
+        """Start driving these lanes, except those that this pool drives already.
 
-        They are free by the database, so that one whose drive here is older than any lease has lost its thread.
+        Args:
+            license_ids: Lanes without a valid lease, according to the database. If this pool has been driving one of
+                them for longer than a lease lasts, its thread hangs and is replaced.
+
+        Returns:
+            The number of lanes that were started.
         """
         with self._lock:
             for license_id in license_ids:
@@ -92,7 +107,7 @@ class LanePool:
         self._start_thread()
 
     def _start_thread(self) -> None:
-        # A daemon: the process ends though one never comes back.
+        # A daemon, so that the process can end although a thread hangs.
         thread = threading.Thread(target=self._work, name="kpwa", daemon=True)
         self._threads.add(thread)
         thread.start()
@@ -109,7 +124,10 @@ class LanePool:
         self._tasks.put(lambda: self._drive(license_id, token))
 
     def start_job(self, name: str, job: Callable[[], object]) -> None:
-        """Do `job` in a thread, unless the one called `name` still runs."""
+        """Run `job` in a thread of the pool, unless a job called `name` is still queued or running.
+
+        Errors are logged and not raised: jobs are periodic, and the next call tries again.
+        """
         with self._lock:
             if name in self._jobs:
                 return
@@ -117,7 +135,10 @@ class LanePool:
         self._tasks.put(lambda: self._do(name, job))
 
     def wait(self, seconds: float) -> None:
-        """Wait until something ends, a stop is asked for, or `seconds` pass; drives whose wait is over are started."""
+        """Start the drives whose wait is over, then wait for at most `seconds`.
+
+        It returns earlier if a drive or job ends, a stop is requested, or the next wait of a pace is over.
+        """
         until_resumed = self._resume_waiting()
         if until_resumed is not None:
             seconds = min(seconds, until_resumed)
@@ -128,7 +149,10 @@ class LanePool:
             self._changes.get()
 
     def close(self) -> None:
-        """Let running calls end and be recorded, and give every lane back."""
+        """Let running calls end and be recorded, and release the leases of all waiting lanes.
+
+        Threads that do not end within a lease are abandoned.
+        """
         with self._lock:
             self._is_stopping = True
         for _ in self._threads:
@@ -141,7 +165,7 @@ class LanePool:
         self._waiting.clear()
 
     def _resume_waiting(self) -> float | None:
-        """Start the drives whose wait is over; returns the seconds until the next, None where nothing waits."""
+        """Start the drives whose wait is over; return the seconds until the next one, None if no lane waits."""
         with self._lock:
             now = time.monotonic()
             while self._waiting and self._waiting[0][0] <= now:
@@ -174,7 +198,8 @@ class LanePool:
             if not is_given_up:
                 self._underway[license_id] = None
             if is_given_up:
-                # Back after all: the lane is another thread's.
+                # A thread that was taken for lost has returned. Another thread drives the lane now, so its state here
+                # must not be touched.
                 logger.warning("Driving license %s came back after all.", license_id)
             elif driven.lease_token is not None:
                 heapq.heappush(self._waiting, (time.monotonic() + driven.wait_seconds, license_id, driven.lease_token))
@@ -199,23 +224,23 @@ class LanePool:
 
 
 class _Underway:
-    """One drive that has begun, by this thread."""
+    """A drive that is running in the current thread."""
 
     def __init__(self, slice_seconds: float) -> None:
         self.thread = threading.current_thread()
-        # A drive may begin a send at the end of its slice, and its lease lasts longer than that.
+        # A drive may begin its last send at the end of its slice, and its lease covers that send. Later, it hangs.
         self.is_lost_at = time.monotonic() + slice_seconds + lease_seconds(kpwa_settings())
 
 
 @contextlib.contextmanager
 def stopped_by_signals(pool: LanePool) -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C stop `pool` gently; a second one ends the process at once."""
+    """Within the context, SIGTERM and Ctrl-C stop `pool` gently; a second signal ends the process at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         pool.ask_to_stop()
         signal.signal(number, signal.SIG_DFL)
 
-    # Only the main thread may set handlers; in any other, its owner decides when to stop.
+    # Python allows only the main thread to set handlers. In another thread, whoever started it has to stop the pool.
     numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, stop) for number in numbers}
     try:
@@ -233,9 +258,13 @@ def _release(license_id: int, token: uuid.UUID) -> None:
 
 
 def report(error: Exception, doing: str) -> None:
-    """Log that something failed that is tried again by itself."""
+    """Log an error in something that is retried by itself.
+
+    Args:
+        doing: What failed, as it follows "while", for example "purging".
+    """
     if isinstance(error, (DatabaseError, InterfaceError)):
-        # A database that is away for a minute is no fault of the code: no traceback a second.
+        # No traceback: an unreachable database is no bug, and the log would get one every second.
         logger.warning("The database failed while %s (%s); it is tried again.", doing, type(error).__name__)
     else:
         logger.error("%s failed; it is tried again.\n%s", doing.capitalize(), masked_traceback(error))

@@ -1,4 +1,4 @@
-"""Turns what goes wrong into one line for a terminal, with the exit code that a script branches on."""
+"""Turns exceptions into one line for a terminal, with an exit code that scripts can branch on."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SIGNS_OF_NO_TABLE = ("relation", "no such table", "no such column", "doesn't ex
 
 
 def as_command_error(error: Exception) -> CommandError | None:
-    """The error to show for `error`; None for one that is a fault of ours and wants its traceback."""
+    """Return the `CommandError` to show for `error`; None if `error` is a bug, whose traceback should be shown."""
     if isinstance(error, CommandError):
         return error
     if isinstance(error, GatewayError):
         return CommandError(_gateway_words(error), returncode=EXIT_GATEWAY)
     if isinstance(error, InvalidMessageError):
-        # Its reasons begin with "it" or "its", except a number's.
+        # The messages begin with "it" or "its" and need a sentence before them, except those about a phone number.
         words = str(error) if isinstance(error, InvalidPhoneNumberError) else f"This cannot be sent: {error}"
         return CommandError(_one_line(words), returncode=EXIT_USAGE)
     if isinstance(error, (InvalidApiKeyError, LicenseChoiceError)):
@@ -49,8 +49,8 @@ def _gateway_words(error: GatewayError) -> str:
 
 
 def _database_words(error: Exception) -> str:
-    # The first line: PostgreSQL goes on with the statement, and with it what was to be stored.
-    # MariaDB quotes the value that clashed, which may be a number.
+    # Only the first line: PostgreSQL appends the statement, with the customer's data that it was to store.
+    # Numbers are masked: MariaDB quotes the duplicate value, which may be a phone number.
     words = mask_numbers((str(error).splitlines() or [type(error).__name__])[0])
     if isinstance(error, (ProgrammingError, OperationalError)) and any(sign in words for sign in _SIGNS_OF_NO_TABLE):
         return f"The database has not all tables of django-kpwa. Run `manage.py migrate`. ({words})"

@@ -1,6 +1,7 @@
-"""`kpwa licenses`: lists them, adds one, changes a key, pauses and resumes, and whatever else the admin's page can.
+"""`kpwa licenses`: lists and adds licenses, changes keys, pauses and resumes, and all else that the admin's page can.
 
-A key comes from a prompt or standard input, never from an argument: those stand in process lists and shell histories.
+An API key is read from a prompt or standard input, never from an argument: process lists and shell histories show
+arguments.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
 
 
 def why_paused(license_: License, lane: Lane) -> str:
-    """Why a paused license sends nothing, and what to do about it, in English; numbers are masked."""
+    """Return why a paused license sends nothing and what to do about it, in English with masked numbers."""
     numbers = ""
     if lane.pause_reason == PauseReason.NUMBER_CHANGED:
         numbers = f", {mask(lane.linked_number)} instead of {mask(lane.confirmed_number)}"
@@ -136,7 +137,7 @@ def _set_key(console: Console, license_: License) -> int:
     license_.save(
         using=write_alias(), update_fields=["api_key_ciphertext", "api_key_version", "api_key_hint", "updated_at"]
     )
-    # A pause for the old key ends by itself when its lane is looked at.
+    # Waking is enough: a pause because of the old key ends by itself when the lane is driven.
     wake_license(license_.pk)
     console.document({"name": license_.name, "api_key_version": license_.api_key_version})
     console.say(f"Stored the new key of {license_.name}.")
@@ -230,7 +231,7 @@ def _delete(console: Console, license_: License) -> int:
         return _refused(console, license_, "has messages or webhook events, so that it is archived instead", "archive")
     try:
         license_.delete()
-    except ProtectedError:  # a message was stored since
+    except ProtectedError:  # a message was stored after the check above
         return _refused(console, license_, "has messages, so that it is archived instead", "archive")
     console.document({"name": license_.name, "deleted": True})
     console.say(f"Deleted {license_.name}.")
@@ -239,7 +240,7 @@ def _delete(console: Console, license_: License) -> int:
 
 
 def _say_who_sends(console: Console) -> None:
-    """Where that cannot be told any more, for the one that sent what names no license has just gone."""
+    """Warn if, after the change, no license can be chosen any more for messages that name none."""
     chosen = choose(kpwa_settings().DEFAULT_LICENSE)
     if chosen.why_not is not None:
         row = UNCHOSEN[chosen.why_not]
@@ -257,7 +258,7 @@ def _how_to(action: str, license_: License) -> str:
 
 
 def _read_key(console: Console) -> str:
-    __traceback_hide__ = True  # it holds the key in the clear: see encryption.py
+    __traceback_hide__ = True  # this frame holds the key in plain text: see encryption.py
     try:
         key = getpass.getpass("API key: ") if console.stdin.isatty() else console.stdin.readline()
     except EOFError:

@@ -1,4 +1,4 @@
-"""`kpwa messages`: lists the outbox, and decides about messages that did not arrive or may not have."""
+"""`kpwa messages`: lists the outbox, and applies decisions to messages that did not arrive or may not have arrived."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _list(console: Console, options: dict[str, Any]) -> int:
 
 
 def _reason(message: OutboundMessage) -> str:
-    """The reason on a table's line; the whole of it is in `--json` and the admin."""
+    """Return the reason shortened for a line of the table; `--json` and the admin have the full text."""
     words = " ".join(message.reason_words.split())
     return ": ".join(filter(None, (message.reason, textwrap.shorten(words, 60, placeholder="…"))))
 

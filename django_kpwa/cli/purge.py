@@ -1,4 +1,4 @@
-"""`kpwa purge`: deletes what `KPWA["RETENTION_DAYS"]` does not keep."""
+"""`kpwa purge`: deletes what is older than `KPWA["RETENTION_DAYS"]` allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HELP = "delete what KPWA['RETENTION_DAYS'] does not keep"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none: what is kept is a setting, so that beat and people delete the same."""
+    """Add nothing: the retention is a setting and no argument, so that beat and people delete the same rows."""
 
 
 def run(console: Console, options: dict[str, Any]) -> int:

@@ -1,6 +1,7 @@
-"""`kpwa qr`: draws the login QR code, a fresh one every 20 seconds, until somebody has scanned it.
+"""`kpwa qr`: draws the login QR code, a fresh one every 20 seconds, until it has been scanned.
 
-Whoever scans it owns the account: it goes to the terminal or into a file that its owner alone can read, nowhere else.
+Whoever scans the code controls the account, so it is only written to standard output, or to a file that only its owner
+can read.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from .console import EXIT_NO, EXIT_OK, Console
 HELP = "show the QR code that links WhatsApp, until it is scanned"
 
 REFRESH_SECONDS = 20.0
-"""WhatsApp changes its code about so often."""
+"""Seconds until a new code is requested; WhatsApp changes its code about this often."""
 ASK_SECONDS = 2.0
-"""How often the status is asked meanwhile."""
+"""Seconds between two status checks while a code is shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,8 @@ def run(console: Console, options: dict[str, Any]) -> int:
         except GatewayError:
             if not shown_before:
                 raise
-            # One that fails between two codes is asked again; the first says what is wrong.
+            # Only the first request reports an error. A later one is repeated, so that a short outage of the gateway
+            # does not end the command while somebody holds the phone.
             time.sleep(ASK_SECONDS)
             continue
         if qr is None:
@@ -72,7 +74,11 @@ def _show(console: Console, license_: License, qr: LoginQr, output: Path | None)
 
 
 def _save(qr: LoginQr, output: Path) -> None:
-    """Write aside and rename: never half a file, and never one with the mode of the file before it."""
+    """Write the image to a temporary file and rename it to `output`.
+
+    So `output` is never incomplete, and never keeps the more open permissions of a file that existed before: `mkstemp`
+    creates files that only their owner can read.
+    """
     image = qr.png()
     try:
         descriptor, aside = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")

@@ -1,4 +1,4 @@
-"""`kpwa restart`: restarts the license's service at the gateway, then tells the status."""
+"""`kpwa restart`: restarts the license's service at the gateway, then shows its status."""
 
 from __future__ import annotations
 

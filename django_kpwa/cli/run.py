@@ -1,6 +1,6 @@
-"""`kpwa run`: lanes, webhooks, statistics and purge in one process, for a site without Celery.
+"""`kpwa run`: drives lanes, processes webhooks, rolls up statistics and purges in one process, without Celery.
 
-There is no broker, so it looks into the database: every second while there is something to do, less often at rest.
+Without a broker it polls the database: every second while there is something to do, less often when idle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .driving import LanePool, report, stopped_by_signals
 HELP = "send, process webhooks and keep house in one process, without Celery"
 
 SHORTEST_LOOK_SECONDS = 1.0
+"""Seconds between two polls while there is something to do."""
 LONGEST_LOOK_SECONDS = 3.0
+"""Seconds between two polls when idle. A new message waits at most this long before it is noticed."""
 STATISTICS_SECONDS = 60.0
 PURGE_SECONDS = 3600.0
 
@@ -56,7 +58,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
 
 
 class _Loop:
-    """Looks, starts what is due, and waits until the next thing can be due."""
+    """The main loop: polls the database, starts what is due in the pool, and waits until the next poll."""
 
     def __init__(self, pool: LanePool) -> None:
         self.pool = pool
@@ -78,7 +80,7 @@ class _Loop:
             self.pool.wait(self.next_look - time.monotonic())
 
     def _look(self) -> None:
-        """One sweep, and the webhook events that are due."""
+        """Poll once: start the lanes that a sweep finds, and the processing of due webhook events."""
         note_alive("worker")
         try:
             found = self.pool.start(sweep().license_ids)
@@ -87,7 +89,7 @@ class _Loop:
                 self.pool.start_job("processing webhooks", self._process_webhooks)
         except (DatabaseError, InterfaceError) as error:
             report(error, "looking for what is due")
-            # The next look opens a fresh one.
+            # The connection may be broken; the next poll opens a new one.
             connections.close_all()
             found = 0
         is_busy = found or self.pool.is_driving()

@@ -1,4 +1,7 @@
-"""`kpwa sandbox`: becomes `python -m django_kpwa.sandbox`, which has settings of its own, with the same arguments."""
+"""`kpwa sandbox`: replaces this process by `python -m django_kpwa.sandbox` with the same arguments.
+
+The sandbox has Django settings of its own, which cannot be loaded into a process that has the site's settings.
+"""
 
 from __future__ import annotations
 

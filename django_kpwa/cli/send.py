@@ -1,4 +1,4 @@
-"""`kpwa send` and what it shares with `kpwa send-group`: put a message into the outbox, and wait for it if asked to."""
+"""`kpwa send`, and what it shares with `kpwa send-group`: puts a message into the outbox, and can wait for it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def add_message_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def message_arguments(console: Console, options: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that both kinds of `outbox` calls take."""
+    """Return the keyword arguments for `outbox.send_message()` or `outbox.send_group_message()`.
+
+    Raises:
+        LicenseChoiceError: No license can be chosen.
+    """
     return {
         "text": text_argument(console, options["text"]),
         "image_url": options["image"],
@@ -55,7 +59,10 @@ def message_arguments(console: Console, options: dict[str, Any]) -> dict[str, An
 
 
 def show_message(console: Console, message: OutboundMessage, options: dict[str, Any]) -> int:
-    """Tell what became of `message`. Exit code 1 where it did not arrive, or `--wait` waited in vain."""
+    """Show the status of `message`, after waiting for it if `--wait` was given, and return the exit code.
+
+    The exit code is `EXIT_NO` if the message was not sent, or not within the `--timeout` of `--wait`.
+    """
     if options["wait"]:
         _wait_until_settled(message, options["timeout"])
     console.document(

@@ -1,4 +1,4 @@
-"""`kpwa send-group`: puts one message to a group into the outbox."""
+"""`kpwa send-group`: puts a message to a group into the outbox, and can wait for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`kpwa status`: asks the gateway whether WhatsApp is linked, and tells what waits. Exit code 0 only where it is."""
+"""`kpwa status`: asks the gateway whether WhatsApp is linked, and counts waiting messages.
+
+The exit code is 0 if WhatsApp is linked, else 1.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
 
 
 def show_status(console: Console, license_: License, status: ServiceStatus) -> None:
-    """Write what the gateway said and what the outbox holds for the license."""
+    """Write the gateway's answer, why the license is paused if it is, and how many messages wait or are in doubt."""
     lane = Lane.objects.get(pk=license_.pk)
     messages = OutboundMessage.objects.filter(license=license_)
     waiting = messages.filter(status=Status.QUEUED).count()

@@ -1,4 +1,4 @@
-"""Why messages still wait after a round: one line a license, from the first thing that keeps its messages."""
+"""Why messages still wait after a round of `kpwa dispatch`: for each license, the first obstacle that is found."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from ..words import PAUSES, Tone, quoted
 from .console import duration, in_english
 
 MOST_LICENSES = 20
-"""So many are told of; a round comes every minute."""
+"""Maximum number of licenses that a round reports: it comes every minute, and each license costs some queries."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """`license`: its name, empty where none is chosen. `is_trouble`: it does not end by itself, and nobody meant it."""
+    """The waiting messages of one license, and why they wait.
+
+    `license` is the license's name, empty if no license is chosen or it was deleted. `is_trouble` is True if the
+    obstacle neither ends by itself nor was set up by a person.
+    """
 
     license: str
     count: int | str
@@ -32,7 +36,7 @@ class Waiting:
 
 
 def why_waiting() -> list[Waiting]:
-    """What waits now, and why, for up to `MOST_LICENSES` of the licenses that have something waiting."""
+    """Return why messages wait, for at most `MOST_LICENSES` licenses, and for messages without a license."""
     found = list(_without_license())
     license_ids = list(islice(chain.from_iterable(store().queued_license_ids()), MOST_LICENSES))
     licenses = License.objects.in_bulk(license_ids)
@@ -61,7 +65,7 @@ def _queued(license_id: int) -> Any:
 
 
 def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
-    """Why its messages wait, and whether that is trouble."""
+    """Return why the license's messages wait, and True if that is trouble (see `Waiting`)."""
     name = quoted(license_.name)
     if not license_.is_active:
         return "the license is not active", False

@@ -1,6 +1,6 @@
-"""`kpwa webhook`: registers this site with the gateway, removes it, tells what came, and processes events again.
+"""`kpwa webhook`: registers or removes this site's webhook, shows which events arrived, and processes events again.
 
-The token in the address is the webhook's only secret; it is never written out.
+The token in the webhook's address is its only secret, so it is never written out.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _uuids(given: Iterable[str]) -> Iterable[uuid.UUID]:
 
 
 def _masked(url: str) -> str:
-    """The address with its token left out: everything after `webhooks/`."""
+    """Return the webhook's URL with `•••` instead of its token, which is the last part of the path."""
     parts = urlsplit(url)
     head, _, token = parts.path.rstrip("/").rpartition("/")
     return parts._replace(path=f"{head}/•••/").geturl() if token else url

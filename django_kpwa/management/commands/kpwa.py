@@ -1,4 +1,4 @@
-"""`manage.py kpwa`: parses; what the subcommands do stands in `django_kpwa.cli`."""
+"""`manage.py kpwa`: parses the command line; the subcommands are in `django_kpwa.cli`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ exit codes:
 
 class Command(BaseCommand):
     help = "Links, sends, looks and repairs: everything about WhatsApp messages from the command line."
-    # `doctor` reports them in plain words; before every other subcommand they would be noise.
+    # `doctor` reports the system checks in plain words; before every other subcommand they would be noise.
     requires_system_checks = []
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -37,7 +37,8 @@ class Command(BaseCommand):
         subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
         for name, module in SUBCOMMANDS.items():
             if name == "sandbox":
-                # Nothing looks like an option here, so that all of them, --help too, reach the sandbox as they are.
+                # With this prefix no argument looks like an option, so that all arguments, including --help, are
+                # passed on to the sandbox unchanged.
                 module.add_arguments(subparsers.add_parser(name, help=module.HELP, prefix_chars="\0", add_help=False))
                 continue
             common = common_options(with_json=name not in _WITHOUT_JSON)
@@ -54,7 +55,8 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             sys.exit(130)
         except BrokenPipeError:
-            # `| head` has read enough. What is still in the buffer must not fail again when the interpreter ends.
+            # The reader has closed the pipe, for example `| head`. Without the redirection, flushing the rest of the
+            # buffer would fail again when the interpreter exits.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
@@ -62,7 +64,7 @@ class Command(BaseCommand):
             sys.exit(code)
 
     def _write_what_the_terminal_can(self) -> None:
-        """Have `?` stand for what an ASCII or latin-1 terminal has no character for, rather than an error for all."""
+        """Write `?` for characters that the terminal's encoding lacks, instead of failing with a UnicodeEncodeError."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError):
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a caller's stream may lack it
