@@ -1,6 +1,6 @@
-"""What the staff at a shop's counter see on the site's own pages: the banner and chips of `{% load kpwa_counter %}`.
+"""Widgets for the shop's staff on the site's own pages: the banner and chips of `{% load kpwa_counter %}`.
 
-The admin need not be installed.
+They also work on a site that has not installed Django's admin.
 """
 
 from .chips import messages_about, prefetch_messages

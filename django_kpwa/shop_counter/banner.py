@@ -1,4 +1,4 @@
-"""The banner: a line for each license with a problem, one if no license is chosen, and nothing while all is well."""
+"""The banner: one line for each license with a problem, and one if no license is chosen; empty if all is well."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from .people import Person
 MAX_LICENSES = 200
 """Maximum number of licenses whose condition is examined."""
 MAX_LINES = 5
+"""Maximum number of lines for licenses."""
 MAX_WAITING = 1000
-"""Waiting receipts of a license are counted up to this."""
+"""Waiting receipts of a license are counted up to this number."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A problem with one license, or with the choice of one.
+    """A problem with a license, or with the choice of a license.
 
-    `name` is empty if the site has only one license, and `url` if the person may not help.
+    `name` is empty if the site has only one license. `url` is empty if the user may not fix the problem.
     """
 
     mark: Mark
@@ -41,9 +42,9 @@ class Line:
 
 
 def banner(person: Person) -> tuple[list[Line], int]:
-    """The most urgent lines, and how many more there are."""
+    """Return the `MAX_LINES` most urgent lines, and the number of licenses with a problem that are not shown."""
     active = License.objects.active().select_related("lane").defer("base_url")
-    # In the same query: every page of the till has a banner.
+    # Everything in one query, because every page at the till has a banner.
     asked = active.annotate(looked_at=DatabaseNow(), kpwa_some_unassigned=Exists(choosing.unassigned()))
     licenses = list(asked[:MAX_LICENSES])
     looked = [(license_condition(license_, cast(Any, license_).looked_at), license_) for license_ in licenses]
@@ -57,7 +58,7 @@ def banner(person: Person) -> tuple[list[Line], int]:
 
 
 def _unassigned_line(person: Person, found: Unassigned) -> Line:
-    """Receipts that no license is chosen for: they are not sent, whichever licenses work."""
+    """Return the line about messages for which no license is chosen: they wait even if all licenses work."""
     said = gettext("%(waiting)s, because %(why)s") % {
         "waiting": receipts_waiting(found.count),
         "why": found.why,
@@ -76,7 +77,7 @@ def _line(person: Person, license_: License, condition: Condition, is_one_of_sev
 
 
 def _help(person: Person, license_: License, condition: Condition) -> tuple[str, str]:
-    """Where in the admin the person can help, and the label of the link; empty if they may not."""
+    """Return the URL of the admin page that fixes the problem, and the link's label; empty if the user may not."""
     if not person.is_staff:
         return "", ""
     if condition.help == Help.LINK and person.may("link_license"):
@@ -89,7 +90,7 @@ def _help(person: Person, license_: License, condition: Condition) -> tuple[str,
 
 
 def _since(license_: License, condition: Condition) -> datetime | None:
-    """Since when the license has been paused, or waiting for a scan; None if that is unknown."""
+    """Return since when the license has been paused or waiting for a scan; None if that is unknown."""
     lane = lane_of(license_)
     if lane is None or condition == NO_KEY:
         return None
@@ -99,7 +100,7 @@ def _since(license_: License, condition: Condition) -> datetime | None:
 
 
 def _sentence(problem: str, since: datetime | None, waiting: str) -> str:
-    """The banner's line: `WhatsApp disconnected since 19.04, 37 receipts waiting`."""
+    """Return the banner's sentence, for example "WhatsApp disconnected since 19.04, 37 receipts waiting"."""
     said = problem
     if since is not None:
         said = gettext("%(problem)s since %(time)s") % {"problem": problem, "time": short_time(since)}
@@ -107,7 +108,7 @@ def _sentence(problem: str, since: datetime | None, waiting: str) -> str:
 
 
 def receipts_waiting(count: BoundedCount) -> str:
-    """`37 receipts waiting`; empty if there are none."""
+    """Return for example "37 receipts waiting"; empty if none wait."""
     if not count:
         return ""
     return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count.number) % {"count": count}

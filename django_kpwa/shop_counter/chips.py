@@ -1,6 +1,6 @@
-"""A chip: what became of the messages about an object, and buttons for people who may act on it.
+"""A chip: the status of the messages about an object, and buttons for users allowed to act on them.
 
-It shows the newest message, and those of the earlier ones that need a person.
+It shows the newest message, and those earlier messages that need a person's decision or help.
 """
 
 from __future__ import annotations
@@ -33,14 +33,19 @@ from ..words import STATUSES, Mark, reason_row
 from .people import Person
 
 MAX_MESSAGES = 5
-"""Maximum number of an object's messages that are read, newest first."""
+"""Maximum number of messages that are read per object, newest first."""
 MAX_SHOWN = 3
+"""Maximum number of messages that a chip shows."""
 _PREFETCHED = "_kpwa_messages"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One message as its chip shows it. Without a `resend_url` or `send_to_url` it has no such button."""
+    """One message as its chip shows it.
+
+    `resend_url` and `send_to_url` are empty if there is no such button. `why` and `recipient` are empty if the user may
+    not view messages. `asks_first` is True if resending needs a confirmation.
+    """
 
     message: OutboundMessage
     mark: Mark
@@ -54,29 +59,32 @@ class Shown:
 
 
 def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage]]:
-    """The newest messages about each object, newest first, without their texts, with one query for each model.
+    """Return the newest messages about each object, at most `MAX_MESSAGES`, newest first, without their texts.
+
+    It takes one query per model and database.
 
     Raises:
-        ValueError: Two objects have the same primary key in different databases.
+        ValueError: Two objects of one model have the same primary key in different databases. They are equal to Django,
+            so they can't be two keys of the result.
     """
     instances = list(objects)
     places: dict[Model, str] = {}
     for obj in instances:
-        # To Django, two rows with the same key are equal even if they are in different databases.
+        # Instances with the same primary key are equal even if they are from different databases.
         if places.setdefault(obj, database_of(obj)) != database_of(obj):
             raise ValueError("Objects in two databases have the same primary key: ask for each database by itself.")
     return dict(zip(instances, _messages_about(instances), strict=True))
 
 
 def prefetch_messages(objects: Iterable[Model]) -> None:
-    """Fetch the messages about these instances at once; their chips then need no queries."""
+    """Fetch the messages about all `objects` at once and cache them on the instances: chips then need no query."""
     instances = list(objects)
     for obj, messages in zip(instances, _messages_about(instances), strict=True):
         setattr(obj, _PREFETCHED, messages)
 
 
 def chip(obj: Model, person: Person) -> list[Shown]:
-    """What the chip of a saved object shows to `person`; empty if there are no messages about it."""
+    """Return the messages that the chip of a saved object shows to `person`; empty if there are none."""
     messages = getattr(obj, _PREFETCHED, None)
     if messages is None:
         [messages] = _messages_about([obj])
@@ -85,7 +93,10 @@ def chip(obj: Model, person: Person) -> list[Shown]:
 
 
 def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
-    """The newest messages about each of them. A row that comes as proxy and as concrete model gets the same ones."""
+    """Return the newest messages about each instance, in the same order.
+
+    If a row is given twice, as proxy and as concrete model, both get the same messages.
+    """
     found: list[list[OutboundMessage]] = [[] for _ in instances]
     places: dict[tuple[type[Model], str], dict[str, list[int]]] = {}
     for number, obj in enumerate(instances):
@@ -101,14 +112,14 @@ def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
 
 def _newest(wanted: Q) -> list[OutboundMessage]:
     messages = OutboundMessage.objects.filter(wanted)
-    # Numbered for each object, so that one with thousands of messages does not displace those of the others.
+    # The limit is per object: an object with thousands of messages must not displace those of the others.
     place = Window(RowNumber(), partition_by=F("source_id"), order_by=F("pk").desc())
     newest = messages.annotate(place=place).filter(place__lte=MAX_MESSAGES).order_by("-pk")
     return list(newest.defer("text", "image_url", "idempotency_key"))
 
 
 def _is_for_another(message: OutboundMessage) -> bool:
-    """True if its text may be sent to another number: it is settled, and not to a group."""
+    """Return True if the message's text may be sent to another number: it is settled, and was not to a group."""
     return message.recipient_type == RecipientType.NUMBER and message.status not in UNSETTLED
 
 
@@ -142,7 +153,7 @@ def _moment(message: OutboundMessage) -> datetime | None:
 
 
 def _why(message: OutboundMessage) -> str:
-    """Why it is not sent, or was not; for a refusal in the gateway's own words."""
+    """Return why the message is not or was not sent, for a refusal in the gateway's own words; empty otherwise."""
     if message.status == Status.FAILED and message.reason == Cause.REFUSED and message.reason_words:
         return gettext("the gateway said: %(words)s") % {"words": message.reason_words}
     is_told = message.status in RESENDABLE or message.license_id is None

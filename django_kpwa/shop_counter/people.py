@@ -8,12 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Person:
-    """A user of the site, or nobody; only known, active users have permissions."""
+    """A user of the site, or an anonymous visitor. Only authenticated, active users have permissions."""
 
     user: Any
 
     def may(self, codename: str) -> bool:
-        # A site's own user class may lack both; it then has no permissions here.
+        """Return True if the user has our app's permission `codename` (given without the app label)."""
+        # A site's own user class may lack both attributes; such users have no permissions here.
         asked = getattr(self.user, "has_perm", None)
         return bool(getattr(self.user, "is_active", False) and asked and asked(f"django_kpwa.{codename}"))
 
@@ -23,5 +24,5 @@ class Person:
 
 
 def person_of(request: Any) -> Person:
-    """The user of `request`; nobody on a site without logins."""
+    """Return the user of `request`; an anonymous visitor on a site without authentication."""
     return Person(getattr(request, "user", None))

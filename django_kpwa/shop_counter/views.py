@@ -1,4 +1,4 @@
-"""What the buttons of a chip post to: views that check the permission, act once, tell the result, and redirect back."""
+"""The views that a chip's buttons post to: they check the permissions, act, show the result, and redirect back."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ _View = Callable[..., HttpResponse]
 
 
 def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
-    """For a view that takes a POST by a user with these permissions. CSRF is checked even without that middleware."""
+    """Return a decorator for a view of a message that accepts only POSTs by users with all these permissions.
+
+    CSRF is checked even if the site has not installed `CsrfViewMiddleware`.
+    """
 
     def decorator(view: _View) -> _View:
-        # Reports of errors would show the customer's number and text, also from whatever it calls.
+        # Without this, error reports would show the customer's number and text in this frame's variables.
         @sensitive_variables()
         @functools.wraps(view)
         def checked(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
@@ -47,7 +50,11 @@ def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
 
 @_pressed_by("decide_outboundmessage")
 def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
-    """Queue a message again. If it is in doubt, `confirmed` must be posted: the customer may get a second copy."""
+    """Queue a message again.
+
+    A message in doubt needs `confirmed` in the POST, because the customer may get a second copy; without it, the
+    confirmation page is returned.
+    """
     if message.status == Status.UNKNOWN and "confirmed" not in request.POST:
         return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
     if outbox.resend(message):
@@ -59,10 +66,10 @@ def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
 
 
 @sensitive_post_parameters("to")
-# Whoever can send a text to their own phone can read it, so it takes the permission to view messages.
+# Users can read a text by sending it to their own phone, so this requires the permission to view messages as well.
 @_pressed_by("add_outboundmessage", "view_outboundmessage")
 def send_to(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
-    """Send the same text to the number that was typed. If the number is invalid, it is asked for again."""
+    """Send the message's text to the number `to` of the POST. If it is invalid, show the form again with status 422."""
     typed = request.POST.get("to", "")
     try:
         copy = outbox.send_to_another_number(message, typed)
@@ -88,7 +95,7 @@ def _refused(request: HttpRequest, user: Any) -> HttpResponse:
 
 
 def _back(request: HttpRequest) -> str:
-    """The `next` that was posted, or the page with the button, if it is of this site; otherwise the site's root."""
+    """Return the posted `next`, else the referring page, if that is a URL of this site; otherwise the site's root."""
     for wanted in (request.POST.get("next", ""), request.headers.get("Referer", "")):
         if is_url_of_this_site(request, wanted):
             return wanted
@@ -96,7 +103,7 @@ def _back(request: HttpRequest) -> str:
 
 
 def _log(request: HttpRequest, message: OutboundMessage, words: str) -> None:
-    """Into the admin's log, if the site has an admin."""
+    """Record the action in the admin's log, if the admin is installed."""
     if not apps.is_installed("django.contrib.admin"):
         return
     from django.contrib.admin.models import CHANGE, LogEntry

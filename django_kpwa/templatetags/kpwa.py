@@ -4,9 +4,9 @@
     {{ sale.customer_name|wa_bold }}                 *Budi*
     {% struk_line line.name line.total|rupiah %}     Kopi Susu Gula Aren    Rp 18.000
 
-A customer's text may contain WhatsApp's formatting marks, or a line break that forges a line of the receipt. Only some
-clients respect an invisible character next to a mark, so marks are replaced by characters that look like them. Nothing
-here produces HTML: in an HTML page the results are escaped like any text.
+A customer's text may contain WhatsApp's formatting marks, or a line break that forges a line of the receipt. Marks are
+replaced by characters that look like them, because an invisible character next to a mark works in some clients only.
+Nothing here produces HTML: in an HTML page the results are escaped like any text.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from django.utils.functional import Promise
 from wcwidth import iter_graphemes, wcswidth
 
 STRUK_WIDTH = 32
-"""The columns of a thermal printer's 58 mm paper, and of a narrow phone in WhatsApp's monospaced font."""
+"""Number of columns of a thermal printer's 58 mm paper, and of a narrow phone in WhatsApp's monospaced font."""
 
 register = template.Library()
 
 _LOOKALIKES = {"*": "\N{ASTERISK OPERATOR}", "~": "\N{TILDE OPERATOR}", "`": "'", "_": "\N{FULLWIDTH LOW LINE}"}
-# Addresses are left as they are, up to the brackets, quotes and marks around them. The length of each part is bounded,
-# and e-mail addresses only begin at the beginning of a word, so that a hostile text is read in linear time.
+# Addresses stay unchanged, without the brackets, quotes and marks around them. The length of each part is bounded, and
+# e-mail addresses only start at the start of a word, so that matching takes linear time even for a hostile text.
 _ADDRESS = (
     r"(?:(?<![^\W_])(?:[a-z][a-z0-9+.\-]{1,20}://|www\.|mailto:)"
     r"|(?<![\w.@/\-])(?:[a-z0-9](?:[a-z0-9\-]{0,62})\.){1,8}[a-z]{2,24}(?::\d{1,5})?[/?#])[^\s<>\"`]*[^\s<>\"`.,;:!?)\]}']"
@@ -44,14 +44,16 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\u061c\u200e\u20
 
 @register.filter
 def rupiah(value: object, symbol: str = "Rp") -> str:
-    """`1250000` as `Rp 1.250.000`; sen only where there are some (`Rp 12.500,50`), rounded half up.
+    """Format an amount in rupiah: `1250000` as `Rp 1.250.000`, with sen only if they are not zero (`Rp 12.500,50`).
 
-    Takes numbers, their text as Python writes it (`18000`, `18000.00`) and Money in rupiah. None and the empty text
-    give an empty text. `symbol=""` leaves the symbol out.
+    Args:
+        value: A number, its text as Python writes it (`18000`, `18000.00`), or Money in rupiah; rounded half up to two
+            decimals. None and the empty text result in an empty text.
+        symbol: Written before the amount; `""` leaves it out.
 
     Raises:
-        ValueError: It is not an amount, its text is formatted already (`18.000` would be read as 18), or it is in
-            another currency. A receipt with a wrong total must not be sent.
+        ValueError: `value` is not an amount, was formatted already (`18.000` would be read as 18), or is in another
+            currency. A receipt with a wrong total must not be sent.
     """
     if value is None or (isinstance(value, str | Promise) and str(value) == ""):
         return ""
@@ -68,9 +70,9 @@ def rupiah(value: object, symbol: str = "Rp") -> str:
 
 @register.filter
 def wa_escape(value: object) -> str:
-    """Text in which `*`, `_`, `~`, backticks and the marks of quotes and lists have no effect.
+    """Return the text with `*`, `_`, `~`, backticks and the marks of quotes and lists made ineffective.
 
-    Underscores within a word and addresses (`https://…`, `www.…`, `bit.ly/…`, e-mail) are left as they are.
+    Underscores within a word and addresses (`https://…`, `www.…`, `bit.ly/…`, e-mail) stay unchanged.
     """
     text = _LINE_BREAKS.sub("\n", _text(value))
     text = _TO_ESCAPE.sub(_escaped, text)
@@ -79,42 +81,46 @@ def wa_escape(value: object) -> str:
 
 @register.filter
 def wa_bold(value: object) -> str:
-    """The text in bold. WhatsApp's marks do not span lines, so each line has its own."""
+    """Return the escaped text in bold. WhatsApp's marks do not span lines, so each line gets its own."""
     return _marked(value, "*")
 
 
 @register.filter
 def wa_italic(value: object) -> str:
-    """The text in italics."""
+    """Return the escaped text in italics."""
     return _marked(value, "_")
 
 
 @register.filter
 def wa_strike(value: object) -> str:
-    """The text struck through."""
+    """Return the escaped text struck through."""
     return _marked(value, "~")
 
 
 @register.filter
 def wa_monospace(value: object) -> str:
-    """The text in a monospaced font, unchanged except for backticks. It may have several lines."""
+    """Return the text in a monospaced font, unchanged except for backticks. It may have several lines."""
     text = _LINE_BREAKS.sub("\n", _text(value)).replace("`", "'")
     return f"```{text}```" if text.strip() else ""
 
 
 @register.simple_tag
 def struk_line(left: object, right: object = "", indent: int = 0, width: int = STRUK_WIDTH) -> str:
-    """A row of a struk: `left` at the left edge, `right` at the right one, exactly `width` columns.
+    """Return a row of a struk (till receipt): `left` at the left edge, `right` at the right edge.
 
-    If `left` is too long it is wrapped; `right` is in its last row, or in a row below if both do not fit. Use it
-    between two ``` in the template, which make WhatsApp's font monospaced.
+    Every row has exactly `width` columns. If `left` is too long, it is wrapped; `right` is in the last row, or in a row
+    below if both do not fit. Use it between two ``` in the template, which make WhatsApp's font monospaced.
+
+    Args:
+        indent: Number of columns before `left`.
+        width: Number of columns of a row.
     """
     rows = [(" " * indent + row, indent + columns) for row, columns in _wrapped(_row_text(left), width - indent)]
     amounts = _wrapped(_row_text(right), width)
     if rows and amounts:
         (row, columns), (amount, amount_columns) = rows[-1], amounts[0]
         gap = width - columns - amount_columns
-        # Both in one row, where a space is left between them.
+        # Both fit into one row only if there is at least one space between them.
         if gap > 0:
             rows[-1] = (f"{row}{' ' * gap}{amount}", width)
             del amounts[0]
@@ -124,7 +130,7 @@ def struk_line(left: object, right: object = "", indent: int = 0, width: int = S
 
 @register.simple_tag
 def struk_center(value: object, width: int = STRUK_WIDTH) -> str:
-    """The text in the middle of a row of `width` columns, wrapped if it is longer."""
+    """Return the text centred in rows of exactly `width` columns, wrapped if it is longer."""
     rows = []
     for row, columns in _wrapped(_row_text(value), width) or [("", 0)]:
         before = (width - columns) // 2
@@ -134,11 +140,12 @@ def struk_center(value: object, width: int = STRUK_WIDTH) -> str:
 
 @register.simple_tag
 def struk_rule(mark: str = "-", width: int = STRUK_WIDTH) -> str:
-    """A line across the struk."""
+    """Return a line across the struk: `width` times `mark`."""
     return mark * width
 
 
-# `18.000` means eighteen thousand to whoever formatted it, and 18 to Python; `0.125` and `18000.000` are unambiguous.
+# A text such as `18.000` is rejected: it was formatted and means eighteen thousand, but Python reads 18. `0.125` and
+# `18000.000` are unambiguous.
 _PYTHONS_NUMBER = re.compile(
     r"-?(?:(?:0|[1-9][0-9]*)(?:\.(?:[0-9]{1,2}|[0-9]{4,}))?|(?:0|[1-9][0-9]{3,})\.[0-9]{3}|[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3})"
 )
@@ -148,7 +155,7 @@ def _escaped(found: re.Match[str]) -> str:
     address = found["address"]
     if address is None:
         return _LOOKALIKES[found[0]]
-    # A mark on both sides is formatting, not part of the address.
+    # The same mark on both sides of an address is formatting, not part of the address.
     if address[-1] in _LOOKALIKES and found.string[max(0, found.start() - 1) : found.start()] == address[-1]:
         return address[:-1] + _LOOKALIKES[address[-1]]
     return address
@@ -159,18 +166,24 @@ def _text(value: object) -> str:
 
 
 def _marked(value: object, mark: str) -> str:
-    # A mark next to a space has no effect, so the text is stripped; an escaped line mark would be inside it.
+    # A mark next to a space has no effect, so each line is stripped. The word joiner of an escaped line mark is not
+    # needed: the line begins with `mark`, so the line mark has no effect anyway.
     lines = (line.strip() for line in wa_escape(value).replace(_WORD_JOINER, "").split("\n"))
     return "\n".join(f"{mark}{line}{mark}" if line else "" for line in lines)
 
 
 def _row_text(value: object) -> str:
-    """Text for the inside of a struk: one line, no backtick that would end its font, no soft hyphen."""
+    """Return text for a struk: on one line, without backticks, which would end the font, and without soft hyphens."""
     return " ".join(_LINE_BREAKS.sub(" ", _text(value)).replace("`", "'").replace("\u00ad", "").split())
 
 
 def _amount(value: object) -> Decimal:
-    """`value` as a number. Raises `ValueError` or `InvalidOperation` if it is not a number."""
+    """Return `value` as a number.
+
+    Raises:
+        ValueError: It is not a number, was formatted already, or is Money in another currency.
+        InvalidOperation: It can't be converted to a Decimal.
+    """
     if hasattr(value, "amount") and hasattr(value, "currency"):
         currency = str(getattr(value.currency, "code", value.currency))
         if currency != "IDR":
@@ -194,7 +207,7 @@ def _amount(value: object) -> Decimal:
 
 
 def _wrapped(text: str, width: int) -> list[tuple[str, int]]:
-    """`text` in rows of at most `width` columns, each with its number of columns."""
+    """Return `text` in rows of at most `width` columns, each with its number of columns."""
     rows: list[tuple[list[str], int]] = []
     for word in text.split():
         pieces = list(_pieces(word, width))
@@ -209,9 +222,9 @@ def _wrapped(text: str, width: int) -> list[tuple[str, int]]:
 
 
 def _pieces(word: str, width: int) -> Iterator[tuple[str, int]]:
-    """`word` in pieces of at most `width` columns, each with its number of columns.
+    """Yield `word` in pieces of at most `width` columns, each with its number of columns.
 
-    A letter with its diacritics, an emoji of several characters or a flag is never cut.
+    Grapheme clusters are never cut: a letter with its diacritics, an emoji of several code points, a flag.
     """
     piece: list[str] = []
     used = 0
@@ -226,7 +239,7 @@ def _pieces(word: str, width: int) -> Iterator[tuple[str, int]]:
 
 
 def _columns(text: str) -> int:
-    """The columns of `text` in a monospaced font: two for East Asian wide characters and emoji, none for diacritics."""
+    """Return the width of `text` in a monospaced font: 2 for East Asian wide characters and emoji, 0 for diacritics."""
     return sum(map(_columns_of_one, iter_graphemes(text)))
 
 

@@ -1,4 +1,4 @@
-"""Filters of the app's own pages in the admin."""
+"""Filters for the templates of the app's admin pages."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ register = template.Library()
 
 @register.filter
 def phone_number(digits: str) -> str:
-    """Digits that begin with a country code, written as people in Indonesia write numbers."""
+    """Format digits that begin with a country code the way numbers are written in Indonesia."""
     return phone.written(digits)

@@ -1,10 +1,10 @@
 """Tags for a site's own pages: `{% load kpwa_counter %}`.
 
-    {% kpwa_banner %}                problems with WhatsApp; nothing while all is well
-    {% kpwa_prefetch sales %}        one query for the chips of all of them
-    {% kpwa_chip sale %}             what became of the sale's receipt, and buttons for people with the permissions
+    {% kpwa_banner %}                problems with WhatsApp; nothing if all is well
+    {% kpwa_prefetch sales %}        fetches the messages for the chips of all sales in one query
+    {% kpwa_chip sale %}             the status of the sale's receipt, and buttons for users with the permissions
 
-The person is the `user` of the template's `request`, or of its context; without either, nobody.
+Permissions are those of `request.user`, or of `user` in a context without `request`; without both, of nobody.
 """
 
 from __future__ import annotations
@@ -24,21 +24,25 @@ register = template.Library()
 
 @register.inclusion_tag("django_kpwa/counter/banner.html", takes_context=True)
 def kpwa_banner(context: Context) -> dict[str, Any]:
-    """A line for each license with a problem."""
+    """Render one line for each license with a problem."""
     lines, more = banner.banner(_person(context))
     return {"lines": lines, "more": more}
 
 
 @register.simple_tag
 def kpwa_prefetch(objects: Iterable[Model]) -> str:
-    """Fetch the messages about all `objects` at once; the chips of these instances then cost no query."""
+    """Fetch the messages about all `objects` at once. The chips of these instances then need no query."""
     chips.prefetch_messages(objects)
     return ""
 
 
 @register.inclusion_tag("django_kpwa/counter/chip.html", takes_context=True)
 def kpwa_chip(context: Context, obj: Model, next: str = "") -> dict[str, Any]:
-    """The messages about `obj`. `next`: where its buttons lead back to; by default the page with the button."""
+    """Render the messages about `obj`.
+
+    Args:
+        next: URL that the buttons redirect to afterwards; by default the page with the button.
+    """
     shown = chips.chip(obj, _person(context))
     return {"shown": shown, "next": next, "part": f"{obj._meta.label_lower}-{obj.pk}"}
 

@@ -1,8 +1,8 @@
-"""What a person is told about a status, a pause or a cause: one table each, from which every page and command takes it.
+"""The texts that people read about a status, pause reason or cause: one table each, used by all pages and commands.
 
 A row has a tone and a symbol, a label, what it means and what to do, and separate texts for readers who need their
-own: a cashier at the counter, an operator at a command line. `tests/unit/test_words.py` fails for a member of an enum
-without a row. A running site shows such a member by its code, and likewise one that a newer release has stored. Texts
+own: a cashier at the counter, an operator at a command line. `tests/unit/test_words.py` fails if a member of an enum
+has no row. A running site shows a code without a row as it is, for example one that a newer release has stored. Texts
 for command lines and alerts are English; all others are translated.
 """
 

@@ -1,4 +1,4 @@
-"""A webhook event's status."""
+"""The texts about a webhook event's status."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _WROTE = replace(
 
 
 def event_row(event: WebhookEvent) -> EventRow:
-    """The row of the event's status, with what its kind adds to that."""
+    """Return the row of the event's status; a processed message of a customer has a row of its own."""
     if event.status == EventStatus.PROCESSED and event.kind == EventKind.INCOMING:
         return _WROTE
     return EVENT_STATUSES[event.status]

@@ -1,4 +1,4 @@
-"""Whether a license sends: its pauses, and what else may keep it from sending."""
+"""The texts about whether a license sends: its pause reasons, and what else may keep it from sending."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ UNCHOSEN = Table[UnchosenRow](
     otherwise=UnchosenRow(label="", advice=UPDATE, command=UPDATE_COMMAND, error=UPDATE_COMMAND),
 )
 
-# Conditions that are no pause.
+# Conditions of a license that is not paused.
 NO_KEY = Condition(
     Tone.BAD,
     "✕",
@@ -237,10 +237,10 @@ CONNECTED = Condition(
 
 
 def what_to_do(reason: str, license_name: str) -> str:
-    """What somebody at a command line does about a license that is paused for `reason`, in English."""
+    """Return in English what an operator can do at the command line about a license that is paused for `reason`."""
     return PAUSES[reason].command.format(name=quoted(license_name))
 
 
 def quoted(name: str) -> str:
-    """`name` as it stands in a command that a person copies."""
+    """Return `name` as it is written in a command that a person copies: in quotes if it contains a space."""
     return f'"{name}"' if " " in name else name

@@ -1,4 +1,4 @@
-"""A message's status, and why it is as it is."""
+"""The texts about a message's status, and about the cause of that status."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ _TRIED = replace(
 
 
 def status_row(message: OutboundMessage) -> StatusRow:
-    """The row of the message's status, with what its other columns add to that."""
+    """Return the row of the message's status, adapted to its other columns."""
     if message.status == Status.UNKNOWN and message.dismissed_at is not None:
         return _LEFT
     if message.status == Status.QUEUED and message.license_id is None:
@@ -239,7 +239,7 @@ CAUSES = Table[CauseRow](
     },
     otherwise=CauseRow(label="", meaning=UNHEARD_OF, advice=UPDATE),
 )
-"""Why a message is as it is: the causes of attempts, and the reasons that need none."""
+"""Why a message has its status: the causes of attempts, and the reasons that come without an attempt."""
 
 _UNWANTED = CauseRow(
     label=_("it was no longer wanted"),
@@ -253,7 +253,7 @@ _NO_REASON = CauseRow(label="", meaning="", advice=NOTHING_TO_DO)
 
 
 def reason_row(message: OutboundMessage) -> CauseRow:
-    """Why the message is as it is; without a label if there is nothing to say."""
+    """Return why the message has its status; a row with an empty label if there is nothing to say."""
     if message.license_id is None and message.status == Status.QUEUED:
         return _NO_LICENSE
     if message.status == Status.CANCELLED and message.reason == WITHDRAWN:

@@ -1,4 +1,4 @@
-"""What a row of a table of words has, and the table: a dict that answers for a code without a row."""
+"""The row classes of the tables of words, and the table: a dict with a default row for unknown codes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 Words = str | Promise
-"""Text for a person, translated already or when it is shown."""
+"""Text for people: already translated, or lazy and translated when it is shown."""
 
 
 class Tone(str, Enum):
-    """Also the CSS class that colours it: `kpwa-good`, `kpwa-bad`, …"""
+    """How good or bad something is. The value is also the CSS class that colours it: `kpwa-good`, `kpwa-bad`, …"""
 
     GOOD = "good"
     WAITING = "waiting"
@@ -25,7 +25,7 @@ class Tone(str, Enum):
 
 
 class Help(str, Enum):
-    """The one button that helps a license; the value names the admin's view of it (`change` is its form)."""
+    """The button that fixes a license's condition. The value names the admin's view (`change` is the form)."""
 
     NONE = ""
     LINK = "link"
@@ -40,7 +40,7 @@ NOTHING_TO_DO = _("There is nothing to do.")
 
 @dataclass(frozen=True)
 class Mark:
-    """What is seen at a glance. The tone is never the only signal: it is always shown with the symbol and the label."""
+    """A symbol and a label in a colour. The colour is never the only signal: symbol and label are always shown."""
 
     tone: Tone
     symbol: str
@@ -57,26 +57,28 @@ class Explained:
 
     @property
     def explained(self) -> str:
-        """What it means and, where there is something to do, what."""
+        """The meaning, followed by the advice unless there is nothing to do."""
         return " ".join(str(words) for words in (self.meaning, self.advice) if words is not NOTHING_TO_DO)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Explained, Mark):
-    """The mark, and the sentences as somebody reads them in the admin."""
+    """A mark with the sentences that the admin shows about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StatusRow(Row):
-    """A message's status. `command`: what to do at a command line, with `{id}` for the message."""
+    """A message's status. `command` says what to do at a command line; `{id}` stands for the message's primary key."""
 
     command: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class CauseRow(Explained):
-    """Why a message is as it is. `title` and `asking`: the same failure of another question to the gateway, for the
-    person who pressed the button, with what to do next; empty for causes that no question has.
+    """Why a message has its status.
+
+    `title` and `asking` describe the same failure of any other call to the gateway: a summary, and what the user who
+    pressed the button can do next. They are empty for causes that only sending has.
     """
 
     title: Words = ""
@@ -85,14 +87,17 @@ class CauseRow(Explained):
 
 @dataclass(frozen=True, kw_only=True)
 class EventRow(Row):
-    """A webhook event's status. `report`: what came of processing it again."""
+    """A webhook event's status. `report` is the result that is shown after processing an event again."""
 
     report: Words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition(Row):
-    """Whether a license sends. `urgency` 0 is worst; `counter`: what the shop's person reads in the banner."""
+    """Whether a license sends.
+
+    `urgency` is the rank among conditions, 0 is the most urgent. `counter` is the text of the banner at the counter.
+    """
 
     urgency: int
     help: Help = Help.NONE
@@ -102,9 +107,10 @@ class Condition(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class PauseRow(Condition):
-    """The condition of a license that is paused. `why`: the end of "nothing is sent because …".
+    """The condition of a paused license.
 
-    `command`: what to do at a command line, with `{name}` for the license.
+    `why` completes the sentence "nothing is sent because …". `command` says what to do at a command line; `{name}`
+    stands for the license's name.
     """
 
     why: Words
@@ -113,10 +119,11 @@ class PauseRow(Condition):
 
 @dataclass(frozen=True, kw_only=True)
 class UnchosenRow:
-    """Why no license is chosen for what names none. `label`: the end of "nothing is sent because …".
+    """Why no license can be chosen for messages that name none.
 
-    `command`: what to do at a command line. `error`: what a developer reads who sends such a message, with `{name}`
-    for what KPWA["DEFAULT_LICENSE"] has.
+    `label` completes the sentence "nothing is sent because …". `command` says what to do at a command line. `error` is
+    the error message for a developer who sends such a message; `{name}` stands for the value of
+    KPWA["DEFAULT_LICENSE"].
     """
 
     label: Words
