@@ -44,6 +44,7 @@ class KpwaAdmin(ModelAdmin):
         return [_without_variables(each) if isinstance(each, URLPattern) else each for each in self.get_urls()]
 
     def url_name(self, page: str) -> str:
+        """Return the name of a page's URL pattern, as Django names its own: `django_kpwa_license_change`."""
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
     def url_of(self, page: str, *arguments: object) -> str:

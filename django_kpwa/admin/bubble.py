@@ -54,6 +54,7 @@ def bubble_of(message: OutboundMessage, instead: str = "") -> Bubble:
 
 
 def image_link(url: str) -> SafeString:
+    """Return a link to an image's address; empty if there is no image."""
     return link_to(url) if url else _NOTHING
 
 
@@ -61,6 +62,8 @@ def wa_html(text: str) -> SafeString:
     """Return `text` as safe HTML. It keeps its line breaks, so it has to be shown with `white-space: pre-wrap`."""
     parts = text.replace("\r\n", "\n").split("```")
     shown = []
+    # Parts with an odd index follow an opening ```. They are code only if a closing ``` follows; a ``` that is never
+    # closed is text.
     for index, part in enumerate(parts):
         is_closed = index < len(parts) - 1
         if index % 2 and is_closed:

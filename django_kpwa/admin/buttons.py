@@ -28,6 +28,7 @@ MAX_AT_ONCE = 500
 """Maximum number of objects per press: the request has to end within seconds, and Django accepts at most 1,000 fields
 (DATA_UPLOAD_MAX_NUMBER_FIELDS)."""
 _MAX_NAMED = 10
+"""Maximum number of objects that a confirmation page lists by name."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class ButtonsAdmin(KpwaAdmin):
             )
             for button in self.buttons
         ]
+        # Before Django's own URLs, whose last pattern `<path:object_id>/` matches everything.
         return [*own, *super().get_urls()]
 
     def offered_buttons(self, request: HttpRequest, obj: Model) -> list[OfferedButton]:

@@ -86,6 +86,8 @@ def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int]) -> dic
 
 @dataclass(frozen=True)
 class HelpButton:
+    """The button that fixes a license's condition: it sends a POST if `is_pressed`, else it is a link to a page."""
+
     url: str
     words: Words
     is_pressed: bool
@@ -103,12 +105,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Card:
+    """What a license's card shows, as formatted text; an empty text is not shown."""
+
     license: License
     condition: Condition
     url: str
     """URL of the license's page; empty if the user may not open it."""
     number: str = field(repr=False)
     number_before: str = field(repr=False)
+    """The confirmed number, if another number has been linked since and was not confirmed yet."""
     seen: str
     sending: str
     waiting: BoundedCount
@@ -151,6 +156,7 @@ class Cards:
         self._missing = missing
 
     def of(self, found: Sequence[Found]) -> list[Card]:
+        """Return the cards of `found`, in the same order."""
         return [self._card(each) for each in found]
 
     def _card(self, found: Found) -> Card:

@@ -32,16 +32,20 @@ _BUCKET_SUMS = {
 }
 
 KINDS = ("sent", "failed", "unknown")
+# In pixels: the height of a chart, and the y coordinates of the top and the bottom of its scale.
 HEIGHT = 200
 _TOP = 14
 _BOTTOM = 168
 _BAR_SHARE = 0.72
+"""Width of a bar as a share of its slot; the rest is the gap between bars."""
 _MIN_HEIGHT = 3.0
 """Minimum height of a bar's piece in pixels: one failure among a thousand messages would otherwise be invisible."""
 
 
 @dataclass
 class Counts:
+    """Numbers of messages by their result."""
+
     sent: int = 0
     failed: int = 0
     unknown: int = 0
@@ -171,6 +175,8 @@ def percentile(histogram: Sequence[int], share: float) -> Delay | None:
 
 @dataclass(frozen=True)
 class Piece:
+    """A coloured piece of a bar: one of `KINDS`, with its upper edge and its height in pixels."""
+
     kind: str
     y: str
     height: str
@@ -202,6 +208,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
+    """A chart as its template draws it. Horizontal positions are CSS percentages, vertical ones pixels."""
+
     name: str
     title: str
     column: str
@@ -220,6 +228,8 @@ class Chart:
 
 
 def chart_of_hours(figures: Figures) -> Chart:
+    """Return the chart of `Statistics.last_hours()`, with a label every six hours."""
+
     def name(start: date) -> str:
         return str(formats.date_format(_local(start), "TIME_FORMAT"))
 
@@ -231,6 +241,7 @@ def chart_of_hours(figures: Figures) -> Chart:
 
 
 def chart_of_days(figures: Figures) -> Chart:
+    """Return the chart of `Statistics.last_days()`, with a label every seven days, the last one at today."""
     days = list(figures.by_start)
 
     def name(start: date) -> str:

@@ -31,12 +31,16 @@ CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_
 
 @dataclass(frozen=True)
 class Choice:
+    """A decision about one message, with the URL that its button posts to."""
+
     button: Button
     url: str
 
 
 @dataclass(frozen=True)
 class Row:
+    """One message of the list, as formatted text. `license` is empty if the license need not be shown."""
+
     message: OutboundMessage
     url: str
     recipient: str = field(repr=False)

@@ -44,6 +44,16 @@ def summary_of(
     *,
     has_sent: bool,
 ) -> Summary:
+    """Return the dashboard's summary: the worst problem that exists, or that receipts are going out.
+
+    Args:
+        found: All examined licenses, most urgent first.
+        queues: Waiting messages by license id.
+        senders: What the heartbeats say about the processes that send.
+        undecided: Number of messages that need a decision.
+        waiting: Messages for which no license is chosen; None if there are none.
+        has_sent: False if no message was ever queued.
+    """
     if not found:
         words = gettext("WhatsApp is not set up yet.")
         told = gettext("Add a license first: its API key comes from the gateway's dashboard. Then link WhatsApp.")

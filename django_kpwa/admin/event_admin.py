@@ -43,7 +43,7 @@ _GONE = _("Nothing was done: it has been deleted.")
 
 
 def _press(request: HttpRequest, event: WebhookEvent) -> Done:
-    if not reprocess(event):
+    if not reprocess(event):  # another process holds the event
         return Done(_BUSY, messages.WARNING, logged="")
     status = WebhookEvent.objects.filter(pk=event.pk).values_list("status", flat=True).first()
     if status is None:
@@ -63,12 +63,15 @@ def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], 
 
 
 MAX_COUNTED = 1000
+"""Events of one status are counted up to this number for the links above the list."""
 
 _STATUS_PARAMETER = "status__exact"
 
 
 @dataclass(frozen=True)
 class Trouble:
+    """A link above the list to the events of one status; `is_chosen` is True if the list shows these events now."""
+
     mark: Mark
     count: BoundedCount
     url: str

@@ -178,6 +178,7 @@ class LicenseAdmin(ButtonsAdmin):
             path(f"<path:object_id>/{ending}", self._view(view), name=self.url_name(name))
             for name, (ending, view) in views.items()
         ]
+        # Before Django's own URLs, whose last pattern `<path:object_id>/` matches everything.
         return [*own, *super().get_urls()]
 
     def _view(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -44,10 +44,14 @@ CHECK_DEADLINE_SECONDS = 5.0
 """Deadline of one check. It is short because the next check follows after `POLL_SECONDS` anyway."""
 
 PANEL_HEADER = "X-Kpwa-Part"
+"""Request header with which `link.js` asks for the panel only."""
 _SHOWN = "kpwa_code_shown"
+"""Session key: when the log entry about a shown code was made, in Unix seconds by license id."""
 
 
 class Step(str, Enum):
+    """What the panel shows."""
+
     READY = "ready"
     CODE = "code"
     WAITING = "waiting"
@@ -127,6 +131,7 @@ def _checked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Pa
 
 
 def _linked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
+    # Logged only if this session showed a code: opening the page of a linked license is no event.
     shown = request.session.get(_SHOWN, {})
     if shown.pop(str(license_.pk), None) is not None:
         request.session[_SHOWN] = shown
@@ -188,6 +193,7 @@ def _panel_context(admin: LicenseAdmin, request: HttpRequest, license_: License,
         lane = lane_of(license_)
         context["is_linked"] = lane is not None and lane.session_status == SessionStatus.CONNECTED.value
     if panel.step == Step.LINKED:
+        # `license_` was fetched before the gateway's answer was recorded.
         fresh = admin.get_object(request, str(license_.pk)) or license_
         context["condition"] = condition_of(fresh)
         context["dashboard_url"] = Links(admin.admin_site, request).to_page(Dashboard, "changelist")
@@ -212,6 +218,7 @@ def _private(response: HttpResponse) -> HttpResponse:
 
 @sensitive_variables()
 def drawing_of(qr: LoginQr) -> Drawing:
+    """Return the code as an SVG path, or as the gateway's image if its modules can't be read."""
     try:
         modules = qr.modules()
     except UnexpectedAnswerError:

@@ -39,6 +39,7 @@ class LicenseState:
 
     @property
     def another_phone(self) -> bool:
+        """True if sending is paused because another phone was linked, until a person confirms its number."""
         return self.lane is not None and self.lane.pause_reason == PauseReason.NUMBER_CHANGED
 
 
@@ -61,6 +62,7 @@ def state_of(license_: License) -> LicenseState:
 
 
 def condition_of(license_: License) -> Condition:
+    """Return the condition of a license that was annotated with `looked_at`, the database's time."""
     looked_at: datetime = license_.looked_at  # type: ignore[attr-defined] # annotated
     return license_condition(license_, looked_at)
 

@@ -162,6 +162,8 @@ class WhenFilter(SimpleListFilter):
 
 @dataclass(frozen=True)
 class Choice:
+    """A date above the list; without a `link` it is the chosen one."""
+
     title: str
     link: str = ""
 

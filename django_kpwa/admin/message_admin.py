@@ -207,6 +207,7 @@ class MessageAdmin(LongListAdmin):
         hidden = sensitive_post_parameters("to")(partial(send_to_another_number, self))
         view = self.admin_site.admin_view(hidden)
         name = self.url_name("another_number")
+        # Before Django's own URLs, whose last pattern `<path:object_id>/` matches everything.
         return [path("<path:object_id>/another_number/", view, name=name), *super().get_urls()]
 
     def _another_number_url(self, request: HttpRequest, message: OutboundMessage) -> str:

@@ -73,6 +73,7 @@ def _in_pieces(messages: QuerySet[OutboundMessage]) -> Iterator[OutboundMessage]
     A single query would make some drivers (MariaDB's) hold all rows in memory; with OFFSET, messages that are stored
     during the export would make rows come twice.
     """
+    # `defer(None)`, because the list's queryset defers the texts, which the export needs.
     rows: Any = messages.select_related("license", "source_content_type").order_by("-pk").defer(None)
     last: int | None = None
     while True:

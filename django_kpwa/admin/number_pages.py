@@ -41,6 +41,7 @@ class NumberForm(forms.Form):
     )
 
     def clean_to(self) -> Any:
+        """Return the number as typed, not parsed: the outbox stores what was typed beside the parsed number."""
         typed = self.cleaned_data["to"]
         try:
             phone.parse(typed)

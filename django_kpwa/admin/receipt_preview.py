@@ -30,6 +30,8 @@ _MAX_NAME_LENGTH = 100
 
 
 class Objects:
+    """The objects of a receipt's model, as far as the user of `request` may see them."""
+
     def __init__(self, site: AdminSite, request: HttpRequest, model: type[Model]) -> None:
         self._site = site
         self._request = request
@@ -41,12 +43,14 @@ class Objects:
 
     @property
     def may_view(self) -> bool:
+        """True if the user may view the model: by its admin, or by its permission if the site has no admin of it."""
         if self._admin is not None:
             return self._admin.has_view_permission(self._request)
         opts = self._model._meta
         return self._request.user.has_perm(f"{opts.app_label}.{get_permission_codename('view', opts)}")
 
     def check_may_view(self) -> None:
+        """Raise `PermissionDenied` unless the user may view the model."""
         if not self.may_view:
             raise PermissionDenied
 
@@ -142,6 +146,7 @@ _READY = Result(
 
 
 def result_of(preview: Preview) -> Result:
+    """Return whether the receipt would be sent: the first obstacle, or that it can be sent."""
     if preview.known is not None:
         return _UNCLEAR if preview.is_unclear else _KNOWN
     if preview.problems:

@@ -32,7 +32,7 @@ __all__ = ["EXIT_GATEWAY", "EXIT_NO", "EXIT_OK", "EXIT_USAGE", "SUBCOMMANDS", "C
 
 
 class Subcommand(Protocol):
-    """The interface of a subcommand's module."""
+    """The interface of a subcommand's module. `run()` need not catch exceptions: `run_subcommand()` explains them."""
 
     HELP: str
     """One line for the list of subcommands. It begins with a verb in lower case."""

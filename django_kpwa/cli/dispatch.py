@@ -72,6 +72,7 @@ def _drive_until_done(pool: LanePool, until: float) -> None:
         if pool.is_driving():
             wait = _LOOK_SECONDS
         else:
+            # Nothing is driven. Wait for the next send that the pace allows, unless it is after the end of the round.
             paced = _seconds_until_next_send()
             if paced is None or time.monotonic() + paced >= until:
                 return

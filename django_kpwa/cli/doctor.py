@@ -329,6 +329,7 @@ def _public_url(licenses: list[License]) -> Iterator[Finding]:
     if not kpwa_settings().PUBLIC_URL:
         yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so none can be registered.")
         return
+    # All licenses share the public URL, so the first one whose gateway can be set up is enough.
     for license_ in licenses:
         with contextlib.suppress(KeyUnreadableError, ImproperlyConfigured), translation.override("en"):
             try:

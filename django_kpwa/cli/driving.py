@@ -62,6 +62,7 @@ class LanePool:
             self._start_thread()
 
     def is_stopping(self) -> bool:
+        """Return True once a stop has been requested."""
         return self._is_stopping
 
     def ask_to_stop(self) -> None:

@@ -71,6 +71,7 @@ class _Loop:
             if now >= self.next_look:
                 self._look()
                 self.next_look = now + self.look_seconds
+            # Statistics and purging may be slow. They run in the pool, so that they do not delay the next poll.
             if now >= self.next_statistics:
                 self.pool.start_job("rolling statistics up", statistics.roll_up)
                 self.next_statistics = now + STATISTICS_SECONDS

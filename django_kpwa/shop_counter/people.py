@@ -20,6 +20,7 @@ class Person:
 
     @property
     def is_staff(self) -> bool:
+        """True if the user may log in to the admin."""
         return bool(self.user is not None and getattr(self.user, "is_staff", False))
 
 
