@@ -172,7 +172,7 @@ class Messages(StoreBase):
         Two queries, the first compiled: for most receipts there is none, and the second is not needed.
         """
         found = first_of(self.connection, _by_digest, {"digest": idempotency_digest(key)})
-        return None if found is None else OutboundMessage.objects.filter(pk=found["pk"]).first()
+        return None if found is None else OutboundMessage.from_db(self.using, list(found), list(found.values()))
 
     def find_known(self, digests: Sequence[str]) -> dict[str, OutboundMessage]:
         """The stored messages with these digests of idempotency keys, by digest; not those that were purged."""
@@ -244,7 +244,10 @@ def _parts(digests: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _by_digest() -> QuerySet[OutboundMessage, Any]:
     field = OutboundMessage._meta.get_field("idempotency_digest")
-    return OutboundMessage.objects.filter(idempotency_digest=Parameter("digest", field)).order_by().values("pk")
+    names = [column.attname for column in OutboundMessage._meta.concrete_fields]
+    found = OutboundMessage.objects.filter(idempotency_digest=Parameter("digest", field)).order_by()
+    columns: QuerySet[OutboundMessage, Any] = found.values(*names)
+    return columns
 
 
 def _look(by: str, is_keyed: bool) -> QuerySet[License, Any]:

@@ -81,8 +81,8 @@ def test_a_site_whose_driver_sends_values_apart_from_the_statement_sends_too(sen
 
 
 def test_what_the_database_refuses_is_raised(license_):
-    statement = prepared.Statement("SELECT 1 / %(number)s", {"number": "integer"})
-    assert statement.row("default", {"number": 1}) == (1,)
+    statement = prepared.Statement("SELECT 1 / %(number)s AS quotient", {"number": "integer"})
+    assert statement.row("default", {"number": 1}) == {"quotient": 1}
     with pytest.raises(Exception, match="division by zero"):
         statement.row("default", {"number": 0})
 
