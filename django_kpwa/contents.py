@@ -1,4 +1,4 @@
-"""What a message says: line feeds, whether anything of it can be seen, and whether an image's host can be reached."""
+"""Checks of a message's content: line feeds, whether anything is visible, and whether an image's host is public."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import unicodedata
 from urllib.parse import unquote
 
-# Blank to the eye, though letters and symbols to Unicode: fillers of Hangul, a Braille cell without dots.
+# Invisible, although Unicode counts them as letters or symbols: Hangul fillers and the Braille cell without dots.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 _UNSEEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Mn", "Mc", "Me", "Zs", "Zl", "Zp"))
 _LOCAL_NAMES = re.compile(
@@ -15,26 +15,27 @@ _LOCAL_NAMES = re.compile(
     re.IGNORECASE,
 )
 _A_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.IGNORECASE)
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 behind NAT64
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # NAT64: IPv6 addresses that hold an IPv4 address
 
 
 def with_line_feeds(text: str) -> str:
-    """`text` with each line break of other systems (CRLF, CR) as the one that WhatsApp shows."""
+    """`text` with every CRLF and CR replaced by a line feed, the line break that WhatsApp shows."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def says_something(text: str) -> bool:
-    """Whether a reader would see anything of `text`."""
+    """True if `text` has at least one visible character."""
     return any(
         unicodedata.category(character) not in _UNSEEN_CATEGORIES and character not in _BLANK for character in text
     )
 
 
 def is_out_of_reach(host: str) -> bool:
-    """Whether `host`, as a URL has it, is one that this machine or its own network alone could reach.
+    """True if `host`, as written in a URL, can be reached only from this machine or its own network.
 
-    Loopback, private, link-local and reserved addresses in each notation that browsers and libc read (decimal, octal,
-    hexadecimal, short, IPv6 with an IPv4 address inside), names without a dot and names of local networks.
+    That covers loopback, private, link-local and reserved addresses in every notation that browsers and libc accept
+    (decimal, octal, hexadecimal, short, IPv6 with an IPv4 address inside), names without a dot, and names of local
+    networks. It is judged without a DNS lookup.
     """
     name = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").strip().rstrip(".")
     if not name or _LOCAL_NAMES.fullmatch(name):
@@ -48,7 +49,10 @@ def is_out_of_reach(host: str) -> bool:
 
 
 def _ipv4_number(parts: list[str]) -> int | None:
-    """As `inet_aton()` reads it: up to four parts, the last filling the rest; 0x is hexadecimal, 0 octal."""
+    """An IPv4 address as `inet_aton()` reads it, or None if it is invalid.
+
+    It has up to four parts, of which the last fills the remaining bytes. 0x marks hexadecimal, a leading 0 octal.
+    """
     if len(parts) > 4 or not all(_A_NUMBER.fullmatch(part) for part in parts):
         return None
     try:

@@ -1,11 +1,11 @@
 """Secrets in memory and at rest.
 
-`Secret` keeps a value out of reprs, logs, tracebacks and pickles; `encrypt` and `decrypt` keep API keys at rest under
-rotating Fernet keys (`cryptography.fernet.MultiFernet`): `KPWA["SECRET_KEYS"]`, newest first, else keys derived from
+`Secret` keeps a value out of reprs, logs, tracebacks and pickles. `encrypt` and `decrypt` store API keys under rotating
+Fernet keys (`cryptography.fernet.MultiFernet`), derived from `KPWA["SECRET_KEYS"]`, newest first, or else from
 `SECRET_KEY` and `SECRET_KEY_FALLBACKS`.
 
-A function that holds a secret in the clear sets `__traceback_hide__`: reports of errors (Django's, under DEBUG too, and
-Sentry's) leave its frame out. `sensitive_variables` works in production alone, and Sentry does not know it.
+A function that holds a secret in plain text sets `__traceback_hide__`, so that error reports (Django's, also under
+DEBUG, and Sentry's) omit its frame. `sensitive_variables` is not enough: it has no effect under DEBUG or in Sentry.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A string that shows itself only to `reveal()`."""
+    """A string whose value is available only from `reveal()`."""
 
     __slots__ = ("_value",)
 
@@ -58,9 +58,9 @@ class Secret:
 
 
 def clean_api_key(value: str) -> str:
-    """Return `value` without white space around it.
+    """Return `value` without surrounding white space.
 
-    Raises `InvalidApiKeyError` for a key that cannot stand in an HTTP header: `requests` would print it in the error.
+    Raises `InvalidApiKeyError` for a key that cannot be sent in an HTTP header: `requests` would quote it in its error.
     """
     __traceback_hide__ = True
     key = value.strip()
@@ -80,9 +80,9 @@ def encrypt(value: str) -> str:
 
 
 def decrypt(token: str) -> Secret:
-    """Open what `encrypt` made, with whichever configured key fits.
+    """Decrypt a result of `encrypt()` with any of the configured keys.
 
-    Raises `KeyUnreadableError` where none does.
+    Raises `KeyUnreadableError` if none of them fits.
     """
     from cryptography.fernet import InvalidToken
 
@@ -96,7 +96,7 @@ def decrypt(token: str) -> Secret:
 
 
 def is_under_newest_key(token: str) -> bool:
-    """Whether `token` opens with the newest key alone, so that older ones are no longer needed for it."""
+    """True if the newest key decrypts `token`, so that older keys are no longer needed for it."""
     from cryptography.fernet import InvalidToken
 
     try:
@@ -114,7 +114,7 @@ def _fernet() -> MultiFernet:
 
 @sensitive_variables()
 def _fernets() -> list[Fernet]:
-    # Imported where a key is opened: the processes that sell do not need it.
+    # Imported here, because processes that only queue messages never decrypt a key and should not load this.
     from cryptography.fernet import Fernet
 
     secrets: Sequence[str | bytes] = kpwa_settings().SECRET_KEYS or (
@@ -126,6 +126,6 @@ def _fernets() -> list[Fernet]:
 
 @sensitive_variables()
 def _derived_key(secret: bytes) -> bytes:
-    # Any string serves as a secret: SECRET_KEY is random and long, so one keyed hash is derivation enough.
+    # One keyed hash suffices to derive a Fernet key from any string: SECRET_KEY is long and random, not a password.
     digest = hmac.new(b"django_kpwa.encryption", secret, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest)

@@ -1,31 +1,31 @@
-"""Every exception of the package, in one tree.
+"""All exceptions of the package, in one tree.
 
     KpwaError
     ├── KeyUnreadableError                the stored API key opens with none of the configured secret keys
     │   └── KeyForAnotherUrlError         the base URL was changed after the key was stored
     ├── LicenseChoiceError                no license has the name that was given
-    ├── KnownReceiptError                 a receipt's key is known, by what may be another row's message
+    ├── KnownReceiptError                 a receipt's key belongs to a message that may be about another row
     ├── InvalidMessageError (ValueError)  refused before anything was stored
     │   ├── InvalidPhoneNumberError
     │   └── InvalidImageUrlError
     ├── TransactionLostError (OperationalError)  the caller's transaction ended while something was stored in it
     ├── RolledBackError                   an atomic() block was rolled back, and no exception said so
-    ├── TaskFailedError                   a Celery task raised something; its words are masked
-    ├── InvalidApiKeyError (ValueError)   a key that cannot stand in an HTTP header
-    ├── WebhookAddressError (ImproperlyConfigured)  what the gateway posts would not come to this site
+    ├── TaskFailedError                   a Celery task raised an exception, whose message is masked
+    ├── InvalidApiKeyError (ValueError)   a key that cannot be sent in an HTTP header
+    ├── WebhookAddressError (ImproperlyConfigured)  the gateway's webhooks would not reach this site
     └── GatewayError                      an operation of the gateway did not succeed
         ├── NotConnectedError             no connection could be made; nothing was sent
         ├── GatewayTimeoutError           a read timeout, the total deadline, or a 502 or 504 answer
         ├── ConnectionLostError           reset or cut short after the request had left
         ├── UnexpectedAnswerError         an answer that fits no documented shape
-        │   └── TurnedAwayError           one by which the request was certainly not carried out; nothing was sent
+        │   └── TurnedAwayError           an answer which proves that nothing was carried out or sent
         └── AnsweredError                 a documented answer other than success
             ├── BadRequestError           400
             ├── UnauthorizedError         401
             ├── RateLimitedError          429
             └── ServerError               500
 
-No message of any of them holds an API key, a QR code, a webhook token or a whole phone number.
+Their messages never contain an API key, a QR code, a webhook token or a complete phone number.
 """
 
 from __future__ import annotations
@@ -37,42 +37,42 @@ from django.db import OperationalError
 
 
 class KpwaError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base class of all exceptions that this package raises on purpose."""
 
 
 class KeyUnreadableError(KpwaError):
-    """A stored API key opens with none of `KPWA["SECRET_KEYS"]` (or `SECRET_KEY` and its fallbacks)."""
+    """A stored API key cannot be decrypted with any of `KPWA["SECRET_KEYS"]` (or `SECRET_KEY` and its fallbacks)."""
 
 
 class KeyForAnotherUrlError(KeyUnreadableError):
-    """A stored API key was given for another base URL than the license has now; it is not sent there."""
+    """A stored API key was given for a base URL other than the license's present one, and is not sent there."""
 
 
 class LicenseChoiceError(KpwaError):
-    """No license has the name that was given, or a person's command could not tell which one is meant.
+    """No license has the given name, or it is not clear which license a person's command is about.
 
-    A message that names no license is never refused for that: it waits.
+    Never raised for a message that names no license: the message waits.
     """
 
 
 class KnownReceiptError(KpwaError):
-    """A receipt is not sent because its key is known, although its number or its time is another than the message's.
+    """A receipt is not sent: a message with its key exists, but the number or the time of the event differs.
 
-    It is kept as a `ReceiptFailure`, and never raised.
+    It is only kept as a `ReceiptFailure`, never raised.
     """
 
 
 class TransactionLostError(KpwaError, OperationalError):
     """The database ended the caller's transaction while a receipt or message was being stored in it.
 
-    Nothing of that transaction is stored. `__cause__` is what was raised, where something was.
+    Nothing of that transaction is stored. `__cause__` is the exception that ended it, if one was raised.
     """
 
 
 class RolledBackError(KpwaError):
-    """An `atomic()` block ends without an exception, although an error that was caught in it undid all of it.
+    """An `atomic()` block ends without an exception, although an error caught inside has rolled all of it back.
 
-    No `DatabaseError`: Django would catch that one at this place.
+    It is not a `DatabaseError`, because Django would catch that in this place.
     """
 
 
@@ -89,7 +89,7 @@ class InvalidMessageError(KpwaError, ValueError):
 
 
 class InvalidPhoneNumberError(InvalidMessageError):
-    """What was given cannot be a phone number; the message says why, with the number masked."""
+    """The value is not a valid phone number; the message says why, with the number masked."""
 
 
 class InvalidImageUrlError(InvalidMessageError):
@@ -97,17 +97,17 @@ class InvalidImageUrlError(InvalidMessageError):
 
 
 class TaskFailedError(KpwaError):
-    """Stands in Celery's logs and events for what a task of ours raised, whose own words may hold a number."""
+    """Replaces an exception of a task in Celery's logs and events, because its message may hold a phone number."""
 
 
 class InvalidApiKeyError(KpwaError, ValueError):
-    """An API key with white space or other characters that cannot stand in an HTTP header."""
+    """An API key with white space or other characters that cannot be sent in an HTTP header."""
 
 
 class WebhookAddressError(KpwaError, core.ImproperlyConfigured):
-    """This site has no address for its webhook, or one where nothing that the gateway posts would arrive.
+    """This site has no address for its webhook, or one that the gateway's posts would not reach.
 
-    `was_tried`: the site asked itself, from inside, and was not answered as its webhook would.
+    `was_tried` is True if the site itself requested the address, and the answer was not that of its webhook.
     """
 
     def __init__(self, message: str, *, was_tried: bool = False) -> None:
@@ -118,9 +118,9 @@ class WebhookAddressError(KpwaError, core.ImproperlyConfigured):
 class GatewayError(KpwaError):
     """An operation of the gateway did not succeed.
 
-    `status_code` is the HTTP status, None where there was no answer; `code` the gateway's own code as it came
-    (integer, string or None); `errors` its list of reasons; `words` the gateway's own sentence, with secrets and
-    numbers masked; `from_fallback` tells that the answer came from another than the first base URL.
+    `status_code` is the HTTP status, or None without an answer; `code` the gateway's own code as it came (integer,
+    string or None); `errors` its list of reasons; `words` the gateway's own sentence, with secrets and numbers masked.
+    `from_fallback` is True if the answer came from a base URL other than the first.
     """
 
     def __init__(
@@ -146,21 +146,21 @@ class NotConnectedError(GatewayError):
 
 
 class GatewayTimeoutError(GatewayError):
-    """The answer did not come in time, or a 502 or 504 came in its place: nobody knows what happened."""
+    """The answer did not come in time, or was a 502 or 504: it is unknown whether the operation was carried out."""
 
 
 class ConnectionLostError(GatewayError):
-    """The connection broke after the request had left: nobody knows what happened."""
+    """The connection broke after the request had left: it is unknown whether the operation was carried out."""
 
 
 class UnexpectedAnswerError(GatewayError):
-    """An answer that fits no documented shape: a redirect, HTML, JSON without what it must hold, a strange status."""
+    """An answer that fits no documented shape: a redirect, HTML, JSON without required fields, an unknown status."""
 
 
 class TurnedAwayError(UnexpectedAnswerError):
-    """By its status the request was certainly not carried out: nothing was sent.
+    """An answer whose status proves that the request was not carried out: nothing was sent.
 
-    `gateway.answers` has the table. `retry_after_seconds` is what the answer asked for, None where it named none.
+    `gateway.answers` lists these statuses. `retry_after_seconds` is the wait that the answer asked for, or None.
     """
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None, **answer: Any) -> None:
@@ -173,7 +173,7 @@ class AnsweredError(GatewayError):
 
 
 class BadRequestError(AnsweredError):
-    """400: the gateway refused the request; `errors` may say why. A logged-out license may answer so as well."""
+    """400: the gateway refused the request; `errors` may say why. A logged-out license may also answer with 400."""
 
 
 class UnauthorizedError(AnsweredError):
@@ -181,7 +181,7 @@ class UnauthorizedError(AnsweredError):
 
 
 class RateLimitedError(AnsweredError):
-    """429: too many requests. `retry_after_seconds` is what the answer asked for, None where it named none."""
+    """429: too many requests. `retry_after_seconds` is the wait that the answer asked for, or None."""
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None, **answer: Any) -> None:
         super().__init__(message, **answer)
@@ -189,4 +189,4 @@ class RateLimitedError(AnsweredError):
 
 
 class ServerError(AnsweredError):
-    """500 in the documented shape. For a send: nobody knows what happened."""
+    """500 in the documented shape. After a send it is unknown whether the message was sent."""

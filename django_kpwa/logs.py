@@ -1,11 +1,12 @@
-"""What is written to logs and terminals: no secret path, and no words of others that do more there than be read.
+"""Keeps secret paths, and control characters in foreign text, out of logs and terminals.
 
-Customers, gateways and a site's own code put words into what is logged. An escape sequence in them would steer the
-terminal that shows the log, a line end forge a line of it, a bidirectional mark have it read backwards.
+Customers, gateways and a site's own code supply parts of what is logged. An escape sequence in them would control the
+terminal that shows the log, a line break would forge a log line, and a bidirectional mark would reverse the text.
 
-The path of a webhook is its secret, and that of check-number holds a phone number; urllib3 and Django log them.
+The path of a webhook is its secret, and the path of check-number holds a phone number; urllib3 and Django log paths.
 
-Filters of loggers, not of handlers: they work whatever handlers the site has, and `dictConfig()` leaves them in place.
+The filters are set on loggers rather than on handlers: they work with any handlers of the site, and `dictConfig()`
+leaves them in place.
 """
 
 from __future__ import annotations
@@ -17,53 +18,56 @@ from collections.abc import Iterator
 from contextlib import suppress
 from numbers import Number
 
-# A token has 43 characters; another app's `/webhooks/stripe/` is none of our business.
+# A webhook's token has 43 characters; the minimum leaves another app's `/webhooks/stripe/` alone.
 _SECRET_PATH = re.compile(r"(/check-number/|/webhooks/(?=[\w-]{40}))[^\s?/\"]*")
-# Escape sequences, what turns the writing's direction, and every kind of line end.
+# Control characters (escape sequences begin with one), bidirectional marks, and every kind of line break.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Lines(str):
-    """A text whose line ends are its own: a traceback, with the words of others in it cleaned. Made by `lines_of()`."""
+    """A text of several lines that is already clean, such as a traceback, so that the filter keeps its line breaks."""
 
     __slots__ = ()
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger called `name`, which cleans whatever it is given. Every module of ours logs by one of these."""
+    """The logger `name`, with a filter that cleans all arguments. Every module of this package must log through it."""
     logger = logging.getLogger(name)
     logger.addFilter(_cleaning)
     return logger
 
 
 def mask_paths_in(*logger_names: str) -> None:
-    """Have these loggers of others write `…` for the secret part of a path, and clean it. Twice changes nothing."""
+    """Make these loggers of other packages write `…` for the secret part of a path, and clean their texts.
+
+    Calling it again has no effect.
+    """
     for name in logger_names:
         logging.getLogger(name).addFilter(_masking)
 
 
 def mask_paths(text: str) -> str:
-    """Return `text` with `…` for the secret part of every path in it."""
+    """Return `text` with `…` in place of the secret part of every path."""
     return _SECRET_PATH.sub(r"\1…", text)
 
 
 def without_controls(text: str) -> str:
-    """Return `text` with a space for all that could move a terminal's cursor, turn its writing or forge a line."""
+    """Return `text` with a space for every character that could control a terminal, reverse text or forge a line."""
     return _CONTROL.sub(" ", text)
 
 
 def escaped_controls(json: str) -> str:
-    """Return a JSON document with `\\u202e` for what `without_controls()` would take out."""
+    """Return a JSON document with escapes like `\\u202e` for the characters that `without_controls()` would replace."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
 
 
 def lines_of(text: str) -> Lines:
-    """Clean `text` but for its line feeds, which are ours."""
+    """Clean `text`, but keep its line feeds, which must be the package's own."""
     return Lines("\n".join(without_controls(line) for line in text.split("\n")))
 
 
 def traceback_of(error: BaseException) -> Lines:
-    """The traceback of `error` as text, the words of each exception in it on one line."""
+    """The traceback of `error` as clean text, with the message of each exception on a single line."""
     text = "".join(traceback.format_exception(error))
     for words in _words_in(error, set()):
         text = text.replace(words, without_controls(words))
@@ -76,7 +80,7 @@ def _words_in(error: BaseException, seen: set[int]) -> Iterator[str]:
     seen.add(id(error))
     for words in (error, *getattr(error, "__notes__", ())):
         text = ""
-        with suppress(Exception):  # what cannot be said stands in no traceback either
+        with suppress(Exception):  # an exception whose str() fails has no message in the traceback either
             text = str(words)
         if _CONTROL.search(text):
             yield text

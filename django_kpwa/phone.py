@@ -1,10 +1,10 @@
-"""Phone numbers: the gateway's own reading, the reading that a shop means, and masks for logs.
+"""Phone numbers: how the gateway reads them, how a shop means them, and how logs mask them.
 
-The two readings differ where it hurts: the gateway takes `81234567890` for a Japanese number, a cashier means an
-Indonesian one. So the outbox sends what `parse()` returns, which the gateway's rule leaves as it is.
+The two readings differ: the gateway takes `81234567890` as a number with country code 81 (Japan), while a cashier means
+an Indonesian one. So the outbox sends what `parse()` returns, which the gateway's rule leaves unchanged.
 
-A receipt that reaches the wrong person is the worst that this package can do. So what stands in a field is read as
-exactly one number, every digit of it and none more, or it is refused with the reason.
+A receipt that reaches the wrong person is the worst that this package can do. So a field is read as exactly one number,
+with all of its digits, or it is refused with a reason. Nothing is guessed and no digit is dropped.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from .conf import kpwa_settings
 from .exceptions import InvalidPhoneNumberError
 
 MAX_LENGTH = 40
-"""A longer number is refused: E.164 has 15 digits, the rest would be separators."""
-MAX_TYPED = 255  # with a link or a label around it, or several numbers in one field, whose reason is told
+"""Maximum length of a number with its separators; E.164 has at most 15 digits."""
+# Maximum length of a whole field. It is larger, so that a link or label around the number can be read, and a field with
+# several numbers gets that reason rather than "too long".
+MAX_TYPED = 255
 
 _GATEWAY_DROPS = re.compile(r"[^0-9]")
-# What people, and programs that numbers are copied from, write between digits.
+# Separators that people write between digits, and invisible ones that come along when a number is copied.
 _BETWEEN = r"\s+().\-/\u00ad\u2010-\u2015\u2060\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\uff0b"
 _DIGIT_RUN = re.compile(rf"\+?\d(?:[{_BETWEEN}]{{0,5}}\d){{7,}}")
 _NUMBER_DOMAINS = ("s.whatsapp.net", "c.us")
 _WRITTEN_NUMBER = re.compile(r"\+?[\d\s().\-]{6,30}")
 _DEVICE_SUFFIX = re.compile(r"[:.].*")
 _FEWEST_DIGITS = 7
-"""So many digits in one piece of a field are a number of their own, fewer may be a part of one."""
+"""Minimum number of digits for a piece of a field to count as a number of its own; fewer may be part of a number."""
 
-# What a field is tidied of before it is read: full-width forms as keyboards for East Asian scripts write them, each
-# dash, each space. Not NFKC: it would make a digit of a footnote's mark.
+# Replaced in a field before it is read: full-width forms, as keyboards for East Asian scripts write them, and all kinds
+# of dashes and dots. NFKC is not used, because it would turn a superscript (a footnote mark) into a digit.
 _ASCII_OF = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _ASCII_OF |= dict.fromkeys([*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63], ord("-"))
 _ASCII_OF |= dict.fromkeys([0xB7, 0x2022, 0x2024, 0x2027], ord("."))
@@ -97,7 +99,7 @@ _LENGTH_REASONS = {
 
 
 def gateway_reading(number: str) -> str:
-    """Return `number` as the gateway reads it: every character but the digits removed, then a leading 0 made 62."""
+    """Return `number` as the gateway reads it: all characters but digits removed, then a leading 0 replaced by 62."""
     digits = _GATEWAY_DROPS.sub("", number)
     return f"62{digits[1:]}" if digits.startswith("0") else digits
 
@@ -105,7 +107,7 @@ def gateway_reading(number: str) -> str:
 def number_of(value: str) -> str:
     """The digits, with country code, of a number or a JID as gateways of this family write them.
 
-    Empty for what is neither (a group, a `…@lid`, a name).
+    Empty for anything else (a group, a `…@lid`, a name).
     """
     local, at, domain = value.strip().partition("@")
     if at:
@@ -120,12 +122,14 @@ def number_of(value: str) -> str:
 
 @sensitive_variables()
 def typed(value: object) -> str:
-    """What stands in a number's field, as text; empty where it says that there is no number.
+    """The content of a phone number field as text; empty if it means that there is no number.
 
-    None, NaN, blanks, marks and zeros alone (`-`, `.`, `0`, `000`), `n/a` and words like it, and a country code that
-    nothing was added to (`+62`) say so. An object that knows its own E.164 (`as_e164`, as django-phonenumber-field's
-    numbers do) is asked for it; whole numbers are written out. Raises `InvalidPhoneNumberError` for such an object
-    whose number is not valid, and for floats and Decimals: a spreadsheet that made one may have lost digits.
+    That is the case for None, NaN and blanks, for marks and zeros alone (`-`, `.`, `0`, `000`), for `n/a` and similar
+    words, and for a bare country code (`+62`). An object with its own E.164 (`as_e164`, as django-phonenumber-field's
+    numbers have) is asked for it. Integers are converted.
+
+    Raises `InvalidPhoneNumberError` for an object whose number is not valid, and for floats and Decimals: a spreadsheet
+    that made one may have lost digits.
     """
     if value is None or value is False:
         return ""
@@ -143,11 +147,11 @@ def typed(value: object) -> str:
 def parse(number: object, region: str | None = None) -> str:
     """Return the number that a shop in `region` means, as E.164 digits without the plus (`6281234567890`).
 
-    `number` is text, or an object with `as_e164`. A national number is written with its 0 or its country code, a
-    mobile also without either; a foreign one needs `+` (or `00`). `wa.me/…` and other links to a chat are read, and
-    labels (`WA: …`, `… (WA)`). `region` is an ISO 3166-1 code; None means `KPWA["DEFAULT_REGION"]`.
+    `number` is text, or an object with `as_e164`. A national number may be written with its 0 or its country code, and
+    a mobile number also without either; a foreign number needs `+` (or `00`). Links to a chat (`wa.me/…` and others)
+    and labels (`WA: …`, `… (WA)`) are understood. `region` is an ISO 3166-1 code; None means `KPWA["DEFAULT_REGION"]`.
 
-    Raises `InvalidPhoneNumberError`, with the reason and the number masked, for what is not exactly one phone number.
+    Raises `InvalidPhoneNumberError`, with the reason and the number masked, if it is not exactly one phone number.
     """
     region = region or kpwa_settings().DEFAULT_REGION
     if isinstance(number, phonenumbers.PhoneNumber) or hasattr(number, "as_e164"):
@@ -158,7 +162,7 @@ def parse(number: object, region: str | None = None) -> str:
         raise InvalidPhoneNumberError("The phone number is empty.")
     if len(number) > MAX_TYPED:
         raise InvalidPhoneNumberError(f"A phone number has at most {MAX_LENGTH} characters, not {len(number)}.")
-    if _USUAL.fullmatch(number):  # most are, and a checkout waits
+    if _USUAL.fullmatch(number):  # a fast path for most numbers, because a checkout waits for this
         return _read(*_split(number), False, region, number)
     text = _tidied(number)
     if _holds_several(text, region):
@@ -169,9 +173,9 @@ def parse(number: object, region: str | None = None) -> str:
 
 
 def written(number: str) -> str:
-    """Digits with the country code as people of `KPWA["DEFAULT_REGION"]` write them, others with their code.
+    """Format digits with country code for people: national in `KPWA["DEFAULT_REGION"]`, else international.
 
-    `0812-3456-7890`, `+60 12-345 6789`; what is no number is returned as it is.
+    For example `0812-3456-7890` and `+60 12-345 6789`. Anything that is not a number is returned unchanged.
     """
     if not (number.isascii() and number.isdecimal()):
         return number
@@ -185,7 +189,7 @@ def written(number: str) -> str:
 
 
 def mask(number: str) -> str:
-    """Return `number` for a log: `62812•••••890`. At least five digits are hidden, of a short one all."""
+    """Return `number` for a log: `62812•••••890`. At least five digits are hidden, and all if there are less than 8."""
     digits = "".join(character for character in number if character.isdecimal())
     if len(digits) < 8:
         return "•" * len(digits)
@@ -194,13 +198,13 @@ def mask(number: str) -> str:
 
 
 def mask_numbers(text: str) -> str:
-    """Return `text` with everything in it that may be a phone number (8 digits or more, separators or not) masked."""
+    """Return `text` with everything masked that may be a phone number: 8 digits or more, with or without separators."""
     return _DIGIT_RUN.sub(lambda found: mask(found.group()), text)
 
 
 @sensitive_variables()
 def _own_number(value: object) -> str:
-    """The E.164 of an object that knows it. Empty where it was made of what says that there is none."""
+    """The E.164 that a phone number object gives; empty if the object was made from a text that means "no number"."""
     raw = getattr(value, "raw_input", None)
     if isinstance(raw, str) and raw and _says_none(raw):
         return ""
@@ -215,7 +219,7 @@ def _own_number(value: object) -> str:
         try:
             own = value.as_e164  # type: ignore[attr-defined]
             own = own() if callable(own) else own
-        except Exception:  # a host's class: what it raises may hold the number
+        except Exception:  # a class of the host; its exception may hold the number and is not chained
             own = None
         if isinstance(own, str) and re.fullmatch(r"\+[1-9][0-9]{6,14}", own):
             return own
@@ -239,7 +243,7 @@ def _says_none(text: str) -> bool:
 
 
 def _tidied(text: str) -> str:
-    """`text` with ASCII digits and marks, without what nobody sees, and without quotes and commas around it."""
+    """`text` with ASCII digits and marks, without invisible characters, and without quotes and commas around it."""
     if not text.isascii():
         text = "".join(
             str(unicodedata.decimal(character))
@@ -250,7 +254,7 @@ def _tidied(text: str) -> str:
             for character in text.translate(_ASCII_OF)
             if unicodedata.category(character) != "Cf"
         )
-    # A spreadsheet keeps a number as text by the apostrophe in front.
+    # The quotes include the apostrophe that makes a spreadsheet keep a number as text.
     return text.strip(" \n\r\t\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029,;'\"\u2018\u2019\u201c\u201d").rstrip(".:")
 
 
@@ -261,7 +265,7 @@ def _unwrapped(text: str) -> tuple[str, bool]:
         return chat["number"].replace("%2B", "+").replace("%2b", "+"), True
     send = _SEND_LINK.fullmatch(text)
     if send:
-        # A + in a query is a space, and no number begins with one.
+        # In a query, + stands for a space, so a leading one is stripped.
         found = parse_qs(send["query"]).get("phone", [])
         return (found[0].strip() if len(found) == 1 else text), True
     text = _TEL_LINK.sub("", text, count=1) if _TEL_LINK.match(text) else text
@@ -275,7 +279,7 @@ def _label_end(text: str) -> int:
 
 @sensitive_variables()
 def _holds_several(text: str, region: str) -> bool:
-    """Whether `text` has two numbers, or one and the other endings of more (`021-5551234/35`)."""
+    """True if `text` holds several numbers, or one followed by alternative endings (`021-5551234/35`)."""
     if _CHAT_LINK.fullmatch(text) or _SEND_LINK.fullmatch(text):
         return False
     pieces = [piece for piece in _HARD_SEPARATOR.split(text) if sum(map(str.isdigit, piece)) >= _FEWEST_DIGITS]
@@ -286,7 +290,8 @@ def _holds_several(text: str, region: str) -> bool:
         return True
     if sum(map(str.isdigit, text)) <= 15:
         return False
-    # A loop and no `any(…)`: Django's reports of errors hide no variables of what a generator expression calls.
+    # A loop instead of `any(…)`: Django's error reports do not hide the variables of functions that a generator
+    # expression calls.
     for found in re.finditer(r"\d(?=\D)", text):
         if sum(map(str.isdigit, text[found.end() :])) < _FEWEST_DIGITS:
             return False
@@ -309,14 +314,18 @@ def _stands_alone(text: str, region: str) -> bool:
 
 @sensitive_variables()
 def _digits_of(text: str, number: str, region: str) -> tuple[str, bool]:
-    """The digits of `text`, and whether `+` or `00` stood before them; `number` is what was typed, for the reason."""
+    """The digits of `text`, and True if `+` or `00` stood before them. `number` is what was typed, for the error.
+
+    Raises `InvalidPhoneNumberError`.
+    """
     if len(text) > MAX_LENGTH:
         raise InvalidPhoneNumberError(f"A phone number has at most {MAX_LENGTH} characters, not {len(text)}.")
     if _ROUNDED.fullmatch(text):
         raise _refused(number, "a spreadsheet has rounded it (6.28E+12); format the column as text")
     if any(map(str.isdigit, text)) and _DECIMALS.fullmatch(text):
         raise _refused(number, "it has decimals, as a spreadsheet's numbers do; format the column as text")
-    # "0812 or 0813", "0812 ext. 5" and "budi" all have letters; vanity numbers are not worth a wrong recipient.
+    # "0812 or 0813", "0812 ext. 5" and "budi" have letters. So do vanity numbers, which are refused as well: to read
+    # them is not worth the risk of a wrong recipient.
     if not _PLAIN.fullmatch(text):
         raise _refused(number, "it has other characters than digits, spaces and + - . / ( )")
     if _BREAK.search(text):
@@ -342,7 +351,10 @@ def _split(text: str) -> tuple[str, bool]:
 
 @sensitive_variables()
 def _read(digits: str, is_international: bool, is_link: bool, region: str, number: str) -> str:
-    """The one number that `digits` are, in E.164 without the plus. Raises `InvalidPhoneNumberError`."""
+    """The number that `digits` stand for, as E.164 without the plus.
+
+    Raises `InvalidPhoneNumberError` if no number fits, or more than one.
+    """
     found: list[str] = []
     reason = ""
     for candidate in _candidates(digits, is_international, is_link, region):
@@ -363,21 +375,22 @@ def _read(digits: str, is_international: bool, is_link: bool, region: str, numbe
 
 
 def _candidates(digits: str, is_international: bool, is_link: bool, region: str) -> list[str]:
-    """How the digits may be meant: `+…` with their country code, else as a number of `region`."""
+    """The possible readings of the digits: `+…` for digits with a country code, else a number of `region`."""
     if is_international:
         return [f"+{digits}"]
     # `phonenumbers` reads 62812345678 as an Indonesian landline with the area code 628; a shop means the mobile.
     code = str(phonenumbers.country_code_for_region(region))
-    # A link to a chat has the country code and no plus; people forget it there too.
+    # The number in a link to a chat has its country code and no plus. People also write national numbers there.
     is_with_code = digits.startswith(code) or (is_link and not digits.startswith("0"))
     return [f"+{digits}", digits] if is_with_code else [digits]
 
 
 def _is_meant_here(digits: str, read: phonenumbers.PhoneNumber, region: str) -> bool:
-    """Whether somebody in `region` writes this number so.
+    """True if somebody in `region` would write this number in this way.
 
-    With the 0 in front, any; without it mobiles alone: a landline of another area is not written so, a foreign number
-    whose + was forgotten is. Where numbers have no such 0, any.
+    With the trunk prefix (0 in most countries), any number. Without it, only mobile numbers: nobody writes a landline
+    with its area code like that, so it is rather a foreign number whose + was forgotten. In regions without a trunk
+    prefix, any number.
     """
     if read.country_code != phonenumbers.country_code_for_region(region):
         return False

@@ -1,6 +1,6 @@
-"""The gateway's client side: an interface, its implementations, and what an outcome means.
+"""The client of the gateway: an interface, its implementations, and the meaning of each outcome.
 
-The implementations are named by dotted path (`KPWA["GATEWAY"]`), so that importing this package imports no HTTP client.
+Implementations are chosen by dotted path (`KPWA["GATEWAY"]`), so that importing this package imports no HTTP client.
 """
 
 from .base import (

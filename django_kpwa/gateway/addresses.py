@@ -1,6 +1,6 @@
-"""Where a gateway may be: whoever may change a license must not have its API key sent to just any address.
+"""Restricts the gateway's addresses: a user who may change a license must not send its API key to any address at all.
 
-Nothing is asked of the network here, so that every address which is not allowed looks the same to who tries them.
+Nothing here uses the network, so that a user who tries addresses cannot tell those that are not allowed apart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.conf import settings
 
 from ..conf import DOCUMENTED_BASE_URLS, Settings
 
-# Narrower than a URL may be: what two libraries could read as two different hosts is none of these.
+# Stricter than URLs may be, so that no two libraries can read different hosts from one address.
 _BASE_URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~/-]*)?",
     re.IGNORECASE | re.ASCII,
@@ -26,7 +26,7 @@ Origin = tuple[str, str, int]
 
 
 def origin_of(base_url: str) -> Origin | None:
-    """The origin of a base URL that can be read in one way only, else None."""
+    """The origin of a base URL, or None if the URL is not plain enough to be read in one way only."""
     found = _BASE_URL.fullmatch(base_url)
     if found is None:
         return None
@@ -35,7 +35,7 @@ def origin_of(base_url: str) -> Origin | None:
 
 
 def is_loopback(base_url: str) -> bool:
-    """Whether a base URL is on this machine, as far as its name tells."""
+    """True if a base URL is on this machine, judged by its name alone (`localhost` or a loopback address)."""
     origin = origin_of(base_url)
     if origin is None:
         return False
@@ -47,15 +47,16 @@ def is_loopback(base_url: str) -> bool:
 
 
 def is_in_the_clear(base_url: str) -> bool:
-    """Whether the API key and the customers' texts would leave this machine unencrypted."""
+    """True if the API key and the customers' texts would leave this machine unencrypted."""
     return not base_url.lower().startswith("https:") and not is_loopback(base_url)
 
 
 def is_allowed(base_url: str, read: Settings) -> bool:
-    """Whether a license may name this base URL.
+    """True if a license may use this base URL, under the settings `read`.
 
-    Origins that are documented or in `KPWA["BASE_URLS"]`, hosts of `KPWA["ALLOWED_GATEWAY_HOSTS"]`, and under DEBUG
-    this machine. A host stands for its usual port alone: nobody may look for others from here.
+    Allowed are the documented origins, those of `KPWA["BASE_URLS"]`, the hosts of `KPWA["ALLOWED_GATEWAY_HOSTS"]`, and
+    under DEBUG this machine. A host without a port allows only the scheme's default port, so that nobody can scan the
+    host's ports from here.
     """
     origin = origin_of(base_url)
     if origin is None or (is_in_the_clear(base_url) and not settings.DEBUG):
@@ -70,7 +71,7 @@ def is_allowed(base_url: str, read: Settings) -> bool:
 
 
 def shown(base_url: str) -> str:
-    """A base URL for the log: without user name, query and whatever in its path might be a secret."""
+    """A base URL for the log, without user name, query and any part of its path that might be a secret."""
     if not base_url:
         return "the configured addresses"
     try:

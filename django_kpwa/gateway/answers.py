@@ -1,7 +1,7 @@
-"""What an HTTP answer of the gateway means: a frozen dataclass, or the exception to raise.
+"""Turns an HTTP answer of the gateway into a frozen dataclass, or into the exception to raise.
 
-An answer is a stranger's text. It is read once, here; what is kept of it can be stored in any database (no NUL, no
-lone surrogates), and its words are bounded and shown with keys and numbers masked.
+An answer is untrusted text, and is read only here. What is kept of it can be stored in any database (no NUL, no lone
+surrogates). Its words are cut to a maximum length, and keys and phone numbers in them are masked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_ID_CHARACTERS = 255
 MAX_WORDS_CHARACTERS = 500
 MAX_ERRORS = 20
 
-# What programs write where they have no id: an empty value, or the name of one.
+# What programs write in place of a missing id: an empty value, or the name of an empty value.
 _NO_IDS = {"", "0", "null", "undefined", "none", "nil", "nan", "false", "true"}
 
 _GUARDED = "something in front of the gateway, or the gateway itself, does not let it in"
@@ -69,10 +69,11 @@ TURNED_AWAY: Mapping[int, str] = {
     526: _NOT_REACHED,
     530: _NOT_REACHED,
 }
-"""Statuses by which the request was not carried out, and why; docs/gateway-contract.md argues each.
+"""Statuses which prove that the request was not carried out, with the reason; docs/gateway-contract.md explains each.
 
-Not among them, though they may sound like it: 408, 409, 428 and 440, by which gateways of this family tell that
-WhatsApp broke off in the middle; 520 and 524, where Cloudflare had reached the gateway; redirects, after a deed.
+Do not add these, though they look similar: 408, 409, 428 and 440, with which gateways of this family report that
+WhatsApp broke off in the middle; 520 and 524, for which Cloudflare had reached the gateway; redirects, which may follow
+an operation that was carried out.
 """
 
 _HALVES = re.compile(r"[\ud800-\udfff]")
@@ -85,7 +86,7 @@ _WEBHOOK_HINT = (
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer, whole and unpacked. `path` is the operation's; `secrets` must not show in any words."""
+    """A complete, decompressed HTTP answer to the operation `path`. `secrets` must not appear in any words shown."""
 
     status_code: int
     headers: Mapping[str, str] = field(repr=False)
@@ -95,14 +96,14 @@ class Answer:
 
 
 class Content(dict[str, Any]):
-    """A JSON object of the gateway's. Its repr hides it: error reports print the locals of every frame."""
+    """A JSON object from the gateway. Its repr hides the content, because error reports print the locals of frames."""
 
     def __repr__(self) -> str:
         return "{…}"
 
 
 def read_object(answer: Answer) -> Content:
-    """Return the JSON object of a 200. Raises the `GatewayError` that any other answer means."""
+    """Return the JSON object of a 200. Raises the `GatewayError` for any other answer."""
     require_success(answer)
     content = _json_object(answer)
     if content is None:
@@ -111,13 +112,13 @@ def read_object(answer: Answer) -> Content:
 
 
 def require_success(answer: Answer) -> None:
-    """Raise the `GatewayError` that an answer other than 200 means."""
+    """Raise the `GatewayError` for an answer other than 200."""
     if answer.status_code != 200:
         raise _failure(answer)
 
 
 def sent_message(answer: Answer) -> SentMessage:
-    """Read the answer of a send."""
+    """Read the answer to a send. Raises `GatewayError`, also for a 200 without a usable message id."""
     content = read_object(answer)
     result = Content(content["result"] if isinstance(content.get("result"), dict) else {})
     gateway_id = _text(result.get("id")).strip()
@@ -141,7 +142,7 @@ def sent_message(answer: Answer) -> SentMessage:
 
 
 def service_status(answer: Answer) -> ServiceStatus:
-    """Read the answer of status; a word that nobody documented is `UNKNOWN`."""
+    """Read the answer to status; an undocumented status word is `UNKNOWN`. Raises `GatewayError`."""
     content = read_object(answer)
     if not isinstance(content.get("status"), str):
         raise UnexpectedAnswerError("The gateway answered 200 without a status.", status_code=200)
@@ -149,12 +150,15 @@ def service_status(answer: Answer) -> ServiceStatus:
 
 
 def done(answer: Answer) -> ServiceStatus:
-    """Read the answer of restart and webhook reset: what was asked is done, even where it names no status."""
+    """Read the answer to restart or webhook reset, which succeeded even if a 200 names no status.
+
+    Raises `GatewayError`.
+    """
     return _status(read_object(answer), answer)
 
 
 def number_check(answer: Answer) -> NumberCheck:
-    """Read the answer of check-number."""
+    """Read the answer to check-number. Raises `GatewayError`."""
     content = read_object(answer)
     is_registered = content.get("is_registered")
     if not isinstance(is_registered, bool):
@@ -163,13 +167,13 @@ def number_check(answer: Answer) -> NumberCheck:
 
 
 def webhook_answer(answer: Answer) -> WebhookAnswer:
-    """Read the answer of setting the webhook."""
+    """Read the answer to setting the webhook. Raises `GatewayError`."""
     content = read_object(answer)
     return WebhookAnswer(message=_words(content.get("message"), answer), code=_code(content, answer))
 
 
 def login_qr(answer: Answer) -> LoginQr:
-    """Read the answer of login-qr, in whatever form it came."""
+    """Read the answer to login-qr, in any form that `LoginQr` knows. Raises `GatewayError`."""
     require_success(answer)
     return LoginQr.from_answer(answer.body)
 
@@ -182,7 +186,8 @@ def _status(content: Content, answer: Answer) -> ServiceStatus:
 
 
 def _failure(answer: Answer) -> GatewayError:
-    """The error that an answer other than 200 means. Its body is believed where it fits the documented shape."""
+    """The error for an answer other than 200. A 400 or 500 counts as the gateway's only if its body has a documented
+    shape: something in front of the gateway may have answered."""
     status = answer.status_code
     content = _json_object(answer)
     said: dict[str, Any] = {"status_code": status}
@@ -211,7 +216,7 @@ def _failure(answer: Answer) -> GatewayError:
 
 
 def _turned_away(answer: Answer) -> str | None:
-    """Why the request was certainly not carried out, by its answer; None where that is not certain."""
+    """The reason if the answer proves that the request was not carried out, else None."""
     status = answer.status_code
     if status == 404:
         hint = _WEBHOOK_HINT if answer.path.startswith("/openapi/wa/webhook") else " Check the base URL."
@@ -241,9 +246,9 @@ def _shown(said: dict[str, Any]) -> str:
 
 
 def retry_after_seconds(value: str | None) -> float | None:
-    """Read a Retry-After header, seconds or an HTTP date, as seconds from now, at least 0 and at most a day.
+    """The seconds from now that a Retry-After header asks for, given as a number or an HTTP date; from 0 to one day.
 
-    None where there is none or it makes no sense.
+    None if there is no header or it cannot be read.
     """
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text):
@@ -265,17 +270,17 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _json_object(answer: Answer) -> Content | None:
-    """The JSON object in the body whatever its content type, else None."""
+    """The JSON object in the body, whatever the content type, or None."""
     try:
         content = _DECODER.decode(answer.body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        # ValueError is also an integer of more digits than the interpreter converts, and bytes that are not UTF-8.
+        # ValueError is also raised for bytes that are not UTF-8, and integers with more digits than Python converts.
         return None
     return Content(content) if isinstance(content, dict) else None
 
 
 def _code(content: Content, answer: Answer) -> Any:
-    """The gateway's code as it came. Whatever may hold text is looked at: it might repeat what must not be shown."""
+    """The gateway's code as it came, except that secrets and numbers in its texts are masked."""
     code = content.get("code")
     if isinstance(code, (dict, list)):
         text = json.dumps(code, ensure_ascii=False)
@@ -285,27 +290,27 @@ def _code(content: Content, answer: Answer) -> Any:
 
 
 def _errors(content: Content, answer: Answer) -> tuple[str, ...]:
-    """The reasons given: `errors` of a 400, `error` of a 500."""
+    """The reasons that the gateway gave: `errors` of a 400, `error` of a 500."""
     given = content.get("errors")
     reasons = list(given[:MAX_ERRORS]) if isinstance(given, list) else [given]
     return tuple(filter(None, (_words(reason, answer) for reason in (*reasons, content.get("error")))))
 
 
 def _words(value: object, answer: Answer) -> str:
-    """A sentence of the gateway's, fit to be shown; an empty string for what is no text."""
+    """A text from the gateway, masked and cut so that it can be shown; an empty string for any other value."""
     if not isinstance(value, str):
         return ""
     for secret in answer.secrets:
         if len(secret.reveal()) > 3:
             value = value.replace(secret.reveal(), "…")
-    # An answer to any operation may name the webhook, whose token we no longer know.
+    # Any answer may quote the webhook's URL, and the token in it is not stored here, so every path is masked.
     readable = _HALVES.sub(" ", without_controls(value[: 4 * MAX_WORDS_CHARACTERS]))
     shown = mask_numbers(mask_paths(readable)).strip()
     return shown if len(shown) <= MAX_WORDS_CHARACTERS else f"{shown[: MAX_WORDS_CHARACTERS - 1]}…"
 
 
 def _text(value: object) -> str:
-    """A text of the gateway's, kept whole but storable. An id may come as a number."""
+    """A text from the gateway in full, with unstorable characters replaced. A number, as an id may be, becomes text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return _UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else ""

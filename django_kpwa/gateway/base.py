@@ -1,7 +1,7 @@
-"""The gateway as an interface: eight operations, answers as frozen dataclasses, failures as exceptions.
+"""The interface to the gateway: eight operations, with frozen dataclasses as answers and exceptions for failures.
 
-Every implementation (HTTP, console, memory, sandbox) passes `tests/contract/gateway_case.py`. The operations, their
-paths and their shapes are those of the gateway's reference, kept in `django_kpwa/sandbox/openapi.yaml`.
+Every implementation (HTTP, console, memory, sandbox) must pass `tests/contract/gateway_case.py`. The operations, their
+paths and their shapes follow the gateway's reference, kept in `django_kpwa/sandbox/openapi.yaml`.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Code = Any
-"""The gateway's own result code, kept as it came: an integer, a string, or None. Never branched on alone."""
+"""The gateway's own result code as it came: an integer, a string, or None. Never decide by it alone: the reference
+leaves its values open."""
 
 
 class SessionStatus(str, Enum):
     """Whether a WhatsApp account is linked to the license."""
 
     UNKNOWN = "unknown"
-    """Never asked, or a word that the reference does not have."""
+    """Never asked, or a status word that is not in the reference."""
     QR = "qr"
-    """Not linked: waits for its QR code to be scanned."""
+    """Not linked: the QR code has to be scanned."""
     CONNECTED = "connected"
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """Answer of status, restart and webhook reset. `word` is the status as the gateway wrote it."""
+    """Answer to status, restart and webhook reset. `word` is the status as the gateway wrote it."""
 
     session_status: SessionStatus
     word: str = ""
@@ -50,7 +51,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class NumberCheck:
-    """Answer of check-number."""
+    """Answer to check-number."""
 
     is_registered: bool
     message: str = ""
@@ -59,11 +60,11 @@ class NumberCheck:
 
 @dataclass(frozen=True)
 class SentMessage:
-    """Answer of a send that the gateway accepted. `id` is never empty.
+    """Answer to a send that the gateway accepted. `id` is never empty.
 
-    The repr leaves out what may hold a phone number; gateways of this family put one into the id, too.
-    `from_number` is the linked phone, `to` the recipient as the gateway read it, `created_at` the gateway's own text
-    (`YYYY-MM-DD HH:mm:ss`, its time zone not documented).
+    `from_number` is the linked phone, `to` the recipient as the gateway read it, and `created_at` the gateway's own
+    text (`YYYY-MM-DD HH:mm:ss`, in an undocumented time zone). The repr omits fields that may hold a phone number,
+    including the id: gateways of this family put the number into it.
     """
 
     id: str = field(repr=False)
@@ -78,16 +79,16 @@ class SentMessage:
 
 @dataclass(frozen=True)
 class WebhookAnswer:
-    """Answer of setting the webhook."""
+    """Answer to setting the webhook."""
 
     message: str = ""
     code: Code = None
 
 
 def session_status_of(word: object) -> SessionStatus:
-    """Read a status word of the gateway; one that nobody documented is `UNKNOWN`, not an error.
+    """Read a status word of the gateway. An undocumented word is `UNKNOWN`, not an error.
 
-    `ready`, which only a restart answers, may be the service rather than the link, so it is `UNKNOWN` as well.
+    `ready`, which only a restart answers, is `UNKNOWN` too: it may describe the service rather than the link.
     """
     try:
         return SessionStatus(str(word).strip().lower())
@@ -96,16 +97,17 @@ def session_status_of(word: object) -> SessionStatus:
 
 
 def require_content(text: str, image_url: str) -> None:
-    """Refuse a message with neither text nor image: the reference makes both optional, a person would get nothing.
+    """Raise `InvalidMessageError` for a message with neither text nor image.
 
-    Raises `InvalidMessageError`. Every implementation calls it before it sends.
+    The reference makes both optional, but the recipient would get nothing. Every implementation must call this before
+    it sends.
     """
     if not text.strip() and not image_url:
         raise InvalidMessageError("A message needs a text or an image URL.")
 
 
 def load_gateway_class() -> type[Gateway]:
-    """Return the class that `KPWA["GATEWAY"]` names. Raises `ImproperlyConfigured` where it is not a `Gateway`."""
+    """Return the class that `KPWA["GATEWAY"]` names. Raises `ImproperlyConfigured` if it is not a `Gateway`."""
     path = kpwa_settings().GATEWAY
     try:
         gateway_class = import_string(path)
@@ -117,23 +119,22 @@ def load_gateway_class() -> type[Gateway]:
 
 
 class Gateway(ABC):
-    """One license's view of the gateway.
+    """The gateway as one license sees it. An instance must be used by one thread only.
 
-    Every operation may raise `GatewayError`; which of its subclasses says what is known of the outcome
-    (`gateway.outcome` has the table). `deadline_seconds` bounds the whole call; None means
-    `KPWA["CALL_DEADLINE_SECONDS"]`. An instance belongs to one thread.
+    Every operation may raise `GatewayError`; the subclass tells what is known of the outcome (see the table in
+    `gateway.outcome`). `deadline_seconds` limits the whole call; None means `KPWA["CALL_DEADLINE_SECONDS"]`.
     """
 
     leaves_the_process: ClassVar[bool] = False
-    """Whether it sends for real: a site's tests use the gateway in memory in its place."""
+    """True if this implementation really sends; a site's tests then use the gateway in memory instead."""
 
     pretends: ClassVar[str] = ""
-    """What becomes of messages where they reach nobody, e.g. "printed"; empty where they reach somebody."""
+    """What happens to messages instead of reaching anybody, e.g. "printed"; empty if they do reach somebody."""
 
     ends_at: float | None = None
-    """When the last of several calls must have ended, on the clock of `time.monotonic()`; None: each has its own end.
+    """Time by `time.monotonic()` at which a series of calls must have ended; None: each call has only its own deadline.
 
-    For who holds something as long as they take, a web request its worker.
+    For callers that hold something during the whole series, as a web request holds its worker.
     """
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
@@ -149,19 +150,19 @@ class Gateway(ABC):
 
     @abstractmethod
     def get_status(self, *, deadline_seconds: float | None = None) -> ServiceStatus:
-        """Whether a WhatsApp account is linked."""
+        """Ask whether a WhatsApp account is linked."""
 
     @abstractmethod
     def get_login_qr(self) -> LoginQr:
-        """The QR code that links an account. A linked license may raise instead: ask for the status."""
+        """Return the QR code that links an account. For a linked license this may raise: ask for the status then."""
 
     @abstractmethod
     def check_number(self, phone_number: str) -> NumberCheck:
-        """Whether `phone_number` (in any spelling that the gateway reads) has WhatsApp."""
+        """Ask whether `phone_number`, in any spelling that the gateway reads, has WhatsApp."""
 
     @abstractmethod
     def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
-        """Send to a number. Raises `InvalidMessageError` where neither `text` nor `image_url` is given."""
+        """Send to a number. Raises `InvalidMessageError` if neither `text` nor `image_url` is given."""
 
     @abstractmethod
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
@@ -176,7 +177,7 @@ class Gateway(ABC):
         """Remove the webhook."""
 
     def close(self) -> None:  # noqa: B027 - most implementations hold nothing open
-        """Give back connections."""
+        """Close connections."""
 
     def __enter__(self) -> Self:
         return self

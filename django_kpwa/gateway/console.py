@@ -1,7 +1,7 @@
-"""A gateway that prints, for development, like Django's console e-mail backend.
+"""A gateway that prints messages, for development, like Django's console e-mail backend.
 
-It accepts every key and every number, and is always linked, to no phone that would have a number. What it prints is the
-message itself, whole; the key and a webhook's token are not printed.
+It accepts every key and every number, and always reports that it is linked, without a phone number of its own. It
+prints messages in full, but never the key or a webhook's token.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _lock = threading.Lock()
 
 
 class ConsoleGateway(Gateway):
-    """Prints to `stream`; None means standard output as it is at the time of the call."""
+    """Prints to `stream`; None means `sys.stdout` as it is at the time of the call."""
 
     pretends = "printed"
 
@@ -75,9 +75,9 @@ class ConsoleGateway(Gateway):
         return sent
 
     def _print(self, text: str) -> None:
-        # What customers wrote must not steer the terminal.
+        # Control characters in a customer's text must not reach the terminal.
         lines = lines_of(text)
-        # One write under a lock: two threads' messages must not run into each other.
+        # A single write under a lock, so that the messages of two threads are not mixed.
         with _lock:
             stream = self._stream or sys.stdout
             stream.write(f"{lines}\n")

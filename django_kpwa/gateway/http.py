@@ -1,10 +1,10 @@
-"""`HttpGateway`: the real service, over `requests`.
+"""`HttpGateway`, the client of the real service, built on `requests`.
 
-The adapter of `requests` is used without a `Session`, on purpose. A session takes proxies and `.netrc` from the
-environment, reads a redirect's body to its end (which beats every cap) before it is asked whether to follow, and keeps
-cookies. The one thing wanted of it, connections that stay open, is the adapter's.
+It uses the adapter of `requests` without a `Session`, on purpose. A session takes proxies and `.netrc` from the
+environment, keeps cookies, and reads a redirect's body to its end, past every cap, before it decides whether to follow.
+The only useful part, connections that stay open, belongs to the adapter.
 
-Errors are raised outside of the handlers that caught what was behind them: those exceptions hold the request, and with
+Errors are raised outside the `except` blocks that caught their causes: a chained cause would hold the request, and with
 it the API key and the number in check-number's path.
 """
 
@@ -55,25 +55,26 @@ _Read = TypeVar("_Read")
 
 
 class HttpGateway(Gateway):
-    """The gateway at `base_urls` (`KPWA["BASE_URLS"]` where none is given), each up to `/backend`.
+    """The gateway at `base_urls`, by default `KPWA["BASE_URLS"]`; each URL ends with `/backend`.
 
-    Raises `InvalidApiKeyError` for a key that cannot stand in a header, `ImproperlyConfigured` for a bad base URL.
-    Reads its settings once. `close()` it, or use it in a `with`: it holds connections open.
+    Settings are read once, when an instance is made. It holds connections open: call `close()`, or use it in a `with`.
+    Raises `InvalidApiKeyError` for a key that cannot be sent in a header, and `ImproperlyConfigured` for an invalid
+    base URL.
     """
 
     CONNECT_TIMEOUT_SECONDS = 5.0
-    """For a connection to be made, after which the next base URL is tried; nothing was sent where it is not."""
+    """Time to connect. After it the next base URL is tried, which is safe: without a connection nothing was sent."""
     READ_TIMEOUT_SECONDS = 30.0
-    """For the next byte of an answer. The deadline of the whole call is `KPWA["CALL_DEADLINE_SECONDS"]`."""
+    """Time to the next byte of an answer. The deadline of the whole call is `KPWA["CALL_DEADLINE_SECONDS"]`."""
     MAX_ANSWER_BYTES = 2_097_152
-    """An answer is read up to this, uncompressed; the largest is a QR code's image."""
+    """Maximum size of an answer, also after decompression; the largest answer is a QR code's image."""
 
     leaves_the_process = True
 
     max_idle_seconds = 1.0
-    """An idle connection is not used again after this. Servers close theirs after 2 seconds (gunicorn) or 5 (Node,
-    Apache), and a request that meets the closing is in doubt: a receipt that a person has to decide about, for a
-    handshake saved. One whose closing has arrived already is not used either: urllib3 looks before each request."""
+    """Maximum time that a connection may be idle and still be reused. Servers close idle connections after 2 seconds
+    (gunicorn) or 5 (Node, Apache), and a request sent at that moment is in doubt: to save a handshake, a person would
+    have to decide about a receipt. urllib3 itself drops a connection whose closing has already arrived."""
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         settings = kpwa_settings()
@@ -112,7 +113,7 @@ class HttpGateway(Gateway):
 
     def set_webhook(self, url: str) -> WebhookAnswer:
         __traceback_hide__ = True
-        # The URL's path holds the token that makes the webhook ours; the gateway may repeat it in its words.
+        # The URL's path holds the webhook's secret token, which the gateway may repeat in its words.
         return self._ask(
             "POST",
             "/openapi/wa/webhook",
@@ -147,8 +148,12 @@ class HttpGateway(Gateway):
         secrets: tuple[Secret, ...] = (),
         deadline_seconds: float | None = None,
     ) -> _Read:
-        """Do one operation: at the first base URL, and at a later one only where there was no connection."""
-        __traceback_hide__ = True  # a webhook's token is in the form
+        """Call one operation at the first base URL, or at a later one only if no connection could be made.
+
+        Never at a later one after any other failure, since the request may have been carried out. Raises the
+        `GatewayError` of the failure.
+        """
+        __traceback_hide__ = True  # the form may hold a webhook's token
         ends_at = monotonic() + (self._deadline_seconds if deadline_seconds is None else deadline_seconds)
         if self.ends_at is not None:
             ends_at = min(ends_at, self.ends_at)
@@ -164,19 +169,19 @@ class HttpGateway(Gateway):
                 raised: Exception = error
                 break
             except Exception as error:
-                # A task's soft time limit, or a fault of a library.
+                # A task's soft time limit, or a bug in a library.
                 raised = error
                 break
         else:
             raised = NotConnectedError(" ".join(failures))
-        # Without the frames that it came through: their variables hold the key's header and a QR code, and reports of
-        # errors print them, Django's DEBUG page and Sentry whatever is marked as sensitive.
+        # Without the frames that it passed: their variables hold the key's header and a QR code. Error reports print
+        # them, and Django's DEBUG page and Sentry do so even for variables that are marked as sensitive.
         raise raised.with_traceback(None)
 
     def _exchange(
         self, base_url: str, path: str, body: bytes | None, ends_at: float, secrets: tuple[Secret, ...]
     ) -> Answer:
-        """Send a request and return what came back, or raise what is known of the failure."""
+        """Send a request and return the answer, or raise the `GatewayError` that tells what is known of the failure."""
         if monotonic() - self._used_at > self.max_idle_seconds:
             self._adapter.drop_connections()
         self._call.begin(ends_at)
@@ -195,7 +200,7 @@ class HttpGateway(Gateway):
         return self._prepared("GET", url, {})
 
     def _post(self, url: str, body: bytes) -> requests.PreparedRequest:
-        """The request to `url`, prepared once: all that differs from one message to the next is the body."""
+        """The request to `url`. It is prepared once, because only the body differs between messages."""
         request = self._posts.get(url)
         if request is None:
             request = self._posts[url] = self._prepared("POST", url, {"Content-Type": _FORM})
@@ -215,11 +220,11 @@ class HttpGateway(Gateway):
         return request
 
     def _content(self, response: requests.Response) -> bytes:
-        """The body, unpacked. Raises `UnexpectedAnswerError` where it is longer than `MAX_ANSWER_BYTES`."""
+        """The decompressed body. Raises `UnexpectedAnswerError` if it is longer than `MAX_ANSWER_BYTES`."""
         content = bytearray()
         is_whole = False
         try:
-            # Asked for in pieces: for a read in one piece the interpreter would allocate what Content-Length claims.
+            # Read in pieces: for a single read, the interpreter would allocate as much as Content-Length claims.
             while piece := response.raw.read(_READ_BYTES, decode_content=False):
                 content += piece
                 if len(content) > self.MAX_ANSWER_BYTES:
@@ -229,13 +234,13 @@ class HttpGateway(Gateway):
             if not is_whole:
                 response.raw.close()
         if response.status_code < 200:
-            # A change of protocol: what follows is no answer to the next request.
+            # A change of protocol: whatever follows on this connection does not answer the next request.
             self._adapter.drop_connections()
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         return bytes(content) if encoding in ("", "identity") else self._unpacked(content, encoding)
 
     def _unpacked(self, packed: bytearray, encoding: str) -> bytes:
-        # Nobody asked for a packed answer, but something in between may pack it. urllib3 would unpack without a cap.
+        # No compression was asked for, but a proxy may compress. urllib3 would decompress without a limit.
         if encoding not in ("gzip", "x-gzip", "deflate"):
             raise UnexpectedAnswerError("The gateway's answer is packed in a way that was not asked for.")
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
@@ -253,7 +258,7 @@ class HttpGateway(Gateway):
         return UnexpectedAnswerError(f"The gateway's answer is longer than {self.MAX_ANSWER_BYTES} bytes.")
 
     def _failure(self, error: Exception, base_url: str) -> GatewayError:
-        """What a failed exchange means. What was seen of the call decides, not what the exception is called."""
+        """The `GatewayError` of a failed exchange, decided by what the `Call` observed, not by the exception's type."""
         call = self._call
         if not call.request_left:
             reason = _connect_reason(call.connect_error or error)
@@ -268,7 +273,7 @@ class HttpGateway(Gateway):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections of one `HttpGateway`: bounded by its call, verified, never through a proxy, never tried again."""
+    """Connections of one `HttpGateway`: limited by its `Call`, verified, without proxies and without retries."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -284,13 +289,13 @@ class _Adapter(HTTPAdapter):
         return request.path_url
 
     def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
-        """What is read of it: cookies and encodings are no concern of ours."""
+        """Set only what `HttpGateway` reads, and skip cookies and encodings."""
         response = requests.Response()
         response.status_code, response.headers, response.raw = resp.status, CaseInsensitiveDict(resp.headers), resp
         return response
 
     def cert_verify(self, *_: Any, **__: Any) -> None:
-        """Nothing: the TLS context has the certificates already, read once a process and not with every connection."""
+        """Do nothing: the TLS context already has the certificates. `requests` would read them for each connection."""
 
     def drop_connections(self) -> None:
         self.poolmanager.clear()
@@ -307,7 +312,7 @@ def _normalized(base_url: str) -> str:
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         raise ImproperlyConfigured("A base URL of the gateway is malformed.") from None
-    # The URL is not repeated where it may hold a password.
+    # This message does not repeat the URL, which may hold a password.
     if parts.username is not None or parts.password is not None:
         raise ImproperlyConfigured(
             "A base URL of the gateway has a user name in it: the API key is a header of its own."
@@ -325,7 +330,7 @@ def _origin(base_url: str) -> str:
 
 
 def _connect_reason(error: Exception) -> str:
-    """Why there is no connection, in words that name neither path nor header."""
+    """Why there is no connection, in words that contain neither path nor headers."""
     for link in _chain(error):
         if isinstance(link, ssl.SSLCertVerificationError):
             return f"its TLS certificate is not valid ({link.verify_message})"
@@ -347,7 +352,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_no_http(error: BaseException) -> bool:
-    """Whether the answer was no HTTP: a bad status line, endless headers. One that never began is a lost connection."""
+    """True if the answer was not HTTP: a bad status line or endless headers. An answer that never began is a lost
+    connection (`RemoteDisconnected` is a `BadStatusLine`, too)."""
     if isinstance(error, ConnectionError):
         return False
     return isinstance(error, (http.client.BadStatusLine, http.client.LineTooLong)) or type(error) in (

@@ -1,4 +1,4 @@
-"""A gateway that keeps everything in memory, for a site's own tests, like `django.core.mail.outbox`.
+"""A gateway that keeps messages in memory, for a site's own tests, like `django.core.mail.outbox`.
 
     KPWA = {"GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway"}
 
@@ -6,7 +6,7 @@
     ...
     assert locmem.outbox[0].to == "6281234567890"
 
-All of it is shared by the whole process, whatever the license and thread; `clear()` before each test.
+Its state is shared by all licenses and threads of the process: call `clear()` before each test.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .base import Gateway, NumberCheck, SentMessage, ServiceStatus, SessionStatu
 from .qr import LoginQr
 
 LINKED_NUMBER = ""
-"""As `SentMessage.from_number` gives it: none, for this is no phone. A test of what another phone does sets one."""
+"""`SentMessage.from_number` of all sends: empty, because there is no phone. A test about another phone may set it."""
 
 
 @dataclass(frozen=True)
 class LocmemMessage:
-    """What was sent: `to` a number as the gateway reads it, or to the group `group_name`; the other is empty."""
+    """A sent message, either to the number `to`, as the gateway reads it, or to `group_name`; the other is empty."""
 
     id: str
     to: str
@@ -46,14 +46,14 @@ class _Phone:
 
 
 outbox: list[LocmemMessage] = []
-"""Everything sent, oldest first. One list for the life of the process: clear it, do not replace it."""
+"""All messages sent, oldest first. Tests hold references to this list: clear it, never replace it."""
 
 _phone = _Phone()
 _lock = threading.Lock()
 
 
 def clear() -> None:
-    """Empty the outbox and undo everything that was set here: linked, no webhook, no failures to come."""
+    """Empty the outbox and reset everything set here: linked, no webhook, no failures to come."""
     global _phone
     with _lock:
         outbox.clear()
@@ -61,10 +61,10 @@ def clear() -> None:
 
 
 def fail_next(*errors: GatewayError | type[GatewayError]) -> None:
-    """Have the next sends raise these errors, one each, before sends succeed again.
+    """Make the next sends raise these errors, one each, before sends succeed again.
 
-    Without any, the next one is refused for its recipient, which makes its message `failed`. A class is raised with
-    words of ours. Raises `TypeError` for what no gateway raises.
+    Without arguments, the next send is refused because of its recipient, which makes its message `failed`. An exception
+    class is raised with a default message. Raises `TypeError` for anything but a `GatewayError`.
     """
     raised: list[GatewayError] = []
     for error in errors or (_refused(),):
@@ -79,33 +79,33 @@ def fail_next(*errors: GatewayError | type[GatewayError]) -> None:
 
 
 def _refused() -> GatewayError:
-    # What names the recipient is final; another refusal may be tried again.
+    # A refusal that names the recipient is final; another one may be tried again.
     reason = "The number is not registered on WhatsApp."
     return BadRequestError(f"The gateway refused: {reason}", status_code=400, errors=(reason,), words="Bad Request")
 
 
 def link() -> None:
-    """Have the license linked, as it is after `clear()`."""
+    """Report the license as linked, which it also is after `clear()`."""
     _phone.session_status = SessionStatus.CONNECTED
 
 
 def unlink() -> None:
-    """Have the license not linked: its status is `qr`, and sends are refused with a 400."""
+    """Report the license as not linked: its status is `qr`, and sends are refused with a 400."""
     _phone.session_status = SessionStatus.QR
 
 
 def set_unregistered(*phone_numbers: str) -> None:
-    """Have `check_number()` say that exactly these numbers have no WhatsApp."""
+    """Make `check_number()` report that exactly these numbers have no WhatsApp."""
     _phone.unregistered = {gateway_reading(number) for number in phone_numbers}
 
 
 def webhook_url() -> str:
-    """The URL that was set as the webhook, or an empty string."""
+    """The URL set as the webhook, or an empty string."""
     return _phone.webhook_url
 
 
 class LocmemGateway(Gateway):
-    """Accepts every key and sends into `outbox`."""
+    """Accepts every key and appends messages to `outbox`."""
 
     pretends = "kept in memory"
 

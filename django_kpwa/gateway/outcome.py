@@ -1,4 +1,4 @@
-"""What a send's answer or failure means for its message: the one table, in one place.
+"""What a send's answer or failure means for its message. This table is the only place that decides it.
 
 | what happened | kind | cause |
 |---|---|---|
@@ -8,15 +8,15 @@
 | 400 | refused | `refused` |
 | 401 from the first base URL | license refused | `unauthorized` |
 | 401 from another base URL: does not count against the key | not sent | `not_connected` |
-| a status by which it was not carried out: 403, 413, 521, 503 with a Retry-After | not sent | `turned_away` |
+| a status which says that it was not carried out: 403, 413, 521, 503 with a Retry-After | not sent | `turned_away` |
 | 500 in the documented shape | in doubt | `server_error` |
 | read timeout or total deadline passed, 502, 504 | in doubt | `timeout` |
 | reset after the request left, a body cut short | in doubt | `connection_lost` |
 | any other status, a redirect, a 200 that fits no documented shape | in doubt | `bad_answer` |
 
-`answers.TURNED_AWAY` has all of these statuses.
-`worker_lost` (a lease ran out) and `logged_out` (a status check after a 400 or 500 said so) are added by the driver;
-neither changes what is known: a 500 of a phone that is logged out by then may have been sent before.
+`answers.TURNED_AWAY` lists the statuses of `turned_away`. The causes `worker_lost` (a lease ran out) and `logged_out`
+(a status check after a 400 or 500 said so) are added by the caller. They do not change the kind: a message that was
+answered with 500 may have been sent, even if the phone is logged out when the status is checked.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from .base import Code, SentMessage
 
 
 class OutcomeKind(models.TextChoices):
-    """What is known after a send. Stored with the attempt."""
+    """What is known about a send. Stored with the attempt."""
 
     RUNNING = "running", _("running")
-    """Of an attempt whose call has not ended: no send's outcome is this."""
+    """The attempt's call has not ended. Never the outcome of a send."""
     ACCEPTED = "accepted", _("accepted")
     NOT_SENT = "not_sent", _("not sent")
     RATE_LIMITED = "rate_limited", _("asked to wait")
@@ -54,7 +54,7 @@ class OutcomeKind(models.TextChoices):
 
 
 class Cause(models.TextChoices):
-    """Why a send was not accepted. Stored with the attempt and, where it decides, with the message."""
+    """Why a send was not accepted. Stored with the attempt and, if it decides the status, with the message."""
 
     NONE = "", _("none")
     NOT_CONNECTED = "not_connected", _("no connection to the gateway")
@@ -72,7 +72,7 @@ class Cause(models.TextChoices):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A send's outcome. `words` is what the gateway said, masked; `answer` is there where it accepted."""
+    """A send's outcome. `words` is what the gateway said, masked; `answer` is set only if the gateway accepted."""
 
     kind: OutcomeKind
     cause: Cause = Cause.NONE
@@ -84,11 +84,11 @@ class Outcome:
 
     @property
     def asks_for_status(self) -> bool:
-        """A logged-out license may answer a send with 400 or 500: which one it was, the status tells."""
+        """True if the license's status has to be asked: a logged-out license may also answer with 400 or 500."""
         return self.cause in (Cause.REFUSED, Cause.SERVER_ERROR)
 
     def because_logged_out(self) -> Outcome:
-        """The same outcome, known to come from a license that is not linked."""
+        """The same outcome, with the cause that the license is not linked."""
         return replace(self, cause=Cause.LOGGED_OUT)
 
 
@@ -98,7 +98,7 @@ def outcome_of_answer(answer: SentMessage) -> Outcome:
 
 
 def outcome_of_error(error: BaseException) -> Outcome:
-    """The outcome of a send that raised. Whatever is not a known "nothing was sent" is in doubt."""
+    """The outcome of a send that raised. Any error that does not prove that nothing was sent is in doubt."""
     kind, cause = _classify(error)
     if not isinstance(error, GatewayError):
         return Outcome(kind, cause, words=type(error).__name__)

@@ -1,8 +1,8 @@
-"""`LoginQr`: the QR code that links a WhatsApp account, whatever form the gateway sent it in.
+"""`LoginQr`, the QR code that links a WhatsApp account, in any form that a gateway sends.
 
-Whoever scans it owns the account, so its content stands in no repr, log or error. The reference documents one form
-("string base64"); the forms read here are those that gateways of this family send: a PNG or JPEG body, a data URI, bare
-base64, and WhatsApp's own text, which is drawn locally.
+Whoever scans it controls the account, so its content must not appear in any repr, log or error. The reference documents
+one form ("string base64"). The forms read here are those that gateways of this family send: a PNG or JPEG body, a data
+URI, bare base64, and WhatsApp's own text, which is drawn locally.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from urllib.parse import unquote
 
 from ..exceptions import UnexpectedAnswerError
 
-# Pillow and segno are imported where a person scans and nowhere else: every process that starts would pay for them.
+# Pillow and segno are imported only in the functions that draw or read a code: at module level, every process would
+# pay for them at start.
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PNG, JPEG, TEXT = "image/png", "image/jpeg", "text/plain"
 MAX_IMAGE_BYTES = 1024 * 1024
 MAX_SIDE = 2048
-"""Pixels. A QR code has at most 177 modules per side; a small file may claim a side that takes gigabytes to decode."""
+"""Maximum width and height in pixels: a small file may claim a size that takes gigabytes to decode. A QR code has at
+most 177 modules per side."""
 MAX_TEXT_CHARACTERS = 1200
-"""A QR code of error correction L holds 2,953 bytes; WhatsApp's texts have about 240."""
+"""A QR code with error correction L holds 2,953 bytes; WhatsApp's texts have about 240."""
 
 _BORDER = 4
 _WHATSAPP_TEXT = re.compile(r"(?:https://wa\.me/settings/linked_devices#)?\d@[\x21-\x7e]{24,}")
@@ -39,8 +41,8 @@ _FINDER = [[max(abs(x - 3), abs(y - 3)) != 2 for x in range(7)] for y in range(7
 class LoginQr:
     """A login QR code: an image (`image/png`, `image/jpeg`) or WhatsApp's own text (`text/plain`).
 
-    Make one with `from_answer()`, `from_text()` or `from_image()`; all of them raise `UnexpectedAnswerError`, without
-    the content, for what is no QR code.
+    Make one with `from_answer()`, `from_text()` or `from_image()`. All of them raise `UnexpectedAnswerError`, without
+    the content, if they are not given a QR code.
     """
 
     content: bytes = field(repr=False)
@@ -50,7 +52,7 @@ class LoginQr:
     def from_answer(cls, body: bytes) -> LoginQr:
         """Read the body of a login-qr answer: an image, the documented JSON with its `qr_string`, or bare text.
 
-        What the body is decides, not the content type that came with it.
+        The body itself decides, not the content type that came with it.
         """
         __traceback_hide__ = True
         if _image_type(body):
@@ -64,7 +66,7 @@ class LoginQr:
     @classmethod
     def from_text(cls, text: str) -> LoginQr:
         """Read a data URI, bare base64 of a PNG or JPEG, or WhatsApp's own text (`2@…,…,…`)."""
-        __traceback_hide__ = True  # whoever scans it owns the account
+        __traceback_hide__ = True  # whoever scans the code controls the account
         text = text.strip()
         if not text:
             raise _no_qr("an empty text")
@@ -96,7 +98,7 @@ class LoginQr:
         return self.content, self.content_type
 
     def png(self) -> bytes:
-        """Return a PNG file. Raises `UnexpectedAnswerError` where the gateway's JPEG turns out to be damaged."""
+        """Return a PNG file. Raises `UnexpectedAnswerError` if the gateway's JPEG turns out to be damaged."""
         if self.content_type == PNG:
             return self.content
         drawing = io.BytesIO()
@@ -123,16 +125,16 @@ class LoginQr:
         return f"data:{content_type};base64,{base64.b64encode(image).decode('ascii')}"
 
     def terminal(self) -> str:
-        """Return the code drawn with half blocks, its light parts in the terminal's foreground, one newline a line.
+        """Return the code drawn with half blocks, its light modules in the terminal's foreground color.
 
-        Raises as `modules()` does.
+        Every line ends with a newline. Raises `UnexpectedAnswerError` if no QR code can be found in the image.
         """
         return _half_blocks(self.modules())
 
     def modules(self) -> list[list[bool]]:
-        """Return the rows of the code's modules, True where one is dark, with the quiet zone around them.
+        """Return the code's modules as rows, True for a dark module, including the quiet zone around the code.
 
-        Raises `UnexpectedAnswerError` where no QR code can be made out in the image.
+        Raises `UnexpectedAnswerError` if no QR code can be found in the image.
         """
         if self.content_type == TEXT:
             return _with_border([[bool(module) for module in row] for row in self._drawn().matrix])
@@ -160,13 +162,13 @@ def _image_type(content: bytes) -> str:
 
 
 def _opened(image: bytes) -> Image:
-    """The image with its pixels not yet decoded. Raises `ValueError` where it is damaged or too large."""
+    """The image, its pixels not yet decoded. Raises `ValueError` if it is damaged or too large."""
     from PIL import Image
 
     try:
         opened = Image.open(io.BytesIO(image), formats=("PNG", "JPEG"))
     except Exception:
-        # As in `_gray()`; or the size is even beyond Pillow's own limit, which is the whole process' and so not ours.
+        # As in `_gray()`; or the size exceeds Pillow's own limit, which is global to the process and not changed here.
         raise ValueError("a damaged or far too large image") from None
     if max(opened.size) > MAX_SIDE:
         raise ValueError(f"an image of {opened.width} × {opened.height} pixels")
@@ -174,7 +176,7 @@ def _opened(image: bytes) -> Image:
 
 
 def _in_gray(image: bytes) -> Image:
-    """The image on white ground, in mode L."""
+    """The image in mode L (8-bit gray), on a white background."""
     from PIL import Image
 
     opened = _opened(image)
@@ -212,9 +214,9 @@ def _from_base64(text: str) -> bytes:
 def _modules(gray: Image) -> list[list[bool]]:
     """The modules of the QR code in an image, without its quiet zone.
 
-    The first dark run of the topmost dark row is the edge of a finder pattern, seven modules long: that gives the size
-    within a few modules; the three finder patterns and the timing patterns between them tell which one it is. Raises
-    `ValueError` where none fits.
+    The first dark run in the topmost dark row is the edge of a finder pattern, seven modules long. It gives the size
+    within a few modules; the three finder patterns, and the timing patterns between them, decide which size it is.
+    Raises `ValueError` if no size fits.
     """
     dark = gray.point([255] * 128 + [0] * 128)
     box = dark.getbbox()
@@ -232,7 +234,7 @@ def _modules(gray: Image) -> list[list[bool]]:
 
 
 def _sampled(code: Image, count: int) -> list[list[bool]]:
-    """What is in the middle of each of `count` × `count` modules, which is what resizing to the nearest pixel takes."""
+    """The color in the middle of each of `count` × `count` modules: resizing to the nearest pixel takes that one."""
     from PIL.Image import Resampling
 
     pixels = code.resize((count, count), Resampling.NEAREST).tobytes()
@@ -246,7 +248,7 @@ def _has_finders(modules: list[list[bool]]) -> bool:
 
 
 def _has_timing(modules: list[list[bool]]) -> bool:
-    # A count of modules that is four off may still hit the finder patterns; these, of alternate modules, it can't.
+    # A module count that is off by four may still match the finder patterns, but never these alternating modules.
     between = range(8, len(modules) - 8)
     return all(modules[6][at] == modules[at][6] == (at % 2 == 0) for at in between)
 
@@ -257,7 +259,7 @@ def _with_border(modules: list[list[bool]]) -> list[list[bool]]:
 
 
 def _half_blocks(modules: list[list[bool]]) -> str:
-    """Two rows of modules a line. The light ones are drawn: terminals are dark, and scanners want dark on light."""
+    """Two rows of modules per line. Light modules are drawn: terminals are dark, and scanners need dark on light."""
     blocks = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
     rows = [*modules, [True] * len(modules[0])] if len(modules) % 2 else modules
     return "".join(

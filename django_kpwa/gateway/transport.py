@@ -1,8 +1,8 @@
-"""Sockets that keep a promise: no call outlasts its deadline, no answer outgrows its cap, and it is known what left.
+"""Sockets that limit a call's duration and its answer's size, and know whether any of the request has left.
 
-The read timeout of `requests` starts again with every byte, so a server that drips holds a worker for ever. Here every
-single read and write asks the `Call` in progress how long it may still take. The same place sees the first byte of the
-request leave: before that a failure is "not sent", after it a failure is in doubt. What an exception is called does not
+The read timeout of `requests` restarts with every byte, so that a server which sends slowly could hold a worker for
+ever. Here each read and write asks the current `Call` how long it may still take. The same code sees the first byte of
+the request leave: a failure before that is "not sent", a failure after it is in doubt. The type of the exception cannot
 decide that: a TLS handshake that times out looks like a read timeout to `requests`.
 """
 
@@ -26,7 +26,7 @@ from ..logs import mask_paths_in
 
 
 class Call:
-    """The call in progress: its limits, and what is known of it. One for a gateway, begun anew for each attempt."""
+    """The limits of the current call and what is known of it. A gateway has one, which is reset for each attempt."""
 
     __slots__ = ("connect_error", "ends_at", "is_too_long", "max_bytes", "received_bytes", "request_left", "timed_out")
 
@@ -42,7 +42,7 @@ class Call:
         self.connect_error: Exception | None = None
 
     def seconds_left(self, limit: float | None) -> float:
-        """How long the next step may take, at most `limit`. Raises `TimeoutError` past the deadline."""
+        """Seconds that the next step may take, at most `limit`. Raises `TimeoutError` after the deadline."""
         left = self.ends_at - monotonic()
         if left <= 0:
             self.timed_out = True
@@ -50,7 +50,7 @@ class Call:
         return left if limit is None else min(left, limit)
 
     def count_received(self, count: int) -> None:
-        """Raises `OSError` where the answer, headers and chunk sizes included, grows beyond the cap."""
+        """Count received bytes, including headers and chunk sizes. Raises `OSError` beyond `max_bytes`."""
         self.received_bytes += count
         if self.received_bytes > self.max_bytes:
             self.is_too_long = True
@@ -58,7 +58,7 @@ class Call:
 
 
 class BoundedPools(PoolManager):
-    """Connection pools whose connections obey `call`."""
+    """Connection pools whose connections keep to the limits of `call`."""
 
     def __init__(self, call: Call, **options: Any) -> None:
         super().__init__(**options)
@@ -74,7 +74,7 @@ class BoundedPools(PoolManager):
 
 
 class _BoundedSocket:
-    """What `http.client` and urllib3 use of a socket, plain or TLS."""
+    """Wraps a plain or TLS socket, with the methods that `http.client` and urllib3 use."""
 
     def __init__(self, connected: socket.socket, call: Call) -> None:
         self._socket = connected
@@ -91,12 +91,13 @@ class _BoundedSocket:
         unsent = memoryview(content)
         while unsent:
             sent = self._bounded(self._socket.send, unsent)
-            # A send that fails hands over nothing, so that until the first success nothing has left.
+            # A send() that fails passes nothing on, so nothing has left before the first one that succeeds.
             self._call.request_left = True
             unsent = unsent[sent:]
 
     def makefile(self, mode: str, buffering: int | None = None) -> io.BufferedReader:
-        # The file of the standard library counts as a user of the socket: http.client closes the socket first.
+        # Built on the standard library's file, which keeps the socket open: http.client closes the socket before the
+        # file is read.
         return io.BufferedReader(_BoundedReader(self._socket.makefile("rb", buffering=0), self))
 
     def receive_into(self, read: Callable[[Any], int], buffer: Any) -> int:
@@ -130,9 +131,9 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _FinalResponse(http.client.HTTPResponse):
-    """Reads past every interim answer (102, 103), as the standard library does past 100 alone.
+    """Skips every interim answer (102, 103); the standard library skips only 100.
 
-    Not past a 101: what follows that is another protocol, which nobody asked for.
+    A 101 is not skipped: another protocol, which was not asked for, follows it.
     """
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -141,7 +142,7 @@ class _FinalResponse(http.client.HTTPResponse):
 
 
 class _BoundedConnection:
-    """Mixed into urllib3's connections: connects within the call's limits and hands out a bounded socket."""
+    """Mixin for urllib3's connections that connects within the call's limits and wraps the socket."""
 
     response_class: Any = _FinalResponse
 
@@ -172,7 +173,7 @@ class _BoundedConnection:
                     connected.setsockopt(*option)
                 connected.settimeout(self._call.seconds_left(self.timeout))
                 connected.connect(address)
-                # The TLS handshake comes next; the interpreter bounds it as a whole by the socket's timeout.
+                # Set anew for the TLS handshake, which Python limits as a whole by the socket's timeout.
                 connected.settimeout(self._call.seconds_left(self.timeout))
             except OSError as failure:
                 connected.close()
@@ -203,7 +204,10 @@ class _HTTPSConnection(_BoundedConnection, HTTPSConnection):
 
 
 def _resolved(host: str, port: int, seconds: float) -> list[Any]:
-    """The addresses of `host`, or `TimeoutError`: the system's resolver takes no timeout, so a thread waits for it."""
+    """The addresses of `host`. The system's resolver takes no timeout, so it runs in a thread.
+
+    Raises `TimeoutError` after `seconds`, and `OSError` if the host name cannot be resolved.
+    """
     answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 
     def resolve() -> None:
