@@ -1,7 +1,7 @@
-"""Tells the people who run the site that a license stopped sending: one line a pause.
+"""Alerts the people who run the site that a license stopped sending, with one log line per pause.
 
-The logger is `django_kpwa.alerts` and the level ERROR, so that Django's own `AdminEmailHandler`, Sentry or whatever
-the site has carries it on.
+The logger is `django_kpwa.alerts` and the level is ERROR, so that Django's `AdminEmailHandler`, Sentry or whatever the
+site has configured forwards it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ logger = get_logger("django_kpwa.alerts")
 
 
 def lane_paused(license_: License, pause: Pause, confirmed_number: str = "", linked_number: str = "") -> None:
-    """Alert that `license_` was just paused. Call it once a pause; short waits that end by themselves are no alert.
+    """Log that `license_` was just paused. Call it once per pause. A short pause that ends by itself is only an INFO.
 
-    The numbers are those of a phone that was exchanged for another; they are masked.
+    `confirmed_number`, `linked_number`: in digits, for a pause because another phone is linked; they are masked here.
     """
     if PAUSES[pause.reason].tone != Tone.BAD:
         logger.info("License %s paused: %s.", license_.name, pause.reason.value)
         return
     words, advice = pause.words, what_to_do(pause.reason, license_.name)
     if pause.reason == PauseReason.KEY_UNREADABLE and words:
-        # They say what is wrong with the key, and what helps against just that.
+        # These words already say what is wrong with the key and what to do.
         advice = ""
     if pause.reason == PauseReason.NUMBER_CHANGED:
         words = f"{mask(linked_number)} instead of {mask(confirmed_number)}"

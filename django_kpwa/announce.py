@@ -1,6 +1,5 @@
-"""Sends every signal of this app: after the commit of what it tells of, robustly, and read only where somebody listens.
-
-See `signals` for what each of them carries.
+"""Sends all signals of this app: robustly, after the commit of what they report, and without a query if a signal has no
+receivers. `signals` describes their arguments.
 """
 
 from __future__ import annotations
@@ -37,18 +36,21 @@ def has_listeners(status: Status) -> bool:
 
 
 def messages_became(status: Status | None, message_ids: Iterable[int]) -> None:
-    """Tell that messages now have `status`; a status without a signal of its own, or None, is told to nobody."""
+    """Send the signal of `status` for each of these messages; nothing for None or a status without a signal."""
     if status is not None:
         messages_moved([(message_id, status) for message_id in message_ids])
 
 
 def message_became_on_commit(status: Status, message_id: int) -> None:
-    """The same for one message, once the transaction that changes it has been committed."""
+    """Send the signal of `status` for one message after the present transaction is committed."""
     transaction.on_commit(lambda: messages_became(status, [message_id]), using=write_alias(), robust=True)
 
 
 def messages_moved(moves: Iterable[tuple[int, Status]], event: WebhookEvent | None = None) -> None:
-    """Tell of moves (a message's id, and the status that it now has) in their order; `event` proved them."""
+    """Send the signals for `moves`, pairs of a message's id and its new status, in this order.
+
+    `event`: the webhook event that caused them, if any.
+    """
     heard = [(message_id, status) for message_id, status in moves if has_listeners(status)]
     if not heard:
         return
@@ -60,7 +62,7 @@ def messages_moved(moves: Iterable[tuple[int, Status]], event: WebhookEvent | No
 
 
 def session_became(license_: License, status: SessionStatus, previous: SessionStatus) -> None:
-    """Tell that the license's link to WhatsApp changed; where it did not, nobody is told."""
+    """Send `license_status_changed`, unless `status` is `previous`."""
     if status != previous:
         named = {"license": license_, "session_status": status, "previous_session_status": previous}
         _send(signals.license_status_changed, License, **named)
@@ -72,14 +74,14 @@ def events_have_listeners() -> bool:
 
 
 def event_processed(event: WebhookEvent, incoming: Iterable[object]) -> None:
-    """Tell of an event, and of each customer's message (a `ParsedEvent`) that it brought."""
+    """Send `webhook_received`, and `message_received` for each customer's message (a `ParsedEvent`) in the event."""
     _send(signals.webhook_received, WebhookEvent, event=event)
     for part in incoming:
         _send(signals.message_received, WebhookEvent, event=event, incoming=part)
 
 
 def _send(signal: Signal, sender: Any, **named: Any) -> None:
-    """`signal.send_robust()`, whose receivers may use any database, inside whatever transactions there are."""
+    """`signal.send_robust()`, contained in savepoints of all open transactions: receivers may use any database."""
     if not signal.has_listeners(sender):
         return
     aliases = [connection.alias for connection in connections.all(initialized_only=True) if is_open(connection)]

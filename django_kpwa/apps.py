@@ -1,5 +1,5 @@
-"""The app's configuration: registers the checks, finds each app's `whatsapp.py` as the admin finds `admin.py`, and
-masks what Django logs of webhooks.
+"""The app's configuration: registers the checks, imports each app's `whatsapp.py` as the admin imports `admin.py`, and
+masks webhook paths in Django's logs.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ def _give_unassigned(using: str, raw: bool = False, **_given: Any) -> None:
 
 
 def _refuse_to_lose_messages(using: str, plan: list[tuple[Migration, bool]], apps: Apps, **_given: Any) -> None:
-    """`migrate django_kpwa zero` would lose messages that are not settled, without a word, and `0001` has no place for
-    those without a license.
+    """Refuse to migrate backwards if that would lose messages: `zero` would silently drop unsettled ones, and the
+    tables of `0001` cannot store messages without a license.
 
-    It is asked before the first table changes: a migration that refuses in the middle of the way back leaves tables
-    that fit no code.
+    This runs before the first table is changed, because a migration that refused halfway would leave tables that fit
+    no version of the code.
 
-    Raises:
-        CommandError: Messages wait or are in doubt, or have no license.
+    Raises `CommandError` if messages are unsettled, or have no license.
     """
     undone = {step.name for step, backwards in plan if backwards and step.app_label == KpwaConfig.label}
     if "0001_initial" in undone:
@@ -54,7 +53,8 @@ def _refuse_to_drop_what_waits(apps: Apps, using: str) -> None:
 
 
 def _refuse_what_has_no_license(apps: Apps, using: str) -> None:
-    """Before 0002 every message has a license that exists. What is settled is given one there; the rest is not ours."""
+    """Before 0002, every message has an existing license. The migration gives settled messages one; for the others a
+    person has to choose."""
     licenses = apps.get_model(KpwaConfig.label, "License").objects.using(using)
     messages = apps.get_model(KpwaConfig.label, "OutboundMessage").objects.using(using)
     without = messages.filter(~models.Exists(licenses.filter(pk=models.OuterRef("license_id")))).order_by("pk")
@@ -81,12 +81,12 @@ class KpwaConfig(AppConfig):
 
     def ready(self) -> None:
         pre_migrate.connect(_refuse_to_lose_messages, sender=self, dispatch_uid="django_kpwa.refuse_to_lose_messages")
-        # Its paths are secrets: see logs.py.
+        # The paths of webhooks are secrets, see `logs`.
         mask_paths_in("django.server", "django.request")
         from . import checks  # noqa: F401 - registers the system checks
         from .models import License
 
-        # However it is changed: what waits because it could not be told which license sends may go now.
+        # After any change of a license, it may be possible to choose one for messages that wait for a license.
         for changed in (post_save, post_delete):
             changed.connect(_give_unassigned, sender=License, dispatch_uid="django_kpwa.give_unassigned")
         from .receipts import autodiscover

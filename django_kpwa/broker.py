@@ -1,8 +1,8 @@
-"""This process's connections to the site's Celery brokers, and what the site's Celery is configured to do.
+"""This process's connections to the site's Celery brokers, and questions about the site's Celery configuration.
 
-The database is the queue, so a task that is lost does no harm: beat makes good what is missing. That is why publishing
-gives up at once, and for some seconds does not even try again: a checkout must not wait for a broker. (Measured: a
-silent Redis costs 0.31 s with these limits, 7 s or for ever without.)
+The database is the queue, so a lost task does no harm: beat recovers whatever is missing. That is why publishing gives
+up quickly, and then does not try again for some seconds: a checkout must not wait for a broker. (Measured: a silent
+Redis costs 0.31 s with these limits; without them 7 s, or it blocks for ever.)
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from .schedule import BEAT_SCHEDULE
 logger = get_logger("django_kpwa.wake")
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
-"""How long one broker is waited for; where the site names several, the next one is tried then."""
+"""Timeout for one broker; if the site has several, the next one is tried then."""
 MOST_SECONDS_OF_PUBLISHING = 1.0
-"""How long all of them together are waited for, whatever their number."""
+"""Time limit for trying all brokers, however many there are."""
 _POOL_SIZE = 10
 
 
 def is_configured() -> bool:
-    """True if our tasks have a broker to go to: unconfigured, Celery would try localhost for 0.6 s per call."""
+    """True if tasks can be published. Without a broker URL, Celery would try localhost for 0.6 s per call."""
     return bool(current_app.conf.broker_write_url) and not runs_tasks_at_once()
 
 
 def runs_tasks_at_once() -> bool:
-    """Whether Celery runs a task in the process that asks for it (`task_always_eager`), and hands none to a worker.
+    """True if Celery runs tasks in the calling process (`task_always_eager`).
 
-    Nothing is published then: a checkout would send in the middle of the sale.
+    Nothing is published then, because a checkout would send the message in the middle of the sale.
     """
     return bool(current_app.conf.task_always_eager)
 
 
 def answers() -> bool:
-    """True if a connection to a broker can be made now. For people who look for a fault: it may take a second."""
+    """True if a connection to a broker can be made now. For diagnosis only, because it may take seconds."""
     failed = ""
     for connection in _connections(current_app):
         try:
@@ -60,23 +60,23 @@ def answers() -> bool:
 
 
 def app_name() -> str:
-    """What `celery -A` takes, as the site called its app; empty where it gave it no name."""
+    """The site's Celery app as `celery -A` takes it; empty if the app has no name."""
     return str(current_app.main or "")
 
 
 def lacks_timeouts() -> bool:
-    """True if a silent Redis would hold the site's own `.delay()` for ever; what is published here has limits."""
+    """True if a silent Redis would block the site's own `.delay()` for ever; our own publishing has timeouts."""
     has_redis = any(url.startswith(("redis", "sentinel")) for url in _urls(current_app.conf.broker_write_url))
     return has_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
 
 
 def keeps_database_connections() -> bool:
-    """True if workers keep the database's connection from task to task; Celery looks at no CONN_MAX_AGE."""
+    """True if workers keep database connections from task to task. Celery ignores Django's CONN_MAX_AGE."""
     return bool(current_app.conf.get("CELERY_DB_REUSE_MAX"))
 
 
 def missing_from_beat() -> list[str]:
-    """Tasks of ours that beat does not run; a scheduler that keeps its own in a database is taken at its word."""
+    """Our tasks that are missing from the beat schedule. Empty for other schedulers, which may store it elsewhere."""
     conf = current_app.conf
     if conf.beat_scheduler != "celery.beat:PersistentScheduler":
         return []
@@ -85,11 +85,11 @@ def missing_from_beat() -> list[str]:
 
 
 class Broker:
-    """Publishes with timeouts that a checkout can bear.
+    """Publishes tasks, with timeouts short enough for a checkout.
 
-    Celery goes over to the next broker by trying again, which takes the time that it has. Here each broker has
-    connections of its own, so that one that is down or silent costs one attempt, and the one that took a task last is
-    the first to be asked for the next. `clock` counts seconds.
+    Celery fails over to the next broker by retrying, which uses up the available time. Here each broker has a pool of
+    its own, so that one that is down or silent costs a single attempt, and the broker that took the last task is tried
+    first for the next one. `clock` returns seconds.
     """
 
     QUIET_AFTER_FAILURE_SECONDS = 5.0
@@ -99,7 +99,7 @@ class Broker:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew without touching the connections there are: after a fork they are the parent's."""
+        """Forget all connections without closing them: after a fork they belong to the parent."""
         self._quiet_until = float("-inf")
         self._pools: list[ProducerPool] = []
         self._first = 0
@@ -107,18 +107,18 @@ class Broker:
         self._lock = threading.Lock()
 
     def can_publish(self) -> bool:
-        """True if publishing is worth a try now."""
+        """True if publishing can be tried now: not in a site's tests, nor shortly after a failure."""
         if is_rehearsal() or self.clock() < self._quiet_until:
             return False
         app = app_or_default()
-        # Each look into Celery's configuration costs as much as a query; whoever has connections has a broker.
+        # Reading Celery's configuration costs as much as a query, so that open pools count as a configured broker.
         is_open = bool(self._pools) and self._app is app
         return (is_open and not app.conf.task_always_eager) or is_configured()
 
     def publish(self, task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
-        """Publish a task that runs after `countdown_seconds` at the earliest. False: no broker took it."""
+        """Publish a task that runs in `countdown_seconds` at the earliest. Returns False if no broker took it."""
         options: dict[str, Any] = {"countdown": countdown_seconds} if countdown_seconds else {}
-        # The type alone is logged: messages of connection errors can hold the broker's password.
+        # Only the error's type is logged, because the message of a connection error may contain the broker's password.
         failed = ""
         try:
             for producers in self._attempts():
@@ -131,7 +131,7 @@ class Broker:
                     continue
                 return True
         except Exception as error:
-            # The URL itself: it cannot be read, or names a transport that is not installed.
+            # From `_attempts()`: the URL cannot be parsed, or its transport is not installed.
             failed = type(error).__name__
         self._quiet_until = self.clock() + self.QUIET_AFTER_FAILURE_SECONDS
         self.close()
@@ -139,14 +139,14 @@ class Broker:
         return False
 
     def close(self) -> None:
-        """Close every connection; the next publishing opens new ones."""
+        """Close all connections; the next `publish()` opens new ones."""
         with self._lock:
             pools, self._pools = self._pools, []
         for pool in pools:
             _close(pool)
 
     def _attempts(self) -> Iterator[ProducerPool]:
-        """One broker's producers after the other, while there is time; taking the next says that this one failed."""
+        """Yield each broker's producers in turn while there is time; asking for the next means that the last failed."""
         pools = self._open()
         ends_at = self.clock() + MOST_SECONDS_OF_PUBLISHING - PUBLISH_TIMEOUT_SECONDS
         first = self._first
@@ -156,7 +156,7 @@ class Broker:
             pool = pools[(first + position) % len(pools)]
             yield pool
             if len(pools) > 1:
-                # Its other connections are most likely as dead, and would cost the next sale as much.
+                # Its other connections are most likely dead as well, and each would cost another sale a timeout.
                 self._first = (first + position + 1) % len(pools)
                 _close(pool)
 
@@ -177,15 +177,15 @@ def _close(pool: ProducerPool) -> None:
 
 
 def _urls(url: Any) -> list[str]:
-    """The brokers that the site names, in every form that Celery takes: one URL, several with `;`, or a list."""
+    """The URLs of the site's brokers, from any form that Celery accepts: one URL, several with `;`, or a list."""
     named = [url] if isinstance(url, str) else list(url or ())
     return [part.strip() for several in named for part in str(several).split(";") if part.strip()]
 
 
 def _connections(app: Any) -> list[Connection]:
-    """A connection that is not made yet to each broker, in the order in which Celery would try them.
+    """An unopened connection to each broker, in the order in which Celery would try them.
 
-    Sentinels are one broker: the transport asks one after the other where the master is.
+    All sentinels together are one broker: the transport asks them in turn for the master.
     """
     urls = _urls(app.conf.broker_write_url)
     if any(url.startswith("sentinel") for url in urls):
@@ -193,7 +193,7 @@ def _connections(app: Any) -> list[Connection]:
     strategy = app.conf.broker_failover_strategy or "round-robin"
     if len(urls) > 1:
         ordered = (Connection.failover_strategies[strategy] if isinstance(strategy, str) else strategy)(list(urls))
-        # A strategy may yield for ever, and one URL more than once.
+        # A failover strategy may be endless, and may yield a URL more than once.
         urls = list(dict.fromkeys([*islice(ordered, len(urls)), *urls]))
     return [_connection(app, url if "://" in url else urls[0], url) for url in urls or [""]]
 
@@ -202,7 +202,7 @@ def _connection(app: Any, url: str, alternate: str = "") -> Connection:
     seconds = PUBLISH_TIMEOUT_SECONDS
     connection: Connection = app.connection_for_write(url=url, connect_timeout=seconds, heartbeat=0)
     if alternate and alternate != url:
-        # A mere host name: the rest is as the first one's.
+        # `alternate` may be only a host name; kombu then takes the rest from the first URL.
         connection.switch(alternate)
     options: dict[str, Any] = {**(connection.transport_options or {}), "max_retries": 0, "interval_start": 0}
     options["connect_retries_timeout"] = seconds
@@ -210,7 +210,7 @@ def _connection(app: Any, url: str, alternate: str = "") -> Connection:
     if connection.get_transport_cls().driver_type == "redis":
         limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry_on_timeout": False}
         if options.get("sentinel_kwargs"):
-            # With these, the sentinels are not asked under the limits of the connection itself.
+            # With `sentinel_kwargs`, the sentinels are not asked with the connection's own limits.
             options["sentinel_kwargs"] = {**options["sentinel_kwargs"], **limits}
     else:
         limits = {"read_timeout": seconds, "write_timeout": seconds}

@@ -1,6 +1,7 @@
-"""The settings dict `KPWA`, read when it is asked for, with a type and a default for every name.
+"""The settings dict `KPWA`, with a type and a default for every name.
 
-Nothing here is read at import and nothing is written back, so `override_settings(KPWA={...})` works in a site's tests.
+It is read at each call, never at import, and never written to, so that `override_settings(KPWA={...})` works in a
+site's tests.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ MIN_SECRET_LENGTH = 32
 MIN_SECRET_CHARACTERS = 5
 
 SLICE_SECONDS = 20.0
-"""How long one task drives a lane, or processes webhooks, before it lets another go on: a shop's burst of receipts is
-through by then, and nobody else waits for minutes."""
+"""How long one task drives a lane, or processes webhooks, before another task continues: long enough for a shop's burst
+of receipts, and short enough that other licenses do not wait for minutes."""
 
 
 @dataclass(frozen=True)
@@ -26,67 +27,69 @@ class Settings:
     """One reading of `KPWA`. Durations are seconds unless the name says otherwise."""
 
     GATEWAY: str = "django_kpwa.gateway.http.HttpGateway"
-    """Dotted path of the `Gateway` class, as `EMAIL_BACKEND` is."""
+    """Dotted path of the `Gateway` class, like `EMAIL_BACKEND`."""
     BASE_URLS: tuple[str, ...] = DOCUMENTED_BASE_URLS
-    """Tried in order; a later one only where no connection to the one before could be made."""
+    """Tried in order; the next one only if no connection to the one before could be made."""
     ALLOWED_GATEWAY_HOSTS: tuple[str, ...] = ()
-    """Hosts (`wa.example`, `wa.example:8443`) beyond those of `BASE_URLS` that a license's own base URL may name."""
+    """Hosts (`wa.example`, `wa.example:8443`) besides those of `BASE_URLS` that a license's own base URL may have."""
     PUBLIC_URL: str = ""
-    """Where the gateway reaches this site, e.g. `https://shop.example`; needed to register a webhook."""
+    """The URL at which the gateway reaches this site, e.g. `https://shop.example`; needed to register a webhook."""
     DEFAULT_LICENSE: str = ""
-    """Name of the license for `license=None`. Empty: the only one there is."""
+    """Name of the license that sends messages without one. Empty: the license marked as default, or the only one."""
     DEFAULT_REGION: str = "ID"
     """Region whose national numbers need no country code (ISO 3166-1 alpha-2)."""
     SECRET_KEYS: tuple[str, ...] = field(default=(), repr=False)
     """Secrets that the stored API keys are encrypted with, newest first. Empty: derived from `SECRET_KEY`."""
     CALL_DEADLINE_SECONDS: float = 45.0
-    """Everything one call may take, connections and a dripping answer included. A lost worker's lane waits longer."""
+    """Maximum duration of one call to the gateway, including connecting and a slow answer. Leases are longer."""
     PACE_SECONDS: tuple[float, float] = (4.0, 8.0)
-    """Between two messages of a license: a random time in this range, where the license names none of its own."""
+    """Range of the random wait between two messages of a license that has no range of its own."""
     MAX_ATTEMPTS: int = 6
-    """Attempts that sent nothing before a message is `failed`. Waits that the gateway asks for do not count."""
+    """Attempts that sent nothing after which a message is `failed`. Attempts that a pause or a rate limit stopped do
+    not count."""
     RETRY_SECONDS: float = 15.0
     """The first wait after a failure that sent nothing; doubled each time up to 15 minutes, with jitter."""
     FAILURES_BEFORE_PAUSE: int = 3
-    """So many sends in a row that were not accepted, whatever each answer said, pause the lane."""
+    """Number of sends in a row that were not accepted, for whatever reasons, after which the lane is paused."""
     PROBE_SECONDS: float = 30.0
-    """How long a paused lane waits before its status is asked; doubled up to ten times that while it fails."""
+    """How long a paused lane waits for the first status check; doubled up to ten times that while checks fail."""
     RENDER_DELAY_SECONDS: float = 3.0
-    """A receipt of a sale saved outside a transaction is not rendered before this: its lines may still be coming."""
+    """Delay before the receipt of a sale saved outside a transaction is rendered: its lines may be saved later."""
     RESEND_UNKNOWN: tuple[str, ...] = ()
-    """Causes of doubt after which a second copy is risked rather than a missing message."""
+    """Causes of doubt after which a message is sent again, at the risk of a second copy."""
     WEBHOOK_PARSER: str = "django_kpwa.webhooks.parsers.DefaultParser"
-    """Dotted path of the class that reads what the gateway posts."""
+    """Dotted path of the class that parses what the gateway posts."""
     WEBHOOK_USERNAME: str = field(default="", repr=False)
-    """The user name of the HTTP basic authentication below; empty: any."""
+    """User name for `WEBHOOK_PASSWORD`; empty: any."""
     WEBHOOK_PASSWORD: str = field(default="", repr=False)
-    """Where set, a webhook must carry them as HTTP basic authentication, beside its token in the path."""
+    """If set, webhooks need HTTP basic authentication with this password, besides the token in their path."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
-    """What `kpwa purge` keeps, by kind. Messages that are not settled are kept for ever."""
+    """Days after which `kpwa purge` deletes rows, by kind. Messages that are not settled are kept for ever."""
 
     @property
     def status_deadline_seconds(self) -> float:
-        """For the status check that follows a refused or failed send: a word, while a send may wait for WhatsApp."""
+        """Maximum duration of the status check after a refused or failed send. Shorter than a send's: the gateway
+        answers a status check by itself, but a send may wait for WhatsApp."""
         return min(10.0, self.CALL_DEADLINE_SECONDS / 2)
 
     @property
     def record_seconds(self) -> float:
-        """How long recording a call's outcome is tried again while the database fails; then it is in doubt.
+        """How long recording an outcome is retried while the database fails; after that the message is in doubt.
 
-        A restart of PostgreSQL takes less. The lane is held meanwhile, so it is no longer than a call is.
+        Longer than a restart of PostgreSQL takes. Bounded by the call's deadline, because the lane is held meanwhile.
         """
         return min(10.0, self.CALL_DEADLINE_SECONDS / 2)
 
     @property
     def max_probe_seconds(self) -> float:
-        """The longest wait of a paused lane before its status is asked again."""
+        """The longest wait of a paused lane between two status checks, without jitter."""
         return 10 * self.PROBE_SECONDS
 
 
 def kpwa_settings() -> Settings:
-    """Read `settings.KPWA`.
+    """Read and validate `settings.KPWA`.
 
-    Raises `ImproperlyConfigured` for a name that is not known or a value of another type.
+    Raises `ImproperlyConfigured` for an unknown name, a value of the wrong type or a weak secret.
     """
     given = getattr(settings, "KPWA", {})
     if not isinstance(given, dict):
@@ -102,12 +105,15 @@ def kpwa_settings() -> Settings:
 
 
 def lease_seconds(conf: Settings) -> float:
-    """How long a lane's lease lasts: longer than a send, the status check after it, and a slow recording."""
+    """How long a lane's lease lasts: longer than a send, the status check after it and a slow recording together.
+
+    If it expired during any of these, another worker would declare the message in doubt.
+    """
     return conf.CALL_DEADLINE_SECONDS + conf.status_deadline_seconds + conf.record_seconds + 5
 
 
 def _check_secret(secret: Any) -> None:
-    """Raise where `secret` could be guessed: whoever reads the table tries short ones at leisure."""
+    """Raise `ImproperlyConfigured` if `secret` could be guessed: with a copy of the table, short ones can be tried."""
     __traceback_hide__ = True
     if not isinstance(secret, (str, bytes)):
         raise ImproperlyConfigured(f"KPWA['SECRET_KEYS'] holds a {type(secret).__name__}; each is a text.")

@@ -1,14 +1,14 @@
-"""What is contained, and a caller's transaction: it is provably alive afterwards, or an error is raised.
+"""Contains errors inside a caller's transaction: afterwards the transaction is provably alive, or an error is raised.
 
-An error that is caught inside somebody's transaction may have been that transaction's own end: the connection was lost,
-MariaDB made it a deadlock's victim, SQLite rolled it back. Django's `atomic()` then rolls back without a word where
-nothing is raised, and a till tells its customer of a sale that is not there.
+An error that is caught inside a transaction may have ended that transaction: the connection was lost, MariaDB chose it
+as a deadlock's victim, SQLite rolled it back. If nothing is raised, Django's `atomic()` then rolls back silently, and a
+till confirms a sale that was not stored.
 
     with contained("default") as caught:    # a savepoint, where a transaction is open
         ...
     if caught.error is not None: ...        # the transaction lives on
 
-The savepoint is the proof: it can only be released or rolled back to within the transaction that made it.
+The savepoint is the proof: it can only be released or rolled back within the transaction in which it was set.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ Result = TypeVar("Result")
 
 @dataclass
 class Caught:
-    """What was contained; None where nothing was raised."""
+    """The error that was contained; None if nothing was raised."""
 
     error: Exception | None = None
 
 
 @contextmanager
 def contained(*aliases: str) -> Iterator[Caught]:
-    """Keep what is raised inside, and confine it to a savepoint of each transaction there is on these databases.
+    """Catch an `Exception` from the block, inside a savepoint of each transaction that is open on these databases.
 
-    Raises `TransactionLostError` where one of those transactions has come to its end, whatever was raised, or nothing.
+    Yields a `Caught`, whose `error` is set after the block. Raises `TransactionLostError` if one of the transactions
+    has ended, whether the block raised anything or not.
     """
     caught = Caught()
     used = [connections[alias] for alias in sorted(set(aliases))]
-    # One that is to be rolled back is no longer ours to prove.
+    # A transaction that is marked for rollback already is not lost by this block, so it is not checked.
     opened = [connection for connection in used if is_open(connection) and not connection.needs_rollback]
     entered: list[BaseDatabaseWrapper] = []
     try:
@@ -66,12 +67,12 @@ def contained(*aliases: str) -> Iterator[Caught]:
 
 
 def is_open(connection: BaseDatabaseWrapper) -> bool:
-    """Whether there is a transaction that a caller opened, with `atomic()` or by switching autocommit off."""
+    """True if a caller has opened a transaction, by `atomic()` or by switching autocommit off."""
     return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 
 
 def replace_if_broken(alias: str) -> None:
-    """Close a connection that broke outside a transaction, so that the next statement opens another."""
+    """Close a connection that broke outside a transaction, so that the next statement opens a new one."""
     connection = connections[alias]
     if connection.connection is None or is_open(connection) or not connection.errors_occurred:
         return
@@ -80,10 +81,12 @@ def replace_if_broken(alias: str) -> None:
 
 
 def loud(using: Callable[[], str]) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """Decorate what runs without a savepoint: a database's error passes, and who catches it is not deceived.
+    """Decorate a function that runs without a savepoint, so that a caller who catches a database error in a transaction
+    is told that the transaction is lost.
 
-    The block that is open on the database `using()` cannot be committed any more, and its end raises `RolledBackError`
-    where no exception leaves it. Stands below `@sensitive_variables()`, which covers this frame as well.
+    The error is re-raised. The `atomic()` block that is open on the database `using()` can no longer be committed, and
+    raises `RolledBackError` at its end if no exception leaves it. Write this decorator below `@sensitive_variables()`,
+    so that this frame's variables are hidden too.
     """
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -103,7 +106,7 @@ def loud(using: Callable[[], str]) -> Callable[[Callable[Arguments, Result]], Ca
 
 
 def end_loudly(connection: BaseDatabaseWrapper, error: BaseException | None) -> None:
-    """Have the open block rolled back, and its end raise where no exception leaves it."""
+    """Mark the open block for rollback, and make its end raise `RolledBackError` if no exception leaves it."""
     connection.needs_rollback = True
     if connection.atomic_blocks and not isinstance(vars(connection).get("rollback"), _LoudRollback):
         _LoudEnd(connection, error)
@@ -124,10 +127,10 @@ def _is_lost(connection: BaseDatabaseWrapper) -> bool:
 
 
 class _LoudEnd:
-    """Stands before the rollback of the blocks that are open now.
+    """Intercepts the rollback of the blocks that are open now.
 
-    `atomic()` has no hook for a rollback. So the connection's own methods are shadowed until the first block has ended.
-    Who calls `set_rollback()` has taken charge, and is not disturbed.
+    `atomic()` has no hook for a rollback, so the connection's methods are shadowed until the first block has ended. A
+    caller of `set_rollback()` handles the rollback itself, and gets no error.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper, error: BaseException | None) -> None:
@@ -143,7 +146,7 @@ class _LoudEnd:
             vars(self.connection).pop(name, None)
 
     def is_silent(self, caller: FrameType) -> bool:
-        """Whether one of the blocks is ending there without an exception."""
+        """True if `caller` is the end of one of the blocks, and no exception leaves it."""
         return (
             caller.f_code is Atomic.__exit__.__code__
             and caller.f_locals["self"] in self.blocks
@@ -155,7 +158,7 @@ class _LoudEnd:
 
     def _savepoint_rollback(self, sid: str) -> None:
         is_silent = self.is_silent(sys._getframe(1))
-        # Where it fails the block around this one cannot be committed either, and its end is as loud.
+        # If this fails, the block around this one cannot be committed either, and raises at its own end.
         type(self.connection).savepoint_rollback(self.connection, sid)
         self.remove()
         if is_silent:

@@ -1,4 +1,4 @@
-"""Whether messages go out: the condition of each license, the choice of one, and the processes that send."""
+"""Whether messages are being sent: each license's condition, the choice of a license, and the sending processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .store import choosing
 from .words import Condition, Words
 
 NOT_SEEN_AFTER = timedelta(minutes=60)
-"""A license that nothing was sent from for so long is only known to have been connected."""
+"""After this time without a sign of the gateway, a license is shown as not seen instead of connected."""
 
 
 def license_condition(license_: License, now: datetime) -> Condition:
@@ -39,12 +39,12 @@ def license_condition(license_: License, now: datetime) -> Condition:
 
 
 def lane_of(license_: License) -> Lane | None:
-    """The license's lane, or None where no worker has needed one yet."""
+    """The license's lane, or None if no worker has needed one yet."""
     return getattr(license_, "lane", None)
 
 
 MAX_UNASSIGNED = 1000
-"""Messages that wait for a license are counted up to this."""
+"""Limit up to which messages that wait for a license are counted."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,18 @@ def unassigned() -> Unassigned | None:
     if not count:
         return None
     why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not
-    if why_not is None:  # chosen a moment ago: the next sweep gives them to it
+    if why_not is None:  # a license was chosen a moment ago; the next sweep assigns the messages to it
         return None
     row = words.UNCHOSEN[why_not]
     return Unassigned(count, row.label, row.advice)
 
 
 SILENT_SECONDS = 120.0
-"""Without a sweep for this long, nothing looks after the outbox. Cron comes every minute, and so does any beat."""
+"""Time without a sweep after which the site is reported as not sending. Cron and beat sweep at least every minute."""
 
 
 class Missing(Enum):
-    """Which part of what sends shows no sign of life."""
+    """Which of the processes that send has left no heartbeat lately."""
 
     NOTHING = "nothing"
     BEAT = "beat"
@@ -84,7 +84,7 @@ class Missing(Enum):
 
 @dataclass(frozen=True)
 class Senders:
-    """Whether somebody sends. Seconds since the last sweep and since a worker took a task; None: never."""
+    """Which senders are alive, and the seconds since the last sweep and since a worker began a task (None: never)."""
 
     missing: Missing
     swept_seconds: float | None
@@ -96,10 +96,10 @@ class Senders:
 
 
 def senders() -> Senders:
-    """Who sends leaves signs of life: a broker's beat and workers, `kpwa run`, or cron. Each sweeps."""
+    """Which senders are alive, by the heartbeats of beat and workers, `kpwa run` or cron. Each of them sweeps."""
     seen = Heartbeat.objects.values_list("name", "seen_at", DatabaseNow())
     silence = {name: (now - seen_at).total_seconds() for name, seen_at, now in seen}
-    # One from the future was left while the database's clock was ahead, and says nothing of now.
+    # A heartbeat from the future was stored while the database's clock was ahead, and says nothing about now.
     silence = {name: seconds for name, seconds in silence.items() if seconds > -SILENT_SECONDS}
     swept, worked = silence.get("sweep"), silence.get("worker")
     if swept is not None and swept <= SILENT_SECONDS:

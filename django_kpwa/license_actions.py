@@ -1,8 +1,8 @@
-"""A license and the WhatsApp account behind it: status, QR, restart, and registration of the webhook.
+"""Actions on a license and its WhatsApp account: status, QR code, restart, pauses, and registration of the webhook.
 
-Every function that asks the gateway stores what it said on the lane, and may raise `GatewayError` or
-`KeyUnreadableError`; none of those is called inside a transaction. `pause()`, `resume()` and `confirm_number()` ask
-nobody. `within_seconds` bounds all that one of them asks together; None: each call has the settings' deadline.
+Functions that call the gateway may raise `GatewayError` or `KeyUnreadableError`, store a status that it reports in the
+lane, and must not be called inside a transaction. `pause()`, `resume()` and `confirm_number()` do not call it.
+`within_seconds` limits all calls of one function together; None: each call has the deadline of the settings.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .webhook_address import webhook_url
 
 OLD_TOKEN_DAYS = 1
 WEB_SECONDS = 20.0
-"""What a web request may spend on the gateway: gunicorn ends a worker after 30 seconds, with whatever else it holds.
+"""Time limit for the gateway's calls in a web request: gunicorn kills a worker after 30 seconds.
 
-The site's look at its own address before a webhook is registered comes on top, with five seconds.
+Before a webhook is registered, the site also tries its own address, for up to five more seconds.
 """
 RESUMABLE = tuple(reason for reason in PauseReason if reason not in (PauseReason.NONE, PauseReason.NUMBER_CHANGED))
 """The pauses that `resume()` ends."""
@@ -45,7 +45,10 @@ def _asking(license_: License, within_seconds: float | None) -> Iterator[Gateway
 
 
 def check_status(license_: License, *, deadline_seconds: float | None = None) -> ServiceStatus:
-    """Ask whether WhatsApp is linked. Linked again, a lane that was paused for it goes on."""
+    """Ask the gateway whether WhatsApp is linked, and pause or resume the lane accordingly; returns the answer.
+
+    `deadline_seconds`: for the call; None: the settings' deadline.
+    """
     with license_.get_gateway() as gateway:
         status = gateway.get_status(deadline_seconds=deadline_seconds)
     note_status(license_, status.session_status)
@@ -53,7 +56,8 @@ def check_status(license_: License, *, deadline_seconds: float | None = None) ->
 
 
 def restart(license_: License, *, within_seconds: float | None = None) -> ServiceStatus:
-    """Restart the license's service, then ask for the status: restart's `ready` may not mean linked."""
+    """Restart the license's service, and return the status asked for after that: `ready` in the answer to the restart
+    may not mean linked."""
     with _asking(license_, within_seconds) as gateway:
         gateway.restart()
         status = gateway.get_status()
@@ -62,14 +66,14 @@ def restart(license_: License, *, within_seconds: float | None = None) -> Servic
 
 
 def get_login_qr(license_: License, *, within_seconds: float | None = None) -> LoginQr | None:
-    """The QR code to scan now, or None where the license turns out to be linked."""
+    """Return the QR code to scan now, or None if the license is linked already."""
     with _asking(license_, within_seconds) as gateway:
         try:
             return gateway.get_login_qr()
         except GatewayError:
             if gateway.ends_at is not None and monotonic() >= gateway.ends_at:
                 raise
-            # A linked license may answer with an error; what is the case, the status tells.
+            # The gateway may answer with an error because the license is linked; the status tells.
             status = gateway.get_status()
             note_status(license_, status.session_status)
             if status.session_status == SessionStatus.CONNECTED:
@@ -79,16 +83,16 @@ def get_login_qr(license_: License, *, within_seconds: float | None = None) -> L
 
 @sensitive_variables("phone_number")
 def check_number(license_: License, phone_number: str, *, within_seconds: float | None = None) -> NumberCheck:
-    """Ask whether `phone_number` (digits with the country code) has WhatsApp."""
+    """Ask the gateway whether `phone_number` (digits with the country code) has WhatsApp."""
     with _asking(license_, within_seconds) as gateway:
         return gateway.check_number(phone_number)
 
 
 def note_status(license_: License, session_status: SessionStatus, *, lease: Lease | None = None) -> bool:
-    """Store a status that the gateway told, and pause or free the lane where that follows from it.
+    """Store a session status that the gateway reported, and pause the lane or end its pause accordingly.
 
-    `lease` is that of a caller who drives the lane and goes on by itself; for any other, a lane that is free again is
-    woken. Returns False where the lane has to wait for a scan.
+    `lease`: the lease of a caller that drives the lane and continues by itself; without it, a lane whose pause ended is
+    woken. Returns False if the lane has to wait for a scan.
     """
     previous = store().note_session(license_.pk, session_status)
     announce.session_became(license_, session_status, previous)
@@ -96,12 +100,13 @@ def note_status(license_: License, session_status: SessionStatus, *, lease: Leas
     lane.license = license_
     is_unclear = session_status == SessionStatus.UNKNOWN
     if session_status == SessionStatus.QR or (is_unclear and lane.pause_reason == PauseReason.LOGGED_OUT):
-        # A license that is being set up has not stopped sending; one that is driven has messages that wait.
+        # No alert for a license that is being set up, because it has not stopped sending. A lane that is driven has
+        # messages waiting.
         is_loss = lease is not None or previous == SessionStatus.CONNECTED
         stop(lane, PauseReason.LOGGED_OUT, lease=lease, alerts_people=is_loss)
         return False
-    # It was asked with the present key, which is therefore readable and accepted. A word that nobody documented does
-    # not keep the shop's messages back either: the send itself will tell.
+    # The status was asked for with the present key, which is therefore readable and accepted. An undocumented status
+    # does not hold the messages back either: the next send will show whether they can be sent.
     lifted = store().lift_pause(
         license_.pk, *ENDED_BY_STATUS, *([PauseReason.UNAUTHORIZED] if lane.has_new_key else [])
     )
@@ -119,10 +124,12 @@ def stop(
     error: str = "",
     alerts_people: bool = True,
 ) -> None:
-    """Pause a lane until it is asked again, or (`UNAUTHORIZED`) until it has another key; alert once per pause.
+    """Pause a lane until its next status check, or (`UNAUTHORIZED`) until it has another key; alert once per pause.
 
-    `lease`: as in `note_status()`; its driver counts the status checks that a pause outlasts, which come ever more
-    seldom. `words` are the gateway's, `error` what went wrong in words of ours.
+    `lease`: as in `note_status()`. `words`: the gateway's words. `error`: what went wrong, in our words.
+    `alerts_people`: False for a pause that needs no alert.
+
+    Each status check that does not end the pause lengthens the wait for the next one.
     """
     is_same = lane.pause_reason == reason
     probes = lane.probes + 1 if is_same else 0
@@ -142,19 +149,18 @@ def stop(
 
 
 def pause(license_: License) -> bool:
-    """Hold the license's messages until a person resumes it. False: it is held already, by a person or for its number.
+    """Hold the license's messages until a person resumes it; replaces a pause that would end by itself.
 
-    Any other pause becomes a person's: it no longer ends by itself.
+    Returns False if it is already paused by a person, or because its number changed.
     """
     return store().pause_license(license_.pk, Pause(PauseReason.BY_PERSON, None))
 
 
 def resume(license_: License) -> bool:
-    """End a pause, whatever its reason, and send. False: the license was not paused, or for its changed number.
+    """End a pause of any reason in `RESUMABLE`, and wake the lane. False: there was nothing to end.
 
-    What a clock that was ahead made it wait for ends as well.
-
-    That last one ends with `confirm_number()` alone: somebody has to say that the other phone is the shop's.
+    Also ends waits that were stored while the database's clock was ahead. A pause because the number changed is ended
+    only by `confirm_number()`: a person has to state that the other phone is the shop's.
     """
     lifted = store().lift_pause(license_.pk, *RESUMABLE)
     goes_on = bool(store().bring_back_times_ahead([license_.pk])) or lifted
@@ -164,11 +170,11 @@ def resume(license_: License) -> bool:
 
 
 def confirm_number(license_: License, *, keep: bool = False) -> bool:
-    """Say which phone sends from now on, after another one was found linked, and send. False: nothing to confirm.
+    """State which phone is to send after another one was found linked, and wake the lane. False: nothing to confirm.
 
-    The phone that is linked now, whose number `lane.linked_number` shows, becomes the license's. `keep`: it does not;
-    the one before, `lane.confirmed_number`, has been linked again. Should the next send come from any other phone than
-    the one confirmed here, the license stops again after that one message.
+    Confirms the phone that is linked now (`lane.linked_number`). `keep`: instead, the former phone
+    (`lane.confirmed_number`) was linked again. If the next message is sent from another phone than the confirmed one,
+    the lane is paused again after that message.
     """
     confirmed = store().confirm_number(license_.pk, keep=keep)
     if confirmed:
@@ -177,9 +183,10 @@ def confirm_number(license_: License, *, keep: bool = False) -> bool:
 
 
 def check_webhook_address(license_: License, *, is_tried: bool = True) -> None:
-    """Raise `WebhookAddressError` where nothing that the license's gateway posts would come to this site.
+    """Raise `WebhookAddressError` if the license's gateway could not reach this site's webhook.
 
-    `is_tried`: the site asks itself, which takes up to five seconds. A gateway that stays in the process posts nothing.
+    `is_tried`: also send a request to the address, which takes up to five seconds. A gateway that stays in the process
+    posts nothing, and is not checked.
     """
     with license_.get_gateway() as gateway:
         if gateway.leaves_the_process:
@@ -187,10 +194,10 @@ def check_webhook_address(license_: License, *, is_tried: bool = True) -> None:
 
 
 def set_webhook(license_: License, *, within_seconds: float | None = None) -> str:
-    """Register this site's webhook with a new token: reset, then set. Returns the URL, which is a secret.
+    """Register this site's webhook under a new token with the gateway. Returns the URL, which is a secret.
 
-    The tokens before it live until the first event under the new one, and a day more. Where nobody looked at the
-    address, `check_webhook_address()` does. Raises `WebhookAddressError` where there is none.
+    Earlier tokens stay valid until one day after the first event under the new one. Call `check_webhook_address()`
+    first: this function does not check that the address is reachable. Raises `WebhookAddressError` if there is none.
     """
     token = Secret(secrets.token_urlsafe(32))
     url = Secret(webhook_url(token.reveal()))
@@ -201,7 +208,7 @@ def set_webhook(license_: License, *, within_seconds: float | None = None) -> st
             gateway.reset_webhook()
             gateway.set_webhook(url.reveal())
     except GatewayError:
-        # The gateway may have stored it in spite of its answer, so the token stays good for a day.
+        # The gateway may have stored the URL in spite of the error, so the token stays valid for a day.
         tokens.filter(pk=row.pk).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
         raise
     tokens.filter(pk=row.pk).update(registered_at=DatabaseNow())
@@ -209,7 +216,7 @@ def set_webhook(license_: License, *, within_seconds: float | None = None) -> st
 
 
 def reset_webhook(license_: License, *, within_seconds: float | None = None) -> ServiceStatus:
-    """Remove the webhook from the gateway and let the license's tokens expire."""
+    """Remove the webhook from the gateway, let the license's tokens expire in a day, and return the status."""
     with _asking(license_, within_seconds) as gateway:
         status = gateway.reset_webhook()
     note_status(license_, status.session_status)
@@ -218,6 +225,6 @@ def reset_webhook(license_: License, *, within_seconds: float | None = None) -> 
 
 
 def token_digest(token: str) -> str:
-    """SHA-256 of a webhook token, as stored."""
+    """The SHA-256 digest of a webhook token, which is what is stored."""
     __traceback_hide__ = True
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""What Celery beat runs for this app.
+"""The Celery beat schedule of this app.
 
-Imports no model, so that a settings module can use it:
+This module imports no model, so that a settings module can import it:
 
     from django_kpwa.schedule import beat_schedule
 
@@ -12,18 +12,21 @@ from __future__ import annotations
 from typing import Any
 
 TASK_LIMIT_SECONDS = 600
-"""Above a slice and the longest call in it: a task that outlives this is stuck, and its lease has run out."""
+"""Hard time limit of a task: longer than a slice and the longest call after it. A task that runs longer is stuck, and
+its lease has expired."""
 _EXPIRES_SECONDS = 9.0 * TASK_LIMIT_SECONDS
 _MAX_SWEEP_SECONDS = 60.0
 
 
 def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
-    """Return the schedule; a lost task is made good within `sweep_seconds`, at most 60.
+    """Return the entries for `CELERY_BEAT_SCHEDULE`.
 
-    Raises `ValueError` for more: what has not swept for two minutes is taken for dead.
+    `sweep_seconds`: interval of the tasks that recover what was lost, above 0 and at most 60. Raises `ValueError`
+    for another value: a site without a sweep for two minutes is reported as dead.
 
-    Every entry expires, so that a worker that was stopped for days does not find a pile of them. It does so by the
-    worker's clock, and not before an hour and a half: a worker that goes an hour ahead would run none of them.
+    Every entry expires, so that a worker that was stopped for days does not find thousands of them. Workers compare
+    the expiry with their own clock, so it is an hour and a half: with a shorter one, a worker whose clock is an hour
+    ahead would run no task at all.
     """
 
     if not 0 < sweep_seconds <= _MAX_SWEEP_SECONDS:
@@ -41,4 +44,4 @@ def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
 
 
 BEAT_SCHEDULE = beat_schedule()
-"""The schedule as most sites want it."""
+"""The schedule with the default interval."""

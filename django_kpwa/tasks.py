@@ -1,4 +1,4 @@
-"""Celery tasks: thin shells with fixed names and JSON ids for arguments. Losing or repeating one harms nothing."""
+"""Celery tasks: thin wrappers with fixed names and ids as arguments. Losing or repeating a task does no harm."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from .store.heartbeats import note_alive
 from .store.locks import lacks_tables, waited_too_long
 from .store.results import Lease
 
-# One byte that a prefork worker's children share with it: on shutdown only the parent is told.
+# One byte that a prefork worker shares with its children: only the parent gets the shutdown signal.
 _shutting_down = mmap.mmap(-1, 1)
 
-# Said here, because a task without one of its own inherits the site's `task_soft_time_limit`, whose few seconds would
-# end sends in the middle.
+# Set for each task, because otherwise the site's `task_soft_time_limit` would apply, and a few seconds of that would
+# interrupt sends.
 _SOFT_TIME_LIMIT_SECONDS = TASK_LIMIT_SECONDS - 30
-# A purge of millions is no task that is stuck.
+# Shorter than the time limit: a purge of millions of rows ends by itself, and is not taken for a stuck task.
 _PURGE_SECONDS = TASK_LIMIT_SECONDS / 2
 
 logger = get_logger("django_kpwa.tasks")
 
 
 def _task(name: str) -> Callable[[Callable[..., None]], Any]:
-    """A shared task. Celery logs what one raises and sends it round as an event, so that it is masked before."""
+    """Decorate a shared task. An exception is masked and re-raised as `TaskFailedError`, because Celery logs it and
+    sends it to other processes as an event."""
 
     def decorate(work: Callable[..., None]) -> Any:
         @wraps(work)
@@ -48,11 +49,11 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
                 return work(*args, **kwargs)
             except Exception as error:
                 if waited_too_long(error):
-                    # A process that stands still has the rows; every task of ours comes again.
+                    # A process that stands still has locked the rows. Each of our tasks is run again anyway.
                     logger.warning("Task %s is left for now: another process has locked its rows.", name)
                     return None
                 if lacks_tables(error):
-                    # Beat runs in each schema of a site with one a tenant, and not all of them have an outbox.
+                    # On a site with one schema per tenant, beat's tasks run in each, but not all have an outbox.
                     _, schema = outbox_key()
                     log, where = (logger.info, f"in schema {schema}") if schema else (logger.warning, "here")
                     log("Task %s does nothing: there are no tables of django_kpwa %s.", name, where)
@@ -79,19 +80,25 @@ def _worker_shutting_down(**_: Any) -> None:
 
 @signals.task_prerun.connect(weak=False)
 def _end_old_connections(sender: Any = None, **_: Any) -> None:
-    """As Django does at a request: where Celery keeps connections (`CELERY_DB_REUSE_MAX`), nobody ends a broken one."""
+    """Close stale connections before each of our tasks, as Django does before a request.
+
+    With `CELERY_DB_REUSE_MAX`, Celery keeps connections from task to task, also broken ones.
+    """
     if str(getattr(sender, "name", "")).startswith("django_kpwa.") and not sender.request.is_eager:
         close_old_connections()
 
 
 def is_shutting_down() -> bool:
-    """Whether this worker was told to stop: a driver finishes its call, records it, and gives the lane back."""
+    """True if this worker was told to stop: a driver then finishes its call, records it, and gives the lane back."""
     return _shutting_down[0] == 1
 
 
 @_task(wake.DISPATCH_LICENSE)
 def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
-    """Drive one lane for a slice, and publish its continuation."""
+    """Drive one lane for a slice, and publish the task that continues.
+
+    `lease_token`: the lease that the last drive passed on. It is given back if the next task cannot be published.
+    """
     token = uuid.UUID(lease_token) if lease_token else None
     driven = dispatch.drive(license_id, token, should_stop=is_shutting_down)
     if driven.lease_token is not None:
@@ -103,10 +110,10 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
 
 @_task(wake.DISPATCH_DUE)
 def dispatch_due() -> None:
-    """Settle what was lost and wake every lane that has something due and nobody driving it."""
+    """Sweep (see `dispatch.sweep`), and wake each lane that has a message due and is not driven."""
     for license_id in dispatch.sweep().license_ids:
         if broker.runs_tasks_at_once():
-            # This is beat's own process, or a person's: no sale waits for it, and nobody else would drive the lane.
+            # Eager mode: this is beat's own process or a person's, so no sale waits, and no worker drives the lane.
             with suppress(TaskFailedError):
                 dispatch_license(license_id)
         else:
@@ -121,7 +128,10 @@ def process_webhook(event_id: int) -> None:
 
 @_task(wake.PROCESS_DUE_WEBHOOKS)
 def process_due_webhooks() -> None:
-    """Process the events that came together, those whose task was lost, and unmatched ones again: for one slice."""
+    """Process all webhook events that are due, for one slice; then publish a task for the rest.
+
+    These are events that arrived close together, those whose task was lost, and unmatched ones that are tried again.
+    """
     ends_at = time.monotonic() + SLICE_SECONDS
     webhooks.process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
     if time.monotonic() >= ends_at and not is_shutting_down():
@@ -136,6 +146,6 @@ def roll_up_statistics() -> None:
 
 @_task("django_kpwa.purge")
 def purge() -> None:
-    """Delete what `KPWA["RETENTION_DAYS"]` does not keep; what a long one leaves is the next one's, an hour later."""
+    """Delete rows that are older than `KPWA["RETENTION_DAYS"]`; what one purge leaves is deleted by the next."""
     ends_at = time.monotonic() + _PURGE_SECONDS
     retention.purge(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)

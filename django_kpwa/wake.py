@@ -1,6 +1,6 @@
-"""Publishes "there is something to do": which task, when, and where one that is on its way already does.
+"""Publishes wake-ups ("there is something to do"), and leaves them out where an earlier one is still on its way.
 
-A wake-up may be lost or repeated without harm: the database is the queue, and beat makes good what is missing.
+A wake-up may be lost or repeated without harm: the database is the queue, and beat recovers whatever is missing.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ PROCESS_WEBHOOK = "django_kpwa.process_webhook"
 PROCESS_DUE_WEBHOOKS = "django_kpwa.process_due_webhooks"
 DISPATCH_DUE = "django_kpwa.dispatch_due"
 
-# A take that had begun, and was not committed, when the lane was looked at for a wake-up: it answers that one as well.
+# Tolerance for a lease whose taking had begun, but was not committed, when the lane was looked at for a wake-up. Its
+# `taken_at` is earlier than the look, but its driver answers that wake-up as well.
 _TAKING = timedelta(seconds=1)
 
 Key = TypeVar("Key")
 
 
 class Publisher:
-    """What this process published a moment ago, and its connections to publish more. `clock` counts seconds.
+    """Publishes wake-ups, and remembers what this process published a moment ago. `clock` returns seconds.
 
-    A wake-up counts as on its way until its lane is taken: until then the task waits behind others, for instance
-    because every worker is busy. After `ON_ITS_WAY_SECONDS` it may be lost, and another one is published.
+    A wake-up is on its way until its lane is taken: until then its task waits behind others, for instance because all
+    workers are busy. After `ON_ITS_WAY_SECONDS` it may be lost, and another one is published.
     """
 
     ON_ITS_WAY_SECONDS = 5.0
     WEBHOOKS_TOGETHER_SECONDS = 0.25
-    """Webhooks that come so soon after another wait so long, and are processed by one task."""
+    """Webhooks that arrive within this time after another one are delayed by it, and processed by one task."""
     MOST_REMEMBERED = 4096
-    """Licenses, and outboxes."""
+    """Maximum number of licenses, and of outboxes, that are remembered."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -51,20 +52,25 @@ class Publisher:
         self.reset()
 
     def reset(self) -> None:
-        """Begin as a process that has published nothing: after a fork locks and connections are the parent's."""
+        """Forget everything, as in a new process: after a fork, locks and connections belong to the parent."""
         self.broker.reset()
         self._lock = threading.Lock()
-        # The oldest first, by outbox and license: the database's time just before, and until when it is on its way.
+        # Wake-ups on their way, by outbox and license, oldest first: the database's time just before the wake-up was
+        # published, and the clock's time until which it counts.
         self._on_their_way: OrderedDict[tuple[tuple[str, str], int], tuple[datetime, float]] = OrderedDict()
-        # The same by outbox: when a webhook's task was published for last, and until when one covers what comes.
+        # By outbox, oldest first: when a webhook's task was last published, and until when the published task covers
+        # webhooks that arrive.
         self._webhooks: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def wake_license(self, license_id: int, *, countdown_seconds: float = 0.0, lane: LaneSeen | None = None) -> bool:
-        """Ask for the lane to be driven, where nobody is at it and no wake-up of ours is still on its way.
+        """Publish a task that drives the lane, unless a worker drives it or an earlier wake-up is still on its way.
 
-        A driver looks once more after it has let the lane go, and takes the lane before it looks for messages. So what
-        is committed before either is seen, and the one look at the lane that decides here comes after the commit:
-        `lane`, which was seen before it, can only say that a wake-up is wanted. Returns True if one was published.
+        Call this after the commit of what is to be sent. Returns True if a task was published.
+
+        `countdown_seconds`: delay of the task; such a task is always published.
+        `lane`: the lane's state before the commit. It may be used to publish, but not to leave a wake-up out, for which
+        the lane is read again here. That is safe because a driver takes the lane before it looks for messages, and
+        looks once more after it has given the lane back: it sees whatever was committed before either look.
         """
         if not self.broker.can_publish():
             return False
@@ -88,7 +94,7 @@ class Publisher:
         return True
 
     def on_its_way_since(self, license_id: int) -> datetime | None:
-        """The database's time before which that license's wake-up was not published; None where none is on its way."""
+        """The database's time just before the license's last wake-up was published; None if none is on its way."""
         with self._lock:
             published_at, until = self._on_their_way.get((outbox_key(), license_id)) or (None, float("-inf"))
         return published_at if self.clock() < until else None
@@ -96,18 +102,21 @@ class Publisher:
     def publish_dispatch(
         self, license_id: int, lease_token: uuid.UUID | None = None, countdown_seconds: float = 0.0
     ) -> bool:
-        """Publish one drive of a lane. False: the broker did not take it."""
+        """Publish a task that drives a lane, without the checks of `wake_license()`. False: no broker took it.
+
+        `lease_token`: the lease that the last drive passed on.
+        """
         arguments: tuple[Any, ...] = (license_id,) if lease_token is None else (license_id, str(lease_token))
         return self._publish(DISPATCH_LICENSE, arguments, countdown_seconds)
 
     def publish_webhook(self, event_id: int) -> bool:
-        """Have a webhook event processed that is committed: at once, or with others that came within a moment.
+        """Publish a task for a committed webhook event: for this event alone, or for all that arrive within a moment.
 
-        The first event is processed at once. While others keep coming, one task is published that runs a moment later
-        and processes whatever is stored by then, so that those that come before it starts need none. Where it is lost,
-        or a worker's clock has it run too soon, beat makes good what it did not find.
+        The first event is processed immediately. While more keep arriving, one task is published that runs
+        `WEBHOOKS_TOGETHER_SECONDS` later and processes all events stored by then, so that events which arrive before it
+        starts need no task. If that task is lost, or runs too early by a worker's clock, beat recovers the rest.
 
-        False: nothing was published for it alone, or the broker did not take it.
+        Returns False if an earlier task covers the event, or if no broker took the task.
         """
         now, key = self.clock(), outbox_key()
         ends = now + self.WEBHOOKS_TOGETHER_SECONDS
@@ -122,7 +131,7 @@ class Publisher:
         return self._publish(PROCESS_DUE_WEBHOOKS, (), self.WEBHOOKS_TOGETHER_SECONDS)
 
     def publish_due_webhooks(self) -> bool:
-        """Have every webhook event processed whose time has come."""
+        """Publish a task that processes all webhook events that are due. False: no broker took it."""
         return self._publish(PROCESS_DUE_WEBHOOKS, ())
 
     def _publish(self, task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
@@ -136,7 +145,7 @@ class Publisher:
 
 
 publisher = Publisher()
-"""This process's."""
+"""This process's publisher."""
 wake_license = publisher.wake_license
 publish_dispatch = publisher.publish_dispatch
 publish_webhook = publisher.publish_webhook
@@ -149,10 +158,10 @@ if hasattr(os, "register_at_fork"):
 def wake_license_on_commit(
     license_id: int | None, *, countdown_seconds: float = 0.0, lane: LaneSeen | None = None
 ) -> None:
-    """Have the lane of `license_id` looked at once the present transaction is committed; at once outside of one.
+    """Call `wake_license()` after the present transaction is committed; immediately if there is none.
 
-    `countdown_seconds`: so much later, where the message is not due before. `lane`: what was seen of it a moment ago.
-    None: it cannot be told yet which license sends, so that there is no lane to look at.
+    `license_id`: None for a message without a license, which has no lane to wake.
+    `countdown_seconds`, `lane`: see `wake_license()`.
     """
     if license_id is None:
         return

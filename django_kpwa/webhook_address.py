@@ -1,7 +1,7 @@
-"""The address at which the gateway reaches this site's webhook: what it is, and whether anything could come there.
+"""The address of this site's webhook: what it is, and whether the gateway could reach it.
 
-A gateway takes whatever address it is told, and what it posts to a wrong one is lost unheard. So a person who registers
-one is told beforehand. `WebhookAddressError` says it in the language that is active.
+A gateway accepts any address, and whatever it posts to a wrong one is lost silently. So the address is checked before
+it is registered. The messages of `WebhookAddressError` are in the active language.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from .gateway.transport import Call
 
 TRY_SECONDS = 5.0
-"""How long the site may take to answer itself, connections and all."""
+"""Time limit for the site's answer to itself, including connecting."""
 ANSWER = {"status": "ok"}
-"""What the webhook's view answers to a GET, whatever the token."""
+"""The webhook view's answer to a GET, whatever the token."""
 
 _NO_TOKEN = "0" * 43
-"""As long as a real one, and good for nothing: servers on the way log the path."""
+"""As long as a real token, but invalid, because servers on the way log the path."""
 _MAX_ANSWER_BYTES = 64 * 1024
-# Names that are kept for documentation, and the national ones that people write in their place.
+# Domains reserved for documentation, and the national ones that people write in their place.
 _PLACEHOLDER = re.compile(
     r"(?:.*\.)?(?:example|invalid|example\.[a-z]{2,4}|example\.(?:com?|net|org?|web|my|biz|ac|go)\.[a-z]{2})",
     re.IGNORECASE,
@@ -45,7 +45,10 @@ _HOST = re.compile(r"[\w.-]+|\[[0-9a-f:.]+\]", re.IGNORECASE)
 
 
 def webhook_url(token: str) -> str:
-    """The address of this site's webhook under `token`. Raises `WebhookAddressError`."""
+    """The URL of this site's webhook under `token`.
+
+    Raises `WebhookAddressError` if `PUBLIC_URL` is not set or the site does not include our URLs.
+    """
     __traceback_hide__ = True
     public_url = kpwa_settings().PUBLIC_URL
     if not public_url.startswith(("https://", "http://")):
@@ -55,7 +58,7 @@ def webhook_url(token: str) -> str:
                 '"https://shop.example".'
             )
         )
-    # The same in every language, even if the site includes it in `i18n_patterns()`.
+    # In the site's default language: with `i18n_patterns()`, the path would depend on the active language.
     with translation.override(settings.LANGUAGE_CODE):
         path = find_url("django_kpwa:webhook", token)
     if not path:
@@ -68,7 +71,7 @@ def webhook_url(token: str) -> str:
 
 
 def useless(public_url: str, base_urls: Iterable[str]) -> str:
-    """Why a gateway at these base URLs can reach nothing at `public_url`, as far as the names tell; else empty."""
+    """Why a gateway at these base URLs cannot reach `public_url`, judged only by the names; empty if it may."""
     try:
         parts = urlsplit(public_url)
         is_address = bool(_HOST.fullmatch(parts.netloc.rpartition(":")[0] if parts.port else parts.netloc))
@@ -95,7 +98,7 @@ def useless(public_url: str, base_urls: Iterable[str]) -> str:
 
 
 def check(base_urls: Iterable[str], *, is_tried: bool = True) -> None:
-    """Raise `WebhookAddressError` where a webhook would not come: by the name, or by what a GET of ours is answered."""
+    """Raise `WebhookAddressError` if a webhook would not arrive, judged by the URL and, with `is_tried`, by a GET."""
     public_url = kpwa_settings().PUBLIC_URL
     url = webhook_url(_NO_TOKEN)
     if reason := useless(public_url, base_urls):
@@ -105,8 +108,8 @@ def check(base_urls: Iterable[str], *, is_tried: bool = True) -> None:
 
 
 def not_answering(url: str, *, seconds: float = TRY_SECONDS) -> str:
-    """Why a webhook that is posted to `url` would be lost, by a GET that takes `seconds` at most; else empty."""
-    # Imported where something is asked, and not before.
+    """Why a webhook posted to `url` would be lost, judged by a GET of at most `seconds`; empty if it would arrive."""
+    # Imported only here, to keep the import of this module cheap.
     from urllib3 import Timeout
     from urllib3.exceptions import HTTPError
 
@@ -160,7 +163,7 @@ def _mount(parts: SplitResult) -> str:
 
 
 def _target(asked: SplitResult, location: str) -> str:
-    """Where it leads, without its end, which may repeat the token."""
+    """A redirect's target without the end of its path, which may repeat the token."""
     try:
         to = urlsplit(without_controls(location))
         port = f":{to.port}" if to.port else ""

@@ -1,9 +1,9 @@
-"""Bounds the time of one rendering: a site's template or receipt class may never end, and a lane waits for it.
+"""Limits the time of one rendering: a site's template or receipt class may never end, and its lane waits for it.
 
-A signal interrupts the main thread, which a prefork child's and a command's are, even where it sleeps. Any other thread
-is interrupted by the interpreter between two steps of Python, so not in a call that never returns: who drives in
-threads gives those up (`cli.driving`). Greenlets share one thread, so that nothing there can be aimed at: the task's
-own time limit and the count of renderings remain.
+The main thread (of a prefork child or a command) is interrupted by a signal, also while it sleeps. Any other thread is
+interrupted by an asynchronous exception between two steps of Python, so not within a call that never returns: the
+caller that drives in threads gives such threads up (`cli.driving`). Greenlets share one thread, so none of them can be
+interrupted: there only the task's own time limit and the count of renderings remain.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ Result = TypeVar("Result")
 
 _AGAIN_SECONDS = 1.0
 _END_SECONDS = 5.0
-"""A watchdog ends at once; one that died of a lack of memory never says so."""
+"""Maximum wait for a watchdog to end. It ends at once, unless it died of a lack of memory and cannot report that."""
 
 
 class TookTooLongError(BaseException):
-    """Raised in what took too long. No `Exception`, so that a site's code does not swallow it in passing."""
+    """Raised inside a function that takes too long. Not an `Exception`, so that a site's `except` does not catch it."""
 
 
-# Functions, not context managers: an interruption may come at the first step of an `__exit__`, which then never runs.
+# These are functions, not context managers: an interruption may come at the first step of an `__exit__`, whose cleanup
+# would then never run.
 def call_within(seconds: float, function: Callable[[], Result]) -> Result:
-    """Call `function`; raises `TookTooLongError` in it once it takes longer, and again each second until it ends."""
+    """Call `function` and return its result.
+
+    Once it has taken `seconds`, `TookTooLongError` is raised inside it, and again each second until it ends.
+    """
     if _is_greenlet():
         return function()
     if _may_set_alarm():
@@ -46,7 +50,7 @@ def _is_greenlet() -> bool:
 
 
 def _may_set_alarm() -> bool:
-    """In the main thread, and where the site has no alarm of its own."""
+    """True in the main thread, if the site has no alarm of its own."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return False
     return signal.getsignal(signal.SIGALRM) is not None and not signal.getitimer(signal.ITIMER_REAL)[0]
@@ -78,17 +82,20 @@ def _call_watched(seconds: float, function: Callable[[], Result]) -> Result:
             watchdog.start()
             return function()
         finally:
-            # Also where something else strikes at the first step of `end()`, nobody is aimed at for ever.
+            # Set here too: if another exception strikes at the first step of `end()`, the watchdog still stops.
             watchdog.is_over = True
             watchdog.end()
     except TookTooLongError:
-        # It may have struck at the first step of that.
+        # It may have struck at the first step of the `end()` above.
         watchdog.end()
         raise
 
 
 class _Watchdog:
-    """Interrupts the thread that made it, until that ends it. It has no lock that an interruption could leave held."""
+    """Interrupts the thread that created it, until that thread calls `end()`.
+
+    That thread must hold no lock here (hence no `Event` or `Condition`): an interruption could leave it held.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -105,7 +112,7 @@ class _Watchdog:
         try:
             threading.Thread(target=self._watch, name="kpwa-deadline", daemon=True).start()
         except RuntimeError:
-            # The system has no thread left.
+            # The system has no more threads.
             self._has_ended = True
             raise
 
@@ -118,9 +125,10 @@ class _Watchdog:
                 self._has_aimed = True
                 try:
                     aim(self._thread_id, interruption)
-                    # CPython 3.11 has one mark for "somebody is aimed at", and while it stands no thread gets beyond a
-                    # step that a debugger or a coverage tool traces. A thread that sleeps would leave it there; one
-                    # that is struck takes it away, so this one is. The other sets it again as soon as it wakes.
+                    # CPython 3.11 has one flag for "an asynchronous exception is pending in some thread". While it is
+                    # set, no thread gets beyond a step that a debugger or a coverage tool traces. A thread that sleeps
+                    # would leave it set; a thread that receives its exception clears it, so this thread also raises
+                    # one in itself. The other thread sets the flag again as soon as it wakes.
                     aim(me, interruption)
                     while True:
                         time.sleep(0)
@@ -131,7 +139,7 @@ class _Watchdog:
             self._has_ended = True
 
     def end(self) -> None:
-        """Have it end; what it aimed and has not struck yet strikes here, and is over."""
+        """Stop the watchdog. An exception that it has set and that is still pending is raised and caught here."""
         latest = time.monotonic() + _END_SECONDS
         while True:
             try:
@@ -142,7 +150,7 @@ class _Watchdog:
                 while not self._has_ended and time.monotonic() < latest:
                     time.sleep(0.0002)
                 if self._has_aimed:
-                    # Whatever is still on its way is replaced by one that strikes here, see `_watch()`.
+                    # Replaces an exception that is still pending by one that is raised in the loop below.
                     self._has_aimed = False
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, ctypes.py_object(TookTooLongError))
                     while True:

@@ -1,8 +1,9 @@
-"""Drives one lane: claim, call the gateway, record, and again, until there is nothing to do or its slice is over.
+"""Drives one lane: claims a message, calls the gateway, records the outcome, and repeats until nothing is left to do or
+its slice of time is over.
 
-The order is what keeps the promises. A claim is committed before the call; no call and no signal receiver runs inside
-a transaction; the outcome is recorded before anything else happens; a worker that was frozen between claim and call
-gives the message back instead of calling.
+The package's promises depend on this order. A claim is committed before the call. No call and no signal receiver runs
+inside a transaction. The outcome is recorded before anything else happens. A worker that was frozen between claim and
+call gives the message back instead of calling.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from .verdict import Circumstances, judge
 
 logger = get_logger("django_kpwa.dispatch")
 
-# A wait of the pace up to this is slept, up to the other the lease is kept and passed on; beyond, beat looks again.
+# Waits that the pace requires: up to the first limit the driver sleeps; up to the second it keeps the lease and passes
+# it on to a delayed task; for longer ones it gives the lane back, and beat wakes it.
 MOST_SECONDS_SLEPT = 0.05
 MOST_SECONDS_HELD = 20.0
 
@@ -54,7 +56,8 @@ MOST_SECONDS_HELD = 20.0
 class Driven:
     """How a drive ended.
 
-    `has_more`: drive again at once; with `lease_token`, after `wait_seconds` and under that token.
+    `attempts`: number of messages sent or tried. `has_more`: the caller is to drive the lane again at once.
+    `lease_token`: the lease is still held; the caller is to drive again under this token after `wait_seconds`.
     """
 
     attempts: int = 0
@@ -70,9 +73,10 @@ def drive(
     should_stop: Callable[[], bool] = lambda: False,
     slice_seconds: float = SLICE_SECONDS,
 ) -> Driven:
-    """Drive the lane of `license_id` for `slice_seconds`; ends at once where somebody else does.
+    """Drive the lane of `license_id` for at most `slice_seconds`; returns at once if another worker drives it.
 
-    `lease_token`: the lease that an earlier drive passed on. `should_stop` is asked between messages.
+    `lease_token`: the lease that an earlier drive passed on (`Driven.lease_token`).
+    `should_stop`: called between messages; if it returns True, the lane is given back.
     """
     conf = kpwa_settings()
     attempts = 0
@@ -88,20 +92,21 @@ def drive(
         except DatabaseError as error:
             if not waited_too_long(error):
                 raise
-            # Its lease ends by itself; this process is there for the lanes of others meanwhile.
+            # The lease expires by itself; until then this process can serve other lanes.
             logger.warning("License %s is left for now: another process has locked its rows.", license_id)
             return Driven(attempts + (driver.attempts if driver else 0))
         attempts += driven.attempts
         if driven.lease_token is not None or driven.has_more:
             return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)
-        # The lane is free again, and committed so: whoever stored a message before that was told that it is driven.
+        # The release is committed. A message that was stored before that woke nobody, because the lane was driven: so
+        # look once more.
         if driver.has_broken or should_stop() or not store().has_startable_work(license_id):
             return Driven(attempts)
         lease_token = None
 
 
 def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, claims: bool) -> tuple[Lease, Step]:
-    """Take the lane, free or passed on; returns the lease, and what comes next: `LeaseLost` where it is not ours."""
+    """Take the lane, which is free or was passed on to us; returns the lease and the first step (or `LeaseLost`)."""
     seconds, lease = lease_seconds(conf), Lease(license_id)
     if lease_token is not None:
         return lease, store().swap_lease(Lease(license_id, lease_token), lease, seconds, claims=claims)
@@ -111,7 +116,7 @@ def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, cla
     step = store().take_lease(lease, seconds, **options)
     if isinstance(step.next, LeaseLost) and not Lane.objects.filter(pk=license_id).exists():
         if not License.objects.filter(pk=license_id).exists():
-            # Deleted meanwhile, or a wake-up from another database, for instance one of a site's tests.
+            # The license was deleted, or the wake-up comes from another database, for instance a test's.
             logger.info("There is no license %s here; its wake-up is ignored.", license_id)
             return lease, step
         store().ensure_lane(license_id)
@@ -120,10 +125,11 @@ def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, cla
 
 
 class _Driver:
-    """One holder of one lease."""
+    """Sends a lane's messages for as long as it holds one lease."""
 
     max_seconds_before_call = 5.0
-    """From the begin of a claim to its call. What takes longer is a frozen process, and its lease may be another's."""
+    """Maximum time from asking for a claim to its call. A process that took longer was frozen, and the message may
+    already be another worker's."""
 
     def __init__(
         self,
@@ -142,7 +148,7 @@ class _Driver:
         self.ends_at = _elapsed() + slice_seconds
         self.attempts = 0
         self.has_broken = False
-        # When the present claim was asked for: a claim that is older by long was followed by a standstill.
+        # When the present claim was asked for; compared with `max_seconds_before_call`.
         self.began_at = began_at
         self.claim = step.claim
         self.has_unrecorded_call = False
@@ -159,7 +165,8 @@ class _Driver:
                 self._gateway.close()
 
     def _let_go(self) -> None:
-        """Leave the lane to others after a failure of ours; an unrecorded call leaves that to the end of the lease."""
+        """Give the lane back after an error. Not if a call was made and not recorded: then the lease has to expire, so
+        that the message is declared in doubt."""
         if self.has_unrecorded_call:
             return
         if self.claim is not None:
@@ -176,7 +183,7 @@ class _Driver:
         return self._send_all()
 
     def open_gateway(self) -> Gateway:
-        """This lane's gateway, opened once. Raises `KeyUnreadableError`."""
+        """The lane's gateway, opened at the first call. Raises as `License.get_gateway()` does."""
         if self._gateway is None:
             self._gateway = self.lane.license.get_gateway()
         return self._gateway
@@ -226,7 +233,7 @@ class _Driver:
         return None
 
     def _send(self, claim: Claim) -> Recorded | None:
-        """Make one attempt and record it. None: it was not made."""
+        """Make one attempt and record its outcome. None: no attempt was made, because this process was frozen."""
         failpoints.after_claim()
         if _elapsed() - self.began_at > self.max_seconds_before_call:
             status = store().give_back(claim)
@@ -260,11 +267,11 @@ class _Driver:
         return recorded
 
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
-        """Tell people what this send taught about the lane, and keep it for the next."""
+        """Alert people about what this send revealed about the lane, and remember it for the next send."""
         if lane.pause is not None and paused:
             alerts.lane_paused(self.lane.license, lane.pause, self.lane.confirmed_number, lane.linked_number)
         elif lane.pause is not None:
-            # A person was faster: they paused the lane, or confirmed the number that this one did not know.
+            # A person was faster: they paused the lane, or confirmed the number that this driver did not know yet.
             self.lane.refresh_from_db(using=write_alias(), fields=["confirmed_number"])
         if lane.confirms_number:
             self.lane.confirmed_number = lane.linked_number
@@ -280,12 +287,12 @@ class _Driver:
         except GatewayError as error:
             outcome = outcome_of_error(error)
         except Exception as error:
-            # A task's soft time limit, or a gateway class with a fault of its own: recorded, then this drive ends.
+            # A task's soft time limit, or a bug in a gateway class: the outcome is recorded, then this drive ends.
             trace = masked_traceback(error, gateway.api_key)
             logger.error("The gateway class raised %s; the message is in doubt.\n%s", type(error).__name__, trace)
             self.has_broken = True
             if is_time_limit(error):
-                # As if the time limit had killed it: nothing is known of the gateway.
+                # Treated like a lost worker, because this says nothing about the gateway.
                 return Outcome(OutcomeKind.IN_DOUBT, Cause.WORKER_LOST, words=type(error).__name__), None
             return outcome_of_error(error), None
         return outcome, self._ask_status(gateway) if outcome.asks_for_status else None
@@ -297,7 +304,7 @@ class _Driver:
             logger.info("The status after a refused or failed send was not told (%s).", type(error).__name__)
             return None
         except Exception as error:
-            # As in the send, whose outcome must be recorded all the same.
+            # As in `_call()`; the outcome of the send must be recorded in any case.
             logger.error(
                 "The gateway class raised %s when asked for the status.\n%s",
                 type(error).__name__,
@@ -309,7 +316,10 @@ class _Driver:
     def _record(
         self, claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict, *, claims_next: bool
     ) -> Recorded:
-        """Record; try again over a fresh connection while the database fails, for it is known here alone."""
+        """Record the outcome; while the database fails, retry over a new connection for `record_seconds`.
+
+        Only this process knows the outcome. If it is not recorded, the message will be in doubt.
+        """
         gives_up_at = _elapsed() + self.conf.record_seconds
         is_retry = False
         while True:
@@ -341,7 +351,7 @@ class _Driver:
 
 
 def _elapsed() -> float:
-    """Seconds on a clock that goes on while the process, or the whole machine, is stopped."""
+    """Seconds on a clock that also runs while the process or the machine is suspended, as `monotonic()` may not."""
     return time.clock_gettime(_CLOCK)
 
 

@@ -1,23 +1,23 @@
-"""The moments of a send at which its worker's death matters. Nothing happens at them.
+"""The moments of a send at which its worker's death matters. In production these functions do nothing.
 
-tests/faults puts functions of its own in their place, which kill, freeze or break the process that reaches them. The
-moments inside the POST are the transport's, and the tests make them there.
+tests/faults replaces them by functions that kill, freeze or break the process. Failures inside the POST are injected by
+the tests in the transport.
 """
 
 from __future__ import annotations
 
 
 def before_claim() -> None:
-    """The lane is ours, and no message yet."""
+    """The lane is leased, and no message is claimed yet."""
 
 
 def after_claim() -> None:
-    """The message is `sending`, committed, and nothing of it has left."""
+    """The message is `sending`, that is committed, and nothing of it has been sent."""
 
 
 def after_post() -> None:
-    """What became of the call is known to this process alone."""
+    """The call has ended, and only this process knows its outcome."""
 
 
 def after_record() -> None:
-    """It is committed; the next message may be claimed with it, and no signal has been sent."""
+    """The outcome is committed, maybe with the next message's claim, and no signal has been sent."""

@@ -1,7 +1,7 @@
-"""Gives a waiting message its text, just before its first claim, outside any transaction.
+"""Renders the text of a queued message just before its first claim, outside any transaction.
 
-The claim has counted this rendering and committed that, and moved the message back: a template that hangs, or that
-ends its process, blocks its lane for a minute, and is not tried for ever.
+Before that, the store has counted the rendering, moved the message back in the queue and committed both: a template
+that hangs or kills its process blocks its lane for a minute at most, and is not tried for ever.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from .deadline import TookTooLongError, call_within
 logger = get_logger("django_kpwa.dispatch")
 
 MOST_RENDERINGS = 3
-# Who takes this long is late for every other message of the license.
+# A rendering that takes this long delays every other message of the license.
 MOST_RENDER_SECONDS = 10.0
-# After the first and the second that an outage stopped: one of ten minutes costs no receipt.
+# Waits after the first and the second failed rendering: an outage of ten minutes then loses no receipt.
 _WAITS_SECONDS = (60.0, 600.0)
 _MOST_CHANGED = 500
 
 
 def render_message(message_id: int, due_at: datetime) -> None:
-    """Render and store a message's text, or cancel it, or fail it with the reason; what passes leaves it waiting.
+    """Render and store a message's text; or cancel the message, give it to another license, or make it `failed`.
 
-    With the text are kept the number and the license that were asked again: who is another license's now waits there.
+    `due_at`: its place in the queue, which it gets back with its text: it is then the next to be sent, and no other
+    text is written before that. The recipient and the license are determined again, and stored with the text. After a
+    temporary error (see `_passes()`) the message stays queued for another try.
 
-    With its text it takes its place at `due_at` again: it is the next to go, and the text of no other is written before
-    that. Raises a task's time limit on, after it is kept that the message waits.
+    Re-raises a task's soft time limit, after the message is stored as queued or failed.
     """
-    # With its license: what a router of the site's would read from a replica may not be there yet.
+    # The license is fetched by the same query: lazily, a site's router could read it from a replica that lags.
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
     if message.renderings_begun > MOST_RENDERINGS:
         logger.error("The text of message %s is given up: its writing was begun again and again.", message_id)
@@ -64,7 +65,7 @@ def render_message(message_id: int, due_at: datetime) -> None:
         words = _words_of_slowness() if isinstance(error, TookTooLongError) else words_of(error)
         if _passes(error) and message.renderings_begun < MOST_RENDERINGS:
             wait = _WAITS_SECONDS[max(message.renderings_begun, 1) - 1]
-            # One that hangs has been moved back already.
+            # A message whose rendering hung was moved back already, and needs no other wait.
             store().postpone_rendering(message, words, None if isinstance(error, TookTooLongError) else wait)
         else:
             _fail(message, words)
@@ -103,23 +104,23 @@ def _moved(message: OutboundMessage, license_: License) -> dict[str, Any]:
 
 
 def _changed(message: OutboundMessage, words: str) -> dict[str, Any]:
-    """For the message's timeline, the latest last."""
+    """The columns that tell of a change in the message's timeline; a later change is appended to an earlier one."""
     words = f"{message.changed_words} {words}".strip()
     return {"changed_at": DatabaseNow(), "changed_words": words[-_MOST_CHANGED:]}
 
 
 def is_time_limit(error: BaseException) -> bool:
-    """Whether a worker's soft time limit interrupted what raised this. By its name: Celery need not be installed."""
+    """True if `error` is Celery's soft time limit. Compared by name, because Celery need not be installed."""
     return type(error).__name__ == "SoftTimeLimitExceeded"
 
 
 def _most_seconds() -> float:
-    """Well below a lease: a lane whose driver has lost it is another's."""
+    """Maximum seconds of a rendering: well below the lease, which must not expire while its driver is rendering."""
     return min(MOST_RENDER_SECONDS, lease_seconds(kpwa_settings()) / 2)
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether it may go by itself: the database or the network failed, there was no time, or who sends is not clear."""
+    """True if a later try may succeed: database or network failed, time ran out, or no license can be chosen yet."""
     if isinstance(error, LicenseChoiceError):
         return True
     seen: BaseException | None = error
@@ -138,7 +139,7 @@ def _fail(message: OutboundMessage, words: str) -> None:
 
 
 def _leave_connections(error: BaseException) -> None:
-    """End connections that broke, or that may have been interrupted in the middle of an answer."""
+    """Close database connections that broke, or that may have been interrupted while reading a result."""
     was_interrupted = isinstance(error, TookTooLongError) or is_time_limit(error)
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:

@@ -1,4 +1,4 @@
-"""Whether a lane may send now: is it paused, is that over, and is WhatsApp linked. Asks the gateway where need be."""
+"""Whether a lane may send now: whether it is paused, whether that pause is over, and whether WhatsApp is linked."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from .verdict import PAUSED_AT_ONCE, error_words
 
 
 def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
-    """Decide for a lane that one drives; pause it, pause it anew or lift its pause where the gateway says so."""
+    """True if the lane of this lease may send now. Asks the gateway for the status if that is unknown or was bad.
+
+    Pauses the lane, extends its pause or lifts it, according to the answer.
+    """
     reason = PauseReason(lane.pause_reason)
     if lane.has_changed_number and reason not in HELD_BY_PEOPLE:
-        # Found while a person's pause stood, which went before.
+        # The change was found while a person's pause was in force, which no other pause replaces. That pause is over.
         pause = Pause(PauseReason.NUMBER_CHANGED, None)
         if store().pause_lane(lease, pause):
             alerts.lane_paused(lane.license, pause, lane.confirmed_number, lane.linked_number)
@@ -39,7 +42,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf
 
 
 def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway]) -> Gateway | None:
-    """The gateway, or None where it cannot be opened: the lane is paused then, with what to mend."""
+    """The gateway, or None if it cannot be opened; the lane is then paused, with the error as its reason."""
     try:
         return open_gateway()
     except (KeyUnreadableError, InvalidApiKeyError) as error:
@@ -50,7 +53,7 @@ def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway]) -> Ga
 
 
 def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
-    """Ask for the status: pause, pause anew, or lift the pause, by what it says."""
+    """Ask the gateway for the status, and pause the lane, extend its pause or lift it. True if the lane may send."""
     gateway = _opened(lease, lane, open_gateway)
     if gateway is None:
         return False
@@ -64,9 +67,9 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: 
 
 
 def _reason(error: GatewayError, lane: Lane) -> PauseReason:
-    """Why a lane is paused whose status could not be told."""
+    """The reason for the pause after a status check that failed with `error`."""
     reason = PAUSED_AT_ONCE.get(outcome_of_error(error).cause)
     if reason is not None and reason != PauseReason.RATE_LIMITED:
         return reason
-    # Logged out stays logged out while the gateway does not say otherwise.
+    # A failed check does not prove that a logged-out license is linked again.
     return PauseReason.LOGGED_OUT if lane.pause_reason == PauseReason.LOGGED_OUT else PauseReason.FAILING

@@ -1,7 +1,8 @@
-"""Makes good what was lost: abandoned leases, stale messages, and lanes with something due that nobody drives.
+"""The sweep recovers from whatever was lost: abandoned leases, overdue messages, and lanes with due messages that
+nobody drives.
 
-It starts from what waits, not from licenses: most of them have nothing to do most of the time. What waits is not read
-row by row either (`store.backlog`): a sweep costs the same behind an outage of a day.
+It looks at waiting messages, not at licenses, most of which have nothing to do most of the time. It does not read these
+messages row by row either (`store.backlog`), so a sweep after an outage of a day costs the same.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from ..store.locks import waited_too_long
 logger = get_logger("django_kpwa.dispatch")
 
 _EXPIRED_AT_ONCE = 1000
-# Of more, the rest is for the next sweep: lanes wait to be woken by this one. None of them is sent meanwhile.
+# Maximum numbers per sweep; the rest is left to the next one, because lanes wait to be woken at the end of this one.
+# Overdue and unassigned messages are not sent meanwhile.
 _MOST_EXPIRED = 20_000
 _MOST_GIVEN = 20_000
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found: the licenses to drive, and how much it settled."""
+    """What a sweep found: the licenses whose lanes are to be driven, and how much it settled."""
 
     license_ids: tuple[int, ...]
     abandoned_lanes: int
@@ -38,7 +40,7 @@ class Swept:
 
 
 def sweep() -> Swept:
-    """Settle what is overdue and return the licenses whose lanes want driving."""
+    """Settle abandoned lanes and overdue messages, and find the lanes that have to be driven."""
     abandoned = _settle_abandoned()
     expired = _expire()
     _give_unassigned()
@@ -57,7 +59,7 @@ def _settle_abandoned() -> int:
         try:
             changed = store().settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=conf.MAX_ATTEMPTS)
         except DatabaseError as error:
-            # A process that stands still holds one of its messages. The lanes of others are not kept waiting for it.
+            # A process that stands still has locked a row of this lane; other lanes must not wait for it.
             if not waited_too_long(error):
                 raise
             logger.warning("License %s is settled later: another process has locked its rows.", license_id)
@@ -78,7 +80,7 @@ def _expire() -> int:
 
 
 def _give_unassigned() -> None:
-    """What waits because it could not be told which license sends is given to one, once that can be told."""
+    """Assign messages that wait without a license, if one can be chosen now."""
     for _ in range(_MOST_GIVEN // GIVEN_AT_ONCE):
         if choosing.give_unassigned(kpwa_settings().DEFAULT_LICENSE) is None:
             break
@@ -94,7 +96,7 @@ def _startable_license_ids() -> list[int]:
         startable = set(lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True))
         without_lane = set(license_ids) - set(known)
         if without_lane:
-            # Not one that was deleted while a message of its own was being stored: nobody could drive it.
+            # Skip licenses that were deleted while a message of theirs was being stored: nobody could drive them.
             licenses = License.objects.filter(pk__in=without_lane)
             without_lane = set(licenses.values_list("pk", flat=True))
         found += store().due_license_ids(startable | without_lane)

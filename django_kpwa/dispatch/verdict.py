@@ -1,6 +1,6 @@
-"""What a send's outcome makes of its message and its lane: the policy, without a database.
+"""The policy: what a send's outcome means for its message and its lane. Pure functions, without a database.
 
-`gateway.outcome` says what is known; here it is decided what follows.
+`gateway.outcome` says what is known about a call; this module decides what follows from it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..models import PauseReason, Status
 from ..store.results import LaneVerdict, MessageVerdict, Pause
 
 _MOST_FAILURES = 1000
-# What a refusal says that concerns its recipient alone, in the two languages that gateways of this family speak.
+# Words of a refusal that concerns only its recipient, in the two languages that gateways of this family use.
 _ABOUT_RECIPIENT = re.compile(
     r"\b(number|phone|recipient|group|jid|msisdn|nomor|nomer|penerima|grup)\b|not (registered|on whatsapp)|"
     r"(tidak|belum) terdaftar",
@@ -32,17 +32,20 @@ PAUSED_AT_ONCE = {
     Cause.RATE_LIMITED: PauseReason.RATE_LIMITED,
     Cause.UNAUTHORIZED: PauseReason.UNAUTHORIZED,
 }
-"""The causes that concern the license and not the message: the first of them pauses it.
+"""Causes that concern the license, not the message: a single one pauses the lane.
 
-A message that was not sent for one of them has lost no attempt.
+The attempt of a message that was not sent for one of them is refunded.
 """
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the driver knows beside the outcome. `session_status`: the answer to the status check that a 400 or 500
-    asks for; None where it was not asked, or its answer did not come. `confirmed_number`: the phone that is to send,
-    in digits; empty before the first send."""
+    """What the driver knows besides the outcome.
+
+    `attempts_spent`: the message's, this one included. `failures`: the lane's failed sends in a row before this one.
+    `session_status`: the result of the status check after a 400 or 500; None if it was not made or failed.
+    `confirmed_number`: the phone that is meant to send, in digits; empty before the first send.
+    """
 
     attempts_spent: int
     failures: int
@@ -53,14 +56,17 @@ class Circumstances:
 
 
 def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
-    """Return the outcome as it is to be recorded, and what becomes of the message and the lane."""
+    """Return the outcome as it is to be recorded, and the verdicts on the message and the lane.
+
+    The outcome changes if the status check shows that the license was logged out.
+    """
     if outcome.asks_for_status and known.session_status == SessionStatus.QR:
         outcome = outcome.because_logged_out()
     return outcome, _message(outcome, known, conf), _lane(outcome, known, conf)
 
 
 def error_words(outcome: Outcome) -> str:
-    """What went wrong: in the gateway's words, else in ours, in the site's language."""
+    """A text for people about a failure: the gateway's own words, else the cause in the site's language."""
     if outcome.words:
         return outcome.words
     with translation.override(settings.LANGUAGE_CODE):
@@ -80,8 +86,8 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
     if outcome.cause in PAUSED_AT_ONCE:
         wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
-    # A refusal counts as one only where the license is known to be linked: a logged-out one may refuse everything.
-    # And a gateway that accepts nothing at present says little about this message, unless it names the recipient.
+    # A refusal is final only if the license is known to be linked, because a logged-out one may refuse everything. And
+    # a gateway that refuses every message at present says little about this one, unless it mentions the recipient.
     is_final = (
         outcome.kind == OutcomeKind.REFUSED
         and known.session_status is not None
@@ -97,7 +103,8 @@ def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict
     wait = pace.next_send(known.pace_seconds)
     if outcome.kind == OutcomeKind.ACCEPTED:
         return _accepted(outcome, known, wait)
-    # Whatever it says: a gateway that is being deployed answers 502 and 503 in turn, a broken one each time anew.
+    # Failures of all kinds are counted together: a gateway during a deployment alternates between 502 and 503, and a
+    # broken one may answer differently each time.
     failures = min(known.failures + 1, _MOST_FAILURES)
     pause = _pause(outcome, failures, known, conf)
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
@@ -106,7 +113,7 @@ def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict
 
 
 def _accepted(outcome: Outcome, known: Circumstances, wait: float) -> LaneVerdict:
-    """Only an accepted send tells which phone is linked. What cannot be read as a number tells nothing."""
+    """Only the answer to an accepted send contains the linked phone's number; one that cannot be parsed is ignored."""
     number = phone.number_of(outcome.answer.from_number) if outcome.answer else ""
     is_another = number and known.confirmed_number and number != known.confirmed_number
     return LaneVerdict(
