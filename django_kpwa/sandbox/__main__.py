@@ -1,4 +1,4 @@
-"""`python -m django_kpwa.sandbox`: the simulated phone as a process of its own, under its own settings."""
+"""`python -m django_kpwa.sandbox`: runs the simulated phone as a separate process with its own settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXIT_PORT_TAKEN = 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM. Returns the exit code: 0 stopped, 2 wrong arguments, 3 the address is taken."""
+    """Serve until Ctrl-C or SIGTERM. Returns the exit code: 0 stopped, 2 invalid arguments, 3 the address is taken."""
     options = _parser().parse_args(argv)
     try:
         sandbox = _furnished(options)
@@ -94,7 +94,7 @@ def _number(text: str, fault: str) -> float:
 
 
 def _set_up_django(host: str) -> None:
-    # Overridden, not defaulted: a shell or a manage.py that names the site's settings must not decide this process'.
+    # Overridden, not defaulted: the shell's variable or a manage.py may name the site's settings, which must not apply.
     os.environ["DJANGO_SETTINGS_MODULE"] = "django_kpwa.sandbox.settings"
     if host not in ("localhost", "127.0.0.1", "::1"):
         os.environ["KPWA_SANDBOX_ALLOWED_HOSTS"] = "*"
@@ -104,7 +104,7 @@ def _set_up_django(host: str) -> None:
 
 
 def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
-    # Django's own parts can be imported only once the settings are known.
+    # These modules can be imported only after Django's settings are configured.
     from django.core.wsgi import get_wsgi_application
 
     from .http import serve
@@ -120,7 +120,7 @@ def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
         )
         return EXIT_PORT_TAKEN
     for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) != signal.SIG_IGN:  # a shell has what it starts in the background ignore Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # shells make background processes ignore Ctrl-C: keep that
             signal.signal(number, lambda *_: server.stop())
     _announce(_address(options.host, server.server_port), sandbox)
     server.serve_until_stopped()
@@ -129,8 +129,8 @@ def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
 
 def _address(host: str, port: int) -> str:
     shown = host or "127.0.0.1"
-    with contextlib.suppress(ValueError):  # a name
-        # A wildcard is nothing a browser can open; this machine's own address is.
+    with contextlib.suppress(ValueError):  # raised for a host name
+        # A browser cannot open a wildcard address, so the loopback address is shown instead.
         if ip_address(shown).is_unspecified:
             shown = "::1" if ":" in shown else "127.0.0.1"
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -1,12 +1,12 @@
-"""The documented answers, and the one place where a gateway's failure becomes an HTTP status.
+"""Builds the documented answers. Only this module turns a gateway's failure into an HTTP status.
 
 | failure | answer |
 |---|---|
 | `BadRequestError` | 400, with `errors` where there are any |
 | `InvalidMessageError`: refused before the gateway was asked | 400 with `errors` |
 | `UnauthorizedError` | 401 |
-| `RateLimitedError` | 429 with Retry-After: not in the reference, but what clients of such a service meet |
-| `GatewayTimeoutError`, `ConnectionLostError`: nobody knows what happened | 504 |
+| `RateLimitedError` | 429 with Retry-After: not in the reference, but common for services of this kind |
+| `GatewayTimeoutError`, `ConnectionLostError`: unknown if it was carried out | 504 |
 | `ServerError`, every other failure | 500 |
 """
 
@@ -31,23 +31,23 @@ from ..gateway.base import SentMessage, ServiceStatus
 from ..logs import get_logger, lines_of
 
 SUCCESS_CODE = 20001
-"""The one result code that the reference names."""
+"""The only result code that the reference names."""
 
 logger = get_logger(__name__)
 
 
 def success(message: str, code: Any = None, **fields: Any) -> JsonResponse:
-    """200 with the gateway's sentence, its code as it came (20001 where it gave none) and the operation's `fields`."""
+    """A 200 with the gateway's message, the operation's `fields`, and the gateway's code or else `SUCCESS_CODE`."""
     return JsonResponse({"message": message or "OK", **fields, "code": SUCCESS_CODE if code is None else code})
 
 
 def service_status(status: ServiceStatus, word: str) -> JsonResponse:
-    """200 of status, restart and webhook reset; `word` is one that the reference has for the operation."""
+    """A 200 for status, restart or webhook reset. `word` is a status word that the reference has for the operation."""
     return success(status.message, status.code, status=word)
 
 
 def sent(message: SentMessage) -> JsonResponse:
-    """200 of both sends."""
+    """A 200 for a send to a number or a group."""
     result = {
         "id": message.id,
         "body": message.body,
@@ -60,7 +60,7 @@ def sent(message: SentMessage) -> JsonResponse:
 
 
 def not_found(request: HttpRequest) -> JsonResponse:
-    """The view of every path that is not documented."""
+    """The view for all paths that are not documented."""
     return JsonResponse({"message": "There is no such operation."}, status=404)
 
 
@@ -70,7 +70,7 @@ def method_not_allowed(method: str, allowed: str) -> JsonResponse:
 
 
 def failure(error: Exception) -> HttpResponse:
-    """The answer for whatever an operation raised."""
+    """The answer for an exception that an operation raised."""
     if isinstance(error, BadRequestError):
         return _bad_request(error)
     if isinstance(error, InvalidMessageError):
@@ -83,7 +83,7 @@ def failure(error: Exception) -> HttpResponse:
         return JsonResponse({"message": error.words}, status=504)
     if isinstance(error, GatewayError):
         return _server_error(error.words, "; ".join(error.errors) or error.words, error.code)
-    # A stranger's own text may hold a number or a key, so neither the answer nor the log repeats it.
+    # The message of an unknown exception may hold a number or a key, so neither the answer nor the log repeats it.
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("A gateway operation raised %s.\n%s", type(error).__name__, lines_of(frames))
     return _server_error("Internal server error", type(error).__name__, None)

@@ -1,7 +1,7 @@
-"""`/sandbox/api/…`: the page's own requests, and what tests read and switch.
+"""`/sandbox/api/…`: the API that the page uses, and with which tests read and change the sandbox.
 
-There is no login and no CSRF cookie: a change must be a POST (faults also PUT and DELETE), and not from the page of
-another site.
+There is no login and no CSRF cookie. Instead, a change must be a POST (for faults also PUT or DELETE) that does not
+come from another site's page.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ logger = get_logger(__name__)
 
 
 def guarded(view: View) -> View:
-    """Refuse other sites' requests, and answer what cannot be done as JSON."""
+    """Decorate a view to refuse changes from other sites' pages, and to answer its exceptions as JSON.
+
+    `LookupError` becomes 404 and `ValueError` 400.
+    """
 
     @wraps(view)
     def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -50,9 +53,9 @@ def guarded(view: View) -> View:
 @require_http_methods(["GET"])
 @guarded
 def state(request: HttpRequest) -> HttpResponse:
-    """Everything to be seen. With `since` (a version) and `wait` (seconds), answers when something has changed.
+    """The state as the page shows it. `license` and `chat` choose what is included in full.
 
-    `license` and `chat` choose what is shown in full.
+    With `since` (a version) and `wait` (seconds), the answer is delayed until the state changes.
     """
     sandbox = current()
     account = sandbox.account(request.GET.get("license", ""))
@@ -71,18 +74,18 @@ def state(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET"])
 @guarded
 def ledger(request: HttpRequest) -> HttpResponse:
-    """Every accepted delivery in order, `after` a sequence number."""
+    """All accepted deliveries in order, or those `after` a sequence number."""
     after = int(request.GET.get("after", "0"))
     sandbox = current()
     with sandbox.changed:
-        entries = sandbox.ledger[max(after, 0) :]  # the sequence counts from 1 without gaps
+        entries = sandbox.ledger[max(after, 0) :]  # sequence numbers start at 1 and have no gaps
     return JsonResponse({"deliveries": [asdict(entry) for entry in entries]})
 
 
 @require_http_methods(["GET"])
 @guarded
 def log(request: HttpRequest) -> HttpResponse:
-    """The newest requests and webhooks, oldest first."""
+    """The latest requests and webhooks, oldest first."""
     sandbox = current()
     with sandbox.changed:
         return JsonResponse({"log": list(sandbox.log)})
@@ -91,7 +94,7 @@ def log(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "PUT", "DELETE"])
 @guarded
 def faults(request: HttpRequest) -> HttpResponse:
-    """GET shows them; PUT sets those named in `{NAME: probability or {…}}`; DELETE switches all off."""
+    """GET returns all faults, PUT sets those in `{NAME: probability or {…}}`, DELETE switches all off."""
     sandbox = current()
     if request.method == "PUT":
         sandbox.faults.update(_content(request))
@@ -105,7 +108,7 @@ def faults(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["POST"])
 @guarded
 def act(request: HttpRequest, action: str) -> HttpResponse:
-    """One of `_ACTIONS`, with its arguments as a JSON object."""
+    """Run one of `_ACTIONS`, with its arguments from a JSON object."""
     if action not in _ACTIONS:
         raise LookupError(f"There is no {action!r}. Known: {', '.join(_ACTIONS)}.")
     sandbox = current()
@@ -132,7 +135,7 @@ def _log_out(sandbox: Sandbox, *, license: str = "") -> None:
 def _answer(
     sandbox: Sandbox, *, text: str, chat: str = "", group: str = "", sender: str = "", license: str = ""
 ) -> None:
-    """`chat` is a number in any spelling or a chat's id; `group` a group's name, with its member as `sender`."""
+    """`chat` is a number in any spelling or a chat's id; `group` is a group's name, with a member as `sender`."""
     account = sandbox.account(license)
     if group:
         chat = sandbox.group(account, group).id
@@ -195,7 +198,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
-    # Django's own record of it would show the path.
+    # Logged here, because Django's own log record, which the settings suppress, would show the path.
     logger.error("The sandbox failed.\n%s", lines_of(mask_numbers(traceback_of(error))) if error else "")
     return JsonResponse({"message": "Internal server error", "error": "The sandbox failed.", "code": None}, status=500)
 
@@ -205,7 +208,7 @@ def _chat_id(chat: str) -> str:
 
 
 def _is_same_origin(request: HttpRequest) -> bool:
-    # Browsers name the page that sends a POST; programs, which hold no session to abuse, do not.
+    # Browsers name the page that sends a POST. Other programs do not, and have no session that could be abused.
     origin = request.headers.get("Origin")
     if origin is not None:
         return urlsplit(origin).netloc == request.get_host()

@@ -1,7 +1,7 @@
-"""Request bodies, read by what they are rather than by what their header says.
+"""Reads request bodies by their content rather than by their content type.
 
-The reference's samples put JSON text under a form content type, so a body that is a JSON object is one, whatever its
-content type. Everything that cannot be read is a `BadRequestError`, never a 500.
+The reference's samples send JSON text under a form content type, so a JSON object is read as such under any content
+type. A body that cannot be read gives a `BadRequestError`, never a 500.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ..exceptions import BadRequestError
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _JSON = "application/json"
-# curl --data and hand-written clients send a form as any of these.
+# curl --data and hand-written clients send a form under any of these content types.
 _READ_AS_FORM = {"", _FORM, "text/plain"}
 _MAX_FIELDS = 100
 
 
 def read_fields(request: HttpRequest) -> dict[str, str]:
-    """The body's fields as text; where a form names one twice, the last counts. A JSON null is a field not given.
+    """The body's fields as text. If a form repeats a field, the last one counts; a JSON null counts as not given.
 
-    Raises `BadRequestError` for a body that is broken, too big, or of a kind that the gateway does not read.
+    Raises `BadRequestError` for a body that is broken, too big, or of an unsupported type.
     """
     raw = _raw_body(request)
     content_type = request.content_type or ""
@@ -81,7 +81,7 @@ def _json_text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # a number written without quotes
+        return str(value)  # for example a phone number written without quotes
     raise _unreadable(f"{name[:100]} must be a string.")
 
 

@@ -1,4 +1,4 @@
-"""What lies on a simulated phone: chats, their messages, and the ledger's entries. Plain values; `world` locks them."""
+"""Chats, messages and ledger entries of a simulated phone, as plain values. `world` protects them with its lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MESSAGES_KEPT_PER_CHAT = 500
 
 
 class Ticks(str, Enum):
-    """How far a message of the shop has come; an answer of the customer has none."""
+    """The delivery state of a message from the shop. A customer's answer has `NONE`."""
 
     NONE = ""
     SENT = "sent"
@@ -22,7 +22,7 @@ class Ticks(str, Enum):
 
 @dataclass
 class ChatMessage:
-    """One bubble. `sender` is the customer's number for an answer, empty for a message of the shop."""
+    """One message of a chat. `sender` is the customer's number, or empty for a message from the shop."""
 
     id: str
     text: str
@@ -34,7 +34,7 @@ class ChatMessage:
 
 @dataclass
 class Chat:
-    """A conversation with a number, or with a group. `id` is the number, or the group's `…@g.us`."""
+    """A conversation with a number or a group. `id` is the number, or the group's `…@g.us`."""
 
     id: str
     name: str
@@ -44,13 +44,13 @@ class Chat:
 
     @property
     def unread(self) -> int:
-        """Messages of the shop that the customer has not opened."""
+        """Number of messages from the shop that the customer has not read."""
         return sum(message.ticks in (Ticks.SENT, Ticks.DELIVERED) for message in self.messages)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A send that the phone accepted. `recipient` is a number, or empty where `group` names a group."""
+    """A send that the phone accepted, either to the number `recipient` or to `group`; the other is empty."""
 
     sequence: int
     id: str
@@ -68,7 +68,7 @@ def utc_now() -> datetime:
 
 
 def new_message_id() -> str:
-    """An id that looks like those of WhatsApp Web, and is unique."""
+    """A unique id that looks like those of WhatsApp Web."""
     return "3EB0" + secrets.token_hex(9).upper()
 
 

@@ -1,7 +1,7 @@
-"""The gateway's contract from the other side: views that put a `Gateway` behind the documented HTTP shapes.
+"""The server side of the gateway's contract: views that offer a `Gateway` through the documented HTTP shapes.
 
-`openapi.yaml` beside this file is what every answer is held against. They run under the sandbox's own settings, so
-nothing here guards against a host's middleware.
+Every answer must match `openapi.yaml` beside this file. The views run under the sandbox's own settings, so they need no
+protection against a host's middleware.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Resolve: TypeAlias = Callable[[str], "Gateway | None"]
 
 
 def urls(resolve: Resolve) -> list[URLPattern]:
-    """URL patterns of the eight documented paths, to be put behind the base path (`/backend/`) with `include()`.
+    """URL patterns of the eight documented paths, to be included under the base path (`/backend/`).
 
-    `resolve` returns the gateway of an API key, or None for a key that it does not know. It is called once per request,
-    and the gateway is closed when the request has been answered.
+    `resolve` returns the gateway of an API key, or None for an unknown key. It is called once per request, and the
+    gateway is closed when the request has been answered.
     """
 
     def view(method: str, operation: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -48,7 +48,7 @@ def urls(resolve: Resolve) -> list[URLPattern]:
         path("openapi/wa/restart", view("GET", _restart)),
         path("openapi/wa/status", view("POST", _status)),
         path("openapi/wa/login-qr", view("POST", _login_qr)),
-        # Not <path:…>, which matches no line break: "every character but the digits is removed".
+        # Not <path:…>, which matches no line breaks: by the reference, all characters but digits are removed.
         re_path(r"^openapi/wa/check-number/(?P<phone_number>[\s\S]+)\Z", view("GET", _check_number)),
         path("openapi/wa/message", view("POST", _message)),
         path("openapi/wa/message-group", view("POST", _group_message)),
@@ -59,7 +59,7 @@ def urls(resolve: Resolve) -> list[URLPattern]:
 
 
 def _authenticated_gateway(request: HttpRequest, resolve: Resolve) -> Gateway:
-    """The gateway of the request's API key. The key is not repeated in the error."""
+    """The gateway of the request's API key. Raises `UnauthorizedError`, which must not contain the key."""
     key = request.headers.get("X-API-KEY", "").strip()
     if not key:
         raise UnauthorizedError("The header X-API-KEY is missing.")
@@ -118,9 +118,9 @@ def _webhook_reset(gateway: Gateway, request: HttpRequest) -> HttpResponse:
 
 
 def _is_image_wanted(response_as: str | None, accept: str) -> bool:
-    """Whether the code is answered as an image: where it is asked for, and the client can read one.
+    """True if the QR code is answered as an image: if the client asks for one and accepts it.
 
-    The reference's own sample asks for an image and accepts JSON alone: a client that reads only JSON gets JSON.
+    The reference's own sample asks for an image but accepts only JSON, so a client that accepts only JSON gets JSON.
     """
     json, image = _accepted_quality(accept, "application/json"), _accepted_quality(accept, "image/png")
     if response_as == "image":
@@ -129,9 +129,9 @@ def _is_image_wanted(response_as: str | None, accept: str) -> bool:
 
 
 def _accepted_quality(accept: str, media_type: str) -> float:
-    """How welcome `media_type` is by an Accept header (RFC 9110, 12.5.1), from 0 (not at all) to 1.
+    """The quality of `media_type` in an Accept header (RFC 9110, 12.5.1), from 0 (not accepted) to 1.
 
-    The most specific range that matches decides. Without a header, everything is accepted.
+    The most specific matching range decides. Without a header, everything is accepted.
     """
     if not accept.strip():
         return 1.0
@@ -156,12 +156,12 @@ def _quality(parameters: list[str]) -> float:
 
 
 def _link_word(status: ServiceStatus) -> str:
-    # The reference has two words: whatever is not known to be linked is waiting for its QR code.
+    # The reference has only two words, so any state that is not known to be linked is answered as `qr`.
     return "connected" if status.session_status is SessionStatus.CONNECTED else "qr"
 
 
 def _content(fields: dict[str, str]) -> tuple[str, str]:
-    """Text and image URL. Both are optional in the reference for a number; a gateway refuses a message with neither."""
+    """Text and image URL. The reference makes both optional for a number; `Gateway` refuses a message with neither."""
     text, image_url = fields.get("message", ""), fields.get("imageUrl", "").strip()
     if image_url:
         _must_be_http("imageUrl", image_url)

@@ -1,8 +1,8 @@
-"""Webhooks on their way from the sandbox to a site.
+"""Posts the sandbox's webhooks to a site.
 
-The real gateway's payloads, retries and signatures are not documented: the field names here are those that gateways of
-this family use, JSON is posted, and a site that fails is tried again a few times. Each license has its own thread, so
-that a site which hangs holds up nobody else's webhooks; a license's own arrive in order unless a fault says otherwise.
+The real gateway's payloads, retries and signatures are not documented. The sandbox posts JSON, with field names that
+gateways of this family use, and retries a few times if the site fails. Each license has its own thread, so that a site
+which hangs delays only its own webhooks. The webhooks of a license arrive in order unless a fault changes it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ mask_paths_in("urllib3.connectionpool")
 
 @dataclass(frozen=True)
 class Webhook:
-    """One event for one URL. `kind` is `incoming` or the status's word; `tries` how often it was posted already."""
+    """One event for one URL. `kind` is `incoming` or the status word; `tries` is how often it has been posted."""
 
     license: str
     url: str = field(repr=False)
@@ -35,11 +35,11 @@ class Webhook:
     payload: dict[str, Any] = field(repr=False)
     tries: int = 0
     era: int = 0
-    """How often everything had been forgotten when it was made."""
+    """Number of `forget()` calls before the webhook was made. One from an earlier era is dropped."""
 
 
 class Deliveries:
-    """Posts webhooks, with the faults that concern them. `on_posted` hears of every try, and its status (0: none)."""
+    """Posts webhooks, subject to the faults. `on_posted` is called after every try with the HTTP status (0: none)."""
 
     def __init__(self, faults: FaultBoard, timeline: Timeline, on_posted: Callable[[Webhook, int], None]) -> None:
         self._faults = faults
@@ -51,13 +51,13 @@ class Deliveries:
         self._era = 0
 
     def forget(self) -> None:
-        """Post nothing more of what is under way."""
+        """Drop all webhooks that have not been posted yet."""
         with self._lock:
             self._era += 1
             self._held.clear()
 
     def post(self, webhook: Webhook) -> None:
-        """Send on its way; returns at once."""
+        """Queue a webhook to be posted, and return at once."""
         webhook = replace(webhook, era=self._era)
         for _ in range(2 if self._faults.strikes("webhook_repeated") else 1):
             late = self._faults.strikes("webhook_late")
@@ -99,7 +99,7 @@ class Deliveries:
 
     def _drive(self, line: queue.SimpleQueue[Webhook]) -> None:
         session = requests.Session()
-        session.trust_env = False  # a proxy of the environment has no business between two local processes
+        session.trust_env = False  # no proxy from the environment between two local processes
         while True:
             webhook = line.get()
             if webhook.era != self._era:
@@ -112,16 +112,16 @@ class Deliveries:
 
 
 def _posted(session: requests.Session, webhook: Webhook) -> int:
-    """The HTTP status that the site answered, 0 where it did not."""
+    """The HTTP status of the site's answer, or 0 without an answer."""
     try:
         with session.post(
             webhook.url, json=webhook.payload, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
         ) as answer:
             return answer.status_code
-    except (requests.RequestException, ValueError):  # ValueError: URLs that only urllib3 finds impossible
+    except (requests.RequestException, ValueError):  # ValueError: URLs that `requests` accepts and urllib3 does not
         return 0
 
 
 def _is_final(status: int) -> bool:
-    """Whether trying again would change nothing: the site took it, or refused it for good."""
+    """True if a retry would be useless: the site accepted the webhook, or refused it for good."""
     return status != 0 and status != 429 and status < 500

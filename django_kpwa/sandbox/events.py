@@ -1,4 +1,4 @@
-"""What the sandbox's webhooks say. The real payloads are not documented: these use the names of similar gateways."""
+"""Payloads of the sandbox's webhooks. The real ones are not documented; these use field names of similar gateways."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Everything that can be made to go wrong, each with a probability: on the page, by command line, over HTTP.
+"""The faults that the sandbox can simulate, each with a probability, set on the page, by command line or over HTTP.
 
-`before` and `after` in a name say whether the message had been delivered when the fault struck: that is what a client
-must not have to guess. All draws come from one seeded generator, so a run can be repeated.
+`before` and `after` in a name tell whether the fault strikes before or after the message is delivered, the difference
+that a client has to handle. All random numbers come from one seeded generator, so that a run can be repeated.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ ANY, ANY_SEND = "any", "sends"
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault and how it is set. `amount` is in `unit`, and means nothing where `unit` is empty.
+    """One fault and its settings. `amount` is in `unit`; it is unused if `unit` is empty.
 
-    `count` is how often it will still strike (None: without end); `operation` one of `OPERATIONS`, `any` or `sends`.
+    `count` is how many more times it will strike (None: no limit); `operation` is one of `OPERATIONS`, `any` or
+    `sends`.
     """
 
     name: str
@@ -61,7 +62,7 @@ KNOWN_FAULTS = (
 
 
 class FaultBoard:
-    """The faults and their switches. Safe to use from any thread."""
+    """All faults with their settings. Thread-safe."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._lock = threading.Lock()
@@ -69,7 +70,7 @@ class FaultBoard:
         self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
 
     def strikes(self, name: str, operation: str = ANY) -> Fault | None:
-        """Draw: the fault where it strikes this time, else None. A strike counts against its `count`."""
+        """Decide at random if the fault strikes. Returns it if so, and reduces its `count`; else None."""
         with self._lock:
             fault = self._faults[name]
             if not fault.probability or not fault.concerns(operation) or self._random.random() >= fault.probability:
@@ -80,10 +81,10 @@ class FaultBoard:
             return fault
 
     def update(self, settings: Mapping[str, object]) -> None:
-        """Switch faults by name: to a probability, or an object of `probability`, `count`, `operation`, `amount`.
+        """Set faults by name, each to a probability or an object of `probability`, `count`, `operation`, `amount`.
 
-        What an object does not name returns to its default, probability 1. Raises `ValueError` for an unknown fault
-        or an impossible setting, and has then changed nothing.
+        Keys that an object omits return to their defaults, except that the probability becomes 1. Raises `ValueError`
+        for an unknown fault or an invalid setting, without changing anything.
         """
         changed = {
             name: _checked(replace(_default(name), **_as_changes(name, setting))) for name, setting in settings.items()
@@ -92,7 +93,7 @@ class FaultBoard:
             self._faults.update(changed)
 
     def clear(self) -> None:
-        """Switch everything off and return every amount to its default."""
+        """Switch all faults off and reset their settings to the defaults."""
         with self._lock:
             self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
 

@@ -1,6 +1,7 @@
-"""The HTTP server of the sandbox: Django's own, with the connection within reach of the WSGI application.
+"""The sandbox's HTTP server: Django's own, except that the WSGI application can access the connection.
 
-A reset, a stall and a hang-up happen below HTTP, so the transport faults need the socket itself: `environ[WIRE]`.
+Resets, stalls and hang-ups happen below HTTP, so the transport's faults need the socket. They get it from
+`environ[WIRE]`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ WIRE = "kpwa.sandbox.wire"
 
 
 class Wire:
-    """One connection, as the application may misuse it. Its methods end the request by raising `ConnectionError`."""
+    """A connection that the application can break on purpose.
+
+    `reset()`, `hang_up()` and `stall()` end the request by raising `ConnectionError`.
+    """
 
     def __init__(self, handler: RequestHandler) -> None:
         self._handler = handler
@@ -33,10 +37,10 @@ class Wire:
     def hang_up(self) -> None:
         """End the connection without an answer."""
         self._handler.close_connection = True
-        raise ConnectionAbortedError  # wsgiref takes this for a client that went away, and writes nothing
+        raise ConnectionAbortedError  # wsgiref takes this as a client that has disconnected, and writes nothing
 
     def stall(self, seconds: float) -> None:
-        """Answer nothing for so long, or until the client gives up; then hang up."""
+        """Send nothing for `seconds`, or until the client disconnects, then hang up."""
         until = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
@@ -45,7 +49,7 @@ class Wire:
                 if readable and not self._socket.recv(1, socket.MSG_PEEK):
                     break
                 if readable:
-                    time.sleep(min(left, 0.05))  # bytes of a next request lie there, and would be reported for ever
+                    time.sleep(min(left, 0.05))  # unread bytes of a next request: select() returns at once each time
         self.hang_up()
 
     def close_after_answer(self) -> None:
@@ -53,8 +57,8 @@ class Wire:
 
 
 class RequestHandler(WSGIRequestHandler):
-    # wsgiref writes every header line by itself. Buffered, an answer leaves in one piece; and without Nagle's algorithm
-    # a kept-alive client does not wait 40 ms for the last of it.
+    # wsgiref writes each header line separately. With a buffer, an answer is sent in one piece; without Nagle's
+    # algorithm, a client that keeps the connection open does not wait 40 ms for the end of it.
     wbufsize = -1
     disable_nagle_algorithm = True
     is_reset = False
@@ -70,26 +74,26 @@ class RequestHandler(WSGIRequestHandler):
         while not self.close_connection:
             self.handle_one_request()
         if self.is_reset:
-            # Closed here, because socketserver would say goodbye (FIN) before it closes.
+            # Closed here for a TCP reset, because socketserver would shut the connection down with a FIN first.
             self.rfile.close()
             self.wfile.close()
             self.connection.close()
 
     def handle_one_request(self) -> None:
         super().handle_one_request()
-        self.wfile.flush()  # wsgiref does so with a body only, and an answer may have none
+        self.wfile.flush()  # wsgiref flushes only after a body, and an answer may have none
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the page has the log, and a request line here would hold a customer's number."""
+        """Log nothing: the page has a log, and a request line here would show a customer's number."""
 
 
 class SandboxServer(ThreadedWSGIServer):
     request_queue_size = 128
-    timeout = 0.2  # seconds between two looks at whether it is to stop
+    timeout = 0.2  # maximum seconds until `stop()` is noticed
     _is_stopping = False
 
     def serve_until_stopped(self) -> None:
-        """Answer requests until `stop()`, then close."""
+        """Answer requests until `stop()` is called, then close the server."""
         try:
             while not self._is_stopping:
                 self.handle_request()
@@ -97,18 +101,21 @@ class SandboxServer(ThreadedWSGIServer):
             self.server_close()
 
     def stop(self) -> None:
-        """Have it end within `timeout`. All that a signal handler may do: what one raises comes out in the middle of
-        whatever runs, and socketserver takes it for that request's error and goes on serving."""
+        """Make the server end within `timeout`.
+
+        It only sets a flag, because signal handlers call it: an exception raised in one would surface in the middle of
+        a request, and socketserver would treat it as that request's error and continue.
+        """
         self._is_stopping = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Broken connections are everyday life here, so only other errors are shown."""
+        """Show only errors other than broken connections, which the faults cause on purpose."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 def serve(host: str, port: int, application: Any) -> SandboxServer:
-    """A server bound to `host` and `port` (0: a free one), ready for `serve_until_stopped()`. Raises `OSError`."""
+    """A server bound to `host` and `port` (0: any free port), ready for `serve_until_stopped()`. Raises `OSError`."""
     server = SandboxServer((host, port), RequestHandler, ipv6=":" in host)
     server.set_app(application)
     return server

@@ -1,4 +1,4 @@
-"""The page that looks like a phone, and the QR code on it. Everything else is drawn by `phone.js` from JSON."""
+"""Views of the page that looks like a phone, and of its QR code. `phone.js` draws everything else from JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from django.views.decorators.http import require_http_methods
 from ..gateway.qr import LoginQr
 from .world import current
 
-# Receipts may show pictures from anywhere; nothing else comes from elsewhere. No frame-ancestors: the demo shows the
-# phone in a frame beside its till, whatever address it is reached by.
+# Images may come from anywhere, because receipts link to them; everything else comes from this server. frame-ancestors
+# is left out: the demo shows the phone in a frame beside its till, at whatever address it runs.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; "
     "form-action 'none'; base-uri 'none'"
@@ -19,7 +19,7 @@ _POLICY = (
 
 @require_http_methods(["GET", "HEAD"])
 def phone_page(request: HttpRequest) -> HttpResponse:
-    """The phone; with `?embed=1` without the panels beside it, for a frame."""
+    """The phone. With `?embed=1` the panels beside it are left out, for use in a frame."""
     response = render(request, "sandbox/phone.html", {"embedded": "embed" in request.GET})
     response["Content-Security-Policy"] = _POLICY
     response["Referrer-Policy"] = "no-referrer"
@@ -28,7 +28,7 @@ def phone_page(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD"])
 def qr_image(request: HttpRequest) -> HttpResponse:
-    """The present QR code of `license` as PNG. (The `serial` in its address only tells one code from the next.)"""
+    """The current QR code of `license` as PNG. The URL's `serial` is ignored: it only makes each code's URL unique."""
     sandbox = current()
     try:
         account = sandbox.account(request.GET.get("license", ""))

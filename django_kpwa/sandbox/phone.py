@@ -1,7 +1,6 @@
-"""The simulated phone as a `Gateway`: the contract's eight operations over the sandbox's memory.
+"""The simulated phone as a `Gateway`: the contract's eight operations on the sandbox's state.
 
-Only what the real service would answer is decided here. Faults of the transport are no business of a gateway: see
-`transport`.
+This module decides only what the service answers. Faults of the transport are simulated in `transport`.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from .answers import SUCCESS_CODE
 from .chats import ChatMessage
 from .world import Account, Sandbox, current
 
-# created_at has no zone in the reference; the service is Indonesian, so its clock is likely Jakarta's.
+# The reference names no zone for created_at; Jakarta's is assumed. The package itself never relies on it.
 _JAKARTA = timezone(timedelta(hours=7))
 
 
 def resolve(api_key: str) -> SandboxGateway | None:
-    """The gateway of a key of this process' sandbox, None for a key that it does not know."""
+    """The gateway for an API key of this process's sandbox, or None for an unknown key."""
     sandbox = current()
     if sandbox.account_of_key(api_key) is None:
         return None
@@ -40,9 +39,9 @@ def resolve(api_key: str) -> SandboxGateway | None:
 
 
 class SandboxGateway(Gateway):
-    """Sends to a simulated phone: that of `sandbox`, or of the process where none is given.
+    """Sends to a simulated phone of `sandbox`, by default the sandbox of this process.
 
-    A key that the sandbox does not know makes every operation raise `UnauthorizedError`.
+    With a key that the sandbox does not know, every operation raises `UnauthorizedError`.
     """
 
     pretends = "given to a simulated phone"

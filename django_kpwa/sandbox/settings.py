@@ -1,4 +1,4 @@
-"""Django settings of the sandbox's own process: no database, no session, nothing of the host's site."""
+"""Django settings of the sandbox's process: no database, no sessions, nothing from the host's site."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 ROOT_URLCONF = "django_kpwa.sandbox.urls"
 INSTALLED_APPS: list[str] = []
-MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # holds requests against ALLOWED_HOSTS
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # checks requests against ALLOWED_HOSTS
 DATABASES: dict[str, dict[str, str]] = {}
 APPEND_SLASH = False
-# A browser that was led to another name for this address (DNS rebinding) must not read the chats. Where the sandbox
-# was deliberately opened to a network, the names it is reached by cannot be known.
+# A page that points another host name at this address (DNS rebinding) must not be able to read the chats. If the user
+# has opened the sandbox to a network (`--host`), all names are allowed, because they cannot be known.
 ALLOWED_HOSTS = os.environ.get("KPWA_SANDBOX_ALLOWED_HOSTS", "localhost 127.0.0.1 [::1]").split()
 TEMPLATES = [
     {
@@ -29,6 +29,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    # Error answers are what the sandbox is for; "Bad Request: /…" would only fill the screen, with numbers in it.
+    # The sandbox answers with errors on purpose: "Bad Request: /…" would fill the screen and show phone numbers.
     "loggers": {"django.request": {"level": "CRITICAL"}},
 }

@@ -1,4 +1,4 @@
-"""The state as JSON, as the page draws it and tests compare it. What grows without end is cut to the newest."""
+"""The sandbox's state as JSON, for the page and for tests. Lists without a natural limit are cut to the newest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG_ENTRIES_SHOWN = 100
 
 
 def of_sandbox(sandbox: Sandbox, account: Account, chat_id: str) -> dict[str, Any]:
-    """Everything the page shows: the licenses, one of them with its chats, one chat with its messages."""
+    """Everything that the page shows: all licenses, the chats of `account`, and the messages of one chat."""
     with sandbox.changed:
         chat = account.chats.get(chat_id)
         return {
@@ -34,7 +34,7 @@ def of_sandbox(sandbox: Sandbox, account: Account, chat_id: str) -> dict[str, An
 
 
 def seconds_to_next_qr(account: Account) -> float:
-    """After how long the state changes by itself, because the QR code of an unlinked license does."""
+    """Seconds until the state changes by itself, because the QR code of an unlinked license expires."""
     return max(account.qr_expires_at - time.monotonic(), 0.1)
 
 

@@ -1,6 +1,6 @@
-"""One thread that does things later: ticks that come by themselves, late webhooks, another try of a failed one.
+"""Runs delayed actions in one thread: ticks that follow a delivery, late webhooks, retries of failed webhooks.
 
-One thread for all of them, because a thread a message would be thousands in a benchmark. Actions must be quick.
+A thread for each message would mean thousands of them in a benchmark. Since all actions share one, they must be quick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = get_logger(__name__)
 
 
 class Timeline:
-    """Runs actions at their time, in the order of their times. Starts its thread with the first action."""
+    """Runs actions when they are due, in the order of their times. The thread is started by the first action."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -1,7 +1,7 @@
-"""WSGI middleware in front of the gateway's paths: the faults of a network and of an overloaded service, and the log.
+"""WSGI middleware for the gateway's paths: simulates faults of a network and of an overloaded service, and logs calls.
 
-A fault strikes before the application runs, so that nothing is delivered, or after, so that something is and the client
-does not hear of it.
+A fault strikes either before the application runs, so that nothing is delivered, or after it, so that the message is
+delivered but the client does not learn of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _JSON: Headers = [("Content-Type", "application/json")]
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, before it is written."""
+    """A complete answer that has not been written yet."""
 
     status: int
     headers: Headers
@@ -38,7 +38,7 @@ class Answer:
 
 
 class FaultyTransport:
-    """Wraps the Django application; requests outside `BASE_PATH` pass untouched."""
+    """Wraps the Django application. Requests outside `BASE_PATH` pass through unchanged."""
 
     def __init__(self, application: Application, sandbox: Sandbox) -> None:
         self._application = application
@@ -58,7 +58,7 @@ class FaultyTransport:
 
 
 class _Call:
-    """One request on its way through the faults."""
+    """One request, with the faults that strike it."""
 
     def __init__(self, application: Application, sandbox: Sandbox, environ: dict[str, Any]) -> None:
         self._application = application
@@ -97,11 +97,11 @@ class _Call:
     def _unreadable(self) -> Answer | None:
         if not self._environ.get("HTTP_TRANSFER_ENCODING"):
             return None
-        self._wire.close_after_answer()  # wsgiref would take the chunks for the next request
+        self._wire.close_after_answer()  # else wsgiref would read the chunks as the next request
         return _json_answer(400, {"message": "A body must come with its Content-Length, not in chunks.", "code": None})
 
     def _before(self) -> Answer | None:
-        """What answers in the application's place, with nothing delivered."""
+        """The answer of a fault that strikes before the application runs, so that nothing is delivered; or None."""
         if latency := self._strikes("latency"):
             time.sleep(latency.amount / 1000)
         if self._account and self._strikes("logged_out"):
@@ -129,7 +129,7 @@ class _Call:
         return None
 
     def _after(self, answer: Answer) -> Answer:
-        """What becomes of the application's answer on its way back."""
+        """The application's answer, as changed or replaced by faults that strike after it has run."""
         if self._strikes("reset_after"):
             self._wire.reset()
         if stall := self._strikes("stall_after"):
@@ -160,7 +160,7 @@ class _Call:
 
 
 def _operation_of(path: str) -> str:
-    """The operation's path without its number: what the log shows, and what a fault can be limited to."""
+    """The operation's path without a phone number, as used in the log and in a fault's `operation`."""
     operation = path.removeprefix(f"{BASE_PATH}/openapi/wa/")
     return "check-number" if operation.startswith("check-number/") else operation
 

@@ -1,4 +1,4 @@
-"""The contract under `/backend/`, the page at `/`, and `/sandbox/api/` for the page and for tests."""
+"""URLs: the contract under `/backend/`, the page at `/`, and the API of page and tests under `/sandbox/api/`."""
 
 from __future__ import annotations
 

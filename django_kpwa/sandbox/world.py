@@ -1,7 +1,7 @@
-"""The sandbox's whole memory: licenses with their phones, the ledger, the log, and one lock around all of it.
+"""The sandbox's state: licenses with their phones, the ledger and the log, protected by one lock.
 
-Every change raises `version` and wakes whoever waits for it: the page and the tests follow the version instead of
-asking again and again. Nothing survives the process.
+Every change increments `version` and wakes the threads that wait for one, so that the page and the tests wait for the
+next version instead of polling. Nothing is stored beyond the process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TICKS_IN_ORDER = list(Ticks)
 
 @dataclass(eq=False)
 class Account:
-    """One license and the phone that is, or will be, linked to it."""
+    """One license, and the phone that is or can be linked to it."""
 
     name: str
     key: Secret
@@ -42,13 +42,13 @@ class Account:
     qr_text: str = field(default="", repr=False)
     qr_serial: int = 0
     qr_expires_at: float = 0.0
-    """On the monotonic clock."""
+    """Time by `time.monotonic()`."""
 
 
 class Sandbox:
-    """All licenses of one process. Every method is safe to call from any thread.
+    """All licenses of one process. All methods are thread-safe.
 
-    Methods that take an account's message or chat raise `LookupError` where there is none.
+    Methods that look up a license, chat, group or message raise `LookupError` if there is none.
     """
 
     def __init__(self, *, seed: int | None = None) -> None:
@@ -59,7 +59,7 @@ class Sandbox:
         self.log: deque[dict[str, Any]] = deque(maxlen=LOG_ENTRIES_KEPT)
         self.unregistered: set[str] = set()
         self.unlinked_status = 400
-        """What a send answers while the license is not linked: 400 or 500. The reference does not say which."""
+        """Status of a send's answer while the license is not linked: 400 or 500. The reference does not say which."""
         self.faults = FaultBoard(seed)
         self._sequence = itertools.count(1)
         self._log_sequence = itertools.count(1)
@@ -69,7 +69,7 @@ class Sandbox:
     # Licenses
 
     def add_account(self, name: str, key: str, *, linked: bool = False, groups: Iterable[str] = ()) -> Account:
-        """Raises `ValueError` where the name or key is taken, or the key cannot stand in a header."""
+        """Add a license with the API key `key`. Raises `ValueError` if its name or key exists or the key is invalid."""
         key = clean_api_key(key)
         with self.changed:
             if self.account_of_key(key) or any(account.name == name for account in self.accounts):
@@ -87,7 +87,7 @@ class Sandbox:
             return next((account for account in self.accounts if account.key == wanted), None)
 
     def account(self, name: str = "") -> Account:
-        """The license called `name`; the first where no name is given."""
+        """The license called `name`, or the first one if no name is given."""
         with self.changed:
             for account in self.accounts:
                 if name in ("", account.name):
@@ -95,7 +95,7 @@ class Sandbox:
         raise LookupError(f"There is no license {name!r}.")
 
     def scan(self, account: Account) -> None:
-        """Link the phone, as scanning the QR code would."""
+        """Link the phone, as if the QR code had been scanned."""
         with self.changed:
             account.linked = True
             self._touch()
@@ -106,7 +106,7 @@ class Sandbox:
             self.renew_qr(account)
 
     def current_qr(self, account: Account) -> str:
-        """The text of the QR code, another one every 20 seconds."""
+        """The text of the QR code, which is replaced every `QR_SECONDS`."""
         with self.changed:
             if time.monotonic() >= account.qr_expires_at:
                 self.renew_qr(account)
@@ -114,7 +114,7 @@ class Sandbox:
 
     def renew_qr(self, account: Account) -> None:
         with self.changed:
-            # The form of WhatsApp's own: a reference, then three keys.
+            # The same form as WhatsApp's own text: a reference, then three keys.
             account.qr_text = "2@" + ",".join(secrets.token_urlsafe(size) for size in (64, 32, 32, 32))
             account.qr_serial += 1
             account.qr_expires_at = time.monotonic() + QR_SECONDS
@@ -128,7 +128,7 @@ class Sandbox:
     # Numbers and groups
 
     def is_registered(self, number: str) -> bool:
-        """Whether a number has WhatsApp: every number of a possible length, unless it was said to have none."""
+        """True if a number has WhatsApp: all numbers of a possible length do, except those set as unregistered."""
         with self.changed:
             return 8 <= len(number) <= 15 and number not in self.unregistered
 
@@ -138,7 +138,7 @@ class Sandbox:
             self._touch()
 
     def add_group(self, account: Account, name: str) -> Chat:
-        """The group of that name, made where there is none yet."""
+        """The group called `name`, which is created if it does not exist."""
         with self.changed:
             try:
                 return self.group(account, name)
@@ -158,7 +158,7 @@ class Sandbox:
     # Messages
 
     def accept(self, account: Account, chat_id: str, text: str, image_url: str) -> ChatMessage:
-        """Deliver a message of the shop to a number or a group's id; it is in the ledger when this returns."""
+        """Deliver a message from the shop to a number or a group's id. It is in the ledger when this returns."""
         with self.changed:
             chat = account.chats.get(chat_id) or account.chats.setdefault(chat_id, Chat(chat_id, f"+{chat_id}"))
             message = ChatMessage(new_message_id(), text, image_url, utc_now(), ticks=Ticks.SENT)
@@ -181,7 +181,7 @@ class Sandbox:
         return message
 
     def answer(self, account: Account, chat_id: str, text: str, *, sender: str = "") -> ChatMessage:
-        """The customer writes. In a group, `sender` is the member's number. The webhook is posted."""
+        """Add a message that a customer writes, and post its webhook. In a group, `sender` is the member's number."""
         with self.changed:
             chat = account.chats.get(chat_id)
             if chat is None:
@@ -198,7 +198,7 @@ class Sandbox:
         return message
 
     def mark_read(self, account: Account, chat_id: str) -> None:
-        """The customer opens the chat: everything in it is read."""
+        """Mark all messages in a chat as read, as if the customer opened it, and post their webhooks."""
         with self.changed:
             chat = self._chat(account, chat_id)
             waiting = [message for message in chat.messages if message.ticks in (Ticks.SENT, Ticks.DELIVERED)]
@@ -206,7 +206,7 @@ class Sandbox:
             self._advance(account, chat, message, Ticks.READ)
 
     def mark_message(self, account: Account, message_id: str, ticks: Ticks) -> None:
-        """Move one message of the shop forward to `delivered` or `read`, and post its webhook."""
+        """Move one message from the shop forward to `delivered` or `read`, and post its webhook."""
         with self.changed:
             for chat in account.chats.values():
                 for message in chat.messages:
@@ -216,7 +216,7 @@ class Sandbox:
         raise LookupError("There is no such message.")
 
     def reset(self) -> None:
-        """Empty the chats, the ledger and the log, and switch the faults off. Licenses, links and groups stay."""
+        """Empty the chats, ledger and log, remove webhooks, and switch off faults. Licenses, links and groups stay."""
         with self.changed:
             self.ledger.clear()
             self._sequence = itertools.count(1)
@@ -234,12 +234,12 @@ class Sandbox:
     # Watching
 
     def wait_for_change(self, since: int, seconds: float) -> None:
-        """Return when the version is another than `since`, or after so many seconds."""
+        """Block until the version differs from `since`, for at most `seconds`."""
         with self.changed:
             self.changed.wait_for(lambda: self.version != since, timeout=seconds)
 
     def note(self, **entry: Any) -> None:
-        """Add an entry to the log that the page shows. Callers mask keys and tokens."""
+        """Add an entry to the log that the page shows. Callers must mask keys and tokens."""
         with self.changed:
             self.log.append({"sequence": next(self._log_sequence), "at": utc_now().isoformat(), **entry})
             self._touch()
@@ -268,7 +268,7 @@ class Sandbox:
     def _advance(self, account: Account, chat: Chat, message: ChatMessage, ticks: Ticks) -> None:
         with self.changed:
             if account.chats.get(chat.id) is not chat:
-                return  # emptied by a reset meanwhile
+                return  # a reset has replaced the chat meanwhile
             if message.ticks is Ticks.NONE or _TICKS_IN_ORDER.index(ticks) <= _TICKS_IN_ORDER.index(message.ticks):
                 return
             message.ticks = ticks
@@ -287,7 +287,7 @@ _current: Sandbox | None = None
 
 
 def current() -> Sandbox:
-    """The sandbox of this process; made, with the one default license, where nobody has installed another."""
+    """The sandbox of this process. Unless one was installed, it is created with one default license."""
     global _current
     if _current is None:
         _current = Sandbox()
@@ -296,6 +296,6 @@ def current() -> Sandbox:
 
 
 def install(sandbox: Sandbox) -> None:
-    """Make `sandbox` the one that `current()` returns."""
+    """Make `current()` return `sandbox`."""
     global _current
     _current = sandbox
