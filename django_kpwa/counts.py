@@ -1,4 +1,4 @@
-"""Counts that stop at a limit, so that a page or a check costs the same however many rows there are."""
+"""Counts that stop at a limit, so that the cost of a page or a check does not grow with the table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .formatting import grouped
 
 @dataclass(frozen=True)
 class BoundedCount:
-    """How many there are, counted no further than a limit; above it, it reads `10,000+`. False when there are none."""
+    """A count up to a limit; shown as `10,000+` if there are more. False if it is 0."""
 
     number: int
     is_more: bool = False
@@ -30,5 +30,5 @@ def count_up_to(limit: int, rows: QuerySet[Any]) -> BoundedCount:
 
 
 def bounded(limit: int, counted: int) -> BoundedCount:
-    """`counted`, where counting stopped at `limit` + 1."""
+    """A `BoundedCount` of `counted`, a count that stopped at `limit` + 1."""
     return BoundedCount(min(counted, limit), counted > limit)

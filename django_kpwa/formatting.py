@@ -1,4 +1,4 @@
-"""Numbers, times and durations as people read them, in the active language and the site's time zone."""
+"""Formats numbers, times and durations for people, in the active language and the site's time zone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext, ngettext
 
 
 def grouped(number: int) -> str:
-    """`number` with separators: `10,000`."""
+    """`number` with thousands separators: `10,000`."""
     return str(formats.number_format(number, force_grouping=True))
 
 
@@ -18,7 +18,7 @@ def date_and_time(moment: datetime) -> str:
 
 
 def short_time(moment: datetime, *, seconds: bool = False) -> str:
-    """The time of day, with its date unless that is today; `seconds` for a time that is watched."""
+    """The time of day, with the date if that is not today. `seconds`: include the seconds, if it is today."""
     local = timezone.localtime(moment)
     if local.date() != timezone.localdate():
         return date_and_time(moment)

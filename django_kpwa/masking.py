@@ -1,4 +1,4 @@
-"""What an error of a site's code, or of the gateway's, may say to people and to logs: customers' numbers are masked."""
+"""Texts of errors from a site's code or a gateway class, with customers' numbers masked, for people and logs."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from .phone import mask_numbers
 
 
 def words_of(error: Exception) -> str:
-    """What a site's code raised, for the admin: numbers masked, one line, at most 1000 characters, storable.
+    """The text of `error` for the admin: with numbers masked, on one line, at most 1000 characters.
 
-    PostgreSQL refuses NUL and halves of surrogate pairs, which a customer's text may have brought into the words.
+    It can be stored: NUL and lone surrogates, which PostgreSQL refuses and a customer's text may contain, are removed
+    or replaced.
     """
     words = mask_numbers(f"{type(error).__name__}: {error}")
     return without_controls(words.replace("\x00", "")).encode("utf-8", "replace").decode()[:1000]
 
 
 def masked_traceback(error: BaseException, *secrets: Secret) -> Lines:
-    """The traceback for a log, with numbers and `secrets` masked.
+    """The traceback of `error` for a log, with numbers and `secrets` masked.
 
-    Not `exc_info`: a handler would print the exception's own words, and a report the variables of every frame.
+    Log this instead of `exc_info`: with that, a handler would print the exception's unmasked text, and an error report
+    the variables of every frame.
     """
     text: str = traceback_of(error)
     for secret in filter(None, secrets):

@@ -1,4 +1,4 @@
-"""How long to wait: between messages, before another try, before the next look at a paused lane. Seconds throughout."""
+"""Waits in seconds: between messages, before a retry, and before the next status check of a paused lane."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import random
 from .conf import Settings
 
 MAX_RETRY_SECONDS = 900.0
-"""The longest wait before another try: six tries do not get there, a site that allows more is spared long ones."""
+"""The longest wait before a retry, without jitter. The default of six attempts does not reach it."""
 MAX_RETRY_AFTER_SECONDS = 900.0
-"""A gateway's Retry-After is honoured up to this: a wrong clock or a slip must not stop a shop for a day."""
+"""The longest Retry-After that is honoured: a gateway's mistake or wrong clock must not stop a shop for a day."""
 
 _random = random.SystemRandom()
 
 
 def next_send(pace_seconds: tuple[float, float]) -> float:
-    """A random wait in the license's range: a machine's even beat is what gets numbers banned."""
+    """A random wait in the license's range before its next message: WhatsApp bans numbers that send like a machine."""
     low, high = pace_seconds
     return _random.uniform(low, high) if high > 0 else 0.0
 
 
 def retry(attempts_spent: int, conf: Settings) -> float:
-    """Exponential backoff with jitter after the `attempts_spent`-th failure that sent nothing."""
+    """The wait before a retry after the `attempts_spent`-th failed attempt: exponential backoff with jitter."""
     return _backoff(conf.RETRY_SECONDS, attempts_spent - 1, MAX_RETRY_SECONDS)
 
 
 def probe(probes: int, conf: Settings) -> float:
-    """The wait before a paused lane is asked again, after `probes` fruitless questions."""
+    """The wait before a paused lane's next status check, after `probes` checks that did not end the pause."""
     return _backoff(conf.PROBE_SECONDS, probes, conf.max_probe_seconds)
 
 
 def _backoff(first: float, doublings: int, most: float) -> float:
-    # The exponent is bounded because a float's is: a lane may stay paused for months.
+    # The exponent is bounded because a lane may stay paused for months, and the power would overflow.
     seconds = min(first * 2.0 ** min(max(doublings, 0), 30), most)
     return seconds * _random.uniform(0.8, 1.2)

@@ -1,6 +1,6 @@
-"""Whether this process runs a site's tests: then nothing is published to its broker, nor sent through the real service.
+"""Whether this process runs a site's tests: if so, nothing is published to the broker or sent by the real gateway.
 
-The live worker would take the tests' wake-ups for its own and look for licenses that are the test database's alone.
+Otherwise a live worker would receive the tests' wake-ups, and look for licenses that exist only in the test database.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ _reaching_outside = 0
 
 
 def is_rehearsal() -> bool:
-    """Whether Django's test runner or pytest-django set this process up, and no test asked for the real thing."""
-    # What `setup_test_environment()` leaves, which both call. A process that runs no tests never imports the module.
+    """True if Django's test runner or pytest-django set up this process, outside of `reach_outside()`."""
+    # Both call `setup_test_environment()`, which sets this attribute. A process without tests does not import the
+    # module, and is not made to do so here.
     utils = sys.modules.get("django.test.utils")
     return utils is not None and hasattr(utils._TestState, "saved_data") and not _reaching_outside
 
 
 @contextmanager
 def reach_outside() -> Iterator[None]:
-    """Publish to the broker and use the gateway that the settings name, in a test that has both to itself."""
+    """Inside this block, publish to the broker and use the gateway of the settings, for a test with its own of both."""
     global _reaching_outside
     _reaching_outside += 1
     try:

@@ -1,9 +1,10 @@
-"""Deletes what is older than `KPWA["RETENTION_DAYS"]`, in small batches, so that no statement holds up the senders.
+"""Deletes rows that are older than `KPWA["RETENTION_DAYS"]`, in small batches, so that no statement blocks the senders.
 
-Of a message that had an idempotency key that is kept (`KeptKey`), so that it is not sent a second time.
+The idempotency key of a deleted message is kept (`KeptKey`), so that a repeat does not send it a second time.
 
-It goes along the index of the time by which a row is old, and never back: neither what it has deleted, which PostgreSQL
-keeps for a while, nor what it must keep is read again. After each batch it rests for as long as that took.
+The purge moves forward along the index of the time by which a row is old, and never back: so neither deleted rows,
+which PostgreSQL keeps until a vacuum, nor rows that must be kept are read again. After each batch it pauses for as long
+as the batch took.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class Purged:
 
 
 def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = BATCH_SIZE) -> Purged:
-    """Delete what is old. Messages that wait, are being sent, or are in doubt and undecided are kept for ever.
+    """Delete old rows of all kinds; returns how many. Messages that are unsettled, or in doubt and undecided, are kept.
 
-    `should_stop` is asked before each batch of `batch_size` rows.
+    `should_stop`: called before each batch of `batch_size` rows; if it returns True, the purge ends.
     """
     days = kpwa_settings().RETENTION_DAYS
     settled = (
@@ -65,7 +66,7 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = 
     failures = ReceiptFailure.objects.filter(occurred_at__lt=in_seconds(-days["events"] * _DAY))
     seen = SeenId.objects.filter(seen_at__lt=in_seconds(-days["events"] * _DAY))
     tokens = WebhookToken.objects.filter(expires_at__lt=in_seconds(-_DAY))
-    # Events before messages: most of them would only be told that their message is gone.
+    # Events before messages: deleting a message updates its events, most of which are deleted anyway.
     counts = {
         name: _delete(rows, by, should_stop, batch_size)
         for name, rows, by in (
@@ -90,7 +91,7 @@ def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool], batch
             break
         went = _delete_what_can_go(rows, list(found))
         deleted += went
-        # Nothing behind a batch that is all kept is found again: those of one moment are more than a batch.
+        # If a whole batch has the same time and is kept, the next query would return it again: so end here.
         newest = max(found.values())
         if len(found) < batch_size or (not went and newest == min(found.values())):
             break
@@ -100,7 +101,7 @@ def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool], batch
 
 
 def _delete_what_can_go(rows: QuerySet[Any], ids: list[int]) -> int:
-    """Delete them, except those that a table of the site's points to: by halves, so that one keeps no other."""
+    """Delete the rows except those that a table of the site refers to, found by bisection; returns how many."""
     try:
         return _delete_batch(rows, ids)
     except IntegrityError:
@@ -114,14 +115,14 @@ def _delete_what_can_go(rows: QuerySet[Any], ids: list[int]) -> int:
 def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:
     using = rows.db
     if rows.model is OutboundMessage:
-        # Committed before: whoever stores a message meanwhile finds the key in one place or in both.
+        # Committed before the message is deleted, so that a concurrent send finds the key in at least one place.
         with brief_transaction(using):
             store().keep_keys(rows.filter(pk__in=ids))
     with brief_transaction(using):
         if rows.model is OutboundMessage:
-            # One that a person queued again since the look is not old any more.
+            # Filtered again: a person may have queued a message again since it was found.
             ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
-            # What points to a message goes or lets go first, by raw deletes: no row is loaded.
+            # Raw deletes load no rows, but do not cascade: so what refers to a message is deleted or detached first.
             SendAttempt.objects.filter(message_id__in=ids)._raw_delete(using)
             WebhookEvent.objects.filter(message_id__in=ids).update(message=None)
         rows.model._default_manager.using(using).filter(pk__in=ids)._raw_delete(using)

@@ -1,4 +1,4 @@
-"""Addresses of the site's own pages: finding one by its name, and telling them from other sites' addresses."""
+"""The site's own URLs: finding one by its name, and distinguishing them from those of other sites."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_URL_LENGTH = 2000
 
 
 def find_url(name: str, *arguments: object, current_app: str | None = None) -> str:
-    """The address of the page called `name`; empty if the site does not include that page."""
+    """The URL path of the page called `name`; empty if the site does not include that page."""
     __traceback_hide__ = True  # an argument may be a webhook's token
     try:
         return reverse(name, args=arguments, current_app=current_app)

@@ -1,4 +1,4 @@
-"""Rolls the figures of the last hours up, so that a dashboard never counts messages."""
+"""Rolls up the figures of the last hours, so that the dashboard does not have to count messages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .store.locks import brief_transaction
 from .store.sql import database_now
 
 MOST_COUNTED_NOW = 5_000
-"""So many messages of the running hour are counted for a page; of more, it has what the last roll-up counted."""
-# Beat rolls up every minute: until it has, the hour that just ended lacks its last messages.
+"""Maximum number of messages of the current hour that are counted for a page; with more, it shows the last roll-up."""
+# Beat rolls up every minute; until it has, the hour that just ended lacks its last messages.
 _ROLLED_UP_AFTER = timedelta(minutes=3)
-# A decision or a webhook may still settle a message of the hours before; a new count replaces the old one.
+# These hours are counted anew by each roll-up, because a decision or a webhook may still change their messages.
 HOURS_COUNTED_AGAIN = 3
-# Hours that nobody counted, because beat stood still, are made good as far back as this.
+# How far back hours are counted that were missed because beat did not run.
 MOST_HOURS_MADE_GOOD = 7 * 24
-# Doubt is often decided about days later; so far back, an hour's messages in doubt are counted again.
+# How far back an hour's messages in doubt are counted again: a person often decides about them only days later.
 HOURS_OF_DOUBT_COUNTED_AGAIN = 7 * 24
 
 _COLUMN_OF = {
@@ -36,7 +36,10 @@ _COLUMN_OF = {
 
 
 def roll_up(now: datetime | None = None) -> int:
-    """Count the last hours anew, and the doubt of older ones; returns the rows that changed."""
+    """Count the last hours anew, and the messages in doubt of older ones; returns how many rows changed.
+
+    `now`: for tests; by default the database's time.
+    """
     last = (now or database_now(write_alias())).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
     rows = _changed(_rows(since), since)
@@ -45,7 +48,7 @@ def roll_up(now: datetime | None = None) -> int:
             rows,
             batch_size=500,
             update_conflicts=True,
-            # MySQL has no conflict target: its unique keys decide.
+            # MySQL's upsert takes no conflict target; it considers all unique keys.
             unique_fields=["license", "hour"] if _names_conflict_target() else None,
             update_fields=_FIGURES,
         )
@@ -53,7 +56,11 @@ def roll_up(now: datetime | None = None) -> int:
 
 
 def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
-    """Since when, and the figures of the hour of `now` as they are now, unsaved; at its start also of the last."""
+    """The up-to-date figures of the current hour, unsaved, and the time from which they count.
+
+    In the first minutes of an hour they include the hour before, whose roll-up may not be complete. With more messages
+    than `MOST_COUNTED_NOW`, the stored figures are returned instead.
+    """
     since = (now - _ROLLED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
     settled = OutboundMessage.objects.filter(settled_at__gte=since)
     if count_up_to(MOST_COUNTED_NOW, settled).is_more:
@@ -65,7 +72,7 @@ _FIGURES = ("sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent
 
 
 def _changed(rows: list[HourlyStatistic], since: datetime) -> list[HourlyStatistic]:
-    """Those that are not stored as they are: of many licenses, few have sent something in the last minute."""
+    """The rows that differ from the stored ones. Of many licenses, few have sent something in the last minute."""
     counted = HourlyStatistic.objects.filter(hour__gte=since)
     stored = {
         (license_id, hour): figures
@@ -75,10 +82,10 @@ def _changed(rows: list[HourlyStatistic], since: datetime) -> list[HourlyStatist
 
 
 def _take_back_doubt(first: datetime, until: datetime) -> int:
-    """Correct the older hours that say they have messages in doubt: some may have been decided about since.
+    """Correct `unknown` of the older hours that have messages in doubt: people may have decided about some since.
 
-    Nothing enters an hour that has passed, and who leaves it is counted where it is settled anew; so that the one
-    column is all there is to correct. Where no hour speaks of doubt, no message is looked at.
+    This column is all that can change: no message is added to a past hour, and one that leaves it is counted in the
+    hour in which it is settled anew. If no stored hour has messages in doubt, no message is read.
     """
     hours = HourlyStatistic.objects.filter(hour__gte=first, hour__lt=until, unknown__gt=0)
     told = {(license_id, hour): (pk, unknown) for pk, license_id, hour, unknown in hours.values_list(*_HOUR_OF_DOUBT)}
@@ -120,18 +127,19 @@ def _names_conflict_target() -> bool:
 def _rows(since: datetime) -> list[HourlyStatistic]:
     settled = (
         OutboundMessage.objects
-        # What never had a license was sent by none: expired or withdrawn while it waited for one.
+        # Skip messages that expired or were withdrawn while they waited for a license.
         .filter(settled_at__gte=since, license__isnull=False)
-        # UTC by its name, as the connection has it: MariaDB converts to another only with its time zone tables.
+        # In UTC, which is the connection's zone: MariaDB converts to another only if its time zone tables are loaded.
         .annotate(
-            # Expressions: to group by a column, SQLite reads the whole table by an index that begins with it.
+            # Expressions instead of plain columns: to group by a column, SQLite would read the whole table along an
+            # index that begins with it.
             of_license=Coalesce("license_id", 0),
             of_status=Coalesce("status", Value("")),
             hour=TruncHour("settled_at", tzinfo=datetime_timezone.utc),
         )
         .order_by()
     )
-    # Those that were counted before begin at nothing: what they counted may have been settled anew in another hour.
+    # Stored rows begin at zero: all messages that they counted may have been settled anew in another hour since.
     counted = HourlyStatistic.objects.filter(hour__gte=since)
     rows = {key: HourlyStatistic(license_id=key[0], hour=key[1]) for key in counted.values_list("license_id", "hour")}
 
@@ -154,7 +162,7 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
 
 
 def _buckets() -> dict[str, Count]:
-    """One conditional count a bucket of the time from queued to sent."""
+    """A conditional count for each bucket of the time from queued to sent."""
     bounds = [None, *HISTOGRAM_SECONDS, None]
     buckets = {}
     for index, (low, high) in enumerate(pairwise(bounds)):

@@ -1,4 +1,4 @@
-"""What a site's own tests need: send what is queued, into memory, and look at it.
+"""Helpers for a site's own tests: send the queued messages into memory, and look at them.
 
     from django_kpwa import testing
 
@@ -12,9 +12,9 @@
             [receipt] = testing.deliver()
             self.assertIn("Terima kasih", receipt.text)
 
-Works in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is. Under Django's test
-runner and pytest-django nothing is published to the broker nor sent through the real service, here or elsewhere, except
-within `reach_outside()`.
+They work in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is. Under Django's test
+runner and pytest-django, the whole package publishes nothing to the broker and sends nothing by the real gateway,
+except inside `reach_outside()`.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ __all__ = [
 
 
 _CLOCKS_DIFFER = timedelta(minutes=1)
-"""This process's clock is frozen, or wrong, where it is so far from the database's."""
+"""If this process's clock differs from the database's by more than this, a test has frozen it."""
 
 
 def create_license(name: str = "") -> License:
-    """Store a license with a made-up API key. Without a name it is the one that `license=None` means."""
+    """Store and return a license with a made-up API key. Without `name`, it sends messages that name no license."""
     license_ = License(name=name or kpwa_settings().DEFAULT_LICENSE or "Test")
     license_.set_api_key("key-for-tests")
     license_.save()
@@ -65,11 +65,10 @@ def create_license(name: str = "") -> License:
 
 
 def deliver() -> list[LocmemMessage]:
-    """Send everything that is due, in this thread, and return what was sent, oldest first.
+    """Send all messages that are due, in this thread and by `LocmemGateway`; returns those sent, oldest first.
 
-    The pace is skipped, and so is the wait for a sale's lines; a `send_after` in the future and the wait before another
-    try are not. A test that has frozen this process's clock names its times by that one, whatever the database's says.
-    Nothing leaves the process: the gateway is `LocmemGateway`.
+    The pace and the wait for a sale's lines are skipped; a `send_after` in the future and the wait before a retry are
+    not. If the test has frozen this process's clock, `send_after` and `expires_at` are compared with that clock.
     """
     before = len(outbox)
     kpwa = {**getattr(settings, "KPWA", {}), "GATEWAY": f"{locmem.__name__}.LocmemGateway", "PACE_SECONDS": (0, 0)}
@@ -83,13 +82,16 @@ def deliver() -> list[LocmemMessage]:
 
 @contextmanager
 def _by_the_clock_of_this_process() -> Iterator[None]:
-    """While messages are sent, have times that the site named lie as far from the database's now as from its own."""
+    """While messages are sent, shift the times that the site set by the difference between the two clocks.
+
+    They then lie as far from the database's present time as they do from this process's.
+    """
     using = write_alias()
     ahead = timezone.now() - database_now(using)
     if abs(ahead) < _CLOCKS_DIFFER:
         yield
         return
-    # The others' times are the database's.
+    # The times of rendered messages are set by the database's clock, and are not shifted.
     named = OutboundMessage.objects.filter(status=Status.QUEUED, renderer="")
     at_once = (F("created_at") - _CLOCKS_DIFFER, F("created_at") + _CLOCKS_DIFFER)
     later = named.filter(attempts_made=0).exclude(due_at__range=at_once)
@@ -105,7 +107,7 @@ def _by_the_clock_of_this_process() -> Iterator[None]:
 
 
 def _move(name: str, message_ids: list[int], by: timedelta) -> None:
-    # What was tried meanwhile is due again by the database's clock.
+    # A message that was tried meanwhile has a new `due_at` by the database's clock.
     untried = {"attempts_made": 0} if name == "due_at" else {}
     messages = OutboundMessage.objects.filter(pk__in=message_ids, **untried)
     messages.update(**{name: F(name) + by})

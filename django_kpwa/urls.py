@@ -1,4 +1,4 @@
-"""What a site includes, at any prefix: `path("kpwa/", include("django_kpwa.urls"))`."""
+"""The URLs that a site includes under any prefix: `path("kpwa/", include("django_kpwa.urls"))`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ app_name = "django_kpwa"
 
 urlpatterns = [
     path("webhooks/<str:token>/", webhook, name="webhook"),
-    # Without the slash, too: Django would log the whole path as not found, and redirect no POST.
+    # Also without the slash: otherwise Django would log the path, with its secret, as not found, and a POST is not
+    # redirected to the path with the slash.
     path("webhooks/<str:token>", webhook),
     path("messages/<uuid:message_uuid>/resend/", shop_counter.resend, name="message_resend"),
     path("messages/<uuid:message_uuid>/send-to/", shop_counter.send_to, name="message_send_to"),

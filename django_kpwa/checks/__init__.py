@@ -1,7 +1,7 @@
-"""System checks: what is likely to hold receipts back or to lose them, each with an id and what to write instead.
+"""System checks for what is likely to delay or lose receipts. Each has an id, and a hint that says what to write.
 
-Checks that ask the database have Django's `database` tag: they run with `migrate` and `check --database default`. None
-of those is an error, because an error would keep `migrate` from mending what it is about.
+Checks that query the database have Django's `database` tag: they run with `migrate` and `check --database default`.
+None of these is an error, because an error would stop the `migrate` that may be the remedy.
 """
 
 from . import configuration, database, gateways, receipts, webhooks

@@ -1,4 +1,4 @@
-"""Checks of the settings: they ask nobody, and run with every command."""
+"""Checks of the settings. They connect to nothing, and run with every command."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Check = Callable[..., list[CheckMessage]]
 
 
 def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
-    """Register a check that reads `KPWA`; settings that cannot be read are E001's to report."""
+    """Register a check that needs `KPWA`. It is skipped if the settings are invalid, which E001 reports."""
 
     def checked(app_configs: Any, **_: Any) -> list[CheckMessage]:
         try:
@@ -81,7 +81,7 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """E002: without time zones, a message would be due hours early or late."""
+    """E002: without USE_TZ, a message would be due hours early or late."""
     if settings.USE_TZ:
         return []
     return [make_error("E002", "django-kpwa needs USE_TZ.", "Write USE_TZ = True in the settings.")]
@@ -89,9 +89,9 @@ def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W001, W002, W009, W100: who wakes the senders."""
+    """W001, W002, W009, W100: whether Celery is configured to wake the senders."""
     if broker.runs_tasks_at_once():
-        # A site's own tests run eagerly by right, and are told nothing.
+        # Eager tasks are usual in a site's own tests.
         return [] if is_rehearsal() else [_EAGER]
     if not broker.is_configured():
         return [
@@ -141,7 +141,7 @@ _MISSED = {
 
 @register(TAG)
 def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W011: a new connection for every task costs the database as much as the task."""
+    """W011: a new connection for every task costs the database as much as a short task itself."""
     using = write_alias()
     database = connections[using].settings_dict
     has_pool = bool(database.get("OPTIONS", {}).get("pool"))
@@ -162,7 +162,7 @@ def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @with_settings
 def check_public_url(conf: Settings) -> list[CheckMessage]:
-    """W005: the secret of a webhook is in its path."""
+    """W005: without https, a webhook's path, which contains its secret, is sent in the clear."""
     parts = urlsplit(conf.PUBLIC_URL)
     if not conf.PUBLIC_URL or parts.scheme == "https" or _is_loopback(parts.hostname):
         return []
@@ -177,7 +177,7 @@ def check_public_url(conf: Settings) -> list[CheckMessage]:
 
 @with_settings
 def check_real_gateway(conf: Settings) -> list[CheckMessage]:
-    """W006: a developer's test sale must not reach a customer."""
+    """W006: with DEBUG and the real gateway, a developer's test sale would reach a customer."""
     if not (settings.DEBUG and any(is_documented(url) for url in conf.BASE_URLS) and is_http()):
         return []
     return [
@@ -192,7 +192,7 @@ def check_real_gateway(conf: Settings) -> list[CheckMessage]:
 
 @with_settings
 def check_durations(conf: Settings) -> list[CheckMessage]:
-    """W008: a call that may outlast its task."""
+    """W008: a call's deadline that may exceed its task's time limit."""
     if SLICE_SECONDS + lease_seconds(conf) <= TASK_LIMIT_SECONDS:
         return []
     return [
@@ -206,8 +206,8 @@ def check_durations(conf: Settings) -> list[CheckMessage]:
 
 
 def is_http() -> bool:
-    """Whether the gateway is the one that talks HTTP, or a site's own kind of it."""
-    from ..gateway.http import HttpGateway  # `requests` is imported where something is checked, and not before
+    """True if the gateway class is `HttpGateway` or a subclass of it."""
+    from ..gateway.http import HttpGateway  # imports `requests`, which processes that run no checks do not need
 
     try:
         return issubclass(load_gateway_class(), HttpGateway)
@@ -216,7 +216,7 @@ def is_http() -> bool:
 
 
 def is_documented(base_url: str) -> bool:
-    """Whether `base_url` is an address of the real service."""
+    """True if `base_url` has a host of the real service."""
     return urlsplit(base_url).hostname in {urlsplit(url).hostname for url in DOCUMENTED_BASE_URLS}
 
 

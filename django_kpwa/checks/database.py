@@ -1,4 +1,4 @@
-"""Checks of the database that the outbox lives in, and of the licenses in it."""
+"""Checks of the outbox's database, and of the licenses stored in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .messages import TAG, make_warning
 
 @register(TAG)
 def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W004: transactions that begin with a read fail under SQLite when another process writes."""
+    """W004: on SQLite, a transaction that begins with a read fails at its first write if another process writes."""
     connection = connections[write_alias()]
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
     if connection.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
@@ -32,7 +32,7 @@ def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(TAG, Tags.database)
 def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W004: without WAL, a sale waits while a message is recorded."""
+    """W004: on SQLite without WAL, a sale waits while a message's outcome is recorded."""
     connection = connections[write_alias()]
     if not is_asked(databases) or connection.vendor != "sqlite":
         return []
@@ -46,12 +46,12 @@ def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = Non
 
 @register(TAG, Tags.database)
 def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W110: messages wait because it cannot be told which license sends them."""
+    """W110: messages wait because no license can be chosen for them."""
     if not is_asked(databases):
         return []
     try:
         found = unassigned()
-    except (DatabaseError, ImproperlyConfigured):  # not migrated yet, or a setting is wrong, which E001 tells
+    except (DatabaseError, ImproperlyConfigured):  # not migrated yet, or an invalid setting, which E001 reports
         return []
     if found is None:
         return []
@@ -62,7 +62,7 @@ def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, *
 
 @register(TAG, Tags.database)
 def check_durability(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W090: what was committed and is forgotten by a power cut is sent a second time, and nobody is asked."""
+    """W090: if the database loses a commit in a power cut, the message that it recorded as sent is sent again."""
     connection = connections[write_alias()]
     if not is_asked(databases) or connection.vendor not in _DURABILITY:
         return []
@@ -102,7 +102,7 @@ _DURABILITY: dict[str, list[tuple[str, Callable[[str], bool], str]]] = {
             "Write innodb_flush_log_at_trx_commit = 1 in the server's configuration.",
         ),
         (
-            # Where there is a binary log, recovery takes back what is not in it.
+            # With a binary log, crash recovery rolls back transactions that are not in it.
             "SELECT IF(@@log_bin, @@sync_binlog, 1) AS sync_binlog",
             lambda told: told == "1",
             "Write sync_binlog = 1 in the server's configuration, or do without a binary log.",
@@ -113,7 +113,7 @@ _DURABILITY: dict[str, list[tuple[str, Callable[[str], bool], str]]] = {
 
 @register(TAG)
 def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """E090: our times are UTC by the database's clock; Django would read and write them in another zone."""
+    """E090: with TIME_ZONE set, Django would read and write our times, which are UTC, in another time zone."""
     connection = connections[write_alias()]
     zone = connection.settings_dict.get("TIME_ZONE")
     if connection.vendor not in ("sqlite", "mysql") or zone in (None, "UTC"):
@@ -130,7 +130,7 @@ def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_content_types(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W092: what a message is about is a foreign key to the content types of its own database."""
+    """W092: a message's source is a foreign key to the content types, which must be in the same database."""
     using = write_alias()
     if router.allow_migrate(using, "contenttypes", model_name="contenttype"):
         return []
@@ -147,7 +147,7 @@ def check_content_types(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(TAG, Tags.database)
 def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W003: a customer's emoji must not fail a sale."""
+    """W003: without utf8mb4, a customer's emoji would make a sale fail."""
     connection = connections[write_alias()]
     if not is_asked(databases) or connection.vendor != "mysql":
         return []
@@ -182,7 +182,7 @@ def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, 
 
 @register(TAG, Tags.database)
 def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W065: with a collation that minds no case, the sales `INV-a1` and `inv-a1` get each other's messages."""
+    """W065: with a case-insensitive collation, the sales `INV-a1` and `inv-a1` get each other's messages."""
     connection = connections[write_alias()]
     if not is_asked(databases) or connection.vendor != "mysql":
         return []
@@ -218,7 +218,7 @@ def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None
 
 @register(TAG)
 def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W010: what is not committed at once is seen by no worker."""
+    """W010: with AUTOCOMMIT off, messages are not committed, and no worker sees them."""
     if connections[write_alias()].settings_dict.get("AUTOCOMMIT", True):
         return []
     return [
@@ -232,7 +232,7 @@ def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(TAG, Tags.database)
 def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W010: PostgreSQL lets one of two workers fail that meet at a row, where transactions see an old state."""
+    """W010: above READ COMMITTED, PostgreSQL makes one of two workers fail that update the same row."""
     connection = connections[write_alias()]
     if not is_asked(databases) or connection.vendor != "postgresql":
         return []
@@ -255,7 +255,7 @@ def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **
 
 @register(TAG, Tags.database)
 def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W010: a table without transactions keeps half of what should be done whole or not at all."""
+    """W010: a table with an engine without transactions may keep half of a change."""
     connection = connections[write_alias()]
     if not is_asked(databases) or connection.vendor != "mysql":
         return []
@@ -281,7 +281,7 @@ def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None
 
 @register(TAG, Tags.database)
 def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W006: a license may name the real service, whatever the settings say."""
+    """W006: licenses whose own base URL is the real service, while DEBUG is on."""
     if not settings.DEBUG or not is_asked(databases) or not is_http() or not has_licenses():
         return []
     licenses = License.objects.filter(is_active=True).exclude(base_url="")
@@ -300,7 +300,7 @@ def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None
 
 @register(TAG, Tags.database)
 def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W007, I001: API keys that no secret key opens any more, or only an old one."""
+    """W007, I001: API keys that none of the secret keys decrypts, or only an older one."""
     if not is_asked(databases) or not has_licenses():
         return []
     unreadable, moved, old = [], [], []
@@ -347,7 +347,7 @@ def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, 
 
 
 def is_asked(databases: Sequence[str] | None) -> bool:
-    """Whether the outbox's database may be asked."""
+    """True if the check may query the outbox's database."""
     return write_alias() in (databases or ())
 
 
@@ -356,7 +356,8 @@ def _tables() -> list[str]:
 
 
 def has_licenses() -> bool:
-    """Whether their table is there, with all its columns: before `migrate` it is not, and nothing may stop that."""
+    """True if the licenses' table exists with all its columns. Before `migrate` it does not, and a check that failed
+    then would stop `migrate`."""
     connection = connections[write_alias()]
     table = License._meta.db_table
     if table not in connection.introspection.table_names():

@@ -1,6 +1,6 @@
-"""Checks of where messages go: to the real service, and to no address that would see the API key by mistake.
+"""Checks that messages go to the real service, and the API key to no address that should not get it.
 
-Those of a site that is live run with `check --deploy`: in development each of them is as it should be.
+Checks for live sites run only with `check --deploy`: what they report is as it should be in development.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .messages import TAG, make_warning
 
 @register(TAG, deploy=True)
 def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W081, W082, W083: a live site whose receipts reach nobody, or travel in the clear."""
+    """W081, W082, W083: settings of a live site by which receipts reach nobody, or are sent in the clear."""
     if settings.DEBUG:
         return []
     if what := _pretends():
@@ -63,7 +63,7 @@ def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessag
 
 @register(TAG, Tags.database, deploy=True)
 def check_licenses_when_live(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W082: a license may name a sandbox, whatever the settings say."""
+    """W082: licenses whose own base URL is this machine (a sandbox), on a live site."""
     if settings.DEBUG or not is_asked(databases) or not is_http() or not has_licenses():
         return []
     names = [license_.name for license_ in _with_own_url() if addresses.is_loopback(license_.base_url)]
@@ -82,7 +82,7 @@ def check_licenses_when_live(app_configs: Any, databases: Sequence[str] | None =
 
 @register(TAG, Tags.database)
 def check_base_urls(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W080: a base URL that the site does not allow; nothing is sent there."""
+    """W080: licenses whose base URL the site does not allow; nothing is sent to it."""
     if not is_asked(databases) or not is_http() or not has_licenses():
         return []
     try:

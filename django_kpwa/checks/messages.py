@@ -1,4 +1,4 @@
-"""How a check says what it found."""
+"""Functions that make the checks' messages."""
 
 from __future__ import annotations
 

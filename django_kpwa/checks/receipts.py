@@ -1,4 +1,4 @@
-"""Checks of the receipt classes: a template that is wrong would fail each receipt, hours after the first sale."""
+"""Checks of the receipt classes' templates: a broken one would otherwise be noticed only when receipts fail."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ESCAPING = frozenset(("escape", "force_escape", "escapeseq"))
 
 @register(TAG)
 def check_receipt_templates(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W070 to W073: templates that are missing, cannot be compiled, may escape, or do so by a filter."""
+    """W070 to W073: templates that are missing, do not compile, may escape for HTML, or do so by a filter."""
     found: dict[tuple[type[Receipt], str], list[CheckMessage]] = {}
     for registration in registry.registrations():
         receipt = registration.receipt
-        # A class that defines render() without naming a template needs none.
+        # A class without `template_name` overrides `render()` and needs no template.
         if receipt.template_name and (type(receipt), receipt.template_name) not in found:
             name = f"{type(receipt).__module__}.{type(receipt).__qualname__}"
             found[type(receipt), receipt.template_name] = list(_problems(name, receipt.template_name, set()))
@@ -75,7 +75,7 @@ def _escapes(template: Template) -> bool:
 
 
 def _named_in(template: Template) -> Iterator[str]:
-    """The templates that it extends or includes by a name written out."""
+    """The names of the templates that `template` extends or includes by a literal name."""
     extended: list[Any] = template.nodelist.get_nodes_by_type(ExtendsNode)
     included: list[Any] = template.nodelist.get_nodes_by_type(IncludeNode)
     for expression in [*(node.parent_name for node in extended), *(node.template for node in included)]:

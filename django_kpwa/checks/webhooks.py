@@ -1,6 +1,7 @@
-"""Whether a webhook would reach its view: that there is an address, and no redirect, which gateways do not follow.
+"""Checks that a webhook would reach its view: that it has an address, and is not redirected, because gateways do not
+follow redirects.
 
-The site's own middlewares are asked, with a request as the gateway's would come in: whatever redirects it is found.
+The site's own redirecting middlewares are called with a request like the gateway's, so that subclasses are covered.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ logger = get_logger("django_kpwa.checks")
 
 @with_settings
 def check_webhook_arrives(conf: Settings) -> list[CheckMessage]:
-    """W075 and W076: a redirect, or a host that Django refuses, between the gateway and the view."""
+    """W075 and W076: the site redirects webhooks, or Django refuses their host."""
     public = urlsplit(conf.PUBLIC_URL)
     if not public.hostname:
         return []
@@ -48,7 +49,7 @@ def check_webhook_arrives(conf: Settings) -> list[CheckMessage]:
 
 @with_settings
 def check_webhook_address(conf: Settings) -> list[CheckMessage]:
-    """W077 and W078: a site without our URLs, and an address that says by its name that nothing comes there."""
+    """W077 and W078: a site that does not include our URLs, and a `PUBLIC_URL` that the gateway cannot reach."""
     if not conf.PUBLIC_URL:
         return []
     found = []
@@ -80,7 +81,7 @@ def _leaves_the_process() -> bool:
 
 
 def _redirect(host: str, *, is_https: bool) -> str | None:
-    """Where the site's middlewares send a webhook that comes to `host`; None: to its view."""
+    """The URL to which the site's middlewares redirect a webhook for `host`; None if it reaches its view."""
     for path in settings.MIDDLEWARE:
         try:
             middleware = import_string(path)
@@ -94,7 +95,7 @@ def _redirect(host: str, *, is_https: bool) -> str | None:
         except DisallowedHost:
             raise
         except Exception as error:
-            # A site's own may need what this request has not; no check fails by it.
+            # A site's own middleware may need attributes that this request lacks; the check must not fail for that.
             logger.debug("%s was not asked where it sends a webhook (%s).", path, type(error).__name__)
         if answer is not None and answer.has_header("Location"):
             return str(answer["Location"])
@@ -106,7 +107,7 @@ def _view(request: HttpRequest) -> HttpResponse:
 
 
 def _request(host: str, *, is_https: bool) -> HttpRequest:
-    """A webhook's, as a proxy that ends TLS hands it on: as plain HTTP, with the header that the site trusts."""
+    """A webhook's request as a TLS-terminating proxy forwards it: plain HTTP, with the header that the site trusts."""
     request = HttpRequest()
     request.method = "POST"
     request.path = request.path_info = find_url("django_kpwa:webhook", "x") or "/kpwa/webhooks/x/"

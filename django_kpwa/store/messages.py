@@ -169,7 +169,7 @@ class Messages(StoreBase):
     def find_by_key(self, key: str) -> OutboundMessage | None:
         """The stored message with this idempotency key; None if there is none, or if it was purged.
 
-        Two queries, the first compiled: for most receipts there is none, and the second is not needed.
+        A compiled query, because a checkout runs it for each receipt.
         """
         found = first_of(self.connection, _by_digest, {"digest": idempotency_digest(key)})
         return None if found is None else OutboundMessage.from_db(self.using, list(found), list(found.values()))
