@@ -37,6 +37,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
+        """Return the value in plain text."""
         return self._value
 
     def __repr__(self) -> str:
@@ -127,5 +128,6 @@ def _fernets() -> list[Fernet]:
 @sensitive_variables()
 def _derived_key(secret: bytes) -> bytes:
     # One keyed hash suffices to derive a Fernet key from any string: SECRET_KEY is long and random, not a password.
+    # Any change of this derivation makes all stored API keys unreadable.
     digest = hmac.new(b"django_kpwa.encryption", secret, hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest)

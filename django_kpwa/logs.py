@@ -91,6 +91,8 @@ def _words_in(error: BaseException, seen: set[int]) -> Iterator[str]:
 
 
 class _Cleaning(logging.Filter):
+    """Cleans the arguments of a record. Its format string is the package's own text."""
+
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(_clean(argument) for argument in record.args)
@@ -98,6 +100,8 @@ class _Cleaning(logging.Filter):
 
 
 class _Masking(logging.Filter):
+    """Masks paths in a record's arguments, which is where Django and urllib3 put them, and cleans these."""
+
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(

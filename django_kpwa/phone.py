@@ -88,6 +88,7 @@ _NO_NUMBER_WORDS = frozenset(
         "tanpanomor",
     )
 )
+# Types of numbers that people also write without the trunk prefix (0).
 _TYPES_WITHOUT_TRUNK = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
 _LENGTH_REASONS = {
     ValidationResult.TOO_SHORT: "it is too short",

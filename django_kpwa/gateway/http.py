@@ -165,6 +165,7 @@ class HttpGateway(Gateway):
             except NotConnectedError as error:
                 failures.append(str(error))
             except GatewayError as error:
+                # A 401 from a fallback does not count against the key: the reference does not call the URLs mirrors.
                 error.from_fallback = base_url is not self.base_urls[0]
                 raised: Exception = error
                 break
@@ -193,7 +194,7 @@ class HttpGateway(Gateway):
             failure = self._failure(error, base_url)
         finally:
             self._used_at = monotonic()
-            request.body = None
+            request.body = None  # the request is kept for reuse, without the customer's text
         raise failure
 
     def _get(self, url: str) -> requests.PreparedRequest:
@@ -212,7 +213,7 @@ class HttpGateway(Gateway):
         headers |= {
             "X-API-KEY": self.api_key.reveal(),
             "Accept": "application/json",
-            "Accept-Encoding": "identity",
+            "Accept-Encoding": "identity",  # so that the size limit applies to what is received
             "User-Agent": f"django-kpwa/{__version__}",
         }
         request = requests.PreparedRequest()
@@ -273,7 +274,10 @@ class HttpGateway(Gateway):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections of one `HttpGateway`: limited by its `Call`, verified, without proxies and without retries."""
+    """Connections of one `HttpGateway`: limited by its `Call`, verified and without proxies.
+
+    Nothing is ever retried here: a second request could send a message twice.
+    """
 
     def __init__(self, call: Call) -> None:
         self._call = call

@@ -33,8 +33,9 @@ _GIVEN, _TIME = "=", "@"
 def key_of(registration: Registration, obj: models.Model, using: str) -> str:
     """The idempotency key of a receipt of `obj` in the database `using`: four parts, separated by colons.
 
-    The key names the concrete model, so that a sale gets the same key when it is saved through a proxy. Raises
-    `ValueError` for an invalid event id.
+    The key names the concrete model, so that a sale gets the same key when it is saved through a proxy. Do not change
+    the key's form: existing messages would no longer be found, and saving a recent object would send its receipt again.
+    Raises `ValueError` for an invalid event id.
     """
     event_id = registration.receipt.get_event_id(obj)
     if not isinstance(event_id, str) or not says_something(event_id):

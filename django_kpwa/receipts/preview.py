@@ -64,6 +64,7 @@ class Preview:
 
     @property
     def can_be_sent(self) -> bool:
+        """True if `send_now()` would queue a message: `max_age` does not apply to it."""
         return self.known is None and self.is_wanted and bool(self.recipient) and not self.problems
 
 

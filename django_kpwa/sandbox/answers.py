@@ -2,7 +2,7 @@
 
 | failure | answer |
 |---|---|
-| `BadRequestError` | 400, with `errors` where there are any |
+| `BadRequestError` | 400, with `errors` if there are any |
 | `InvalidMessageError`: refused before the gateway was asked | 400 with `errors` |
 | `UnauthorizedError` | 401 |
 | `RateLimitedError` | 429 with Retry-After: not in the reference, but common for services of this kind |

@@ -8,6 +8,7 @@ from .chats import Chat, ChatMessage, Ticks, utc_now
 
 
 def incoming_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
+    """The payload for a customer's message."""
     payload = {
         "id": message.id,
         "from": chat.id if chat.is_group else f"{message.sender}@s.whatsapp.net",
@@ -23,6 +24,7 @@ def incoming_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
 
 
 def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, Any]:
+    """The payload for a message from the shop that has reached the state `ticks`."""
     return {
         "id": message.id,
         "status": ticks.value.capitalize(),

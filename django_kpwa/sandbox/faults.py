@@ -98,6 +98,7 @@ class FaultBoard:
             self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
 
     def settings(self) -> list[dict[str, Any]]:
+        """All faults as plain dicts, in the order of `KNOWN_FAULTS`."""
         with self._lock:
             return [asdict(fault) for fault in self._faults.values()]
 

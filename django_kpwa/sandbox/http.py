@@ -53,10 +53,13 @@ class Wire:
         self.hang_up()
 
     def close_after_answer(self) -> None:
+        """Close the connection after this request's answer, instead of keeping it open for another."""
         self._handler.close_connection = True
 
 
 class RequestHandler(WSGIRequestHandler):
+    """Handles a connection, keeps it open between requests, and gives the application access to it."""
+
     # wsgiref writes each header line separately. With a buffer, an answer is sent in one piece; without Nagle's
     # algorithm, a client that keeps the connection open does not wait 40 ms for the end of it.
     wbufsize = -1
@@ -88,6 +91,8 @@ class RequestHandler(WSGIRequestHandler):
 
 
 class SandboxServer(ThreadedWSGIServer):
+    """A threaded server that a signal handler can stop."""
+
     request_queue_size = 128
     timeout = 0.2  # maximum seconds until `stop()` is noticed
     _is_stopping = False

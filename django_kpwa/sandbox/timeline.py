@@ -27,6 +27,7 @@ class Timeline:
         self._thread: threading.Thread | None = None
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Run `action` in the timeline's thread after `seconds`. What it raises is logged."""
         with self._changed:
             heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), action))
             if self._thread is None:

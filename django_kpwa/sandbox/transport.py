@@ -33,6 +33,7 @@ class Answer:
     body: bytes
 
     def with_body(self, body: bytes, status: int | None = None) -> Answer:
+        """The same answer with another body, a matching Content-Length and, if given, another status."""
         headers = [(name, value) for name, value in self.headers if name.lower() != "content-length"]
         return Answer(status or self.status, [*headers, ("Content-Length", str(len(body)))], body)
 

@@ -82,6 +82,7 @@ class Sandbox:
         return account
 
     def account_of_key(self, key: str) -> Account | None:
+        """The license with the API key `key`, or None."""
         wanted = Secret(key)
         with self.changed:
             return next((account for account in self.accounts if account.key == wanted), None)
@@ -101,6 +102,7 @@ class Sandbox:
             self._touch()
 
     def log_out(self, account: Account) -> None:
+        """Unlink the phone, as if a person logged it out, and show a new QR code."""
         with self.changed:
             account.linked = False
             self.renew_qr(account)
@@ -113,6 +115,7 @@ class Sandbox:
             return account.qr_text
 
     def renew_qr(self, account: Account) -> None:
+        """Replace the QR code by a new one."""
         with self.changed:
             # The same form as WhatsApp's own text: a reference, then three keys.
             account.qr_text = "2@" + ",".join(secrets.token_urlsafe(size) for size in (64, 32, 32, 32))
@@ -121,6 +124,7 @@ class Sandbox:
             self._touch()
 
     def set_webhook(self, account: Account, url: str) -> None:
+        """Post the license's events to `url`; an empty string removes the webhook."""
         with self.changed:
             account.webhook_url = url
             self._touch()
@@ -245,6 +249,7 @@ class Sandbox:
             self._touch()
 
     def set_unlinked_status(self, status: int) -> None:
+        """Set `unlinked_status`. Raises `ValueError` for anything but 400 and 500."""
         if status not in (400, 500):
             raise ValueError("The status must be 400 or 500.")
         with self.changed:
@@ -252,6 +257,7 @@ class Sandbox:
             self._touch()
 
     def faults_changed(self) -> None:
+        """Tell the waiting threads that `faults`, which does not do so itself, was changed."""
         with self.changed:
             self._touch()
 

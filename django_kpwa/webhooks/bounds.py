@@ -34,11 +34,13 @@ class Budget:
         self._events = MAX_EVENTS
 
     def spend_marks(self, text: str) -> None:
+        """Count the separators of a JSON text that is about to be parsed."""
         self._marks -= text.count(",") + text.count("{") + text.count("[")
         if self._marks < 0:
             raise TooMuchError(f"It holds more than {MAX_MARKS} values.")
 
     def spend_node(self) -> None:
+        """Count an object that is visited."""
         self._nodes -= 1
         if self._nodes < 0:
             raise TooMuchError(f"It holds more than {MAX_NODES} objects within one another.")

@@ -97,6 +97,7 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def is_group_jid(value: str) -> bool:
+    """True for WhatsApp's address of a group."""
     return value.strip().lower().endswith("@g.us")
 
 
@@ -153,10 +154,12 @@ class Fields:
 
     @cached_property
     def text(self) -> str:
+        """The message's text or caption. A JID is skipped: in a field of these names it is an address, not a text."""
         return next((text for text in self.texts(_TEXTS, _MAX_TEXT) if not _is_jid(text)), "")
 
     @property
     def media_url(self) -> str:
+        """The first URL from which the media can be downloaded, or an empty string."""
         return next((url for url in self._media_texts() if _is_fetchable(url)), "")
 
     @cached_property
@@ -176,6 +179,7 @@ class Fields:
 
     @cached_property
     def is_own(self) -> bool | None:
+        """True if the payload says that the message is the site's own, False if not, None if it does not say."""
         flag = self._flag(_OWN_FLAGS)
         if flag is None:
             flag = self._flag(_DIRECTIONS)
@@ -186,6 +190,7 @@ class Fields:
 
     @property
     def has_from(self) -> bool:
+        """True if the field `from` itself is given, which names an author rather than a conversation."""
         return bool(self._text(("from",)))
 
     @property
@@ -195,6 +200,7 @@ class Fields:
 
     @cached_property
     def from_number(self) -> str:
+        """The number of the author or the conversation, or the number that stands beside a `…@lid`."""
         return self._number(_FROM) or self._number(_ALTERNATIVES)
 
     @property
@@ -258,10 +264,12 @@ class Fields:
 
     @cached_property
     def event_words(self) -> frozenset[str]:
+        """The words of `event_name` in lower case: `messageReceived` and `message.received` give the same."""
         return frozenset(word.lower() for word in _WORDS.findall(self.event_name))
 
     @property
     def names_a_session(self) -> bool:
+        """True if the payload has a field for the session or device that it is about."""
         return any(
             name in scope.values for scope in self.scopes for name in ("session", "instance", "sessionid", "device")
         )
@@ -288,6 +296,7 @@ class Fields:
                 yield from ((scope.values, name) for name in names if name in scope.values)
 
     def renamed(self, content: dict[str, Any]) -> dict[str, Any]:
+        """`content` with its names spelled as in `scopes`. Raises `TooMuchError`."""
         return _renamed(content, self._budget)
 
     def _media_texts(self) -> Iterator[str]:

@@ -56,6 +56,7 @@ _OF_OBJECTS = tuple(word for word in _KIND_OF if word not in _ONLY_AS_TYPE)
 _SET_OF_OBJECTS = frozenset(_OF_OBJECTS)
 _TYPES = ("messagetype", "typemessage", "msgtype", "mediatype", "type")
 _MIMES = ("mimetype", "mediamime", "mediamimetype", "mediacontenttype0", "filemimetype")
+# Types of what a person did not write: deletions, notifications, call logs, key exchanges.
 _NO_MESSAGES = {
     "revoked", "revoke", "deleted", "delete", "protocol", "protocolmessage", "senderkeydistributionmessage",
     "e2enotification", "notification", "notificationtemplate", "gp2", "calllog", "ciphertext", "broadcastnotification",

@@ -335,6 +335,7 @@ def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
     }
     if not digests:
         return set()
+    # An event that was processed before made its claims then, so they are only read.
     if event.processed_at is None:
         owned = store().claim_seen(event.pk, [(digest, None) for digest in digests.values()])
     else:

@@ -56,7 +56,7 @@ class ParsedEvent:
     sender: str = ""
     """The author of an incoming message; in a group, the member."""
     recipient: str = ""
-    """The recipient of a message of the site's own, also where only its state is reported; empty for a group."""
+    """The recipient of a message of the site's own, also if only its state is reported; empty for a group."""
     chat: str = ""
     """The chat as the payload names it, if that is not a number: a group's JID, or a `…@lid`."""
     own_number: str = ""
@@ -206,6 +206,7 @@ class _Parties:
     is_certain: bool = True
 
 
+# Words in the names of events, by what the event is about.
 _MESSAGE_WORDS = frozenset({"message", "messages", "msg", "ack", "acks", "onack", "onmessage", "receipt", "chat"})
 _OTHER_WORDS = frozenset(
     {
@@ -224,6 +225,7 @@ _SESSION_EVENT_WORDS = frozenset(
 
 
 def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
+    """The event in a payload: about the session, a message's state, or a message. None if it is about neither."""
     if payload.is_broadcast:
         return None
     words = payload.event_words
@@ -335,11 +337,13 @@ _STATUS_NUMBERS = {
     "0": DeliveryState.FAILED, "1": DeliveryState.PENDING, "2": DeliveryState.SENT, "3": DeliveryState.DELIVERED,
     "4": DeliveryState.READ, "5": DeliveryState.READ,
 }  # fmt: skip
+# In rising order, for a payload that reports several states: FAILED yields to every state that proves a success.
 _ORDER = [
     DeliveryState.NONE, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.SENT, DeliveryState.DELIVERED,
     DeliveryState.READ,
 ]  # fmt: skip
 _NAMED_STATES = frozenset({"sent", "delivered", "read", "played", "seen", "viewed", "failed", "undelivered", "queued"})
+# Types of receipts that do not say that the recipient's phone has received or shown the message.
 _NO_RECEIPTS = frozenset({"retry", "sender", "inactive", "read_self", "peer_msg", "history_sync", "server_error"})
 _ACK_FIELDS = ("ack", "ackname", "acktype", "messageack")
 _SESSION_FIELDS = ("connection", "stateinstance", "statusinstance")

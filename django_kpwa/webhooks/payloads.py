@@ -31,6 +31,7 @@ _FIELD_NAME = re.compile(rb'\bname="([^"\r\n]{1,200})"', re.IGNORECASE)
 _FILE_NAME = re.compile(rb"\bfilename\*?=", re.IGNORECASE)
 # Python codecs that are not charsets of texts, or whose decoding time grows faster than the text.
 _NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf_7", "mbcs", "oem"}
+# Signatures of gzip and zlib, with zlib's window bits: 47 detects the format by its header.
 _PACKED = ((b"\x1f\x8b", 47), (b"\x78\x01", 47), (b"\x78\x9c", 47), (b"\x78\xda", 47))
 
 

@@ -71,6 +71,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
     if event.tries > MAX_LOST_TRIES:
         return _stop_trying(event)
     began_at = clock()
+    # A site's parser may use the database: its failure must leave a transaction of the caller usable.
     with contained(write_alias()) as caught:
         parts, why_not = _parse(event, linked_number)
     if caught.error is not None:

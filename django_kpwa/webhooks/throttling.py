@@ -36,6 +36,7 @@ class Flood:
         self.forget()
 
     def forget(self) -> None:
+        """Return to the initial state, without wrong tokens and without copies."""
         self._lock = threading.Lock()
         self._second = 0
         self._wrong = 0

@@ -173,7 +173,10 @@ def _too_big(max_bytes: int) -> _UnreadableBodyError:
 
 
 def _wake_on_commit(event_id: int) -> None:
-    """Wake a worker on commit, or at once if no middleware of the host has opened a transaction."""
+    """Wake a worker on commit, or at once if no middleware of the host has opened a transaction.
+
+    A failure to do so is only logged (`robust`): the event is stored, and the beat finds it.
+    """
     transaction.on_commit(lambda: _wake(event_id), using=write_alias(), robust=True)
 
 
