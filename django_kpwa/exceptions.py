@@ -51,7 +51,7 @@ class KeyForAnotherUrlError(KeyUnreadableError):
 class LicenseChoiceError(KpwaError):
     """No license has the given name, or it is not clear which license a person's command is about.
 
-    Never raised for a message that names no license: the message waits.
+    A message that names no license is never refused because of that: it waits.
     """
 
 
@@ -65,7 +65,7 @@ class KnownReceiptError(KpwaError):
 class TransactionLostError(KpwaError, OperationalError):
     """The database ended the caller's transaction while a receipt or message was being stored in it.
 
-    Nothing of that transaction is stored. `__cause__` is the exception that ended it, if one was raised.
+    Nothing of that transaction is stored. `__cause__` is the exception that was raised meanwhile, if any.
     """
 
 

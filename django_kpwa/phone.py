@@ -190,7 +190,7 @@ def written(number: str) -> str:
 
 
 def mask(number: str) -> str:
-    """Return `number` for a log: `62812•••••890`. At least five digits are hidden, and all if there are less than 8."""
+    """Return `number` for a log: `62812•••••890`. At least five digits are hidden, and all of a shorter number."""
     digits = "".join(character for character in number if character.isdecimal())
     if len(digits) < 8:
         return "•" * len(digits)

@@ -55,7 +55,7 @@ _Read = TypeVar("_Read")
 
 
 class HttpGateway(Gateway):
-    """The gateway at `base_urls`, by default `KPWA["BASE_URLS"]`; each URL ends with `/backend`.
+    """The gateway at `base_urls`, by default `KPWA["BASE_URLS"]`; each URL includes the path `/backend`.
 
     Settings are read once, when an instance is made. It holds connections open: call `close()`, or use it in a `with`.
     Raises `InvalidApiKeyError` for a key that cannot be sent in a header, and `ImproperlyConfigured` for an invalid

@@ -98,8 +98,8 @@ class Whose(Enum):
 def whose(known: OutboundMessage, row: Row) -> Whose:
     """Decide whether `known`, a message with the row's key, is about `row`.
 
-    The answer is also `UNCLEAR` if the message is about this row, but the row's number is another now: the message went
-    to the former number, and the person who corrected the number must learn of it.
+    The answer is also `UNCLEAR` if the message is about this row, but the row's number has changed since: the message
+    went to the former number, and the person who corrected the number must learn of it.
     """
     if known.status == Status.QUEUED and known.needs_rendering:
         return Whose.THIS_ONE  # the receipt class is asked everything again when the text is rendered

@@ -125,7 +125,7 @@ class Fields:
 
     @cached_property
     def ids(self) -> list[str]:
-        """The ids of the event's message, the likeliest first. The envelope's id counts if the message has none."""
+        """The ids of the event's message, likeliest first. The envelope's id counts only if the message has none."""
         found = []
         for scope in self.scopes:
             if scope.values.keys().isdisjoint(_set_of(_IDS)):

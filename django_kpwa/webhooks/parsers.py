@@ -225,7 +225,7 @@ _SESSION_EVENT_WORDS = frozenset(
 
 
 def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
-    """The event in a payload: about the session, a message's state, or a message. None if it is about neither."""
+    """The event in a payload: about the session, a message's state, or a message. None if it is about none of these."""
     if payload.is_broadcast:
         return None
     words = payload.event_words
@@ -425,7 +425,7 @@ def _state_of(field: str, word: str) -> DeliveryState:
 
 
 def _is_receipt(payload: Fields) -> bool:
-    """True if the payload is about earlier messages. In such a receipt, `fromMe` may be about who read them."""
+    """True if the payload is about earlier messages. In that case, `fromMe` may tell who read them."""
     words = payload.event_words
     return bool(
         words & {"ack", "acks", "onack", "receipt"}

@@ -1,9 +1,10 @@
 """Processes stored events: parses them, acts on them, records the result and sends the site's signals.
 
-An event is not proof of anything else: it can only move a message of its own license forward. Acting twice changes
-nothing, because every move is conditional on the status that it leaves. A worker holds an event by a lease
+An event is only somebody's claim, so all that it can do is move a message of its own license forward. Acting twice
+changes nothing, because every move is conditional on the status that it leaves. A worker holds an event by a lease
 (`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds the event again. Signals are sent after the
-result is recorded and before `processed_at` is set: a worker killed in between sends them again, so none is lost.
+result is recorded and before `processed_at` is set: if a worker is killed in between, they are sent again, so none is
+lost.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
 def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> int:
     """Process all events that are due, until `should_stop()` is true. Returns the number processed.
 
-    An event whose processing raises is logged and left for a later run.
+    An event whose processing raises is logged and left for a later run. After `_BATCH` of them, the run ends.
     """
     processed = 0
     failed: set[int] = set()
@@ -184,7 +185,7 @@ def _stop_trying(event: WebhookEvent) -> bool:
 
 
 def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], str]:
-    """The parts of the event, and the reason if there are none that could be read."""
+    """The parts of the event, and the reason if nothing could be read, which is otherwise empty."""
     parser = load_parser()
     header = {"content_encoding": event.content_encoding} if _takes_encoding(parser) else {}
     parsed = parser.parse(bytes(event.body), event.content_type, linked_number=linked_number, **header)
