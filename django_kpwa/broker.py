@@ -199,6 +199,7 @@ def _connections(app: Any) -> list[Connection]:
 
 
 def _connection(app: Any, url: str, alternate: str = "") -> Connection:
+    """An unopened connection to one broker, with our timeouts in the options that its transport understands."""
     seconds = PUBLISH_TIMEOUT_SECONDS
     connection: Connection = app.connection_for_write(url=url, connect_timeout=seconds, heartbeat=0)
     if alternate and alternate != url:

@@ -126,6 +126,7 @@ def _check_secret(secret: Any) -> None:
 
 
 def _coerced(name: str, value: Any, default: Any) -> Any:
+    """`value` as the type of `default`; a dict is completed by the default's items. Raises `ImproperlyConfigured`."""
     if isinstance(default, tuple):
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ImproperlyConfigured(f"KPWA[{name!r}] must be a list or tuple, not {type(value).__name__}.")

@@ -170,6 +170,8 @@ class _LoudEnd:
 
 
 class _LoudRollback:
+    """Stands in for `connection.rollback()`. Its type tells `end_loudly()` that the connection has one already."""
+
     def __init__(self, end: _LoudEnd) -> None:
         self._end = end
 

@@ -82,6 +82,7 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = 
 
 
 def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool], batch_size: int) -> int:
+    """Delete `rows` in batches, oldest first; returns how many. `by`: the column of the time by which a row is old."""
     deleted = 0
     ahead = rows
     while not should_stop():

@@ -125,6 +125,7 @@ def _names_conflict_target() -> bool:
 
 
 def _rows(since: datetime) -> list[HourlyStatistic]:
+    """The figures of each license and hour from `since` on, counted from the messages; unsaved."""
     settled = (
         OutboundMessage.objects
         # Skip messages that expired or were withdrawn while they waited for a license.

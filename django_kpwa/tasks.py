@@ -60,6 +60,7 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
                     return None
                 logger.error("Task %s failed.\n%s", name, masked_traceback(error))
                 failure = TaskFailedError(words_of(error))
+            # Outside the `except`, so that the original error, whose text is not masked, is not its `__context__`.
             raise failure
 
         return shared_task(

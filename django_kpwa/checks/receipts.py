@@ -32,6 +32,7 @@ def check_receipt_templates(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def _problems(receipt: str, name: str, seen: set[str]) -> Iterator[CheckMessage]:
+    """Check the template `name` and, recursively, those that it extends or includes; `seen`: names checked already."""
     seen.add(name)
     try:
         wrapped = get_template(name)

@@ -60,6 +60,7 @@ def _call_under_alarm(seconds: float, function: Callable[[], Result]) -> Result:
     is_over = False
 
     def ring(number: int, frame: FrameType | None) -> None:
+        # The alarm may ring after `function` has returned and before the timer is stopped.
         if not is_over:
             raise TookTooLongError
 

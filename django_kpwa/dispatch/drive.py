@@ -215,6 +215,7 @@ class _Driver:
                 announce.messages_moved(step.changed)
 
     def _is_over(self) -> bool:
+        """True if no further message is to be claimed."""
         return self.has_broken or self.should_stop() or _elapsed() >= self.ends_at
 
     def _stop(self, *, has_more: bool) -> Driven:
@@ -222,6 +223,7 @@ class _Driver:
         return Driven(self.attempts, has_more=has_more and not self.should_stop())
 
     def _wait(self, idle: Idle) -> Driven | None:
+        """End the drive, passing the lease on if the wait is short; None after a wait that was slept here."""
         if idle.is_released:
             return Driven(self.attempts)
         wait = idle.wait_seconds
@@ -253,6 +255,8 @@ class _Driver:
         )
         outcome, verdict, lane = judge(outcome, known, self.conf)
         listens = announce.has_listeners(verdict.status)
+        # With a receiver connected, the next message is claimed only after the signal was sent: a receiver may take
+        # long, and a message that is claimed meanwhile would be given back as after a standstill.
         claims_next = not (listens or lane.pause or self._is_over())
         self.began_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
@@ -280,6 +284,10 @@ class _Driver:
             self.lane.session_status = lane.session_status.value
 
     def _call(self, claim: Claim) -> tuple[Outcome, SessionStatus | None]:
+        """Send the message; returns the outcome, and the session status if the outcome asks for it.
+
+        Any `Exception` of the gateway class becomes an outcome, because the attempt has to be recorded.
+        """
         gateway, content = self.open_gateway(), claim.content
         send = gateway.send_message if content.recipient_type == RecipientType.NUMBER else gateway.send_group_message
         try:

@@ -87,6 +87,10 @@ def _give_unassigned() -> None:
 
 
 def _startable_license_ids() -> list[int]:
+    """The licenses whose lanes are free, may send now and have a message due; a missing lane counts as free.
+
+    Before that, corrects the lanes' times that were stored while the database's clock was ahead.
+    """
     found: list[int] = []
     for license_ids in store().queued_license_ids():
         lanes = Lane.objects.filter(pk__in=license_ids)

@@ -80,6 +80,7 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
         return MessageVerdict(Status.SENT)
     if outcome.kind == OutcomeKind.IN_DOUBT:
         if reason in conf.RESEND_UNKNOWN and may_try_again:
+            # A logged-out license needs no wait of its own: its lane is paused.
             wait = None if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, conf)
             return MessageVerdict(Status.QUEUED, reason, words, wait)
         return MessageVerdict(Status.UNKNOWN, reason, words)
@@ -107,6 +108,7 @@ def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict
     # broken one may answer differently each time.
     failures = min(known.failures + 1, _MOST_FAILURES)
     pause = _pause(outcome, failures, known, conf)
+    # A rate limit or a refused license pauses the lane at once, and is no failure of the gateway.
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
         failures = known.failures
     return LaneVerdict(wait, failures, session_status=known.session_status, pause=pause, error=error_words(outcome))

@@ -76,6 +76,7 @@ def idempotency_digest(key: str) -> str:
 
 class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
     def due(self) -> OutboundMessageQuerySet:
+        """Queued messages whose `due_at` has come. Their lane may be paused or have to wait all the same."""
         return self.filter(status=Status.QUEUED, due_at__lte=DatabaseNow())
 
     def overdue(self) -> OutboundMessageQuerySet:
@@ -213,4 +214,5 @@ class OutboundMessage(models.Model):
 
     @property
     def needs_rendering(self) -> bool:
+        """True if its text was not written yet."""
         return bool(self.renderer) and self.rendered_at is None

@@ -34,6 +34,7 @@ def answer_columns(answer: SentMessage) -> dict[str, str]:
 
 
 def sent_columns(at: Any) -> dict[str, Any]:
+    """The columns of a message that was accepted; `at`: when, as a time or an expression."""
     return {
         "status": Status.SENT,
         "sent_at": at,

@@ -72,6 +72,8 @@ def update_where(connection: Any, model: type[Model], lookups: Mapping[str, Any]
     shape: list[tuple[str, Any]] = []
     for name, value in columns.items():
         if isinstance(value, InSeconds):
+            # Equal expressions share one compiled query. `in_seconds()` differs with each number of seconds, which is
+            # therefore a parameter: otherwise the cache would grow with every wait.
             shape.append((name, InSeconds))
             value = timedelta(seconds=value.seconds)
         else:

@@ -221,6 +221,7 @@ class PostgreSQLLanes(Lanes):
     ) -> Step:
         if self._is_alone():
             row = _TAKE_FREE.row(self.using, self._of_lease(lease, seconds) | {"claims": claims})
+            # Otherwise the lane's row is missing, or a lost worker's messages have to be settled.
             if row is not None and (row["is_taken"] or row["is_driven"]):
                 return self._taken(row)
         return super().take_lease(lease, seconds, resend_lost=resend_lost, max_attempts=max_attempts)
@@ -262,6 +263,7 @@ class PostgreSQLLanes(Lanes):
         if usual is not None:
             parameters = usual | self._of_lease(lease, lease_seconds) | {"keeps_lease": not claims_next}
             row = (_RECORD_AND_CLAIM if claims_next else _RECORD).row(self.using, parameters)
+            # If the statement has not finished the attempt, it has written nothing, and the portable form records it.
             if row is not None and row["finished_id"] is not None:
                 return Recorded(Status.SENT, self._next(lease, row, lease_seconds) if claims_next else Step(Ready()))
         return super().record(

@@ -38,6 +38,7 @@ class PostgreSQLMessages(Messages):
     def store_message(self, row: OutboundMessage, default_name: str = "") -> Inserted | None:
         if row.license_id is not None:
             license_sql: tuple[str, list[Any]] = ("license.id", [])
+            # Selects no row, so that nothing is inserted, if the license was deleted.
             where = "FROM django_kpwa_license license WHERE license.id = %s"
             parameters: list[Any] = [row.license_id]
         else:
@@ -62,6 +63,8 @@ class PostgreSQLMessages(Messages):
         if not rows or not self._has_licenses(rows):
             return set()
         is_keyed = sum(row.idempotency_digest is not None for row in rows) > 1
+        # `store_messages()` says why: rows with keys are inserted in the order of their keys, and `place` keeps the
+        # order in which they are sent. A single key cannot be part of a deadlock.
         places = {row.uuid: place if is_keyed else 0 for place, row in enumerate(rows)}
         if is_keyed:
             rows = sorted(rows, key=lambda row: row.idempotency_digest or "")
