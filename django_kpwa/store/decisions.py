@@ -286,6 +286,7 @@ class Decisions(Lanes):
         return self._lift(license_id, (PauseReason.NUMBER_CHANGED,), **settled)
 
     def _lift(self, license_id: int, reasons: Sequence[PauseReason], **columns: Any) -> bool:
+        """End a pause that has one of `reasons`, and write `columns` with it; see `lift_pause()`."""
         lane = Lane.objects.filter(pk=license_id, pause_reason__in=reasons)
         if not lane.exists():
             return False
@@ -384,6 +385,8 @@ def may_be_ahead(conf: Settings) -> ExpressionWrapper[Q]:
 
 
 def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
+    """The corrected columns of a lane whose times lie too far in the future; empty if none does."""
+
     def is_ahead(moment: datetime | None, most_seconds: float = 0.0) -> bool:
         return moment is not None and moment > now + timedelta(seconds=most_seconds + CLOCK_SECONDS)
 

@@ -208,6 +208,7 @@ class Lanes(StoreBase):
                 return Step(Idle(wait_seconds=(next_send_at - now).total_seconds()), tuple(changed))
             elif claim := self._start(found):
                 return Step(claim, tuple(changed))
+        # A wait of 0, not None: more may be due, and the driver is to search again after this commit.
         return Step(Idle(wait_seconds=0.0), tuple(changed))
 
     @sensitive_variables()
@@ -218,6 +219,7 @@ class Lanes(StoreBase):
         return first_of(self.connection, _first_due, {"license_id": license_id})
 
     def _wants_its_text(self, found: dict[str, Any], now: datetime) -> bool:
+        """True if the text has to be rendered (again) before the message is claimed, see `TEXT_KEEPS_SECONDS`."""
         if not found["renderer"]:
             return False
         if found["rendered_at"] is None:
@@ -225,6 +227,7 @@ class Lanes(StoreBase):
         return not found["in_doubt"] and found["rendered_at"] <= now - timedelta(seconds=self.TEXT_KEEPS_SECONDS)
 
     def _step_back_to_render(self, message_id: int) -> bool:
+        """Count a rendering and move the message back in the queue; False if it is no longer queued."""
         return bool(
             OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED).update(
                 due_at=in_seconds(self.RENDER_STEP_BACK_SECONDS), renderings_begun=F("renderings_begun") + 1
