@@ -95,7 +95,7 @@ def test_old_events_go_before_the_messages_they_moved_and_are_not_changed_first(
     with CaptureQueriesContext(connection) as captured:
         purged = retention.purge()
     assert (purged.messages, purged.events) == (1, 1)
-    deletes = [plain(query["sql"]) for query in captured if query["sql"].startswith("DELETE")]
+    deletes = [plain(query["sql"]) for query in captured if "DELETE FROM" in query["sql"]]
     tables = [name for sql in deletes for name in ("webhookevent", "outboundmessage") if f"FROM {name} " in sql]
     assert tables == ["webhookevent", "outboundmessage"]
 
