@@ -92,7 +92,8 @@ class Mayhem(Shop):
 
     def _register(self, license_: License) -> str:
         """Register this site's webhook with the phone; returns the token."""
-        kpwa = {**self.kpwa, "PUBLIC_URL": self.web_url}
+        # A name with dots is a constant of the processes that are started.
+        kpwa = {name: value for name, value in self.kpwa.items() if "." not in name} | {"PUBLIC_URL": self.web_url}
         with override_settings(KPWA=kpwa):
             return license_actions.set_webhook(license_).rstrip("/").rpartition("/")[2]
 
