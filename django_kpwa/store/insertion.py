@@ -20,8 +20,12 @@ from ..models.clock import DatabaseNow
 from .sql import as_django_has_it, now_sql, with_tables
 
 _MYSQL_DUPLICATE = 1062
-# Fields whose values drivers accept as they are; the conversion by the field would only cost time.
-_AS_IT_IS = (models.CharField, models.TextField, models.IntegerField, models.BooleanField)
+# Fields whose values drivers accept as they are; the conversion by the field would only cost time. The foreign keys of
+# messages and events are integers.
+_AS_IT_IS = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.ForeignKey)
+
+_EMPTY: dict[type, str] = {type(None): "NULL", str: "''", int: "0", bool: "FALSE"}
+"""A column's value as a literal, where it is empty."""
 
 Sql = tuple[str, list[Any]]
 """A fragment of SQL and the values for its placeholders."""
@@ -77,22 +81,54 @@ def written(row: models.Model, connection: BaseDatabaseWrapper, instead: Mapping
 
     `instead`: SQL to write in place of a value, by the field's attribute name.
     """
-    parts: list[str] = []
-    parameters: list[Any] = []
-    for column in columns_of(type(row), connection.alias):
-        attname = column.field.attname
-        value = getattr(row, attname)
-        if attname in instead:
-            sql, given = instead[attname]
-        elif isinstance(value, DatabaseNow):
-            sql, given = now_sql(connection.alias), []
+    plan = _plan(type(row), connection.alias)
+    values = list(map(row.__dict__.__getitem__, plan.attnames))
+    parts = list(plan.placeholders)
+    # By position: what a part holds in place of its value.
+    given: dict[int, list[Any]] = {}
+    for position, field in plan.converted:
+        value = values[position]
+        if isinstance(value, DatabaseNow):
+            parts[position], given[position] = plan.now, []
         elif hasattr(value, "resolve_expression"):
-            sql, given = _compiled(type(row), value, connection)
-        else:
-            sql, given = column.placeholder, [column.prepared(value, connection)]
-        parts.append(sql)
-        parameters += given
-    return ", ".join(parts), parameters
+            parts[position], given[position] = _compiled(type(row), value, connection)
+        elif value is not None:
+            values[position] = field.get_db_prep_save(value, connection)
+    for attname, (sql, parameters) in instead.items():
+        position = plan.attnames.index(attname)
+        parts[position], given[position] = sql, parameters
+    for position, value in enumerate(values):
+        # Most columns of a new row are empty, and a literal costs less than a parameter.
+        if not value and position not in given and type(value) in _EMPTY:
+            parts[position], given[position] = parts[position].replace("%s", _EMPTY[type(value)]), []
+    flat: list[Any] = []
+    end = 0
+    for position in sorted(given):
+        flat += values[end:position]
+        flat += given[position]
+        end = position + 1
+    return ", ".join(parts), flat + values[end:]
+
+
+class _Plan(NamedTuple):
+    """What `written()` needs of a model's columns: a checkout waits for it, so that nothing is looked up twice."""
+
+    attnames: tuple[str, ...]
+    placeholders: tuple[str, ...]
+    converted: tuple[tuple[int, Any], ...]
+    """Positions and fields of the columns whose values the field converts, or that may hold an expression."""
+    now: str
+
+
+@cache
+def _plan(model: type[models.Model], using: str) -> _Plan:
+    columns = columns_of(model, using)
+    return _Plan(
+        tuple(column.field.attname for column in columns),
+        tuple(column.placeholder for column in columns),
+        tuple((at, column.field) for at, column in enumerate(columns) if not isinstance(column.field, _AS_IT_IS)),
+        now_sql(using),
+    )
 
 
 def _compiled(model: type[models.Model], value: Any, connection: BaseDatabaseWrapper) -> Sql:
@@ -114,30 +150,43 @@ def insert(
     the rows is known, so that none was inserted; the failed statement undoes only itself, and the transaction goes on.
     (INSERT IGNORE would skip that row, but would also ignore other errors.)
     """
-    columns = ", ".join(column.name for column in columns_of(model, connection.alias))
     sql, parameters = source
-    conflict = "" if connection.vendor == "mysql" else f" ON CONFLICT ({unless_known}) DO NOTHING"
-    table = connection.ops.quote_name(model._meta.db_table)
-    statement = f"INSERT INTO {table} ({columns}) {with_tables(sql, connection.alias)}{conflict}"
-    statement += f" RETURNING {with_tables(returning, connection.alias)}"
+    head, tail = _around(model, connection.alias, unless_known, returning)
     with transaction.mark_for_rollback_on_error(connection.alias), connection.cursor() as cursor:
         try:
-            cursor.execute(statement, parameters)
+            cursor.execute(f"{head} {with_tables(sql, connection.alias)}{tail}", parameters)
         except IntegrityError as error:
             if connection.vendor == "mysql" and error.args[:1] == (_MYSQL_DUPLICATE,):
                 return None
             raise
-        names = [column[0] for column in cursor.description]
+        names = tuple(column[0] for column in cursor.description)
         rows = cursor.fetchall()
-    known = {column.field.attname: column.field for column in columns_of(model, connection.alias)}
-    fields = [known.get(name) for name in names]
-    return [
-        {
-            name: value if field is None else as_django_has_it(value, field.cached_col, connection)
-            for name, value, field in zip(names, row, fields, strict=True)
-        }
-        for row in rows
-    ]
+    converters = _converters(model, connection.alias, names)
+    found = []
+    for row in rows:
+        values = dict(zip(names, row, strict=True))
+        for name, column in converters:
+            values[name] = as_django_has_it(values[name], column, connection)
+        found.append(values)
+    return found
+
+
+@cache
+def _around(model: type[models.Model], using: str, unless_known: str, returning: str) -> tuple[str, str]:
+    """What an INSERT has before its rows, and after them."""
+    connection = connections[using]
+    columns = ", ".join(column.name for column in columns_of(model, using))
+    conflict = "" if connection.vendor == "mysql" else f" ON CONFLICT ({unless_known}) DO NOTHING"
+    table = connection.ops.quote_name(model._meta.db_table)
+    return f"INSERT INTO {table} ({columns})", f"{conflict} RETURNING {with_tables(returning, using)}"
+
+
+@cache
+def _converters(model: type[models.Model], using: str, names: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    """Those of `names` that are columns whose values this database returns in a form of its own."""
+    fields = {column.field.attname: column.field for column in columns_of(model, using)}
+    columns = [(name, fields[name].cached_col) for name in names if name in fields]
+    return tuple(each for each in columns if connections[using].ops.get_db_converters(each[1]))
 
 
 @sensitive_variables()
