@@ -76,13 +76,15 @@ def can_write(connection: BaseDatabaseWrapper) -> bool:
 
 
 @sensitive_variables()
-def written(row: models.Model, connection: BaseDatabaseWrapper, instead: Mapping[str, Sql]) -> Sql:
-    """An unsaved row's values as SQL, one for each of `columns_of()`.
+def written(
+    model: type[models.Model], row: Mapping[str, Any], connection: BaseDatabaseWrapper, instead: Mapping[str, Sql]
+) -> Sql:
+    """A new row's values as SQL, one for each of `columns_of()`. `row`: the values by the fields' attribute names.
 
     `instead`: SQL to write in place of a value, by the field's attribute name.
     """
-    plan = _plan(type(row), connection.alias)
-    values = list(map(row.__dict__.__getitem__, plan.attnames))
+    plan = _plan(model, connection.alias)
+    values = list(map(row.__getitem__, plan.attnames))
     parts = list(plan.placeholders)
     # By position: what a part holds in place of its value.
     given: dict[int, list[Any]] = {}
@@ -91,7 +93,7 @@ def written(row: models.Model, connection: BaseDatabaseWrapper, instead: Mapping
         if isinstance(value, DatabaseNow):
             parts[position], given[position] = plan.now, []
         elif hasattr(value, "resolve_expression"):
-            parts[position], given[position] = _compiled(type(row), value, connection)
+            parts[position], given[position] = _compiled(model, value, connection)
         elif value is not None:
             values[position] = field.get_db_prep_save(value, connection)
     for attname, (sql, parameters) in instead.items():

@@ -113,7 +113,7 @@ class Messages(StoreBase):
         """Insert the rows whose key is not known; returns the `uuid` of each inserted row."""
         stored = None
         if can_write(self.connection):
-            made = [written(row, self.connection, {}) for row in rows]
+            made = [written(OutboundMessage, row.__dict__, self.connection, {}) for row in rows]
             source = "VALUES " + ", ".join(f"({sql})" for sql, _ in made)
             parameters = [value for _, values in made for value in values]
             stored = self._insert_source(source, parameters)

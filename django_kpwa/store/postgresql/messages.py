@@ -44,7 +44,7 @@ class PostgreSQLMessages(Messages):
         else:
             license_sql = (_NAMED, [default_name]) if default_name else (_CHOSEN, [])
             where, parameters = "WHERE TRUE", []
-        values, given = written(row, self.connection, {"license_id": license_sql})
+        values, given = written(OutboundMessage, row.__dict__, self.connection, {"license_id": license_sql})
         if row.idempotency_digest is not None:
             where, parameters = where + _IS_KNOWN, [*parameters, row.idempotency_digest]
         source = (f"SELECT {values} {where}", [*given, *parameters])
