@@ -12,7 +12,7 @@ from django.db.models import ProtectedError
 from django_kpwa import receipts
 from django_kpwa.exceptions import LicenseChoiceError
 from django_kpwa.models import Lane, License, OutboundMessage, ReceiptFailure
-from django_kpwa.outbox import Message, send_message, send_messages
+from django_kpwa.outbox import Message, cancel, send_message, send_messages
 from tests.shop.models import Sale
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("lane")]
@@ -169,6 +169,23 @@ def test_a_license_that_is_gone_gets_no_message_and_one_with_messages_is_not_del
     send_message(NUMBER, "struk", license=license_)
     with pytest.raises(ProtectedError):
         license_.delete()
+
+
+@pytest.mark.parametrize("is_held", [False, True], ids=["free", "held"])
+def test_a_decision_leaves_the_callers_own_limit_as_it_was(is_held):
+    if connection.vendor != "postgresql":
+        pytest.skip("only PostgreSQL's limit ends with a transaction")
+    message = send_message(NUMBER, "struk")
+    with another_session() as worker:
+        worker.execute("BEGIN")
+        if is_held:
+            worker.execute("SELECT * FROM django_kpwa_outboundmessage FOR UPDATE")
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '7s'")
+            assert cancel(message) is not is_held
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == ("7s",)
+        worker.execute("ROLLBACK")
 
 
 def test_two_batches_with_their_keys_in_another_order_do_not_deadlock():
