@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 
 from django.utils import timezone
@@ -51,8 +50,3 @@ def claim_as_a_worker_that_dies(license_):
 def drive_once_connected(license_):
     """Have the lane know that it is connected, so that the next drive begins with a send."""
     Lane.objects.update_or_create(license=license_, defaults={"session_status": "connected"})
-
-
-def drive_module():
-    # The function `drive` hides the module of its name.
-    return sys.modules["django_kpwa.dispatch.drive"]

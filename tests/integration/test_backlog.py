@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 from datetime import timedelta
 
@@ -12,14 +11,13 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa.dispatch import sweep
+from django_kpwa.dispatch import sweep, sweeper
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
 from django_kpwa.store import Store, backlog, decisions, store
 from django_kpwa.store.results import Pause
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-sweeping = sys.modules["django_kpwa.dispatch.sweep"]
 HAS_STEPS = connection.vendor != "mysql"
 
 
@@ -128,8 +126,8 @@ def test_no_more_expire_than_were_asked_for_and_a_sweep_settles_the_rest(monkeyp
     (license_id,) = make_licenses(1)
     OutboundMessage.objects.bulk_create(overdue(license_id) for _ in range(7))
     assert len(store().expire_overdue(2)) == 2
-    monkeypatch.setattr(sweeping, "_EXPIRED_AT_ONCE", 2)
-    monkeypatch.setattr(sweeping, "_MOST_EXPIRED", 4)
+    monkeypatch.setattr(sweeper, "_EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr(sweeper, "_MOST_EXPIRED", 4)
     assert sweep().expired_messages == 4
     assert sweep().expired_messages == 1
     assert statuses() == [Status.EXPIRED] * 7

@@ -13,6 +13,7 @@ from django_kpwa.exceptions import (
     BadRequestError,
     GatewayTimeoutError,
 )
+from django_kpwa.dispatch.driver import _Driver
 from django_kpwa.gateway import locmem
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import OutboundMessage, Status
@@ -24,7 +25,6 @@ from tests.stores import take_lane
 from .lanes import (
     NUMBER,
     claim_as_a_worker_that_dies,
-    drive_module,
     drive_once_connected,
     fresh,
     lane_of,
@@ -133,7 +133,7 @@ def test_a_claim_under_a_lost_lease_finds_nothing(license_):
 
 def test_a_worker_that_stood_still_between_claim_and_call_gives_the_message_back(license_, monkeypatch):
     message = send_message(NUMBER, "x")
-    monkeypatch.setattr(drive_module()._Driver, "max_seconds_before_call", -1.0)
+    monkeypatch.setattr(_Driver, "max_seconds_before_call", -1.0)
     drive(license_.pk)
     message = fresh(message)
     assert locmem.outbox == []

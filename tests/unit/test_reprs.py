@@ -17,7 +17,7 @@ HARMLESS = {
     "django_kpwa.admin.license_state.LicenseState.webhook",
     "django_kpwa.admin.license_state.LicenseState.webhook_address",
     "django_kpwa.shop_counter.chips.Shown.send_to_url",
-    "django_kpwa.dispatch.drive.Driven.lease_token",
+    "django_kpwa.dispatch.driver.Driven.lease_token",
     "django_kpwa.health.Unassigned.what_to_do",
     "django_kpwa.gateway.answers.Answer.secrets",
     # A site's test wants to see what it sent.
