@@ -22,6 +22,7 @@ from django_kpwa.models import (
     OutboundMessage,
     PauseReason,
     Status,
+    WebhookEvent,
 )
 from django_kpwa.store import Store
 
@@ -268,3 +269,14 @@ def test_only_the_store_and_the_system_checks_write_sql():
         if isinstance(part, ast.Attribute) and part.attr == "cursor" and not name.startswith("checks/")
     }
     assert found == set()
+
+
+def test_what_is_inserted_by_its_columns_has_a_value_for_each_in_python():
+    # An INSERT of the store writes every column: one with a default of the database alone would be written as NULL.
+    without = [
+        f"{model.__name__}.{field.name}"
+        for model in (OutboundMessage, WebhookEvent)
+        for field in model._meta.concrete_fields
+        if field.has_db_default() and not field.has_default()
+    ]
+    assert without == []
