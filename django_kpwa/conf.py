@@ -68,8 +68,8 @@ class Settings:
 
     @property
     def status_deadline_seconds(self) -> float:
-        """Maximum duration of the status check after a refused or failed send. Shorter than a send's: the gateway
-        answers a status check by itself, but a send may wait for WhatsApp."""
+        """Maximum duration of the status check after a refused or failed send. Shorter than a send's, because the
+        lane is held during both."""
         return min(10.0, self.CALL_DEADLINE_SECONDS / 2)
 
     @property

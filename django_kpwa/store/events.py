@@ -101,15 +101,16 @@ class Events(StoreBase):
             "last_received_at": now,
             "next_try_at": now,
         }
-        if not can_write(self.connection):
+        connection = self.connection
+        if not can_write(connection):
             return None if under_token else self._insert_event_portably(WebhookEvent(**given))
         row = _new_event() | given | {"uuid": uuid.uuid4()}
-        values, parameters = written(WebhookEvent, row, self.connection, {"understood": ("'{}'", [])})
+        values, parameters = written(WebhookEvent, row, connection, {"understood": ("'{}'", [])})
         source = f"SELECT {values} WHERE TRUE"
         if under_token:
             source = f"SELECT {values} {_WHILE_GOOD.format(now=self.now_sql)}"
             parameters += [under_token, license_id]
-        stored = insert(WebhookEvent, self.connection, (source, parameters), unless_known="digest", returning="id")
+        stored = insert(WebhookEvent, connection, (source, parameters), unless_known="digest", returning="id")
         return int(stored[0]["id"]) if stored else None
 
     @sensitive_variables()

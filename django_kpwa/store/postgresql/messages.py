@@ -44,13 +44,12 @@ class PostgreSQLMessages(Messages):
         else:
             license_sql = (_NAMED, [default_name]) if default_name else (_CHOSEN, [])
             where, parameters = "WHERE TRUE", []
-        values, given = written(OutboundMessage, row.__dict__, self.connection, {"license_id": license_sql})
+        connection = self.connection
+        values, given = written(OutboundMessage, row.__dict__, connection, {"license_id": license_sql})
         if row.idempotency_digest is not None:
             where, parameters = where + _IS_KNOWN, [*parameters, row.idempotency_digest]
         source = (f"SELECT {values} {where}", [*given, *parameters])
-        stored = insert(
-            OutboundMessage, self.connection, source, unless_known="idempotency_digest", returning=_AND_LANE
-        )
+        stored = insert(OutboundMessage, connection, source, unless_known="idempotency_digest", returning=_AND_LANE)
         if not stored:
             return None
         self.keep_what_was_returned([row], stored)
