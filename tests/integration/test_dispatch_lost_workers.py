@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from django_kpwa import outbox, signals
 from django_kpwa.dispatch import drive, sweep
+from django_kpwa.dispatch.driver import _Driver
 from django_kpwa.exceptions import (
     BadRequestError,
     GatewayTimeoutError,
 )
-from django_kpwa.dispatch.driver import _Driver
 from django_kpwa.gateway import locmem
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import OutboundMessage, Status
