@@ -291,7 +291,7 @@ class _Driver:
         gateway, content = self.open_gateway(), claim.content
         send = gateway.send_message if content.recipient_type == RecipientType.NUMBER else gateway.send_group_message
         try:
-            outcome = outcome_of_answer(send(content.recipient, content.text, content.image_url))
+            outcome = outcome_of_answer(send(*content.arguments))
         except GatewayError as error:
             outcome = outcome_of_error(error)
         except Exception as error:

@@ -22,12 +22,20 @@ class Lease:
 
 @dataclass(frozen=True)
 class Content:
-    """The part of a message that goes to the gateway; each field is a column of `OutboundMessage`."""
+    """The part of a message that goes to the gateway; each field is a column of `OutboundMessage`.
+
+    After `recipient_type` come the arguments of the gateway's send operations, in their order.
+    """
 
     recipient_type: str
     recipient: str = field(repr=False)
     text: str = field(repr=False)
     image_url: str = field(repr=False)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What `Gateway.send_message()` and `send_group_message()` are given."""
+        return tuple(getattr(self, name) for name in CONTENT_COLUMNS[1:])
 
 
 CONTENT_COLUMNS = tuple(column.name for column in fields(Content))
