@@ -1,27 +1,25 @@
 """The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
-from .admin_pages import Dashboard, RegisteredReceipt
-from .attempt import SendAttempt
-from .clock import DatabaseNow, in_seconds
-from .database import outbox_key, write_alias
-from .kept_key import NOT_KEPT, KeptKey
+from .database import DatabaseNow, in_seconds, outbox_key, write_alias
 from .lane import ENDED_BY_STATUS, HELD_BY_PEOPLE, Lane, PauseReason
-from .license import License, WebhookToken
+from .license import Dashboard, License, WebhookToken
 from .message import (
     ARRIVED,
+    NOT_KEPT,
     RENDER_ERROR,
     RESENDABLE,
     UNSETTLED,
     WITHDRAWN,
+    KeptKey,
     OutboundMessage,
     OutboundMessageQuerySet,
     Priority,
     RecipientType,
+    SendAttempt,
     Status,
     idempotency_digest,
 )
-from .receipt_failure import ReceiptFailure
-from .seen_id import SeenId
+from .receipt_failure import ReceiptFailure, RegisteredReceipt
 from .source import (
     MAX_DATABASE_LENGTH,
     ExactCharField,
@@ -34,7 +32,7 @@ from .source import (
     types_of,
 )
 from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic
-from .webhook_event import NOT_UNDERSTOOD, EventKind, EventStatus, WebhookEvent, body_digest
+from .webhook_event import NOT_UNDERSTOOD, EventKind, EventStatus, SeenId, WebhookEvent, body_digest
 
 __all__ = [
     "ARRIVED",

@@ -13,8 +13,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway import SessionStatus
-from .clock import DatabaseNow
-from .database import OutboxManager
+from .database import DatabaseNow, OutboxManager
 from .license import License
 
 

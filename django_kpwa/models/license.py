@@ -317,3 +317,16 @@ class WebhookToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.license_id}/{self.pk}"
+
+
+class Dashboard(License):
+    """The page that shows whether messages are being sent, and what to do if they are not.
+
+    It has no table of its own. As a model it appears in the admin's index and in themes' menus, and has a permission.
+    """
+
+    class Meta:
+        proxy = True
+        verbose_name = _("dashboard")
+        verbose_name_plural = _("dashboard")
+        default_permissions = ("view",)

@@ -1,4 +1,4 @@
-"""A message of the outbox: its recipient, its content and its status.
+"""A message of the outbox, the attempts to send it, and what is kept of it once it is purged.
 
 `status` is changed only by the conditional UPDATEs in `store`, never by `.save()`.
 """
@@ -14,14 +14,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from ..gateway.outcome import Cause, OutcomeKind
 from ..phone import mask
-from .clock import DatabaseNow
-from .database import OutboxManager
+from .database import DatabaseNow, OutboxManager
 from .license import License
 from .source import MAX_DATABASE_LENGTH, ExactCharField, about, database_of, source_id_of
-
-if TYPE_CHECKING:
-    from .attempt import SendAttempt
 
 
 class Status(models.TextChoices):
@@ -216,3 +213,75 @@ class OutboundMessage(models.Model):
     def needs_rendering(self) -> bool:
         """True if its text was not written yet."""
         return bool(self.renderer) and self.rendered_at is None
+
+
+class SendAttempt(models.Model):
+    """One try to send a message, numbered when the message is claimed and completed when its outcome is known."""
+
+    message = models.ForeignKey(
+        OutboundMessage, models.CASCADE, related_name="attempts", verbose_name=_("message"), db_index=False
+    )
+    number = models.PositiveIntegerField(_("number"))
+    started_at = models.DateTimeField(_("started"))
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    outcome = models.CharField(_("outcome"), max_length=16, choices=OutcomeKind.choices, default=OutcomeKind.RUNNING)
+    cause = models.CharField(_("cause"), max_length=32, choices=Cause.choices, blank=True)
+    http_status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
+    code = models.CharField(_("the gateway's code"), max_length=64, blank=True)
+    words = models.TextField(_("the gateway's words"), blank=True)
+    gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True)
+    read_as = models.CharField(_("recipient as the gateway read it"), max_length=64, blank=True)
+    gateway_created_at = models.CharField(_("the gateway's time, as it wrote it"), max_length=64, blank=True)
+
+    objects = OutboxManager()
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        default_permissions = ()
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["message", "number"], name="kpwa_attempt_once")]
+        # Not `db_index`, which creates a second index on PostgreSQL, for LIKE.
+        indexes = [models.Index(fields=["gateway_id"], name="kpwa_attempt_gateway_id")]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.get_outcome_display()}"
+
+
+NOT_KEPT = "copy:"
+"""Prefix of the keys that only guard against a double click, and are not kept."""
+
+
+class KeptKey(models.Model):
+    """What is kept of a purged message; no number and no text.
+
+    It is kept for ever: otherwise a sale that is saved again would send its receipt a second time.
+    """
+
+    digest = models.CharField(max_length=64)
+    message_id = models.BigIntegerField()
+    created_at = models.DateTimeField()
+    status = models.CharField(max_length=16)
+    source_fingerprint = models.CharField(max_length=64, blank=True)
+
+    objects = OutboxManager()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["digest"], name="kpwa_kept_once")]
+
+    def __str__(self) -> str:
+        return self.digest
+
+    def as_message(self) -> OutboundMessage:
+        """An unsaved message (`was_purged`) with the fields that were kept."""
+        message = OutboundMessage(
+            pk=self.message_id,
+            idempotency_digest=self.digest,
+            created_at=self.created_at,
+            status=self.status,
+            source_fingerprint=self.source_fingerprint,
+        )
+        message.was_purged = True
+        message._state.adding, message._state.db = False, self._state.db
+        return message

@@ -46,3 +46,13 @@ class ReceiptFailure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.receipt} {self.source_id}"
+
+
+class RegisteredReceipt(ReceiptFailure):
+    """The page of the receipt classes that the site has registered; like the dashboard, it has no table of its own."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("receipt")
+        verbose_name_plural = _("receipts")
+        default_permissions = ("view",)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .clock import DatabaseNow
-from .database import OutboxManager
+from .database import DatabaseNow, OutboxManager
 from .license import License
 
 HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)

@@ -8,8 +8,7 @@ import uuid
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .clock import DatabaseNow
-from .database import OutboxManager
+from .database import DatabaseNow, OutboxManager
 from .license import License
 from .message import OutboundMessage
 
@@ -106,3 +105,30 @@ class WebhookEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} · {self.get_status_display()}"
+
+
+class SeenId(models.Model):
+    """A gateway's message id that was acted on, and by which event, so that a repeat is recognised in another body.
+
+    Not part of `WebhookEvent`, because one event may report several messages. No foreign keys, because their checks
+    would lock, and wait for, other rows.
+    """
+
+    # SHA-256 of the license, the use and the id (`store.events.seen_digest()`): ids may be long, and MySQL would ignore
+    # their case.
+    digest = models.CharField(max_length=64, unique=True)
+    event_id = models.BigIntegerField()
+    message_id = models.BigIntegerField(null=True)
+    seen_at = models.DateTimeField()
+
+    objects = OutboxManager()
+
+    class Meta:
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["seen_at"], name="kpwa_seen_at"),
+            models.Index(fields=["message_id"], name="kpwa_seen_message"),
+        ]
+
+    def __str__(self) -> str:
+        return self.digest

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from django.db.models import OuterRef, Subquery
 
-from ..models.clock import DatabaseNow
+from ..models.database import DatabaseNow
 from ..models.license import License
 from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
 from .base import StoreBase

@@ -8,7 +8,7 @@ from django.db.models import F
 
 from ..gateway import SentMessage, SessionStatus
 from ..gateway.outcome import Outcome
-from ..models.clock import DatabaseNow, in_seconds
+from ..models.database import DatabaseNow, in_seconds
 from ..models.message import Status
 from .results import LaneVerdict, MessageVerdict, Pause
 

@@ -15,7 +15,7 @@ from django.db.models import DurationField, Expression, Field, Model, QuerySet
 from django.db.models.sql import UpdateQuery
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.clock import DatabaseNow, InSeconds
+from ..models.database import DatabaseNow, InSeconds
 
 
 class Parameter(Expression):

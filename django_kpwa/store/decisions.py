@@ -20,11 +20,17 @@ from .. import pace
 from ..conf import Settings, kpwa_settings, lease_seconds
 from ..gateway import SessionStatus
 from ..gateway.outcome import OutcomeKind
-from ..models.attempt import SendAttempt
-from ..models.clock import DatabaseNow, in_seconds
-from ..models.database import write_alias
+from ..models.database import DatabaseNow, in_seconds, write_alias
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
-from ..models.message import RESENDABLE, WITHDRAWN, OutboundMessage, OutboundMessageQuerySet, Priority, Status
+from ..models.message import (
+    RESENDABLE,
+    WITHDRAWN,
+    OutboundMessage,
+    OutboundMessageQuerySet,
+    Priority,
+    SendAttempt,
+    Status,
+)
 from .columns import pause_columns, sent_columns, session_columns
 from .lanes import Lanes
 from .locks import brief_statements, brief_transaction, waited_too_long

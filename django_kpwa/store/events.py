@@ -14,12 +14,11 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import F, QuerySet
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.attempt import SendAttempt
-from ..models.clock import DatabaseNow, in_seconds
+from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import Lane
 from ..models.license import WebhookToken
-from ..models.seen_id import SeenId
-from ..models.webhook_event import WebhookEvent
+from ..models.message import SendAttempt
+from ..models.webhook_event import SeenId, WebhookEvent
 from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import can_write, insert, written

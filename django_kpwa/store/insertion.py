@@ -16,7 +16,7 @@ from django.db import IntegrityError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.clock import DatabaseNow
+from ..models.database import DatabaseNow
 from .sql import as_django_has_it, now_sql, with_tables
 
 _MYSQL_DUPLICATE = 1062

@@ -17,11 +17,10 @@ from django.db.models.functions import Coalesce
 from django.views.decorators.debug import sensitive_variables
 
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
-from ..models.attempt import SendAttempt
-from ..models.clock import DatabaseNow, in_seconds
+from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.license import License
-from ..models.message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, Status
+from ..models.message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, SendAttempt, Status
 from .base import StoreBase
 from .columns import (
     answer_columns,

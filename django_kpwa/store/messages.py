@@ -20,10 +20,9 @@ from django.db import transaction
 from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.clock import DatabaseNow, in_seconds
-from ..models.kept_key import NOT_KEPT, KeptKey
+from ..models.database import DatabaseNow, in_seconds
 from ..models.license import License
-from ..models.message import OutboundMessage, idempotency_digest
+from ..models.message import NOT_KEPT, KeptKey, OutboundMessage, idempotency_digest
 from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import can_write, columns_of, insert, written

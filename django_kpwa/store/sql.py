@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..models.clock import DatabaseNow
+from ..models.database import DatabaseNow
 from ..models.license import License
 
 # Our tables' usual names, as the statements contain them.

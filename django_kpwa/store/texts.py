@@ -7,7 +7,7 @@ from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
-from ..models.clock import DatabaseNow, in_seconds
+from ..models.database import DatabaseNow, in_seconds
 from ..models.license import License
 from ..models.message import RENDER_ERROR, WITHDRAWN, OutboundMessage, OutboundMessageQuerySet, Status
 from .base import StoreBase

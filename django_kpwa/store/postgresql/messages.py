@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.views.decorators.debug import sensitive_variables
 
-from ...models.clock import DatabaseNow
+from ...models.database import DatabaseNow
 from ...models.message import OutboundMessage
 from ..insertion import in_lists, insert, written
 from ..messages import RETURNED, Inserted, LaneSeen, Messages
