@@ -20,13 +20,12 @@ from .conf import kpwa_settings
 from .encryption import Secret
 from .exceptions import GatewayError
 from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
-from .models import ENDED_BY_STATUS, DatabaseNow, Lane, License, PauseReason, WebhookToken, in_seconds
+from .models import ENDED_BY_STATUS, Lane, License, PauseReason
 from .store import store
 from .store.results import Lease, Pause
 from .wake import wake_license
 from .webhook_address import webhook_url
 
-OLD_TOKEN_DAYS = 1
 WEB_SECONDS = 20.0
 """Time limit for the gateway's calls in a web request: gunicorn kills a worker after 30 seconds.
 
@@ -201,17 +200,16 @@ def set_webhook(license_: License, *, within_seconds: float | None = None) -> st
     """
     token = Secret(secrets.token_urlsafe(32))
     url = Secret(webhook_url(token.reveal()))
-    tokens = WebhookToken.objects
-    row = tokens.create(license=license_, digest=token_digest(token.reveal()), created_at=DatabaseNow())
+    token_id = store().add_token(license_.pk, token_digest(token.reveal()))
     try:
         with _asking(license_, within_seconds) as gateway:
             gateway.reset_webhook()
             gateway.set_webhook(url.reveal())
     except GatewayError:
         # The gateway may have stored the URL in spite of the error, so the token stays valid for a day.
-        tokens.filter(pk=row.pk).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
+        store().expire_tokens(license_.pk, pk=token_id)
         raise
-    tokens.filter(pk=row.pk).update(registered_at=DatabaseNow())
+    store().note_token_registered(token_id)
     return url.reveal()
 
 
@@ -220,7 +218,7 @@ def reset_webhook(license_: License, *, within_seconds: float | None = None) -> 
     with _asking(license_, within_seconds) as gateway:
         status = gateway.reset_webhook()
     note_status(license_, status.session_status)
-    WebhookToken.objects.filter(license=license_, expires_at=None).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
+    store().expire_tokens(license_.pk)
     return status
 
 

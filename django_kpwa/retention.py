@@ -25,14 +25,12 @@ from .models import (
     OutboundMessage,
     ReceiptFailure,
     SeenId,
-    SendAttempt,
     Status,
     WebhookEvent,
     WebhookToken,
     in_seconds,
 )
 from .store import store
-from .store.locks import brief_transaction
 
 logger = get_logger("django_kpwa.retention")
 
@@ -104,27 +102,10 @@ def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool], batch
 def _delete_what_can_go(rows: QuerySet[Any], ids: list[int]) -> int:
     """Delete the rows except those that a table of the site refers to, found by bisection; returns how many."""
     try:
-        return _delete_batch(rows, ids)
+        return store().purge(rows, ids)
     except IntegrityError:
         if len(ids) == 1:
             logger.warning("%s %s is kept: another table points to it.", rows.model._meta.object_name, ids[0])
             return 0
     half = len(ids) // 2
     return _delete_what_can_go(rows, ids[:half]) + _delete_what_can_go(rows, ids[half:])
-
-
-def _delete_batch(rows: QuerySet[Any], ids: list[int]) -> int:
-    using = rows.db
-    if rows.model is OutboundMessage:
-        # Committed before the message is deleted, so that a concurrent send finds the key in at least one place.
-        with brief_transaction(using):
-            store().keep_keys(rows.filter(pk__in=ids))
-    with brief_transaction(using):
-        if rows.model is OutboundMessage:
-            # Filtered again: a person may have queued a message again since it was found.
-            ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
-            # Raw deletes load no rows, but do not cascade: so what refers to a message is deleted or detached first.
-            SendAttempt.objects.filter(message_id__in=ids)._raw_delete(using)
-            WebhookEvent.objects.filter(message_id__in=ids).update(message=None)
-        rows.model._default_manager.using(using).filter(pk__in=ids)._raw_delete(using)
-    return len(ids)

@@ -12,8 +12,8 @@ from django.db.models.functions import Coalesce, TruncHour
 
 from .counts import count_up_to
 from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
+from .store import store
 from .store.locks import brief_transaction
-from .store.sql import database_now
 
 MOST_COUNTED_NOW = 5_000
 """Maximum number of messages of the current hour that are counted for a page; with more, it shows the last roll-up."""
@@ -40,7 +40,7 @@ def roll_up(now: datetime | None = None) -> int:
 
     `now`: for tests; by default the database's time.
     """
-    last = (now or database_now(write_alias())).replace(minute=0, second=0, microsecond=0)
+    last = (now or store().now()).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
     rows = _changed(_rows(since), since)
     with brief_transaction(write_alias()):

@@ -32,11 +32,10 @@ from . import dispatch
 from .conf import kpwa_settings
 from .gateway import locmem
 from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
-from .models import DatabaseNow, License, OutboundMessage, Status, in_seconds, write_alias
+from .models import License, OutboundMessage, Status
 from .rehearsal import reach_outside
 from .store import store
 from .store.results import Lease
-from .store.sql import database_now
 
 __all__ = [
     "LocmemMessage",
@@ -73,7 +72,7 @@ def deliver() -> list[LocmemMessage]:
     before = len(outbox)
     kpwa = {**getattr(settings, "KPWA", {}), "GATEWAY": f"{locmem.__name__}.LocmemGateway", "PACE_SECONDS": (0, 0)}
     with override_settings(KPWA=kpwa), _by_the_clock_of_this_process():
-        _end_waits_for_lines()
+        store().end_waits_for_text(kpwa_settings().RENDER_DELAY_SECONDS)
         while license_ids := _sweep():
             for license_id in license_ids:
                 _drive(license_id)
@@ -86,8 +85,7 @@ def _by_the_clock_of_this_process() -> Iterator[None]:
 
     They then lie as far from the database's present time as they do from this process's.
     """
-    using = write_alias()
-    ahead = timezone.now() - database_now(using)
+    ahead = timezone.now() - store().now()
     if abs(ahead) < _CLOCKS_DIFFER:
         yield
         return
@@ -110,7 +108,7 @@ def _move(name: str, message_ids: list[int], by: timedelta) -> None:
     # A message that was tried meanwhile has a new `due_at` by the database's clock.
     untried = {"attempts_made": 0} if name == "due_at" else {}
     messages = OutboundMessage.objects.filter(pk__in=message_ids, **untried)
-    messages.update(**{name: F(name) + by})
+    store().shift_times(messages, name, by)
 
 
 def _sweep() -> tuple[int, ...]:
@@ -122,10 +120,3 @@ def _drive(license_id: int) -> None:
     driven = dispatch.drive(license_id)
     if driven.lease_token is not None:
         store().release_lease(Lease(license_id, driven.lease_token))
-
-
-def _end_waits_for_lines() -> None:
-    waiting = OutboundMessage.objects.filter(status=Status.QUEUED, rendered_at=None)
-    waiting.exclude(renderer="").filter(due_at__lte=in_seconds(kpwa_settings().RENDER_DELAY_SECONDS)).update(
-        due_at=DatabaseNow()
-    )

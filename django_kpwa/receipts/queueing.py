@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import connections, models, transaction
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -24,7 +24,6 @@ from ..logs import get_logger
 from ..models import WITHDRAWN, License, OutboundMessage, Status, about, idempotency_digest, source_id_of, write_alias
 from ..outbox import copy_key, send_rendered_later
 from ..store import store
-from ..store.locks import brief_transaction
 from ..wake import wake_license_on_commit
 from .base import Receipt, Registration
 from .failures import clear_failure, keep_failure
@@ -78,7 +77,8 @@ class _Wanted:
             earlier = Q(pk__lte=known.message.pk)
             if self.row.occurred_at is not None:
                 earlier |= Q(created_at__lt=self.row.occurred_at, pk__lt=message.pk)
-            transaction.on_commit(lambda: _let_go(self.obj, self.using, earlier), using=write_alias(), robust=True)
+            earlier &= about(type(self.obj), self.using, [source_id_of(self.obj)])
+            transaction.on_commit(lambda: store().detach_source(earlier), using=write_alias(), robust=True)
         clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
         return message
 
@@ -181,7 +181,7 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
     number, message = 1, store().find_by_key(row.key) or purged
     while message is not None:
         found = whose(message, row)
-        # `_let_go()` has separated the message from its source.
+        # `detach_source()` has separated the message from its source.
         is_earlier = message.source_content_type_id is None and not message.was_purged
         if found is Whose.THIS_ONE and (is_earlier or _is_of_another_class(message, registration)):
             found = Whose.UNCLEAR
@@ -207,17 +207,6 @@ def _is_of_another_class(known: OutboundMessage, registration: Registration) -> 
 
     owner = registry.find(known.renderer.removeprefix(f"{FAMILY}/"))
     return owner is not None and type(owner.receipt) is not type(registration.receipt)
-
-
-def _let_go(obj: models.Model, alias: str, earlier: Q) -> None:
-    """Separate the `earlier` messages, about an earlier row with the same primary key, from `obj` and its pages."""
-    using = write_alias()
-    messages = OutboundMessage.objects
-    with brief_transaction(using):
-        skips = connections[using].features.has_select_for_update_skip_locked
-        found = messages.filter(about(type(obj), alias, [source_id_of(obj)]), earlier).order_by("pk")
-        ids = list(found.select_for_update(skip_locked=skips).values_list("pk", flat=True))
-        messages.filter(pk__in=ids).update(source_content_type=None)
 
 
 def _store_committed(wanted: _Wanted, render_after_seconds: float) -> None:

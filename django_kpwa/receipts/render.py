@@ -15,6 +15,7 @@ from ..contents import says_something, with_line_feeds
 from ..exceptions import InvalidMessageError, KpwaError, LicenseChoiceError
 from ..models import License, OutboundMessage, idempotency_digest, is_saved
 from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
+from ..store import store
 from ..store.choosing import choose
 from . import registry
 from .base import Receipt, Registration
@@ -88,7 +89,9 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
                 return Withdrawn(_reason_without_number())
             if license_ is not None and license_.pk != message.license_id:
                 return Moved(license_)
-        _keep_fingerprint(message, fingerprint_of(receipt, obj, occurred_at(receipt, obj)))
+        fingerprint = fingerprint_of(receipt, obj, occurred_at(receipt, obj))
+        if fingerprint != message.source_fingerprint:
+            store().keep_fingerprint(message, fingerprint)
         rendered = write(receipt, obj, message.license, event_id_of(message.idempotency_key))
         return rendered if to is None or to.digits == message.recipient else replace(rendered, to=to)
 
@@ -136,13 +139,6 @@ def _read(registration: Registration, message: OutboundMessage) -> models.Model 
         raise KpwaError(f"It was saved in the database {alias!r}, which the DATABASES of this process do not have.")
     primary_key = model._meta.pk.to_python(message.source_id)
     return model._base_manager.using(alias).filter(pk=primary_key).first()
-
-
-def _keep_fingerprint(message: OutboundMessage, fingerprint: str) -> None:
-    """Store the fingerprint of the row at hand: the message is now about it, whichever row it was queued for."""
-    if fingerprint != message.source_fingerprint:
-        rows = OutboundMessage.objects.filter(pk=message.pk)
-        rows.update(source_fingerprint=fingerprint)
 
 
 def _reason_without_number() -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from django.db import connections
+from django.db.models import QuerySet
 
-from .locks import FINISH_SECONDS, brief_transaction
-from .sql import now_sql
+from ..models.license import License
+from .locks import FINISH_SECONDS, brief_transaction, waited_too_long
+from .sql import as_django_has_it, now_sql
+
+Rows = TypeVar("Rows", bound=QuerySet[Any, Any])
 
 
 class StoreBase:
@@ -30,6 +35,30 @@ class StoreBase:
     def now_sql(self) -> str:
         """`DatabaseNow()` as SQL of this database, for hand-written statements."""
         return now_sql(self.using)
+
+    def now(self) -> datetime:
+        """The database's present time, for computations in Python with times that the database stored."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT {self.now_sql}", ())  # with parameters: its percent signs are doubled for them
+            (now,) = cursor.fetchone()
+        read: datetime = as_django_has_it(now, License._meta.get_field("created_at").cached_col, self.connection)
+        return read
+
+    def can_be_left(self, error: BaseException) -> bool:
+        """True if `error` means that a row stayed locked elsewhere, and what was to be done can be left for later.
+
+        Not in a caller's transaction: the error has ended it, and has to reach the caller.
+        """
+        return waited_too_long(error) and not self.connection.in_atomic_block
+
+    def locked(self, rows: Rows) -> Rows:
+        """`rows` in the order of their keys, locked for the transaction; those that are locked elsewhere are left out.
+
+        A transaction that holds locks on some rows but waits for none cannot be part of a deadlock. A database that
+        cannot leave rows out waits for them.
+        """
+        skips = self.connection.features.has_select_for_update_skip_locked
+        return rows.order_by("pk").select_for_update(skip_locked=skips)
 
     def durable(self, seconds: int = FINISH_SECONDS) -> AbstractContextManager[None]:
         """A transaction that is committed when the block ends. Inside another `atomic()` it raises `RuntimeError`.

@@ -158,9 +158,7 @@ class Decisions(Lanes):
         if not message_ids:
             return []
         with brief_transaction(self.using):
-            # A transaction that holds locks on some messages but waits for none cannot be part of a deadlock.
-            skips = self.connection.features.has_select_for_update_skip_locked
-            locked = overdue.filter(pk__in=message_ids).order_by("pk").select_for_update(skip_locked=skips)
+            locked = self.locked(overdue.filter(pk__in=message_ids))
             changed = [
                 Change(pk, Status.UNKNOWN if in_doubt else Status.EXPIRED)
                 for pk, in_doubt in locked.values_list("pk", "in_doubt")

@@ -11,19 +11,20 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, OperationalError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.views.decorators.debug import sensitive_variables
 
 from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import Lane
 from ..models.license import WebhookToken
 from ..models.message import SendAttempt
-from ..models.webhook_event import SeenId, WebhookEvent
+from ..models.webhook_event import EventStatus, SeenId, WebhookEvent
 from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import can_write, insert, written
 from .locks import brief_statements, brief_transaction, waited_too_long
 
+OLD_TOKEN_DAYS = 1
 _MYSQL_DEADLOCK = 1213
 MOST_ATTEMPTS = 20
 """Maximum number of attempts looked at per gateway id; an id that so many attempts share identifies none of them."""
@@ -73,6 +74,33 @@ class Events(StoreBase):
         is_used, is_registered = found["first_used_at"] is not None, found["registered_at"] is not None
         return KnownToken(found["pk"], found["license_id"], is_used, is_registered)
 
+    def add_token(self, license_id: int, digest: str) -> int:
+        """Store a license's new token by its SHA-256, and return its id. The gateway does not know it yet."""
+        return WebhookToken.objects.create(license_id=license_id, digest=digest, created_at=DatabaseNow()).pk
+
+    def note_token_registered(self, token_id: int) -> None:
+        """The gateway has been given the token's URL."""
+        WebhookToken.objects.filter(pk=token_id).update(registered_at=DatabaseNow())
+
+    def note_token_used(self, token: KnownToken) -> None:
+        """On a token's first event, let the license's older tokens expire: the gateway now posts under this one."""
+        if token.is_used:
+            return
+        tokens = WebhookToken.objects
+        if not tokens.filter(pk=token.pk, first_used_at=None).update(first_used_at=DatabaseNow()):
+            return
+        siblings = tokens.filter(license_id=token.license_id)
+        if not token.is_registered and not siblings.filter(pk__gt=token.pk).exists():
+            # Registering the token seemed to fail but did not: the gateway uses it.
+            tokens.filter(pk=token.pk, registered_at=None).update(registered_at=DatabaseNow(), expires_at=None)
+        # Only older tokens: a late event under an old token must not retire the token that replaces it.
+        self.expire_tokens(token.license_id, pk__lt=token.pk)
+
+    def expire_tokens(self, license_id: int, **which: int) -> None:
+        """Let the license's tokens, or those that match the lookup `which`, end in `OLD_TOKEN_DAYS`."""
+        tokens = WebhookToken.objects.filter(license_id=license_id, expires_at=None, **which)
+        tokens.update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
+
     @sensitive_variables()
     def insert_event(
         self,
@@ -120,6 +148,39 @@ class Events(StoreBase):
         except IntegrityError:
             return None
         return event.pk
+
+    def count_repeat(self, digest: str) -> bool:
+        """Note that the body of the stored event with this digest came again. Returns False if there is no such event.
+
+        If the event stays locked elsewhere, it is not counted: the gateway must not wait for whoever holds it.
+        """
+        try:
+            with brief_statements(self.using):
+                repeats = WebhookEvent.objects.filter(digest=digest)
+                return bool(repeats.update(times_received=F("times_received") + 1, last_received_at=DatabaseNow()))
+        except OperationalError as error:
+            if not self.can_be_left(error):
+                raise
+            return True
+
+    def free_digest(self, event_id: int, after_seconds: float) -> bool:
+        """Let the event's body be stored anew, unless it came within `after_seconds`. Returns True if it may be."""
+        old = WebhookEvent.objects.filter(pk=event_id, last_received_at__lte=in_seconds(-after_seconds))
+        with brief_statements(self.using):
+            return bool(old.update(digest=None))
+
+    def free_event(self, event_id: int) -> bool:
+        """Make a stored event due now, as if it had not been tried. Returns False if a worker is processing it.
+
+        Its signals are sent again only if it was not understood before.
+        """
+        held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
+        idle = WebhookEvent.objects.filter(~held, pk=event_id)
+        not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
+        anew = {"next_try_at": DatabaseNow(), "tries": 0}
+        return bool(
+            idle.filter(not_understood).update(**anew, processed_at=None) or idle.filter(~not_understood).update(**anew)
+        )
 
     @sensitive_variables()
     def claim_event(self, event_id: int, lease_seconds: float) -> tuple[WebhookEvent, str] | None:

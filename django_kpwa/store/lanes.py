@@ -128,15 +128,23 @@ class Lanes(StoreBase):
         """Let every lane send immediately. For a site's own tests."""
         Lane.objects.update(next_send_at=None)
 
+    def end_waits_for_text(self, seconds: float) -> None:
+        """Make due every message that waits at most `seconds` for its text. For a site's own tests."""
+        waiting = OutboundMessage.objects.filter(status=Status.QUEUED, rendered_at=None).exclude(renderer="")
+        waiting.filter(due_at__lte=in_seconds(seconds)).update(due_at=DatabaseNow())
+
+    def shift_times(self, messages: OutboundMessageQuerySet, name: str, by: timedelta) -> None:
+        """Add `by` to the column `name` of these messages. For a site's own tests."""
+        messages.update(**{name: F(name) + by})
+
     def settle_abandoned(self, license_id: int, *, resend_lost: bool, max_attempts: int) -> tuple[Change, ...]:
         """Free a lane whose lease ran out and that no worker takes; returns the messages that changed.
 
         For `resend_lost` and `max_attempts` see `take_lease()`. A lane that is locked elsewhere is left alone.
         """
         with self.durable(TAKE_SECONDS):
-            skips = self.connection.features.has_select_for_update_skip_locked
             abandoned = Lane.objects.filter(pk=license_id).abandoned()
-            if not list(abandoned.select_for_update(skip_locked=skips).values_list("pk", flat=True)):
+            if not list(self.locked(abandoned).values_list("pk", flat=True)):
                 return ()
             abandoned.update(lease_token=None, lease_expires_at=None)
             return self._settle_lost(license_id, resend_lost, max_attempts)

@@ -22,10 +22,12 @@ from django.views.decorators.debug import sensitive_variables
 
 from ..models.database import DatabaseNow, in_seconds
 from ..models.license import License
-from ..models.message import NOT_KEPT, KeptKey, OutboundMessage, idempotency_digest
+from ..models.message import NOT_KEPT, KeptKey, OutboundMessage, SendAttempt, idempotency_digest
+from ..models.webhook_event import WebhookEvent
 from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import can_write, columns_of, insert, written
+from .locks import brief_transaction
 
 MOST_ROWS_PER_STATEMENT = 500
 RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
@@ -212,6 +214,38 @@ class Messages(StoreBase):
         finally:
             other.close()
         return found
+
+    def detach_source(self, messages: Q) -> None:
+        """Take these messages from the object that they are about: another one has its primary key now.
+
+        Messages that are locked elsewhere are left as they are.
+        """
+        with brief_transaction(self.using):
+            ids = list(self.locked(OutboundMessage.objects.filter(messages)).values_list("pk", flat=True))
+            OutboundMessage.objects.filter(pk__in=ids).update(source_content_type=None)
+
+    # --- their end ---
+
+    def purge(self, rows: QuerySet[Any], ids: Sequence[int]) -> int:
+        """Delete those of `rows`, of any of our tables, that have the primary keys `ids`; returns how many.
+
+        A message goes with its attempts, its events stay without it, and its idempotency key is kept.
+
+        Raises `IntegrityError`, with nothing deleted, if a table of the site refers to one of the rows.
+        """
+        if rows.model is OutboundMessage:
+            # Committed before the message is deleted, so that a concurrent send finds the key in at least one place.
+            with brief_transaction(self.using):
+                self.keep_keys(rows.filter(pk__in=ids))
+        with brief_transaction(self.using):
+            if rows.model is OutboundMessage:
+                # Filtered again: a person may have queued a message again since it was found.
+                ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
+                # Raw deletes load no rows, but do not cascade: so what refers to a message goes first.
+                SendAttempt.objects.filter(message_id__in=ids)._raw_delete(self.using)
+                WebhookEvent.objects.filter(message_id__in=ids).update(message=None)
+            rows.model._default_manager.filter(pk__in=ids)._raw_delete(self.using)
+        return len(ids)
 
     def keep_keys(self, messages: QuerySet[OutboundMessage]) -> None:
         """Store the idempotency keys of messages that are about to be purged, so that a repeat is still recognised."""

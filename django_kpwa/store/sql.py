@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -23,15 +22,6 @@ def now_sql(using: str) -> str:
     """`DatabaseNow()` as SQL of the database `using`."""
     sql, _ = License.objects.all().query.get_compiler(using).compile(DatabaseNow())
     return str(sql)
-
-
-def database_now(using: str) -> datetime:
-    """The database's present time, for computations in Python with times that the database stored."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(f"SELECT {now_sql(using)}", ())  # with parameters: its percent signs are doubled for them
-        (now,) = cursor.fetchone()
-    read: datetime = as_django_has_it(now, License._meta.get_field("created_at").cached_col, connections[using])
-    return read
 
 
 def with_tables(sql: str, using: str) -> str:

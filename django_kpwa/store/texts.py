@@ -14,9 +14,9 @@ from .base import StoreBase
 
 
 class Texts(StoreBase):
-    """Each method takes `message` as it was read before its rendering began, and returns True if it changed the row.
+    """`message` is as it was read before its rendering began.
 
-    It changes nothing if another driver has begun a rendering of the same message since.
+    Methods that return whether they changed its row change nothing if another driver has begun a rendering since.
     """
 
     @sensitive_variables()
@@ -43,6 +43,10 @@ class Texts(StoreBase):
         """
         waits = {} if wait_seconds is None else {"due_at": in_seconds(wait_seconds)}
         return bool(_as_read(message).update(**waits, reason=RENDER_ERROR, reason_words=words))
+
+    def keep_fingerprint(self, message: OutboundMessage, fingerprint: str) -> None:
+        """Store which row the message is about now, whichever it was queued for."""
+        OutboundMessage.objects.filter(pk=message.pk).update(source_fingerprint=fingerprint)
 
     def fail_unrendered(self, message: OutboundMessage, words: str) -> bool:
         """Make the message `failed`, because its text cannot be written, with the reason in `words`."""

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.db import DatabaseError, IntegrityError, connections
-from django.db.models import F
+from django.db import IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
-from ..models import DatabaseNow, EventStatus, WebhookEvent, body_digest, in_seconds
+from ..models import EventStatus, WebhookEvent, body_digest
 from ..store import store
 from ..store.events import KnownToken
-from ..store.locks import brief_statements, waited_too_long
-from .authentication import note_use
 from .parsers import cleaned
 
 REPEAT_SECONDS = 600.0
@@ -64,7 +61,7 @@ def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int |
             return event_id
         known = _find(token_digest)
     event_id = store_event(known.license_id, body, content_type, content_encoding)
-    note_use(known)
+    store().note_token_used(known)
     if len(_familiar) >= _MOST_FAMILIAR:
         _familiar.clear()
     _familiar[token_digest] = known.license_id
@@ -83,7 +80,7 @@ def store_event(license_id: int, body: bytes, content_type: str, content_encodin
         event_id = store().insert_event(license_id, body, content_type, digest, content_encoding=content_encoding)
         if event_id is not None:
             return event_id
-        if not _free_if_new(digest) and _count_repeat(digest):
+        if not _free_if_new(digest) and store().count_repeat(digest):
             return None
         # The digest was freed, here or by another process, or its row was purged: insert again.
     raise IntegrityError("A webhook's digest was taken and freed again and again.")
@@ -101,23 +98,10 @@ def _free_if_new(digest: str) -> bool:
     known = events.filter(gateway_id="").only("understood").first()
     if known is None or _names_itself(known.understood):
         return False
-    with brief_statements(events.db):
-        return bool(events.filter(pk=known.pk, last_received_at__lte=in_seconds(-REPEAT_SECONDS)).update(digest=None))
+    return store().free_digest(known.pk, after_seconds=REPEAT_SECONDS)
 
 
 def _names_itself(understood: dict[str, object]) -> bool:
     more = understood.get("more")
     parts = [understood, *(more if isinstance(more, list) else [])]
     return any(part.get("gateway_id") or part.get("occurred_at") for part in parts)
-
-
-def _count_repeat(digest: str) -> bool:
-    known = WebhookEvent.objects.filter(digest=digest)
-    try:
-        with brief_statements(known.db):
-            return bool(known.update(times_received=F("times_received") + 1, last_received_at=DatabaseNow()))
-    except DatabaseError as error:
-        if not waited_too_long(error) or connections[known.db].in_atomic_block:
-            raise
-        # It is a repeat, counted or not. The gateway must not wait for the process that has locked the row.
-        return True

@@ -15,9 +15,6 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from ..conf import Settings
-from ..license_actions import OLD_TOKEN_DAYS
-from ..models import DatabaseNow, WebhookToken, in_seconds
-from ..store.events import KnownToken
 
 HEADER = "X-Webhook-Password"
 
@@ -38,21 +35,6 @@ def has_password(request: HttpRequest, wanted: Settings) -> bool:
     # Both are always compared, so that the time taken does not reveal which one was wrong.
     same_username = _same(username, wanted.WEBHOOK_USERNAME) or not wanted.WEBHOOK_USERNAME
     return _same(password, wanted.WEBHOOK_PASSWORD) and same_username
-
-
-def note_use(token: KnownToken) -> None:
-    """On a token's first event, let the license's older tokens expire: the gateway now posts under this one."""
-    if token.is_used:
-        return
-    tokens = WebhookToken.objects
-    if not tokens.filter(pk=token.pk, first_used_at=None).update(first_used_at=DatabaseNow()):
-        return
-    siblings = tokens.filter(license_id=token.license_id)
-    if not token.is_registered and not siblings.filter(pk__gt=token.pk).exists():
-        # Registering the token seemed to fail but did not: the gateway uses it.
-        tokens.filter(pk=token.pk, registered_at=None).update(registered_at=DatabaseNow(), expires_at=None)
-    # Only older tokens: a late event under an old token must not retire the token that replaces it.
-    siblings.filter(pk__lt=token.pk, expires_at=None).update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
 
 
 def _basic_credentials(request: HttpRequest) -> tuple[str, str]:

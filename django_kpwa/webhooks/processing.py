@@ -16,8 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
-from django.db.models import Q
+from django.db import DatabaseError
 from django.utils.module_loading import import_string
 
 from .. import announce, phone
@@ -26,7 +25,6 @@ from ..containing import contained
 from ..logs import get_logger, without_controls
 from ..masking import masked_traceback
 from ..models import (
-    DatabaseNow,
     EventKind,
     EventStatus,
     WebhookEvent,
@@ -86,7 +84,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         findings = matching.act(event, parts)
     except DatabaseError as error:
         # A stalled process holds the lock on one of the messages. Other events must not wait for it.
-        if not waited_too_long(error) or connections[write_alias()].in_atomic_block:
+        if not store().can_be_left(error):
             raise
         logger.warning("Webhook event %s is left for now: another process has locked its messages.", event.uuid)
         store().record_event(event, {}, next_try_in=_wait(event))
@@ -153,13 +151,7 @@ def reprocess(event: WebhookEvent) -> bool:
     Signals are sent again only if the event was not understood before. Returns False if the event is being processed
     by a worker, or could not be processed now.
     """
-    held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
-    idle = WebhookEvent.objects.filter(~held, pk=event.pk)
-    not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
-    freed = idle.filter(not_understood).update(next_try_at=DatabaseNow(), tries=0, processed_at=None) or idle.filter(
-        ~not_understood
-    ).update(next_try_at=DatabaseNow(), tries=0)
-    return bool(freed) and process_event(event.pk)
+    return store().free_event(event.pk) and process_event(event.pk)
 
 
 def load_parser() -> Parser:

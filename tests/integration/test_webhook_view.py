@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from django_kpwa.license_actions import token_digest
 from django_kpwa.models import DatabaseNow, EventStatus, License, WebhookEvent, WebhookToken
-from django_kpwa.store import store
+from django_kpwa.store import Store, store
 from django_kpwa.webhooks import process_event
 from django_kpwa.webhooks.views import WebhookView
 from tests.stores import INSERTS, stored_by
@@ -431,10 +431,7 @@ def parsing_form(get_response):
 def test_under_atomic_requests_an_event_survives_what_fails_after_it(token, monkeypatch):
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     in_transaction = []
-    monkeypatch.setattr(
-        "django_kpwa.webhooks.arrivals.note_use",
-        lambda token: in_transaction.append(connection.in_atomic_block) or 1 / 0,
-    )
+    monkeypatch.setattr(Store, "note_token_used", lambda *_: in_transaction.append(connection.in_atomic_block) or 1 / 0)
     assert post(token).status_code == 500
     assert in_transaction == [False]
     assert WebhookEvent.objects.count() == 1
