@@ -33,7 +33,7 @@ from ..models.message import (
 )
 from .columns import pause_columns, sent_columns, session_columns
 from .lanes import Lanes
-from .locks import brief_statements, brief_transaction, waited_too_long
+from .locks import FINISH_SECONDS, brief_statements, brief_transaction, waited_too_long
 from .results import Change, Pause
 
 Asked = ParamSpec("Asked")
@@ -292,22 +292,29 @@ class Decisions(Lanes):
     def _lift(self, license_id: int, reasons: Sequence[PauseReason], **columns: Any) -> bool:
         """End a pause that has one of `reasons`, and write `columns` with it; see `lift_pause()`."""
         lane = Lane.objects.filter(pk=license_id, pause_reason__in=reasons)
+        # Most lanes that are asked about are not paused, and none of them has to be locked to see that.
         if not lane.exists():
             return False
-        # Before the pause ends: if the process is killed within a long backlog, the lane is still paused, and whoever
-        # lifts the pause next moves the rest.
-        self._step_backlog_back(license_id)
-        return bool(
-            lane.update(
-                pause_reason=PauseReason.NONE,
-                pause_words="",
-                paused_at=None,
-                paused_until=None,
-                paused_key_version=None,
-                probes=0,
-                **columns,
-            )
-        )
+        has_more = True
+        while has_more:
+            # The pause ends with the last of these transactions: if the process is killed within a long backlog, the
+            # lane is still paused, and whoever lifts the pause next moves the rest.
+            with brief_transaction(self.using, seconds=FINISH_SECONDS):
+                # Locks the lane before its messages, as everybody does, and changes nothing yet.
+                if not lane.update(pause_reason=F("pause_reason")):
+                    return False
+                has_more = self._step_backlog_back(license_id)
+                if not has_more:
+                    lane.update(
+                        pause_reason=PauseReason.NONE,
+                        pause_words="",
+                        paused_at=None,
+                        paused_until=None,
+                        paused_key_version=None,
+                        probes=0,
+                        **columns,
+                    )
+        return True
 
     def bring_back_times_ahead(self, license_ids: Sequence[int]) -> list[int]:
         """Correct times in the lanes of `license_ids` that were stored while the database's clock was ahead.
@@ -348,12 +355,13 @@ class Decisions(Lanes):
             some.update(created_at=DatabaseNow())
         return len(message_ids)
 
-    def _step_backlog_back(self, license_id: int) -> None:
-        """Lower the priority of the backlog by one step, so that newer messages are sent first.
+    def _step_backlog_back(self, license_id: int) -> bool:
+        """Lower the priority of a part of the backlog, so that newer messages are sent first. True if there is more.
 
         Each message is lowered only once, because its priority is then none of `Priority`: otherwise one that waits
-        through several outages would fall further back each time. In small batches, because one statement over a day's
-        backlog would block everybody who cancels or marks one of its messages.
+        through several outages would fall further back each time. In small parts, because one statement over a day's
+        backlog would block everybody who cancels or marks one of its messages. Those whom somebody is deciding about
+        just now keep their place.
         """
         messages = OutboundMessage.objects
         backlog = messages.filter(
@@ -362,12 +370,15 @@ class Decisions(Lanes):
             priority__in=Priority.values,
             created_at__lte=in_seconds(-BACKLOG_AFTER_SECONDS),
         ).order_by()
-        while True:
-            message_ids = list(backlog.values_list("pk", flat=True)[:STEPPED_AT_ONCE])
-            # In a caller's transaction the SELECT may keep returning messages that have changed since. The UPDATE then
-            # matches none, which has to end the loop.
-            if not message_ids or not backlog.filter(pk__in=message_ids).update(priority=F("priority") + 1):
-                return
+        message_ids = list(backlog.values_list("pk", flat=True)[:STEPPED_AT_ONCE])
+        if not message_ids:
+            return False
+        locked = list(self.locked(backlog.filter(pk__in=message_ids)).values_list("pk", flat=True))
+        # In a caller's transaction the first SELECT may keep returning messages that have changed since. None of them
+        # is then lowered, which has to end the search for more.
+        return bool(messages.filter(pk__in=locked).update(priority=F("priority") + 1)) and (
+            len(message_ids) == STEPPED_AT_ONCE
+        )
 
 
 def _message(message_id: int) -> OutboundMessageQuerySet:

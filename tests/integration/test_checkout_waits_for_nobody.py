@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.db.models import ProtectedError
+from django.utils import timezone
 
-from django_kpwa import receipts
+from django_kpwa import license_actions, receipts
 from django_kpwa.exceptions import LicenseChoiceError
 from django_kpwa.models import Lane, License, OutboundMessage, ReceiptFailure
 from django_kpwa.outbox import Message, cancel, send_message, send_messages
@@ -186,6 +188,29 @@ def test_a_decision_leaves_the_callers_own_limit_as_it_was(is_held):
             cursor.execute("SHOW lock_timeout")
             assert cursor.fetchone() == ("7s",)
         worker.execute("ROLLBACK")
+
+
+def test_who_ends_a_pause_in_a_transaction_holds_no_message_when_asking_for_the_lane(license_):
+    if connection.vendor == "sqlite":
+        pytest.skip("one writer at a time has no deadlocks")
+    message = send_message(NUMBER, "struk")
+    OutboundMessage.objects.update(created_at=timezone.now() - timedelta(hours=1))
+    license_actions.pause(license_)
+    asked = []
+    with another_session() as driver:
+
+        def ask(execute, sql, *arguments):
+            if "SET" in sql and "django_kpwa_lane" in sql:
+                asked.append(sql)
+                if len(asked) == 1:
+                    driver.execute("SELECT * FROM django_kpwa_outboundmessage FOR UPDATE NOWAIT")
+            return execute(sql, *arguments)
+
+        with transaction.atomic(), connection.execute_wrapper(ask):
+            assert license_actions.resume(license_)
+    assert asked
+    message.refresh_from_db()
+    assert message.priority == 51
 
 
 def test_two_batches_with_their_keys_in_another_order_do_not_deadlock():

@@ -13,7 +13,7 @@ import redis
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from django_kpwa import retention, statistics, tasks
+from django_kpwa import license_actions, retention, statistics, tasks
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.models import (
     DatabaseNow,
@@ -160,6 +160,16 @@ def test_an_outcome_is_recorded_though_its_row_is_locked_for_some_seconds(licens
     frozen.__exit__(None, None, None)
     message = OutboundMessage.objects.get(pk=message.pk)
     assert (message.status, message.attempts_made) == (Status.SENT, 1)
+
+
+def test_a_pause_is_ended_though_a_message_of_the_backlog_is_locked(license_):
+    held, other = send_message(NUMBER, "held"), send_message(NUMBER, "other")
+    messages(license_).update(created_at=timezone.now() - timedelta(hours=1))
+    license_actions.pause(license_)
+    with frozen_with(messages(license_).filter(pk=held.pk)), within(3):
+        assert license_actions.resume(license_)
+    assert not lanes(license_).get().pause_reason
+    assert dict(messages(license_).values_list("pk", "priority")) == {held.pk: 50, other.pk: 51}
 
 
 def test_what_is_noted_counted_and_purged_by_one_that_stands_still_stops_nobody(license_, settings):
