@@ -54,7 +54,7 @@ def webhook_url(token: str) -> str:
     if not public_url.startswith(("https://", "http://")):
         raise WebhookAddressError(
             gettext(
-                'Set KPWA["PUBLIC_URL"] to the address at which the gateway reaches this site, e.g. '
+                'Set KPWA["PUBLIC_URL"] to the address at which the gateway can reach this site, e.g. '
                 '"https://shop.example".'
             )
         )
@@ -79,7 +79,7 @@ def useless(public_url: str, base_urls: Iterable[str]) -> str:
         is_address = False
     if not is_address or parts.query or parts.fragment:
         return gettext(
-            'KPWA["PUBLIC_URL"] is no address: write scheme and host, and a port where there is one, e.g. '
+            'KPWA["PUBLIC_URL"] is not a URL: write its scheme and host, and its port if it has one, e.g. '
             '"https://toko-anda.id".'
         )
     host = parts.hostname or ""
@@ -91,8 +91,8 @@ def useless(public_url: str, base_urls: Iterable[str]) -> str:
     gateways = [urlsplit(base_url).hostname or "" for base_url in base_urls]
     if is_out_of_reach(host) and not settings.DEBUG and not all(map(is_out_of_reach, gateways)):
         return gettext(
-            'KPWA["PUBLIC_URL"] names %(host)s, which only this machine or its own network knows: the gateway cannot '
-            "reach it. Write the address that the internet knows."
+            'KPWA["PUBLIC_URL"] names %(host)s, which is only reachable from this machine or its network: the '
+            "gateway cannot reach it. Write the site's public address."
         ) % {"host": host}
     return ""
 
@@ -135,19 +135,19 @@ def not_answering(url: str, *, seconds: float = TRY_SECONDS) -> str:
         pools.clear()
     if 300 <= answer.status < 400:
         return gettext(
-            "%(origin)s redirects the webhook to %(target)s, and gateways follow no redirect. Write that address in "
-            'KPWA["PUBLIC_URL"], or leave the webhook out of the redirect.'
+            "%(origin)s redirects the webhook to %(target)s, but gateways do not follow redirects. Write that "
+            'address in KPWA["PUBLIC_URL"], or exclude the webhook from the redirect.'
         ) % {"origin": origin, "target": _target(parts, answer.headers.get("Location", ""))}
     if answer.status == 200 and _is_ours(answer.data):
         return ""
     if answer.status == 200:
-        return gettext("Something else than this site's webhook answers at %(origin)s%(path)s.") % {
+        return gettext("Something other than this site's webhook answers at %(origin)s%(path)s.") % {
             "origin": origin,
             "path": _mount(parts),
         }
     return gettext(
-        "%(origin)s%(path)s answers %(status)s, where this site's webhook would answer 200: a server, a firewall or a "
-        "middleware stands before it, or another site."
+        "%(origin)s%(path)s answers %(status)s, but this site's webhook would answer 200: a server, a firewall "
+        "or a middleware answers in its place, or the address belongs to another site."
     ) % {"origin": origin, "path": _mount(parts), "status": answer.status}
 
 
@@ -168,7 +168,7 @@ def _target(asked: SplitResult, location: str) -> str:
         to = urlsplit(without_controls(location))
         port = f":{to.port}" if to.port else ""
     except ValueError:
-        return gettext("an address that is none")
+        return gettext("an invalid address")
     if (to.scheme, to.netloc) not in ((asked.scheme, asked.netloc), ("", "")):
         return f"{to.scheme or asked.scheme}://{to.hostname}{port}"
     return f"{asked.scheme}://{asked.netloc}/{to.path.strip('/').partition('/')[0]}…"
@@ -186,7 +186,7 @@ def _reason(call: Call, error: BaseException, seconds: float) -> str:
         if isinstance(link, TimeoutError):
             return gettext("it took longer than %(seconds)s seconds") % {"seconds": round(seconds)}
         if isinstance(link, ConnectionRefusedError):
-            return gettext("nothing listens there")
+            return gettext("nothing is listening there")
     return gettext("the connection failed (%(words)s)") % {"words": type(error).__name__}
 
 

@@ -144,7 +144,7 @@ class ButtonsAdmin(KpwaAdmin):
         """
         ids = list(chosen.order_by("-pk").values_list("pk", flat=True)[: limit + 1])
         if len(ids) > limit:
-            words = gettext("Choose at most %(count)s at once. Nothing was changed.") % {"count": limit}
+            words = gettext("Select at most %(count)s at once. Nothing was changed.") % {"count": limit}
             self.message_user(request, words, messages.ERROR)
             return None
         found = list(self.get_queryset(request).filter(pk__in=ids).order_by("-pk"))
@@ -157,16 +157,16 @@ class ButtonsAdmin(KpwaAdmin):
     def _ask_for_many(self, request: HttpRequest, found: list[Any], button: Button, back: str) -> HttpResponse | None:
         able = [obj for obj in found if button.is_offered(obj)]
         if not able:
-            words = gettext("None of those that you chose allows that. Nothing was changed.")
+            words = gettext("This action does not apply to any of the selected items. Nothing was changed.")
             self.message_user(request, words, messages.WARNING)
             return None
-        warnings: list[Words] = [gettext("This is about %(what)s.") % {"what": counted(self, len(able))}]
+        warnings: list[Words] = [gettext("This applies to %(what)s.") % {"what": counted(self, len(able))}]
         if button.confirm:
             warnings.append(button.confirm)
         if len(able) < len(found):
             skipped = ngettext(
-                "%(count)s other is left alone, because its status does not allow it.",
-                "%(count)s others are left alone, because their status does not allow it.",
+                "%(count)s other is left unchanged, because its status does not allow it.",
+                "%(count)s others are left unchanged, because their status does not allow it.",
                 len(found) - len(able),
             )
             warnings.append(skipped % {"count": len(found) - len(able)})
@@ -263,8 +263,8 @@ def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], 
         admin.message_user(request, words, messages.SUCCESS)
     if skipped:
         words = ngettext(
-            "%(what)s was left alone: its status does not allow it, or somebody was faster.",
-            "%(what)s were left alone: their status does not allow it, or somebody was faster.",
+            "%(what)s was left unchanged: its status does not allow it, or somebody else was faster.",
+            "%(what)s were left unchanged: their status does not allow it, or somebody else was faster.",
             skipped,
         )
         admin.message_user(request, words % {"what": counted(admin, skipped)}, messages.WARNING)

@@ -212,13 +212,13 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
         wait = _seconds_to(lane.next_send_at if lane else None, found.now)
         if queue.waiting and wait:
             return gettext("Sending at its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
-        return gettext("Sending now.") if queue.waiting else gettext("Nothing waits.")
+        return gettext("Sending now.") if queue.waiting else gettext("Nothing is waiting.")
     if not queue.waiting:
-        return gettext("Nothing waits.")
+        return gettext("Nothing is waiting.")
     if missing != Missing.NOTHING:
-        return gettext("Messages wait, and nobody sends them: see below.")
+        return gettext("Messages are waiting, but nothing sends them: see below.")
     if _seconds_to(queue.due_at, found.now) and queue.due_at:
-        return gettext("At %(time)s the next message is due.") % {"time": short_time(queue.due_at)}
+        return gettext("The next message is due at %(time)s.") % {"time": short_time(queue.due_at)}
     wait = _seconds_to(lane.next_send_at if lane else None, found.now)
     if wait:
         return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
@@ -230,7 +230,7 @@ def _paused(lane: Lane, now: datetime) -> str:
     if lane.paused_until is None or not _seconds_to(lane.paused_until, now):
         words = gettext("Paused since %(time)s because %(reason)s. Messages are kept.")
         return words % {"time": since, "reason": why}
-    words = gettext("Paused since %(time)s because %(reason)s. Messages are kept; it is tried again at %(until)s.")
+    words = gettext("Paused since %(time)s because %(reason)s. Messages are kept; the next try is at %(until)s.")
     return words % {"time": since, "reason": why, "until": short_time(lane.paused_until, seconds=True)}
 
 

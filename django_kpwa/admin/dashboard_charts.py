@@ -291,7 +291,7 @@ def delay_words(median: Delay | None, percentile_95: Delay | None) -> str:
     """Return a sentence about how long messages waited to be sent; empty if none were sent."""
     if median is None or percentile_95 is None:
         return ""
-    return gettext("From queued to sent: half of them within %(median)s, 95%% within %(percentile)s.") % {
+    return gettext("Time to send: half within %(median)s, 95%% within %(percentile)s.") % {
         "median": _delay(median),
         "percentile": _delay(percentile_95),
     }

@@ -102,7 +102,7 @@ def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:
         return HttpResponseRedirect(back)
     chosen = [pk for pk in request.POST.getlist(ACTION_CHECKBOX_NAME) if pk.isascii() and pk.isdigit() and len(pk) < 19]
     if not chosen:
-        admin.message_user(request, gettext("Choose at least one message first."), messages.WARNING)
+        admin.message_user(request, gettext("Select at least one message first."), messages.WARNING)
         return HttpResponseRedirect(back)
     answer = admin.press_many(request, admin.get_queryset(request).filter(pk__in=chosen), button, back=back)
     return answer or HttpResponseRedirect(back)

@@ -64,53 +64,55 @@ def _broker(senders: Senders) -> Service:
     name = gettext("Broker")
     if senders.has_worker:
         return Service(
-            name, _good(gettext("Delivers")), _ago(gettext("It brought a task %(time)s ago."), senders.worked_seconds)
+            name, _good(gettext("Delivers")), _ago(gettext("It delivered a task %(time)s ago."), senders.worked_seconds)
         )
-    words = gettext("No task has come through it lately. This asks it; sales are not held up, and messages are kept:")
-    return Service(name, Mark(Tone.NEUTRAL, "?", gettext("Not known")), words, (_DOCTOR,))
+    words = gettext("No task has come through it lately. Sales are not delayed, and messages are kept. Check it with:")
+    return Service(name, Mark(Tone.NEUTRAL, "?", gettext("Unknown")), words, (_DOCTOR,))
 
 
 def _worker(senders: Senders) -> Service:
     name = gettext("Worker")
     if senders.has_worker:
         return Service(
-            name, _good(gettext("Runs")), _ago(gettext("It took a task %(time)s ago."), senders.worked_seconds)
+            name, _good(gettext("Running")), _ago(gettext("It took a task %(time)s ago."), senders.worked_seconds)
         )
     if senders.worked_seconds is None:
         words = gettext("No worker has ever taken a task. Start one:")
     else:
         words = _ago(gettext("No worker has taken a task for %(time)s. Start one:"), senders.worked_seconds)
-    return Service(name, _bad(gettext("Does not run")), words, (_celery("worker"),))
+    return Service(name, _bad(gettext("Not running")), words, (_celery("worker"),))
 
 
 def _beat(senders: Senders) -> Service:
     """Return beat's state. Beat has no heartbeat of its own: only a worker that runs its tasks shows that it runs."""
     name = gettext("Beat (the clock)")
     if senders.missing == Missing.NOTHING:
-        return Service(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
+        return Service(name, _good(gettext("Running")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
     if senders.missing == Missing.WORKER_AND_BEAT:
-        words = gettext("It shows itself through a worker, so start both:")
-        return Service(name, _bad(gettext("No sign of it")), words, (_celery("worker"), _celery("beat")))
+        words = gettext("It is only detected through a worker, so start both:")
+        return Service(name, _bad(gettext("Not detected")), words, (_celery("worker"), _celery("beat")))
     if senders.swept_seconds is None:
-        words = gettext("It has never run, with the schedule of django_kpwa.schedule. Start it:")
+        words = gettext("It has never run with the schedule from django_kpwa.schedule. Start it:")
     else:
         words = _ago(gettext("It has not run for %(time)s. Start it:"), senders.swept_seconds)
-    return Service(name, _bad(gettext("Does not run")), words, (_celery("beat"),))
+    return Service(name, _bad(gettext("Not running")), words, (_celery("beat"),))
 
 
 def _sender(senders: Senders) -> Service:
     """Return the state of the sender on a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
     name = gettext("Sender")
     if senders.missing == Missing.NOTHING:
-        return Service(name, _good(gettext("Runs")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
+        return Service(name, _good(gettext("Running")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
     if senders.swept_seconds is None:
-        words = gettext("Nothing has sent yet. Start this, or call “kpwa dispatch” from cron every minute:")
+        words = gettext(
+            "Nothing has ever sent messages here. Start this, or call “kpwa dispatch” from cron every minute:"
+        )
     else:
         words = _ago(
             gettext("It has not run for %(time)s. Start this, or call “kpwa dispatch” from cron every minute:"),
             senders.swept_seconds,
         )
-    return Service(name, _bad(gettext("Does not run")), words, (_RUN,))
+    return Service(name, _bad(gettext("Not running")), words, (_RUN,))
 
 
 def _waiting_webhooks(senders: Senders, now: datetime) -> Service:
@@ -129,7 +131,7 @@ def _waiting_webhooks(senders: Senders, now: datetime) -> Service:
     if age <= LATE_SECONDS:
         return Service(name, Mark(Tone.WAITING, "◷", str(waiting)), words)
     if senders.missing == Missing.NOTHING:
-        why = gettext("The worker has not got to them. This processes them:")
+        why = gettext("The worker has not processed them yet. This processes them:")
     else:
         why = gettext("Nothing processes them. This does:")
     return Service(name, Mark(Tone.ATTENTION, "!", str(waiting)), f"{words} {why}", ("python manage.py kpwa dispatch",))

@@ -65,10 +65,10 @@ def summary_of(
         words = gettext("Nothing is sent: no license is active.")
         return Summary(Mark(Tone.ATTENTION, "!", words), [*([Detail(_waiting(waiting))] if waiting else []), *details])
     if waiting:
-        words = gettext("Receipts are not going out: it cannot be told which license sends them.")
+        words = gettext("Receipts are not going out: it is not clear which license sends them.")
         return Summary(Mark(Tone.BAD, "✕", words), [Detail(_waiting(waiting)), *details])
     if senders.missing != Missing.NOTHING:
-        words = gettext("Receipts are not going out: nobody sends them.")
+        words = gettext("Receipts are not going out: the sending service is not running.")
         return Summary(
             Mark(Tone.BAD, "✕", words),
             [Detail(gettext("Which part is missing, and how to start it"), "kpwa-services"), *details],
@@ -82,7 +82,7 @@ def summary_of(
         told = gettext("The oldest has been due for %(time)s.") % {"time": duration(late)}
         return Summary(Mark(Tone.ATTENTION, "!", words), [Detail(told), *details])
     if not has_sent:
-        told = gettext("No message has been queued yet. The first one shows here by itself.")
+        told = gettext("No message has been queued yet. The first one appears here automatically.")
         return Summary(Mark(Tone.GOOD, "✓", gettext("Ready: receipts can go out.")), [Detail(told), *details])
     return Summary(Mark(Tone.GOOD, "✓", gettext("Receipts are going out.")), details)
 

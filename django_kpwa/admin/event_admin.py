@@ -38,7 +38,7 @@ MAX_REPROCESSED_AT_ONCE = 100
 """Maximum number of events per press: the site's own signal receivers run for each event, and may be slow."""
 
 _LEVELS = {Tone.GOOD: messages.SUCCESS, Tone.BAD: messages.ERROR}
-_BUSY = _("Nothing was done: somebody is processing it right now.")
+_BUSY = _("Nothing was done: it is being processed right now.")
 _GONE = _("Nothing was done: it has been deleted.")
 
 

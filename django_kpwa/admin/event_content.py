@@ -38,10 +38,10 @@ _CONTENTS: dict[str, Words] = {
     "image": _("a picture"),
     "video": _("a video"),
     "voice": _("a voice message"),
-    "audio": _("a sound"),
+    "audio": _("an audio recording"),
     "document": _("a document"),
     "sticker": _("a sticker"),
-    "location": _("a place"),
+    "location": _("a location"),
     "contact": _("a contact"),
     "button": _("a button that was pressed"),
     "list": _("a choice from a list"),
@@ -49,7 +49,7 @@ _CONTENTS: dict[str, Words] = {
     "poll": _("a poll"),
     "poll_vote": _("a vote in a poll"),
     "edit": _("a message that was changed"),
-    "other": _("something else than text"),
+    "other": _("something other than text"),
 }
 
 GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status", "content")

@@ -59,7 +59,7 @@ _KEY_UNREADABLE = Failure(
 )
 _KEY_FOR_ANOTHER_URL = Failure(
     _("Key unreadable"),
-    _("The base URL is another one than the API key was given for. Enter the API key again."),
+    _("The base URL is not the one that the API key was entered for. Enter the API key again."),
     help=ENTER_KEY,
 )
 _NO_CODE = Failure(
@@ -81,7 +81,7 @@ def failure_of(error: Exception) -> Failure:
     row = CAUSES[cause]
     failure = Failure(row.title, row.asking, help=ENTER_KEY if cause == Cause.UNAUTHORIZED else TRY_AGAIN)
     if isinstance(error, RateLimitedError) and error.retry_after_seconds is not None:
-        words = gettext("It was asked too often. Try again in %(count)s seconds.")
+        words = gettext("The gateway was asked too often. Try again in %(count)s seconds.")
         return Failure(row.title, words % {"count": max(round(error.retry_after_seconds), 1)})
     return _with_quote(failure, error)
 
@@ -109,11 +109,11 @@ def _with_quote(failure: Failure, error: GatewayError) -> Failure:
 def _not_set_up(error: Exception) -> Failure:
     if isinstance(error, WebhookAddressError) and error.was_tried:
         hint = gettext(
-            "Where this site has a single worker, which is busy with this page, or cannot reach its own address from "
-            "inside, its developer registers the webhook by a command: %(command)s"
+            "If this site has a single worker, which is busy with this page, or cannot reach its own address "
+            "from inside, its developer can register the webhook with a command: %(command)s"
         ) % {"command": "manage.py kpwa webhook set"}
         return Failure(_("A webhook would not arrive"), f"{error} {hint}")
     title = _("A setting is missing")
     if isinstance(error, WebhookAddressError):
         return Failure(title, str(error))
-    return Failure(title, gettext("The site's developer can mend this: %(words)s") % {"words": error})
+    return Failure(title, gettext("The site's developer can fix this: %(words)s") % {"words": error})

@@ -75,8 +75,8 @@ class LicenseAdmin(ButtonsAdmin):
             {
                 "fields": [("pace_min_seconds", "pace_max_seconds")],
                 "description": _(
-                    "Between two messages it waits a random time between these two. WhatsApp restricts numbers that "
-                    "send like a machine: rather slower than faster."
+                    "The pause between two messages is a random time between these two. WhatsApp restricts "
+                    "numbers that send like a machine, so choose slower rather than faster."
                 ),
             },
         ),
@@ -140,7 +140,7 @@ class LicenseAdmin(ButtonsAdmin):
         super().save_model(request, obj, form, change)
         if not change and (others := License.objects.kept().exclude(pk=obj.pk)).exists():
             default = obj if obj.is_default else others.filter(is_default=True).first()
-            words = gettext("There are several licenses now. What names no license is sent by %(name)s.")
+            words = gettext("There are several licenses now. Messages that name no license are sent by %(name)s.")
             if default is None:
                 words = gettext("There are several licenses now, and none is the default: tick “default” on one.")
             self.message_user(request, words % {"name": default} if default else words, messages.WARNING)

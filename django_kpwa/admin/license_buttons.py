@@ -21,7 +21,7 @@ from .gateway_failures import ASKING_ERRORS, failure_of
 from .license_state import pause_of, webhook_of
 
 MAY_OPERATE = "operate_license"
-NOTHING_CHANGED = _("Nothing was changed: somebody was faster, or it is so already.")
+NOTHING_CHANGED = _("Nothing was changed: somebody else was faster, or it was done already.")
 _RESUMABLE = {reason.value for reason in license_actions.RESUMABLE} - {PauseReason.LOGGED_OUT.value}
 """Pause reasons with a "Resume" button. A log-out has none: without a new scan, the license would pause again."""
 
@@ -58,7 +58,7 @@ def told(status: ServiceStatus) -> Done:
     if status.session_status == SessionStatus.QR:
         return Done(_("WhatsApp is not linked. Press “Link WhatsApp” and scan the code."), messages.WARNING)
     words = gettext(
-        "The gateway does not say whether WhatsApp is linked; its word is “%(word)s”. Ask again in a minute."
+        "The gateway does not say whether WhatsApp is linked; its answer is “%(word)s”. Check again in a minute."
     )
     return Done(words % {"word": status.word or "–"}, messages.WARNING)
 
@@ -77,13 +77,16 @@ def _register(license_: License) -> Done:
     license_actions.check_webhook_address(license_)
     license_actions.set_webhook(license_, within_seconds=license_actions.WEB_SECONDS)
     return Done(
-        _("The webhook is registered: the gateway now tells this site what becomes of messages, and of answers.")
+        _(
+            "The webhook is registered: the gateway now reports the status of messages, and customers' answers, to "
+            "this site."
+        )
     )
 
 
 def _reset(license_: License) -> Done:
     license_actions.reset_webhook(license_, within_seconds=license_actions.WEB_SECONDS)
-    return Done(_("The webhook is removed. Events that are late are taken for another day."))
+    return Done(_("The webhook is removed. Late events are accepted for one more day."))
 
 
 def _is_stopped_for_its_number(license_: License) -> bool:
@@ -91,12 +94,12 @@ def _is_stopped_for_its_number(license_: License) -> bool:
 
 
 def _question_of_number(license_: License) -> str:
-    words = gettext("From now on %(new)s sends, in place of %(old)s. The messages that wait go out.")
+    words = gettext("From now on %(new)s sends instead of %(old)s. The waiting messages go out.")
     return words % _written_numbers(license_) if _is_stopped_for_its_number(license_) else ""
 
 
 def _question_of_old_number(license_: License) -> str:
-    words = gettext("%(old)s is linked again, and not %(new)s. The messages that wait go out.")
+    words = gettext("%(old)s is linked again instead of %(new)s. The waiting messages go out.")
     return words % _written_numbers(license_) if _is_stopped_for_its_number(license_) else ""
 
 
@@ -128,8 +131,8 @@ RESTART = Button(
     MAY_OPERATE,
     _asking(_restart),
     confirm=_(
-        "The gateway's WhatsApp service starts anew. Messages wait meanwhile. It may be that the code has to be "
-        "scanned again afterwards."
+        "The gateway's WhatsApp service is restarted. Messages wait in the meantime. Afterwards the code may "
+        "have to be scanned again."
     ),
 )
 PAUSE = Button(
@@ -143,7 +146,7 @@ RESUME = Button(
     "resume",
     _("Resume"),
     MAY_OPERATE,
-    _deciding(license_actions.resume, _("Sending goes on.")),
+    _deciding(license_actions.resume, _("Sending continues.")),
     is_offered=lambda license_: pause_of(license_) in _RESUMABLE,
 )
 CONFIRM_NUMBER = Button(
@@ -156,7 +159,7 @@ CONFIRM_NUMBER = Button(
 )
 KEEP_NUMBER = Button(
     "keep_number",
-    _("The phone from before is linked again"),
+    _("The previous phone is linked again"),
     MAY_OPERATE,
     _confirming(keep=True),
     confirm_for=_question_of_old_number,
@@ -171,12 +174,12 @@ REGISTER_WEBHOOK = Button(
 )
 RENEW_WEBHOOK = Button(
     "renew_webhook",
-    _("Give the webhook a new address"),
+    _("Change the webhook's address"),
     MAY_OPERATE,
     _asking(_register),
     confirm=_(
-        "The gateway gets a new secret address of this site. The one before is good until the first event under the "
-        "new one, and a day more."
+        "The gateway gets a new secret address of this site. The old one remains valid until a day after the "
+        "first event at the new one."
     ),
     is_offered=lambda license_: webhook_of(license_) is not None,
 )
@@ -185,14 +188,14 @@ RESET_WEBHOOK = Button(
     _("Remove the webhook"),
     MAY_OPERATE,
     _asking(_reset),
-    confirm=_("The gateway then no longer tells whether messages arrived, nor what customers answer."),
+    confirm=_("The gateway will no longer report whether messages arrived, nor what customers answer."),
     is_offered=lambda license_: webhook_of(license_) is not None,
 )
 
 
 def _archive(request: HttpRequest, license_: License) -> Done:
     license_.archive()
-    return Done(_("Archived. It sends nothing more; its messages stay."))
+    return Done(_("Archived. It no longer sends; its messages stay."))
 
 
 def _take_back(request: HttpRequest, license_: License) -> Done:
@@ -205,13 +208,13 @@ ARCHIVE = Button(
     _("Archive"),
     MAY_OPERATE,
     _archive,
-    confirm=_("It sends nothing more, is chosen for nothing, and stands in no list. Its messages stay."),
+    confirm=_("It no longer sends, is never chosen for a message, and is hidden from the lists. Its messages stay."),
     # An active license has to be made inactive first.
     is_offered=lambda license_: license_.archived_at is None and not license_.is_active,
 )
 TAKE_BACK = Button(
     "take_back",
-    _("Take back from the archive"),
+    _("Restore from the archive"),
     MAY_OPERATE,
     _take_back,
     is_offered=lambda license_: license_.archived_at is not None,

@@ -72,7 +72,7 @@ class LicenseForm(_ModelForm):
         except InvalidApiKeyError:
             # The error's own message is for developers, and not translated.
             raise ValidationError(
-                _("The API key has white space or unusual characters inside. Copy it from the gateway's dashboard.")
+                _("The API key contains white space or unusual characters. Copy it from the gateway's dashboard.")
             ) from None
 
     @sensitive_variables()
@@ -81,7 +81,8 @@ class LicenseForm(_ModelForm):
         is_kept = "api_key" in cleaned and not cleaned["api_key"] and self.instance.api_key_ciphertext
         if is_kept and "base_url" in self.changed_data:
             self.add_error(
-                "api_key", _("The base URL is another one: type the API key again. The stored one is not sent there.")
+                "api_key",
+                _("The base URL was changed: enter the API key again. The stored one is not sent to the new address."),
             )
         return cleaned
 
@@ -109,4 +110,4 @@ def _key_help(license_: License) -> str:
         told = gettext("A key that ends in %(end)s is stored. Leave this empty to keep it; it is never shown.") % {
             "end": license_.api_key_hint
         }
-    return " ".join([told, gettext("Another one comes from the gateway's dashboard.")])
+    return " ".join([told, gettext("You can get another one from the gateway's dashboard.")])

@@ -40,7 +40,7 @@ def _pressing(
     def press(request: HttpRequest, message: OutboundMessage) -> Done:
         if decide(message):
             return Done(words)
-        told = gettext("Nothing was changed: the message is “%(status)s” by now.")
+        told = gettext("Nothing was changed: the message is now “%(status)s”.")
         return Done(told % {"status": message.get_status_display()}, messages.WARNING, logged="")
 
     return press
@@ -59,7 +59,7 @@ IT_ARRIVED = Button(
     "it_arrived",
     _("It arrived"),
     MAY_DECIDE,
-    _pressing(outbox.mark_sent, _("The message counts as sent.")),
+    _pressing(outbox.mark_sent, _("The message is marked as sent.")),
     is_offered=lambda message: message.status == Status.UNKNOWN,
 )
 LEAVE_IT = Button(
@@ -73,8 +73,8 @@ CANCEL = Button(
     "cancel",
     _("Cancel"),
     MAY_DECIDE,
-    _pressing(outbox.cancel, _("The message was withdrawn.")),
-    confirm=_("It does not go out then."),
+    _pressing(outbox.cancel, _("The message was cancelled.")),
+    confirm=_("It will not be sent."),
     is_offered=lambda message: message.status == Status.QUEUED,
 )
 

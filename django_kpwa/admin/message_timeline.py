@@ -48,7 +48,7 @@ def _own_times(message: OutboundMessage) -> Iterator[Moment]:
     if message.rendered_at is not None:
         yield Moment(message.rendered_at, Mark(Tone.NEUTRAL, "✎", gettext("Text written")))
     if message.changed_at is not None:
-        words = gettext("Asked again before it was written")
+        words = gettext("Checked again before it was written")
         yield Moment(message.changed_at, Mark(Tone.ATTENTION, "⇄", words), cause=message.changed_words)
     for at, status in (
         (message.sent_at, Status.SENT),

@@ -46,7 +46,7 @@ class NumberForm(forms.Form):
         try:
             phone.parse(typed)
         except InvalidPhoneNumberError:
-            raise forms.ValidationError(gettext("This is no phone number. Look at its digits again.")) from None
+            raise forms.ValidationError(gettext("This is not a phone number. Check its digits.")) from None
         return typed
 
 
@@ -70,7 +70,7 @@ def send_to_another_number(admin: KpwaAdmin, request: HttpRequest, object_id: st
             admin.log_change(request, message, words)
             admin.message_user(request, gettext("The message is queued for the other number."), messages.SUCCESS)
             return HttpResponseRedirect(admin.url_of("change", sent.pk))
-    intro = gettext("The same text goes to this number as a new message. The first message stays as it is.")
+    intro = gettext("The same text is sent to this number as a new message. The first message stays as it is.")
     title, back = gettext("Send to another number"), gettext("No, take me back")
     return _page(admin, request, message, form, title, intro, submit=gettext("Send"), back=back)
 
@@ -92,7 +92,7 @@ def send_test(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> Http
             admin.message_user(request, gettext("The test message is queued."), messages.SUCCESS)
             page = Links(admin.admin_site, request).to_object(OutboundMessage, message.pk)
             return HttpResponseRedirect(page or admin.url_of("change", license_.pk))
-    intro = gettext("A short text goes to this number, as a receipt would. Choose a phone that you can look at.")
+    intro = gettext("A short message is sent to this number. Use a number whose phone you have at hand.")
     return _page(admin, request, license_, form, SEND_TEST, intro, submit=gettext("Send"), back=_BACK)
 
 
@@ -129,7 +129,7 @@ def _form(request: HttpRequest) -> NumberForm:
 
 
 def _test_text(license_: License) -> str:
-    return gettext("This is a test message of %(name)s. It arrived, so receipts do, too.") % {"name": license_.name}
+    return gettext("This is a test message from %(name)s. It arrived, so receipts will, too.") % {"name": license_.name}
 
 
 def _log(admin: KpwaAdmin, request: HttpRequest, obj: License, label: Words, words: Words) -> None:

@@ -128,7 +128,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
             self._tell(request, gettext("It has this receipt already."), shown.known, messages.WARNING)
             return HttpResponseRedirect(back)
         if not shown.can_be_sent:
-            self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
+            self.message_user(request, gettext("Nothing was sent. The reason is shown below."), messages.WARNING)
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
             asked = gettext("The receipt goes to %(number)s.") % {"number": phone.written(shown.recipient)}
@@ -141,7 +141,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
     def _send(self, request: HttpRequest, registration: Registration, obj: Model) -> None:
         sent = send_now(obj, type(registration.receipt))
         if not sent:
-            self.message_user(request, gettext("Nothing was sent. What stands below says why."), messages.WARNING)
+            self.message_user(request, gettext("Nothing was sent. The reason is shown below."), messages.WARNING)
             return
         label = gettext("Send now")
         self.log_addition(request, sent[0], f"{label}: {registration.label}")

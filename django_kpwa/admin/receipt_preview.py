@@ -114,30 +114,32 @@ class Result:
 
 
 _KNOWN = Result(
-    Mark(Tone.NEUTRAL, "✓", _("has it")),
-    _("This receipt exists already, so it is not sent a second time. Its message says what became of it."),
+    Mark(Tone.NEUTRAL, "✓", _("exists already")),
+    _("This receipt exists already, so it is not sent a second time. Its message shows what became of it."),
 )
 _UNCLEAR = Result(
-    Mark(Tone.ATTENTION, "?", _("is it this one's?")),
+    Mark(Tone.ATTENTION, "?", _("another object's?")),
     _(
-        "There is a message under its key, and its number, or the time at which it happened, is another now. Nothing "
-        "more is sent. If the number was corrected, send that message to the right one; if this is another object "
-        "under a primary key that was used before, the receipt class needs get_fingerprint()."
+        "There is already a message with its key, but its number, or the time at which it happened, is "
+        "different now. Nothing more is sent. If the number was corrected, send that message to the right one; "
+        "if this is another object that reuses a primary key, the receipt class needs get_fingerprint()."
     ),
 )
 _RAISES = Result(
-    Mark(Tone.BAD, "✕", _("raises an error")), _("The receipt class raised an error. It has to be mended first.")
+    Mark(Tone.BAD, "✕", _("raises an error")), _("The receipt class raised an error. It has to be fixed first.")
 )
-_NOT_WANTED = Result(Mark(Tone.NEUTRAL, "–", _("not wanted")), _("should_send() says no, so there is no such receipt."))
+_NOT_WANTED = Result(
+    Mark(Tone.NEUTRAL, "–", _("not wanted")), _("should_send() returned False, so there is no such receipt.")
+)
 _NO_NUMBER = Result(
     Mark(Tone.NEUTRAL, "–", _("no number")), _("There is no phone number, so there is nobody to send it to.")
 )
 _BAD_NUMBER = Result(
-    Mark(Tone.BAD, "✕", _("no phone number")), _("What stands for the number is no phone number. Correct it first.")
+    Mark(Tone.BAD, "✕", _("not a phone number")), _("The number is not a phone number. Correct it first.")
 )
 _TOO_OLD = Result(
-    Mark(Tone.ATTENTION, "⌛", _("too old to go by itself")),
-    _("It happened longer ago than the class allows, so saving it sends nothing. “Send now” sends it all the same."),
+    Mark(Tone.ATTENTION, "⌛", _("too old to be sent automatically")),
+    _("It happened longer ago than the class allows, so saving it sends nothing. “Send now” sends it anyway."),
 )
 _READY = Result(
     Mark(Tone.GOOD, "✓", _("can be sent")),

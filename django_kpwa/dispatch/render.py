@@ -99,7 +99,7 @@ def _readdressed(message: OutboundMessage, to: Addressee) -> dict[str, Any]:
 def _moved(message: OutboundMessage, license_: License) -> dict[str, Any]:
     names = {"before": message.license.name if message.license else "–", "after": license_.name}
     with translation.override(settings.LANGUAGE_CODE):
-        words = gettext("It was to be sent by %(before)s, and is now by %(after)s.") % names
+        words = gettext("It was to be sent by %(before)s, and is now sent by %(after)s.") % names
     return _changed(message, words)
 
 
@@ -152,7 +152,7 @@ def _leave_connections(error: BaseException) -> None:
 
 def _words_of_giving_up() -> str:
     with translation.override(settings.LANGUAGE_CODE):
-        return gettext("Writing its text was begun %(count)d times and never ended.") % {"count": MOST_RENDERINGS}
+        return gettext("Writing its text was started %(count)d times and never finished.") % {"count": MOST_RENDERINGS}
 
 
 def _words_of_slowness() -> str:

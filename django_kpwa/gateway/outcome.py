@@ -61,12 +61,12 @@ class Cause(models.TextChoices):
     RATE_LIMITED = "rate_limited", _("the gateway asked to wait")
     REFUSED = "refused", _("the gateway refused the message")
     UNAUTHORIZED = "unauthorized", _("the gateway refused the API key")
-    TURNED_AWAY = "turned_away", _("turned away before WhatsApp")
+    TURNED_AWAY = "turned_away", _("rejected before reaching WhatsApp")
     SERVER_ERROR = "server_error", _("the gateway failed")
     TIMEOUT = "timeout", _("no answer in time")
     CONNECTION_LOST = "connection_lost", _("the connection broke")
-    BAD_ANSWER = "bad_answer", _("an answer nobody understands")
-    WORKER_LOST = "worker_lost", _("the worker was lost in the middle")
+    BAD_ANSWER = "bad_answer", _("an answer that was not understood")
+    WORKER_LOST = "worker_lost", _("the worker stopped while sending")
     LOGGED_OUT = "logged_out", _("WhatsApp was logged out")
 
 

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
             models.BooleanField(
                 db_default=False,
                 default=False,
-                help_text="What names no license is sent by this one.",
+                help_text="This license sends the messages that name no license.",
                 verbose_name="default",
             ),
         ),
@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             "outboundmessage",
             "renderings_begun",
-            models.PositiveSmallIntegerField(db_default=0, default=0, verbose_name="times its text was begun"),
+            models.PositiveSmallIntegerField(db_default=0, default=0, verbose_name="times writing its text was started"),
         ),
         migrations.RunPython(choose_the_first, migrations.RunPython.noop),
         # Failures are counted in a row now, whatever each of them said.
@@ -91,12 +91,12 @@ class Migration(migrations.Migration):
                     ("rate_limited", "the gateway asked to wait"),
                     ("refused", "the gateway refused the message"),
                     ("unauthorized", "the gateway refused the API key"),
-                    ("turned_away", "turned away before WhatsApp"),
+                    ("turned_away", "rejected before reaching WhatsApp"),
                     ("server_error", "the gateway failed"),
                     ("timeout", "no answer in time"),
                     ("connection_lost", "the connection broke"),
-                    ("bad_answer", "an answer nobody understands"),
-                    ("worker_lost", "the worker was lost in the middle"),
+                    ("bad_answer", "an answer that was not understood"),
+                    ("worker_lost", "the worker stopped while sending"),
                     ("logged_out", "WhatsApp was logged out"),
                 ],
                 max_length=32,

@@ -77,7 +77,7 @@ class Lane(models.Model):
     pause_words = models.TextField(_("in the gateway's words"), blank=True)
     paused_at = models.DateTimeField(_("paused since"), null=True)
     # NULL in a paused lane: paused until something lifts the pause (a new key, a person).
-    paused_until = models.DateTimeField(_("looked at again"), null=True)
+    paused_until = models.DateTimeField(_("next check"), null=True)
     paused_key_version = models.PositiveIntegerField(_("key version that was refused"), null=True)
     probes = models.PositiveSmallIntegerField(_("status checks since the pause began"), default=0)
     failures = models.PositiveSmallIntegerField(_("failures in a row"), default=0)

@@ -38,8 +38,8 @@ _ARCHIVED = ["is_active", "is_default", "archived_at", "updated_at"]
 
 
 _NOT_ALLOWED = _(
-    "This site does not allow this address. A developer can: KPWA['ALLOWED_GATEWAY_HOSTS'] names the hosts of gateways "
-    "beyond the documented ones, and it must be https."
+    "This site does not allow this address. A developer can allow its host in KPWA['ALLOWED_GATEWAY_HOSTS']; "
+    "the address must begin with https."
 )
 
 
@@ -65,7 +65,7 @@ class License(models.Model):
         max_length=500,
         blank=True,
         validators=[URLValidator(schemes=["http", "https"])],
-        help_text=_("Empty: the gateway's two documented addresses. A sandbox has its own."),
+        help_text=_("Leave empty for the gateway's two documented addresses. A sandbox has its own."),
     )
     pace_min_seconds = models.FloatField(
         _("shortest pause between messages (seconds)"), null=True, blank=True, validators=[MinValueValidator(0)]
@@ -84,7 +84,7 @@ class License(models.Model):
         _("default"),
         default=False,
         db_default=False,
-        help_text=_("What names no license is sent by this one."),
+        help_text=_("This license sends the messages that name no license."),
     )
     archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

@@ -120,9 +120,11 @@ class OutboundMessage(models.Model):
     changed_words = models.CharField(_("what was changed"), max_length=500, blank=True, default="", db_default="")
     # Counted before each rendering begins, so that one that never ends, or kills its process, is not repeated for ever.
     # `db_default`, because an INSERT of the previous release does not name the column.
-    renderings_begun = models.PositiveSmallIntegerField(_("times its text was begun"), default=0, db_default=0)
+    renderings_begun = models.PositiveSmallIntegerField(
+        _("times writing its text was started"), default=0, db_default=0
+    )
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, blank=True)
-    idempotency_digest = models.CharField(_("its SHA-256"), max_length=64, null=True, editable=False)  # noqa: DJ001 - unique
+    idempotency_digest = models.CharField(_("SHA-256 of the idempotency key"), max_length=64, null=True, editable=False)  # noqa: DJ001 - unique
     priority = models.PositiveSmallIntegerField(_("priority"), default=Priority.NORMAL)
     created_at = models.DateTimeField(_("queued"))
     due_at = models.DateTimeField(_("due"))
@@ -141,7 +143,7 @@ class OutboundMessage(models.Model):
     )
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.QUEUED)
     reason = models.CharField(_("reason"), max_length=32, blank=True)
-    reason_words = models.TextField(_("in words"), blank=True)
+    reason_words = models.TextField(_("reason in words"), blank=True)
     attempts_made = models.PositiveIntegerField(_("attempts"), default=0)
     attempts_spent = models.PositiveIntegerField(_("attempts that count"), default=0)
     in_doubt = models.BooleanField(_("has an attempt in doubt"), default=False)
@@ -231,7 +233,7 @@ class SendAttempt(models.Model):
     words = models.TextField(_("the gateway's words"), blank=True)
     gateway_id = models.CharField(_("the gateway's id"), max_length=255, blank=True)
     read_as = models.CharField(_("recipient as the gateway read it"), max_length=64, blank=True)
-    gateway_created_at = models.CharField(_("the gateway's time, as it wrote it"), max_length=64, blank=True)
+    gateway_created_at = models.CharField(_("the gateway's time, as received"), max_length=64, blank=True)
 
     objects = OutboxManager()
 

@@ -16,7 +16,7 @@ from .message import OutboundMessage
 class EventStatus(models.TextChoices):
     PENDING = "pending", _("waiting")
     PROCESSED = "processed", _("processed")
-    UNMATCHED = "unmatched", _("no message found yet")
+    UNMATCHED = "unmatched", _("no matching message yet")
     UNRECOGNISED = "unrecognised", _("not understood")
     FAILED = "failed", _("could not be processed")
 
@@ -28,9 +28,9 @@ NOT_UNDERSTOOD = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMA
 class EventKind(models.TextChoices):
     UNKNOWN = "", _("not understood")
     INCOMING = "incoming", _("a message from a customer")
-    OWN = "own", _("a message of ours coming back")
-    STATE = "state", _("the state of a message")
-    SESSION = "session", _("the state of WhatsApp")
+    OWN = "own", _("a copy of a message from the shop")
+    STATE = "state", _("the status of a message")
+    SESSION = "session", _("the status of WhatsApp")
 
 
 def body_digest(license_id: int, body: bytes) -> str:
@@ -49,7 +49,7 @@ class WebhookEvent(models.Model):
     license = models.ForeignKey(
         License, models.CASCADE, related_name="webhook_events", verbose_name=_("license"), db_index=False
     )
-    body = models.BinaryField(_("body, as it came"))
+    body = models.BinaryField(_("body, as received"))
     content_type = models.CharField(_("content type"), max_length=255, blank=True)
     # Needed to decompress the body, and by a site's own parser.
     content_encoding = models.CharField(_("content encoding"), max_length=64, blank=True, default="", db_default="")

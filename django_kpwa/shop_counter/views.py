@@ -61,7 +61,7 @@ def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
         _log(request, message, _("Sent again from the counter."))
         messages.success(request, _("It will be sent again."), fail_silently=True)
     else:
-        messages.warning(request, _("Nothing was sent: it is under way already, or arrived."), fail_silently=True)
+        messages.warning(request, _("Nothing was sent: it is already on its way, or has arrived."), fail_silently=True)
     return HttpResponseRedirect(_back(request))
 
 

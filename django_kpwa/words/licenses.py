@@ -33,13 +33,13 @@ PAUSES = Table[PauseRow](
             "✕",
             label=_("Key refused"),
             meaning=_("The gateway does not accept the API key. Messages are kept."),
-            advice=_("Enter the present key below; then they go out."),
+            advice=_("Enter the current key below; then they go out."),
             urgency=0,
             help=Help.ENTER_KEY,
             help_label=_ENTER_KEY,
             counter=_("WhatsApp stopped because the API key is refused"),
             why=PauseReason.UNAUTHORIZED.label,
-            command=f"Enter the present API key, in the admin or with: {_KEY_COMMAND}",
+            command=f"Enter the current API key, in the admin or with: {_KEY_COMMAND}",
         ),
         PauseReason.KEY_UNREADABLE: PauseRow(
             Tone.BAD,
@@ -58,15 +58,15 @@ PAUSES = Table[PauseRow](
             Tone.BAD,
             "!",
             label=_("Another phone is linked"),
-            meaning=_("Another phone is linked than before."),
-            advice=_("Nothing is sent until somebody says which phone is the right one."),
+            meaning=_("A different phone is linked than before."),
+            advice=_("Nothing is sent until somebody confirms which phone is the right one."),
             urgency=1,
             help=Help.CONFIRM_NUMBER,
             help_label=_("Confirm this number"),
             counter=_("WhatsApp stopped because another phone is linked"),
             why=PauseReason.NUMBER_CHANGED.label,
             command=(
-                f"If that is right: {_CONFIRM_COMMAND}. If not, link the phone from before again, then: "
+                f"If that is right: {_CONFIRM_COMMAND}. If not, link the previous phone again, then: "
                 f"{_CONFIRM_COMMAND} --keep"
             ),
         ),
@@ -88,13 +88,13 @@ PAUSES = Table[PauseRow](
             "!",
             label=_("Gateway unreachable"),
             meaning=_("The gateway cannot be reached, or keeps failing."),
-            advice=_("Messages are kept, and it is asked again by itself."),
+            advice=_("Messages are kept, and the gateway is tried again automatically."),
             urgency=2,
             help=Help.CHECK_STATUS,
             help_label=_CHECK,
             counter=_("WhatsApp cannot be reached"),
             why=PauseReason.FAILING.label,
-            command="It is asked again by itself; nothing is lost.",
+            command="The gateway is tried again automatically; nothing is lost.",
         ),
         PauseReason.BY_PERSON: PauseRow(
             Tone.ATTENTION,
@@ -107,18 +107,18 @@ PAUSES = Table[PauseRow](
             help_label=_("Resume"),
             counter=_("WhatsApp paused"),
             why=_("a person paused it"),
-            command="Go on with: manage.py kpwa licenses resume {name}",
+            command="Resume it: manage.py kpwa licenses resume {name}",
         ),
         PauseReason.RATE_LIMITED: PauseRow(
             Tone.WAITING,
             "◷",
             label=_("The gateway asked to wait"),
             meaning=_("The gateway asked to wait."),
-            advice=_("Sending goes on by itself."),
+            advice=_("Sending continues automatically."),
             urgency=5,
             counter=_("WhatsApp is waiting for a moment"),
             why=PauseReason.RATE_LIMITED.label,
-            command="Sending goes on by itself.",
+            command="Sending continues automatically.",
         ),
     },
     otherwise=PauseRow(
@@ -148,15 +148,15 @@ UNCHOSEN = Table[UnchosenRow](
             label=Unchosen.NONE_ACTIVE.label,
             advice=_("Open a license and tick “active”."),
             command="Run: manage.py kpwa licenses activate NAME",
-            error="No license is active. Tick “active” on one's page in the admin.",
+            error="No license is active. Tick “active” on a license's page in the admin.",
         ),
         Unchosen.SEVERAL: UnchosenRow(
             label=Unchosen.SEVERAL.label,
             advice=_("Open the license that should send and tick “default”."),
             command="Run: manage.py kpwa licenses default NAME",
             error=(
-                'Several licenses are active, and none is the default: pass license=…, tick "default" on one\'s page '
-                'in the admin, or name one in KPWA["DEFAULT_LICENSE"].'
+                'Several licenses are active, and none is the default: pass license=…, tick "default" on a '
+                'license\'s page in the admin, or name one in KPWA["DEFAULT_LICENSE"].'
             ),
         ),
         Unchosen.NAME_UNKNOWN: UnchosenRow(
@@ -202,7 +202,7 @@ NEW_KEY = Condition(
     Tone.WAITING,
     "◷",
     label=_("Trying the new key"),
-    meaning=_("The key before was refused."),
+    meaning=_("The previous key was refused."),
     advice=_("The new one is tried with the next message."),
     urgency=5,
 )
@@ -210,8 +210,8 @@ NOT_SEEN = Condition(
     Tone.NEUTRAL,
     "?",
     label=_("Not seen lately"),
-    meaning=_("Nothing was sent for a while."),
-    advice=_("Whether the phone is still linked, “Check status” tells."),
+    meaning=_("Nothing has been sent for a while."),
+    advice=_("“Check status” shows whether the phone is still linked."),
     urgency=6,
     help=Help.CHECK_STATUS,
     help_label=_CHECK,
@@ -230,7 +230,7 @@ CONNECTED = Condition(
     Tone.GOOD,
     "✓",
     label=_("Connected"),
-    meaning=_("Messages go out by themselves."),
+    meaning=_("Messages are sent automatically."),
     advice=NOTHING_TO_DO,
     urgency=8,
 )

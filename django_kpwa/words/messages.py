@@ -10,10 +10,10 @@ from ..gateway.outcome import Cause, OutcomeKind
 from ..models import RENDER_ERROR, WITHDRAWN, OutboundMessage, Status
 from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, CauseRow, Mark, StatusRow, Table, Tone
 
-_RESEND = "Send it after all: manage.py kpwa messages resend {id}"
+_RESEND = "Send it anyway: manage.py kpwa messages resend {id}"
 _NO_COMMAND = "There is nothing to do."
 _SEE_DOCTOR = "See `manage.py kpwa doctor`; `manage.py kpwa dispatch` sends what is due now."
-_SEND_AGAIN = _("“Send again” sends it after all.")
+_SEND_AGAIN = _("“Send again” sends it anyway.")
 
 STATUSES = Table[StatusRow](
     {
@@ -21,7 +21,7 @@ STATUSES = Table[StatusRow](
             Tone.WAITING,
             "◷",
             label=Status.QUEUED.label,
-            meaning=_("It waits for its turn and goes out by itself."),
+            meaning=_("It is waiting for its turn and is sent automatically."),
             advice=NOTHING_TO_DO,
             command=_SEE_DOCTOR,
         ),
@@ -62,8 +62,8 @@ STATUSES = Table[StatusRow](
             "✕",
             label=Status.FAILED.label,
             meaning=_("It did not go out."),
-            advice=_("Mend the cause, then press “Send again”."),
-            command="Mend the cause, then: manage.py kpwa messages resend {id}",
+            advice=_("Fix the cause, then press “Send again”."),
+            command="Fix the cause, then: manage.py kpwa messages resend {id}",
         ),
         Status.UNKNOWN: StatusRow(
             Tone.ATTENTION,
@@ -100,16 +100,21 @@ STATUSES = Table[StatusRow](
 )
 _LEFT = replace(
     STATUSES[Status.UNKNOWN],
-    meaning=_("Nobody knows whether the customer got it, and somebody chose to leave it so."),
+    meaning=_("Nobody knows whether the customer got it, and somebody decided to leave it that way."),
     advice=_("It can still be decided."),
 )
 _NOT_CHOSEN = replace(
     STATUSES[Status.QUEUED],
-    meaning=_("It waits, because it cannot be told which license sends it."),
-    advice=_("Open the license that should, see that it is active, and tick “default”; then it goes out by itself."),
+    meaning=_("It is waiting, because it is not clear which license sends it."),
+    advice=_(
+        "Open the license that should send it, make sure that it is active, and tick “default”; then it is sent "
+        "automatically."
+    ),
 )
 _TRIED = replace(
-    STATUSES[Status.QUEUED], meaning=_("It was tried and did not go out yet."), advice=_("It is tried again by itself.")
+    STATUSES[Status.QUEUED],
+    meaning=_("It was tried and did not go out yet."),
+    advice=_("It is tried again automatically."),
 )
 
 
@@ -138,51 +143,51 @@ OUTCOMES = Table[Mark](
 )
 
 _NOTHING_SENT = _("Nothing was sent.")
-_MAY_BE_THERE = _("It may have reached the customer all the same.")
-_ASK_GATEWAY = _("Where it happens often, ask whoever runs the gateway.")
+_MAY_BE_THERE = _("It may have reached the customer anyway.")
+_ASK_GATEWAY = _("If it happens often, ask the gateway's support.")
 
 CAUSES = Table[CauseRow](
     {
         Cause.NOT_CONNECTED: CauseRow(
             label=Cause.NOT_CONNECTED.label,
             meaning=_NOTHING_SENT,
-            advice=_("See whether this site reaches the gateway: its address, the network, a proxy."),
+            advice=_("Check whether this site can reach the gateway: its address, the network, a proxy."),
             title=_("Gateway unreachable"),
             asking=_(
-                "No connection to the gateway could be made. Look at this site's internet connection, then try again."
+                "No connection to the gateway could be made. Check this site's internet connection, then try again."
             ),
         ),
         Cause.RATE_LIMITED: CauseRow(
             label=Cause.RATE_LIMITED.label,
             meaning=_NOTHING_SENT,
-            advice=_("Sending goes on by itself."),
+            advice=_("Sending continues automatically."),
             title=_("The gateway asks to wait"),
-            asking=_("It was asked too often. Wait a minute, then try again."),
+            asking=_("The gateway was asked too often. Wait a minute, then try again."),
         ),
         Cause.REFUSED: CauseRow(
             label=Cause.REFUSED.label,
             meaning=_NOTHING_SENT,
-            advice=_("Most often the number is wrong, or has no WhatsApp; what the gateway said tells."),
+            advice=_("Usually the number is wrong or has no WhatsApp; see the gateway's message."),
             title=_("Refused"),
-            asking=_("The gateway refused what was asked."),
+            asking=_("The gateway refused the request."),
         ),
         Cause.UNAUTHORIZED: CauseRow(
             label=Cause.UNAUTHORIZED.label,
             meaning=_NOTHING_SENT,
-            advice=_("Enter the present API key on its license's page."),
+            advice=_("Enter the current API key on its license's page."),
             title=_("Key refused"),
             asking=_(
-                "The gateway does not accept the API key. Enter the present one; it is in the gateway's dashboard."
+                "The gateway does not accept the API key. Enter the current one; it is in the gateway's dashboard."
             ),
         ),
         Cause.TURNED_AWAY: CauseRow(
             label=Cause.TURNED_AWAY.label,
             meaning=_NOTHING_SENT,
-            advice=_("See what stands between this site and WhatsApp: a firewall, a proxy, a limit of the size."),
-            title=_("Turned away"),
+            advice=_("Check what is between this site and WhatsApp: a firewall, a proxy, a size limit."),
+            title=_("Request rejected"),
             asking=_(
-                "The gateway, or something in front of it, did not take the request. Wait a minute, then try again; "
-                "if it stays so, check its base URL and ask its support."
+                "The gateway, or something in front of it, rejected the request. Wait a minute, then try "
+                "again; if it happens again, check the base URL and ask the gateway's support."
             ),
         ),
         Cause.SERVER_ERROR: CauseRow(
@@ -190,7 +195,7 @@ CAUSES = Table[CauseRow](
             meaning=_MAY_BE_THERE,
             advice=_ASK_GATEWAY,
             title=_("Gateway failed"),
-            asking=_("The gateway had a failure of its own. Wait a minute, then try again."),
+            asking=_("The gateway had an internal error. Wait a minute, then try again."),
         ),
         Cause.TIMEOUT: CauseRow(
             label=Cause.TIMEOUT.label,
@@ -202,24 +207,24 @@ CAUSES = Table[CauseRow](
         Cause.CONNECTION_LOST: CauseRow(
             label=Cause.CONNECTION_LOST.label,
             meaning=_MAY_BE_THERE,
-            advice=_("Where it happens often, look at the network between this site and the gateway."),
+            advice=_("If it happens often, check the network between this site and the gateway."),
             title=_("Connection lost"),
             asking=_("The connection to the gateway broke before its answer came. Try again."),
         ),
         Cause.BAD_ANSWER: CauseRow(
             label=Cause.BAD_ANSWER.label,
             meaning=_MAY_BE_THERE,
-            advice=_("Where it happens often, the gateway was changed: look for a newer release of django-kpwa."),
+            advice=_("If it happens often, the gateway has changed: look for a newer release of django-kpwa."),
             title=_("Answer not understood"),
             asking=_(
-                "What the gateway answered makes no sense. Wait a minute, then try again; if it stays so, ask its "
-                "support."
+                "The gateway's answer was not understood. Wait a minute, then try again; if it happens again, "
+                "ask its support."
             ),
         ),
         Cause.WORKER_LOST: CauseRow(
             label=Cause.WORKER_LOST.label,
             meaning=_MAY_BE_THERE,
-            advice=_("Where it happens often, see why processes end in the middle: memory, restarts, deployments."),
+            advice=_("If it happens often, find out why workers stop while sending: memory, restarts, deployments."),
         ),
         Cause.LOGGED_OUT: CauseRow(
             label=Cause.LOGGED_OUT.label,
@@ -229,10 +234,10 @@ CAUSES = Table[CauseRow](
         RENDER_ERROR: CauseRow(
             label=_("its text could not be written"),
             meaning=_NOTHING_SENT,
-            advice=_("Mend the receipt class or its template; the site's log has the error."),
+            advice=_("Fix the receipt class or its template; the error is in the site's log."),
         ),
         WITHDRAWN: CauseRow(
-            label=_("withdrawn before it was sent again"),
+            label=_("cancelled before it was sent again"),
             meaning=_("An earlier attempt is in doubt."),
             advice=NOTHING_TO_DO,
         ),
@@ -243,11 +248,11 @@ CAUSES = Table[CauseRow](
 
 _UNWANTED = CauseRow(
     label=_("it was no longer wanted"),
-    meaning=_("That was asked again before its text was written."),
+    meaning=_("This was checked again before its text was written."),
     advice=NOTHING_TO_DO,
 )
 _NO_LICENSE = CauseRow(
-    label=_("it is not chosen yet which license sends it"), meaning=_NOT_CHOSEN.meaning, advice=_NOT_CHOSEN.advice
+    label=_("no license has been chosen to send it yet"), meaning=_NOT_CHOSEN.meaning, advice=_NOT_CHOSEN.advice
 )
 _NO_REASON = CauseRow(label="", meaning="", advice=NOTHING_TO_DO)
 

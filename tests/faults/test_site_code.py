@@ -45,7 +45,7 @@ def test_a_receipt_that_hangs_or_kills_its_process_is_given_up_and_the_others_go
     shop.settle()
     assert shop.statuses() == {Status.SENT: 4, Status.FAILED: 1}
     assert unlucky.get().reason == "render_error"
-    words = {"hang": "took longer than", "die": "never ended"}
+    words = {"hang": "took longer than", "die": "never finished"}
     assert words[how] in unlucky.get().reason_words
 
 

@@ -161,8 +161,8 @@ def test_messages_in_doubt_are_told_beside_it(operator, linked):
 def test_where_nobody_sends_it_says_so_before_anything_else(operator, linked):
     a_message(Status.QUEUED)
     Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=3))
-    assert "Receipts are not going out: nobody sends them." in summary(operator)
-    assert "Messages wait, and nobody sends them" in shown(operator)
+    assert "Receipts are not going out: the sending service is not running." in summary(operator)
+    assert "Messages are waiting, but nothing sends them" in shown(operator)
 
 
 def test_one_of_several_licenses_that_stopped_is_counted(operator, linked):
@@ -191,7 +191,7 @@ def test_messages_that_are_late_though_all_runs_are_told(operator, linked):
 @pytest.mark.parametrize(
     ("columns", "words", "sending", "button"),
     [
-        ({}, "Connected", "Nothing waits.", None),
+        ({}, "Connected", "Nothing is waiting.", None),
         ({"pause_reason": PauseReason.LOGGED_OUT}, "Needs a scan", "because WhatsApp is logged out", "link"),
         (
             {"pause_reason": PauseReason.UNAUTHORIZED, "paused_key_version": 1},
@@ -259,13 +259,13 @@ def test_a_button_of_a_card_leads_back_here(operator, linked):
 
 def test_a_new_key_is_said_to_be_tried(operator, linked):
     lane_of(linked, pause_reason=PauseReason.UNAUTHORIZED, paused_at=timezone.now(), paused_key_version=0)
-    assert "The key before was refused. The new one is tried with the next message." in shown(operator)
+    assert "The previous key was refused. The new one is tried with the next message." in shown(operator)
 
 
 def test_a_pause_that_ends_by_itself_says_when_it_is_tried_again(operator, linked):
     until = timezone.now() + timedelta(minutes=2)
     lane_of(linked, pause_reason=PauseReason.FAILING, paused_at=timezone.now(), paused_until=until)
-    assert f"it is tried again at {timezone.localtime(until):%H:%M:%S}" in shown(operator)
+    assert f"the next try is at {timezone.localtime(until):%H:%M:%S}" in shown(operator)
 
 
 def test_the_most_urgent_card_comes_first(operator, linked):
@@ -288,7 +288,7 @@ def test_the_most_urgent_card_comes_first(operator, linked):
         ),
         ({"next_send_at": 30}, {}, "Waiting for its pace: the next message goes out in"),
         ({"lease_token": "0" * 32, "lease_expires_at": -60}, {}, "The next message goes out in a moment."),
-        ({}, {"due_at": 7200}, "the next message is due."),
+        ({}, {"due_at": 7200}, "The next message is due at"),
     ],
     ids=["sending", "between two", "at its pace", "a lost worker", "later"],
 )
@@ -430,8 +430,8 @@ def test_the_time_from_queued_to_sent_is_summed_over_licenses_and_hours(license_
 
 def test_without_any_figure_the_charts_say_so(operator, linked):
     page = shown(operator)
-    assert page.count("Nothing was sent in this time.") == 2
-    assert "From queued to sent" not in page
+    assert page.count("Nothing was sent in this period.") == 2
+    assert "Time to send" not in page
 
 
 # Needs a decision
@@ -469,7 +469,7 @@ def test_many_are_decided_after_asking_and_lead_back_here(staff, linked, action,
     first, second, third = a_message(), a_message(), a_message()
     chosen = {"action": action, "_selected_action": [first.pk, second.pk], "next": PAGE}
     asked = decider.post(DECIDE, chosen).content.decode()
-    assert "This is about 2 messages." in asked
+    assert "This applies to 2 messages." in asked
     assert ("second copy" in asked) is (action == "send_again")
     assert f'href="{PAGE}"' in asked
     assert status_of(first, second) == [Status.UNKNOWN, Status.UNKNOWN]
@@ -532,7 +532,7 @@ def test_those_that_were_left_are_not_listed(operator, linked):
     assert "No message needs a decision." in shown(operator)
 
 
-# What must run
+# Services that must run
 
 
 def test_a_site_without_a_broker_is_told_about_its_sender(operator, license_):
@@ -567,10 +567,10 @@ def test_the_broker_is_known_by_the_tasks_that_came_through_it_and_is_not_asked(
         Heartbeat.objects.note("worker")
         page = shown(operator)
         assert "Delivers" in page
-        assert "It brought a task" in page
+        assert "It delivered a task" in page
         Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=20))
         page = shown(operator)
-        assert "Not known" in page
+        assert "Unknown" in page
         assert "python manage.py kpwa doctor" in page
         assert "secret-password" not in page
         with pytest.raises(TimeoutError):
@@ -610,7 +610,7 @@ def test_the_parts_come_without_a_page_around_them_and_the_days_when_they_are_as
 def test_asking_for_the_parts_does_not_take_what_the_next_page_should_say(operator, linked):
     operator.post(DECIDE, {"action": "send_again"})
     shown(operator, FRESH)
-    assert "Choose at least one message first." in shown(operator)
+    assert "Select at least one message first." in shown(operator)
 
 
 # What it costs

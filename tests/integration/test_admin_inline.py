@@ -70,7 +70,7 @@ def test_what_needs_a_decision_is_called_so(operator, license_, sale):
 
 
 def test_a_sale_without_messages_says_so(operator, sale):
-    assert "Nothing was sent about it yet." in shown(operator, sale)
+    assert "Nothing has been sent about it yet." in shown(operator, sale)
 
 
 def test_the_page_that_adds_a_sale_shows_nothing_and_adds_it(operator, license_):

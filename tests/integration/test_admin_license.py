@@ -69,16 +69,16 @@ def test_the_help_of_every_condition_is_a_page_of_the_license(operator, license_
 @pytest.mark.parametrize(
     ("columns", "mark", "sentence"),
     [
-        ({}, "Connected", "go out by themselves"),
+        ({}, "Connected", "are sent automatically"),
         ({"session_status": "qr"}, "Needs a scan", "scan the code"),
         ({"session_status": "unknown"}, "Not linked yet", "scan the code"),
         ({"session_seen_at": timezone.now() - timedelta(days=1)}, "Not seen lately", "still linked"),
         ({"pause_reason": "logged_out"}, "Needs a scan", "logged out"),
-        ({"pause_reason": "unauthorized", "paused_key_version": 1}, "Key refused", "Enter the present key"),
+        ({"pause_reason": "unauthorized", "paused_key_version": 1}, "Key refused", "Enter the current key"),
         ({"pause_reason": "unauthorized", "paused_key_version": 0}, "Trying the new key", "tried with the next"),
         ({"pause_reason": "key_unreadable"}, "Key unreadable", "Enter the API key again"),
-        ({"pause_reason": "failing"}, "Gateway unreachable", "asked again by itself"),
-        ({"pause_reason": "rate_limited"}, "The gateway asked to wait", "goes on by itself"),
+        ({"pause_reason": "failing"}, "Gateway unreachable", "tried again automatically"),
+        ({"pause_reason": "rate_limited"}, "The gateway asked to wait", "continues automatically"),
         ({"pause_reason": "by_person"}, "Paused", "until you press “Resume”"),
         ({"pause_reason": "number_changed"}, "Another phone is linked", "which phone is the right one"),
     ],
@@ -254,7 +254,7 @@ def test_check_status_tells_and_logs_what_the_gateway_said(operator, license_, i
 
 def test_restart_asks_first_and_tells_the_status_after_it(operator, license_):
     asked = press(operator, license_, "restart", next="/admin/")
-    assert "starts anew" in asked.content.decode()
+    assert "is restarted" in asked.content.decode()
     assert logged() == []
     done = press(operator, license_, "restart", confirmed="yes", next="/admin/")
     assert done.headers["Location"] == "/admin/"
@@ -264,10 +264,10 @@ def test_restart_asks_first_and_tells_the_status_after_it(operator, license_):
 def test_a_person_pauses_and_resumes(operator, license_):
     press(operator, license_, "pause")
     assert lane_of(license_).pause_reason == PauseReason.BY_PERSON
-    assert "somebody was faster" in told(press(operator, license_, "pause"))
+    assert "somebody else was faster" in told(press(operator, license_, "pause"))
     press(operator, license_, "resume")
     assert lane_of(license_).pause_reason == ""
-    assert "somebody was faster" in told(press(operator, license_, "resume"))
+    assert "somebody else was faster" in told(press(operator, license_, "resume"))
     assert [entry.split(":")[0] for entry in logged()] == ["Pause", "Resume"]
 
 
@@ -284,7 +284,7 @@ def test_registering_the_webhook_never_shows_its_token(operator, license_):
     assert "new secret address" in press(operator, license_, "renew_webhook").content.decode()
     press(operator, license_, "renew_webhook", confirmed="yes")
     assert locmem.webhook_url() != url
-    assert "no longer tells" in press(operator, license_, "reset_webhook").content.decode()
+    assert "no longer report" in press(operator, license_, "reset_webhook").content.decode()
     press(operator, license_, "reset_webhook", confirmed="yes")
     assert locmem.webhook_url() == ""
     assert not WebhookToken.objects.filter(expires_at=None).exists()
@@ -335,7 +335,7 @@ def test_both_numbers_are_shown_and_the_new_one_is_confirmed(operator, license_)
     assert written(NEW) in page
 
     asked = press(operator, license_, "confirm_number").content.decode()
-    assert f"From now on {written(NEW)} sends, in place of {written(OLD)}." in asked
+    assert f"From now on {written(NEW)} sends instead of {written(OLD)}." in asked
     assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED
     assert f"{written(NEW)} sends from now on." in told(press(operator, license_, "confirm_number", confirmed="yes"))
     lane = lane_of(license_)
@@ -355,7 +355,7 @@ def test_the_phone_from_before_is_linked_again(operator, license_):
 def test_a_number_that_was_confirmed_meanwhile_is_not_asked_about(operator, license_):
     a_lane(license_, linked_number=NEW, confirmed_number=NEW)
 
-    assert "somebody was faster" in told(press(operator, license_, "confirm_number"))
+    assert "somebody else was faster" in told(press(operator, license_, "confirm_number"))
     assert logged() == []
 
 
@@ -391,7 +391,7 @@ def test_who_may_not_see_messages_returns_to_the_license(staff, license_):
 def test_what_is_no_number_is_said_beside_the_field(operator, license_, name):
     page = press(operator, license_, name, to="0812").content.decode()
 
-    assert "This is no phone number" in page
+    assert "This is not a phone number" in page
     assert not OutboundMessage.objects.exists()
     assert logged() == []
 

@@ -265,7 +265,7 @@ def test_a_reason_is_told_in_words(operator, license_, cause):
 def test_a_cause_says_what_it_means_and_what_to_do(operator, license_):
     page = page_of(operator, a_message(Status.FAILED, reason=Cause.NOT_CONNECTED))
 
-    assert "Why: no connection to the gateway. Nothing was sent. See whether this site reaches the gateway" in page
+    assert "Why: no connection to the gateway. Nothing was sent. Check whether this site can reach the gateway" in page
 
 
 def test_the_page_tells_what_happened_in_order(operator, license_):
@@ -375,14 +375,14 @@ def test_many_are_decided_after_asking_and_the_others_are_told(staff, license_, 
     decider = staff("view_outboundmessage", "decide_outboundmessage")
     messages = [a_message(able), a_message(able), a_message(other)]
     asked = act(decider, action, messages).content.decode()
-    assert "This is about 2 messages." in asked
-    assert "1 other is left alone" in asked
+    assert "This applies to 2 messages." in asked
+    assert "1 other is left unchanged" in asked
     assert ("second copy" in asked) is (action == "send_again")
     assert set(OutboundMessage.objects.values_list("status", flat=True)) == {able, other}
     told = act(decider, action, messages, confirmed="yes").content.decode()
 
     assert "Done for 2 messages." in told
-    assert "1 message was left alone" in told
+    assert "1 message was left unchanged" in told
     assert sorted(OutboundMessage.objects.values_list("status", flat=True)) == sorted([becomes, becomes, other])
     assert LogEntry.objects.count() == 2
 
@@ -464,7 +464,7 @@ def test_a_message_goes_to_another_number_as_a_new_one(staff, license_):
     address = f"{LIST}{message.pk}/another_number/"
     assert address in page_of(sender, message)
     assert 'name="to"' in sender.get(address).content.decode()
-    assert "no phone number" in sender.post(address, {"to": "0812 abc"}).content.decode()
+    assert "not a phone number" in sender.post(address, {"to": "0812 abc"}).content.decode()
     assert OutboundMessage.objects.count() == 1
     answer = sender.post(address, {"to": "0813 1111 2222"})
 

@@ -149,8 +149,8 @@ def test_a_preview_says_what_the_worker_would(operator, license_):
         ({}, "can be sent"),
         ({"status": "open"}, "not wanted"),
         ({"customer_phone": ""}, "no number"),
-        ({"customer_phone": "0812 abc"}, "no phone number"),
-        ({"sold_at": timezone.now() - timedelta(days=30)}, "too old to go by itself"),
+        ({"customer_phone": "0812 abc"}, "not a phone number"),
+        ({"sold_at": timezone.now() - timedelta(days=30)}, "too old to be sent automatically"),
     ],
     ids=["ready", "open", "no number", "wrong number", "old"],
 )
@@ -158,7 +158,7 @@ def test_a_preview_says_whether_it_would_go_out(operator, license_, fields, verd
     page = page_of(operator, PAID, a_sale(**fields))
 
     assert f"</span> {verdict}</span>" in page
-    assert ("/send_now/" in page) is (verdict in ("can be sent", "too old to go by itself"))
+    assert ("/send_now/" in page) is (verdict in ("can be sent", "too old to be sent automatically"))
 
 
 def test_a_sale_whose_receipt_exists_is_told_so_with_a_link(operator, license_):
@@ -192,7 +192,7 @@ def test_a_key_that_names_nothing_is_told_so(operator, license_, typed):
     answer = operator.get(f"{PAID}?pk={typed}")
 
     assert answer.status_code == 200
-    assert "There is none with this key." in answer.content.decode()
+    assert "Not found." in answer.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_another_site_shows_each_person_the_rows_that_its_own_admin_does(staff, 
 
     assert f'href="/back/office/shop/ticket/{anis.pk}/change/"' in page
     assert f"?pk={others.pk}" not in page
-    assert "There is none with this key." in page_of(client, address, others)
+    assert "Not found." in page_of(client, address, others)
     assert client.post(f"{address}send_now/", {"pk": others.pk, "confirmed": "yes"}).status_code == 404
     assert f'action="{address}send_now/"' in page
     assert send_now(client, address, anis, confirmed="yes").redirect_chain[-1][0].startswith(address)

@@ -277,8 +277,8 @@ def test_a_body_of_any_kind_is_shown(operator, arrived, body, shown):
 def test_json_that_is_nested_too_deep_is_not_laid_out(operator, arrived):
     flat, deep = arrived(b'{"a":' * 50 + b"1" + b"}" * 50), arrived(b'{"a":' * 400 + b"1" + b"}" * 400)
 
-    assert "Byte for byte" in page_of(operator, flat)
-    assert "Byte for byte" not in page_of(operator, deep)
+    assert "Raw body" in page_of(operator, flat)
+    assert "Raw body" not in page_of(operator, deep)
 
 
 def test_repeats_are_told_with_the_first_and_the_last_time(operator, arrived):
@@ -294,8 +294,8 @@ def test_a_payload_that_says_many_things_is_shown_to_a_limit(operator, arrived):
     event = arrived({"data": [{"id": f"B{number}", "status": "read"} for number in range(25)]})
     page = page_of(operator, event)
 
-    assert "B19" in page.partition("As it came")[0]
-    assert "B20" not in page.partition("As it came")[0]
+    assert "B19" in page.partition("As received")[0]
+    assert "B20" not in page.partition("As received")[0]
     assert "… and 5 more" in page
 
 
@@ -388,7 +388,7 @@ def test_an_event_that_somebody_is_processing_is_left_to_them(operator, arrived)
     WebhookEvent.objects.filter(pk=event.pk).update(next_try_at=timezone.now() + timedelta(minutes=5))
     page = operator.post(f"{LIST}{event.pk}/reprocess/", follow=True).content.decode()
 
-    assert "somebody is processing it" in page
+    assert "it is being processed right now" in page
     assert not LogEntry.objects.exists()
 
 
@@ -396,12 +396,12 @@ def test_many_are_processed_after_asking_and_told_by_their_outcome(staff, arrive
     events = [arrived({"hello": 1}), arrived({"hello": 2}), arrived({"id": "3EB0", "status": "read"})]
     client = staff("view_webhookevent", "reprocess_webhookevent")
     asked = act(client, events).content.decode()
-    assert "This is about 3 webhook events." in asked
+    assert "This applies to 3 webhook events." in asked
     assert not LogEntry.objects.exists()
     told = act(client, events, confirmed="yes").content.decode()
 
     assert "2 webhook events: Still not understood." in told
-    assert "1 webhook event: Understood, but no message fits it." in told
+    assert "1 webhook event: Understood, but it matches no message." in told
     assert LogEntry.objects.count() == 3
 
 

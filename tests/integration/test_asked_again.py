@@ -182,7 +182,8 @@ def test_a_sale_that_moved_to_another_outlet_is_sent_by_that_ones_license_alone(
     assert (message.license, message.status, sent()) == (branch, Status.QUEUED, [])
     drive(branch.pk)
     assert [text for _, text in sent()] == ["Struk 2 dari Cabang"]
-    assert words_of_timeline(OutboundMessage.objects.get()) == "It was to be sent by Toko Utama, and is now by Cabang."
+    words = words_of_timeline(OutboundMessage.objects.get())
+    assert words == "It was to be sent by Toko Utama, and is now sent by Cabang."
 
 
 def test_number_and_outlet_may_both_have_changed(license_, branch):

@@ -73,7 +73,7 @@ def test_a_key_stored_without_an_address_serves_the_configured_ones_alone():
 def test_the_form_asks_for_the_key_when_the_base_url_changes(shop, admin_client):
     page = reverse("admin:django_kpwa_license_change", args=[shop.pk])
     form = {"name": "Toko", "is_active": "on", "base_url": OTHER, "api_key": ""}
-    assert "type the API key again" in admin_client.post(page, form).content.decode()
+    assert "enter the API key again" in admin_client.post(page, form).content.decode()
     assert License.objects.get().base_url == OWN
     assert admin_client.post(page, {**form, "api_key": "another-key"}).status_code == 302
     changed = License.objects.get()

@@ -102,7 +102,7 @@ class TestWait:
         code, told = kpwa("send", NUMBER, "Halo", "--wait")
         assert code == 1
         assert "failed (refused: nomor ditolak)" in told
-        assert "It did not go out. Nothing was sent. Most often the number is wrong" in told
+        assert "It did not go out. Nothing was sent. Usually the number is wrong" in told
         assert f"manage.py kpwa messages resend {OutboundMessage.objects.get().pk}" in told
 
     def test_the_list_tells_why_it_failed_on_one_line(self, driven):

@@ -210,7 +210,7 @@ def test_a_sale_without_a_message_has_no_receipt(linked):
         (Status.FAILED, Cause.NOT_CONNECTED, "", "No connection to the gateway"),
         (Status.FAILED, "render_error", "KeyError: 'x'", "Its text could not be written"),
         (Status.UNKNOWN, Cause.TIMEOUT, "", "No answer in time"),
-        (Status.UNKNOWN, Cause.WORKER_LOST, "", "The worker was lost in the middle"),
+        (Status.UNKNOWN, Cause.WORKER_LOST, "", "The worker stopped while sending"),
     ],
 )
 def test_who_may_look_is_told_why(linked, status, reason, gateways_words, said):

@@ -68,7 +68,7 @@ def test_a_rendering_that_ends_its_process_is_begun_three_times_and_then_fails(l
     drive(license_.pk)
     message = fresh(message)
     assert (message.status, message.reason, len(begun)) == (Status.FAILED, "render_error", 3)
-    assert message.reason_words == "Writing its text was begun 3 times and never ended."
+    assert message.reason_words == "Writing its text was started 3 times and never finished."
 
 
 def test_a_failed_one_that_a_person_sends_again_is_begun_three_times_again(license_, renders):

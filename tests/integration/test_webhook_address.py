@@ -101,7 +101,7 @@ def test_a_placeholder_is_refused_though_the_gateway_would_take_it(shop, phone, 
 )
 def test_what_is_no_address_is_refused(shop, public, url):
     public(url)
-    assert "is no address" in refusal()
+    assert "is not a URL" in refusal()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ REDIRECTS = {
     "https://toko.id/kpwa/webhooks/": "https://toko.id",
     "https://www.toko.id:8443/x?token=secret": "https://www.toko.id:8443",
     "/id/kpwa/webhooks/secret/": "http://SITE/id…",
-    "http://[nothing": "an address that is none",
+    "http://[nothing": "an invalid address",
     "//other.id/\x1b[2Jsecret": "http://other.id",
 }
 
@@ -144,7 +144,7 @@ def test_a_redirect_is_told_with_where_it_leads(shop, site, public, location, to
     site.behave(lambda peer: peer.send(response({}, 301, headers={"Location": location})))
     words = refusal()
     assert "redirects the webhook to" in words
-    assert f"to {told.replace('SITE', f'127.0.0.1:{site.port}')}, and" in words
+    assert f"to {told.replace('SITE', f'127.0.0.1:{site.port}')}, but" in words
     assert "secret" not in words
     assert "\x1b" not in words
     assert 'webhook set --license "Toko Utama" --untried' in words
@@ -156,8 +156,8 @@ def test_a_redirect_is_told_with_where_it_leads(shop, site, public, location, to
         (answer({"detail": "Not found"}, 404), "answers 404"),
         (answer({"status": "error"}, 403), "answers 403"),
         (answer(body=b"<h1>Bad Request (400)</h1>", status=400), "answers 400"),
-        (answer(body=b"<h1>Parked</h1>", content_type="text/html"), "Something else than this site's webhook"),
-        (answer({"status": "ok", "more": 1}), "Something else than this site's webhook"),
+        (answer(body=b"<h1>Parked</h1>", content_type="text/html"), "Something other than this site's webhook"),
+        (answer({"status": "ok", "more": 1}), "Something other than this site's webhook"),
         (lambda peer: peer.reset(), "does not answer"),
         (lambda peer: peer.send(b"no HTTP\r\n\r\n"), "does not answer"),
         (answer(body=b"x" * 1_000_000), "does not answer"),
@@ -173,7 +173,7 @@ def test_what_is_not_the_webhooks_own_answer_is_told(shop, site, public, behavio
 def test_a_site_that_cannot_reach_itself_from_inside_is_registered_untried(shop, phone, public):
     public(f"http://127.0.0.1:{free_port()}")
     told = refusal()
-    assert "nothing listens there" in told
+    assert "nothing is listening there" in told
     assert "--untried" in told
     assert kpwa_json("webhook", "set", "--untried")[0] == 0
     assert is_registered(phone)

@@ -97,7 +97,7 @@ def test_days_are_marked_a_week_apart_back_from_today():
 
 def test_the_delay_is_said_in_units_that_fit():
     chart = chart_of_hours(hours((1, 0, 0), median=Delay(0.4), percentile_95=Delay(86400, is_more=True)))
-    assert chart.delay == "From queued to sent: half of them within 1 s, 95% within more than 24 h."
+    assert chart.delay == "Time to send: half within 1 s, 95% within more than 24 h."
     assert chart_of_hours(hours((0, 1, 0))).delay == ""
 
 

@@ -13,7 +13,7 @@ def test_a_key_that_the_second_address_refuses_says_nothing_about_the_key():
 
 def test_a_request_that_was_turned_away_says_so_and_quotes_who_did():
     turned_away = TurnedAwayError("The gateway answered 403: …", status_code=403, words="Blocked")
-    assert failure_of(turned_away).title == failure_of_code(turned_away).title == "Turned away"
+    assert failure_of(turned_away).title == failure_of_code(turned_away).title == "Request rejected"
     assert "The gateway said: Blocked" in failure_of(turned_away).sentence
     # Gateways of this family answer so where the service is to be restarted.
     assert failure_of_code(TurnedAwayError("x", status_code=422)).title == "Restart needed"
