@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections
 from django.dispatch import Signal
 
 from . import signals
 from .containing import contained, is_open
 from .gateway import SessionStatus
 from .logs import get_logger
-from .models import License, OutboundMessage, Status, WebhookEvent, write_alias
+from .models import License, OutboundMessage, Status, WebhookEvent
+from .store import store
 
 logger = get_logger("django_kpwa.announce")
 
@@ -43,7 +44,7 @@ def messages_became(status: Status | None, message_ids: Iterable[int]) -> None:
 
 def message_became_on_commit(status: Status, message_id: int) -> None:
     """Send the signal of `status` for one message after the present transaction is committed."""
-    transaction.on_commit(lambda: messages_became(status, [message_id]), using=write_alias(), robust=True)
+    store().on_commit(lambda: messages_became(status, [message_id]))
 
 
 def messages_moved(moves: Iterable[tuple[int, Status]], event: WebhookEvent | None = None) -> None:

@@ -80,6 +80,13 @@ def replace_if_broken(alias: str) -> None:
         connection.close()
 
 
+def outside_transactions(view: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Exempt `view` from ATOMIC_REQUESTS, on all databases."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
 def loud(using: Callable[[], str]) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Decorate a function that runs without a savepoint, so that a caller who catches a database error in a transaction
     is told that the transaction is lost.

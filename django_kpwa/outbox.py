@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
-from django.db import models, transaction
+from django.db import models
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
@@ -36,6 +36,7 @@ from .models import (
     Priority,
     RecipientType,
     Status,
+    content_types,
     database_of,
     idempotency_digest,
     in_seconds,
@@ -485,8 +486,7 @@ def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType |
             f"its source is in a database whose alias has {len(database)} characters; at most {MAX_DATABASE_LENGTH} "
             "are kept."
         )
-    content_types = ContentType.objects.db_manager(write_alias())
-    return content_types.get_for_model(source, for_concrete_model=False), source_id, database
+    return content_types().get_for_model(source, for_concrete_model=False), source_id, database
 
 
 @sensitive_variables()
@@ -515,8 +515,7 @@ def _store_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
             first.setdefault(row.idempotency_digest, row)
     # Of several rows with one key, only the first is inserted; it is the result for the others too.
     fresh = [row for row in rows if row.idempotency_digest is None or first[row.idempotency_digest] is row]
-    with transaction.atomic(using=write_alias()):
-        inserted = store().store_messages(fresh)
+    inserted = store().store_messages(fresh)
     refused = [digest for digest, row in first.items() if row.uuid not in inserted]
     known = store().find_known_after_clash(refused)
     result = []
@@ -551,4 +550,4 @@ def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
 
 
 def _refresh(message: OutboundMessage, *names: str) -> None:
-    message.refresh_from_db(using=write_alias(), fields=list(names) or None)
+    message.refresh_from_db(fields=list(names) or None)

@@ -6,14 +6,12 @@ from datetime import datetime, timedelta
 from datetime import timezone as datetime_timezone
 from itertools import pairwise
 
-from django.db import connections
 from django.db.models import Count, F, Q, Value
 from django.db.models.functions import Coalesce, TruncHour
 
 from .counts import count_up_to
-from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status, write_alias
+from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status
 from .store import store
-from .store.locks import brief_transaction
 
 MOST_COUNTED_NOW = 5_000
 """Maximum number of messages of the current hour that are counted for a page; with more, it shows the last roll-up."""
@@ -43,15 +41,8 @@ def roll_up(now: datetime | None = None) -> int:
     last = (now or store().now()).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
     rows = _changed(_rows(since), since)
-    with brief_transaction(write_alias()):
-        HourlyStatistic.objects.bulk_create(
-            rows,
-            batch_size=500,
-            update_conflicts=True,
-            # MySQL's upsert takes no conflict target; it considers all unique keys.
-            unique_fields=["license", "hour"] if _names_conflict_target() else None,
-            update_fields=_FIGURES,
-        )
+    with store().brief():
+        store().upsert(rows, unique=["license", "hour"], update=_FIGURES)
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
 
@@ -118,10 +109,6 @@ def _since(last: datetime) -> datetime:
     if newest is None or newest >= since:
         return since
     return max(newest, last - timedelta(hours=MOST_HOURS_MADE_GOOD))
-
-
-def _names_conflict_target() -> bool:
-    return connections[write_alias()].features.supports_update_conflicts_with_target
 
 
 def _rows(since: datetime) -> list[HourlyStatistic]:

@@ -14,10 +14,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from django.db import transaction
-
 from .broker import Broker
-from .models import outbox_key, write_alias
+from .models import outbox_key
 from .store import store
 from .store.messages import LaneSeen
 
@@ -165,8 +163,4 @@ def wake_license_on_commit(
     """
     if license_id is None:
         return
-    transaction.on_commit(
-        lambda: wake_license(license_id, countdown_seconds=countdown_seconds, lane=lane),
-        using=write_alias(),
-        robust=True,
-    )
+    store().on_commit(lambda: wake_license(license_id, countdown_seconds=countdown_seconds, lane=lane))

@@ -13,13 +13,13 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import model_ngettext
-from django.db import connections, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.translation import gettext, ngettext
 
+from ..containing import outside_transactions
 from ..site_urls import is_url_of_this_site
 from ..words import Words
 from .base import KpwaAdmin
@@ -90,6 +90,8 @@ class ButtonsAdmin(KpwaAdmin):
         own = [
             path(
                 f"<path:object_id>/{button.name}/",
+                # It may wait seconds for the gateway, which would hold a transaction open, and an error after the
+                # gateway's answer must not roll back what was recorded about it.
                 outside_transactions(self.admin_site.admin_view(self._view_of(button))),
                 name=self.url_name(button.name),
             )
@@ -192,17 +194,6 @@ class ButtonsAdmin(KpwaAdmin):
             return HttpResponseRedirect(back)
 
         return view
-
-
-def outside_transactions(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Exempt `view` from ATOMIC_REQUESTS.
-
-    The view may wait seconds for the gateway, which would hold a transaction open, and an error after the gateway's
-    answer must not roll back what was recorded about it.
-    """
-    for alias in connections:
-        view = transaction.non_atomic_requests(using=alias)(view)
-    return view
 
 
 def confirmation(

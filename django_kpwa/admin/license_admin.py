@@ -22,12 +22,13 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import phone
+from ..containing import outside_transactions
 from ..gateway import addresses
 from ..health import lane_of
 from ..models import DatabaseNow, License
 from ..wake import wake_license_on_commit
 from .base import hiding_filter, mark_html
-from .buttons import ButtonsAdmin, OfferedButton, outside_transactions
+from .buttons import ButtonsAdmin, OfferedButton
 from .license_buttons import BUTTONS, MAY_OPERATE
 from .license_form import LicenseForm, key_hint
 from .license_link import MAY_LINK, check_view, link_view

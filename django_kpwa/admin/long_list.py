@@ -183,7 +183,7 @@ def dates_of(changelist: Any) -> Dates | None:
     Django's own date hierarchy offers only dates that have rows, but groups the whole table to find them.
     """
     field = str(changelist.date_hierarchy)
-    ends = _ends(changelist.model._default_manager.using(changelist.root_queryset.db), field)
+    ends = _ends(changelist.model._default_manager.all(), field)
     if ends is None:
         return None
     first, last = ends

@@ -86,12 +86,15 @@ class Objects:
         return find_url(name, quote(str(obj.pk)), current_app=self._site.name)
 
     def _every(self) -> QuerySet[Any]:
-        return self._model._default_manager.using(self._using)
+        return self._in_its_database(self._model._default_manager.all())
 
     def _allowed(self) -> QuerySet[Any]:
         if self._admin is None:
             return self._every()
-        return self._admin.get_queryset(self._request).using(self._using)
+        return self._in_its_database(self._admin.get_queryset(self._request))
+
+    def _in_its_database(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        return rows.using(self._using)
 
 
 def name_of(obj: Model) -> str:

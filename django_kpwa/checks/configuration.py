@@ -11,7 +11,6 @@ import phonenumbers
 from django.conf import settings
 from django.core.checks import CheckMessage, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
 from django.utils.module_loading import import_string
 
 from .. import broker
@@ -19,9 +18,9 @@ from ..conf import DOCUMENTED_BASE_URLS, SLICE_SECONDS, Settings, kpwa_settings,
 from ..gateway import load_gateway_class
 from ..gateway.addresses import is_loopback
 from ..gateway.outcome import Cause
-from ..models import write_alias
 from ..rehearsal import is_rehearsal
 from ..schedule import TASK_LIMIT_SECONDS
+from ..store import store
 from .messages import TAG, make_error, make_warning
 
 _HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
@@ -142,10 +141,10 @@ _MISSED = {
 @register(TAG)
 def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W011: a new connection for every task costs the database as much as a short task itself."""
-    using = write_alias()
-    database = connections[using].settings_dict
+    connection = store().connection
+    database = connection.settings_dict
     has_pool = bool(database.get("OPTIONS", {}).get("pool"))
-    if not broker.is_configured() or connections[using].vendor == "sqlite" or has_pool:
+    if not broker.is_configured() or connection.vendor == "sqlite" or has_pool:
         return []
     if broker.keeps_database_connections() and database.get("CONN_MAX_AGE") != 0:
         return []
@@ -154,8 +153,8 @@ def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
             "W011",
             "Workers open a new connection to the database for every task: Celery closes it before and after each one, "
             "whatever CONN_MAX_AGE is, which about doubles what a short task costs the database.",
-            f"Write CELERY_DB_REUSE_MAX = 100, and DATABASES['{using}']['CONN_MAX_AGE'] = 60, by which our tasks end a "
-            "connection that is old or broken.",
+            f"Write CELERY_DB_REUSE_MAX = 100, and DATABASES['{connection.alias}']['CONN_MAX_AGE'] = 60, by which our "
+            "tasks end a connection that is old or broken.",
         )
     ]
 

@@ -9,13 +9,14 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, router
 from django.utils import translation
 
 from ..encryption import is_under_newest_key
 from ..exceptions import KeyForAnotherUrlError, KeyUnreadableError
 from ..health import unassigned
 from ..models import ExactCharField, License, exact_collation, write_alias
+from ..store import store
 from .configuration import is_documented, is_http
 from .messages import TAG, make_warning
 
@@ -23,7 +24,7 @@ from .messages import TAG, make_warning
 @register(TAG)
 def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W004: on SQLite, a transaction that begins with a read fails at its first write if another process writes."""
-    connection = connections[write_alias()]
+    connection = store().connection
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
     if connection.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
         return []
@@ -33,7 +34,7 @@ def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
 @register(TAG, Tags.database)
 def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W004: on SQLite without WAL, a sale waits while a message's outcome is recorded."""
-    connection = connections[write_alias()]
+    connection = store().connection
     if not is_asked(databases) or connection.vendor != "sqlite":
         return []
     with connection.cursor() as cursor:
@@ -63,7 +64,7 @@ def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, *
 @register(TAG, Tags.database)
 def check_durability(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W090: if the database loses a commit in a power cut, the message that it recorded as sent is sent again."""
-    connection = connections[write_alias()]
+    connection = store().connection
     if not is_asked(databases) or connection.vendor not in _DURABILITY:
         return []
     found: list[CheckMessage] = []
@@ -114,7 +115,7 @@ _DURABILITY: dict[str, list[tuple[str, Callable[[str], bool], str]]] = {
 @register(TAG)
 def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E090: with TIME_ZONE set, Django would read and write our times, which are UTC, in another time zone."""
-    connection = connections[write_alias()]
+    connection = store().connection
     zone = connection.settings_dict.get("TIME_ZONE")
     if connection.vendor not in ("sqlite", "mysql") or zone in (None, "UTC"):
         return []
@@ -148,7 +149,7 @@ def check_content_types(app_configs: Any, **_: Any) -> list[CheckMessage]:
 @register(TAG, Tags.database)
 def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W003: without utf8mb4, a customer's emoji would make a sale fail."""
-    connection = connections[write_alias()]
+    connection = store().connection
     if not is_asked(databases) or connection.vendor != "mysql":
         return []
     with connection.cursor() as cursor:
@@ -183,7 +184,7 @@ def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, 
 @register(TAG, Tags.database)
 def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W065: with a case-insensitive collation, the sales `INV-a1` and `inv-a1` get each other's messages."""
-    connection = connections[write_alias()]
+    connection = store().connection
     if not is_asked(databases) or connection.vendor != "mysql":
         return []
     collation = exact_collation(connection)
@@ -219,7 +220,7 @@ def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None
 @register(TAG)
 def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W010: with AUTOCOMMIT off, messages are not committed, and no worker sees them."""
-    if connections[write_alias()].settings_dict.get("AUTOCOMMIT", True):
+    if store().connection.settings_dict.get("AUTOCOMMIT", True):
         return []
     return [
         make_warning(
@@ -233,7 +234,7 @@ def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
 @register(TAG, Tags.database)
 def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W010: above READ COMMITTED, PostgreSQL makes one of two workers fail that update the same row."""
-    connection = connections[write_alias()]
+    connection = store().connection
     if not is_asked(databases) or connection.vendor != "postgresql":
         return []
     with connection.cursor() as cursor:
@@ -256,7 +257,7 @@ def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **
 @register(TAG, Tags.database)
 def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W010: a table with an engine without transactions may keep half of a change."""
-    connection = connections[write_alias()]
+    connection = store().connection
     if not is_asked(databases) or connection.vendor != "mysql":
         return []
     with connection.cursor() as cursor:
@@ -358,7 +359,7 @@ def _tables() -> list[str]:
 def has_licenses() -> bool:
     """True if the licenses' table exists with all its columns. Before `migrate` it does not, and a check that failed
     then would stop `migrate`."""
-    connection = connections[write_alias()]
+    connection = store().connection
     table = License._meta.db_table
     if table not in connection.introspection.table_names():
         return False

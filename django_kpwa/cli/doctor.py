@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 from django.utils import translation
@@ -150,7 +150,7 @@ def _without_their_license() -> Iterator[Finding]:
 
 
 def _database() -> Iterator[Finding]:
-    connection = connections[write_alias()]
+    connection = store().connection
     try:
         connection.ensure_connection()
         executor = MigrationExecutor(connection)

@@ -15,7 +15,7 @@ from django.db.models import F, ProtectedError
 
 from .. import license_actions
 from ..conf import kpwa_settings
-from ..models import Lane, License, OutboundMessage, PauseReason, Status, write_alias
+from ..models import Lane, License, OutboundMessage, PauseReason, Status
 from ..phone import mask
 from ..store.choosing import choose
 from ..wake import wake_license
@@ -126,7 +126,7 @@ def _add(console: Console, name: str, base_url: str) -> int:
     license_ = License(name=name, base_url=base_url)
     license_.full_clean()
     license_.set_api_key(_read_key(console))
-    license_.save(using=write_alias(), force_insert=True)
+    license_.save(force_insert=True)
     console.document({"name": license_.name, "uuid": license_.uuid})
     console.say(f"Added {license_.name}. Link WhatsApp to it: manage.py kpwa qr --license {quoted(license_.name)}")
     return EXIT_OK
@@ -134,9 +134,7 @@ def _add(console: Console, name: str, base_url: str) -> int:
 
 def _set_key(console: Console, license_: License) -> int:
     license_.set_api_key(_read_key(console))
-    license_.save(
-        using=write_alias(), update_fields=["api_key_ciphertext", "api_key_version", "api_key_hint", "updated_at"]
-    )
+    license_.save(update_fields=["api_key_ciphertext", "api_key_version", "api_key_hint", "updated_at"])
     # Waking is enough: a pause because of the old key ends by itself when the lane is driven.
     wake_license(license_.pk)
     console.document({"name": license_.name, "api_key_version": license_.api_key_version})
@@ -179,7 +177,7 @@ def _default(console: Console, license_: License) -> int:
     if not license_.is_active:
         return _refused(console, license_, "is not active, so that it would send nothing", "activate")
     license_.is_default = True
-    license_.save(using=write_alias(), update_fields=["is_default", "updated_at"])
+    license_.save(update_fields=["is_default", "updated_at"])
     console.document({"name": license_.name, "is_default": True})
     console.say(f"{license_.name} sends what names no license.")
     if named := kpwa_settings().DEFAULT_LICENSE:
@@ -199,7 +197,7 @@ def _deactivate(console: Console, license_: License) -> int:
 
 def _set_active(console: Console, license_: License, is_active: bool) -> int:
     license_.is_active = is_active
-    license_.save(using=write_alias(), update_fields=["is_active", "updated_at"])
+    license_.save(update_fields=["is_active", "updated_at"])
     if is_active:
         wake_license(license_.pk)
     console.document({"name": license_.name, "is_active": is_active})

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import translation
 
 from .. import broker, outbox
-from ..models import ARRIVED, UNSETTLED, OutboundMessage, write_alias
+from ..models import ARRIVED, UNSETTLED, OutboundMessage
 from ..words import STATUSES, reason_row
 from .choosing import add_license_argument, chosen_license, positive_seconds, text_argument
 from .console import EXIT_NO, EXIT_OK, Console
@@ -99,4 +99,4 @@ def _wait_until_settled(message: OutboundMessage, seconds: float) -> None:
     until = time.monotonic() + seconds
     while message.status in UNSETTLED and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
-        message.refresh_from_db(using=write_alias())
+        message.refresh_from_db()

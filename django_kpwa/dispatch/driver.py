@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 
 from .. import alerts, announce
 from ..conf import SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
@@ -24,7 +24,7 @@ from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
 from ..masking import masked_traceback
-from ..models import Lane, License, RecipientType, write_alias
+from ..models import Lane, License, RecipientType
 from ..store import store
 from ..store.locks import waited_too_long
 from ..store.results import (
@@ -276,7 +276,7 @@ class _Driver:
             alerts.lane_paused(self.lane.license, lane.pause, self.lane.confirmed_number, lane.linked_number)
         elif lane.pause is not None:
             # A person was faster: they paused the lane, or confirmed the number that this driver did not know yet.
-            self.lane.refresh_from_db(using=write_alias(), fields=["confirmed_number"])
+            self.lane.refresh_from_db(fields=["confirmed_number"])
         if lane.confirms_number:
             self.lane.confirmed_number = lane.linked_number
         if lane.session_status is not None:
@@ -353,7 +353,7 @@ class _Driver:
                     raise
                 logger.warning("Recording failed (%s); trying again.", type(error).__name__)
                 with suppress(DatabaseError, InterfaceError):
-                    connections[write_alias()].close()
+                    store().connection.close()
                 time.sleep(0.2)
                 is_retry = True
 

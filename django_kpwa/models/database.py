@@ -22,14 +22,21 @@ Row = TypeVar("Row", bound=models.Model, covariant=True)
 
 
 class OutboxManager(models.Manager[Row]):
-    """Reads from the database that the outbox is written to: a replica may lag, and messages would be sent twice."""
+    """Reads from the database that the outbox is written to: a replica may lag, and messages would be sent twice.
+
+    It is the model's base manager as well, by which Django refreshes an instance and reads a related one.
+    """
+
+    def contribute_to_class(self, cls: type[models.Model], name: str) -> None:
+        super().contribute_to_class(cls, name)
+        cls._meta.base_manager_name = name
 
     def get_queryset(self) -> models.QuerySet[Row]:
         return super().get_queryset().using(self._db or write_alias())
 
 
 def write_alias() -> str:
-    """The alias of the database that holds the outbox. For transactions; `OutboxManager` uses it for queries."""
+    """The alias of the database that holds the outbox. `OutboxManager` uses it for queries, the store for the rest."""
     from .message import OutboundMessage
 
     return router.db_for_write(OutboundMessage)

@@ -205,18 +205,17 @@ class License(models.Model):
 
     def has_history(self) -> bool:
         """True if it has messages or webhook events, so that it can be archived but not deleted."""
-        using = self._state.db
-        return self.messages.using(using).exists() or self.webhook_events.using(using).exists()
+        return self.messages.exists() or self.webhook_events.exists()
 
     def archive(self) -> None:
         """Archive it: it no longer sends, is never chosen and is hidden from lists; its messages stay."""
         self.is_active, self.is_default, self.archived_at = False, False, timezone.now()
-        self.save(using=self._state.db, update_fields=_ARCHIVED)
+        self.save(update_fields=_ARCHIVED)
 
     def take_back(self) -> None:
         """Undo `archive()`. The license stays inactive until a person activates it."""
         self.archived_at = None
-        self.save(using=self._state.db, update_fields=_ARCHIVED)
+        self.save(update_fields=_ARCHIVED)
 
     def set_api_key(self, value: str) -> None:
         """Set the API key for the present `base_url`, and increment its version. The caller saves the license.

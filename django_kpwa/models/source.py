@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
-from django.contrib.contenttypes.models import ContentType
+from django.contrib.contenttypes.models import ContentType, ContentTypeManager
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.db.models import Q
@@ -73,12 +73,16 @@ def source_id_of(obj: models.Model) -> str:
     return str(key)
 
 
+def content_types() -> ContentTypeManager:
+    """The content types as the outbox's own database numbers them; Django's manager would ask the site's routers."""
+    return ContentType.objects.db_manager(write_alias())
+
+
 def types_of(model: type[models.Model]) -> list[ContentType]:
     """The content types under which a row of `model` may be stored: its own, and those of proxies of the same table."""
     concrete = model._meta.concrete_model
     family = [each for each in apps.get_models() if each._meta.concrete_model is concrete] or [model]
-    content_types = ContentType.objects.db_manager(write_alias())
-    return list(content_types.get_for_models(*family, for_concrete_models=False).values())
+    return list(content_types().get_for_models(*family, for_concrete_models=False).values())
 
 
 def about(model: type[models.Model], alias: str, source_ids: Iterable[str]) -> Q:

@@ -10,15 +10,24 @@ import time
 from functools import cache
 from typing import Any
 
-from django.contrib.contenttypes.models import ContentType
-from django.db import connections, models
+from django.db import models
 from django.db.models import F
 
 from ..containing import contained, replace_if_broken
 from ..exceptions import KnownReceiptError, LicenseChoiceError
 from ..logs import get_logger
 from ..masking import masked_traceback, words_of
-from ..models import MAX_DATABASE_LENGTH, DatabaseNow, ReceiptFailure, source_id_of, stored_name, write_alias
+from ..models import (
+    MAX_DATABASE_LENGTH,
+    DatabaseNow,
+    ReceiptFailure,
+    content_types,
+    outbox_key,
+    source_id_of,
+    stored_name,
+    write_alias,
+)
+from ..store import store
 from .base import Registration
 
 logger = get_logger("django_kpwa.receipts")
@@ -46,7 +55,7 @@ def keep_failure(registration: Registration, obj: models.Model, saved_in: str, e
     replace_if_broken(using)
     _none_until.pop(_outbox_of(registration), None)
     with contained(using) as caught:
-        _count(using, {**_one(registration, obj, saved_in), "error": words_of(error), "occurred_at": DatabaseNow()})
+        _count(_one(registration, obj, saved_in), {"error": words_of(error), "occurred_at": DatabaseNow()})
     if caught.error is not None:
         logger.error("Nor could that be kept for the admin (%s).", type(caught.error).__name__)
 
@@ -69,32 +78,22 @@ def clear_failure(registration: Registration, obj: models.Model, saved_in: str, 
 
 def _one(registration: Registration, obj: models.Model, saved_in: str) -> dict[str, Any]:
     """The columns that identify a failure."""
-    content_types = ContentType.objects.db_manager(write_alias())
     return {
         "receipt": registration.label,
-        "source_content_type": content_types.get_for_model(obj, for_concrete_model=False),
+        "source_content_type": content_types().get_for_model(obj, for_concrete_model=False),
         "source_id": source_id_of(obj)[:255],
         "source_database": stored_name(saved_in)[:MAX_DATABASE_LENGTH],
     }
 
 
-def _count(using: str, values: dict[str, Any]) -> None:
+def _count(one: dict[str, Any], latest: dict[str, Any]) -> None:
     """Store a failure, or count a repeat. The INSERT goes first: an UPDATE that finds nothing would lock a gap."""
-    failures = ReceiptFailure.objects
-    one = [name for name in values if name not in ("error", "occurred_at")]
-    names_them = connections[using].features.supports_update_conflicts_with_target
-    failures.bulk_create(
-        [ReceiptFailure(**values, times=0)],
-        update_conflicts=True,
-        update_fields=["error", "occurred_at"],
-        unique_fields=one if names_them else None,
-    )
-    failures.filter(**{name: values[name] for name in one}).update(times=F("times") + 1)
+    store().upsert([ReceiptFailure(**one, **latest, times=0)], unique=list(one), update=list(latest))
+    ReceiptFailure.objects.filter(**one).update(times=F("times") + 1)
 
 
 def _outbox_of(registration: Registration) -> tuple[str, str, str]:
-    using = write_alias()
-    return using, str(getattr(connections[using], "schema_name", "")), registration.label
+    return *outbox_key(), registration.label
 
 
 @cache

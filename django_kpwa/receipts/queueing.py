@@ -78,7 +78,7 @@ class _Wanted:
             if self.row.occurred_at is not None:
                 earlier |= Q(created_at__lt=self.row.occurred_at, pk__lt=message.pk)
             earlier &= about(type(self.obj), self.using, [source_id_of(self.obj)])
-            transaction.on_commit(lambda: store().detach_source(earlier), using=write_alias(), robust=True)
+            store().on_commit(lambda: store().detach_source(earlier))
         clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
         return message
 
@@ -107,7 +107,7 @@ class _Wanted:
             known.pk, due_in_seconds=render_after_seconds, expires_in_seconds=self.expires_after_seconds
         )
         if again:
-            known.refresh_from_db(using=write_alias())
+            known.refresh_from_db()
             wake_license_on_commit(known.license_id, countdown_seconds=render_after_seconds)
         return bool(again)
 

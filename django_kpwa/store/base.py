@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db import connections
+from django.db import connections, models, transaction
 from django.db.models import QuerySet
 
 from ..models.license import License
-from .locks import FINISH_SECONDS, brief_transaction, waited_too_long
+from .locks import FINISH_SECONDS, TAKE_SECONDS, brief_transaction, waited_too_long
 from .sql import as_django_has_it, now_sql
 
 Rows = TypeVar("Rows", bound=QuerySet[Any, Any])
@@ -44,6 +45,24 @@ class StoreBase:
         read: datetime = as_django_has_it(now, License._meta.get_field("created_at").cached_col, self.connection)
         return read
 
+    def on_commit(self, call: Callable[[], object]) -> None:
+        """Call `call` when the caller's transaction is committed, at once if there is none; its errors are logged."""
+        transaction.on_commit(call, using=self.using, robust=True)
+
+    def upsert(self, rows: Sequence[models.Model], unique: Sequence[str], update: Sequence[str]) -> None:
+        """Insert `rows`; of those whose values of the fields `unique` are stored already, write the fields `update`."""
+        if not rows:
+            return
+        # MySQL's upsert takes no conflict target; it considers all unique keys.
+        names_target = self.connection.features.supports_update_conflicts_with_target
+        type(rows[0])._default_manager.bulk_create(
+            rows,
+            batch_size=500,
+            update_conflicts=True,
+            unique_fields=unique if names_target else None,
+            update_fields=update,
+        )
+
     def can_be_left(self, error: BaseException) -> bool:
         """True if `error` means that a row stayed locked elsewhere, and what was to be done can be left for later.
 
@@ -68,3 +87,7 @@ class StoreBase:
         `seconds`: how long each statement waits for a row that is locked elsewhere, see `locks`.
         """
         return brief_transaction(self.using, seconds=seconds, durable=True)
+
+    def brief(self, seconds: int = TAKE_SECONDS) -> AbstractContextManager[None]:
+        """The same, but part of a caller's transaction if there is one."""
+        return brief_transaction(self.using, seconds=seconds)

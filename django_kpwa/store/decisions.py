@@ -157,7 +157,7 @@ class Decisions(Lanes):
         message_ids = list(overdue.order_by("expires_at").values_list("pk", flat=True)[:limit])
         if not message_ids:
             return []
-        with brief_transaction(self.using):
+        with self.brief():
             locked = self.locked(overdue.filter(pk__in=message_ids))
             changed = [
                 Change(pk, Status.UNKNOWN if in_doubt else Status.EXPIRED)
@@ -175,7 +175,7 @@ class Decisions(Lanes):
 
         A message that is `sending` becomes `sent` when its running attempt is recorded.
         """
-        with transaction.atomic(using=self.using) if self.connection.in_atomic_block else brief_transaction(self.using):
+        with transaction.atomic(using=self.using) if self.connection.in_atomic_block else self.brief():
             became_sent = self.settle_proven(message_id)
             if attempt_number is not None:
                 attempt = SendAttempt.objects.filter(message_id=message_id, number=attempt_number)
@@ -214,7 +214,7 @@ class Decisions(Lanes):
         attempts = SendAttempt.objects.filter(pk__in=[move.attempt_id for move in moves])
         ids = sorted(move.message_id for move in moves)
         became: dict[int, list[Status]] = {}
-        with brief_transaction(self.using):
+        with self.brief():
             # A write comes first: on SQLite it takes the lock; elsewhere it waits for what is being recorded, so that
             # the reads after it see that.
             open_ones = [Status.UNKNOWN, Status.QUEUED, Status.SENDING]
@@ -299,7 +299,7 @@ class Decisions(Lanes):
         while has_more:
             # The pause ends with the last of these transactions: if the process is killed within a long backlog, the
             # lane is still paused, and whoever lifts the pause next moves the rest.
-            with brief_transaction(self.using, seconds=FINISH_SECONDS):
+            with self.brief(FINISH_SECONDS):
                 # Locks the lane before its messages, as everybody does, and changes nothing yet.
                 if not lane.update(pause_reason=F("pause_reason")):
                     return False

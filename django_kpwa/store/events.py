@@ -22,7 +22,7 @@ from ..models.webhook_event import EventStatus, SeenId, WebhookEvent
 from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import can_write, insert, written
-from .locks import brief_statements, brief_transaction, waited_too_long
+from .locks import brief_statements, waited_too_long
 
 OLD_TOKEN_DAYS = 1
 _MYSQL_DEADLOCK = 1213
@@ -258,7 +258,7 @@ class Events(StoreBase):
             SeenId(digest=digest, event_id=event_id, message_id=message_id, seen_at=DatabaseNow())
             for digest, message_id in wanted.items()
         ]
-        with brief_transaction(self.using):
+        with self.brief():
             SeenId.objects.bulk_create(rows, ignore_conflicts=True)
         return self.find_seen(wanted)
 

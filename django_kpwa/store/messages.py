@@ -27,7 +27,6 @@ from ..models.webhook_event import WebhookEvent
 from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import can_write, columns_of, insert, written
-from .locks import brief_transaction
 
 MOST_ROWS_PER_STATEMENT = 500
 RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
@@ -76,14 +75,20 @@ class Messages(StoreBase):
 
     @sensitive_variables()
     def store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
-        """Insert many unsaved messages that have their licenses already. Returns the `uuid` of each inserted row.
+        """Insert many unsaved messages, all or none, in one transaction. Returns the `uuid` of each inserted row.
 
-        Rows whose idempotency key is known are skipped. If one of the licenses was deleted, nothing is inserted.
+        They have their licenses already; if one of those was deleted, nothing is inserted. Rows whose idempotency key
+        is known are skipped.
 
         Rows are inserted in the order of their keys, so that two calls with keys in common wait for each other and do
         not deadlock. Messages that are due at once are then made due one microsecond after another, so that they are
         still sent in the order given.
         """
+        with transaction.atomic(using=self.using):
+            return self._store_messages(rows)
+
+    @sensitive_variables()
+    def _store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
         if not self._has_licenses(rows):
             return set()
         digests = [row.idempotency_digest for row in rows if row.idempotency_digest is not None]
@@ -220,7 +225,7 @@ class Messages(StoreBase):
 
         Messages that are locked elsewhere are left as they are.
         """
-        with brief_transaction(self.using):
+        with self.brief():
             ids = list(self.locked(OutboundMessage.objects.filter(messages)).values_list("pk", flat=True))
             OutboundMessage.objects.filter(pk__in=ids).update(source_content_type=None)
 
@@ -235,9 +240,9 @@ class Messages(StoreBase):
         """
         if rows.model is OutboundMessage:
             # Committed before the message is deleted, so that a concurrent send finds the key in at least one place.
-            with brief_transaction(self.using):
+            with self.brief():
                 self.keep_keys(rows.filter(pk__in=ids))
-        with brief_transaction(self.using):
+        with self.brief():
             if rows.model is OutboundMessage:
                 # Filtered again: a person may have queued a message again since it was found.
                 ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import django.db
-from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.http.response import HttpResponseBase
@@ -27,11 +26,12 @@ from rest_framework.views import APIView
 
 from .. import wake
 from ..conf import kpwa_settings
+from ..containing import outside_transactions
 from ..encryption import Secret
 from ..license_actions import token_digest
 from ..logs import get_logger
 from ..masking import masked_traceback
-from ..models import write_alias
+from ..store import store
 from .arrivals import UnknownTokenError, take
 from .authentication import has_password
 from .throttling import flood
@@ -107,10 +107,8 @@ class WebhookView(APIView):
         return final
 
 
-webhook = WebhookView.as_view()
-for _alias in connections:
-    # Against ATOMIC_REQUESTS: a stored event must survive any later failure, whichever database it is in.
-    webhook = transaction.non_atomic_requests(using=_alias)(webhook)
+# A stored event must survive any later failure, whichever database it is in.
+webhook = outside_transactions(WebhookView.as_view())
 
 
 class _UnreadableBodyError(Exception):
@@ -177,7 +175,7 @@ def _wake_on_commit(event_id: int) -> None:
 
     A failure to do so is only logged (`robust`): the event is stored, and the beat finds it.
     """
-    transaction.on_commit(lambda: _wake(event_id), using=write_alias(), robust=True)
+    store().on_commit(lambda: _wake(event_id))
 
 
 def _wake(event_id: int) -> None:

@@ -545,6 +545,17 @@ def test_nothing_is_read_from_a_replica(license_, settings):
     assert OutboundMessage.objects.using("default").for_source(sale).get().status == Status.SENT
 
 
+def test_what_is_read_through_an_instance_is_not_read_from_a_replica(license_, settings):
+    drive(license_.pk)
+    stored = send_message(NUMBER, "x").pk
+    settings.DATABASE_ROUTERS = [ReadsElsewhere()]
+    message = OutboundMessage.objects.get(pk=stored)
+    assert message.license.lane.license_id == license_.pk
+    OutboundMessage.objects.filter(pk=stored).update(text="y")
+    message.refresh_from_db()
+    assert message.text == "y"
+
+
 def test_a_groups_name_that_no_database_takes_is_refused(license_):
     with pytest.raises(InvalidMessageError, match="NUL"):
         send_group_message("Dapur\x00", "halo")

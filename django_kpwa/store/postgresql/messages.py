@@ -56,9 +56,9 @@ class PostgreSQLMessages(Messages):
         return Inserted(LaneSeen(row.created_at, bool(stored[0]["is_driven"])))
 
     @sensitive_variables()
-    def store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
+    def _store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
         if not all(_can_be_listed(row) for row in rows):
-            return super().store_messages(rows)
+            return super()._store_messages(rows)
         if not rows or not self._has_licenses(rows):
             return set()
         is_keyed = sum(row.idempotency_digest is not None for row in rows) > 1
