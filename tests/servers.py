@@ -137,6 +137,9 @@ def begin() -> None:
     if _FOLDER not in os.environ:
         _made_folder = os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kpwa-tests-")
         atexit.register(_stop, os.getpid())
+        if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+            # Containers like to set it, and each process that a test starts would compile all that it imports.
+            os.environ["PYTHONPYCACHEPREFIX"] = str(Path(_made_folder, "bytecode"))
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = NOT_STARTED
     for name in ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"):
