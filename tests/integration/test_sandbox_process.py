@@ -27,6 +27,11 @@ def status_of(sandbox, key="sandbox-key"):
     return requests.post(url, headers={"X-API-KEY": key}, timeout=10).json().get("status")
 
 
+def send(sandbox, key="sandbox-key"):
+    content = {"phoneNumber": "081234567890", "message": "Struk"}
+    requests.post(f"{sandbox.base_url}/openapi/wa/message", content, headers={"X-API-KEY": key}, timeout=10)
+
+
 def test_without_options_there_is_one_license_that_is_not_linked():
     with SandboxProcess() as sandbox:
         assert status_of(sandbox) == "qr"
@@ -55,8 +60,7 @@ def test_the_options_set_everything_up():
 
 def test_licenses_do_not_see_each_others_chats():
     with SandboxProcess("--linked", "--license", "Dago:dago-key", "--license", "Riau:riau-key") as sandbox:
-        content = {"phoneNumber": "081234567890", "message": "Struk"}
-        requests.post(f"{sandbox.base_url}/openapi/wa/message", content, headers={"X-API-KEY": "riau-key"}, timeout=10)
+        send(sandbox, "riau-key")
         assert sandbox.ledger()[0]["license"] == "Riau"
         assert sandbox.state(license="Dago")["chats"] == []
         assert len(sandbox.state(license="Riau")["chats"]) == 1
@@ -110,9 +114,9 @@ def test_it_stops_at_once_with_0_while_answers_are_stalled_and_connections_open(
     with SandboxProcess("--linked", "--fault", "stall_after=1") as sandbox:
         address = urlsplit(sandbox.url)
         idle = socket.create_connection((address.hostname, address.port))
-        stalled = threading.Thread(target=_ignore_errors, args=(lambda: status_of(sandbox),))
+        stalled = threading.Thread(target=_ignore_errors, args=(lambda: send(sandbox),))
         stalled.start()
-        time.sleep(0.2)
+        sandbox.wait_for_deliveries(1)  # what is stalled is the answer
         started_at = time.monotonic()
         sandbox.process.send_signal(signal_number)
         assert sandbox.process.wait(timeout=10) == 0
@@ -123,13 +127,13 @@ def test_it_stops_at_once_with_0_while_answers_are_stalled_and_connections_open(
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_while_requests_pour_in(signal_number):
-    stop_pouring = threading.Event()
+    stop_pouring, answered = threading.Event(), threading.Semaphore(0)
     with SandboxProcess("--linked") as sandbox:
-        pouring = [threading.Thread(target=_pour, args=(sandbox.url, stop_pouring)) for _ in range(8)]
+        pouring = [threading.Thread(target=_pour, args=(sandbox.url, stop_pouring, answered)) for _ in range(8)]
         for thread in pouring:
             thread.start()
         try:
-            time.sleep(0.5)
+            assert all(answered.acquire(timeout=10) for _ in range(100))
             sandbox.process.send_signal(signal_number)
             assert sandbox.process.wait(timeout=10) == 0
         finally:
@@ -198,7 +202,7 @@ def test_nothing_of_a_request_is_printed():
     assert "wrong-key" not in printed
 
 
-def _pour(url, stop):
+def _pour(url, stop, answered):
     address = urlsplit(url)
     while not stop.is_set():
         # Each on a connection of its own, so that the server is always about to start a thread for the next.
@@ -206,6 +210,7 @@ def _pour(url, stop):
             with socket.create_connection((address.hostname, address.port), timeout=1) as connection:
                 connection.sendall(b"GET /sandbox/api/ledger HTTP/1.0\r\n\r\n")
                 connection.recv(1)
+            answered.release()
         except OSError:
             time.sleep(0.01)
 
