@@ -107,8 +107,7 @@ def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
     # These modules can be imported only after Django's settings are configured.
     from django.core.wsgi import get_wsgi_application
 
-    from .http import serve
-    from .transport import FaultyTransport
+    from .transport import FaultyTransport, serve
 
     try:
         server = serve(options.host, options.port, FaultyTransport(get_wsgi_application(), sandbox))

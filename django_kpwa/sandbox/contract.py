@@ -2,23 +2,50 @@
 
 Every answer must match `openapi.yaml` beside this file. The views run under the sandbox's own settings, so they need no
 protection against a host's middleware.
+
+A body is read by its content rather than by its content type, because the reference's samples send JSON text under a
+form content type. A body that cannot be read gives a `BadRequestError`, never a 500.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import traceback
 from collections.abc import Callable
-from typing import TypeAlias
-from urllib.parse import urlsplit
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.multipartparser import MultiPartParserError
+from django.http.request import UnreadablePostError
 from django.urls import URLPattern, path, re_path
 
-from ..exceptions import BadRequestError, UnauthorizedError
-from ..gateway.base import Gateway, ServiceStatus, SessionStatus
-from . import answers
-from .bodies import read_fields
+from ..exceptions import (
+    BadRequestError,
+    ConnectionLostError,
+    GatewayError,
+    GatewayTimeoutError,
+    InvalidMessageError,
+    RateLimitedError,
+    UnauthorizedError,
+)
+from ..gateway.base import Gateway, SentMessage, ServiceStatus, SessionStatus
+from ..logs import get_logger, lines_of
 
+SUCCESS_CODE = 20001
+"""The only result code that the reference names."""
 Resolve: TypeAlias = Callable[[str], "Gateway | None"]
+
+_FORM = "application/x-www-form-urlencoded"
+_MULTIPART = "multipart/form-data"
+_JSON = "application/json"
+# curl --data and hand-written clients send a form under any of these content types.
+_READ_AS_FORM = {"", _FORM, "text/plain"}
+_MAX_FIELDS = 100
+
+logger = get_logger(__name__)
 
 
 def urls(resolve: Resolve) -> list[URLPattern]:
@@ -34,10 +61,10 @@ def urls(resolve: Resolve) -> list[URLPattern]:
             try:
                 gateway = _authenticated_gateway(request, resolve)
                 if request.method != method:
-                    return answers.method_not_allowed(request.method or "", method)
+                    return _method_not_allowed(request.method or "", method)
                 return operation(gateway, request, **arguments)
             except Exception as error:
-                return answers.failure(error)
+                return _failure(error)
             finally:
                 if gateway is not None:
                     gateway.close()
@@ -54,7 +81,7 @@ def urls(resolve: Resolve) -> list[URLPattern]:
         path("openapi/wa/message-group", view("POST", _group_message)),
         path("openapi/wa/webhook", view("POST", _webhook)),
         path("openapi/wa/webhook/reset", view("GET", _webhook_reset)),
-        re_path(r"", answers.not_found),
+        re_path(r"", _not_found),
     ]
 
 
@@ -71,50 +98,50 @@ def _authenticated_gateway(request: HttpRequest, resolve: Resolve) -> Gateway:
 
 def _restart(gateway: Gateway, request: HttpRequest) -> HttpResponse:
     status = gateway.restart()
-    return answers.service_status(status, "qr" if status.session_status is SessionStatus.QR else "ready")
+    return _service_status(status, "qr" if status.session_status is SessionStatus.QR else "ready")
 
 
 def _status(gateway: Gateway, request: HttpRequest) -> HttpResponse:
     status = gateway.get_status()
-    return answers.service_status(status, _link_word(status))
+    return _service_status(status, _link_word(status))
 
 
 def _login_qr(gateway: Gateway, request: HttpRequest) -> HttpResponse:
-    response_as = read_fields(request).get("responseAs")
+    response_as = _read_fields(request).get("responseAs")
     if response_as not in ("image", "string", None):
         raise _invalid("responseAs must be image or string.")
     login_qr = gateway.get_login_qr()
     if _is_image_wanted(response_as, request.headers.get("Accept", "")):
         return HttpResponse(login_qr.png(), content_type="image/png")
-    return answers.success("Scan this QR code with WhatsApp.", qr_string=login_qr.data_uri())
+    return _success("Scan this QR code with WhatsApp.", qr_string=login_qr.data_uri())
 
 
 def _check_number(gateway: Gateway, request: HttpRequest, phone_number: str) -> HttpResponse:
     check = gateway.check_number(phone_number)
-    return answers.success(check.message, check.code, is_registered=check.is_registered)
+    return _success(check.message, check.code, is_registered=check.is_registered)
 
 
 def _message(gateway: Gateway, request: HttpRequest) -> HttpResponse:
-    fields = read_fields(request)
-    return answers.sent(gateway.send_message(_required(fields, "phoneNumber"), *_content(fields)))
+    fields = _read_fields(request)
+    return _sent(gateway.send_message(_required(fields, "phoneNumber"), *_content(fields)))
 
 
 def _group_message(gateway: Gateway, request: HttpRequest) -> HttpResponse:
-    fields = read_fields(request)
-    return answers.sent(gateway.send_group_message(_required(fields, "groupName"), *_content(fields)))
+    fields = _read_fields(request)
+    return _sent(gateway.send_group_message(_required(fields, "groupName"), *_content(fields)))
 
 
 def _webhook(gateway: Gateway, request: HttpRequest) -> HttpResponse:
-    url = _required(read_fields(request), "webhook")
+    url = _required(_read_fields(request), "webhook")
     _must_be_http("webhook", url)
     answer = gateway.set_webhook(url)
     # This is the only operation whose code is documented as an integer.
-    return answers.success(answer.message, answer.code if isinstance(answer.code, int) else None)
+    return _success(answer.message, answer.code if isinstance(answer.code, int) else None)
 
 
 def _webhook_reset(gateway: Gateway, request: HttpRequest) -> HttpResponse:
     status = gateway.reset_webhook()
-    return answers.service_status(status, _link_word(status))
+    return _service_status(status, _link_word(status))
 
 
 def _is_image_wanted(response_as: str | None, accept: str) -> bool:
@@ -122,10 +149,10 @@ def _is_image_wanted(response_as: str | None, accept: str) -> bool:
 
     The reference's own sample asks for an image but accepts only JSON, so a client that accepts only JSON gets JSON.
     """
-    json, image = _accepted_quality(accept, "application/json"), _accepted_quality(accept, "image/png")
+    as_json, as_image = _accepted_quality(accept, "application/json"), _accepted_quality(accept, "image/png")
     if response_as == "image":
-        return image >= json
-    return not response_as and image > 0 and json == 0
+        return as_image >= as_json
+    return not response_as and as_image > 0 and as_json == 0
 
 
 def _accepted_quality(accept: str, media_type: str) -> float:
@@ -187,3 +214,154 @@ def _must_be_http(name: str, url: str) -> None:
 
 def _invalid(reason: str) -> BadRequestError:
     return BadRequestError("The request is not valid.", errors=(reason,))
+
+
+# Answers
+
+
+def _success(message: str, code: Any = None, **fields: Any) -> JsonResponse:
+    """A 200 with the gateway's message, the operation's `fields`, and the gateway's code or else `SUCCESS_CODE`."""
+    return JsonResponse({"message": message or "OK", **fields, "code": SUCCESS_CODE if code is None else code})
+
+
+def _service_status(status: ServiceStatus, word: str) -> JsonResponse:
+    """A 200 for status, restart or webhook reset. `word` is a status word that the reference has for the operation."""
+    return _success(status.message, status.code, status=word)
+
+
+def _sent(message: SentMessage) -> JsonResponse:
+    """A 200 for a send to a number or a group."""
+    result = {
+        "id": message.id,
+        "body": message.body,
+        "from": message.from_number,
+        "to": message.to,
+        "media_url": message.media_url,
+        "created_at": message.created_at,
+    }
+    return _success(message.message, message.code, result=result)
+
+
+def _not_found(request: HttpRequest) -> JsonResponse:
+    """The view for all paths that are not documented."""
+    return JsonResponse({"message": "There is no such operation."}, status=404)
+
+
+def _method_not_allowed(method: str, allowed: str) -> JsonResponse:
+    message = f"The operation does not take {method}."
+    return JsonResponse({"message": message}, status=405, headers={"Allow": allowed})
+
+
+def _failure(error: Exception) -> HttpResponse:
+    """The answer for an exception that an operation raised.
+
+    | failure | answer |
+    |---|---|
+    | `BadRequestError` | 400, with `errors` if there are any |
+    | `InvalidMessageError`: refused before the gateway was asked | 400 with `errors` |
+    | `UnauthorizedError` | 401 |
+    | `RateLimitedError` | 429 with Retry-After: not in the reference, but common for services of this kind |
+    | `GatewayTimeoutError`, `ConnectionLostError`: unknown if it was carried out | 504 |
+    | `ServerError`, every other failure | 500 |
+    """
+    if isinstance(error, BadRequestError):
+        return _bad_request(error)
+    if isinstance(error, InvalidMessageError):
+        return _bad_request(BadRequestError("The request is not valid.", errors=(error.reason,)))
+    if isinstance(error, UnauthorizedError):
+        return JsonResponse({"message": error.words}, status=401)
+    if isinstance(error, RateLimitedError):
+        return _rate_limited(error)
+    if isinstance(error, (GatewayTimeoutError, ConnectionLostError)):
+        return JsonResponse({"message": error.words}, status=504)
+    if isinstance(error, GatewayError):
+        return _server_error(error.words, "; ".join(error.errors) or error.words, error.code)
+    # The message of an unknown exception may hold a number or a key, so neither the answer nor the log repeats it.
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("A gateway operation raised %s.\n%s", type(error).__name__, lines_of(frames))
+    return _server_error("Internal server error", type(error).__name__, None)
+
+
+def _bad_request(error: BadRequestError) -> JsonResponse:
+    content: dict[str, Any] = {"message": error.words, "code": error.code}
+    if error.errors:
+        content["errors"] = list(error.errors)
+    return JsonResponse(content, status=400)
+
+
+def _rate_limited(error: RateLimitedError) -> JsonResponse:
+    answer = JsonResponse({"message": error.words, "code": error.code}, status=429)
+    if error.retry_after_seconds is not None:
+        answer["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+    return answer
+
+
+def _server_error(message: str, error: str, code: Any) -> JsonResponse:
+    return JsonResponse({"message": message, "error": error, "code": code}, status=500)
+
+
+# Bodies of requests
+
+
+def _read_fields(request: HttpRequest) -> dict[str, str]:
+    """The body's fields as text. If a form repeats a field, the last one counts; a JSON null counts as not given.
+
+    Raises `BadRequestError` for a body that is broken, too big, or of an unsupported type.
+    """
+    raw = _raw_body(request)
+    content_type = request.content_type or ""
+    if content_type == _MULTIPART:
+        return _multipart_fields(request)
+    if not raw.strip():
+        return {}
+    if raw.lstrip().startswith(b"{") or content_type == _JSON:
+        return _json_fields(raw)
+    if content_type in _READ_AS_FORM:
+        return _form_fields(raw)
+    raise _unreadable(f"A body of the type {content_type[:100]} cannot be read: send a form or JSON.")
+
+
+def _raw_body(request: HttpRequest) -> bytes:
+    try:
+        return request.body
+    except RequestDataTooBig:
+        raise _unreadable("The body is too big.") from None
+    except UnreadablePostError:
+        raise _unreadable("The body ended before its announced length.") from None
+
+
+def _multipart_fields(request: HttpRequest) -> dict[str, str]:
+    try:
+        return {name: str(value) for name, value in request.POST.items()}
+    except (MultiPartParserError, SuspiciousOperation, ValueError):
+        raise _unreadable("The multipart body is broken.") from None
+
+
+def _form_fields(raw: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise _unreadable("The form is not UTF-8, or has too many fields.") from None
+    return dict(pairs)
+
+
+def _json_fields(raw: bytes) -> dict[str, str]:
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise _unreadable("The body is not valid JSON.") from None
+    if not isinstance(content, dict):
+        raise _unreadable("The JSON body must be an object.")
+    return {name: _json_text(name, value) for name, value in content.items() if value is not None}
+
+
+def _json_text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # for example a phone number written without quotes
+    raise _unreadable(f"{name[:100]} must be a string.")
+
+
+def _unreadable(reason: str) -> BadRequestError:
+    return BadRequestError("The request could not be read.", errors=(reason,))

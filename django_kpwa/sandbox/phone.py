@@ -22,8 +22,8 @@ from ..gateway.base import (
 )
 from ..gateway.qr import LoginQr
 from ..phone import gateway_reading
-from .answers import SUCCESS_CODE
 from .chats import ChatMessage
+from .contract import SUCCESS_CODE
 from .world import Account, Sandbox, current
 
 # The reference names no zone for created_at; Jakarta's is assumed. The package itself never relies on it.

@@ -17,10 +17,8 @@ from typing import Any
 
 from ..encryption import Secret, clean_api_key
 from .chats import Chat, ChatMessage, Delivery, Ticks, new_group_id, new_message_id, utc_now
-from .deliveries import Deliveries, Webhook
-from .events import incoming_event, status_event
 from .faults import FaultBoard
-from .timeline import Timeline
+from .webhooks import Deliveries, Timeline, Webhook, incoming_event, status_event
 
 DEFAULT_LICENSE, DEFAULT_KEY = "sandbox", "sandbox-key"
 QR_SECONDS = 20.0

@@ -7,7 +7,7 @@ import pytest
 from django_kpwa.encryption import Secret
 from django_kpwa.exceptions import BadRequestError, ServerError
 from django_kpwa.gateway.http import HttpGateway
-from django_kpwa.sandbox import snapshot, world
+from django_kpwa.sandbox import page, world
 from django_kpwa.sandbox.phone import SandboxGateway, resolve
 from django_kpwa.sandbox.world import QR_SECONDS, Sandbox
 from tests.sandbox import SandboxProcess
@@ -119,8 +119,8 @@ def test_the_state_of_a_phone_changes_with_its_qr():
     sandbox = Sandbox()
     account = sandbox.add_account("Toko", "contract-key")
     sandbox.current_qr(account)
-    first = snapshot.of_sandbox(sandbox, account, "")
-    assert 0 < snapshot.seconds_to_next_qr(account) <= QR_SECONDS
+    first = page.state_of(sandbox, account, "")
+    assert 0 < page.seconds_to_next_qr(account) <= QR_SECONDS
     account.qr_expires_at -= QR_SECONDS
     sandbox.current_qr(account)
-    assert snapshot.of_sandbox(sandbox, account, "")["version"] > first["version"]
+    assert page.state_of(sandbox, account, "")["version"] > first["version"]

@@ -147,7 +147,7 @@ def test_a_signal_raises_nothing_in_the_middle_of_taking_a_request():
     signalled = """
 import os, signal, sys
 from django_kpwa.sandbox.__main__ import main
-from django_kpwa.sandbox.http import SandboxServer
+from django_kpwa.sandbox.transport import SandboxServer
 
 def process_request(self, *arguments, original=SandboxServer.process_request):
     os.kill(os.getpid(), signal.SIGTERM)

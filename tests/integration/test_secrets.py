@@ -48,7 +48,7 @@ from django_kpwa.models import (
     WebhookEvent,
     WebhookToken,
 )
-from django_kpwa.sandbox.deliveries import Webhook
+from django_kpwa.sandbox.webhooks import Webhook
 from django_kpwa.webhooks import ParsedEvent, process_due_events
 from example_project.demo.home import Home
 from example_project.demo.log import Log

@@ -1,4 +1,4 @@
-"""Posts the sandbox's webhooks to a site.
+"""The sandbox's webhooks: their payloads, and how they are posted to a site.
 
 The real gateway's payloads, retries and signatures are not documented. The sandbox posts JSON, with field names that
 gateways of this family use, and retries a few times if the site fails. Each license has its own thread, so that a site
@@ -7,21 +7,26 @@ which hangs delays only its own webhooks. The webhooks of a license arrive in or
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import requests
 
-from ..logs import mask_paths_in
+from ..logs import get_logger, lines_of, mask_paths_in, traceback_of
+from ..phone import mask_numbers
+from .chats import Chat, ChatMessage, Ticks, utc_now
 from .faults import FaultBoard
-from .timeline import Timeline
 
 TIMEOUT_SECONDS = (3.05, 10)
 RETRY_SECONDS = (0.5, 1, 2, 4, 8)
 
+logger = get_logger(__name__)
 mask_paths_in("urllib3.connectionpool")
 
 
@@ -125,3 +130,68 @@ def _posted(session: requests.Session, webhook: Webhook) -> int:
 def _is_final(status: int) -> bool:
     """True if a retry would be useless: the site accepted the webhook, or refused it for good."""
     return status != 0 and status != 429 and status < 500
+
+
+def incoming_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
+    """The payload for a customer's message."""
+    payload = {
+        "id": message.id,
+        "from": chat.id if chat.is_group else f"{message.sender}@s.whatsapp.net",
+        "phone": message.sender,
+        "message": message.text,
+        "isFromMe": False,
+        "isGroup": chat.is_group,
+        "timestamp": int(message.at.timestamp()),
+    }
+    if chat.is_group:
+        payload.update(member=f"{message.sender}@s.whatsapp.net", group=chat.name)
+    return payload
+
+
+def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, Any]:
+    """The payload for a message from the shop that has reached the state `ticks`."""
+    return {
+        "id": message.id,
+        "status": ticks.value.capitalize(),
+        "phone": chat.id,
+        "isFromMe": True,
+        "timestamp": int(utc_now().timestamp()),
+    }
+
+
+class Timeline:
+    """Runs actions when they are due, in the order of their times: ticks, late webhooks, retries.
+
+    One thread, which the first action starts, runs all of them, so they must be quick: with a thread for each message,
+    a benchmark would have thousands.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Run `action` in the timeline's thread after `seconds`. What it raises is logged."""
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), action))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sandbox-timeline", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._next()()
+            except Exception as error:
+                logger.error("A sandbox action failed.\n%s", lines_of(mask_numbers(traceback_of(error))))
+
+    def _next(self) -> Callable[[], None]:
+        with self._changed:
+            while True:
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if wait is not None and wait <= 0:
+                    return heapq.heappop(self._due)[2]
+                self._changed.wait(wait)
