@@ -13,7 +13,7 @@ from django_kpwa import wake
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
 from django_kpwa.rehearsal import reach_outside
-from django_kpwa.webhooks.throttling import flood
+from django_kpwa.webhooks.authentication import flood
 from tests import servers
 
 # A busy machine is slow at everything; that is no finding.

@@ -30,16 +30,8 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A method of a receipt class that raised, and the exception in words, with phone numbers masked."""
-
-    method: str
-    words: str
-
-
-@dataclass(frozen=True)
 class Preview:
-    """One receipt of an object. The field of a method that raised is empty, and `problems` names the method."""
+    """One receipt of an object. The field of a method that raised is empty, and `problems` has the method."""
 
     is_wanted: bool = False
     """The result of `should_send()`."""
@@ -60,7 +52,8 @@ class Preview:
     """The existing message of this receipt, if there is one."""
     is_unclear: bool = False
     """True if `known` may be about an earlier object with the same primary key, or if the number was changed since."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    """By the name of each method that raised, the exception in words, with phone numbers masked."""
 
     @property
     def can_be_sent(self) -> bool:
@@ -81,15 +74,15 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         fingerprint = asked("get_fingerprint", lambda: fingerprint_of(receipt, obj, moment), "")
         key = asked("get_event_id", lambda: key_of(registration, obj, using), "")
         row = Row(key, phone_number, fingerprint, moment)
-        found = find_known(registration, row, purged_message_of(key)) if key else None
-        known = found.message if found and found.whose is not Whose.ANOTHER else None
+        _, known, belongs_to = find_known(registration, row, purged_message_of(key)) if key else ("", None, None)
+        known = None if belongs_to is Whose.ANOTHER else known
         license_ = (
             known.license
             if known and known.license_id
             else asked("get_license", lambda: _named_license(registration, obj), None)
         )
         waits_because = ""
-        if license_ is None and not any(problem.method == "get_license" for problem in asked.problems):
+        if license_ is None and "get_license" not in asked.problems:
             chosen = choose(kpwa_settings().DEFAULT_LICENSE)
             license_, waits_because = chosen.license, str(chosen.why_not.label) if chosen.why_not else ""
         event_id = event_id_of(key) if key else ""
@@ -107,7 +100,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         waits_because=waits_because,
         rendered=rendered,
         known=known,
-        is_unclear=found is not None and found.whose is Whose.UNCLEAR,
+        is_unclear=belongs_to is Whose.UNCLEAR,
         problems=asked.problems,
     )
 
@@ -149,7 +142,7 @@ class _Asked:
 
     def __init__(self, using: str) -> None:
         self._aliases = (using, write_alias())
-        self.problems: list[Problem] = []
+        self.problems: dict[str, str] = {}
 
     def __call__(self, method: str, question: Callable[[], Answer], otherwise: Answer) -> Answer:
         answer = otherwise
@@ -157,7 +150,7 @@ class _Asked:
             answer = question()
         if caught.error is None:
             return answer
-        self.problems.append(Problem(method, words_of(caught.error)))
+        self.problems[method] = words_of(caught.error)
         return otherwise
 
 

@@ -50,18 +50,18 @@ class _Wanted:
         purged = None
         while True:
             # Looked up before inserting: a refused INSERT at every later save would fill the database's error log.
-            known = find_known(self.registration, self.row, purged)
-            if known.message is not None and known.whose is not Whose.ANOTHER:
-                is_again = self._is_wanted_again(known.message, render_after_seconds)
-                if known.whose is Whose.UNCLEAR and not (is_again or self._was_sent_on(known.message)):
-                    keep_failure(self.registration, self.obj, self.using, _unclear(known.message, self.registration))
+            key, known, belongs_to = find_known(self.registration, self.row, purged)
+            if known is not None and belongs_to is not Whose.ANOTHER:
+                is_again = self._is_wanted_again(known, render_after_seconds)
+                if belongs_to is Whose.UNCLEAR and not (is_again or self._was_sent_on(known)):
+                    keep_failure(self.registration, self.obj, self.using, _unclear(known, self.registration))
                 else:
                     clear_failure(self.registration, self.obj, self.using, is_new=self.row.is_new)
-                return known.message
+                return known
             message = send_rendered_later(
                 self.row.phone_number,
                 f"{FAMILY}/{self.registration.label}",
-                idempotency_key=known.key,
+                idempotency_key=key,
                 source=self.obj,
                 source_database=self.using,
                 source_fingerprint=self.row.fingerprint,
@@ -73,8 +73,8 @@ class _Wanted:
                 break
             # Purged messages are found only here: to look for them earlier would cost every first receipt a query.
             purged = message
-        if known.message is not None:
-            earlier = Q(pk__lte=known.message.pk)
+        if known is not None:
+            earlier = Q(pk__lte=known.pk)
             if self.row.occurred_at is not None:
                 earlier |= Q(created_at__lt=self.row.occurred_at, pk__lt=message.pk)
             earlier &= about(type(self.obj), self.using, [source_id_of(self.obj)])
@@ -159,24 +159,16 @@ def is_recent(receipt: Receipt, moment: datetime | None) -> bool:
     return receipt.max_age is None or (moment is not None and timezone.now() - moment <= receipt.max_age)
 
 
-@dataclass(frozen=True)
-class Known:
-    """The key that a receipt has or would get, and the message found for it.
-
-    `message` is the receipt's own, unless `whose` says that it belongs to an earlier row with the same primary key; in
-    that case `key` is not taken yet.
-    """
-
-    key: str
-    message: OutboundMessage | None
-    whose: Whose
-
-
-def find_known(registration: Registration, row: Row, purged: OutboundMessage | None = None) -> Known:
+def find_known(
+    registration: Registration, row: Row, purged: OutboundMessage | None = None
+) -> tuple[str, OutboundMessage | None, Whose]:
     """Find the receipt's message, skipping the messages of earlier rows with the same primary key.
 
     `purged` is what is left of a purged message with the row's first key, if the caller knows of one. It is not looked
     up here, which saves a query.
+
+    Returns the key that the receipt has or would get, the message found for it, and whose that is. The message is the
+    receipt's own, unless it belongs to an earlier row with the same primary key; in that case the key is not taken yet.
     """
     number, message = 1, store().find_by_key(row.key) or purged
     while message is not None:
@@ -186,13 +178,13 @@ def find_known(registration: Registration, row: Row, purged: OutboundMessage | N
         if found is Whose.THIS_ONE and (is_earlier or _is_of_another_class(message, registration)):
             found = Whose.UNCLEAR
         if found is Whose.THIS_ONE:
-            return Known(key_of_row(row.key, number), message, found)
+            return key_of_row(row.key, number), message, found
         later_key = key_of_row(row.key, number + 1)
         later = store().find_by_key(later_key) or purged_message_of(later_key)
         if later is None:
-            return Known(later_key, message, found)
+            return later_key, message, found
         number, message = number + 1, later
-    return Known(row.key, None, Whose.THIS_ONE)
+    return row.key, None, Whose.THIS_ONE
 
 
 def purged_message_of(key: str) -> OutboundMessage | None:

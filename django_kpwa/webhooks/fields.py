@@ -14,8 +14,7 @@ from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from ..phone import number_of
-from .bounds import MAX_EVENTS, Budget, TooMuchError
-from .payloads import read_json_object
+from .payloads import MAX_EVENTS, Budget, TooMuchError, read_json_object
 
 _MAX_DEPTH = 10
 _MAX_TEXT, _MAX_WORDS = 65_536, 2000

@@ -8,12 +8,14 @@ its message: an echo with that id is never matched by its text again. In doubt n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from django.db.models import Q
+from django.utils.dateparse import parse_datetime
 
 from ..gateway.outcome import OutcomeKind
 from ..models import (
@@ -29,7 +31,6 @@ from ..models import (
 from ..store import decisions, store
 from ..store.events import Attempt, seen_digest
 from .parsers import DeliveryState, ParsedEvent
-from .times import time_of
 
 ECHO_SECONDS = 86_400.0
 """How long an accepted message waits for its own echo, and so competes for echoes that fit its text."""
@@ -50,6 +51,10 @@ _BEFORE = {
     Status.DELIVERED: [Status.UNKNOWN, Status.QUEUED, Status.SENDING, Status.SENT],
     Status.READ: [Status.UNKNOWN, Status.QUEUED, Status.SENDING, Status.SENT, Status.DELIVERED],
 }
+
+
+# Unix time in seconds, or finer by its number of digits.
+_EPOCH = re.compile(r"([0-9]{9,10})(?:\.[0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
 
 
 @dataclass(frozen=True)
@@ -153,13 +158,9 @@ def _newest_of(license_id: int, message_id: int | None) -> Attempt | None:
     return _only_message([Attempt(*row) for row in rows])
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    attempt: Attempt
-    started_at: datetime
-
-
 _Content = tuple[str, str, str]
+_Candidate = tuple[Attempt, datetime]
+"""An attempt that an echo may belong to, and when it began."""
 
 
 def _by_content(event: WebhookEvent, parts: Sequence[ParsedEvent], numbers: Sequence[int]) -> dict[int, Attempt | None]:
@@ -168,18 +169,18 @@ def _by_content(event: WebhookEvent, parts: Sequence[ParsedEvent], numbers: Sequ
         return {}
     candidates = _candidates(event, {recipient for _, recipient, _ in wanted.values()})
     accepted = {
-        candidate.attempt.message_id
-        for number in wanted
-        for candidate in candidates.get(wanted[number], [])
-        if candidate.attempt.outcome == OutcomeKind.ACCEPTED
+        attempt.message_id
+        for content in wanted.values()
+        for attempt, _ in candidates.get(content, [])
+        if attempt.outcome == OutcomeKind.ACCEPTED
     }
     echoed = _echoed(accepted) if accepted else set()
     return {
         number: _only_message(
             [
-                candidate.attempt
-                for candidate in candidates.get(content, [])
-                if _may_be_echoed(candidate, echoed) and _may_be_of(candidate, parts[number])
+                attempt
+                for attempt, started_at in candidates.get(content, [])
+                if _may_be_echoed(attempt, echoed) and _may_be_of(started_at, parts[number])
             ]
         )
         for number, content in wanted.items()
@@ -220,7 +221,7 @@ def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, lis
     found: dict[_Content, list[_Candidate]] = {}
     for *columns, recipient_type, recipient, text, started_at in rows:
         content = (recipient_type, recipient, _normalised(text))
-        found.setdefault(content, []).append(_Candidate(Attempt(*columns), started_at))
+        found.setdefault(content, []).append((Attempt(*columns), started_at))
     return found
 
 
@@ -231,15 +232,15 @@ def _echoed(message_ids: set[int]) -> set[int]:
     return set(events.values_list("message_id", flat=True).union(seen.values_list("message_id", flat=True)))
 
 
-def _may_be_echoed(candidate: _Candidate, echoed: set[int]) -> bool:
+def _may_be_echoed(attempt: Attempt, echoed: set[int]) -> bool:
     """True unless the attempt was accepted and its own echo has already come."""
-    return candidate.attempt.outcome != OutcomeKind.ACCEPTED or candidate.attempt.message_id not in echoed
+    return attempt.outcome != OutcomeKind.ACCEPTED or attempt.message_id not in echoed
 
 
-def _may_be_of(candidate: _Candidate, part: ParsedEvent) -> bool:
+def _may_be_of(started_at: datetime, part: ParsedEvent) -> bool:
     """False if, by the gateway's own time, the message was sent before the attempt began."""
     left_at = time_of(part.occurred_at)
-    return left_at is None or left_at >= candidate.started_at - timedelta(seconds=CLOCK_SECONDS)
+    return left_at is None or left_at >= started_at - timedelta(seconds=CLOCK_SECONDS)
 
 
 def _only_message(attempts: list[Attempt]) -> Attempt | None:
@@ -252,6 +253,20 @@ def _only_message(attempts: list[Attempt]) -> Attempt | None:
 
 def _normalised(text: str) -> str:
     return text.replace("\r\n", "\n").strip()
+
+
+def time_of(written: str) -> datetime | None:
+    """The gateway's time `written`, in Unix time or ISO 8601; None if it is not a time or does not name its zone."""
+    written = written.strip()
+    epoch = _EPOCH.fullmatch(written)
+    try:
+        if epoch is not None:
+            digits = written.partition(".")[0]
+            return datetime.fromtimestamp(int(digits[:10]), tz=timezone.utc)
+        found = parse_datetime(written) if len(written) <= 64 else None
+    except (ValueError, OverflowError):
+        return None
+    return found if found is not None and found.tzinfo is not None else None
 
 
 # How far it came

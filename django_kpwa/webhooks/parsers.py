@@ -16,10 +16,9 @@ from typing import Any
 
 from ..models import EventKind
 from ..phone import number_of
-from .bounds import MAX_EVENTS, MAX_IDS, MAX_TEXT, Budget, TooMuchError
 from .fields import Fields, fields_of
 from .kinds import Content
-from .payloads import read_payload
+from .payloads import MAX_EVENTS, MAX_IDS, MAX_TEXT, Budget, TooMuchError, read_payload
 
 _MAX_LENGTHS = {"text": 65_536, "media_url": 2000, "notes": 1000}
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")

@@ -1,7 +1,9 @@
 """Turns a webhook's bytes into plain dicts: JSON or a form, compressed or not, under any content type.
 
 Anybody who learns a webhook's address can post here. So no body may take long, and none may raise anything but
-`TooMuchError`: a body that cannot be read gives an empty result.
+`TooMuchError`: a body that cannot be read gives an empty result. Nor may processing one cost a worker much more than
+its size suggests, so each event is limited as a whole: the number of JSON separators before it is parsed, the objects
+visited, the events it reports, and the total length of their texts.
 """
 
 from __future__ import annotations
@@ -14,8 +16,18 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
-from .bounds import MAX_UNPACKED_BYTES, Budget, TooMuchError
-
+MAX_UNPACKED_BYTES = 4_194_304
+"""Maximum size in bytes of a compressed body after decompression; a larger one is not read."""
+MAX_MARKS = 100_000
+"""Maximum number of commas, brackets and braces in JSON that is parsed: a parsed value takes fifty times its bytes."""
+MAX_NODES = 10_000
+"""Maximum number of objects visited for one event."""
+MAX_EVENTS = 500
+"""Maximum number of events in one payload; one with more is not read: acting on it would exceed a worker's time."""
+MAX_IDS = 2_000
+"""Maximum number of message ids that all parts of one event may name together."""
+MAX_TEXT = 524_288
+"""Maximum number of characters in all parts of one event together."""
 MAX_FIELDS = 1000
 """Maximum number of fields in a form; a larger form is not read."""
 MAX_KEY_DEPTH = 12
@@ -41,7 +53,7 @@ def read_payload(
     """The objects in `body`: usually one, several if it is a JSON list, none if it cannot be read.
 
     `content_type` and `content_encoding` are the headers as they came; neither is trusted. Raises `TooMuchError` if the
-    body exceeds a limit of `bounds`.
+    body exceeds a limit.
     """
     budget = budget or Budget()
     body = _unpacked(body, content_encoding)
@@ -191,3 +203,34 @@ def _with_lists(value: Any) -> Any:
     if inner and all(name.isascii() and name.isdigit() for name in inner):
         return list(inner.values())
     return inner
+
+
+class TooMuchError(Exception):
+    """A payload exceeds a limit. The message names the limit and quotes nothing of the payload."""
+
+
+class Budget:
+    """What is left of the limits for one event. The methods raise `TooMuchError` when a limit is exceeded."""
+
+    def __init__(self) -> None:
+        self._marks = MAX_MARKS
+        self._nodes = MAX_NODES
+        self._events = MAX_EVENTS
+
+    def spend_marks(self, text: str) -> None:
+        """Count the separators of a JSON text that is about to be parsed."""
+        self._marks -= text.count(",") + text.count("{") + text.count("[")
+        if self._marks < 0:
+            raise TooMuchError(f"It holds more than {MAX_MARKS} values.")
+
+    def spend_node(self) -> None:
+        """Count an object that is visited."""
+        self._nodes -= 1
+        if self._nodes < 0:
+            raise TooMuchError(f"It holds more than {MAX_NODES} objects within one another.")
+
+    def spend_event(self) -> None:
+        """Count a possible event, even if it turns out not to be one: examining it costs the same."""
+        self._events -= 1
+        if self._events < 0:
+            raise TooMuchError(f"It says more than {MAX_EVENTS} things.")

@@ -33,8 +33,7 @@ from ..logs import get_logger
 from ..masking import masked_traceback
 from ..store import store
 from .arrivals import UnknownTokenError, take
-from .authentication import has_password
-from .throttling import flood
+from .authentication import flood, has_password
 
 logger = get_logger("django_kpwa.webhooks")
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from django_kpwa.license_actions import token_digest
 from django_kpwa.models import WebhookEvent, WebhookToken
-from django_kpwa.webhooks import throttling
+from django_kpwa.webhooks import authentication
 from tests.faults.webhooks import new_token, webhook_site
 from tests.processes import wait_until
 
@@ -29,9 +29,9 @@ FLOODING_THREADS = 6
 
 @pytest.fixture(autouse=True)
 def _no_flood():
-    throttling.flood.forget()
+    authentication.flood.forget()
     yield
-    throttling.flood.forget()
+    authentication.flood.forget()
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_what_is_no_token_at_all_is_not_found(db, live_server, path):
 
 
 def test_the_time_of_a_refusal_says_nothing_of_how_near_a_token_came(license_, token, monkeypatch):
-    monkeypatch.setattr(throttling.flood, "lookups_per_second", 1_000_000)
+    monkeypatch.setattr(authentication.flood, "lookups_per_second", 1_000_000)
     expired = new_token(license_, expires_at=timezone.now() - timedelta(days=1))
     wrong_by_one = token[:-1] + ("A" if token[-1] != "A" else "B")
     tries = {"wrong": wrong_token(), "wrong by its last character": wrong_by_one, "expired": expired}
@@ -128,14 +128,14 @@ def test_a_flood_of_wrong_tokens_hardly_reaches_the_database(token, caplog):
             answers[post(wrong_token()).status_code] += 1
     seconds = time.monotonic() - began
     assert set(answers) == {404, 429}
-    per_second = throttling.flood.lookups_per_second + 1 / throttling.COPY_SECONDS
+    per_second = authentication.flood.lookups_per_second + 1 / authentication.COPY_SECONDS
     assert queries.count <= (seconds + 2) * per_second
     assert queries.count < 1500, "or this machine is too slow to make a flood"
     assert caplog.text.count("wrong tokens") == 1
 
 
 def test_a_refusal_in_a_flood_reads_no_body_and_asks_to_come_again_later(token):
-    for _ in range(throttling.flood.lookups_per_second * 2):
+    for _ in range(authentication.flood.lookups_per_second * 2):
         answered = post(wrong_token())
         if answered.status_code == 429:
             break
@@ -145,7 +145,7 @@ def test_a_refusal_in_a_flood_reads_no_body_and_asks_to_come_again_later(token):
 
 
 def test_an_expired_token_in_a_flood_is_told_apart_from_a_wrong_one_by_nothing(license_, monkeypatch):
-    monkeypatch.setattr(throttling.flood, "lookups_per_second", 0)
+    monkeypatch.setattr(authentication.flood, "lookups_per_second", 0)
     expired = new_token(license_, expires_at=timezone.now() - timedelta(seconds=1))
     post(wrong_token())
     assert post(wrong_token()).status_code == post(expired).status_code == 429
@@ -154,7 +154,7 @@ def test_an_expired_token_in_a_flood_is_told_apart_from_a_wrong_one_by_nothing(l
 def test_a_copy_that_cannot_be_read_is_503_and_read_again(token, monkeypatch):
     from django.db import OperationalError
 
-    monkeypatch.setattr(throttling.flood, "lookups_per_second", 0)
+    monkeypatch.setattr(authentication.flood, "lookups_per_second", 0)
     post(wrong_token())
 
     def fail(execute, sql, params, many, context):
@@ -185,7 +185,7 @@ def test_a_flood_of_wrong_tokens_touches_no_right_one(license_, token, source):
             wait_until(lambda: answers[429], what="the flood to be throttled")
             right = Counter(site.post(token, body(number), source=source, headers=headers) for number in range(100))
             just_made = new_token(license_)
-            time.sleep(throttling.COPY_SECONDS)
+            time.sleep(authentication.COPY_SECONDS)
             right[site.post(just_made, body(100), source=source)] += 1
         finally:
             should_stop.set()

@@ -16,7 +16,7 @@ from django_kpwa.models import DatabaseNow, Heartbeat, License, OutboundMessage,
 from django_kpwa.outbox import send_message
 from django_kpwa.store import heartbeats as noting
 from django_kpwa.store.heartbeats import note_alive
-from django_kpwa.webhooks.throttling import flood
+from django_kpwa.webhooks.authentication import flood
 from tests.integration.test_wake import published, use_broker  # noqa: F401 - fixtures
 
 pytestmark = [

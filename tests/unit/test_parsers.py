@@ -9,8 +9,8 @@ import pytest
 
 from django_kpwa.models import EventKind
 from django_kpwa.webhooks import DefaultParser, ParsedEvent
-from django_kpwa.webhooks.bounds import MAX_EVENTS
 from django_kpwa.webhooks.parsers import DeliveryState
+from django_kpwa.webhooks.payloads import MAX_EVENTS
 from tests.contract.parser_case import ParserCase
 
 SHOP = "6281100000001"
