@@ -1,5 +1,9 @@
-"""Sends all signals of this app: robustly, after the commit of what they report, and without a query if a signal has no
-receivers. `signals` describes their arguments.
+"""Tells the site what happened: by signals, and by an alert when a license stops.
+
+Signals, whose arguments `signals` describes, are sent robustly, after the commit of what they report, and without a
+query if a signal has no receivers. An alert is a log line for the people who run the site: its logger is
+`django_kpwa.alerts` and its level ERROR, so that Django's `AdminEmailHandler`, Sentry or whatever the site has set up
+forwards it.
 """
 
 from __future__ import annotations
@@ -14,10 +18,14 @@ from . import signals
 from .containing import contained, is_open
 from .gateway import SessionStatus
 from .logs import get_logger
-from .models import License, OutboundMessage, Status, WebhookEvent
+from .models import License, OutboundMessage, PauseReason, Status, WebhookEvent
+from .phone import mask
 from .store import store
+from .store.results import Pause
+from .words import PAUSES, Tone, what_to_do
 
 logger = get_logger("django_kpwa.announce")
+alerts = get_logger("django_kpwa.alerts")
 
 _OF_STATUS = {
     Status.SENT: signals.message_sent,
@@ -79,6 +87,29 @@ def event_processed(event: WebhookEvent, incoming: Iterable[object]) -> None:
     _send(signals.webhook_received, WebhookEvent, event=event)
     for part in incoming:
         _send(signals.message_received, WebhookEvent, event=event, incoming=part)
+
+
+def lane_paused(license_: License, pause: Pause, confirmed_number: str = "", linked_number: str = "") -> None:
+    """Log that `license_` was just paused. Call it once per pause. A short pause that ends by itself is only an INFO.
+
+    `confirmed_number`, `linked_number`: in digits, for a pause because another phone is linked; they are masked here.
+    """
+    if PAUSES[pause.reason].tone != Tone.BAD:
+        alerts.info("License %s paused: %s.", license_.name, pause.reason.value)
+        return
+    words, advice = pause.words, what_to_do(pause.reason, license_.name)
+    if pause.reason == PauseReason.KEY_UNREADABLE and words:
+        # These words already say what is wrong with the key and what to do.
+        advice = ""
+    if pause.reason == PauseReason.NUMBER_CHANGED:
+        words = f"{mask(linked_number)} instead of {mask(confirmed_number)}"
+    alerts.error(
+        "License %s stopped sending (%s%s). Its messages are kept.%s",
+        license_.name,
+        pause.reason.value,
+        f": {words}" if words else "",
+        f" {advice}" if advice else "",
+    )
 
 
 def _send(signal: Signal, sender: Any, **named: Any) -> None:

@@ -15,7 +15,7 @@ from time import monotonic
 
 from django.views.decorators.debug import sensitive_variables
 
-from . import alerts, announce, pace, webhook_address
+from . import announce, pace, webhook_address
 from .conf import kpwa_settings
 from .encryption import Secret
 from .exceptions import GatewayError
@@ -144,7 +144,7 @@ def stop(
     else:
         is_written = store().pause_lane(lease, pause_, probes=min(probes, 1000), error=error)
     if is_written and not is_same and alerts_people:
-        alerts.lane_paused(lane.license, pause_)
+        announce.lane_paused(lane.license, pause_)
 
 
 def pause(license_: License) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +11,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import formats
 from django.utils.translation import gettext
 
+from .. import phone
 from ..counts import BoundedCount, count_up_to
 from ..formatting import grouped
 from ..health import lane_of, license_condition
-from ..models import Lane, License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
+from ..models import License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
 from ..words import Condition
 
@@ -25,40 +25,26 @@ MAX_QUEUED_LISTED = 10_000
 """Waiting messages of all licenses on one page of the list, taken together, are counted up to this number."""
 
 
-@dataclass(frozen=True)
-class LicenseState:
-    """`webhook_address` has no token, and is empty if the site is not configured to register a webhook."""
-
-    condition: Condition
-    lane: Lane | None
-    queued: BoundedCount
-    pace: str
-    webhook: WebhookToken | None
-    webhook_address: str
-    last_event_at: datetime | None
-
-    @property
-    def another_phone(self) -> bool:
-        """True if sending is paused because another phone was linked, until a person confirms its number."""
-        return self.lane is not None and self.lane.pause_reason == PauseReason.NUMBER_CHANGED
-
-
-def state_of(license_: License) -> LicenseState:
-    """Return the state of a license.
+def state_of(license_: License) -> dict[str, Any]:
+    """Return the state of a license, for its page.
 
     Args:
         license_: Fetched with its lane, and annotated with `looked_at`, the database's time.
     """
-    condition = condition_of(license_)
-    return LicenseState(
-        condition=condition,
-        lane=lane_of(license_),
-        queued=count_up_to(MAX_QUEUED, OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)),
-        pace=pace_of(license_),
-        webhook=webhook_of(license_),
-        webhook_address=webhook_address(),
-        last_event_at=_last_event_at(license_),
-    )
+    lane = lane_of(license_)
+    return {
+        "condition": condition_of(license_),
+        "lane": lane,
+        "linked_number": phone.written(lane.linked_number) if lane else "",
+        "confirmed_number": phone.written(lane.confirmed_number) if lane else "",
+        # Sending is paused because another phone was linked, until a person confirms its number.
+        "another_phone": pause_of(license_) == PauseReason.NUMBER_CHANGED,
+        "queued": count_up_to(MAX_QUEUED, OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)),
+        "pace": pace_of(license_),
+        "webhook": webhook_of(license_),
+        "webhook_address": webhook_address(),
+        "last_event_at": _last_event_at(license_),
+    }
 
 
 def condition_of(license_: License) -> Condition:

@@ -176,6 +176,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
             "object_name": name_of(obj),
             "object_url": objects.url_of(obj),
             "preview": shown,
+            "recipient": phone.written(shown.recipient),
             "result": result_of(shown),
             "bubble": Bubble(text=wa_html(rendered.text), image=image_link(rendered.image_url)) if rendered else None,
             "message_mark": STATUSES[shown.known.status] if shown.known else None,

@@ -17,7 +17,7 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 
-from .. import alerts, announce
+from .. import announce
 from ..conf import SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
@@ -273,7 +273,7 @@ class _Driver:
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
         """Alert people about what this send revealed about the lane, and remember it for the next send."""
         if lane.pause is not None and paused:
-            alerts.lane_paused(self.lane.license, lane.pause, self.lane.confirmed_number, lane.linked_number)
+            announce.lane_paused(self.lane.license, lane.pause, self.lane.confirmed_number, lane.linked_number)
         elif lane.pause is not None:
             # A person was faster: they paused the lane, or confirmed the number that this driver did not know yet.
             self.lane.refresh_from_db(fields=["confirmed_number"])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .. import alerts
+from .. import announce
 from ..conf import Settings
 from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError
 from ..gateway import Gateway, SessionStatus
@@ -28,7 +28,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf
         # The change was found while a person's pause was in force, which no other pause replaces. That pause is over.
         pause = Pause(PauseReason.NUMBER_CHANGED, None)
         if store().pause_lane(lease, pause):
-            alerts.lane_paused(lane.license, pause, lane.confirmed_number, lane.linked_number)
+            announce.lane_paused(lane.license, pause, lane.confirmed_number, lane.linked_number)
         return False
     if reason == PauseReason.NONE:
         if lane.session_status == SessionStatus.CONNECTED.value:

@@ -21,7 +21,7 @@ from .. import outbox, phone
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
 from ..models import OutboundMessage, Status
 from ..site_urls import find_url, is_url_of_this_site
-from .people import person_of
+from .widgets import person_of
 
 _View = Callable[..., HttpResponse]
 

@@ -16,8 +16,7 @@ from django import template
 from django.db.models import Model
 from django.template import Context
 
-from ..shop_counter import banner, chips
-from ..shop_counter.people import Person, person_of
+from ..shop_counter.widgets import Person, banner, chip, person_of, prefetch_messages
 
 register = template.Library()
 
@@ -25,14 +24,14 @@ register = template.Library()
 @register.inclusion_tag("django_kpwa/counter/banner.html", takes_context=True)
 def kpwa_banner(context: Context) -> dict[str, Any]:
     """Render one line for each license with a problem."""
-    lines, more = banner.banner(_person(context))
+    lines, more = banner(_person(context))
     return {"lines": lines, "more": more}
 
 
 @register.simple_tag
 def kpwa_prefetch(objects: Iterable[Model]) -> str:
     """Fetch the messages about all `objects` at once. The chips of these instances then need no query."""
-    chips.prefetch_messages(objects)
+    prefetch_messages(objects)
     return ""
 
 
@@ -43,7 +42,7 @@ def kpwa_chip(context: Context, obj: Model, next: str = "") -> dict[str, Any]:
     Args:
         next: URL that the buttons redirect to afterwards; by default the page with the button.
     """
-    shown = chips.chip(obj, _person(context))
+    shown = chip(obj, _person(context))
     return {"shown": shown, "next": next, "part": f"{obj._meta.label_lower}-{obj.pk}"}
 
 

@@ -23,9 +23,8 @@ from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
 from django_kpwa.phone import written
-from django_kpwa.shop_counter import banner
-from django_kpwa.shop_counter.banner import receipts_waiting
-from django_kpwa.shop_counter.people import Person
+from django_kpwa.shop_counter import widgets
+from django_kpwa.shop_counter.widgets import Person, receipts_waiting
 from tests.shop.models import Sale
 
 pytestmark = pytest.mark.django_db
@@ -120,7 +119,7 @@ def test_a_short_wait_that_the_gateway_asked_for_needs_nobody(linked):
 
 
 def test_the_banner_counts_what_waits_up_to_a_bound(linked, monkeypatch):
-    monkeypatch.setattr(banner, "MAX_WAITING", 3)
+    monkeypatch.setattr(widgets, "MAX_WAITING", 3)
     paused(linked, PauseReason.LOGGED_OUT)
     sale = Sale.objects.create()
     a_message(linked, sale)

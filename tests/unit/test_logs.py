@@ -14,7 +14,7 @@ from django.core.management import CommandError
 from django.core.management.base import OutputWrapper
 
 import django_kpwa
-from django_kpwa import alerts
+from django_kpwa import announce
 from django_kpwa.cli.console import Console
 from django_kpwa.cli.errors import as_command_error
 from django_kpwa.encryption import Secret
@@ -96,7 +96,7 @@ def test_an_error_that_cannot_be_written_is_no_harm():
 
 
 def test_the_alert_of_a_gateway_and_a_license_with_hostile_words_is_one_line(written):
-    alerts.lane_paused(License(name=f"Toko {HOSTILE}"), Pause(PauseReason.FAILING, 30.0, f"Busy {HOSTILE}"))
+    announce.lane_paused(License(name=f"Toko {HOSTILE}"), Pause(PauseReason.FAILING, 30.0, f"Busy {HOSTILE}"))
     assert is_harmless(written())
     assert written().count("\n") == 1
 

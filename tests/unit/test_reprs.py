@@ -14,9 +14,7 @@ SECRET = re.compile(
 )
 # Words, ids and numbers of ours; a webhook without its token; and what is a `Secret` already.
 HARMLESS = {
-    "django_kpwa.admin.license_state.LicenseState.webhook",
-    "django_kpwa.admin.license_state.LicenseState.webhook_address",
-    "django_kpwa.shop_counter.chips.Shown.send_to_url",
+    "django_kpwa.shop_counter.widgets.Shown.send_to_url",
     "django_kpwa.dispatch.driver.Driven.lease_token",
     "django_kpwa.health.Unassigned.what_to_do",
     "django_kpwa.gateway.answers.Answer.secrets",
