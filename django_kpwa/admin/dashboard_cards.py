@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.db.models import Count, Min
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext
 
 from .. import phone
@@ -18,7 +19,7 @@ from ..formatting import duration, short_time
 from ..health import Missing, lane_of, license_condition
 from ..models import DatabaseNow, Lane, License, OutboundMessage, OutboundMessageQuerySet, Status
 from ..site_urls import find_url
-from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, Words
+from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone
 from .dashboard_charts import Counts
 from .license_buttons import MAY_OPERATE
 from .links import Links
@@ -84,57 +85,22 @@ def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int]) -> dic
     return queues
 
 
-@dataclass(frozen=True)
-class HelpButton:
-    """The button that fixes a license's condition: it sends a POST if `is_pressed`, else it is a link to a page."""
-
-    url: str
-    words: Words
-    is_pressed: bool
-    is_primary: bool
+Found = tuple[License, Condition]
+"""A license, fetched with its lane, and its condition."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """A license and its condition at `now`, by the database's clock."""
+def look_at_licenses() -> tuple[list[Found], bool, datetime]:
+    """Return the first `MAX_LICENSES` licenses by name, with their conditions, most urgent first.
 
-    license: License
-    condition: Condition
-    now: datetime
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a license's card shows, as formatted text; an empty text is not shown."""
-
-    license: License
-    condition: Condition
-    url: str
-    """URL of the license's page; empty if the user may not open it."""
-    number: str = field(repr=False)
-    number_before: str = field(repr=False)
-    """The confirmed number, if another number has been linked since and was not confirmed yet."""
-    seen: str
-    sending: str
-    waiting: BoundedCount
-    oldest: str
-    today: Counts
-    error: str
-    error_at: str
-    help: HelpButton | None
-
-
-def look_at_licenses() -> tuple[list[Found], bool]:
-    """Return the first `MAX_LICENSES` licenses by name, most urgent first, and True if there are more."""
+    Also returns True if there are more of them, and the database's time.
+    """
     rows = License.objects.kept().select_related("lane").annotate(looked_at=DatabaseNow())
     licenses: list[Any] = list(rows.order_by("name")[: MAX_LICENSES + 1])
-    found = [
-        Found(license_, license_condition(license_, license_.looked_at), license_.looked_at)
-        for license_ in licenses[:MAX_LICENSES]
-    ]
+    now = licenses[0].looked_at if licenses else timezone.now()
+    found = [(license_, license_condition(license_, now)) for license_ in licenses[:MAX_LICENSES]]
     # The sort is stable: equally urgent licenses stay ordered by name.
-    found.sort(key=lambda each: each.condition.urgency)
-    return found, len(licenses) > MAX_LICENSES
+    found.sort(key=lambda each: each[1].urgency)
+    return found, len(licenses) > MAX_LICENSES, now
 
 
 class Cards:
@@ -147,6 +113,7 @@ class Cards:
         queues: dict[int, Queue],
         today: dict[int, Counts],
         missing: Missing,
+        now: datetime,
     ) -> None:
         self._site = site
         self._request = request
@@ -154,46 +121,49 @@ class Cards:
         self._queues = queues
         self._today = today
         self._missing = missing
+        self._now = now
 
-    def of(self, found: Sequence[Found]) -> list[Card]:
-        """Return the cards of `found`, in the same order."""
-        return [self._card(each) for each in found]
+    def of(self, license_: License, condition: Condition) -> dict[str, Any]:
+        """Return what a license's card shows, as formatted text; an empty text is not shown.
 
-    def _card(self, found: Found) -> Card:
-        license_, lane = found.license, lane_of(found.license)
+        `url` is the license's page, empty if the user may not open it. `number_before` is the confirmed number, if
+        another number has been linked since and was not confirmed yet.
+        """
+        lane, now = lane_of(license_), self._now
         queue = self._queues.get(license_.pk, NO_QUEUE)
-        error, error_at = _last_error(found, lane)
-        return Card(
-            license=license_,
-            condition=found.condition,
-            url=self._page_of(license_),
-            number=phone.written(lane.linked_number) if lane and lane.linked_number else "",
-            number_before=phone.written(lane.confirmed_number) if lane and lane.has_changed_number else "",
-            seen=_seen(lane, found.now),
-            sending=_sending(found, lane, queue, self._missing),
-            waiting=queue.waiting,
-            oldest=_age(queue.oldest_at, found.now),
-            today=self._today.get(license_.pk, Counts()),
-            error=error,
-            error_at=error_at,
-            help=self._help(found),
-        )
+        error, error_at = _last_error(condition, lane, now)
+        return {
+            "license": license_,
+            "condition": condition,
+            "url": self._page_of(license_),
+            "number": phone.written(lane.linked_number) if lane and lane.linked_number else "",
+            "number_before": phone.written(lane.confirmed_number) if lane and lane.has_changed_number else "",
+            "seen": _age(lane.session_seen_at, now) if lane else "",
+            "sending": _sending(condition, lane, queue, self._missing, now),
+            "waiting": queue.waiting,
+            "oldest": _age(queue.oldest_at, now),
+            "today": self._today.get(license_.pk, Counts()),
+            "error": error,
+            "error_at": error_at,
+            "help": self._help(license_, condition),
+        }
 
-    def _help(self, found: Found) -> HelpButton | None:
+    def _help(self, license_: License, condition: Condition) -> dict[str, Any] | None:
         """Return the button that fixes the license's condition; None if the user may not press it.
 
-        If this admin site does not have the button's page, the button links to the license's page instead.
+        It sends a POST if `is_pressed`, else it is a link to a page. If this admin site does not have the button's
+        page, the button links to the license's page instead.
         """
-        condition = found.condition
         if condition.help == Help.NONE or not self._may(_PERMISSIONS.get(condition.help, MAY_OPERATE)):
             return None
         is_primary = condition.tone in (Tone.BAD, Tone.ATTENTION)
         name = f"admin:django_kpwa_license_{condition.help.value}"
-        url = find_url(name, found.license.pk, current_app=self._site.name)
+        url = find_url(name, license_.pk, current_app=self._site.name)
         if url:
-            return HelpButton(url, condition.help_label, condition.help not in _OPENED, is_primary)
-        url = self._page_of(found.license)
-        return HelpButton(url, gettext("Open"), False, is_primary) if url else None
+            is_pressed = condition.help not in _OPENED
+            return {"url": url, "words": condition.help_label, "is_pressed": is_pressed, "is_primary": is_primary}
+        url = self._page_of(license_)
+        return {"url": url, "words": gettext("Open"), "is_pressed": False, "is_primary": is_primary} if url else None
 
     def _page_of(self, license_: License) -> str:
         return self._links.to_object(License, license_.pk)
@@ -202,14 +172,14 @@ class Cards:
         return bool(self._request.user.has_perm(f"django_kpwa.{codename}"))
 
 
-def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) -> str:
+def _sending(condition: Condition, lane: Lane | None, queue: Queue, missing: Missing, now: datetime) -> str:
     """Return a sentence about what the license is doing now."""
-    if found.condition in (INACTIVE, NO_KEY, NEW_KEY):
-        return found.condition.explained
+    if condition in (INACTIVE, NO_KEY, NEW_KEY):
+        return condition.explained
     if lane is not None and lane.pause_reason:
-        return _paused(lane, found.now)
-    if _is_driven(lane, found.now):
-        wait = _seconds_to(lane.next_send_at if lane else None, found.now)
+        return _paused(lane, now)
+    wait = _seconds_to(lane.next_send_at if lane else None, now)
+    if _is_driven(lane, now):
         if queue.waiting and wait:
             return gettext("Sending at its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
         return gettext("Sending now.") if queue.waiting else gettext("Nothing is waiting.")
@@ -217,9 +187,8 @@ def _sending(found: Found, lane: Lane | None, queue: Queue, missing: Missing) ->
         return gettext("Nothing is waiting.")
     if missing != Missing.NOTHING:
         return gettext("Messages are waiting, but nothing sends them: see below.")
-    if _seconds_to(queue.due_at, found.now) and queue.due_at:
+    if _seconds_to(queue.due_at, now) and queue.due_at:
         return gettext("The next message is due at %(time)s.") % {"time": short_time(queue.due_at)}
-    wait = _seconds_to(lane.next_send_at if lane else None, found.now)
     if wait:
         return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
     return gettext("The next message goes out in a moment.")
@@ -245,17 +214,13 @@ def _seconds_to(moment: datetime | None, now: datetime) -> float:
     return max(0.0, (moment - now).total_seconds()) if moment else 0.0
 
 
-def _seen(lane: Lane | None, now: datetime) -> str:
-    return _age(lane.session_seen_at, now) if lane else ""
-
-
 def _age(moment: datetime | None, now: datetime) -> str:
     return duration((now - moment).total_seconds()) if moment else ""
 
 
-def _last_error(found: Found, lane: Lane | None) -> tuple[str, str]:
+def _last_error(condition: Condition, lane: Lane | None, now: datetime) -> tuple[str, str]:
     if lane is None or not lane.last_error or lane.last_error_at is None:
         return "", ""
-    if found.condition.tone == Tone.GOOD and found.now - lane.last_error_at > OLD_ERROR:
+    if condition.tone == Tone.GOOD and now - lane.last_error_at > OLD_ERROR:
         return "", ""
     return lane.last_error, short_time(lane.last_error_at)

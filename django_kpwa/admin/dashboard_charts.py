@@ -9,8 +9,9 @@ width without scaling its text. Bars differ by pattern as well as by colour, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from django.db.models import IntegerField, QuerySet, Sum
@@ -66,27 +67,22 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Delay:
-    """A waiting time in seconds; if `is_more` is True, it is longer than `seconds`."""
-
-    seconds: float
-    is_more: bool = False
-
-
-@dataclass(frozen=True)
 class Figures:
-    """The figures of a period: counts by the start of each hour or day, and how long messages waited to be sent."""
+    """The figures of a period: counts by the start of each hour or day, and how long messages waited to be sent.
+
+    The waits are in seconds, as `percentile()` returns them.
+    """
 
     by_start: dict[datetime, Counts] | dict[date, Counts]
-    median: Delay | None
-    percentile_95: Delay | None
-    total: Counts = field(init=False)
+    median: float | None
+    percentile_95: float | None
 
-    def __post_init__(self) -> None:
+    @property
+    def total(self) -> Counts:
         total = Counts()
         for counts in self.by_start.values():
             total.add(counts.sent, counts.failed, counts.unknown)
-        object.__setattr__(self, "total", total)
+        return total
 
 
 class Statistics:
@@ -141,7 +137,7 @@ class Statistics:
         for row in self._running:
             yield row.hour, row.sent, row.failed, row.unknown
 
-    def _delays(self, first: datetime) -> tuple[Delay | None, Delay | None]:
+    def _delays(self, first: datetime) -> tuple[float | None, float | None]:
         histogram = [0] * _BUCKETS
         summed = self._rolled_up(first).aggregate(**_BUCKET_SUMS)
         for bucket in range(_BUCKETS):
@@ -152,10 +148,11 @@ class Statistics:
         return percentile(histogram, 0.5), percentile(histogram, 0.95)
 
 
-def percentile(histogram: Sequence[int], share: float) -> Delay | None:
-    """Return the time within which `share` of the messages were sent; None if there were no messages.
+def percentile(histogram: Sequence[int], share: float) -> float | None:
+    """Return the seconds within which `share` of the messages were sent; None if there were no messages.
 
-    Messages are assumed to be spread evenly within a bucket. The last bucket has no upper bound.
+    Messages are assumed to be spread evenly within a bucket. The last bucket has no upper bound: a time in it is
+    infinite.
 
     Args:
         histogram: Number of messages per bucket; `HISTOGRAM_SECONDS` are the buckets' upper bounds.
@@ -168,29 +165,23 @@ def percentile(histogram: Sequence[int], share: float) -> Delay | None:
     below, low = 0, 0.0
     for count, high in zip(histogram, HISTOGRAM_SECONDS, strict=False):
         if count and below + count >= wanted:
-            return Delay(low + (high - low) * (wanted - below) / count)
+            return low + (high - low) * (wanted - below) / count
         below, low = below + count, float(high)
-    return Delay(float(HISTOGRAM_SECONDS[-1]), is_more=True)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A coloured piece of a bar: one of `KINDS`, with its upper edge and its height in pixels."""
-
-    kind: str
-    y: str
-    height: str
+    return math.inf
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The bar of one hour or day; `name` and `counts` are its row in the table."""
+    """The bar of one hour or day; `name` and `counts` are its row in the table.
+
+    A piece is one of `KINDS`, with its upper edge and its height.
+    """
 
     x: str
     width: str
     name: str
     counts: Counts
-    pieces: tuple[Piece, ...]
+    pieces: list[tuple[str, str, str]]
 
     @property
     def words(self) -> str:
@@ -199,23 +190,18 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line across the chart or a label below it: its position and its text."""
-
-    at: str
-    words: str
-
-
-@dataclass(frozen=True)
 class Chart:
-    """A chart as its template draws it. Horizontal positions are CSS percentages, vertical ones pixels."""
+    """A chart as its template draws it. Horizontal positions are CSS percentages, vertical ones pixels.
+
+    A line across the chart and a tick below it are a position and a text.
+    """
 
     name: str
     title: str
     column: str
-    bars: tuple[Bar, ...]
-    lines: tuple[Line, ...]
-    ticks: tuple[Line, ...]
+    bars: list[Bar]
+    lines: list[tuple[str, str]]
+    ticks: list[tuple[str, str]]
     total: Counts
     delay: str
     height: int = HEIGHT
@@ -281,13 +267,13 @@ def _chart(
         x = index * slot + slot * (1 - _BAR_SHARE) / 2
         bars.append(Bar(_percent(x), _percent(slot * _BAR_SHARE), name_of(start), counts, _pieces(counts, top)))
         if words := tick_of(start):
-            ticks.append(Line(_percent((index + 0.5) * slot), words))
-    lines = [Line(_pixels(_height(top - value, top) + _TOP), grouped(value)) for value in (0, top // 2, top)]
+            ticks.append((_percent((index + 0.5) * slot), words))
+    lines = [(_pixels(_height(top - value, top) + _TOP), grouped(value)) for value in (0, top // 2, top)]
     delay = delay_words(figures.median, figures.percentile_95)
-    return Chart(name, title, column, tuple(bars), tuple(lines), tuple(ticks), figures.total, delay)
+    return Chart(name, title, column, bars, lines, ticks, figures.total, delay)
 
 
-def delay_words(median: Delay | None, percentile_95: Delay | None) -> str:
+def delay_words(median: float | None, percentile_95: float | None) -> str:
     """Return a sentence about how long messages waited to be sent; empty if none were sent."""
     if median is None or percentile_95 is None:
         return ""
@@ -297,22 +283,22 @@ def delay_words(median: Delay | None, percentile_95: Delay | None) -> str:
     }
 
 
-def _delay(delay: Delay) -> str:
-    if delay.is_more:
-        return gettext("more than %(time)s") % {"time": duration(delay.seconds)}
-    return gettext("1 s") if delay.seconds <= 1 else duration(delay.seconds)
+def _delay(seconds: float) -> str:
+    if seconds == math.inf:
+        return gettext("more than %(time)s") % {"time": duration(HISTOGRAM_SECONDS[-1])}
+    return gettext("1 s") if seconds <= 1 else duration(seconds)
 
 
-def _pieces(counts: Counts, top: int) -> tuple[Piece, ...]:
-    pieces: list[Piece] = []
+def _pieces(counts: Counts, top: int) -> list[tuple[str, str, str]]:
+    pieces = []
     y = float(_BOTTOM)
     for kind in KINDS:
         count = getattr(counts, kind)
         if count:
             height = max(_height(count, top), _MIN_HEIGHT)
             y -= height
-            pieces.append(Piece(kind, _pixels(y), _pixels(height)))
-    return tuple(pieces)
+            pieces.append((kind, _pixels(y), _pixels(height)))
+    return pieces
 
 
 def _height(count: int, top: int) -> float:

@@ -7,7 +7,6 @@ buttons in another place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
@@ -16,12 +15,12 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
-from ..counts import BoundedCount, count_up_to
+from ..counts import count_up_to
 from ..formatting import short_time
 from ..models import OutboundMessage
-from ..words import Words, reason_row
-from .buttons import Button
-from .links import Links, Source
+from ..words import reason_row
+from .buttons import Button, OfferedButton
+from .links import Links
 from .long_list import MAX_COUNTED
 from .message_admin import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN, MessageAdmin
 
@@ -29,45 +28,11 @@ MAX_LISTED = 25
 CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_ARRIVED, LEAVE_IT)}
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A decision about one message, with the URL that its button posts to."""
+def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int, str]) -> dict[str, Any]:
+    """Return the newest messages that need a decision, at most `MAX_LISTED`, and the number of all (`total`).
 
-    button: Button
-    url: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One message of the list, as formatted text. `license` is empty if the license need not be shown."""
-
-    message: OutboundMessage
-    url: str
-    recipient: str = field(repr=False)
-    first_line: str = field(repr=False)
-    reason: Words
-    license: str
-    when: str
-    source: Source | None
-    choices: list[Choice]
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """`rows` is empty if the user may not view messages, `buttons` if the user may not decide about them.
-
-    `is_cut` is True if there are more messages than `rows`.
-    """
-
-    total: BoundedCount
-    rows: list[Row]
-    buttons: list[Button]
-    list_url: str
-    is_cut: bool
-
-
-def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int, str]) -> Decisions:
-    """Return the newest messages that need a decision, at most `MAX_LISTED`, and the number of all.
+    `rows` is empty if the user may not view messages, `buttons` if the user may not decide about them. `is_cut` is True
+    if there are more messages than `rows`.
 
     Args:
         names: The licenses' names by id; empty if messages need not show their license.
@@ -75,14 +40,19 @@ def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int,
     total = count_up_to(MAX_COUNTED, OutboundMessage.objects.undecided())
     admin = _message_admin(site)
     if admin is None or not admin.has_view_permission(request):
-        return Decisions(total, [], [], "", False)
+        return {"total": total}
     may_decide = admin.may(request, MAY_DECIDE)
     undecided = admin.get_queryset(request).undecided()  # type: ignore[attr-defined]
     found = list(undecided.select_related(None).order_by("-created_at", "-pk")[:MAX_LISTED])
     links = Links(site, request)
     rows = [_row(admin, links, message, names, may_decide) for message in found]
-    list_url = f"{admin.url_of('changelist')}?needs_decision=yes"
-    return Decisions(total, rows, list(CHOICES.values()) if may_decide else [], list_url, total.number > len(rows))
+    return {
+        "total": total,
+        "rows": rows,
+        "buttons": list(CHOICES.values()) if may_decide else [],
+        "list_url": f"{admin.url_of('changelist')}?needs_decision=yes",
+        "is_cut": total.number > len(rows),
+    }
 
 
 def decide(site: AdminSite, request: HttpRequest, back: str) -> HttpResponse:
@@ -116,16 +86,16 @@ def _message_admin(site: AdminSite) -> MessageAdmin | None:
 
 def _row(
     admin: MessageAdmin, links: Links, message: OutboundMessage, names: Mapping[int, str], may_decide: bool
-) -> Row:
-    choices = [Choice(button, admin.url_of(button.name, message.pk)) for button in CHOICES.values()]
-    return Row(
-        message=message,
-        url=admin.url_of("change", message.pk),
-        recipient=admin.recipient_shown(message),
-        first_line=admin.first_line(message),
-        reason=reason_row(message).label,
-        license=names.get(message.license_id or 0, ""),
-        when=short_time(message.settled_at or message.created_at),
-        source=links.to_source_of(message),
-        choices=choices if may_decide else [],
-    )
+) -> dict[str, Any]:
+    choices = [OfferedButton(button, admin.url_of(button.name, message.pk)) for button in CHOICES.values()]
+    return {
+        "message": message,
+        "url": admin.url_of("change", message.pk),
+        "recipient": admin.recipient_shown(message),
+        "first_line": admin.first_line(message),
+        "reason": reason_row(message).label,
+        "license": names.get(message.license_id or 0, ""),
+        "when": short_time(message.settled_at or message.created_at),
+        "source": links.to_source_of(message),
+        "choices": choices if may_decide else [],
+    }
