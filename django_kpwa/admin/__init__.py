@@ -14,8 +14,7 @@ from .event_admin import WebhookEventAdmin
 from .license_admin import LicenseAdmin
 from .message_admin import MessageAdmin
 from .messages_inline import KpwaMessagesInline
-from .receipt_admin import RegisteredReceiptAdmin
-from .receipt_failure_admin import ReceiptFailureAdmin
+from .receipt_admin import ReceiptFailureAdmin, RegisteredReceiptAdmin
 
 __all__ = [
     "DashboardAdmin",

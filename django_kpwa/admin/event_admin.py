@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin, messages
@@ -22,11 +21,11 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..counts import BoundedCount, count_up_to
+from ..counts import count_up_to
 from ..formatting import date_and_time
 from ..models import NOT_UNDERSTOOD, OutboundMessage, WebhookEvent
 from ..webhooks import reprocess
-from ..words import EVENT_STATUSES, STATUSES, Mark, Tone, event_row
+from ..words import EVENT_STATUSES, STATUSES, Tone, event_row
 from .base import mark_html
 from .buttons import Button, ButtonsAdmin, Done, counted
 from .event_content import GIST_FIELDS, START_CHARACTERS, body_of, gist_of, parts_of
@@ -68,27 +67,20 @@ MAX_COUNTED = 1000
 _STATUS_PARAMETER = "status__exact"
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """A link above the list to the events of one status; `is_chosen` is True if the list shows these events now."""
+def _troubles(list_url: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the links above the list to events that were not understood, counted up to `MAX_COUNTED` per status.
 
-    mark: Mark
-    count: BoundedCount
-    url: str
-    is_chosen: bool
-
-
-def _troubles(list_url: str, query: Mapping[str, str]) -> list[Trouble]:
-    """Return the links above the list to events that were not understood, counted up to `MAX_COUNTED` per status."""
+    `is_chosen` is True if the list shows these events now.
+    """
     chosen = query.get(_STATUS_PARAMETER, "")
     counts = {status: count_up_to(MAX_COUNTED, WebhookEvent.objects.filter(status=status)) for status in NOT_UNDERSTOOD}
     return [
-        Trouble(
-            EVENT_STATUSES[status],
-            count,
-            f"{list_url}?{urlencode({_STATUS_PARAMETER: status.value})}",
-            chosen == status,
-        )
+        {
+            "mark": EVENT_STATUSES[status],
+            "count": count,
+            "url": f"{list_url}?{urlencode({_STATUS_PARAMETER: status.value})}",
+            "is_chosen": chosen == status,
+        }
         for status, count in counts.items()
         if count or chosen == status
     ]

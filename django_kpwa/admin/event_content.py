@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from django.utils.html import format_html
@@ -16,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import phone
 from ..formatting import date_and_time
 from ..models import EventKind, WebhookEvent
+from ..webhooks.matching import time_of
 from ..webhooks.parsers import DeliveryState
 from ..words import Words
 from .bubble import Bubble, wa_html
@@ -55,15 +53,10 @@ _CONTENTS: dict[str, Words] = {
 GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status", "content")
 """The list shows the first `START_CHARACTERS` of these fields."""
 START_CHARACTERS = 81
-_EPOCH = re.compile(r"[0-9]{10}(?:[0-9]{3})?")
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of a payload: its facts as label and value, and a bubble if it contains a text or media."""
-
-    facts: list[tuple[Words, str]]
-    bubble: Bubble | None
+Part = tuple[list[tuple[Words, str]], Bubble | None]
+"""A part of a payload: its facts as label and value, and a bubble if it contains a text or media."""
 
 
 def parts_of(event: WebhookEvent) -> tuple[list[Part], int]:
@@ -107,7 +100,7 @@ def _part(fields: dict[str, Any]) -> Part:
         (_("The gateway's time"), _time(fields)),
         (_("Note"), _note(fields)),
     ]
-    return Part([(name, value) for name, value in facts if value], _bubble(fields, kind))
+    return [(name, value) for name, value in facts if value], _bubble(fields, kind)
 
 
 def _bubble(fields: dict[str, Any], kind: str) -> Bubble | None:
@@ -134,12 +127,10 @@ def _group(fields: dict[str, Any]) -> str:
 
 
 def _time(fields: dict[str, Any]) -> str:
-    """Return the time as the gateway wrote it; seconds or milliseconds since 1970 are converted to a date as well."""
+    """Return the time as the gateway wrote it; Unix time is converted to a date as well."""
     written = _text(fields, "occurred_at")
-    if not _EPOCH.fullmatch(written):
-        return written
-    at = datetime.fromtimestamp(int(written[:10]), tz=timezone.utc)
-    return f"{date_and_time(at)} ({written})"
+    at = time_of(written) if written.isdecimal() else None
+    return f"{date_and_time(at)} ({written})" if at else written
 
 
 def _note(fields: dict[str, Any]) -> str:
@@ -153,28 +144,19 @@ def _text(fields: dict[str, Any], name: str) -> str:
     return "" if value is None else str(value)
 
 
-@dataclass(frozen=True)
-class Body:
-    """A body as it is shown.
+def body_of(event: WebhookEvent) -> dict[str, Any]:
+    """Return the body of `event` as it is shown, cut to `_MAX_BODY_BYTES`.
 
     `size` is its full length in bytes. `pretty` is indented JSON, empty if the body is not JSON or was cut. `left_out`
     is a sentence about the bytes that are not shown, empty if there are none.
     """
-
-    raw: str
-    size: int
-    pretty: str = ""
-    left_out: str = ""
-
-
-def body_of(event: WebhookEvent) -> Body:
-    """Return the body of `event`, cut to `_MAX_BODY_BYTES`."""
     body = bytes(event.body)
     shown = body[:_MAX_BODY_BYTES]
     # The cut may split a character; its remaining bytes are then shown as escapes.
     raw = shown.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
     left_out = len(body) - len(shown)
-    return Body(raw, len(body), "" if left_out else _pretty(body), _left_out(left_out))
+    pretty = "" if left_out else _pretty(body)
+    return {"raw": raw, "size": len(body), "pretty": pretty, "left_out": _left_out(left_out)}
 
 
 def _pretty(body: bytes) -> str:

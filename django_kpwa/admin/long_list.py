@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +82,7 @@ class LongChangeList(ChangeList):
         model_admin.prepare_page(request, self.result_list)
 
     @property
-    def kpwa_dates(self) -> Dates | None:
+    def kpwa_dates(self) -> dict[str, Any] | None:
         return dates_of(self)
 
     @property
@@ -160,25 +159,14 @@ class WhenFilter(SimpleListFilter):
         return queryset
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A date above the list; without a `link` it is the chosen one."""
-
-    title: str
-    link: str = ""
+Choice = dict[str, str]
+"""A date above the list, as `title` and `link`; without a link it is the chosen one."""
 
 
-@dataclass(frozen=True)
-class Dates:
-    """The links above the list: one level back, and the years, months or days in which there may be rows."""
+def dates_of(changelist: Any) -> dict[str, Any] | None:
+    """Return the years, months or days between the first and the last row (`choices`), and a link one level `back`.
 
-    choices: list[Choice]
-    back: Choice | None = None
-    show: bool = True
-
-
-def dates_of(changelist: Any) -> Dates | None:
-    """Return the years, months or days between the first and the last row; None if there are no rows.
+    None if there are no rows.
 
     Django's own date hierarchy offers only dates that have rows, but groups the whole table to find them.
     """
@@ -195,24 +183,25 @@ def dates_of(changelist: Any) -> Dates | None:
         return None
     if year:
         months = [
-            Choice(_month_name(year, number), _link(changelist, year, number))
+            _choice(changelist, _month_name(year, number), year, number)
             for number in range(1, 13)
             if (first.year, first.month) <= (year, number) <= (last.year, last.month)
         ]
-        return Dates(months, back=Choice(gettext("All dates"), _link(changelist)))
-    return Dates([Choice(str(number), _link(changelist, number)) for number in range(first.year, last.year + 1)])
+        return {"choices": months, "back": _choice(changelist, gettext("All dates"))}
+    return {"choices": [_choice(changelist, str(number), number) for number in range(first.year, last.year + 1)]}
 
 
-def _days(changelist: Any, year: int, month: int, day: int | None, first: date, last: date) -> Dates:
+def _days(changelist: Any, year: int, month: int, day: int | None, first: date, last: date) -> dict[str, Any]:
     if day:
         shown = formats.date_format(date(year, month, day), "MONTH_DAY_FORMAT")
-        return Dates([Choice(capfirst(shown))], back=Choice(_month_name(year, month), _link(changelist, year, month)))
+        back = _choice(changelist, _month_name(year, month), year, month)
+        return {"choices": [{"title": capfirst(shown), "link": ""}], "back": back}
     days = [
-        Choice(formats.date_format(each, "MONTH_DAY_FORMAT"), _link(changelist, year, month, each.day))
+        _choice(changelist, formats.date_format(each, "MONTH_DAY_FORMAT"), year, month, each.day)
         for each in _days_of(year, month)
         if first <= each <= last
     ]
-    return Dates(days, back=Choice(str(year), _link(changelist, year)))
+    return {"choices": days, "back": _choice(changelist, str(year), year)}
 
 
 def _days_of(year: int, month: int) -> Iterator[date]:
@@ -228,10 +217,10 @@ def _ends(rows: QuerySet[Any], field: str) -> tuple[date, date] | None:
     return timezone.localdate(first), timezone.localdate(last)
 
 
-def _link(changelist: Any, *parts: int) -> str:
+def _choice(changelist: Any, title: str, *parts: int) -> Choice:
     field = changelist.date_hierarchy
     chosen = dict(zip((f"{field}__year", f"{field}__month", f"{field}__day"), parts, strict=False))
-    return str(changelist.get_query_string(chosen, [f"{field}__"]))
+    return {"title": title, "link": str(changelist.get_query_string(chosen, [f"{field}__"]))}
 
 
 def _month_name(year: int, month: int) -> str:

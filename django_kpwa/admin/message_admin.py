@@ -24,9 +24,8 @@ from .bubble import bubble_of
 from .buttons import Button, Done
 from .links import Links, Source
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter
+from .message_content import first_line_of, instead_of_text, recipient_of, starts_of, timeline_of
 from .message_export import csv_response
-from .message_summary import first_line_of, instead_of_text, recipient_of, starts_of
-from .message_timeline import timeline_of
 from .number_pages import MAY_SEND, send_to_another_number
 from .search import search_messages
 

@@ -7,7 +7,6 @@ to the template, ignores what is posted, and saves nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -19,10 +18,10 @@ from django.utils.translation import gettext_lazy as _
 
 from ..models import OutboundMessage, database_of, source_id_of, stored_name, types_of
 from ..receipts import registry
-from ..words import STATUSES, Mark
+from ..words import STATUSES
 from .base import UNDER_UNFOLD, TabularInline
 from .links import Links
-from .message_summary import first_line_of, recipient_of, starts_of
+from .message_content import first_line_of, recipient_of, starts_of
 
 MAX_SHOWN = 20
 
@@ -30,18 +29,6 @@ if TYPE_CHECKING:
     _FormSet = BaseModelFormSet[OutboundMessage, Any]
 else:
     _FormSet = BaseModelFormSet
-
-
-@dataclass(frozen=True)
-class Row:
-    """One message, as the inline shows it."""
-
-    message: OutboundMessage
-    mark: Mark
-    recipient: str = field(repr=False)
-    first_line: str = field(repr=False)
-    url: str
-    needs_decision: bool
 
 
 class MessagesFormSet(_FormSet):
@@ -63,16 +50,15 @@ class MessagesFormSet(_FormSet):
         self._source = instance
 
     @property
-    def kpwa_rows(self) -> list[Row]:
+    def kpwa_rows(self) -> list[dict[str, Any]]:
         return [
-            Row(
-                message,
-                STATUSES[message.status],
-                recipient_of(message),
-                first_line_of(message),
-                self.kpwa_links.to_object(OutboundMessage, message.pk),
-                message.needs_somebody,
-            )
+            {
+                "message": message,
+                "mark": STATUSES[message.status],
+                "recipient": recipient_of(message),
+                "first_line": first_line_of(message),
+                "url": self.kpwa_links.to_object(OutboundMessage, message.pk),
+            }
             for message in self._messages[:MAX_SHOWN]
         ]
 

@@ -1,4 +1,6 @@
-"""The registered receipt classes: a preview of what each would send about an object, and a button that sends it now.
+"""Receipts in the admin: the registered classes, and the errors that they raised while an object was saved.
+
+Of each class there is a preview of what it would send about an object, and a button that sends it now.
 
 A preview shows a customer's number and purchase, so it needs both the permission to view receipts and the permission
 to view the object's model.
@@ -6,60 +8,44 @@ to view the object's model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib import messages
+from django.contrib import admin, messages
+from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.db import router
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
-from django.utils.text import capfirst
+from django.utils.text import Truncator, capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import get_language_info, gettext
+from django.utils.translation import gettext_lazy as _
 
 from .. import phone
-from ..counts import BoundedCount, count_up_to
-from ..models import OutboundMessage, ReceiptFailure
+from ..counts import count_up_to
+from ..formatting import date_and_time
+from ..models import OutboundMessage, ReceiptFailure, RegisteredReceipt, stored_name
 from ..receipts import Receipt, Registration, registry, send_now
 from ..receipts.preview import known_messages, preview
 from ..words import STATUSES
 from .base import ReadOnlyAdmin
 from .bubble import Bubble, image_link, wa_html
 from .buttons import confirmation
-from .links import Links
+from .links import Links, Source
+from .long_list import LongListAdmin, WhenFilter
 from .receipt_preview import Objects, name_of, result_of
 
 MAX_FAILURES_COUNTED = 100
+_MAX_LINE_LENGTH = 120
 _DEFAULT_EVENT_ID = Receipt.get_event_id
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a receipt class declares, as text for people. `template` is empty if the class renders its text itself."""
-
-    name: str
-    about: str
-    model: str
-    event: str
-    template: str
-    language: str
-    max_age: str
-    expires_after: str
-
-
-@dataclass(frozen=True)
-class Failures:
-    """How often a receipt class raised an error, and the URL of the list of those errors."""
-
-    count: BoundedCount
-    url: str
 
 
 class RegisteredReceiptAdmin(ReadOnlyAdmin):
@@ -171,13 +157,15 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
     ) -> dict[str, Any]:
         shown = preview(registration, obj)
         rendered = shown.rendered
+        result_mark, result_words = result_of(shown)
         return {
             "chosen": obj,  # not `object`: admin themes treat that as the object that the page belongs to
             "object_name": name_of(obj),
             "object_url": objects.url_of(obj),
             "preview": shown,
             "recipient": phone.written(shown.recipient),
-            "result": result_of(shown),
+            "result_mark": result_mark,
+            "result_words": result_words,
             "bubble": Bubble(text=wa_html(rendered.text), image=image_link(rendered.image_url)) if rendered else None,
             "message_mark": STATUSES[shown.known.status] if shown.known else None,
             "message_url": self._url_of(request, shown.known) if shown.known else "",
@@ -205,27 +193,29 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         return self.render_page(request, f"registeredreceipt/{template}", context)
 
 
-def _described(registration: Registration) -> Description:
+def _described(registration: Registration) -> dict[str, str]:
+    """Return what a receipt class declares, as text for people. `template` is empty if it renders its text itself."""
     receipt = registration.receipt
     has_own_ids = type(receipt).get_event_id is not _DEFAULT_EVENT_ID
-    return Description(
-        name=type(receipt).__name__,
-        about=(type(receipt).__doc__ or "").strip().partition("\n")[0],
-        model=str(capfirst(registration.model._meta.verbose_name)),
-        event=gettext("told apart by get_event_id()") if has_own_ids else receipt.event or type(receipt).__name__,
-        template=receipt.template_name,
-        language=_language(receipt.language),
-        max_age=_span(receipt.max_age),
-        expires_after=_span(receipt.expires_after),
-    )
+    return {
+        "name": type(receipt).__name__,
+        "about": (type(receipt).__doc__ or "").strip().partition("\n")[0],
+        "model": str(capfirst(registration.model._meta.verbose_name)),
+        "event": gettext("told apart by get_event_id()") if has_own_ids else receipt.event or type(receipt).__name__,
+        "template": receipt.template_name,
+        "language": _language(receipt.language),
+        "max_age": _span(receipt.max_age),
+        "expires_after": _span(receipt.expires_after),
+    }
 
 
-def _failures_of(registration: Registration, links: Links) -> Failures | None:
-    """Return the failures of a receipt class; None if the user may not view failures."""
+def _failures_of(registration: Registration, links: Links) -> dict[str, Any] | None:
+    """Return how often a receipt class raised an error, and the URL of the list; None if the user may not view it."""
     url = links.to_page(ReceiptFailure, "changelist", receipt=registration.label)
     if not url:
         return None
-    return Failures(count_up_to(MAX_FAILURES_COUNTED, ReceiptFailure.objects.filter(receipt=registration.label)), url)
+    failures = ReceiptFailure.objects.filter(receipt=registration.label)
+    return {"count": count_up_to(MAX_FAILURES_COUNTED, failures), "url": url}
 
 
 def _span(span: timedelta | None) -> str:
@@ -241,3 +231,70 @@ def _language(code: str) -> str:
     except KeyError:
         name = code or settings.LANGUAGE_CODE
     return name if code else gettext("%(language)s (the site's)") % {"language": name}
+
+
+# Failures
+
+
+class ReceiptFilter(SimpleListFilter):
+    """Offers the registered classes. Django's own filter would read the whole table to find the classes in it."""
+
+    title = _("receipt")
+    parameter_name = "receipt"
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, Any]]:
+        return [(each.label, each.label) for each in registry.registrations()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(receipt=self.value()) if self.value() else queryset
+
+
+class ReceiptFailureAdmin(LongListAdmin):
+    list_display = ["receipt", "source", "first_line", "times", "occurred"]
+    list_filter = [ReceiptFilter, WhenFilter]
+    sortable_by = ["occurred"]
+    ordering = ["-occurred_at", "-pk"]
+    date_hierarchy = "occurred_at"
+    readonly_fields = ["source", "preview"]
+    fields = ["receipt", "source", "error", "times", "occurred_at", "preview"]
+
+    def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
+        links = Links(self.admin_site, request)
+        for failure in records:
+            failure.kpwa_source = links.to_source_of(failure)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        failure = context.get("original")
+        if failure is not None:
+            self.prepare_page(request, [failure])
+            failure.kpwa_preview_url = self._preview_url(request, failure)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @admin.display(description=_("about"))
+    def source(self, failure: ReceiptFailure) -> str:
+        source: Source | None = getattr(failure, "kpwa_source", None)
+        return source.html if source else self.get_empty_value_display()
+
+    @admin.display(description=_("try again"))
+    def preview(self, failure: ReceiptFailure) -> str:
+        address = getattr(failure, "kpwa_preview_url", "")
+        if not address:
+            return self.get_empty_value_display()
+        return format_html('<a href="{}">{}</a>', address, gettext("Look at the preview"))
+
+    @admin.display(description=_("error"))
+    def first_line(self, failure: ReceiptFailure) -> str:
+        lines = failure.error.strip().splitlines()
+        return Truncator(lines[0]).chars(_MAX_LINE_LENGTH) if lines else ""
+
+    @admin.display(description=_("when"), ordering="occurred_at")
+    def occurred(self, failure: ReceiptFailure) -> str:
+        return date_and_time(failure.occurred_at)
+
+    def _preview_url(self, request: HttpRequest, failure: ReceiptFailure) -> str:
+        """Return the URL of the preview of the same receipt for the same object; empty if there is no such page."""
+        registration = registry.find(failure.receipt)
+        if registration is None or failure.source_database != stored_name(router.db_for_write(registration.model)):
+            return ""  # the preview would show another object that has the same key in the model's own database
+        links = Links(self.admin_site, request)
+        return links.to_page(RegisteredReceipt, "preview", failure.receipt, pk=failure.source_id)

@@ -6,7 +6,6 @@ decides which rows a user sees, and its pages are linked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin import AdminSite
@@ -108,19 +107,15 @@ def name_of(obj: Model) -> str:
     return Truncator(name or f"{capfirst(obj._meta.verbose_name)} {obj.pk}").chars(_MAX_NAME_LENGTH)
 
 
-@dataclass(frozen=True)
-class Result:
-    """Says with a mark and a sentence whether a previewed receipt would be sent."""
-
-    mark: Mark
-    words: Words
+Result = tuple[Mark, Words]
+"""Says with a mark and a sentence whether a previewed receipt would be sent."""
 
 
-_KNOWN = Result(
+_KNOWN: Result = (
     Mark(Tone.NEUTRAL, "✓", _("exists already")),
     _("This receipt exists already, so it is not sent a second time. Its message shows what became of it."),
 )
-_UNCLEAR = Result(
+_UNCLEAR: Result = (
     Mark(Tone.ATTENTION, "?", _("another object's?")),
     _(
         "There is already a message with its key, but its number, or the time at which it happened, is "
@@ -128,23 +123,27 @@ _UNCLEAR = Result(
         "if this is another object that reuses a primary key, the receipt class needs get_fingerprint()."
     ),
 )
-_RAISES = Result(
-    Mark(Tone.BAD, "✕", _("raises an error")), _("The receipt class raised an error. It has to be fixed first.")
+_RAISES: Result = (
+    Mark(Tone.BAD, "✕", _("raises an error")),
+    _("The receipt class raised an error. It has to be fixed first."),
 )
-_NOT_WANTED = Result(
-    Mark(Tone.NEUTRAL, "–", _("not wanted")), _("should_send() returned False, so there is no such receipt.")
+_NOT_WANTED: Result = (
+    Mark(Tone.NEUTRAL, "–", _("not wanted")),
+    _("should_send() returned False, so there is no such receipt."),
 )
-_NO_NUMBER = Result(
-    Mark(Tone.NEUTRAL, "–", _("no number")), _("There is no phone number, so there is nobody to send it to.")
+_NO_NUMBER: Result = (
+    Mark(Tone.NEUTRAL, "–", _("no number")),
+    _("There is no phone number, so there is nobody to send it to."),
 )
-_BAD_NUMBER = Result(
-    Mark(Tone.BAD, "✕", _("not a phone number")), _("The number is not a phone number. Correct it first.")
+_BAD_NUMBER: Result = (
+    Mark(Tone.BAD, "✕", _("not a phone number")),
+    _("The number is not a phone number. Correct it first."),
 )
-_TOO_OLD = Result(
+_TOO_OLD: Result = (
     Mark(Tone.ATTENTION, "⌛", _("too old to be sent automatically")),
     _("It happened longer ago than the class allows, so saving it sends nothing. “Send now” sends it anyway."),
 )
-_READY = Result(
+_READY: Result = (
     Mark(Tone.GOOD, "✓", _("can be sent")),
     _("It has no such receipt yet. It gets one when it is saved, or when you press “Send now”."),
 )
