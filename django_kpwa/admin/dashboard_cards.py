@@ -154,7 +154,8 @@ class Cards:
         It sends a POST if `is_pressed`, else it is a link to a page. If this admin site does not have the button's
         page, the button links to the license's page instead.
         """
-        if condition.help == Help.NONE or not self._may(_PERMISSIONS.get(condition.help, MAY_OPERATE)):
+        permission = f"django_kpwa.{_PERMISSIONS.get(condition.help, MAY_OPERATE)}"
+        if condition.help == Help.NONE or not self._request.user.has_perm(permission):
             return None
         is_primary = condition.tone in (Tone.BAD, Tone.ATTENTION)
         name = f"admin:django_kpwa_license_{condition.help.value}"
@@ -167,9 +168,6 @@ class Cards:
 
     def _page_of(self, license_: License) -> str:
         return self._links.to_object(License, license_.pk)
-
-    def _may(self, codename: str) -> bool:
-        return bool(self._request.user.has_perm(f"django_kpwa.{codename}"))
 
 
 def _sending(condition: Condition, lane: Lane | None, queue: Queue, missing: Missing, now: datetime) -> str:

@@ -55,7 +55,7 @@ GIST_FIELDS = ("sender", "recipient", "text", "state", "session_status", "conten
 START_CHARACTERS = 81
 
 
-Part = tuple[list[tuple[Words, str]], Bubble | None]
+Part = tuple[list[tuple[Words, Words]], Bubble | None]
 """A part of a payload: its facts as label and value, and a bubble if it contains a text or media."""
 
 
@@ -87,13 +87,13 @@ def content_of(fields: dict[str, Any]) -> str:
 
 def _part(fields: dict[str, Any]) -> Part:
     kind = _text(fields, "kind")
-    facts: list[tuple[Words, str]] = [
+    facts: list[tuple[Words, Words]] = [
         (_("Kind"), str(EventKind(kind).label) if kind in EventKind.values else kind),
         (_("Content"), content_of(fields)),
         (_("State"), _state(fields)),
         (_("Sender"), _number(fields, "sender")),
         (_("Recipient"), _number(fields, "recipient")),
-        (_("Group"), _group(fields)),
+        (_("Group"), _text(fields, "group") or (_("a group without a name") if fields.get("is_group") is True else "")),
         (_("Chat"), _text(fields, "chat")),
         (_("The linked phone"), _number(fields, "own_number")),
         (_("The gateway's id"), _text(fields, "gateway_id")),
@@ -118,12 +118,7 @@ def _state(fields: dict[str, Any]) -> str:
 
 
 def _number(fields: dict[str, Any], name: str) -> str:
-    value = _text(fields, name)
-    return phone.written(value)
-
-
-def _group(fields: dict[str, Any]) -> str:
-    return _text(fields, "group") or (gettext("a group without a name") if fields.get("is_group") is True else "")
+    return phone.written(_text(fields, name))
 
 
 def _time(fields: dict[str, Any]) -> str:

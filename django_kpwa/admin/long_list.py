@@ -7,7 +7,7 @@ the index on the list's date field.
 from __future__ import annotations
 
 import calendar
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -198,15 +198,10 @@ def _days(changelist: Any, year: int, month: int, day: int | None, first: date, 
         return {"choices": [{"title": capfirst(shown), "link": ""}], "back": back}
     days = [
         _choice(changelist, formats.date_format(each, "MONTH_DAY_FORMAT"), year, month, each.day)
-        for each in _days_of(year, month)
+        for each in (date(year, month, number) for number in range(1, calendar.monthrange(year, month)[1] + 1))
         if first <= each <= last
     ]
     return {"choices": days, "back": _choice(changelist, str(year), year)}
-
-
-def _days_of(year: int, month: int) -> Iterator[date]:
-    for number in range(1, calendar.monthrange(year, month)[1] + 1):
-        yield date(year, month, number)
 
 
 def _ends(rows: QuerySet[Any], field: str) -> tuple[date, date] | None:

@@ -79,7 +79,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         license_ = (
             known.license
             if known and known.license_id
-            else asked("get_license", lambda: _named_license(registration, obj), None)
+            else asked("get_license", lambda: license_of(receipt.get_license(obj)), None)
         )
         waits_because = ""
         if license_ is None and "get_license" not in asked.problems:
@@ -152,10 +152,6 @@ class _Asked:
             return answer
         self.problems[method] = words_of(caught.error)
         return otherwise
-
-
-def _named_license(registration: Registration, obj: models.Model) -> License | None:
-    return license_of(registration.receipt.get_license(obj))
 
 
 def _messages_of(keys: Iterable[str]) -> dict[str, OutboundMessage]:

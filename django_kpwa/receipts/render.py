@@ -76,7 +76,7 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
     with timezone.override(timezone.get_default_timezone()):
         obj = _read(registration, message)
         if obj is None or not receipt.should_send(obj):
-            return Withdrawn(_reason(obj))
+            return Withdrawn(_why_not(obj))
         to = None
         # Not for a copy, which has another digest: it goes to the number that a person chose for it.
         if message.idempotency_digest == idempotency_digest(message.idempotency_key):
@@ -86,7 +86,7 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
                 keep_failure(registration, obj, message.source_database or DEFAULT_DB_ALIAS, error)
                 raise
             if to is None:
-                return Withdrawn(_reason_without_number())
+                return Withdrawn(_why_not(obj, is_wanted=True))
             if license_ is not None and license_.pk != message.license_id:
                 return Moved(license_)
         fingerprint = fingerprint_of(receipt, obj, occurred_at(receipt, obj))
@@ -141,15 +141,12 @@ def _read(registration: Registration, message: OutboundMessage) -> models.Model 
     return model._base_manager.using(alias).filter(pk=primary_key).first()
 
 
-def _reason_without_number() -> str:
-    with translation.override(settings.LANGUAGE_CODE):
-        return gettext("The customer's number had been removed when its turn came.")
-
-
-def _reason(obj: models.Model | None) -> str:
+def _why_not(obj: models.Model | None, *, is_wanted: bool = False) -> str:
     with translation.override(settings.LANGUAGE_CODE):
         if obj is None:
             return gettext("What the receipt was about has been deleted.")
+        if is_wanted:
+            return gettext("The customer's number had been removed when its turn came.")
         return gettext("No receipt was wanted any more when its turn came.")
 
 

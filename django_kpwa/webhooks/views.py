@@ -78,7 +78,9 @@ class WebhookView(APIView):
         except _UnreadableBodyError as error:
             return _refusal(error.status, str(error))
         if event_id is not None:
-            _wake_on_commit(event_id)
+            # On commit, or at once if no middleware of the host has opened a transaction. A failure is only logged:
+            # the event is stored, and the beat finds it.
+            store().on_commit(lambda: wake.publish_webhook(event_id))
         return JsonResponse({"status": "ok"})
 
     def get(self, request: Request, token: str) -> HttpResponse:
@@ -167,18 +169,6 @@ def _read(stream: Any, max_bytes: int) -> bytes:
 
 def _too_big(max_bytes: int) -> _UnreadableBodyError:
     return _UnreadableBodyError(413, f"The body is larger than {max_bytes} bytes.")
-
-
-def _wake_on_commit(event_id: int) -> None:
-    """Wake a worker on commit, or at once if no middleware of the host has opened a transaction.
-
-    A failure to do so is only logged (`robust`): the event is stored, and the beat finds it.
-    """
-    store().on_commit(lambda: _wake(event_id))
-
-
-def _wake(event_id: int) -> None:
-    wake.publish_webhook(event_id)
 
 
 def _refusal(status: int, reason: str) -> HttpResponse:
