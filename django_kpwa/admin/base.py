@@ -32,7 +32,7 @@ elif UNDER_UNFOLD:
 else:
     from django.contrib.admin import ModelAdmin, TabularInline
 
-__all__ = ["UNDER_UNFOLD", "KpwaAdmin", "ReadOnlyAdmin", "TabularInline", "hiding_filter", "mark_html"]
+__all__ = ["UNDER_UNFOLD", "KpwaAdmin", "ReadOnly", "ReadOnlyAdmin", "TabularInline", "hiding_filter", "mark_html"]
 
 
 class KpwaAdmin(ModelAdmin):
@@ -96,10 +96,10 @@ class KpwaAdmin(ModelAdmin):
         return TemplateResponse(request, f"admin/django_kpwa/{template}", context, status=status)
 
 
-class ReadOnlyAdmin(KpwaAdmin):
-    """An admin for models that only the app itself writes: objects can't be added, changed or deleted."""
+class ReadOnly:
+    """Mixin for the admin of what only the app itself writes: objects can't be added, changed or deleted."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -107,6 +107,10 @@ class ReadOnlyAdmin(KpwaAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class ReadOnlyAdmin(ReadOnly, KpwaAdmin):
+    """An admin of our own records."""
 
 
 def mark_html(mark: Mark) -> str:

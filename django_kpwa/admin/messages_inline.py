@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from ..models import OutboundMessage, database_of, source_id_of, stored_name, types_of
 from ..receipts import registry
 from ..words import STATUSES
-from .base import UNDER_UNFOLD, TabularInline
+from .base import UNDER_UNFOLD, ReadOnly, TabularInline
 from .links import Links
 from .message_content import first_line_of, recipient_of, starts_of
 
@@ -105,7 +105,7 @@ class _WithoutForeignKey(InlineModelAdminChecks):
         return []
 
 
-class KpwaMessagesInline(TabularInline):
+class KpwaMessagesInline(ReadOnly, TabularInline):
     """An inline for the admin of a model that messages are about, such as the site's sales.
 
     Users allowed to view messages see the newest ones, with links to their pages.
@@ -139,15 +139,6 @@ class KpwaMessagesInline(TabularInline):
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # An object that is being added has no messages yet.
         return obj is not None and super().has_view_permission(request, obj)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 def _about(source: Model) -> list[OutboundMessage]:
