@@ -24,7 +24,7 @@ _INNER = (
     "data", "payload", "value", "message", "msg", "body", "key", "id", "result", "info", "event", "update", "receipt",
     "text", "content", "messagesource", "vote", "senderdata", "messagedata", "textmessagedata",
     "extendedtextmessagedata", "filemessagedata", "editedmessagedata", "extendedtextmessage", "imagemessage",
-    "videomessage", "documentmessage", "audiomessage", "reaction", "action", "jsondata", "extendedtextmessagedata",
+    "videomessage", "documentmessage", "audiomessage", "reaction", "action", "jsondata",
 )  # fmt: skip
 # WhatsApp's own wrappers: disappearing chats, view-once messages, documents with a caption, edits.
 WRAPPERS = (
@@ -76,7 +76,6 @@ _STATES = (
     "messagestatus", "deliverystatus", "statusstring", "receipttype", "status", "state", "ack", "ackname", "acktype",
     "messageack", "connection", "stateinstance", "statusinstance", "session",
 )  # fmt: skip
-_MESSAGE_STATES = tuple(name for name in _STATES if name not in ("connection", "stateinstance", "session"))
 _TIMES = (
     "timestamp", "messagetimestamp", "time", "t", "momment", "moment", "datetime", "date", "createdat", "sentat",
     "receivedat",
@@ -352,7 +351,7 @@ def _events(outer: dict[str, Any], around: tuple[Scope, ...], depth: int, budget
         for name in _LISTS_IN:
             inner = outer.get(name)
             if isinstance(inner, str) and name in _INNER_AS_TEXT:
-                inner = _read_json(inner, budget)
+                inner = read_json_object(inner, budget)
             if isinstance(inner, dict):
                 renamed = _renamed(inner, budget)
                 if any(_is_list_of_objects(renamed.get(part)) for part in (*_LISTS, *_LISTS_IN)) or any(
@@ -376,7 +375,7 @@ def _scopes(name: str, outer: dict[str, Any], depth: int, budget: Budget) -> Ite
         for part in _PARTS if not outer.keys().isdisjoint(_set_of(_PARTS)) else ():
             inner = outer.get(part)
             if isinstance(inner, str) and part in _INNER_AS_TEXT:
-                inner = _read_json(inner, budget)
+                inner = read_json_object(inner, budget)
             if isinstance(inner, dict):
                 renamed = _renamed(inner, budget)
                 if part in ("protocolmessage", "reaction", "action"):
@@ -385,10 +384,6 @@ def _scopes(name: str, outer: dict[str, Any], depth: int, budget: Budget) -> Ite
                     renamed = {key: value for key, value in renamed.items() if key not in about}
                 yield from _scopes(part, renamed, depth + 1, budget)
     yield Scope(name, outer)
-
-
-def _read_json(text: str, budget: Budget) -> dict[str, Any] | None:
-    return read_json_object(text, budget)
 
 
 def _renamed(content: dict[str, Any], budget: Budget) -> dict[str, Any]:
