@@ -120,4 +120,4 @@ def _send(signal: Signal, sender: Any, **named: Any) -> None:
     with contained(*aliases) as caught:
         signal.send_robust(sender, **named)
     if caught.error is not None:
-        logger.error("What a signal's receiver wrote was undone (%s).", type(caught.error).__name__)
+        logger.error("The database changes of a signal's receivers were rolled back (%s).", type(caught.error).__name__)

@@ -64,9 +64,9 @@ def _refuse_what_has_no_license(apps: Apps, using: str) -> None:
         ids = " ".join(map(str, without.values_list("pk", flat=True)[:_MOST_IDS]))
         told = "1 message has" if count == 1 else f"{count} messages have"
         raise CommandError(
-            f"{told} no license, which the tables before cannot hold: {ids}{' …' if count > _MOST_IDS else ''}. Add a "
-            "license, choose a default one and run manage.py kpwa dispatch, or cancel them (manage.py kpwa messages "
-            "cancel); then migrate again."
+            f"{told} no license, which the earlier tables do not allow: "
+            f"{ids}{' …' if count > _MOST_IDS else ''}. Add a license, choose a default one and run manage.py "
+            "kpwa dispatch, or cancel them (manage.py kpwa messages cancel); then migrate again."
         )
 
 

@@ -135,7 +135,7 @@ class Broker:
             failed = type(error).__name__
         self._quiet_until = self.clock() + self.QUIET_AFTER_FAILURE_SECONDS
         self.close()
-        logger.warning("The broker did not take %s (%s); beat will make it good.", task, failed)
+        logger.warning("Could not publish %s to the broker (%s); beat will make up for it.", task, failed)
         return False
 
     def close(self) -> None:

@@ -116,12 +116,12 @@ def _check_secret(secret: Any) -> None:
     """Raise `ImproperlyConfigured` if `secret` could be guessed: with a copy of the table, short ones can be tried."""
     __traceback_hide__ = True
     if not isinstance(secret, (str, bytes)):
-        raise ImproperlyConfigured(f"KPWA['SECRET_KEYS'] holds a {type(secret).__name__}; each is a text.")
+        raise ImproperlyConfigured(f"KPWA['SECRET_KEYS'] must contain strings only, not {type(secret).__name__}.")
     if len(secret) < MIN_SECRET_LENGTH or len(set(secret)) < MIN_SECRET_CHARACTERS:
         raise ImproperlyConfigured(
-            f"KPWA['SECRET_KEYS'] holds one that is shorter than {MIN_SECRET_LENGTH} characters, or made of fewer than "
-            f"{MIN_SECRET_CHARACTERS} different ones. Write a random one: "
-            'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+            f"KPWA['SECRET_KEYS'] contains a key that has fewer than {MIN_SECRET_LENGTH} characters, or fewer "
+            f'than {MIN_SECRET_CHARACTERS} different ones. Generate a random one: python -c "import secrets; '
+            'print(secrets.token_urlsafe(48))"'
         )
 
 

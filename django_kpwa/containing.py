@@ -120,12 +120,13 @@ def end_loudly(connection: BaseDatabaseWrapper, error: BaseException | None) -> 
 
 
 _LOST = (
-    "The database ended the transaction while a receipt or message was being stored (the connection was lost, or it "
-    "was a deadlock's victim). Nothing of the transaction is stored: what was to be saved in it must be saved again."
+    "The database ended the transaction while a receipt or message was being stored (the connection was lost, "
+    "or the transaction was a deadlock victim). Nothing of the transaction is stored: save everything in it "
+    "again."
 )
 _ROLLED_BACK = (
-    "A database error was caught inside this transaction, which the database cannot commit since. Nothing that was "
-    "saved in it is stored. Let such an error leave the atomic() block, or save again."
+    "A database error was caught inside this transaction, so the database can no longer commit it. Nothing "
+    "that was saved in it is stored. Let such an error leave the atomic() block, or save again."
 )
 
 

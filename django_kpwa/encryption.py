@@ -55,7 +55,7 @@ class Secret:
         return hash(("Secret", self._value))
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("A Secret is not pickled: it would leave the process in the clear.")
+        raise TypeError("A Secret cannot be pickled: it would leave the process in the clear.")
 
 
 def clean_api_key(value: str) -> str:
@@ -69,7 +69,7 @@ def clean_api_key(value: str) -> str:
         raise InvalidApiKeyError("The API key is empty. Copy it from the gateway's dashboard.")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise InvalidApiKeyError(
-            "The API key has white space or unusual characters inside. Copy it again from the gateway's dashboard."
+            "The API key contains white space or unusual characters. Copy it again from the gateway's dashboard."
         )
     return key
 
@@ -91,8 +91,9 @@ def decrypt(token: str) -> Secret:
         return Secret(_fernet().decrypt(token.encode("ascii")).decode())
     except (InvalidToken, UnicodeError):
         raise KeyUnreadableError(
-            "The stored API key opens with none of the configured secret keys. Put the key that it was stored under "
-            'back into KPWA["SECRET_KEYS"] (or SECRET_KEY_FALLBACKS), or enter the API key again.'
+            "The stored API key cannot be decrypted with any of the configured secret keys. Put the secret key "
+            'that it was encrypted with back into KPWA["SECRET_KEYS"] (or SECRET_KEY_FALLBACKS), or enter the '
+            "API key again."
         ) from None
 
 

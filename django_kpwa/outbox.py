@@ -312,10 +312,10 @@ def license_of(given: License | str | None) -> License | None:
     if given is None or isinstance(given, License):
         return given
     if not isinstance(given, str):
-        raise InvalidMessageError(f"its license is a {type(given).__name__}; give a License, or its name as a text.")
+        raise InvalidMessageError(f"its license is a {type(given).__name__}; give a License, or its name as a string.")
     found = License.objects.filter(name=given).first()
     if found is None:
-        raise LicenseChoiceError(f"There is no license called {given!r}; its name stands in the admin.")
+        raise LicenseChoiceError(f"There is no license called {given!r}. The admin lists the names of the licenses.")
     return found
 
 
@@ -348,11 +348,13 @@ def _build(
     typed, recipient, recipient_type = _recipient(message, conf.DEFAULT_REGION)
     text, image_url = with_line_feeds(message.text or ""), message.image_url or ""
     if not says_something(text) and not image_url and not renderer:
-        raise InvalidMessageError("it has neither text nor image_url that could be seen; give at least one.")
+        raise InvalidMessageError("it has neither a visible text nor an image_url; give at least one.")
     if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidMessageError(f"its text has {len(text):,} characters; WhatsApp takes {MAX_TEXT_LENGTH:,}.")
+        raise InvalidMessageError(
+            f"its text has {len(text):,} characters; WhatsApp allows at most {MAX_TEXT_LENGTH:,}."
+        )
     if "\x00" in text:
-        raise InvalidMessageError("its text holds a NUL character, which databases refuse.")
+        raise InvalidMessageError("its text contains a NUL character, which databases reject.")
     if image_url:
         check_image_url(image_url)
     content_type, source_id, source_database = _source(message.source, source_database)
@@ -387,9 +389,9 @@ def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
     if message.group:
         name = message.group.strip()
         if not says_something(name) or len(name) > 255:
-            raise InvalidMessageError("a group's name has between 1 and 255 characters.")
+            raise InvalidMessageError("a group's name must have 1 to 255 characters.")
         if "\x00" in name:
-            raise InvalidMessageError("its group's name holds a NUL character, which databases refuse.")
+            raise InvalidMessageError("its group's name contains a NUL character, which databases reject.")
         return message.group[:255], name, RecipientType.GROUP
     number = phone.parse(message.to, region)
     return phone.typed(message.to)[:255], number, RecipientType.NUMBER
@@ -401,9 +403,11 @@ def check_image_url(url: str) -> None:
     A host that only this machine or its network can reach is accepted only with `DEBUG = True`.
     """
     if len(url) > MAX_IMAGE_URL_LENGTH:
-        raise InvalidImageUrlError(f"its image_url has {len(url)} characters; at most {MAX_IMAGE_URL_LENGTH} are kept.")
+        raise InvalidImageUrlError(
+            f"its image_url has {len(url)} characters; at most {MAX_IMAGE_URL_LENGTH} are allowed."
+        )
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise InvalidImageUrlError("its image_url holds white space or control characters; percent-encode them.")
+        raise InvalidImageUrlError("its image_url contains white space or control characters; percent-encode them.")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -414,13 +418,17 @@ def check_image_url(url: str) -> None:
     if not host:
         raise InvalidImageUrlError("its image_url names no host.")
     if parts.username is not None or parts.password is not None:
-        raise InvalidImageUrlError("its image_url carries a user name; everybody who gets the message would see it.")
+        raise InvalidImageUrlError(
+            "its image_url contains a user name, which everybody who gets the message would see; remove it."
+        )
     if "\\" in url:
-        raise InvalidImageUrlError("its image_url holds a backslash, after which the host is another to some.")
+        raise InvalidImageUrlError(
+            "its image_url contains a backslash, by which programs disagree about the host; percent-encode it."
+        )
     # In development the image is fetched by the sandbox on the same machine, or by nobody.
     if is_out_of_reach(host) and not settings.DEBUG:
         raise InvalidImageUrlError(
-            f"its image_url's host {host!r} is one that only this machine or its network could reach; the gateway "
+            f"its image_url's host {host!r} can be reached only from this machine or its network; the gateway "
             "fetches the image over the internet."
         )
 
@@ -431,23 +439,25 @@ def _check_encodable(*texts: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InvalidMessageError("it holds half of a surrogate pair, which is not a character.") from None
+            raise InvalidMessageError("it contains half of a surrogate pair, which is not a character.") from None
 
 
 def _digest(key: str | None) -> str | None:
     if key is None:
         return None
     if not isinstance(key, str):
-        raise InvalidMessageError(f"its idempotency_key is a {type(key).__name__}; give a text, or None for no key.")
+        raise InvalidMessageError(f"its idempotency_key is a {type(key).__name__}; give a string, or None for no key.")
     if not says_something(key):
         raise InvalidMessageError(
-            f"its idempotency_key {key[:20]!r} is empty, blank or invisible, and would be one key for everybody; give "
-            "a text that no other message has, or None for no key."
+            f"its idempotency_key {key[:20]!r} is empty, blank or invisible, so unrelated messages would share "
+            "it; give a string that no other message has, or None for no key."
         )
     if len(key) > MAX_KEY_LENGTH:
-        raise InvalidMessageError(f"its idempotency_key has {len(key)} characters; at most {MAX_KEY_LENGTH} are kept.")
+        raise InvalidMessageError(
+            f"its idempotency_key has {len(key)} characters; at most {MAX_KEY_LENGTH} are allowed."
+        )
     if "\x00" in key:
-        raise InvalidMessageError("its idempotency_key holds a NUL character, which databases refuse.")
+        raise InvalidMessageError("its idempotency_key contains a NUL character, which databases reject.")
     return idempotency_digest(key)
 
 
@@ -474,17 +484,19 @@ def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType |
         raise InvalidMessageError(f"its source is a {type(source).__name__}; give a saved model instance.")
     if not is_saved(source):
         raise InvalidMessageError(
-            "its source has not been saved yet, so nothing could point to it. One that was made by hand for an "
-            "existing row has to be loaded."
+            "its source has not been saved yet, so no message can point to it. Save it first; for an existing "
+            "row, load it from the database."
         )
     source_id = source_id_of(source)
     if len(source_id) > MAX_SOURCE_ID_LENGTH or "\x00" in source_id:
-        raise InvalidMessageError(f"its source's primary key is longer than {MAX_SOURCE_ID_LENGTH} characters, or odd.")
+        raise InvalidMessageError(
+            f"its source's primary key is longer than {MAX_SOURCE_ID_LENGTH} characters, or contains a NUL character."
+        )
     database = stored_name(alias or database_of(source))
     if len(database) > MAX_DATABASE_LENGTH:
         raise InvalidMessageError(
-            f"its source is in a database whose alias has {len(database)} characters; at most {MAX_DATABASE_LENGTH} "
-            "are kept."
+            f"its source is in a database whose alias has {len(database)} characters; at most "
+            f"{MAX_DATABASE_LENGTH} are allowed."
         )
     return content_types().get_for_model(source, for_concrete_model=False), source_id, database
 
@@ -535,7 +547,9 @@ def _known(digest: str | None) -> OutboundMessage | None:
 
 def _not_stored() -> LicenseChoiceError:
     """The error for a row that was not inserted although its key is unknown: its license is gone."""
-    return LicenseChoiceError("The license of the message is not there any more (deleted?), so nothing was stored.")
+    return LicenseChoiceError(
+        "The license of the message no longer exists, so nothing was stored. Choose another license."
+    )
 
 
 def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
@@ -544,7 +558,7 @@ def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
         return
     if existing.recipient != row.recipient or (not row.renderer and existing.text != row.text):
         logger.warning(
-            "Idempotency key of message %s was used again with another text or recipient; nothing new is sent.",
+            "The idempotency key of message %s was used again with another text or recipient; nothing new is sent.",
             existing.pk,
         )
 

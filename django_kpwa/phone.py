@@ -167,7 +167,7 @@ def parse(number: object, region: str | None = None) -> str:
         return _read(*_split(number), False, region, number)
     text = _tidied(number)
     if _holds_several(text, region):
-        raise _refused(number, "it is two numbers or more in one field; give one")
+        raise _refused(number, "the field contains more than one number; give one")
     text, is_link = _unwrapped(text)
     digits, is_international = _digits_of(text, number, region)
     return _read(digits, is_international, is_link, region, number)
@@ -211,9 +211,9 @@ def _own_number(value: object) -> str:
         return ""
     reason = ""
     if isinstance(value, phonenumbers.PhoneNumber) and not phonenumbers.is_valid_number(value):
-        reason = "the object that holds it says that it is not valid"
+        reason = "its PhoneNumber object is not valid"
     elif getattr(value, "extension", None):
-        reason = "it has an extension, which gets no message"
+        reason = "it has an extension, which cannot receive messages"
     elif isinstance(value, phonenumbers.PhoneNumber):
         return phonenumbers.format_number(value, phonenumbers.PhoneNumberFormat.E164)
     if not reason:
@@ -226,7 +226,7 @@ def _own_number(value: object) -> str:
             return own
         if own == "":
             return ""
-        reason = "the object that holds it gives no E.164 for it"
+        reason = "its object has no E.164 form"
     raise _refused(raw if isinstance(raw, str) else "", reason)
 
 
@@ -328,14 +328,14 @@ def _digits_of(text: str, number: str, region: str) -> tuple[str, bool]:
     # "0812 or 0813", "0812 ext. 5" and "budi" have letters. So do vanity numbers, which are refused as well: to read
     # them is not worth the risk of a wrong recipient.
     if not _PLAIN.fullmatch(text):
-        raise _refused(number, "it has other characters than digits, spaces and + - . / ( )")
+        raise _refused(number, "it has characters other than digits, spaces and + - . / ( )")
     if _BREAK.search(text):
-        raise _refused(number, "it stands on several lines or in several cells")
+        raise _refused(number, "it spans several lines or cells")
     digits = re.sub(r"\D", "", text)
     if "+" in text and not re.match(r"\D*\+\D*\d[^+]*$", text) and text.strip("+-./() "):
-        raise _refused(number, "its + does not stand in front")
+        raise _refused(number, "its + is not at the beginning")
     if text.count("+") > 1:
-        raise _refused(number, "its + does not stand in front")
+        raise _refused(number, "its + is not at the beginning")
     if not digits:
         raise InvalidPhoneNumberError("The phone number has no digits.")
     if len(digits) > 9 and _ADDED_IN_PARENTHESES.fullmatch(text):
@@ -416,8 +416,8 @@ def _length_reason(read: phonenumbers.PhoneNumber) -> str:
 
 def _not_in_use(is_international: bool, region: str) -> str:
     if is_international:
-        return "no number of that country looks like it"
-    return f"no number of {region} looks like it, and a foreign number needs its + and country code"
+        return "it does not match any kind of number of that country"
+    return f"it does not match any kind of number of {region}, and a foreign number needs its + and country code"
 
 
 @sensitive_variables()

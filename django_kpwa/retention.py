@@ -105,7 +105,7 @@ def _delete_what_can_go(rows: QuerySet[Any], ids: list[int]) -> int:
         return store().purge(rows, ids)
     except IntegrityError:
         if len(ids) == 1:
-            logger.warning("%s %s is kept: another table points to it.", rows.model._meta.object_name, ids[0])
+            logger.warning("%s %s is kept: another table references it.", rows.model._meta.object_name, ids[0])
             return 0
     half = len(ids) // 2
     return _delete_what_can_go(rows, ids[:half]) + _delete_what_can_go(rows, ids[half:])

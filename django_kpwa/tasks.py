@@ -50,7 +50,7 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
             except Exception as error:
                 if waited_too_long(error):
                     # A process that stands still has locked the rows. Each of our tasks is run again anyway.
-                    logger.warning("Task %s is left for now: another process has locked its rows.", name)
+                    logger.warning("Task %s is postponed: another process has locked its rows.", name)
                     return None
                 if lacks_tables(error):
                     # On a site with one schema per tenant, beat's tasks run in each, but not all have an outbox.

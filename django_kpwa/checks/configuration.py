@@ -55,8 +55,8 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
         for is_wrong, problem, hint in (
             (
                 not _is_range(conf.PACE_SECONDS),
-                "KPWA['PACE_SECONDS'] is not a shortest and a longest wait in seconds.",
-                "Write for example 'PACE_SECONDS': (4, 8).",
+                "KPWA['PACE_SECONDS'] must be the shortest and the longest wait in seconds.",
+                "For example: 'PACE_SECONDS': (4, 8).",
             ),
             (
                 not set(conf.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
@@ -65,13 +65,13 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
             ),
             (
                 not all(isinstance(host, str) and _HOST.fullmatch(host) for host in conf.ALLOWED_GATEWAY_HOSTS),
-                "KPWA['ALLOWED_GATEWAY_HOSTS'] holds something else than hosts.",
+                "KPWA['ALLOWED_GATEWAY_HOSTS'] must contain host names only.",
                 "Write each without scheme and path, for example 'wa.example' or 'wa.example:8443'.",
             ),
             (
                 conf.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
-                f"KPWA['DEFAULT_REGION'] is {conf.DEFAULT_REGION!r}, which is no region.",
-                "Write two capital letters, for example 'ID'.",
+                f"KPWA['DEFAULT_REGION'] is {conf.DEFAULT_REGION!r}, which is not a region code.",
+                "Use two capital letters, for example 'ID'.",
             ),
         )
         if is_wrong
@@ -83,7 +83,7 @@ def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E002: without USE_TZ, a message would be due hours early or late."""
     if settings.USE_TZ:
         return []
-    return [make_error("E002", "django-kpwa needs USE_TZ.", "Write USE_TZ = True in the settings.")]
+    return [make_error("E002", "django-kpwa requires USE_TZ.", "Set USE_TZ = True in the settings.")]
 
 
 @register(TAG)
@@ -97,8 +97,8 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
             make_warning(
                 "W001",
                 "Celery has no broker, so nothing wakes the senders.",
-                "Write CELERY_BROKER_URL and import your Celery app in the project's __init__.py. Or use "
-                "`manage.py kpwa run` (or `kpwa dispatch` from cron) in place of Celery, and write 'kpwa.W001' into "
+                "Set CELERY_BROKER_URL and import your Celery app in the project's __init__.py. Or use "
+                "`manage.py kpwa run` (or `kpwa dispatch` from cron) instead of Celery, and add 'kpwa.W001' to "
                 "SILENCED_SYSTEM_CHECKS.",
             )
         ]
@@ -107,9 +107,9 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
         found.append(
             make_warning(
                 "W002",
-                "The broker has no timeouts: where Redis falls silent, the site's own tasks wait for it for ever.",
-                "Write CELERY_BROKER_TRANSPORT_OPTIONS = {'socket_timeout': 5, 'socket_connect_timeout': 5}. Receipts "
-                "do not wait in any case.",
+                "The broker has no timeouts: if Redis stops answering, publishing the site's own tasks blocks forever.",
+                "Set CELERY_BROKER_TRANSPORT_OPTIONS = {'socket_timeout': 5, 'socket_connect_timeout': 5}. "
+                "Receipts are published with timeouts of their own.",
             )
         )
     if missing := broker.missing_from_beat():
@@ -117,7 +117,7 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
             make_warning(
                 "W009",
                 f"Celery beat does not run: {', '.join(missing)}. {_MISSED[missing[0]]}",
-                "Write CELERY_BEAT_SCHEDULE = {**django_kpwa.schedule.beat_schedule(), …}.",
+                "Set CELERY_BEAT_SCHEDULE = {**django_kpwa.schedule.beat_schedule(), …}.",
             )
         )
     return found
@@ -125,15 +125,15 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 _EAGER = make_warning(
     "W100",
-    "Celery's task_always_eager is on: no task is handed to a worker. A message is never sent in the middle of a sale, "
-    "so that nothing wakes the senders: receipts wait until something looks after the outbox.",
-    "Take CELERY_TASK_ALWAYS_EAGER out of the settings, except in tests. Or let beat run, which sends by itself then, "
-    "or `manage.py kpwa run` (or `kpwa dispatch` from cron), and write 'kpwa.W100' into SILENCED_SYSTEM_CHECKS.",
+    "Celery's task_always_eager is on: no task is handed to a worker. Messages are never sent in the middle of "
+    "a sale, so nothing wakes the senders: receipts wait until something sweeps the outbox.",
+    "Remove CELERY_TASK_ALWAYS_EAGER from the settings, except in tests. Or run beat, which then sends itself, "
+    "or `manage.py kpwa run` (or `kpwa dispatch` from cron), and add 'kpwa.W100' to SILENCED_SYSTEM_CHECKS.",
 )
 _MISSED = {
     "django_kpwa.dispatch_due": "Messages whose wake-up is lost are never sent.",
     "django_kpwa.process_due_webhooks": "Webhooks whose task is lost are never processed.",
-    "django_kpwa.roll_up_statistics": "The figures on the overview stand still.",
+    "django_kpwa.roll_up_statistics": "The figures on the dashboard are not updated.",
     "django_kpwa.purge": "Old messages and webhooks are never deleted.",
 }
 
@@ -151,10 +151,10 @@ def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
     return [
         make_warning(
             "W011",
-            "Workers open a new connection to the database for every task: Celery closes it before and after each one, "
-            "whatever CONN_MAX_AGE is, which about doubles what a short task costs the database.",
-            f"Write CELERY_DB_REUSE_MAX = 100, and DATABASES['{connection.alias}']['CONN_MAX_AGE'] = 60, by which our "
-            "tasks end a connection that is old or broken.",
+            "Workers open a new database connection for every task: Celery closes it before and after each "
+            "one, whatever CONN_MAX_AGE is, which about doubles what a short task costs the database.",
+            f"Set CELERY_DB_REUSE_MAX = 100, and DATABASES['{connection.alias}']['CONN_MAX_AGE'] = 60, by which the "
+            "tasks of django-kpwa close a connection that is old or broken.",
         )
     ]
 
@@ -169,7 +169,7 @@ def check_public_url(conf: Settings) -> list[CheckMessage]:
         make_warning(
             "W005",
             "KPWA['PUBLIC_URL'] is not https: the webhook's secret and what customers write travel in the clear.",
-            "Write for example 'PUBLIC_URL': 'https://shop.example'.",
+            "For example: 'PUBLIC_URL': 'https://shop.example'.",
         )
     ]
 
@@ -183,8 +183,8 @@ def check_real_gateway(conf: Settings) -> list[CheckMessage]:
         make_warning(
             "W006",
             "DEBUG is on and KPWA['GATEWAY'] is the real service: what you try out is sent to real people.",
-            "While developing, write 'GATEWAY': 'django_kpwa.gateway.console.ConsoleGateway', or start `manage.py kpwa "
-            "sandbox` and write 'BASE_URLS': ['http://127.0.0.1:8900/backend'].",
+            "While developing, set 'GATEWAY': 'django_kpwa.gateway.console.ConsoleGateway', or start "
+            "`manage.py kpwa sandbox` and set 'BASE_URLS': ['http://127.0.0.1:8900/backend'].",
         )
     ]
 
@@ -199,7 +199,7 @@ def check_durations(conf: Settings) -> list[CheckMessage]:
             "W008",
             f"A slice and its last call may take longer than the {TASK_LIMIT_SECONDS} s after which Celery kills a "
             "task: a message would be in doubt each time.",
-            "Write a smaller KPWA['CALL_DEADLINE_SECONDS'].",
+            "Lower KPWA['CALL_DEADLINE_SECONDS'].",
         )
     ]
 

@@ -28,7 +28,7 @@ def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
     if connection.vendor != "sqlite" or mode.upper() in ("IMMEDIATE", "EXCLUSIVE"):
         return []
-    return [_sqlite_warning("begins its transactions without a lock, so that they fail with 'database is locked'")]
+    return [_sqlite_warning("begins its transactions without a lock, so they can fail with 'database is locked'")]
 
 
 @register(TAG, Tags.database)
@@ -42,7 +42,7 @@ def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = Non
         mode = str(cursor.fetchone()[0]).lower()
     if mode in ("wal", "memory"):
         return []
-    return [_sqlite_warning("has no write-ahead log, so that readers and writers block each other")]
+    return [_sqlite_warning("has no write-ahead log, so readers and writers block each other")]
 
 
 @register(TAG, Tags.database)
@@ -74,8 +74,8 @@ def check_durability(app_configs: Any, databases: Sequence[str] | None = None, *
             told = str(cursor.fetchone()[0]).lower()
         if not is_safe(told):
             problem = (
-                "The database says that something is committed before it is on the disk "
-                f"({question.split()[-1].lstrip('@')} is {told}): after a power cut, what was sent is sent again."
+                f"The database reports a commit before it is on the disk ({question.split()[-1].lstrip('@')} is "
+                f"{told}): after a power failure, messages that were sent are sent again."
             )
             found.append(make_warning("W090", problem, hint))
     return found
@@ -86,27 +86,28 @@ _DURABILITY: dict[str, list[tuple[str, Callable[[str], bool], str]]] = {
         (
             "PRAGMA synchronous",
             lambda told: told in ("2", "3"),
-            "Write PRAGMA synchronous=FULL in place of NORMAL or OFF in the 'init_command' of DATABASES' OPTIONS.",
+            "Use PRAGMA synchronous=FULL instead of NORMAL or OFF in the 'init_command' of DATABASES' OPTIONS.",
         )
     ],
     "postgresql": [
         (
             "SHOW synchronous_commit",
             lambda told: told != "off",
-            "Take synchronous_commit = off out of the server's, the database's and the role's settings and of OPTIONS.",
+            "Remove synchronous_commit = off from the settings of the server, the database and the role, and "
+            "from OPTIONS.",
         )
     ],
     "mysql": [
         (
             "SELECT @@innodb_flush_log_at_trx_commit",
             lambda told: told in ("1", "3"),
-            "Write innodb_flush_log_at_trx_commit = 1 in the server's configuration.",
+            "Set innodb_flush_log_at_trx_commit = 1 in the server's configuration.",
         ),
         (
             # With a binary log, crash recovery rolls back transactions that are not in it.
             "SELECT IF(@@log_bin, @@sync_binlog, 1) AS sync_binlog",
             lambda told: told == "1",
-            "Write sync_binlog = 1 in the server's configuration, or do without a binary log.",
+            "Set sync_binlog = 1 in the server's configuration, or disable the binary log.",
         ),
     ],
 }
@@ -123,7 +124,7 @@ def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
         Error(
             f"DATABASES['{write_alias()}']['TIME_ZONE'] is {zone!r}: messages would be due, and expire, hours early or "
             "late.",
-            hint="Take it out, or keep the outbox on a database without it.",
+            hint="Remove it, or keep the outbox in a database without it.",
             id="kpwa.E090",
         )
     ]
@@ -138,10 +139,10 @@ def check_content_types(app_configs: Any, **_: Any) -> list[CheckMessage]:
     return [
         make_warning(
             "W092",
-            f"The outbox is in the database {using!r}, and DATABASE_ROUTERS keep contenttypes out of it: what a "
-            "message is about is a foreign key to its table, so that migrate or each receipt fails.",
-            f"Have the router's allow_migrate({using!r}, 'contenttypes', …) return True, and migrate that database; "
-            "the rows in it make themselves.",
+            f"The outbox is in the database {using!r}, and DATABASE_ROUTERS keep contenttypes out of it: a "
+            "message's source is a foreign key to their table, so migrate or every receipt fails.",
+            f"Have the router's allow_migrate({using!r}, 'contenttypes', …) return True, and migrate that "
+            "database; Django creates the rows.",
         )
     ]
 
@@ -174,8 +175,8 @@ def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, 
         found.append(
             make_warning(
                 "W003",
-                f"The connection to the database speaks {client}, which has no emoji.",
-                "Write DATABASES['default']['OPTIONS'] = {'charset': 'utf8mb4'}.",
+                f"The connection to the database uses the character set {client}, which has no emoji.",
+                "Set DATABASES['default']['OPTIONS'] = {'charset': 'utf8mb4'}.",
             )
         )
     return found
@@ -208,8 +209,8 @@ def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None
     return [
         make_warning(
             "W065",
-            "Case, accents and trailing blanks tell nothing apart in "
-            f"{', '.join('.'.join(each) for each in inexact)}: objects whose keys differ in these alone get each "
+            "The collation ignores case, accents or trailing spaces in "
+            f"{', '.join('.'.join(each) for each in inexact)}: objects whose keys differ only in these get each "
             "other's messages.",
             f"Run for each: ALTER TABLE {table} MODIFY {column} {columns[table, column].db_type(connection)} "
             f"CHARACTER SET utf8mb4 COLLATE {collation}{default} NOT NULL;",
@@ -226,7 +227,7 @@ def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
         make_warning(
             "W010",
             "AUTOCOMMIT of the database is off: messages and their outcomes are not committed.",
-            f"Take 'AUTOCOMMIT': False out of DATABASES['{write_alias()}'].",
+            f"Remove 'AUTOCOMMIT': False from DATABASES['{write_alias()}'].",
         )
     ]
 
@@ -247,9 +248,9 @@ def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **
     return [
         make_warning(
             "W010",
-            f"Transactions of the database are {level}: of two workers that meet at a message, one fails.",
-            f"Take 'isolation_level' out of the OPTIONS of DATABASES['{write_alias()}'], and where the server itself "
-            "is set so: ALTER ROLE … SET default_transaction_isolation = 'read committed';",
+            f"The database's isolation level is {level}: if two workers update the same message, one of them fails.",
+            f"Remove 'isolation_level' from the OPTIONS of DATABASES['{write_alias()}']; if it is the server's "
+            "default: ALTER ROLE … SET default_transaction_isolation = 'read committed';",
         )
     ]
 
@@ -274,7 +275,7 @@ def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None
     return [
         make_warning(
             "W010",
-            f"These tables have no transactions: {named}. A crash leaves them half written.",
+            f"These tables do not support transactions: {named}. A crash can leave a change half written.",
             f"Run for each: ALTER TABLE {unsafe[0][0]} ENGINE = InnoDB;",
         )
     ]
@@ -294,7 +295,7 @@ def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None
             "W006",
             f"DEBUG is on and these licenses use the real service: {', '.join(real)}. What you try out is sent to real "
             "people.",
-            "While developing, take their base URL out, or make them inactive.",
+            "While developing, clear their base URL, or deactivate them.",
         )
     ]
 
@@ -322,24 +323,25 @@ def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, 
         found.append(
             make_warning(
                 "W007",
-                f"The stored API key cannot be read of: {', '.join(unreadable)}. Their messages wait.",
-                "Put the secret key that they were stored under back into KPWA['SECRET_KEYS'] (or "
-                "SECRET_KEY_FALLBACKS), or enter them again: manage.py kpwa licenses set-key NAME",
+                f"The stored API key of these licenses cannot be decrypted: {', '.join(unreadable)}. Their "
+                "messages wait.",
+                "Put the secret key that it was encrypted with back into KPWA['SECRET_KEYS'] (or "
+                "SECRET_KEY_FALLBACKS), or enter the API key again: manage.py kpwa licenses set-key NAME",
             )
         )
     if moved:
         found.append(
             make_warning(
                 "W007",
-                f"The base URL was changed after the API key was stored, of: {', '.join(moved)}. The key is not sent "
-                "there; their messages wait.",
+                f"The base URL of these licenses was changed after the API key was stored: {', '.join(moved)}. "
+                "The key is not sent there; their messages wait.",
                 "Enter the API key again: manage.py kpwa licenses set-key NAME",
             )
         )
     if old:
         found.append(
             Info(
-                f"The API key is stored under an older secret key of: {', '.join(old)}.",
+                f"The API key of these licenses is encrypted with an older secret key: {', '.join(old)}.",
                 hint="Keep that secret key, or store the API key again: manage.py kpwa licenses set-key NAME",
                 id="kpwa.I001",
             )
@@ -372,6 +374,6 @@ def _sqlite_warning(problem: str) -> CheckMessage:
     return make_warning(
         "W004",
         f"SQLite {problem}.",
-        "Write DATABASES['default']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE', 'timeout': 20, "
+        "Set DATABASES['default']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE', 'timeout': 20, "
         "'init_command': 'PRAGMA journal_mode=WAL;'}.",
     )

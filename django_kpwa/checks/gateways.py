@@ -29,9 +29,9 @@ def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessag
         return [
             make_warning(
                 "W081",
-                f"KPWA['GATEWAY'] is not the real one, and DEBUG is off: messages are {what}. Every receipt counts as "
-                "sent, and no customer gets one.",
-                "Take 'GATEWAY' out of KPWA where the site is live, e.g. set it under `if DEBUG:` alone.",
+                f"KPWA['GATEWAY'] is not the real one, and DEBUG is off: messages are {what}. Every receipt "
+                "counts as sent, but no customer gets one.",
+                "Remove 'GATEWAY' from KPWA on a live site, e.g. set it only under `if DEBUG:`.",
             )
         ]
     try:
@@ -43,10 +43,10 @@ def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessag
         found.append(
             make_warning(
                 "W082",
-                "KPWA['BASE_URLS'] names this machine, and DEBUG is off: a sandbox takes every receipt, which counts "
-                "as sent, and no customer gets one.",
-                "Take 'BASE_URLS' out of KPWA where the site is live. Where a tunnel to the real gateway ends here, "
-                "silence it.",
+                "KPWA['BASE_URLS'] names this machine, and DEBUG is off: a sandbox accepts every receipt, "
+                "which counts as sent, but no customer gets one.",
+                "Remove 'BASE_URLS' from KPWA on a live site. If a tunnel to the real gateway ends here, "
+                "silence this check.",
             )
         )
     if any(map(addresses.is_in_the_clear, base_urls)):
@@ -55,7 +55,7 @@ def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessag
                 "W083",
                 "KPWA['BASE_URLS'] has an address without https: the API key, customers' numbers and texts travel in "
                 "the clear.",
-                "Write https://, or take 'BASE_URLS' out of KPWA.",
+                "Use https://, or remove 'BASE_URLS' from KPWA.",
             )
         )
     return found
@@ -72,10 +72,10 @@ def check_licenses_when_live(app_configs: Any, databases: Sequence[str] | None =
     return [
         make_warning(
             "W082",
-            f"The base URL of these licenses is this machine, and DEBUG is off: {', '.join(names)}. A sandbox takes "
-            "their receipts, which count as sent, and no customer gets one.",
-            "Empty the base URL on the license's page, and type its API key anew. Where a tunnel to the real gateway "
-            "ends here, silence it.",
+            f"The base URL of these licenses is this machine, and DEBUG is off: {', '.join(names)}. A sandbox "
+            "accepts their receipts, which count as sent, but no customer gets one.",
+            "Clear the base URL on the license's page, and enter its API key again. If a tunnel to the real "
+            "gateway ends here, silence this check.",
         )
     ]
 
@@ -99,10 +99,8 @@ def check_base_urls(app_configs: Any, databases: Sequence[str] | None = None, **
     return [
         make_warning(
             "W080",
-            f"The base URL of these licenses is not one that this site allows: {', '.join(names)}. Their messages "
-            "wait.",
-            "Write its host into KPWA['ALLOWED_GATEWAY_HOSTS'] and its address with https, or empty it on the "
-            "license's page.",
+            f"This site does not allow the base URL of these licenses: {', '.join(names)}. Their messages wait.",
+            "Add its host to KPWA['ALLOWED_GATEWAY_HOSTS'] and use https, or clear it on the license's page.",
         )
     ]
 

@@ -57,9 +57,9 @@ def _problems(receipt: str, name: str, seen: set[str]) -> Iterator[CheckMessage]
         if _escapes(template):
             yield make_warning(
                 "W073",
-                f"The template {name!r} of the receipt {receipt} escapes for HTML by a filter of its own: "
-                "the customer would read Kopi &amp; Roti.",
-                "Leave escape and force_escape out; a customer's text goes through wa_escape of {% load kpwa %}.",
+                f"The template {name!r} of the receipt {receipt} escapes for HTML with a filter: the customer "
+                "would read Kopi &amp; Roti.",
+                "Remove escape and force_escape; for a customer's text, use wa_escape of {% load kpwa %}.",
             )
         for other in _named_in(template):
             if other not in seen:

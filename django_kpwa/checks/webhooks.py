@@ -61,8 +61,8 @@ def check_webhook_address(conf: Settings) -> list[CheckMessage]:
         found.append(
             make_warning(
                 "W077",
-                "KPWA['PUBLIC_URL'] is set, and the site's URLs lack ours: the webhook has no address, nor have the "
-                "counter's buttons.",
+                "KPWA['PUBLIC_URL'] is set, but the site's URLs do not include django_kpwa.urls: neither the "
+                "webhook nor the counter's buttons have an address.",
                 'Add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.',
             )
         )
@@ -121,16 +121,16 @@ def _request(host: str, *, is_https: bool) -> HttpRequest:
 
 
 def _explained(target: str, host: str) -> tuple[str, str]:
-    problem = "Django would redirect every webhook, and gateways follow no redirect: "
+    problem = "Django would redirect every webhook, but gateways do not follow redirects: "
     to = urlsplit(target)
     if to.netloc != host:
-        wanted = f"Write {to.netloc!r} as the host in KPWA['PUBLIC_URL'], then run `manage.py kpwa webhook set`."
-        return f"{problem}the site sends {host!r} on to {to.netloc!r} (PREPEND_WWW or SECURE_SSL_HOST).", wanted
+        wanted = f"Use {to.netloc!r} as the host in KPWA['PUBLIC_URL'], then run `manage.py kpwa webhook set`."
+        return f"{problem}the site redirects {host!r} to {to.netloc!r} (PREPEND_WWW or SECURE_SSL_HOST).", wanted
     if to.scheme == "https":
         return (
-            f"{problem}SECURE_SSL_REDIRECT takes what a proxy hands on for plain HTTP.",
-            "Write https:// in KPWA['PUBLIC_URL'], and the header that your proxy sets, for example "
-            "SECURE_PROXY_SSL_HEADER = ('HTTP_X_FORWARDED_PROTO', 'https'). Where no proxy stands before Django, "
-            "silence this check.",
+            f"{problem}SECURE_SSL_REDIRECT takes a proxy's requests for plain HTTP.",
+            "Use https:// in KPWA['PUBLIC_URL'], and set the header that your proxy sends, for example "
+            "SECURE_PROXY_SSL_HEADER = ('HTTP_X_FORWARDED_PROTO', 'https'). If there is no proxy in front of "
+            "Django, silence this check.",
         )
-    return f"{problem}to another path.", "Find which of MIDDLEWARE redirects, and leave the webhook's path out."
+    return f"{problem}to another path.", "Find out which of MIDDLEWARE redirects, and exclude the webhook's path."

@@ -13,7 +13,7 @@ HELP = "ask whether a number has WhatsApp"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", help="as people write it: 0812…, +62 812…")
+    parser.add_argument("number", help="the phone number, as people write it: 0812…, +62 812…")
     add_license_argument(parser)
 
 

@@ -64,7 +64,7 @@ def add_license_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--license",
         metavar="NAME",
-        help="the license, by its name (default: the one that sends what names none)",
+        help="the license's name (default: the one that sends messages that name no license)",
     )
 
 
@@ -140,7 +140,9 @@ def since(given: str) -> datetime | CombinedExpression:
     except ValueError:
         read = None
     if read is None:
-        raise argparse.ArgumentTypeError(f"{given!r} is neither like 30m, 2h or 3d nor a date like 2016-11-05.")
+        raise argparse.ArgumentTypeError(
+            f"{given!r} is neither a duration like 30m, 2h or 3d nor a date like 2016-11-05."
+        )
     return timezone.make_aware(read) if timezone.is_naive(read) else read
 
 

@@ -23,7 +23,7 @@ from .driving import LanePool, stopped_by_signals
 from .run import add_threads_argument
 from .waiting import why_waiting
 
-HELP = "send what is due, once, for cron"
+HELP = "send due messages once, for cron"
 
 _LOOK_SECONDS = 1.0
 _NOW = DatabaseNow()
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=positive_seconds,
         default=50.0,
-        help="how long a round may take; what is left is for the next one (default: %(default).0f)",
+        help="maximum duration of the round; the next round continues (default: %(default).0f)",
     )
     add_threads_argument(parser)
 

@@ -53,7 +53,7 @@ from .choosing import license_named
 from .console import EXIT_NO, EXIT_OK, Console, duration, in_english
 from .licenses import why_paused
 
-HELP = "say whether receipts can go out, and if not, what to do"
+HELP = "check whether receipts can go out, and if not, say what to do"
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
@@ -69,8 +69,8 @@ _LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007"}
 _MISSING = {
     Missing.SENDER: ". Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute.",
     Missing.BEAT: (
-        ", though a worker took a task {worked} ago: beat is missing. Start celery's beat, with the schedule of "
-        "django_kpwa.schedule."
+        ", although a worker took a task {worked} ago: beat is not running. Start Celery beat with the "
+        "schedule of django_kpwa.schedule."
     ),
     Missing.WORKER_AND_BEAT: (
         ", and no worker takes tasks. Start a Celery worker and beat with the tasks of django_kpwa.schedule."
@@ -95,7 +95,9 @@ class _Hopeless(Exception):  # noqa: N818 - it ends the examination, it is no er
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--license", metavar="NAME", help="look at this license alone (default: all that are active)")
+    parser.add_argument(
+        "--license", metavar="NAME", help="examine only this license (default: all that are not archived)"
+    )
 
 
 def run(console: Console, options: dict[str, Any]) -> int:
@@ -110,7 +112,7 @@ def run(console: Console, options: dict[str, Any]) -> int:
     for finding in findings:
         console.say(f"[{finding.level:^7}] {finding.subject}: {finding.words}")
     console.say()
-    console.say("Receipts can go out." if can_send else "Receipts cannot go out: see what is marked as a problem.")
+    console.say("Receipts can go out." if can_send else "Receipts cannot go out: see the findings marked as a problem.")
     return EXIT_OK if can_send else EXIT_NO
 
 
@@ -142,9 +144,9 @@ def _without_their_license() -> Iterator[Finding]:
     if count := lost.count():
         ids = " ".join(str(pk) for pk in lost.order_by("pk").values_list("pk", flat=True)[:_MOST_IDS])
         words = (
-            f"{count} wait for a license that was deleted while they were being stored, and go out by none. Cancel "
-            f"them, and send anew what is still wanted: manage.py kpwa messages cancel {ids}"
-            f"{' …' if count > _MOST_IDS else ''}"
+            f"{count} wait for a license that was deleted while they were being stored, so nothing sends them. "
+            "Cancel them, and send again what is still needed: manage.py kpwa messages cancel "
+            f"{ids}{' …' if count > _MOST_IDS else ''}"
         )
         yield Finding(PROBLEM, "messages of a deleted license", words)
 
@@ -158,7 +160,11 @@ def _database() -> Iterator[Finding]:
             [node for node in executor.loader.graph.leaf_nodes() if node[0] == "django_kpwa"]
         )
     except (DatabaseError, InterfaceError) as error:
-        yield Finding(PROBLEM, "database", f"it does not answer ({type(error).__name__}). Sales fail as well.")
+        yield Finding(
+            PROBLEM,
+            "database",
+            f"it does not answer ({type(error).__name__}), so sales fail as well. Check the server and DATABASES.",
+        )
         raise _Hopeless from None
     if pending:
         yield Finding(PROBLEM, "database", "not all migrations are applied. Run: manage.py migrate")
@@ -199,7 +205,7 @@ def _services() -> Iterator[Finding]:
         if broker.answers():
             yield Finding(OK, "broker", "answers.")
         else:
-            words = "does not answer. Nothing is lost; messages go out once it does, or with: manage.py kpwa run"
+            words = "does not answer. Nothing is lost; messages go out once it answers, or with: manage.py kpwa run"
             yield Finding(NOTE, "broker", words)
     else:
         why = "tasks are not handed to it (kpwa.W100)" if broker.runs_tasks_at_once() else "none is configured"
@@ -210,11 +216,11 @@ def _services() -> Iterator[Finding]:
 def _senders() -> Finding:
     found = senders()
     if found.missing == Missing.NOTHING:
-        return Finding(OK, "senders", f"the outbox was looked after {duration(found.swept_seconds or 0.0)} ago.")
+        return Finding(OK, "senders", f"the outbox was last swept {duration(found.swept_seconds or 0.0)} ago.")
     swept = found.swept_seconds
-    looked = "ever looked after the outbox" if swept is None else f"looked after the outbox for {duration(swept)}"
+    looked = "ever swept the outbox" if swept is None else f"swept the outbox for {duration(swept)}"
     worked = "" if found.worked_seconds is None else duration(found.worked_seconds)
-    return Finding(PROBLEM, "senders", f"none has {looked}{_MISSING[found.missing].format(worked=worked)}")
+    return Finding(PROBLEM, "senders", f"nothing has {looked}{_MISSING[found.missing].format(worked=worked)}")
 
 
 def _license(license_: License) -> Iterator[Finding]:
@@ -251,7 +257,7 @@ def _link(license_: License, subject: str) -> Iterator[Finding]:
             yield Finding(PROBLEM, subject, _advice(PauseReason.UNAUTHORIZED, license_))
         return
     except GatewayError as error:
-        yield Finding(PROBLEM, subject, f"the gateway does not tell its status: {error}")
+        yield Finding(PROBLEM, subject, f"its status could not be checked: {error}")
         return
     if status.session_status == SessionStatus.QR:
         yield Finding(PROBLEM, subject, _advice(PauseReason.LOGGED_OUT, license_))
@@ -259,7 +265,7 @@ def _link(license_: License, subject: str) -> Iterator[Finding]:
         number = Lane.objects.get(pk=license_.pk).linked_number
         yield Finding(OK, subject, f"WhatsApp is linked{f' ({mask(number)})' if number else ''}.")
     else:
-        yield Finding(NOTE, subject, f"the gateway calls its status {status.word!r}, which nobody documented.")
+        yield Finding(NOTE, subject, f"the gateway reports the undocumented status {status.word!r}.")
 
 
 def _is_paused_for_its_key(license_: License) -> bool:
@@ -273,7 +279,7 @@ def _pause(license_: License, subject: str) -> Iterator[Finding]:
     if lane is None or lane.pause_reason in (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.KEY_UNREADABLE):
         return
     if lane.has_new_key:
-        yield Finding(OK, subject, "has a new API key; sending goes on with the next look.")
+        yield Finding(OK, subject, "has a new API key; sending resumes with the next sweep.")
         return
     # A pause with the tone WAITING ends by itself before long, so it is no problem.
     level = NOTE if PAUSES[lane.pause_reason].tone == Tone.WAITING else PROBLEM
@@ -294,19 +300,22 @@ def _queue(license_: License, subject: str) -> Iterator[Finding]:
         yield Finding(
             NOTE,
             subject,
-            f"messages in doubt, for you to decide: {undecided}. See: manage.py kpwa messages --status unknown",
+            f"messages in doubt that need a decision: {undecided}. See: manage.py kpwa messages --status unknown",
         )
 
 
 def _webhook(license_: License, subject: str) -> Iterator[Finding]:
     registered = WebhookToken.objects.filter(license=license_, registered_at__isnull=False, expires_at=None)
     if not registered.exists():
-        words = "no webhook is registered, so answers and ticks stay unknown: manage.py kpwa webhook set --license"
+        words = (
+            "no webhook is registered, so neither ticks nor answers arrive. Register it: manage.py kpwa webhook "
+            "set --license"
+        )
         yield Finding(NOTE, subject, f"{words} {_quoted(license_)}")
         return
     events = WebhookEvent.objects.filter(license=license_)
     age = _age(events.order_by("-last_received_at"), "last_received_at")
-    last = "no event has come yet" if age is None else f"the last event came {duration(age)} ago"
+    last = "no event has arrived yet" if age is None else f"the last event arrived {duration(age)} ago"
     yield Finding(OK, subject, f"its webhook is registered; {last}.")
 
 
@@ -318,8 +327,9 @@ def _failed_receipts() -> Iterator[Finding]:
         found = count_up_to(_MOST_FAILURES, failures)
         shown = f"more than {found.number}" if found.is_more else found.number
         words = (
-            f"in the last two days so many objects had a receipt that was not queued: {shown}. The newest, of "
-            f"{newest.receipt} {newest.source_id}: {newest.error} All stand under WhatsApp › Receipt failures."
+            f"objects whose receipt could not be queued in the last two days: {shown}. The newest is "
+            f"{newest.receipt} {newest.source_id}: {newest.error} All are listed under WhatsApp › Receipt "
+            "failures."
         )
         yield Finding(NOTE, "receipts", words)
 
@@ -327,7 +337,7 @@ def _failed_receipts() -> Iterator[Finding]:
 def _public_url(licenses: list[License]) -> Iterator[Finding]:
     """Examine whether webhooks can arrive: the site requests its own public URL once, as `webhook set` does."""
     if not kpwa_settings().PUBLIC_URL:
-        yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so none can be registered.")
+        yield Finding(NOTE, "webhooks", "KPWA['PUBLIC_URL'] is not set, so no webhook can be registered.")
         return
     # All licenses share the public URL, so the first one whose gateway can be set up is enough.
     for license_ in licenses:
@@ -337,7 +347,10 @@ def _public_url(licenses: list[License]) -> Iterator[Finding]:
             except WebhookAddressError as error:
                 if error.was_tried:  # a problem that the URL alone shows was reported by a system check already
                     yield Finding(
-                        NOTE, "webhooks", f"{error} Unless it only cannot reach itself from inside, none comes."
+                        NOTE,
+                        "webhooks",
+                        f"{error} Webhooks do not arrive, unless it is only this site that cannot reach its own "
+                        "address.",
                     )
             return
 

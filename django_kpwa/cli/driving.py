@@ -99,9 +99,9 @@ class LanePool:
         if underway is None or time.monotonic() < underway.is_lost_at:
             return
         if len(self._lost) >= self._most_lost:
-            logger.error("%d threads never came back from this site's code; restart this process.", len(self._lost))
+            logger.error("%d threads never returned from this site's code; restart this process.", len(self._lost))
             return
-        logger.error("Driving license %s never came back; another thread goes on with it.", license_id)
+        logger.error("The thread that drives license %s did not return; another thread takes over.", license_id)
         del self._underway[license_id]
         self._lost.add(underway.thread)
         self._threads.discard(underway.thread)
@@ -201,7 +201,7 @@ class LanePool:
             if is_given_up:
                 # A thread that was taken for lost has returned. Another thread drives the lane now, so its state here
                 # must not be touched.
-                logger.warning("Driving license %s came back after all.", license_id)
+                logger.warning("The thread that drove license %s returned after it was replaced.", license_id)
             elif driven.lease_token is not None:
                 heapq.heappush(self._waiting, (time.monotonic() + driven.wait_seconds, license_id, driven.lease_token))
             elif driven.has_more and not self._is_stopping:
@@ -255,7 +255,7 @@ def _release(license_id: int, token: uuid.UUID) -> None:
     try:
         store().release_lease(Lease(license_id, token))
     except (DatabaseError, InterfaceError) as error:
-        report(error, f"giving license {license_id} back")
+        report(error, f"releasing license {license_id}")
 
 
 def report(error: Exception, doing: str) -> None:
@@ -266,6 +266,6 @@ def report(error: Exception, doing: str) -> None:
     """
     if isinstance(error, (DatabaseError, InterfaceError)):
         # No traceback: an unreachable database is no bug, and the log would get one every second.
-        logger.warning("The database failed while %s (%s); it is tried again.", doing, type(error).__name__)
+        logger.warning("The database failed while %s (%s); it will be retried.", doing, type(error).__name__)
     else:
-        logger.error("%s failed; it is tried again.\n%s", doing.capitalize(), masked_traceback(error))
+        logger.error("%s failed; it will be retried.\n%s", doing.capitalize(), masked_traceback(error))

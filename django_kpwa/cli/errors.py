@@ -53,7 +53,7 @@ def _database_words(error: Exception) -> str:
     # Numbers are masked: MariaDB quotes the duplicate value, which may be a phone number.
     words = mask_numbers((str(error).splitlines() or [type(error).__name__])[0])
     if isinstance(error, (ProgrammingError, OperationalError)) and any(sign in words for sign in _SIGNS_OF_NO_TABLE):
-        return f"The database has not all tables of django-kpwa. Run `manage.py migrate`. ({words})"
+        return f"The database does not have all tables of django-kpwa. Run `manage.py migrate`. ({words})"
     return f"The database failed: {words}"
 
 

@@ -23,29 +23,29 @@ from ..words import PAUSES, UNCHOSEN, quoted, what_to_do
 from .choosing import add_action, license_named
 from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, in_english
 
-HELP = "list licenses, add one, change its key, pause and resume, choose the default, archive, delete"
+HELP = "list licenses; add, pause, resume, archive or delete one; change its key; choose the default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     add = add_action(actions, "add", "add a license; its API key is asked for, or read from standard input")
-    add.add_argument("name", help="for people: the outlet or the number")
-    add.add_argument("--base-url", default="", metavar="URL", help="only for a sandbox or a gateway of one's own")
+    add.add_argument("name", help="a name for people, e.g. of the outlet")
+    add.add_argument("--base-url", default="", metavar="URL", help="only for a sandbox or your own gateway")
     for action, explained in (
         ("set-key", "store a new API key, asked for or read from standard input"),
         ("pause", "hold the license's messages until it is resumed"),
         ("resume", "end a pause, whatever its reason; a changed number is confirmed instead"),
-        ("default", "have it send what names no license"),
-        ("activate", "have it send, and be a candidate for what names no license"),
-        ("deactivate", "hold its messages, and let it be no candidate for what names no license"),
-        ("archive", "put one away that is not active; its messages stay"),
-        ("take-back", "take one back from the archive; it stays inactive"),
-        ("delete", "delete one that has neither messages nor webhook events"),
+        ("default", "let it send the messages that name no license"),
+        ("activate", "let it send, and be chosen for messages that name no license"),
+        ("deactivate", "hold its messages, and do not choose it for messages that name no license"),
+        ("archive", "archive a license that is not active; its messages stay"),
+        ("take-back", "restore a license from the archive; it stays inactive"),
+        ("delete", "delete a license that has neither messages nor webhook events"),
     ):
         add_action(actions, action, explained).add_argument("name")
     confirm = add_action(actions, "confirm-number", "send again after another phone was linked")
     confirm.add_argument("name")
-    confirm.add_argument("--keep", action="store_true", help="the phone from before has been linked again")
+    confirm.add_argument("--keep", action="store_true", help="the previous phone has been linked again")
 
 
 def run(console: Console, options: dict[str, Any]) -> int:
@@ -175,13 +175,13 @@ def _confirm_number(console: Console, license_: License, *, keep: bool) -> int:
 
 def _default(console: Console, license_: License) -> int:
     if not license_.is_active:
-        return _refused(console, license_, "is not active, so that it would send nothing", "activate")
+        return _refused(console, license_, "is not active, so it would send nothing", "activate")
     license_.is_default = True
     license_.save(update_fields=["is_default", "updated_at"])
     console.document({"name": license_.name, "is_default": True})
-    console.say(f"{license_.name} sends what names no license.")
+    console.say(f"{license_.name} now sends the messages that name no license.")
     if named := kpwa_settings().DEFAULT_LICENSE:
-        console.say(f"KPWA['DEFAULT_LICENSE'] goes before that: it names {named}.")
+        console.say(f"KPWA['DEFAULT_LICENSE'] takes precedence: it names {named}.")
     return EXIT_OK
 
 
@@ -210,10 +210,10 @@ def _set_active(console: Console, license_: License, is_active: bool) -> int:
 
 def _archive(console: Console, license_: License) -> int:
     if license_.is_active:
-        return _refused(console, license_, "is at work", "deactivate")
+        return _refused(console, license_, "is still active", "deactivate")
     license_.archive()
     console.document({"name": license_.name, "archived_at": license_.archived_at})
-    console.say(f"{license_.name} is archived. It sends nothing more; its messages stay.")
+    console.say(f"{license_.name} is archived. It no longer sends; its messages stay.")
     return EXIT_OK
 
 
@@ -226,11 +226,11 @@ def _take_back(console: Console, license_: License) -> int:
 
 def _delete(console: Console, license_: License) -> int:
     if license_.has_history():
-        return _refused(console, license_, "has messages or webhook events, so that it is archived instead", "archive")
+        return _refused(console, license_, "has messages or webhook events, so it can only be archived", "archive")
     try:
         license_.delete()
     except ProtectedError:  # a message was stored after the check above
-        return _refused(console, license_, "has messages, so that it is archived instead", "archive")
+        return _refused(console, license_, "has messages, so it can only be archived", "archive")
     console.document({"name": license_.name, "deleted": True})
     console.say(f"Deleted {license_.name}.")
     _say_who_sends(console)
@@ -242,7 +242,7 @@ def _say_who_sends(console: Console) -> None:
     chosen = choose(kpwa_settings().DEFAULT_LICENSE)
     if chosen.why_not is not None:
         row = UNCHOSEN[chosen.why_not]
-        console.say(f"What names no license waits: {in_english(row.label)}. {row.command}")
+        console.say(f"Messages that name no license wait: {in_english(row.label)}. {row.command}")
 
 
 def _refused(console: Console, license_: License, why: str, helps: str) -> int:

@@ -15,13 +15,13 @@ from ..models import OutboundMessage, Status
 from .choosing import add_action, license_named, message_with_id, positive_count, since
 from .console import EXIT_NO, EXIT_OK, Console
 
-HELP = "list messages, resend, cancel, mark as sent, dismiss"
+HELP = "list messages; resend, cancel, mark as sent or dismiss them"
 
 _DECISIONS: dict[str, tuple[Callable[[OutboundMessage], bool], str, str]] = {
     "resend": (outbox.resend, "queued again", "queue again what failed, expired, was cancelled or is in doubt"),
-    "cancel": (outbox.cancel, "withdrawn", "withdraw what still waits"),
-    "mark-sent": (outbox.mark_sent, "marked as sent", "say that a message in doubt arrived"),
-    "dismiss": (outbox.dismiss, "dismissed", "leave a message in doubt as it is, off the list"),
+    "cancel": (outbox.cancel, "cancelled", "cancel what is still waiting"),
+    "mark-sent": (outbox.mark_sent, "marked as sent", "mark a message in doubt as sent"),
+    "dismiss": (outbox.dismiss, "dismissed", "leave a message in doubt as it is, and take it off the list"),
 }
 
 
@@ -31,12 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=Status.values,
         action="append",
         metavar="STATUS",
-        help=f"only these; may be repeated: {', '.join(Status.values)}",
+        help=f"only messages with this status; may be repeated: {', '.join(Status.values)}",
     )
-    parser.add_argument("--license", metavar="NAME", help="only those of this license")
-    parser.add_argument("--to", metavar="NUMBER", help="only those to this number or group")
+    parser.add_argument("--license", metavar="NAME", help="only messages of this license")
+    parser.add_argument("--to", metavar="NUMBER", help="only messages to this number or group")
     parser.add_argument("--since", type=since, metavar="WHEN", help="30m, 2h, 3d ago, or a date like 2016-11-05")
-    parser.add_argument("--limit", type=positive_count, default=20, metavar="N", help="so many (default: %(default)s)")
+    parser.add_argument(
+        "--limit",
+        type=positive_count,
+        default=20,
+        metavar="N",
+        help="maximum number of messages (default: %(default)s)",
+    )
     decisions = parser.add_subparsers(dest="decision", metavar="DECISION")
     for name, (_, _, explained) in _DECISIONS.items():
         decision = add_action(decisions, name, explained)
@@ -127,6 +133,6 @@ def _decide(console: Console, decision: str, ids: list[str]) -> int:
             continue
         changed = decide(message)
         outcomes.append({"id": given, "done": changed, "status": message.status})
-        console.say(f"{given}: {done}." if changed else f"{given}: left as it is, it is {message.status}.")
+        console.say(f"{given}: {done}." if changed else f"{given}: left unchanged, because it is {message.status}.")
     console.document(outcomes)
     return EXIT_OK if all(outcome["done"] for outcome in outcomes) else EXIT_NO

@@ -9,7 +9,7 @@ from typing import Any
 from .. import retention
 from .console import EXIT_OK, Console
 
-HELP = "delete what KPWA['RETENTION_DAYS'] does not keep"
+HELP = "delete what is older than KPWA['RETENTION_DAYS'] allows"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

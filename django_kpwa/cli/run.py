@@ -19,7 +19,7 @@ from .choosing import positive_count
 from .console import EXIT_OK, Console
 from .driving import LanePool, report, stopped_by_signals
 
-HELP = "send, process webhooks and keep house in one process, without Celery"
+HELP = "send, process webhooks and do housekeeping in one process, without Celery"
 
 SHORTEST_LOOK_SECONDS = 1.0
 """Seconds between two polls while there is something to do."""
@@ -39,18 +39,18 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
         type=positive_count,
         default=8,
         metavar="N",
-        help="calls to the gateway at the same time, at most one a license (default: %(default)s)",
+        help="maximum number of concurrent calls to the gateway, at most one per license (default: %(default)s)",
     )
 
 
 def run(console: Console, options: dict[str, Any]) -> int:
     pool = LanePool(options["threads"])
     with stopped_by_signals(pool):
-        console.report("Running: sends, processes webhooks and keeps house. Ctrl-C stops it.")
+        console.report("Running: sending, processing webhooks and housekeeping. Press Ctrl-C to stop.")
         try:
             _Loop(pool).run()
         finally:
-            console.report("Stopping: calls that are under way end first.")
+            console.report("Stopping: waiting for the calls in progress.")
             pool.close()
             connections.close_all()
     console.report(f"Stopped. Sends attempted: {pool.attempts}.")
@@ -89,7 +89,7 @@ class _Loop:
                 found += 1
                 self.pool.start_job("processing webhooks", self._process_webhooks)
         except (DatabaseError, InterfaceError) as error:
-            report(error, "looking for what is due")
+            report(error, "looking for due messages")
             # The connection may be broken; the next poll opens a new one.
             connections.close_all()
             found = 0

@@ -16,7 +16,7 @@ HELP = "start a simulated WhatsApp phone; see `manage.py kpwa sandbox --help`"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("arguments", nargs="*", help="those of python -m django_kpwa.sandbox")
+    parser.add_argument("arguments", nargs="*", help="arguments of python -m django_kpwa.sandbox")
 
 
 def run(console: Console, options: dict[str, Any]) -> int:

@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", help="as people write it: 0812…, +62 812…")
+    parser.add_argument("number", help="the phone number, as people write it: 0812…, +62 812…")
     add_message_arguments(parser)
 
 
@@ -31,9 +31,9 @@ def run(console: Console, options: dict[str, Any]) -> int:
 
 def add_message_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", help="the text; - reads it from standard input; not needed with --image")
-    parser.add_argument("--image", metavar="URL", help="an http(s) address that the gateway fetches the image from")
-    parser.add_argument("--key", metavar="KEY", help="idempotency key: the same key again sends nothing")
-    parser.add_argument("--wait", action="store_true", help="wait until the message was sent, or was not")
+    parser.add_argument("--image", metavar="URL", help="the http(s) URL from which the gateway fetches the image")
+    parser.add_argument("--key", metavar="KEY", help="idempotency key; a key that was used before sends nothing")
+    parser.add_argument("--wait", action="store_true", help="wait until the message has been sent, or cannot be")
     parser.add_argument(
         "--timeout",
         type=positive_seconds,
@@ -88,7 +88,7 @@ def show_message(console: Console, message: OutboundMessage, options: dict[str, 
         console.say(f"{said} {row.command.format(id=message.pk)}")
         return EXIT_NO
     if options["wait"]:
-        console.say(f"It still waits. {row.command}")
+        console.say(f"It is still waiting. {row.command}")
         return EXIT_NO
     if not broker.is_configured():
         console.say("This site has no broker: `manage.py kpwa run` or `manage.py kpwa dispatch` sends it.")

@@ -22,7 +22,7 @@ HELP = "ask the gateway whether WhatsApp is linked"
 IN_WORDS = {
     SessionStatus.CONNECTED: "linked",
     SessionStatus.QR: "not linked: scan the code of `manage.py kpwa qr`",
-    SessionStatus.UNKNOWN: "not known",
+    SessionStatus.UNKNOWN: "unknown",
 }
 
 
@@ -65,10 +65,10 @@ def show_status(console: Console, license_: License, status: ServiceStatus) -> N
     if lane.pause_reason == PauseReason.NUMBER_CHANGED:
         console.say(f"Nothing is sent: {why_paused(license_, lane)}")
     elif lane.pause_reason != PauseReason.NONE:
-        until = f"; looked at again at {moment(lane.paused_until)}" if lane.paused_until else ""
+        until = f"; checked again at {moment(lane.paused_until)}" if lane.paused_until else ""
         console.say(f"Nothing is sent: {in_english(PAUSES[lane.pause_reason].why)}{until}.")
     if lane.last_error:
-        console.say(f"The last error, at {moment(lane.last_error_at)}: {lane.last_error}")
+        console.say(f"Last error, at {moment(lane.last_error_at)}: {lane.last_error}")
     if not license_.is_active:
         console.say("The license is not active: its messages are held.")
     console.say(f"{waiting} waiting, {undecided} in doubt.")

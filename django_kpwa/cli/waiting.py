@@ -76,7 +76,7 @@ def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
         return "", False
     now: datetime = first.looked_at
     if lane is not None and lane.pause_reason and not lane.has_new_key:
-        looked_at = "" if lane.paused_until is None else f"; looked at again {_when(lane.paused_until, now)}"
+        looked_at = "" if lane.paused_until is None else f"; checked again {_when(lane.paused_until, now)}"
         pause = PAUSES[lane.pause_reason]
         return f"{in_english(pause.why)}{looked_at}", pause.tone == Tone.BAD
     if first.due_at > now:
@@ -85,14 +85,14 @@ def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
         return "another process sends for this license", False
     if lane is not None and lane.next_send_at is not None and lane.next_send_at > now:
         return f"the pace of the license; the next goes out {_when(lane.next_send_at, now)}", False
-    return "what did not fit into this round, or came since, is for the next one", False
+    return "not reached in this round; the next one continues", False
 
 
 def _not_due(first: OutboundMessage) -> str:
     if first.attempts_made:
         said = f" ({first.reason_words or first.reason})" if first.reason else ""
-        return f"an attempt sent nothing{said}, and is made again"
-    return "lines of its sale may still be coming" if first.needs_rendering else "it is to be sent later"
+        return f"the last attempt sent nothing{said}, and it is tried again"
+    return "lines may still be added to its sale" if first.needs_rendering else "it is scheduled for later"
 
 
 def _when(at: datetime, now: datetime) -> str:

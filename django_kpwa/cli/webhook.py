@@ -22,7 +22,7 @@ from ..words import quoted
 from .choosing import add_action, add_license_argument, chosen_license, since
 from .console import EXIT_NO, EXIT_OK, Console, moment
 
-HELP = "register this site's webhook, remove it, see what came, process it again"
+HELP = "register or remove this site's webhook, show its events, process them again"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action, explained in (
         ("set", "register this site with the gateway, under a new token"),
         ("reset", "remove the webhook from the gateway"),
-        ("show", "tell since when it is registered and what came"),
+        ("show", "show since when it is registered, and which events arrived"),
     ):
         parser_ = add_action(actions, action, explained)
         add_license_argument(parser_)
@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help="register it although this site cannot reach its own address from inside",
             )
     replay = add_action(actions, "replay", "process stored events again, e.g. with a better parser")
-    replay.add_argument("ids", nargs="*", metavar="ID", help="public ids; without: all that were not understood")
+    replay.add_argument(
+        "ids", nargs="*", metavar="ID", help="public ids of events (default: all that were not understood)"
+    )
     replay.add_argument("--since", type=since, metavar="WHEN", help="30m, 2h, 3d ago, or a date like 2016-11-05")
     add_license_argument(replay)
 
@@ -63,7 +65,7 @@ def _set(console: Console, license_: License, *, is_tried: bool) -> int:
             license_actions.check_webhook_address(license_, is_tried=is_tried)
             url = _masked(license_actions.set_webhook(license_))
         except WebhookAddressError as error:
-            hint = f" Where it cannot reach its own address from inside: {_how_to_set(license_)} --untried"
+            hint = f" If this site only cannot reach its own address from inside: {_how_to_set(license_)} --untried"
             raise CommandError(f"{error}{hint if error.was_tried else ''}", returncode=EXIT_NO) from None
     console.document({"license": license_.name, "url": url})
     console.say(f"The gateway now posts the events of {license_.name} to {url}")
@@ -73,7 +75,7 @@ def _set(console: Console, license_: License, *, is_tried: bool) -> int:
 def _reset(console: Console, license_: License) -> int:
     license_actions.reset_webhook(license_)
     console.document({"license": license_.name, "url": None})
-    console.say(f"The gateway no longer posts the events of {license_.name}. Late ones are taken for another day.")
+    console.say(f"The gateway no longer posts the events of {license_.name}. Late ones are accepted for one more day.")
     return EXIT_OK
 
 

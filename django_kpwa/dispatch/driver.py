@@ -93,7 +93,7 @@ def drive(
             if not waited_too_long(error):
                 raise
             # The lease expires by itself; until then this process can serve other lanes.
-            logger.warning("License %s is left for now: another process has locked its rows.", license_id)
+            logger.warning("License %s is postponed: another process has locked its rows.", license_id)
             return Driven(attempts + (driver.attempts if driver else 0))
         attempts += driven.attempts
         if driven.lease_token is not None or driven.has_more:
@@ -117,7 +117,7 @@ def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, cla
     if isinstance(step.next, LeaseLost) and not Lane.objects.filter(pk=license_id).exists():
         if not License.objects.filter(pk=license_id).exists():
             # The license was deleted, or the wake-up comes from another database, for instance a test's.
-            logger.info("There is no license %s here; its wake-up is ignored.", license_id)
+            logger.info("License %s does not exist; its wake-up is ignored.", license_id)
             return lease, step
         store().ensure_lane(license_id)
         step = store().take_lease(lease, seconds, **options)
@@ -240,7 +240,9 @@ class _Driver:
         if _elapsed() - self.began_at > self.max_seconds_before_call:
             status = store().give_back(claim)
             announce.messages_became(status, [claim.message_id])
-            logger.warning("Message %s was given back unsent: this process stood still.", claim.message_id)
+            logger.warning(
+                "Message %s was returned to the queue unsent: this process had stopped for too long.", claim.message_id
+            )
             return None
         self.has_unrecorded_call = True
         outcome, session_status = self._call(claim)
@@ -309,12 +311,14 @@ class _Driver:
         try:
             return gateway.get_status(deadline_seconds=self.conf.status_deadline_seconds).session_status
         except GatewayError as error:
-            logger.info("The status after a refused or failed send was not told (%s).", type(error).__name__)
+            logger.info(
+                "The gateway's status could not be checked after a refused or failed send (%s).", type(error).__name__
+            )
             return None
         except Exception as error:
             # As in `_call()`; the outcome of the send must be recorded in any case.
             logger.error(
-                "The gateway class raised %s when asked for the status.\n%s",
+                "The gateway class raised %s while checking the status.\n%s",
                 type(error).__name__,
                 masked_traceback(error, gateway.api_key),
             )
@@ -351,7 +355,7 @@ class _Driver:
                         masked_traceback(error),
                     )
                     raise
-                logger.warning("Recording failed (%s); trying again.", type(error).__name__)
+                logger.warning("Recording the outcome failed (%s); retrying.", type(error).__name__)
                 with suppress(DatabaseError, InterfaceError):
                     store().connection.close()
                 time.sleep(0.2)

@@ -52,13 +52,15 @@ def render_message(message_id: int, due_at: datetime) -> None:
     # The license is fetched by the same query: lazily, a site's router could read it from a replica that lags.
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
     if message.renderings_begun > MOST_RENDERINGS:
-        logger.error("The text of message %s is given up: its writing was begun again and again.", message_id)
+        logger.error(
+            "Gave up on the text of message %s: rendering it was started too many times and never finished.", message_id
+        )
         _fail(message, _words_of_giving_up())
         return
     try:
         rendered = call_within(_most_seconds(), lambda: render_receipt(message))
         if isinstance(rendered, Rendered) and not (rendered.text.strip() or rendered.image_url):
-            raise ValueError("it rendered to nothing: neither text nor image")
+            raise ValueError("it rendered neither a text nor an image")
     except (Exception, TookTooLongError) as error:
         logger.error("The text of message %s could not be rendered: %s", message_id, masked_traceback(error))
         _leave_connections(error)

@@ -45,7 +45,7 @@ def sweep() -> Swept:
     expired = _expire()
     _give_unassigned()
     if store().bring_back_messages_ahead():
-        logger.warning("Messages were stored by a clock of the database that was ahead; they are due now.")
+        logger.warning("Messages were stored while the database's clock was ahead; they are due now.")
     license_ids = tuple(_startable_license_ids())
     note_alive("sweep", at_once=True)
     return Swept(license_ids, abandoned, expired)
@@ -62,7 +62,7 @@ def _settle_abandoned() -> int:
             # A process that stands still has locked a row of this lane; other lanes must not wait for it.
             if not waited_too_long(error):
                 raise
-            logger.warning("License %s is settled later: another process has locked its rows.", license_id)
+            logger.warning("Settling license %s is postponed: another process has locked its rows.", license_id)
             continue
         announce.messages_moved(changed)
     return len(abandoned)
@@ -96,7 +96,9 @@ def _startable_license_ids() -> list[int]:
         lanes = Lane.objects.filter(pk__in=license_ids)
         known = dict(lanes.annotate(is_ahead=may_be_ahead(kpwa_settings())).values_list("pk", "is_ahead"))
         if ahead := store().bring_back_times_ahead([license_id for license_id, is_ahead in known.items() if is_ahead]):
-            logger.warning("Times of %d licenses were set by a clock that was ahead; they go on now.", len(ahead))
+            logger.warning(
+                "Times of %d licenses were set while the database's clock was ahead; they were corrected.", len(ahead)
+            )
         startable = set(lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True))
         without_lane = set(license_ids) - set(known)
         if without_lane:

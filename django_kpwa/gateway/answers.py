@@ -39,10 +39,10 @@ MAX_ERRORS = 20
 # What programs write in place of a missing id: an empty value, or the name of an empty value.
 _NO_IDS = {"", "0", "null", "undefined", "none", "nil", "nan", "false", "true"}
 
-_GUARDED = "something in front of the gateway, or the gateway itself, does not let it in"
+_GUARDED = "the gateway, or something in front of it, denies access"
 _NO_PLACE = "it does not know this path"
-_BAD_FORM = "it does not take a request of this form or size"
-_NOT_REACHED = "Cloudflare, in front of the gateway, did not reach it"
+_BAD_FORM = "it does not accept a request of this form or size"
+_NOT_REACHED = "Cloudflare, in front of the gateway, could not reach it"
 TURNED_AWAY: Mapping[int, str] = {
     402: "the license is not paid for",
     403: _GUARDED,
@@ -107,7 +107,9 @@ def read_object(answer: Answer) -> Content:
     require_success(answer)
     content = _json_object(answer)
     if content is None:
-        raise UnexpectedAnswerError("The gateway answered 200 with something else than a JSON object.", status_code=200)
+        raise UnexpectedAnswerError(
+            "The gateway answered 200 with something other than a JSON object.", status_code=200
+        )
     return content
 
 
@@ -224,9 +226,9 @@ def _turned_away(answer: Answer) -> str | None:
     if status in TURNED_AWAY:
         return f"{TURNED_AWAY[status]}."
     if status >= 400 and answer.headers.get("cf-mitigated", "").strip().lower() == "challenge":
-        return "Cloudflare, in front of the gateway, wants to see a browser."
+        return "Cloudflare, in front of the gateway, answered with a challenge for browsers."
     if status == 503 and retry_after_seconds(answer.headers.get("Retry-After")) is not None:
-        return "it is not available, and asks to come again later."
+        return "it is not available at the moment, and asks to try again later."
     return None
 
 
@@ -235,10 +237,16 @@ def _unexpected(answer: Answer) -> str:
     if 300 <= status < 400:
         where = urlsplit(_words(answer.headers.get("Location"), answer))
         target = f" to {where.scheme}://{where.hostname}" if where.hostname else ""
-        return f"The gateway answered {status}, a redirect{target}. It is not followed: the API key would go along."
+        return (
+            f"The gateway answered {status}, a redirect{target}. It is not followed, because the API key would be "
+            "sent along. Check the base URL."
+        )
     if status in (400, 500):
-        return f"The gateway answered {status}, but not as its reference says: something in front of it may have."
-    return f"The gateway answered {status}, which its reference does not have."
+        return (
+            f"The gateway answered {status}, but not in the documented form: something in front of it may have "
+            "answered."
+        )
+    return f"The gateway answered {status}, which its reference does not document."
 
 
 def _shown(said: dict[str, Any]) -> str:

@@ -243,7 +243,7 @@ class HttpGateway(Gateway):
     def _unpacked(self, packed: bytearray, encoding: str) -> bytes:
         # No compression was asked for, but a proxy may compress. urllib3 would decompress without a limit.
         if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise UnexpectedAnswerError("The gateway's answer is packed in a way that was not asked for.")
+            raise UnexpectedAnswerError("The gateway's answer has a content encoding that was not requested.")
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
         try:
             content = unpacker.decompress(packed, self.MAX_ANSWER_BYTES + 1)
@@ -252,7 +252,7 @@ class HttpGateway(Gateway):
         if len(content) > self.MAX_ANSWER_BYTES:
             raise self._too_long()
         if not unpacker.eof:
-            raise UnexpectedAnswerError("The gateway's answer is packed and cannot be unpacked.")
+            raise UnexpectedAnswerError("The gateway's answer is compressed and cannot be decompressed.")
         return content
 
     def _too_long(self) -> UnexpectedAnswerError:
@@ -269,7 +269,7 @@ class HttpGateway(Gateway):
         if call.timed_out:
             return GatewayTimeoutError(f"{_origin(base_url)} did not answer in time.")
         if any(_is_no_http(link) for link in _chain(error)):
-            return UnexpectedAnswerError(f"What {_origin(base_url)} answered is not HTTP.")
+            return UnexpectedAnswerError(f"The answer of {_origin(base_url)} is not HTTP.")
         return ConnectionLostError(f"The connection to {_origin(base_url)} broke before the answer was complete.")
 
 
@@ -319,7 +319,7 @@ def _normalized(base_url: str) -> str:
     # This message does not repeat the URL, which may hold a password.
     if parts.username is not None or parts.password is not None:
         raise ImproperlyConfigured(
-            "A base URL of the gateway has a user name in it: the API key is a header of its own."
+            "A base URL of the gateway contains a user name. Remove it: the API key is sent in a header of its own."
         )
     if not is_url or parts.query or parts.fragment:
         raise ImproperlyConfigured(
@@ -346,7 +346,7 @@ def _connect_reason(error: Exception) -> str:
             return "it did not answer in time"
         if isinstance(link, OSError) and link.errno:
             return os.strerror(link.errno).lower()
-    return f"it broke before the request had left ({type(error).__name__})"
+    return f"it broke before the request was sent ({type(error).__name__})"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

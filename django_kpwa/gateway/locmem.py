@@ -69,7 +69,7 @@ def fail_next(*errors: GatewayError | type[GatewayError]) -> None:
     raised: list[GatewayError] = []
     for error in errors or (_refused(),):
         if isinstance(error, type) and issubclass(error, GatewayError):
-            raised.append(error("The send fails, as a test asked for."))
+            raised.append(error("The send fails, as a test requested."))
         elif isinstance(error, GatewayError):
             raised.append(error)
         else:

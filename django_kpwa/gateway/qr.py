@@ -84,7 +84,7 @@ class LoginQr:
         if len(image) > MAX_IMAGE_BYTES:
             raise _no_qr(f"an image of more than {MAX_IMAGE_BYTES} bytes")
         if (b"IEND" if content_type == PNG else b"\xff\xd9") not in image[-64:]:
-            raise _no_qr("an image that is cut short")
+            raise _no_qr("an image that is truncated")
         try:
             _opened(image)
         except ValueError as error:
@@ -230,7 +230,7 @@ def _modules(gray: Image) -> list[list[bool]]:
             modules = _sampled(code, 17 + 4 * version)
             if _has_finders(modules) and _has_timing(modules):
                 return modules
-    raise ValueError("no QR code can be made out in it")
+    raise ValueError("no QR code was found in it")
 
 
 def _sampled(code: Image, count: int) -> list[list[bool]]:
@@ -270,7 +270,8 @@ def _half_blocks(modules: list[list[bool]]) -> str:
 
 def _no_qr(found: str) -> UnexpectedAnswerError:
     return UnexpectedAnswerError(
-        f"The gateway answered with no QR code but {found}. A linked license may do so: ask for the status."
+        f"The gateway answered with {found} instead of a QR code. This can happen when WhatsApp is already "
+        "linked: check the status."
     )
 
 

@@ -243,9 +243,7 @@ class License(models.Model):
         # A key that was stored without a base URL was set for the configured `BASE_URLS`.
         key, _, base_url = decrypt(self.api_key_ciphertext).reveal().partition("\n")
         if base_url != self.base_url:
-            raise KeyForAnotherUrlError(
-                "The base URL was changed after the API key was stored for another one. Type the API key again for it."
-            )
+            raise KeyForAnotherUrlError("The API key was stored for another base URL. Enter the API key again.")
         return Secret(key)
 
     def get_gateway(self) -> Gateway:
@@ -264,8 +262,8 @@ class License(models.Model):
         api_key = self.get_api_key()
         if self.base_url and gateway_class.leaves_the_process and not self._may_be_reached(conf):
             raise ImproperlyConfigured(
-                f"The base URL of license {self.name} is not one that this site allows. See "
-                "KPWA['ALLOWED_GATEWAY_HOSTS']; http is for DEBUG and this machine alone."
+                f"This site does not allow the base URL of license {self.name}. Add its host to "
+                "KPWA['ALLOWED_GATEWAY_HOSTS'], and use https."
             )
         return gateway_class(api_key, base_urls=base_urls)
 

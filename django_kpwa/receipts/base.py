@@ -103,7 +103,9 @@ class Receipt:
         if not isinstance(added, Mapping):
             raise ValueError(f"get_context_data() returned {type(added).__name__}; it must be a dict.")
         if taken := [name for name in promised if name not in context and added.get(name, obj) is None]:
-            raise ValueError(f"get_context_data() returned None as {taken[0]!r}: the receipt would be of bare labels.")
+            raise ValueError(
+                f"get_context_data() returned None as {taken[0]!r}: the receipt would have labels without values."
+            )
         says_something = {*promised, *added} - set(context)
         text = render_plain(self.template_name, {**promised, **context, **added}, reads=says_something)
         return _BLANK_LINES.sub("\n\n", text.replace("\r\n", "\n")).strip()

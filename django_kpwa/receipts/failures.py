@@ -57,7 +57,7 @@ def keep_failure(registration: Registration, obj: models.Model, saved_in: str, e
     with contained(using) as caught:
         _count(_one(registration, obj, saved_in), {"error": words_of(error), "occurred_at": DatabaseNow()})
     if caught.error is not None:
-        logger.error("Nor could that be kept for the admin (%s).", type(caught.error).__name__)
+        logger.error("This failure could not be stored for the admin either (%s).", type(caught.error).__name__)
 
 
 def clear_failure(registration: Registration, obj: models.Model, saved_in: str, *, is_new: bool) -> None:

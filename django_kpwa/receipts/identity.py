@@ -39,7 +39,7 @@ def key_of(registration: Registration, obj: models.Model, using: str) -> str:
     """
     event_id = registration.receipt.get_event_id(obj)
     if not isinstance(event_id, str) or not says_something(event_id):
-        raise ValueError(f"get_event_id() returned {event_id!r}; it must be a text that is not empty or blank.")
+        raise ValueError(f"get_event_id() returned {event_id!r}; it must be a string that is not empty or blank.")
     concrete = obj._meta.concrete_model or type(obj)
     database = f"@{_short(_quoted(using))}" if stored_name(using) else ""
     return f"receipt{database}:{concrete._meta.label_lower}:{_short(_quoted(source_id_of(obj)))}:{_quoted(event_id)}"
@@ -70,7 +70,7 @@ def fingerprint_of(receipt: Receipt, obj: models.Model, moment: datetime | None)
     """
     given = receipt.get_fingerprint(obj)
     if not isinstance(given, str):
-        raise ValueError(f"get_fingerprint() returned {given!r}; it must be a text, empty where there is none.")
+        raise ValueError(f"get_fingerprint() returned {given!r}; it must be a string, empty if there is none.")
     if given:
         return f"{_GIVEN}{hashlib.sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
     return f"{_TIME}{moment.astimezone(timezone.utc).isoformat()}" if moment else ""

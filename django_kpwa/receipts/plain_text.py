@@ -72,7 +72,10 @@ def render_plain(template_name: str, values: dict[str, Any], *, reads: Collectio
         text = str(template.render(context))
         if context.missing and not context.found.intersection(reads):
             asked, known = ", ".join(sorted(context.missing)), ", ".join(sorted(values))
-            raise ValueError(f"{template_name} asks for {asked}, and reads nothing of the object; there is: {known}.")
+            raise ValueError(
+                f"{template_name} uses {asked}, which do not exist, and nothing of the object; available names: "
+                f"{known}."
+            )
         return text
     if _is_jinja2(template):
         return str(_plain(template.environment).get_template(template.name).render(values))

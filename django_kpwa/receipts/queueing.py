@@ -216,7 +216,7 @@ def _ask(registration: Registration, obj: models.Model, using: str, is_new: bool
     moment = occurred_at(receipt, obj)
     if not is_asked_for:
         if moment is None and receipt.max_age is not None:
-            raise ValueError("get_occurred_at() returned None; where there is a max_age it must say when it happened.")
+            raise ValueError("get_occurred_at() returned None; a receipt with a max_age must say when it happened.")
         if not is_recent(receipt, moment):
             return None
     return _Wanted(
@@ -240,11 +240,11 @@ def _contained(registration: Registration, obj: models.Model, using: str, outbox
 
 def _unclear(known: OutboundMessage, registration: Registration) -> KnownReceiptError:
     # The month is in letters, because digits alone would be masked as a phone number.
-    about = f"message {known.pk} of {known.created_at:%d %b %Y, %H:%M} UTC has its key"
+    about = f"message {known.pk} of {known.created_at:%d %b %Y, %H:%M} UTC already has its key"
     if _is_of_another_class(known, registration):
-        return KnownReceiptError(f"{about}, which is of another class: give the two different event ids.")
+        return KnownReceiptError(f"{about} and is of another receipt class: give the two different event ids.")
     return KnownReceiptError(
-        f"{about}, and its number, or the time at which it happened, is another now. If the number was corrected, send "
-        "that message to the right one. If this is another object under a primary key that was used before, define "
-        f"get_fingerprint() in {type(registration.receipt).__name__}."
+        f"{about}, but its number, or the time at which it happened, is different now. If the number was "
+        "corrected, send that message to the right one. If this is another object that reuses a primary key, "
+        f"define get_fingerprint() in {type(registration.receipt).__name__}."
     )

@@ -87,7 +87,7 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
     Raises `LookupError` if no such receipt is registered, and `ValueError` for an object that is not saved.
     """
     if not is_saved(obj):
-        raise ValueError("It has not been saved yet: save it first, or load what was made by hand for an existing row.")
+        raise ValueError("It has not been saved yet: save it first; for an existing row, load it from the database.")
     asked_for = [
         registration
         for registration in registrations(type(obj))
@@ -126,7 +126,7 @@ def without_earlier_rows(messages: list[OutboundMessage], obj: Model) -> list[Ou
         except Error:
             raise  # it may have ended the caller's transaction
         except Exception as error:
-            logger.warning("Whose message %s is could not be asked (%s).", message.pk, type(error).__name__)
+            logger.warning("Could not determine which row message %s is about (%s).", message.pk, type(error).__name__)
             continue
         if is_earlier:
             return messages[:place]
@@ -157,22 +157,23 @@ def _check_receipt_class(receipt_class: object) -> None:
             raise ImproperlyConfigured(f"{name}.{attribute} must be a positive timedelta or None, not {value!r}.")
     if receipt_class.max_age is not None and receipt_class.get_occurred_at is Receipt.get_occurred_at:
         raise ImproperlyConfigured(
-            f"{name} has a max_age and no get_occurred_at(), so that each save of an old object would send: define "
-            "get_occurred_at() to say when it happened, or set max_age = None, and every save may send."
+            f"{name} has a max_age but no get_occurred_at(), so each save of an old object would send a "
+            "receipt: define get_occurred_at() to say when it happened, or set max_age = None to send for "
+            "objects of any age."
         )
     if not isinstance(receipt_class.event, str) or (receipt_class.event and not says_something(receipt_class.event)):
-        raise ImproperlyConfigured(f"{name}.event must be a text that can be seen, not {receipt_class.event!r}.")
+        raise ImproperlyConfigured(f"{name}.event must be a visible string, not {receipt_class.event!r}.")
     for method, context in _ASKED.items():
         _check_method(receipt_class(), method, context)
     if receipt_class.language and not check_for_language(receipt_class.language):
-        raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not have.")
+        raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not support.")
 
 
 def _check_method(receipt: Receipt, method: str, context: Iterable[str]) -> None:
     name, function = f"{type(receipt).__name__}.{method}()", getattr(receipt, method)
     if iscoroutinefunction(function):
         # The coroutine that it returns would be true in any case.
-        raise ImproperlyConfigured(f"{name} is asynchronous, and nobody would wait for it: write it without async.")
+        raise ImproperlyConfigured(f"{name} is asynchronous, but it is called without await: write it without async.")
     try:
         signature(function).bind(object(), **dict.fromkeys(context))
     except TypeError as error:
@@ -195,8 +196,9 @@ def _registration(model: type[Model], receipt_class: type[Receipt]) -> Registrat
         # Only compared if both share one get_event_id(): what an overridden one returns cannot be known here.
         if other.get_event_id is receipt_class.get_event_id and (other.event or other.__name__) == event:
             raise ImproperlyConfigured(
-                f"{receipt_class.__name__} and {other.__name__} both have the event {event!r}: a {model.__name__} "
-                "would get the first of them only. Give one another event, or register one class for both models."
+                f"{receipt_class.__name__} and {other.__name__} both have the event {event!r}: a "
+                f"{model.__name__} would get only the first of them. Give one another event, or register one "
+                "class for both models."
             )
     return Registration(model, receipt_class(), label)
 

@@ -136,7 +136,7 @@ def _read(registration: Registration, message: OutboundMessage) -> models.Model 
     """The object as it is now, or None. Read by the base manager, because the default one may hide objects."""
     model, alias = registration.model, message.source_database or DEFAULT_DB_ALIAS
     if alias not in connections:
-        raise KpwaError(f"It was saved in the database {alias!r}, which the DATABASES of this process do not have.")
+        raise KpwaError(f"It was saved in the database {alias!r}, which is not in this process's DATABASES.")
     primary_key = model._meta.pk.to_python(message.source_id)
     return model._base_manager.using(alias).filter(pk=primary_key).first()
 
@@ -152,10 +152,12 @@ def _why_not(obj: models.Model | None, *, is_wanted: bool = False) -> str:
 
 def _check(text: str, image_url: str) -> None:
     if not says_something(text) and not image_url:
-        raise InvalidMessageError("it rendered to nothing that can be seen: neither text nor image.")
+        raise InvalidMessageError("it rendered neither a visible text nor an image.")
     if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidMessageError(f"its text has {len(text):,} characters; WhatsApp takes {MAX_TEXT_LENGTH:,}.")
+        raise InvalidMessageError(
+            f"its text has {len(text):,} characters; WhatsApp allows at most {MAX_TEXT_LENGTH:,}."
+        )
     if "\x00" in text:
-        raise InvalidMessageError("its text holds a NUL character, which databases refuse.")
+        raise InvalidMessageError("its text contains a NUL character, which databases reject.")
     if image_url:
         check_image_url(image_url)

@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         description="A simulated WhatsApp phone behind the gateway's HTTP contract. Nothing leaves this machine.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8900, help="0 takes a free port (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8900, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
     parser.add_argument("--linked", action="store_true", help="start with the phone linked, without scanning a QR code")
     parser.add_argument(
         "--license",
@@ -45,7 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group; may be repeated")
     parser.add_argument(
-        "--unregistered", action="append", default=[], metavar="NUMBER", help="one without WhatsApp; may be repeated"
+        "--unregistered",
+        action="append",
+        default=[],
+        metavar="NUMBER",
+        help="a number without WhatsApp; may be repeated",
     )
     parser.add_argument(
         "--unlinked-status",
@@ -59,10 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=PROBABILITY",
-        help="a fault and how likely it is, from 0 to 1; may be repeated",
+        help="a fault and its probability from 0 to 1; may be repeated",
     )
-    parser.add_argument("--latency", type=float, metavar="MS", help="milliseconds that every answer takes longer")
-    parser.add_argument("--seed", type=int, metavar="N", help="makes the faults strike at the same requests every time")
+    parser.add_argument("--latency", type=float, metavar="MS", help="milliseconds added to the time of every answer")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="a seed that makes the faults strike the same requests every time"
+    )
     return parser
 
 

@@ -248,7 +248,7 @@ def _not_found(request: HttpRequest) -> JsonResponse:
 
 
 def _method_not_allowed(method: str, allowed: str) -> JsonResponse:
-    message = f"The operation does not take {method}."
+    message = f"The operation does not support {method}."
     return JsonResponse({"message": message}, status=405, headers={"Allow": allowed})
 
 
@@ -325,7 +325,7 @@ def _raw_body(request: HttpRequest) -> bytes:
     try:
         return request.body
     except RequestDataTooBig:
-        raise _unreadable("The body is too big.") from None
+        raise _unreadable("The body is too large.") from None
     except UnreadablePostError:
         raise _unreadable("The body ended before its announced length.") from None
 

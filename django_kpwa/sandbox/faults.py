@@ -46,12 +46,12 @@ KNOWN_FAULTS = (
     Fault("bad_gateway_502", "502, as while the gateway is being deployed; not delivered"),
     Fault("unavailable_503", "503, as while the gateway is being deployed; not delivered"),
     Fault("timeout_504_before", "504; not delivered"),
-    Fault("timeout_504_after", "504; delivered all the same"),
+    Fault("timeout_504_after", "504; delivered anyway"),
     Fault("reset_before", "Connection reset; not delivered"),
-    Fault("reset_after", "Connection reset; delivered all the same"),
+    Fault("reset_after", "Connection reset; delivered anyway"),
     Fault("stall_before", "No answer, then the connection ends; not delivered", amount=120, unit="s"),
-    Fault("stall_after", "No answer, then the connection ends; delivered all the same", amount=120, unit="s"),
-    Fault("drip", "The answer comes byte by byte, so long apart; delivered", amount=500, unit="ms"),
+    Fault("stall_after", "No answer, then the connection ends; delivered anyway", amount=120, unit="s"),
+    Fault("drip", "The answer comes byte by byte, with this time between two bytes; delivered", amount=500, unit="ms"),
     Fault("html_200", "200 with a page of HTML; not delivered"),
     Fault("malformed_json_200", "200 with JSON cut short; delivered"),
     Fault("no_id_200", "200 without result.id; delivered", operation=ANY_SEND),
@@ -114,7 +114,7 @@ def _as_changes(name: str, setting: object) -> dict[str, Any]:
     if isinstance(setting, Mapping):
         unknown = set(setting) - {"probability", "count", "operation", "amount"}
         if unknown:
-            raise ValueError(f"{name}: unknown {', '.join(sorted(map(str, unknown)))}.")
+            raise ValueError(f"{name}: unknown fields: {', '.join(sorted(map(str, unknown)))}.")
         return {"probability": 1, **setting}
     return {"probability": setting}
 

@@ -224,7 +224,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return JsonResponse({"message": "There is nothing here."}, status=404)
+    return JsonResponse({"message": "Not found."}, status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

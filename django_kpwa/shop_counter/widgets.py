@@ -111,7 +111,9 @@ def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage
     for obj in instances:
         # Instances with the same primary key are equal even if they are from different databases.
         if places.setdefault(obj, database_of(obj)) != database_of(obj):
-            raise ValueError("Objects in two databases have the same primary key: ask for each database by itself.")
+            raise ValueError(
+                "Objects in two databases have the same primary key: call this for each database separately."
+            )
     return dict(zip(instances, _messages_about(instances), strict=True))
 
 

@@ -31,4 +31,4 @@ def note_alive(name: str, *, at_once: bool = False) -> None:
     with contained(using) as caught, brief_transaction(using):
         Heartbeat.objects.note(name)
     if caught.error is not None and not lacks_tables(caught.error):
-        logger.warning("That %s is alive could not be noted (%s).", name, type(caught.error).__name__)
+        logger.warning("The heartbeat of %s could not be stored (%s).", name, type(caught.error).__name__)

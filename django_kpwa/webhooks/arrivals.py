@@ -83,7 +83,7 @@ def store_event(license_id: int, body: bytes, content_type: str, content_encodin
         if not _free_if_new(digest) and store().count_repeat(digest):
             return None
         # The digest was freed, here or by another process, or its row was purged: insert again.
-    raise IntegrityError("A webhook's digest was taken and freed again and again.")
+    raise IntegrityError("A webhook could not be stored: its digest was taken and freed repeatedly.")
 
 
 def _find(token_digest: str) -> KnownToken:

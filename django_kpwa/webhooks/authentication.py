@@ -109,7 +109,8 @@ class Flood:
                 self._quiet_until = time.monotonic() + _WARNING_SECONDS
         if is_new:
             logger.warning(
-                "%s webhooks a second come with wrong tokens; more than that are refused without asking the database.",
+                "More than %s webhooks per second have wrong tokens; the excess is refused without querying "
+                "the database.",
                 self.lookups_per_second,
             )
 

@@ -146,7 +146,7 @@ class Fields:
             listed = values[name]
             if isinstance(listed, list) and listed:
                 if len(listed) > MAX_EVENTS:
-                    raise TooMuchError(f"It says more than {MAX_EVENTS} things.")
+                    raise TooMuchError(f"It contains more than {MAX_EVENTS} events.")
                 return list(dict.fromkeys(found for item in listed if (found := _id_of(item))))
         return []
 

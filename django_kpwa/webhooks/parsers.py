@@ -126,11 +126,11 @@ class Unread(list[ParsedEvent]):
 def why_too_much(parts: Sequence[ParsedEvent]) -> str:
     """The limit that `parts` exceed, as a sentence to show; empty if they exceed none."""
     if len(parts) > MAX_EVENTS:
-        return f"It says more than {MAX_EVENTS} things."
+        return f"It contains more than {MAX_EVENTS} events."
     if sum(len(part.gateway_ids) for part in parts) > MAX_IDS:
         return f"It names more than {MAX_IDS} ids."
     if sum(_size(part) for part in parts) > MAX_TEXT:
-        return f"What it says has more than {MAX_TEXT} characters."
+        return f"Its texts have more than {MAX_TEXT} characters."
     return ""
 
 
@@ -182,7 +182,7 @@ def _within_bounds(events: Iterator[ParsedEvent]) -> list[ParsedEvent]:
 
 def _events(contents: list[dict[str, Any]], own_number: str, budget: Budget) -> Iterator[ParsedEvent]:
     if len(contents) > MAX_EVENTS:
-        raise TooMuchError(f"It says more than {MAX_EVENTS} things.")
+        raise TooMuchError(f"It contains more than {MAX_EVENTS} events.")
     for content in contents:
         for payload in fields_of(content, budget):
             event = _event(payload, own_number)

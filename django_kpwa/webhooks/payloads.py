@@ -95,7 +95,7 @@ def _unpacked(body: bytes, content_encoding: str) -> bytes:
     except zlib.error:
         return body
     if len(content) > MAX_UNPACKED_BYTES:
-        raise TooMuchError(f"It unpacks to more than {MAX_UNPACKED_BYTES} bytes.")
+        raise TooMuchError(f"It is more than {MAX_UNPACKED_BYTES} bytes long when decompressed.")
     return content
 
 
@@ -221,16 +221,16 @@ class Budget:
         """Count the separators of a JSON text that is about to be parsed."""
         self._marks -= text.count(",") + text.count("{") + text.count("[")
         if self._marks < 0:
-            raise TooMuchError(f"It holds more than {MAX_MARKS} values.")
+            raise TooMuchError(f"It contains more than {MAX_MARKS} values.")
 
     def spend_node(self) -> None:
         """Count an object that is visited."""
         self._nodes -= 1
         if self._nodes < 0:
-            raise TooMuchError(f"It holds more than {MAX_NODES} objects within one another.")
+            raise TooMuchError(f"It contains more than {MAX_NODES} nested objects.")
 
     def spend_event(self) -> None:
         """Count a possible event, even if it turns out not to be one: examining it costs the same."""
         self._events -= 1
         if self._events < 0:
-            raise TooMuchError(f"It says more than {MAX_EVENTS} things.")
+            raise TooMuchError(f"It contains more than {MAX_EVENTS} events.")

@@ -50,7 +50,7 @@ MATCH_SECONDS = 3600.0
 MAX_LOST_TRIES = 10
 """An event is given up after its processing was cut off this many times: it may be what kills its workers."""
 
-_REPEAT = "Another event brought this message before."
+_REPEAT = "An earlier event already delivered this message."
 _FIRST_WAIT_SECONDS = 5.0
 _QUICK_TRIES = 7
 _LONGEST_WAIT_SECONDS = 1100.0
@@ -86,7 +86,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         # A stalled process holds the lock on one of the messages. Other events must not wait for it.
         if not store().can_be_left(error):
             raise
-        logger.warning("Webhook event %s is left for now: another process has locked its messages.", event.uuid)
+        logger.warning("Webhook event %s is postponed: another process has locked its messages.", event.uuid)
         store().record_event(event, {}, next_try_in=_wait(event))
         return False
     parts = [
@@ -139,9 +139,9 @@ def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> in
             except Exception as error:
                 failed.add(event_id)
                 if waited_too_long(error):
-                    logger.warning("A webhook event is left for now: another process has locked its rows.")
+                    logger.warning("A webhook event is postponed: another process has locked its rows.")
                     continue
-                logger.error("Processing a webhook event failed; it is tried again.\n%s", masked_traceback(error))
+                logger.error("Processing a webhook event failed; it will be retried.\n%s", masked_traceback(error))
     return processed
 
 
@@ -169,7 +169,7 @@ def load_parser() -> Parser:
 
 def _stop_trying(event: WebhookEvent) -> bool:
     """Give up an event that may be what kills its workers. What was recorded of it before stays."""
-    reason = f"Its processing was cut off {MAX_LOST_TRIES} times."
+    reason = f"Its processing was interrupted {MAX_LOST_TRIES} times."
     if event.processed_at is None:
         _give_up(event, reason)
         return True

@@ -89,13 +89,15 @@ class WebhookView(APIView):
 
     def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
         if isinstance(exc, MethodNotAllowed):
-            return _refusal(405, "Only POST, and GET and HEAD to verify the address, are allowed.")
+            return _refusal(405, "Only POST is allowed, and GET and HEAD to verify the address.")
         if isinstance(exc, django.db.Error):
             # Only the type is logged: messages of databases quote rows. The sender tries again.
             logger.error("A webhook could not be stored (%s); its sender was asked to try again.", type(exc).__name__)
             return _refusal(503, "Try again later.")
         # As text: with `exc_info`, error reports would show the request's path among the variables.
-        logger.error("A webhook could not be taken.\n%s", masked_traceback(exc, Secret(self.kwargs.get("token", ""))))
+        logger.error(
+            "A webhook could not be accepted.\n%s", masked_traceback(exc, Secret(self.kwargs.get("token", "")))
+        )
         return _refusal(500, "Internal error.")
 
     def finalize_response(  # type: ignore[override]

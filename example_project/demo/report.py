@@ -88,10 +88,10 @@ class Report:
         for title, belongs in _WRONG:
             lines += _listed(title, [fate for fate in self.fates if belongs(fate)])
         if self.strangers:
-            lines.append(f"{len(self.strangers)} on the phone that the outbox knows nothing of.")
+            lines.append(f"{len(self.strangers)} on the phone that the outbox does not know.")
         lines += self.hindrances
         if self.not_rung_up:
-            lines.append(f"{self.not_rung_up} sales were not rung up before the time was over.")
+            lines.append(f"{self.not_rung_up} sales were not rung up before the time limit.")
         lines.append(self._verdict(len(arrived)))
         return lines
 
@@ -126,8 +126,8 @@ _WRONG: tuple[tuple[str, Callable[[Fate], bool]], ...] = (
     ("CAME TWICE", lambda fate: fate.is_doubled),
     ("LOST: sent, says the outbox, and the phone does not have it", lambda fate: fate.is_lost),
     ("On the phone, though the outbox says otherwise", lambda fate: fate.is_misjudged),
-    ("In doubt, kept for a person's decision (the admin shows them)", _is_doubtful),
-    ("On the phone, and the outbox had not noted it yet", _is_unfinished),
+    ("In doubt, kept for a person's decision (see the admin)", _is_doubtful),
+    ("On the phone, but not yet recorded in the outbox", _is_unfinished),
     ("Not sent", _is_unsent),
     ("Without any message in the outbox", lambda fate: not fate.status),
 )

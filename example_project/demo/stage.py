@@ -51,11 +51,11 @@ def perform(wishes: Wishes) -> int:
                 stage.say("\nStopping: the worker finishes what it is sending …")
                 raise
     except StartError as error:
-        print(f"\nThe demo could not start: {error}\n\nEverything that was written: {home.log}", file=sys.stderr)
+        print(f"\nThe demo could not start: {error}\n\nThe complete log: {home.log}", file=sys.stderr)
         code = 1
     except StoppedError as error:
         code = 128 + error.signal_number if wishes.ends_after_sales or error.signal_number != signal.SIGINT else 0
-        stage.say("Stopped; nothing is left running. `--fresh` starts anew next time.")
+        stage.say("Stopped; nothing is left running. `--fresh` starts from scratch next time.")
     finally:
         stage.log.close()
     return code

@@ -107,10 +107,10 @@ class Supervisor:
                 if running.process.poll() is not None:
                     running.reader.join(timeout=1)
                     raise StartError(
-                        f"{part.name} {_ending(running.process)} at its start:\n{self._last_words(part.name)}"
+                        f"{part.name} {_ending(running.process)} while starting:\n{self._last_words(part.name)}"
                     )
                 if time.monotonic() > gives_up_at:
-                    raise StartError(f"{part.name} did not come up:\n{self._last_words(part.name)}")
+                    raise StartError(f"{part.name} did not start:\n{self._last_words(part.name)}")
                 self._pause()
 
     def run_step(self, name: str, command: Iterable[str]) -> None:
@@ -179,7 +179,7 @@ class Supervisor:
         try:
             running.part.after_restart()
         except StartError as error:
-            self._log.note(f"What {running.part.name} needs after a restart could not be done: {error}")
+            self._log.note(f"The steps after a restart of {running.part.name} failed: {error}")
 
     def _start(self, part: Part) -> _Running:
         process = self._spawn(part.command, stdout=subprocess.PIPE)

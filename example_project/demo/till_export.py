@@ -95,5 +95,5 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise TillExportError(f"{path} cannot be read: {error}.") from None
     for line, row in enumerate(rows, start=2):
         if not row["sale"].isascii() or not row["sale"].isdecimal():
-            raise TillExportError(f"{path}, line {line}: the sale's number is {row['sale']!r}, which is no number.")
+            raise TillExportError(f"{path}, line {line}: the sale's number is {row['sale']!r}, which is not a number.")
     return rows

@@ -182,7 +182,7 @@ def test_a_disk_that_is_full_for_a_moment_costs_nothing(make_shop, full_disk):
     shop = make_shop(CALL_DEADLINE_SECONDS=20)
     worker = shop.start_worker()
     shop.send(6)
-    worker.wait_for_output("Recording failed", 60)
+    worker.wait_for_output("Recording the outcome failed", 60)
     full_disk()
     shop.start_beat()
     shop.settle()

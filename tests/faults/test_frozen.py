@@ -29,7 +29,9 @@ def test_frozen_before_the_claim_the_lane_is_driven_by_another_and_each_arrives_
 def test_frozen_between_claim_and_post_the_message_is_not_posted_late(shop):
     freeze_past_the_lease(shop, "after_claim")
     shop.settle()
-    wait_for(lambda: any("was given back" in running.output for running in shop.processes), "the thawed worker")
+    wait_for(
+        lambda: any("was returned to the queue" in running.output for running in shop.processes), "the thawed worker"
+    )
     assert shop.arrived() == 5
     assert [message.reason for message in unknown()] == ["worker_lost"]
 

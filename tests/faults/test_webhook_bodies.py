@@ -64,7 +64,7 @@ def token(license_):
     return new_token(license_)
 
 
-TOO_MUCH = "It holds more than 100000 values."
+TOO_MUCH = "It contains more than 100000 values."
 
 
 @pytest.fixture

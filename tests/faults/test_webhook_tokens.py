@@ -195,4 +195,4 @@ def test_a_flood_of_wrong_tokens_touches_no_right_one(license_, token, source):
     assert right == {200: 101}
     assert WebhookEvent.objects.count() == 101
     assert set(answers) == {404, 429}
-    assert site.process.output.count("come with wrong tokens") == 1
+    assert site.process.output.count("have wrong tokens") == 1

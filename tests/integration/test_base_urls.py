@@ -49,7 +49,7 @@ def test_a_key_is_read_for_the_address_that_it_was_given_for(shop):
 @pytest.mark.parametrize("base_url", [OTHER, "", "http://wa.example/backend", f"{OWN}:81"])
 def test_a_base_url_changed_in_bulk_makes_the_key_unreadable(shop, base_url):
     License.objects.update(base_url=base_url)
-    with pytest.raises(KeyUnreadableError, match="Type the API key again"):
+    with pytest.raises(KeyUnreadableError, match="Enter the API key again"):
         License.objects.get().get_gateway()
 
 
@@ -225,7 +225,7 @@ def test_the_alert_gives_one_advice_for_a_key_that_belongs_to_another_address(sh
     send_message("081234567890", "struk")
     drive(shop.pk)
     [alert] = [record.getMessage() for record in caplog.records if record.name == "django_kpwa.alerts"]
-    assert "Type the API key again for it." in alert
+    assert "Enter the API key again." in alert
     assert "secret key" not in alert.lower()
     assert "SECRET_KEYS" not in alert
 

@@ -50,7 +50,7 @@ def test_a_license_whose_base_url_the_site_does_not_allow_is_a_warning(license_,
     assert "kpwa.W080" not in found_in_database()
     License.objects.update(base_url="https://elsewhere.example/backend")
     assert "Toko Utama" in found_in_database()["kpwa.W080"].msg
-    assert "base URL was changed" in found_in_database()["kpwa.W007"].msg
+    assert "was changed after the API key was stored" in found_in_database()["kpwa.W007"].msg
     kpwa(ALLOWED_GATEWAY_HOSTS=["elsewhere.example"])
     assert "kpwa.W080" not in found_in_database()
 
@@ -94,7 +94,7 @@ class TestSqlite:
     def test_what_the_hint_says_is_enough(self, lite):
         lite()
         hint = found(("lite",))["kpwa.W004"].hint
-        options = eval(hint.removeprefix("Write DATABASES['default']['OPTIONS'] = ").rstrip("."))
+        options = eval(hint.removeprefix("Set DATABASES['default']['OPTIONS'] = ").rstrip("."))
         lite(**options)
         assert "kpwa.W004" not in found(("lite",))
 

@@ -46,7 +46,7 @@ def test_help_of_a_subcommand_has_its_own_options_and_not_djangos(without_databa
 
 def test_help_of_an_action_says_what_it_does(without_database):
     shown = run_manage("kpwa", "messages", "mark-sent", "--help", environment=without_database).stdout
-    assert "Say that a message in doubt arrived." in shown
+    assert "Mark a message in doubt as sent." in shown
 
 
 def test_an_unknown_subcommand_is_wrong_usage(without_database):

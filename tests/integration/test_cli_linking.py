@@ -48,7 +48,7 @@ class TestStatus:
         code, told = kpwa("status")
         assert code == 1
         assert "not linked: scan the code" in told
-        assert "Nothing is sent: WhatsApp is logged out; looked at again at" in told
+        assert "Nothing is sent: WhatsApp is logged out; checked again at" in told
 
     def test_one_that_is_not_active_says_that_its_messages_are_held(self, shop):
         License.objects.update(is_active=False)

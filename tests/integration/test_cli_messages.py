@@ -58,7 +58,7 @@ class TestSend:
         ("arguments", "words"),
         [
             (("budi", "Halo"), "is not a phone number: "),
-            ((NUMBER,), "^This cannot be sent: it has neither text"),
+            ((NUMBER,), "^This cannot be sent: it has neither a visible text"),
             ((NUMBER, "Halo", "--image", "ftp://x/a.png"), "^This cannot be sent: its image_url begins with 'ftp'"),
         ],
         ids=str,
@@ -115,7 +115,7 @@ class TestWait:
     def test_it_gives_up_after_its_timeout_and_says_what_to_do(self, license_):
         code, told = kpwa("send", NUMBER, "Halo", "--wait", "--timeout", "0.3")
         assert code == 1
-        assert "It still waits." in told
+        assert "It is still waiting." in told
         assert "kpwa dispatch" in told
 
     def test_a_timeout_that_is_no_duration_is_wrong_usage(self, license_):
@@ -161,7 +161,7 @@ class TestList:
         assert self.texts("--since", "2016-11-05") == ["Tiga", "Dua", "Satu"]
         assert self.texts("--since", "2999-01-01 09:30") == []
         for wrong in ("yesterday", "2016-13-01", "2016-11-05 25:00"):
-            with pytest.raises(CommandError, match="neither like 30m, 2h or 3d"):
+            with pytest.raises(CommandError, match="neither a duration like 30m, 2h or 3d"):
                 kpwa("messages", "--since", wrong)
 
     def test_an_unknown_license_or_an_impossible_limit_is_wrong_usage(self, three):
@@ -183,7 +183,7 @@ class TestDecisions:
         code, [outcome] = kpwa_json("messages", "cancel", uuid)
         assert (code, outcome["done"], outcome["status"]) == (0, True, "cancelled")
         assert deliver() == []
-        assert kpwa("messages", "cancel", uuid) == (1, f"{uuid}: left as it is, it is cancelled.\n")
+        assert kpwa("messages", "cancel", uuid) == (1, f"{uuid}: left unchanged, because it is cancelled.\n")
 
     def test_mark_sent_settles_doubt(self, in_doubt):
         assert kpwa("messages", "mark-sent", str(in_doubt.pk))[0] == 0

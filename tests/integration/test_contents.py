@@ -86,16 +86,16 @@ INVISIBLE = [
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=ascii)
 def test_invisible_characters_alone_say_nothing(license_, receipt_that_says, text):
-    with pytest.raises(InvalidMessageError, match="could be seen"):
+    with pytest.raises(InvalidMessageError, match="neither a visible text nor"):
         send_message(NUMBER, text)
-    with pytest.raises(InvalidMessageError, match="could be seen"):
+    with pytest.raises(InvalidMessageError, match="neither a visible text nor"):
         send_group_message("Dapur", text)
     with pytest.raises(InvalidMessageError):
         send_group_message(text, "Stok habis")
     assert not OutboundMessage.objects.exists()
     message = receipt_that_says(license_, text)
     assert (message.status, message.reason) == (Status.FAILED, "render_error")
-    assert "nothing that can be seen" in message.reason_words
+    assert "neither a visible text nor an image" in message.reason_words
     assert locmem.outbox == []
 
 

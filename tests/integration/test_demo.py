@@ -157,7 +157,7 @@ def test_a_worker_killed_while_it_sends_comes_back_and_every_sale_ends_sent_or_i
         assert "was killed by signal 9" in demo.output
         assert re.search(r"worker started again, pid \d+", demo.output)
         assert exit_code == 1, demo.output
-        assert "In doubt, kept for a person's decision (the admin shows them): 1" in demo.output
+        assert "In doubt, kept for a person's decision (see the admin): 1" in demo.output
         assert "unknown (worker_lost)" in demo.output
         assert "39 of 40 receipts arrived, once each. None was lost and none came twice" in demo.output
         demo.wait_until_nothing_runs()

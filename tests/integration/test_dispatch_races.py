@@ -147,7 +147,7 @@ def test_a_webhooks_proof_and_the_record_of_the_same_attempt_never_lock_each_oth
     drive(license_.pk)
     proof.ended()
     assert fresh(message).status == Status.SENT
-    assert "Recording failed" not in caplog.text
+    assert "Recording the outcome failed" not in caplog.text
 
 
 def test_a_message_cancelled_between_the_look_and_the_claim_does_not_hold_the_lane_for_ever(license_, form):

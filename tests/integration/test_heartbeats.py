@@ -80,7 +80,7 @@ def test_a_task_does_its_work_where_the_sign_cannot_be_written(license_, caplog)
         tasks.dispatch_license(license_.pk)
     message.refresh_from_db()
     assert message.status == Status.SENT
-    assert "could not be noted (OperationalError)" in caplog.text
+    assert "could not be stored (OperationalError)" in caplog.text
     assert "secret" not in caplog.text
 
 

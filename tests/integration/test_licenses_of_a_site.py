@@ -101,7 +101,7 @@ class TestSavedFromAnOlderReading:
 class TestCommands:
     def test_a_default_is_chosen(self, license_):
         other = add("Cabang")
-        assert kpwa("licenses", "default", "Cabang") == (0, "Cabang sends what names no license.\n")
+        assert kpwa("licenses", "default", "Cabang") == (0, "Cabang now sends the messages that name no license.\n")
         assert list(License.objects.filter(is_default=True)) == [other]
         assert [(row["name"], row["is_default"]) for row in kpwa_json("licenses")[1]] == [
             ("Cabang", True), ("Toko Utama", False),
@@ -117,7 +117,7 @@ class TestCommands:
         add("Cabang")
         settings.KPWA = {**settings.KPWA, "DEFAULT_LICENSE": "Toko Utama"}
         assert (
-            "KPWA['DEFAULT_LICENSE'] goes before that: it names Toko Utama." in kpwa("licenses", "default", "Cabang")[1]
+            "KPWA['DEFAULT_LICENSE'] takes precedence: it names Toko Utama." in kpwa("licenses", "default", "Cabang")[1]
         )
 
     def test_one_that_sent_is_put_away_and_taken_back_and_not_deleted(self, license_):
@@ -150,7 +150,7 @@ class TestCommands:
         kpwa("licenses", "activate", "Cabang")
         add("Pusat")
         told = kpwa("licenses", action, "Toko Utama")[1]
-        assert "What names no license waits: several licenses are active, and none is the default." in told
+        assert "Messages that name no license wait: several licenses are active, and none is the default." in told
 
     @pytest.mark.parametrize("action", [*_ACTIONS, "confirm-number"])
     def test_one_that_does_not_exist_is_wrong_usage(self, license_, action):

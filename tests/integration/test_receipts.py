@@ -382,7 +382,7 @@ def test_a_sale_is_saved_where_there_is_no_license_yet():
     ("overrides", "words"),
     [
         ({"get_occurred_at": lambda self, sale: timezone.now().replace(tzinfo=None)}, "aware datetime"),
-        ({"get_occurred_at": lambda self, sale: None}, "get_occurred_at() returned None; where there is a max_age"),
+        ({"get_occurred_at": lambda self, sale: None}, "get_occurred_at() returned None; a receipt with a max_age"),
         ({"get_occurred_at": lambda self, sale: sale.sold_at.date()}, "aware datetime"),
         ({"get_event_id": lambda self, sale: 5}, "get_event_id() returned 5"),
         ({"get_event_id": lambda self, sale: " \u200b"}, "get_event_id() returned"),
@@ -409,7 +409,7 @@ def test_the_sale_is_saved_even_where_the_failure_cannot_be_kept(register, caplo
     finally:
         with connection.schema_editor() as editor:
             editor.alter_db_table(ReceiptFailure, "kpwa_elsewhere", ReceiptFailure._meta.db_table)
-    assert "Nor could that be kept" in caplog.text
+    assert "could not be stored for the admin either" in caplog.text
     assert sent_texts() == [f"Struk {sale.pk}\nKlepon Rp 9.000"]
 
 

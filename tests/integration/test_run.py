@@ -221,7 +221,7 @@ class TestDispatch:
             "webhook_events": 1,
             "waiting": 1,
             "why_waiting": [
-                {"license": "Pusat", "count": 1, "why": "it is to be sent later; due in 24 h", "is_trouble": False}
+                {"license": "Pusat", "count": 1, "why": "it is scheduled for later; due in 24 h", "is_trouble": False}
             ],
         }
         assert len(phone.ledger()) == 12
@@ -255,9 +255,9 @@ class TestDispatch:
         [
             ({}, {"is_active": False}, "the license is not active", False),
             ({}, {"api_key_ciphertext": ""}, "there is no API key; enter it: manage.py kpwa licenses set-key", True),
-            ({"pause_reason": "logged_out"}, {}, "WhatsApp is logged out; looked at again in 60 s", True),
-            ({"pause_reason": "failing"}, {}, "the gateway keeps failing; looked at again in 60 s", True),
-            ({"pause_reason": "rate_limited"}, {}, "the gateway asked to wait; looked at again in 60 s", False),
+            ({"pause_reason": "logged_out"}, {}, "WhatsApp is logged out; checked again in 60 s", True),
+            ({"pause_reason": "failing"}, {}, "the gateway keeps failing; checked again in 60 s", True),
+            ({"pause_reason": "rate_limited"}, {}, "the gateway asked to wait; checked again in 60 s", False),
             ({"pause_reason": "by_person", "paused_until": None}, {}, "a person paused it", False),
             ({"pause_reason": "number_changed", "paused_until": None}, {}, "another phone is linked", True),
             ({"lease_token": uuid.UUID(int=1)}, {}, "another process sends for this license", False),
@@ -280,7 +280,7 @@ class TestDispatch:
 
     def test_it_says_that_the_lines_of_a_sale_are_waited_for(self, shops, phone, here):
         Sale.objects.create(status=Sale.Status.PAID, customer_phone="081234567890")
-        assert "  1 of Pusat: lines of its sale may still be coming; due in " in kpwa("dispatch")[1]
+        assert "  1 of Pusat: lines may still be added to its sale; due in " in kpwa("dispatch")[1]
 
     def test_it_says_that_no_license_can_be_chosen(self, shops, phone, here):
         License.objects.update(is_default=False)
@@ -295,7 +295,9 @@ class TestDispatch:
         queue(shops[:1], 1)
         OutboundMessage.objects.update(attempts_made=1, reason="not_connected", due_at=in_seconds(15.5))
         told = kpwa("dispatch")[1]
-        assert "  1 of Pusat: an attempt sent nothing (not_connected), and is made again; due in 15 s\n" in told
+        assert (
+            "  1 of Pusat: the last attempt sent nothing (not_connected), and it is tried again; due in 15 s\n" in told
+        )
 
     def test_rounds_and_purges_are_silent_under_v_0_while_all_is_well(self, shops, phone, here):
         queue(shops[:1], 1)

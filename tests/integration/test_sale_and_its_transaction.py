@@ -154,7 +154,7 @@ BLOCKS = pytest.mark.parametrize("block", [transaction.atomic, nested, nested_wi
 def test_a_sale_whose_transaction_ends_in_its_receipt_is_heard(deadly, monkeypatch, block, hides):
     monkeypatch.setattr(deadly, "hides", hides)
     before = Sale.objects.count()
-    with pytest.raises(TransactionLostError, match="must be saved again"):
+    with pytest.raises(TransactionLostError, match="save everything in it again"):
         sell(block)
     connections.close_all()
     assert Sale.objects.count() == before

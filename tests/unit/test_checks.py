@@ -25,16 +25,16 @@ def found(databases: tuple[str, ...] = ()) -> dict[str, checks.CheckMessage]:
     [
         ({"PACE": 1}, "KPWA['PACE'] is not a setting"),
         ({"PACE_SECONDS": 4}, "must be a list or tuple"),
-        ({"PACE_SECONDS": (8, 4)}, "not a shortest and a longest wait"),
-        ({"PACE_SECONDS": (1, 2, 3)}, "not a shortest and a longest wait"),
-        ({"PACE_SECONDS": ("4", "8")}, "not a shortest and a longest wait"),
+        ({"PACE_SECONDS": (8, 4)}, "must be the shortest and the longest wait"),
+        ({"PACE_SECONDS": (1, 2, 3)}, "must be the shortest and the longest wait"),
+        ({"PACE_SECONDS": ("4", "8")}, "must be the shortest and the longest wait"),
         ({"GATEWAY": "shop.Nowhere"}, "cannot be imported"),
         ({"GATEWAY": "django_kpwa.models.License"}, "not a subclass"),
         ({"WEBHOOK_PARSER": "shop.nowhere.Parser"}, "No module named 'shop"),
         ({"RESEND_UNKNOWN": ("time_out",)}, "names a cause that does not exist"),
-        ({"ALLOWED_GATEWAY_HOSTS": ["https://wa.example"]}, "something else than hosts"),
-        ({"ALLOWED_GATEWAY_HOSTS": ["wa.example", 5]}, "something else than hosts"),
-        ({"DEFAULT_REGION": "Indonesia"}, "is no region"),
+        ({"ALLOWED_GATEWAY_HOSTS": ["https://wa.example"]}, "must contain host names only"),
+        ({"ALLOWED_GATEWAY_HOSTS": ["wa.example", 5]}, "must contain host names only"),
+        ({"DEFAULT_REGION": "Indonesia"}, "is not a region code"),
     ],
     ids=str,
 )
@@ -58,7 +58,7 @@ def test_settings_that_cannot_be_read_silence_the_checks_that_need_them(settings
 def test_time_zones_are_required(settings):
     assert "kpwa.E002" not in found()
     settings.USE_TZ = False
-    assert found()["kpwa.E002"].hint == "Write USE_TZ = True in the settings."
+    assert found()["kpwa.E002"].hint == "Set USE_TZ = True in the settings."
 
 
 class TestBroker:

@@ -39,7 +39,7 @@ def test_receipts_that_are_sent_and_on_the_phone_once_are_a_good_end(status):
         (a_fate("unknown", deliveries=0, reason="timeout"), "In doubt", False),
         (a_fate("unknown", deliveries=2), "CAME TWICE: 1", True),
         (a_fate("queued", deliveries=0), "Not sent: 1", False),
-        (a_fate("sending", deliveries=1), "had not noted it yet: 1", False),
+        (a_fate("sending", deliveries=1), "not yet recorded in the outbox: 1", False),
         (a_fate("failed", deliveries=0, reason="refused"), "failed (refused), not on the phone", False),
         (a_fate("", deliveries=0), "Without any message in the outbox: 1", False),
     ],

@@ -206,7 +206,7 @@ def test_a_number_that_a_spreadsheet_rounded_is_refused_as_that(typed):
     ],
 )
 def test_two_numbers_in_one_field_are_refused_with_that_reason(typed):
-    with pytest.raises(InvalidPhoneNumberError, match="two numbers"):
+    with pytest.raises(InvalidPhoneNumberError, match="more than one number"):
         phone.parse(typed)
 
 

@@ -24,7 +24,7 @@ exit codes:
 
 
 class Command(BaseCommand):
-    help = "Links, sends, looks and repairs: everything about WhatsApp messages from the command line."
+    help = "Link WhatsApp, send messages, inspect the outbox and solve problems from the command line."
     # `doctor` reports the system checks in plain words; before every other subcommand they would be noise.
     requires_system_checks = []
 

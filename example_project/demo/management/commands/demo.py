@@ -27,23 +27,28 @@ class Command(BaseCommand):
     def add_arguments(self, parser: Any) -> None:
         sales = parser.add_mutually_exclusive_group()
         sales.add_argument(
-            "--sales", type=_positive, metavar="N", help="ring up so many sales and check their receipts"
+            "--sales", type=_positive, metavar="N", help="ring up this many sales and check their receipts"
         )
         sales.add_argument("--csv", type=Path, metavar="FILE", help="ring up the sales of a till's export instead")
-        parser.add_argument("--day", type=_day, help="of --csv, only the sales of this day (YYYY-MM-DD)")
+        parser.add_argument("--day", type=_day, help="with --csv: only the sales of this day (YYYY-MM-DD)")
         parser.add_argument(
-            "--exit", action="store_true", help="end after the sales; 0 only if every receipt arrived exactly once"
+            "--exit",
+            action="store_true",
+            help="exit after the sales, with code 0 only if every receipt arrived exactly once",
         )
         parser.add_argument(
-            "--timeout", type=_positive, metavar="SECONDS", help="for the sales (default: 120, and 1 for each sale)"
+            "--timeout",
+            type=_positive,
+            metavar="SECONDS",
+            help="time limit for the sales (default: 120, plus 1 for each sale)",
         )
         parser.add_argument("--no-browser", action="store_true", help="do not open the demo page")
-        parser.add_argument("--fresh", action="store_true", help="forget what earlier demos left")
-        parser.add_argument("--home", type=Path, help="folder of its state (default: $KPWA_DEMO_HOME, or var/demo)")
+        parser.add_argument("--fresh", action="store_true", help="delete the state of earlier demos")
+        parser.add_argument("--home", type=Path, help="folder for its state (default: $KPWA_DEMO_HOME, or var/demo)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if os.name == "nt":
-            raise CommandError("The demo needs Linux, macOS or WSL: it keeps its processes together by their groups.")
+            raise CommandError("The demo needs Linux, macOS or WSL: it manages its processes by process groups.")
         from example_project.demo import stage
         from example_project.demo.home import HomeInUseError
 
