@@ -1,4 +1,4 @@
-"""Checks of the settings. They connect to nothing, and run with every command."""
+"""Checks of the settings, which connect to nothing and run with every command; and what all checks share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import phonenumbers
 from django.conf import settings
-from django.core.checks import CheckMessage, register
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -21,10 +21,18 @@ from ..gateway.outcome import Cause
 from ..rehearsal import is_rehearsal
 from ..schedule import TASK_LIMIT_SECONDS
 from ..store import store
-from .messages import TAG, make_error, make_warning
 
 _HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
+TAG = "kpwa"
 _Check = Callable[..., list[CheckMessage]]
+
+
+def make_error(number: str, problem: str, hint: str) -> CheckMessage:
+    return Error(problem, hint=hint, id=f"kpwa.{number}")
+
+
+def make_warning(number: str, problem: str, hint: str) -> CheckMessage:
+    return Warning(problem, hint=hint, id=f"kpwa.{number}")
 
 
 def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:

@@ -17,8 +17,7 @@ from ..exceptions import KeyForAnotherUrlError, KeyUnreadableError
 from ..health import unassigned
 from ..models import ExactCharField, License, exact_collation, write_alias
 from ..store import store
-from .configuration import is_documented, is_http
-from .messages import TAG, make_warning
+from .configuration import TAG, is_documented, is_http, make_warning
 
 
 @register(TAG)

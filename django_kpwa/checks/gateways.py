@@ -15,9 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from ..conf import kpwa_settings
 from ..gateway import addresses, load_gateway_class
 from ..models import License
-from .configuration import is_http
+from .configuration import TAG, is_http, make_warning
 from .database import has_licenses, is_asked
-from .messages import TAG, make_warning
 
 
 @register(TAG, deploy=True)

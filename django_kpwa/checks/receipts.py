@@ -13,7 +13,7 @@ from django.template.loader_tags import ExtendsNode, IncludeNode
 
 from ..receipts import Receipt, registry
 from ..receipts.plain_text import is_plain, refusal
-from .messages import TAG, make_warning
+from .configuration import TAG, make_warning
 
 _ESCAPING = frozenset(("escape", "force_escape", "escapeseq"))
 

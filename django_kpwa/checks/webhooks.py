@@ -22,8 +22,7 @@ from ..gateway import load_gateway_class
 from ..logs import get_logger
 from ..site_urls import find_url
 from ..webhook_address import useless
-from .configuration import with_settings
-from .messages import make_warning
+from .configuration import make_warning, with_settings
 
 logger = get_logger("django_kpwa.checks")
 

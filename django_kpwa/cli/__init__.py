@@ -1,4 +1,4 @@
-"""The subcommands of `manage.py kpwa`: one module per subcommand, each with `HELP`, `add_arguments()` and `run()`.
+"""The subcommands of `manage.py kpwa`. Each is a `Subcommand` in the module of its subject.
 
 `run()` returns the exit code: 0 for success, 1 if the answer is no or the action was not possible, 2 for wrong usage,
 3 if the gateway failed.
@@ -6,57 +6,33 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any, Protocol
+from typing import Any
 
-from . import (
-    check_number,
-    dispatch,
-    doctor,
-    licenses,
-    messages,
-    purge,
-    qr,
-    restart,
-    run,
-    sandbox,
-    send,
-    send_group,
-    status,
-    webhook,
-)
-from .console import EXIT_GATEWAY, EXIT_NO, EXIT_OK, EXIT_USAGE, Console
-from .errors import as_command_error
+from .console import EXIT_GATEWAY, EXIT_NO, EXIT_OK, EXIT_USAGE, Console, Subcommand, as_command_error
+from .doctor import DOCTOR
+from .licenses import LICENSES
+from .linking import CHECK_NUMBER, QR, RESTART, STATUS
+from .messages import MESSAGES, SEND, SEND_GROUP
+from .run import DISPATCH, PURGE, RUN, SANDBOX
+from .webhook import WEBHOOK
 
 __all__ = ["EXIT_GATEWAY", "EXIT_NO", "EXIT_OK", "EXIT_USAGE", "SUBCOMMANDS", "Console", "Subcommand", "run_subcommand"]
 
-
-class Subcommand(Protocol):
-    """The interface of a subcommand's module. `run()` need not catch exceptions: `run_subcommand()` explains them."""
-
-    HELP: str
-    """One line for the list of subcommands. It begins with a verb in lower case."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run(self, console: Console, options: dict[str, Any]) -> int: ...
-
-
 SUBCOMMANDS: dict[str, Subcommand] = {
-    "doctor": doctor,
-    "status": status,
-    "qr": qr,
-    "restart": restart,
-    "check-number": check_number,
-    "send": send,
-    "send-group": send_group,
-    "messages": messages,
-    "licenses": licenses,
-    "webhook": webhook,
-    "run": run,
-    "dispatch": dispatch,
-    "purge": purge,
-    "sandbox": sandbox,
+    "doctor": DOCTOR,
+    "status": STATUS,
+    "qr": QR,
+    "restart": RESTART,
+    "check-number": CHECK_NUMBER,
+    "send": SEND,
+    "send-group": SEND_GROUP,
+    "messages": MESSAGES,
+    "licenses": LICENSES,
+    "webhook": WEBHOOK,
+    "run": RUN,
+    "dispatch": DISPATCH,
+    "purge": PURGE,
+    "sandbox": SANDBOX,
 }
 
 

@@ -1,22 +1,37 @@
-"""The output of a subcommand: sentences and tables for people, or one JSON document for scripts, never both.
+"""What all subcommands share: the output and the errors.
+
+The output is sentences and tables for people, or one JSON document for scripts, never both.
 
 All output goes through the command's own stream, so that `call_command(..., stdout=…)` captures it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
-from django.core.management.base import OutputWrapper
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.management.base import CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
 from django.utils import timezone, translation
 
 from .. import formatting
+from ..exceptions import (
+    GatewayError,
+    InvalidApiKeyError,
+    InvalidMessageError,
+    InvalidPhoneNumberError,
+    KpwaError,
+    LicenseChoiceError,
+)
 from ..logs import escaped_controls, without_controls
+from ..phone import mask_numbers
 
 EXIT_OK = 0
 EXIT_NO = 1
@@ -82,6 +97,21 @@ class Console:
             self._stdout.write("\x1b[2J\x1b[H", ending="")
 
 
+@dataclass(frozen=True)
+class Subcommand:
+    """A subcommand of `manage.py kpwa`.
+
+    Args:
+        help: One line for the list of subcommands. It begins with a verb in lower case.
+        add_arguments: Adds its arguments to its parser.
+        run: Does it, and returns the exit code. It need not catch exceptions: `run_subcommand()` explains them.
+    """
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Console, dict[str, Any]], int]
+
+
 def moment(at: datetime | None) -> str:
     """Return a time for people, in the site's time zone; "never" for None."""
     return "never" if at is None else timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S")
@@ -103,3 +133,46 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return moment(value)
     return "" if value is None else without_controls(str(value))
+
+
+_SIGNS_OF_NO_TABLE = ("relation", "no such table", "no such column", "doesn't exist", "Unknown column")
+
+
+def as_command_error(error: Exception) -> CommandError | None:
+    """Return the `CommandError` to show for `error`; None if `error` is a bug, whose traceback should be shown."""
+    if isinstance(error, CommandError):
+        return error
+    if isinstance(error, GatewayError):
+        return CommandError(_gateway_words(error), returncode=EXIT_GATEWAY)
+    if isinstance(error, InvalidMessageError):
+        # The messages begin with "it" or "its" and need a sentence before them, except those about a phone number.
+        words = str(error) if isinstance(error, InvalidPhoneNumberError) else f"This cannot be sent: {error}"
+        return CommandError(_one_line(words), returncode=EXIT_USAGE)
+    if isinstance(error, (InvalidApiKeyError, LicenseChoiceError)):
+        return CommandError(_one_line(str(error)), returncode=EXIT_USAGE)
+    if isinstance(error, ValidationError):
+        return CommandError(_one_line(" ".join(error.messages)), returncode=EXIT_USAGE)
+    if isinstance(error, (KpwaError, ImproperlyConfigured)):
+        return CommandError(_one_line(str(error)), returncode=EXIT_NO)
+    if isinstance(error, (DatabaseError, InterfaceError)):
+        return CommandError(_database_words(error), returncode=EXIT_NO)
+    return None
+
+
+def _gateway_words(error: GatewayError) -> str:
+    reasons = "; ".join(error.errors)
+    words = "" if error.words == str(error) or error.words in str(error) else f" It said: {error.words}"
+    return _one_line(f"{error}{words}{f' ({reasons})' if reasons and reasons not in str(error) else ''}")
+
+
+def _database_words(error: Exception) -> str:
+    # Only the first line: PostgreSQL appends the statement, with the customer's data that it was to store.
+    # Numbers are masked: MariaDB quotes the duplicate value, which may be a phone number.
+    words = mask_numbers((str(error).splitlines() or [type(error).__name__])[0])
+    if isinstance(error, (ProgrammingError, OperationalError)) and any(sign in words for sign in _SIGNS_OF_NO_TABLE):
+        return f"The database does not have all tables of django-kpwa. Run `manage.py migrate`. ({words})"
+    return f"The database failed: {words}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(without_controls(text).split())

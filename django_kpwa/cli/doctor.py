@@ -49,11 +49,9 @@ from ..models import (
 from ..phone import mask
 from ..store import store
 from ..words import PAUSES, Tone, quoted, what_to_do
-from .choosing import license_named
-from .console import EXIT_NO, EXIT_OK, Console, duration, in_english
+from .arguments import license_named
+from .console import EXIT_NO, EXIT_OK, Console, Subcommand, duration, in_english
 from .licenses import why_paused
-
-HELP = "check whether receipts can go out, and if not, say what to do"
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
@@ -94,13 +92,13 @@ class _Hopeless(Exception):  # noqa: N818 - it ends the examination, it is no er
     """Raised after a finding that makes all further examination impossible."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--license", metavar="NAME", help="examine only this license (default: all that are not archived)"
     )
 
 
-def run(console: Console, options: dict[str, Any]) -> int:
+def _run(console: Console, options: dict[str, Any]) -> int:
     findings = list(_examine(options["license"]))
     can_send = not any(finding.level == PROBLEM for finding in findings)
     console.document(
@@ -367,3 +365,6 @@ def _advice(reason: PauseReason, license_: License) -> str:
 
 def _quoted(license_: License) -> str:
     return quoted(license_.name)
+
+
+DOCTOR = Subcommand("check whether receipts can go out, and if not, say what to do", _add_arguments, _run)

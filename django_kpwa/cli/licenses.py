@@ -20,13 +20,11 @@ from ..phone import mask
 from ..store.choosing import choose
 from ..wake import wake_license
 from ..words import PAUSES, UNCHOSEN, quoted, what_to_do
-from .choosing import add_action, license_named
-from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, in_english
-
-HELP = "list licenses; add, pause, resume, archive or delete one; change its key; choose the default"
+from .arguments import add_action, license_named
+from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, Subcommand, in_english
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     add = add_action(actions, "add", "add a license; its API key is asked for, or read from standard input")
     add.add_argument("name", help="a name for people, e.g. of the outlet")
@@ -48,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     confirm.add_argument("--keep", action="store_true", help="the previous phone has been linked again")
 
 
-def run(console: Console, options: dict[str, Any]) -> int:
+def _run(console: Console, options: dict[str, Any]) -> int:
     action = options["action"]
     if action is None:
         return _list(console)
@@ -277,3 +275,8 @@ _ACTIONS = {
     "take-back": _take_back,
     "delete": _delete,
 }
+
+
+LICENSES = Subcommand(
+    "list licenses; add, pause, resume, archive or delete one; change its key; choose the default", _add_arguments, _run
+)

@@ -1,21 +1,132 @@
-"""`kpwa messages`: lists the outbox, and applies decisions to messages that did not arrive or may not have arrived."""
+"""Subcommands about messages: `kpwa send`, `send-group` and `messages`.
+
+`send` and `send-group` put a message into the outbox, and can wait for it. `messages` lists the outbox, and applies
+decisions to messages that did not arrive or may not have arrived.
+"""
 
 from __future__ import annotations
 
 import argparse
 import textwrap
+import time
 from collections.abc import Callable
 from typing import Any
 
 from django.db.models import Q
+from django.utils import translation
 
-from .. import outbox, phone
+from .. import broker, outbox, phone
 from ..exceptions import InvalidPhoneNumberError
-from ..models import OutboundMessage, Status
-from .choosing import add_action, license_named, message_with_id, positive_count, since
-from .console import EXIT_NO, EXIT_OK, Console
+from ..models import ARRIVED, UNSETTLED, OutboundMessage, Status
+from ..words import STATUSES, reason_row
+from .arguments import (
+    add_action,
+    add_license_argument,
+    chosen_license,
+    license_named,
+    message_with_id,
+    positive_count,
+    positive_seconds,
+    since,
+    text_argument,
+)
+from .console import EXIT_NO, EXIT_OK, Console, Subcommand
 
-HELP = "list messages; resend, cancel, mark as sent or dismiss them"
+_POLL_SECONDS = 0.2
+
+
+def _add_send_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", help="the phone number, as people write it: 0812…, +62 812…")
+    _add_message_arguments(parser)
+
+
+def _send(console: Console, options: dict[str, Any]) -> int:
+    message = outbox.send_message(options["number"], **_message_arguments(console, options))
+    return _show_message(console, message, options)
+
+
+def _add_message_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="?", help="the text; - reads it from standard input; not needed with --image")
+    parser.add_argument("--image", metavar="URL", help="the http(s) URL from which the gateway fetches the image")
+    parser.add_argument("--key", metavar="KEY", help="idempotency key; a key that was used before sends nothing")
+    parser.add_argument("--wait", action="store_true", help="wait until the message has been sent, or cannot be")
+    parser.add_argument(
+        "--timeout",
+        type=positive_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long --wait waits (default: %(default).0f)",
+    )
+    add_license_argument(parser)
+
+
+def _message_arguments(console: Console, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments for `outbox.send_message()` or `outbox.send_group_message()`.
+
+    Raises:
+        LicenseChoiceError: No license can be chosen.
+    """
+    return {
+        "text": text_argument(console, options["text"]),
+        "image_url": options["image"],
+        "license": chosen_license(options),
+        "idempotency_key": options["key"],
+    }
+
+
+def _show_message(console: Console, message: OutboundMessage, options: dict[str, Any]) -> int:
+    """Show the status of `message`, after waiting for it if `--wait` was given, and return the exit code.
+
+    The exit code is `EXIT_NO` if the message was not sent, or not within the `--timeout` of `--wait`.
+    """
+    if options["wait"]:
+        _wait_until_settled(message, options["timeout"])
+    console.document(
+        {
+            "id": message.pk,
+            "uuid": message.uuid,
+            "license": message.license.name if message.license else None,
+            "recipient": message.masked_recipient,
+            "status": message.status,
+            "reason": message.reason,
+            "reason_words": message.reason_words,
+        }
+    )
+    reason = ": ".join(part for part in (message.reason, message.reason_words) if part)
+    shown = f"{message.status} ({reason})" if reason else message.status
+    console.say(f"Message {message.uuid} to {message.masked_recipient}: {shown}")
+    if message.status in ARRIVED:
+        return EXIT_OK
+    row = STATUSES[message.status]
+    if message.status not in UNSETTLED:
+        with translation.override("en"):
+            said = " ".join(filter(None, (str(row.meaning), reason_row(message).explained)))
+        console.say(f"{said} {row.command.format(id=message.pk)}")
+        return EXIT_NO
+    if options["wait"]:
+        console.say(f"It is still waiting. {row.command}")
+        return EXIT_NO
+    if not broker.is_configured():
+        console.say("This site has no broker: `manage.py kpwa run` or `manage.py kpwa dispatch` sends it.")
+    return EXIT_OK
+
+
+def _wait_until_settled(message: OutboundMessage, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while message.status in UNSETTLED and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        message.refresh_from_db()
+
+
+def _add_send_group_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("group", help="the group's name, as WhatsApp shows it")
+    _add_message_arguments(parser)
+
+
+def _send_group(console: Console, options: dict[str, Any]) -> int:
+    message = outbox.send_group_message(options["group"], **_message_arguments(console, options))
+    return _show_message(console, message, options)
+
 
 _DECISIONS: dict[str, tuple[Callable[[OutboundMessage], bool], str, str]] = {
     "resend": (outbox.resend, "queued again", "queue again what failed, expired, was cancelled or is in doubt"),
@@ -25,7 +136,7 @@ _DECISIONS: dict[str, tuple[Callable[[OutboundMessage], bool], str, str]] = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_messages_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--status",
         choices=Status.values,
@@ -49,7 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         decision.add_argument("ids", nargs="+", metavar="ID", help="number or public id, as the list shows them")
 
 
-def run(console: Console, options: dict[str, Any]) -> int:
+def _messages(console: Console, options: dict[str, Any]) -> int:
     if options["decision"]:
         return _decide(console, options["decision"], options["ids"])
     return _list(console, options)
@@ -136,3 +247,8 @@ def _decide(console: Console, decision: str, ids: list[str]) -> int:
         console.say(f"{given}: {done}." if changed else f"{given}: left unchanged, because it is {message.status}.")
     console.document(outcomes)
     return EXIT_OK if all(outcome["done"] for outcome in outcomes) else EXIT_NO
+
+
+SEND = Subcommand("send a message to a number", _add_send_arguments, _send)
+SEND_GROUP = Subcommand("send a message to a group", _add_send_group_arguments, _send_group)
+MESSAGES = Subcommand("list messages; resend, cancel, mark as sent or dismiss them", _add_messages_arguments, _messages)

@@ -1,25 +1,34 @@
-"""`kpwa run`: drives lanes, processes webhooks, rolls up statistics and purges in one process, without Celery.
+"""Subcommands that work without Celery: `kpwa run`, `dispatch` and `purge`; and `kpwa sandbox`, the simulated phone.
 
-Without a broker it polls the database: every second while there is something to do, less often when idle.
+`run` is one process that polls the database: every second while there is something to do, less often when idle.
+`dispatch` is one round for cron. Rounds may overlap, and may run beside workers: a lane that is being driven is
+skipped. With `-v 0` a round reports only problems that do not resolve by themselves, because cron mails all output.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from itertools import chain, islice
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 
 from .. import retention, statistics, webhooks
 from ..dispatch import sweep
-from ..models import WebhookEvent
+from ..health import unassigned
+from ..models import DatabaseNow, Lane, License, OutboundMessage, Status, WebhookEvent
+from ..store import store
 from ..store.heartbeats import note_alive
-from .choosing import positive_count
-from .console import EXIT_OK, Console
-from .driving import LanePool, report, stopped_by_signals
-
-HELP = "send, process webhooks and do housekeeping in one process, without Celery"
+from ..words import PAUSES, Tone, quoted
+from .arguments import positive_count, positive_seconds
+from .console import EXIT_OK, Console, Subcommand, duration, in_english
+from .lane_pool import LanePool, report, stopped_by_signals
 
 SHORTEST_LOOK_SECONDS = 1.0
 """Seconds between two polls while there is something to do."""
@@ -29,11 +38,7 @@ STATISTICS_SECONDS = 60.0
 PURGE_SECONDS = 3600.0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_threads_argument(parser)
-
-
-def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+def _add_threads_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=positive_count,
@@ -43,7 +48,7 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(console: Console, options: dict[str, Any]) -> int:
+def _run(console: Console, options: dict[str, Any]) -> int:
     pool = LanePool(options["threads"])
     with stopped_by_signals(pool):
         console.report("Running: sending, processing webhooks and housekeeping. Press Ctrl-C to stop.")
@@ -98,3 +103,190 @@ class _Loop:
 
     def _process_webhooks(self) -> None:
         webhooks.process_due_events(should_stop=self.pool.is_stopping)
+
+
+_ROUND_LOOK_SECONDS = 1.0
+_NOW = DatabaseNow()
+
+
+def _add_dispatch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds",
+        type=positive_seconds,
+        default=50.0,
+        help="maximum duration of the round; the next round continues (default: %(default).0f)",
+    )
+    _add_threads_argument(parser)
+
+
+def _dispatch(console: Console, options: dict[str, Any]) -> int:
+    until = time.monotonic() + options["seconds"]
+    pool = LanePool(options["threads"])
+    with stopped_by_signals(pool):
+        try:
+            events = webhooks.process_due_events(should_stop=lambda: pool.is_stopping() or time.monotonic() >= until)
+            _drive_until_done(pool, until)
+        finally:
+            pool.close()
+    waiting = OutboundMessage.objects.filter(status=Status.QUEUED).count()
+    found = _why_waiting() if waiting else []
+    console.document(
+        {
+            "attempts": pool.attempts,
+            "webhook_events": events,
+            "waiting": waiting,
+            "why_waiting": [asdict(why) for why in found],
+        }
+    )
+    console.report(
+        f"Sends attempted: {pool.attempts}. Webhook events processed: {events}. Messages waiting: {waiting}."
+    )
+    for why in found:
+        (console.say if why.is_trouble else console.report)(f"  {why}")
+    return EXIT_OK
+
+
+def _drive_until_done(pool: LanePool, until: float) -> None:
+    while not pool.is_stopping() and time.monotonic() < until:
+        pool.start(sweep().license_ids)
+        if pool.is_driving():
+            wait = _ROUND_LOOK_SECONDS
+        else:
+            # Nothing is driven. Wait for the next send that the pace allows, unless it is after the end of the round.
+            paced = _seconds_until_next_send()
+            if paced is None or time.monotonic() + paced >= until:
+                return
+            wait = paced
+        pool.wait(min(wait, until - time.monotonic()))
+
+
+def _seconds_until_next_send() -> float | None:
+    """Return the seconds until the pace allows the next send of any lane with a due message; None if there is none.
+
+    It is at least 0.05, so that the caller's loop does not spin.
+    """
+    waits: list[float] = []
+    for license_ids in store().queued_license_ids():
+        paced = Lane.objects.startable().free().filter(pk__in=license_ids, next_send_at__isnull=False)
+        found = {pk: (next_send_at, now) for pk, next_send_at, now in paced.values_list("pk", "next_send_at", _NOW)}
+        for license_id in store().due_license_ids(found):
+            next_send_at, now = found[license_id]
+            waits.append((next_send_at - now).total_seconds())
+    return max(min(waits), 0.05) if waits else None
+
+
+def _add_purge_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: the retention is a setting and no argument, so that beat and people delete the same rows."""
+
+
+def _purge(console: Console, options: dict[str, Any]) -> int:
+    purged = retention.purge()
+    console.document(asdict(purged))
+    console.report(
+        f"Deleted: messages {purged.messages}, webhook events {purged.events}, hours of statistics {purged.statistics}."
+    )
+    return EXIT_OK
+
+
+def _add_sandbox_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arguments", nargs="*", help="arguments of python -m django_kpwa.sandbox")
+
+
+def _sandbox(console: Console, options: dict[str, Any]) -> int:
+    # The sandbox has Django settings of its own, which cannot be loaded into a process that has the site's settings.
+    os.execv(sys.executable, [sys.executable, "-m", "django_kpwa.sandbox", *options["arguments"]])  # noqa: S606
+
+
+MOST_LICENSES = 20
+"""Maximum number of licenses that a round reports: it comes every minute, and each license costs some queries."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The waiting messages of one license, and why they wait.
+
+    `license` is the license's name, empty if no license is chosen or it was deleted. `is_trouble` is True if the
+    obstacle neither ends by itself nor was set up by a person.
+    """
+
+    license: str
+    count: int | str
+    why: str
+    is_trouble: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.count} {f'of {self.license}' if self.license else 'without a license'}: {self.why}"
+
+
+def _why_waiting() -> list[Waiting]:
+    """Return why messages wait, for at most `MOST_LICENSES` licenses, and for messages without a license."""
+    found = list(_without_license())
+    license_ids = list(islice(chain.from_iterable(store().queued_license_ids()), MOST_LICENSES))
+    licenses = License.objects.in_bulk(license_ids)
+    lanes = Lane.objects.in_bulk(license_ids)
+    for license_id in license_ids:
+        if (license_ := licenses.get(license_id)) is None:
+            found.append(Waiting("", _queued(license_id).count(), _GONE, is_trouble=True))
+            continue
+        why, is_trouble = _why(license_, lanes.get(license_id))
+        found.append(Waiting(license_.name, _queued(license_id).count(), why, is_trouble))
+    return [waiting for waiting in found if waiting.count]
+
+
+_GONE = "their license was deleted while they were being stored; see manage.py kpwa doctor"
+
+
+def _without_license() -> Iterator[Waiting]:
+    if (found := unassigned()) is not None:
+        yield Waiting(
+            "", in_english(found.count), f"{in_english(found.why)}. {in_english(found.what_to_do)}", is_trouble=True
+        )
+
+
+def _queued(license_id: int) -> Any:
+    return OutboundMessage.objects.filter(license_id=license_id, status=Status.QUEUED).order_by()
+
+
+def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
+    """Return why the license's messages wait, and True if that is trouble (see `Waiting`)."""
+    name = quoted(license_.name)
+    if not license_.is_active:
+        return "the license is not active", False
+    if not license_.api_key_ciphertext:
+        return f"there is no API key; enter it: manage.py kpwa licenses set-key {name}", True
+    first = _queued(license_.pk).order_by("due_at").annotate(looked_at=DatabaseNow()).first()
+    if first is None:
+        return "", False
+    now: datetime = first.looked_at
+    if lane is not None and lane.pause_reason and not lane.has_new_key:
+        looked_at = "" if lane.paused_until is None else f"; checked again {_when(lane.paused_until, now)}"
+        pause = PAUSES[lane.pause_reason]
+        return f"{in_english(pause.why)}{looked_at}", pause.tone == Tone.BAD
+    if first.due_at > now:
+        return f"{_not_due(first)}; due {_when(first.due_at, now)}", False
+    if lane is not None and lane.lease_expires_at is not None and lane.lease_expires_at > now:
+        return "another process sends for this license", False
+    if lane is not None and lane.next_send_at is not None and lane.next_send_at > now:
+        return f"the pace of the license; the next goes out {_when(lane.next_send_at, now)}", False
+    return "not reached in this round; the next one continues", False
+
+
+def _not_due(first: OutboundMessage) -> str:
+    if first.attempts_made:
+        said = f" ({first.reason_words or first.reason})" if first.reason else ""
+        return f"the last attempt sent nothing{said}, and it is tried again"
+    return "lines may still be added to its sale" if first.needs_rendering else "it is scheduled for later"
+
+
+def _when(at: datetime, now: datetime) -> str:
+    return f"in {duration(max((at - now).total_seconds(), 1))}" if at > now else "with the next round"
+
+
+RUN = Subcommand(
+    "send, process webhooks and do housekeeping in one process, without Celery", _add_threads_argument, _run
+)
+DISPATCH = Subcommand("send due messages once, for cron", _add_dispatch_arguments, _dispatch)
+PURGE = Subcommand("delete what is older than KPWA['RETENTION_DAYS'] allows", _add_purge_arguments, _purge)
+SANDBOX = Subcommand(
+    "start a simulated WhatsApp phone; see `manage.py kpwa sandbox --help`", _add_sandbox_arguments, _sandbox
+)

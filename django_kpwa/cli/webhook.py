@@ -19,13 +19,11 @@ from .. import license_actions, webhooks
 from ..exceptions import WebhookAddressError
 from ..models import NOT_UNDERSTOOD, License, WebhookEvent, WebhookToken
 from ..words import quoted
-from .choosing import add_action, add_license_argument, chosen_license, since
-from .console import EXIT_NO, EXIT_OK, Console, moment
-
-HELP = "register or remove this site's webhook, show its events, process them again"
+from .arguments import add_action, add_license_argument, chosen_license, since
+from .console import EXIT_NO, EXIT_OK, Console, Subcommand, moment
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, explained in (
         ("set", "register this site with the gateway, under a new token"),
@@ -48,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_license_argument(replay)
 
 
-def run(console: Console, options: dict[str, Any]) -> int:
+def _run(console: Console, options: dict[str, Any]) -> int:
     if options["action"] == "replay":
         return _replay(console, options)
     license_ = chosen_license(options)
@@ -152,3 +150,8 @@ def _masked(url: str) -> str:
     parts = urlsplit(url)
     head, _, token = parts.path.rstrip("/").rpartition("/")
     return parts._replace(path=f"{head}/•••/").geturl() if token else url
+
+
+WEBHOOK = Subcommand(
+    "register or remove this site's webhook, show its events, process them again", _add_arguments, _run
+)

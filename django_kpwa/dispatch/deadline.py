@@ -2,8 +2,8 @@
 
 The main thread (of a prefork child or a command) is interrupted by a signal, also while it sleeps. Any other thread is
 interrupted by an asynchronous exception between two steps of Python, so not within a call that never returns: the
-caller that drives in threads gives such threads up (`cli.driving`). Greenlets share one thread, so none of them can be
-interrupted: there only the task's own time limit and the count of renderings remain.
+caller that drives in threads gives such threads up (`cli.lane_pool`). Greenlets share one thread, so none of them can
+be interrupted: there only the task's own time limit and the count of renderings remain.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_a_fault_of_the_code_keeps_its_traceback(license_, monkeypatch):
     def broken(license_):
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("django_kpwa.cli.status.check_status", broken)
+    monkeypatch.setattr("django_kpwa.license_actions.check_status", broken)
     with pytest.raises(RuntimeError, match="a fault"):
         kpwa("status")
 

@@ -8,7 +8,7 @@ import stat
 import pytest
 from django.core.management import CommandError
 
-from django_kpwa.cli import qr
+from django_kpwa.cli import linking
 from django_kpwa.models import License
 from tests.cli import kpwa, kpwa_json
 from tests.processes import run_manage, start_manage
@@ -159,8 +159,8 @@ class TestQr:
 
     def test_a_gateway_that_fails_between_two_codes_is_asked_again(self, shop, phone, monkeypatch):
         phone.logout()
-        monkeypatch.setattr(qr, "REFRESH_SECONDS", 0.1)
-        monkeypatch.setattr(qr, "ASK_SECONDS", 0.02)
+        monkeypatch.setattr(linking, "REFRESH_SECONDS", 0.1)
+        monkeypatch.setattr(linking, "ASK_SECONDS", 0.02)
         shown = []
 
         def show(*_):
@@ -171,7 +171,7 @@ class TestQr:
             else:
                 phone.scan()
 
-        monkeypatch.setattr(qr, "_show", show)
+        monkeypatch.setattr(linking, "_show_qr", show)
         try:
             assert kpwa("qr") == (0, "Toko Utama is linked.\n")
         finally:

@@ -13,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.utils import timezone
 
 from django_kpwa import outbox, tasks
-from django_kpwa.cli.driving import LanePool
+from django_kpwa.cli.lane_pool import LanePool
 from django_kpwa.dispatch import deadline, drive, render, sweep
 from django_kpwa.gateway import locmem
 from django_kpwa.models import Lane, OutboundMessage, Status

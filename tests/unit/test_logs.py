@@ -15,8 +15,7 @@ from django.core.management.base import OutputWrapper
 
 import django_kpwa
 from django_kpwa import announce
-from django_kpwa.cli.console import Console
-from django_kpwa.cli.errors import as_command_error
+from django_kpwa.cli.console import Console, as_command_error
 from django_kpwa.encryption import Secret
 from django_kpwa.exceptions import BadRequestError, GatewayError
 from django_kpwa.gateway import answers

@@ -10,7 +10,7 @@ from django.utils import translation
 from django.utils.functional import Promise
 
 from django_kpwa import words
-from django_kpwa.cli import status
+from django_kpwa.cli.linking import SESSION_WORDS
 from django_kpwa.exceptions import GatewayError
 from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_error
@@ -51,7 +51,7 @@ def test_every_member_has_a_row(name):
 
 
 def test_a_status_of_the_link_is_told_at_the_command_line():
-    assert set(status.IN_WORDS) == set(SessionStatus)
+    assert set(SESSION_WORDS) == set(SessionStatus)
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from ...cli import SUBCOMMANDS, Console, run_subcommand
-from ...cli.choosing import common_options
+from ...cli.arguments import common_options
 
 _WITHOUT_JSON = {"run", "sandbox"}
 _EPILOG = """\
@@ -35,16 +35,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
-        for name, module in SUBCOMMANDS.items():
+        for name, added in SUBCOMMANDS.items():
             if name == "sandbox":
                 # With this prefix no argument looks like an option, so that all arguments, including --help, are
                 # passed on to the sandbox unchanged.
-                module.add_arguments(subparsers.add_parser(name, help=module.HELP, prefix_chars="\0", add_help=False))
+                added.add_arguments(subparsers.add_parser(name, help=added.help, prefix_chars="\0", add_help=False))
                 continue
             common = common_options(with_json=name not in _WITHOUT_JSON)
-            description = f"{module.HELP[0].upper()}{module.HELP[1:]}."
-            subparser = subparsers.add_parser(name, help=module.HELP, description=description, parents=[common])
-            module.add_arguments(subparser)
+            description = f"{added.help[0].upper()}{added.help[1:]}."
+            subparser = subparsers.add_parser(name, help=added.help, description=description, parents=[common])
+            added.add_arguments(subparser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._write_what_the_terminal_can()
