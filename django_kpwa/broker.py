@@ -7,20 +7,24 @@ Redis costs 0.31 s with these limits; without them 7 s, or it blocks for ever.)
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.util import find_spec
 from itertools import islice
-from typing import Any
-
-from celery import current_app
-from celery.app import app_or_default
-from kombu import Connection
-from kombu.pools import ProducerPool
+from typing import TYPE_CHECKING, Any
 
 from .logs import get_logger
 from .rehearsal import is_rehearsal
 from .schedule import BEAT_SCHEDULE
+
+# Celery and kombu are imported only where the site uses Celery: they take 15 MB and a tenth of a second of a process.
+if TYPE_CHECKING:
+    from kombu import Connection
+    from kombu.pools import ProducerPool
 
 logger = get_logger("django_kpwa.wake")
 
@@ -33,7 +37,8 @@ _POOL_SIZE = 10
 
 def is_configured() -> bool:
     """True if tasks can be published. Without a broker URL, Celery would try localhost for 0.6 s per call."""
-    return bool(current_app.conf.broker_write_url) and not runs_tasks_at_once()
+    app = _app()
+    return app is not None and bool(app.conf.broker_write_url) and not app.conf.task_always_eager
 
 
 def runs_tasks_at_once() -> bool:
@@ -41,13 +46,14 @@ def runs_tasks_at_once() -> bool:
 
     Nothing is published then, because a checkout would send the message in the middle of the sale.
     """
-    return bool(current_app.conf.task_always_eager)
+    app = _app()
+    return app is not None and bool(app.conf.task_always_eager)
 
 
 def answers() -> bool:
     """True if a connection to a broker can be made now. For diagnosis only, because it may take seconds."""
     failed = ""
-    for connection in _connections(current_app):
+    for connection in _connections(_app()):
         try:
             with connection:
                 connection.ensure_connection(max_retries=1, timeout=1)
@@ -61,26 +67,31 @@ def answers() -> bool:
 
 def app_name() -> str:
     """The site's Celery app as `celery -A` takes it; empty if the app has no name."""
-    return str(current_app.main or "")
+    app = _app()
+    return str(app.main or "") if app is not None else ""
 
 
 def lacks_timeouts() -> bool:
     """True if a silent Redis would block the site's own `.delay()` for ever; our own publishing has timeouts."""
-    has_redis = any(url.startswith(("redis", "sentinel")) for url in _urls(current_app.conf.broker_write_url))
-    return has_redis and not current_app.conf.broker_transport_options.get("socket_timeout")
+    app = _app()
+    if app is None:
+        return False
+    has_redis = any(url.startswith(("redis", "sentinel")) for url in _urls(app.conf.broker_write_url))
+    return has_redis and not app.conf.broker_transport_options.get("socket_timeout")
 
 
 def keeps_database_connections() -> bool:
     """True if workers keep database connections from task to task. Celery ignores Django's CONN_MAX_AGE."""
-    return bool(current_app.conf.get("CELERY_DB_REUSE_MAX"))
+    app = _app()
+    return app is not None and bool(app.conf.get("CELERY_DB_REUSE_MAX"))
 
 
 def missing_from_beat() -> list[str]:
     """Our tasks that are missing from the beat schedule. Empty for other schedulers, which may store it elsewhere."""
-    conf = current_app.conf
-    if conf.beat_scheduler != "celery.beat:PersistentScheduler":
+    app = _app()
+    if app is None or app.conf.beat_scheduler != "celery.beat:PersistentScheduler":
         return []
-    scheduled = {entry.get("task") for entry in conf.beat_schedule.values()}
+    scheduled = {entry.get("task") for entry in app.conf.beat_schedule.values()}
     return [entry["task"] for entry in BEAT_SCHEDULE.values() if entry["task"] not in scheduled]
 
 
@@ -110,10 +121,10 @@ class Broker:
         """True if publishing can be tried now: not in a site's tests, nor shortly after a failure."""
         if is_rehearsal() or self.clock() < self._quiet_until:
             return False
-        app = app_or_default()
+        app = _app()
         # Reading Celery's configuration costs as much as a query, so that open pools count as a configured broker.
         is_open = bool(self._pools) and self._app is app
-        return (is_open and not app.conf.task_always_eager) or is_configured()
+        return (is_open and app is not None and not app.conf.task_always_eager) or is_configured()
 
     def publish(self, task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
         """Publish a task that runs in `countdown_seconds` at the earliest. Returns False if no broker took it."""
@@ -125,7 +136,7 @@ class Broker:
                 try:
                     with producers.acquire(block=True, timeout=PUBLISH_TIMEOUT_SECONDS) as producer:
                         publishing: dict[str, Any] = {"producer": producer, "retry": False, "ignore_result": True}
-                        current_app.send_task(task, arguments, **publishing, **options)
+                        _app().send_task(task, arguments, **publishing, **options)
                 except Exception as error:
                     failed = type(error).__name__
                     continue
@@ -161,14 +172,35 @@ class Broker:
                 _close(pool)
 
     def _open(self) -> list[ProducerPool]:
+        from kombu.pools import ProducerPool
+
         with self._lock:
-            app = app_or_default()
+            app = _app()
             if not self._pools or self._app is not app:
                 connections = [connection.Pool(limit=_POOL_SIZE) for connection in _connections(app)]
                 self._pools = [ProducerPool(pool, limit=_POOL_SIZE) for pool in connections]
                 if self._app is not app:
                     self._app, self._first = app, 0
             return self._pools
+
+
+def _app() -> Any:
+    """The site's Celery app in this thread, a `Celery`; None if the site uses no Celery.
+
+    A site's app is there once something of the site has imported Celery. Without one, Celery makes an app of its own,
+    which knows a broker only from the environment or from a module `celeryconfig`.
+    """
+    if "celery" not in sys.modules and not _is_configured_outside_django():
+        return None
+    from celery.app import app_or_default
+
+    return app_or_default()
+
+
+@cache
+def _is_configured_outside_django() -> bool:
+    named = ("CELERY_BROKER_URL", "CELERY_BROKER_WRITE_URL", "CELERY_CONFIG_MODULE", "CELERY_LOADER")
+    return any(map(os.environ.get, named)) or find_spec("celeryconfig") is not None
 
 
 def _close(pool: ProducerPool) -> None:
@@ -187,6 +219,8 @@ def _connections(app: Any) -> list[Connection]:
 
     All sentinels together are one broker: the transport asks them in turn for the master.
     """
+    from kombu import Connection
+
     urls = _urls(app.conf.broker_write_url)
     if any(url.startswith("sentinel") for url in urls):
         return [_connection(app, ";".join(urls))]

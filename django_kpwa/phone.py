@@ -12,14 +12,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-import phonenumbers
 from django.views.decorators.debug import sensitive_variables
-from phonenumbers import PhoneMetadata, PhoneNumberType, ValidationResult
 
 from .conf import kpwa_settings
 from .exceptions import InvalidPhoneNumberError
+
+# `phonenumbers` is imported where a number is read: at a process's start it would be a quarter of what this app adds.
+if TYPE_CHECKING:
+    import phonenumbers
 
 MAX_LENGTH = 40
 """Maximum length of a number with its separators; E.164 has at most 15 digits."""
@@ -88,15 +91,6 @@ _NO_NUMBER_WORDS = frozenset(
         "tanpanomor",
     )
 )
-# Types of numbers that people also write without the trunk prefix (0).
-_TYPES_WITHOUT_TRUNK = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE})
-_LENGTH_REASONS = {
-    ValidationResult.TOO_SHORT: "it is too short",
-    ValidationResult.TOO_LONG: "it is too long",
-    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "its area code is missing",
-    ValidationResult.INVALID_LENGTH: "it has a wrong number of digits",
-    ValidationResult.INVALID_COUNTRY_CODE: "its country code does not exist",
-}
 
 
 def gateway_reading(number: str) -> str:
@@ -132,6 +126,8 @@ def typed(value: object) -> str:
     Raises `InvalidPhoneNumberError` for an object whose number is not valid, and for floats and Decimals: a spreadsheet
     that made one may have lost digits.
     """
+    import phonenumbers
+
     if value is None or value is False:
         return ""
     if isinstance(value, phonenumbers.PhoneNumber) or hasattr(value, "as_e164"):
@@ -154,6 +150,8 @@ def parse(number: object, region: str | None = None) -> str:
 
     Raises `InvalidPhoneNumberError`, with the reason and the number masked, if it is not exactly one phone number.
     """
+    import phonenumbers
+
     region = region or kpwa_settings().DEFAULT_REGION
     if isinstance(number, phonenumbers.PhoneNumber) or hasattr(number, "as_e164"):
         number = _own_number(number)
@@ -178,6 +176,8 @@ def written(number: str) -> str:
 
     For example `0812-3456-7890` and `+60 12-345 6789`. Anything that is not a number is returned unchanged.
     """
+    import phonenumbers
+
     if not (number.isascii() and number.isdecimal()):
         return number
     try:
@@ -206,6 +206,8 @@ def mask_numbers(text: str) -> str:
 @sensitive_variables()
 def _own_number(value: object) -> str:
     """The E.164 that a phone number object gives; empty if the object was made from a text that means "no number"."""
+    import phonenumbers
+
     raw = getattr(value, "raw_input", None)
     if isinstance(raw, str) and raw and _says_none(raw):
         return ""
@@ -239,6 +241,8 @@ def _says_none(text: str) -> bool:
     digits = re.sub(r"[^0-9]", "", tidied)
     if not digits.strip("0"):
         return all(character == "0" or unicodedata.category(character)[0] in "PSZ" for character in tidied)
+    import phonenumbers
+
     code = phonenumbers.country_code_for_region(kpwa_settings().DEFAULT_REGION)
     return digits == str(code) and re.fullmatch(r"[+()\s\d.\-]*", tidied) is not None
 
@@ -356,6 +360,8 @@ def _read(digits: str, is_international: bool, is_link: bool, region: str, numbe
 
     Raises `InvalidPhoneNumberError` if no number fits, or more than one.
     """
+    import phonenumbers
+
     found: list[str] = []
     reason = ""
     for candidate in _candidates(digits, is_international, is_link, region):
@@ -377,6 +383,8 @@ def _read(digits: str, is_international: bool, is_link: bool, region: str, numbe
 
 def _candidates(digits: str, is_international: bool, is_link: bool, region: str) -> list[str]:
     """The possible readings of the digits: `+…` for digits with a country code, else a number of `region`."""
+    import phonenumbers
+
     if is_international:
         return [f"+{digits}"]
     # `phonenumbers` reads 62812345678 as an Indonesian landline with the area code 628; a shop means the mobile.
@@ -393,16 +401,21 @@ def _is_meant_here(digits: str, read: phonenumbers.PhoneNumber, region: str) -> 
     with its area code like that, so it is rather a foreign number whose + was forgotten. In regions without a trunk
     prefix, any number.
     """
+    import phonenumbers
+
     if read.country_code != phonenumbers.country_code_for_region(region):
         return False
-    metadata = PhoneMetadata.metadata_for_region(region)
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
     trunk = metadata.national_prefix if metadata else None
     if trunk is None or digits.startswith(trunk):
         return True
-    return phonenumbers.number_type(read) in _TYPES_WITHOUT_TRUNK
+    kind = phonenumbers.PhoneNumberType
+    return phonenumbers.number_type(read) in (kind.MOBILE, kind.FIXED_LINE_OR_MOBILE)
 
 
 def _parse_reason(error: phonenumbers.NumberParseException) -> str:
+    import phonenumbers
+
     if error.error_type == phonenumbers.NumberParseException.TOO_LONG:
         return "it is too long"
     if error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE:
@@ -411,7 +424,17 @@ def _parse_reason(error: phonenumbers.NumberParseException) -> str:
 
 
 def _length_reason(read: phonenumbers.PhoneNumber) -> str:
-    return _LENGTH_REASONS.get(phonenumbers.is_possible_number_with_reason(read), "")
+    import phonenumbers
+
+    result = phonenumbers.ValidationResult
+    reasons = {
+        result.TOO_SHORT: "it is too short",
+        result.TOO_LONG: "it is too long",
+        result.IS_POSSIBLE_LOCAL_ONLY: "its area code is missing",
+        result.INVALID_LENGTH: "it has a wrong number of digits",
+        result.INVALID_COUNTRY_CODE: "its country code does not exist",
+    }
+    return reasons.get(phonenumbers.is_possible_number_with_reason(read), "")
 
 
 def _not_in_use(is_international: bool, region: str) -> str:

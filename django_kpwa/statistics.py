@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from datetime import timezone as datetime_timezone
 from itertools import pairwise
@@ -40,9 +41,12 @@ def roll_up(now: datetime | None = None) -> int:
     """
     last = (now or store().now()).replace(minute=0, second=0, microsecond=0)
     since = _since(last)
-    rows = _changed(_rows(since), since)
-    with store().brief():
-        store().upsert(rows, unique=["license", "hour"], update=_FIGURES)
+    stored = _stored(since)
+    # Of many licenses, few have sent something in the last minute.
+    rows = [row for row in _rows(since, stored) if stored.get((row.license_id, row.hour)) != _figures(row)]
+    if rows:
+        with store().brief():
+            store().upsert(rows, unique=["license", "hour"], update=_FIGURES)
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
 
@@ -56,20 +60,20 @@ def running_hours(now: datetime) -> tuple[datetime, list[HourlyStatistic]]:
     settled = OutboundMessage.objects.filter(settled_at__gte=since)
     if count_up_to(MOST_COUNTED_NOW, settled).is_more:
         return since, list(HourlyStatistic.objects.filter(hour__gte=since))
-    return since, _rows(since)
+    return since, _rows(since, _stored(since))
 
 
 _FIGURES = ("sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent")
 
 
-def _changed(rows: list[HourlyStatistic], since: datetime) -> list[HourlyStatistic]:
-    """The rows that differ from the stored ones. Of many licenses, few have sent something in the last minute."""
-    counted = HourlyStatistic.objects.filter(hour__gte=since)
-    stored = {
-        (license_id, hour): figures
-        for license_id, hour, *figures in counted.values_list("license_id", "hour", *_FIGURES).iterator()
-    }
-    return [row for row in rows if stored.get((row.license_id, row.hour)) != [getattr(row, name) for name in _FIGURES]]
+def _stored(since: datetime) -> dict[tuple[int, datetime], list[object]]:
+    """The stored figures from `since` on, by license and hour."""
+    counted = HourlyStatistic.objects.filter(hour__gte=since).values_list("license_id", "hour", *_FIGURES)
+    return {(license_id, hour): figures for license_id, hour, *figures in counted}
+
+
+def _figures(row: HourlyStatistic) -> list[object]:
+    return [getattr(row, name) for name in _FIGURES]
 
 
 def _take_back_doubt(first: datetime, until: datetime) -> int:
@@ -111,8 +115,12 @@ def _since(last: datetime) -> datetime:
     return max(newest, last - timedelta(hours=MOST_HOURS_MADE_GOOD))
 
 
-def _rows(since: datetime) -> list[HourlyStatistic]:
-    """The figures of each license and hour from `since` on, counted from the messages; unsaved."""
+def _rows(since: datetime, known: Iterable[tuple[int, datetime]]) -> list[HourlyStatistic]:
+    """The figures of each license and hour from `since` on, counted from the messages; unsaved.
+
+    `known`: the licenses and hours that have stored figures. Their rows begin at zero, because all messages that they
+    counted may have been settled anew in another hour since.
+    """
     settled = (
         OutboundMessage.objects
         # Skip messages that expired or were withdrawn while they waited for a license.
@@ -127,9 +135,7 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
         )
         .order_by()
     )
-    # Stored rows begin at zero: all messages that they counted may have been settled anew in another hour since.
-    counted = HourlyStatistic.objects.filter(hour__gte=since)
-    rows = {key: HourlyStatistic(license_id=key[0], hour=key[1]) for key in counted.values_list("license_id", "hour")}
+    rows = {key: HourlyStatistic(license_id=key[0], hour=key[1]) for key in known}
 
     def row_of(license_id: int, hour: datetime) -> HourlyStatistic:
         key = (license_id, hour)
@@ -137,7 +143,9 @@ def _rows(since: datetime) -> list[HourlyStatistic]:
             rows[key] = HourlyStatistic(license_id=license_id, hour=hour)
         return rows[key]
 
-    by_status = settled.values_list("of_license", "hour", "of_status").annotate(count=Count("id"))
+    by_status = list(settled.values_list("of_license", "hour", "of_status").annotate(count=Count("id")))
+    if not by_status:
+        return list(rows.values())
     for license_id, hour, status, count in by_status:
         column = _COLUMN_OF.get(status)
         if column is not None:

@@ -13,6 +13,7 @@ from django_kpwa import wake
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
 from django_kpwa.rehearsal import reach_outside
+from django_kpwa.store import heartbeats
 from django_kpwa.webhooks.authentication import flood
 from tests import servers
 
@@ -77,6 +78,12 @@ def _nothing_on_its_way():
     """Each test is a process that has published nothing yet."""
     wake.publisher.broker.close()
     wake.publisher.reset()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_noted_yet():
+    """Each test is a process that has left no sign of life yet."""
+    heartbeats._noted_at.clear()
 
 
 @pytest.fixture(autouse=True)

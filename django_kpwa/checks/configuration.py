@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import phonenumbers
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
@@ -52,6 +51,8 @@ def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
 @register(TAG)
 def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E001: names, types and values of `KPWA`."""
+    import phonenumbers  # see `phone`
+
     try:
         conf = kpwa_settings()
         load_gateway_class()

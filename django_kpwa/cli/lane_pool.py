@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
@@ -40,7 +41,7 @@ class LanePool:
     """
 
     def __init__(self, threads: int, slice_seconds: float = SLICE_SECONDS) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tasks = _Tasks()
         self._threads: set[threading.Thread] = set()
         self._most_lost = threads
         self._lost: set[threading.Thread] = set()
@@ -114,12 +115,17 @@ class LanePool:
         thread.start()
 
     def _work(self) -> None:
-        while threading.current_thread() not in self._lost:
-            task = self._tasks.get()
-            if task is None:
-                return
-            task()
-        self._lost.discard(threading.current_thread())
+        mine: _Slot = queue.SimpleQueue()
+        try:
+            while threading.current_thread() not in self._lost:
+                task = self._tasks.get(mine)
+                if task is None:
+                    return
+                _close_broken_connections()
+                task()
+            self._lost.discard(threading.current_thread())
+        finally:
+            connections.close_all()
 
     def _submit_drive(self, license_id: int, token: uuid.UUID | None) -> None:
         self._tasks.put(lambda: self._drive(license_id, token))
@@ -189,7 +195,6 @@ class LanePool:
         except Exception as error:
             report(error, f"driving license {license_id}")
         finally:
-            connections.close_all()
             self._after(license_id, driven, underway)
 
     def _after(self, license_id: int, driven: dispatch.Driven, underway: _Underway) -> None:
@@ -218,10 +223,56 @@ class LanePool:
         except Exception as error:
             report(error, name)
         finally:
-            connections.close_all()
             with self._lock:
                 self._jobs.discard(name)
             self._changes.put(None)
+
+
+_Task = Callable[[], None]
+_Slot = queue.SimpleQueue[_Task | None]
+
+
+class _Tasks:
+    """A queue of tasks. The thread that became free last gets the next one, because its database connection is open.
+
+    To connect costs more than to send a message. A thread closes its connections when it has had nothing to do for
+    `KEPT_SECONDS`.
+    """
+
+    KEPT_SECONDS = 90.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[_Task | None] = deque()
+        self._free: list[_Slot] = []
+
+    def put(self, task: _Task | None) -> None:
+        """Hand a task to a thread; None ends the thread that gets it."""
+        with self._lock:
+            if self._free:
+                self._free.pop().put(task)
+            else:
+                self._waiting.append(task)
+
+    def get(self, mine: _Slot) -> _Task | None:
+        """Wait for a task. `mine`: a queue that belongs to the calling thread."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._free.append(mine)
+        try:
+            return mine.get(timeout=self.KEPT_SECONDS)
+        except queue.Empty:
+            connections.close_all()
+            return mine.get()
+
+
+def _close_broken_connections() -> None:
+    """Close this thread's connections that the database has ended meanwhile, so that the next statement opens others:
+    a lane that was passed on would otherwise wait until its lease expires."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and not connection.is_usable():
+            connection.close()
 
 
 class _Underway:

@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from .. import retention, statistics, webhooks
 from ..dispatch import sweep
 from ..health import unassigned
-from ..models import DatabaseNow, Lane, License, OutboundMessage, Status, WebhookEvent
+from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
 from ..store import store
 from ..store.heartbeats import note_alive
 from ..words import PAUSES, Tone, quoted
@@ -89,8 +89,9 @@ class _Loop:
         """Poll once: start the lanes that a sweep finds, and the processing of due webhook events."""
         note_alive("worker")
         try:
-            found = self.pool.start(sweep().license_ids)
-            if WebhookEvent.objects.to_process().exists():
+            swept = sweep()
+            found = self.pool.start(swept.license_ids)
+            if swept.has_events:
                 found += 1
                 self.pool.start_job("processing webhooks", self._process_webhooks)
         except (DatabaseError, InterfaceError) as error:

@@ -39,9 +39,13 @@ class HourlyStatistic(models.Model):
 
 
 class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
+    def renew(self, name: str) -> bool:
+        """Store that the service called `name` is alive now; False if it was never seen before."""
+        return bool(self.filter(name=name).update(seen_at=DatabaseNow()))
+
     def note(self, name: str) -> None:
-        """Store that the service called `name` is alive now."""
-        if not self.filter(name=name).update(seen_at=DatabaseNow()):
+        """The same, also for a service that was never seen before."""
+        if not self.renew(name):
             self.bulk_create([Heartbeat(name=name, seen_at=DatabaseNow())], ignore_conflicts=True)
 
 

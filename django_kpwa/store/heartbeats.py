@@ -7,7 +7,7 @@ import time
 from ..containing import contained
 from ..logs import get_logger
 from ..models import Heartbeat, outbox_key, write_alias
-from .locks import brief_transaction, lacks_tables
+from .locks import brief_statements, brief_transaction, lacks_tables
 
 logger = get_logger("django_kpwa.heartbeats")
 
@@ -15,20 +15,23 @@ NOTE_EVERY_SECONDS = 30.0
 _noted_at: dict[tuple[tuple[str, str], str], float] = {}
 
 
-def note_alive(name: str, *, at_once: bool = False) -> None:
+def note_alive(name: str) -> None:
     """Store that this process's part called `name` is alive, at most once in `NOTE_EVERY_SECONDS`. Never raises.
-
-    `at_once`: store it even if it was stored less than `NOTE_EVERY_SECONDS` ago.
 
     If another process has locked the same row and stands still, the note is given up after `locks.TAKE_SECONDS`.
     """
     now, key = time.monotonic(), (outbox_key(), name)
-    if not at_once and now - _noted_at.get(key, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
+    if now - _noted_at.get(key, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
         return
     # Set before the write, so also if that fails: otherwise every task would ask an unreachable database again.
     _noted_at[key] = now
     using = write_alias()
-    with contained(using) as caught, brief_transaction(using):
-        Heartbeat.objects.note(name)
+    with contained(using) as caught:
+        # One statement, because an idle site does little else; a transaction would be four.
+        with brief_statements(using):
+            is_known = Heartbeat.objects.renew(name)
+        if not is_known:
+            with brief_transaction(using):
+                Heartbeat.objects.note(name)
     if caught.error is not None and not lacks_tables(caught.error):
         logger.warning("The heartbeat of %s could not be stored (%s).", name, type(caught.error).__name__)

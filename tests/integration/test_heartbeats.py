@@ -19,13 +19,6 @@ from tests.processes import start_manage, wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def _nothing_noted_yet():
-    noting._noted_at.clear()
-    yield
-    noting._noted_at.clear()
-
-
 def seen_at(name):
     return Heartbeat.objects.get(name=name).seen_at
 

@@ -1,0 +1,144 @@
+"""What a site costs that does nothing, or that uses no Celery: what is a rule, and not a matter of milliseconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from django_kpwa import statistics, tasks
+from django_kpwa.cli import run
+from django_kpwa.cli.lane_pool import LanePool
+from django_kpwa.dispatch import Swept, sweep
+from django_kpwa.models import DatabaseNow, Lane, Status, WebhookEvent, in_seconds
+from django_kpwa.outbox import send_message
+from django_kpwa.store import store
+from django_kpwa.webhooks.arrivals import store_event
+from tests.processes import ROOT, site_environment, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+_PRINT = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+_SETUP = "import django; django.setup()\n"
+_SALE = """
+from django.db import transaction
+from django.test import Client
+from django_kpwa.outbox import send_message
+with transaction.atomic():
+    send_message("081234567890", "struk")
+Client().post("/kpwa/webhooks/not-a-token/", "{}", content_type="application/json")
+"""
+_RUN = """
+import os, signal, threading
+from django.core.management import call_command
+threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+call_command("kpwa", "run")
+"""
+
+
+def modules_after(code, **environment):
+    """The top-level modules of a process of the site that has run `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{_SETUP}{code}\n{_PRINT}"],
+        cwd=ROOT,
+        env={**site_environment(), "CELERY_BROKER_URL": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(("code", "sent"), [("", 0), (_SALE, 1), (_RUN, 0)], ids=["set up", "a sale", "kpwa run"])
+def test_a_site_without_celery_never_imports_it(license_, code, sent):
+    assert not modules_after(code) & {"celery", "kombu"}
+    assert license_.messages.filter(status=Status.QUEUED).count() == sent
+
+
+def test_setting_up_imports_nothing_that_only_sending_needs(license_):
+    heavy = {"celery", "kombu", "requests", "urllib3", "rest_framework", "phonenumbers", "cryptography", "segno", "PIL"}
+    assert not modules_after("") & heavy
+
+
+def test_a_broker_that_only_the_environment_names_is_used(license_):
+    asked = "from django_kpwa import broker; assert broker.is_configured()"
+    assert "celery" in modules_after(asked, CELERY_BROKER_URL="memory://")
+
+
+def test_an_idle_sweep_is_one_statement(license_):
+    sweep()
+    with CaptureQueriesContext(connection) as captured:
+        assert sweep() == Swept()
+    assert len(captured) == 1
+
+
+def test_an_idle_look_of_kpwa_run_is_one_statement(license_):
+    pool = LanePool(1)
+    try:
+        loop = run._Loop(pool)
+        loop._look()
+        with CaptureQueriesContext(connection) as captured:
+            loop._look()
+    finally:
+        pool.close()
+    assert len(captured) == 1
+
+
+def test_idle_tasks_ask_little(license_):
+    """An hour of beat's schedule, in statements: 240 sweeps, 240 looks for webhooks, 60 roll-ups, and signs of life."""
+    every = [(tasks.dispatch_due, 1), (tasks.process_due_webhooks, 1), (tasks.roll_up_statistics, 5)]
+    for task, _ in every:
+        task()
+    for task, most in every:
+        with CaptureQueriesContext(connection) as captured:
+            task()
+        assert len(captured) <= most, task.name
+
+
+def test_a_look_tells_what_waits(license_):
+    assert store().look() == (False, False, False)
+    send_message("081234567890", "struk", send_after=None)
+    assert store().look() == (False, True, False)
+    Lane.objects.create(license=license_, lease_token="0" * 32, lease_expires_at=in_seconds(60))
+    assert store().look().lanes is False
+    Lane.objects.update(lease_expires_at=DatabaseNow())
+    assert store().look().lanes is True
+    store_event(license_.pk, b"{}", "application/json")
+    assert store().look() == (True, True, True)
+    WebhookEvent.objects.update(next_try_at=in_seconds(60))
+    assert store().look().events is False
+
+
+def test_nothing_settled_rolls_up_without_a_transaction(license_):
+    with CaptureQueriesContext(connection) as captured:
+        assert statistics.roll_up() == 0
+    assert not [query for query in captured if query["sql"].startswith(("BEGIN", "SET", "INSERT"))]
+
+
+def test_threads_of_the_pool_keep_their_connection_until_it_breaks():
+    """To connect costs more than to send a message, and at a pace each message is a drive of its own."""
+    used = []
+    pool = LanePool(2)
+
+    def use():
+        connection.ensure_connection()
+        used.append(connection.connection)
+
+    def lose():
+        use()
+        connection.connection.close()
+
+    try:
+        for count, job in enumerate((use, use, lose, use), start=1):
+            pool.start_job(f"job {count}", job)
+            wait_until(lambda count=count: len(used) == count and not pool._jobs, what="a job")
+    finally:
+        pool.close()
+    first, second, lost, fresh = used
+    assert first is second is lost
+    assert fresh is not lost
