@@ -17,6 +17,7 @@ from .result import Sample
 from .servers import database_pid
 
 ROOT = Path(__file__).resolve().parent.parent
+_IS_LINUX = sys.platform == "linux"
 
 
 def cpu_seconds(pid: int) -> float:
@@ -25,9 +26,10 @@ def cpu_seconds(pid: int) -> float:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for one in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess, OSError):
                 times = one.cpu_times()
-                total += times.user + times.system
+                # Those are rounded to hundredths, which is as much as an idle process takes in a minute.
+                total += time.clock_gettime(~one.pid << 3 | 2) if _IS_LINUX else times.user + times.system
                 total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return total
 

@@ -1,0 +1,65 @@
+"""A hundred licenses at the default pace, through Celery and through `kpwa run`: CPU a message.
+
+A message of such a license comes alone: between two of them the lane waits for 4 to 8 seconds, in Celery as a task
+with a countdown. Against a Celery task a message, which has all of its messages at once and no pace.
+"""
+
+from __future__ import annotations
+
+from benchmarks import through_celery
+from benchmarks.processes import Watched, celery_worker, started
+from benchmarks.result import Result, Sample, Scale, in_turn, result_of
+from benchmarks.servers import empty_redis
+from benchmarks.setting import HISTORY, licenses, refill, reset_gateway, sent_count, site, stub_gateway, until
+
+DEFAULT_PACE = {"PACE_SECONDS": [4, 8]}
+MOST = 0.8
+
+
+def measure(scale: Scale) -> list[Result]:
+    lanes, each = scale.of(100, 100, 5), scale.of(6, 3, 2)
+    count = lanes * each
+    with (
+        stub_gateway() as gateway,
+        site("postgres", "paced", gateway_url=gateway, apps=through_celery.APPS, kpwa=DEFAULT_PACE),
+    ):
+        license_ids, others = licenses(lanes), licenses(5)
+        empty_redis()
+        with celery_worker("--pool=prefork", "--concurrency=1") as worker:
+            pid = worker.pid
+            through_celery.lanes(pid, gateway, others, 1)
+            through_celery.task_each(pid, gateway, 5)
+            by_celery, by_run, task_each = in_turn(
+                scale.of(3, 1, 1),
+                lambda: through_celery.lanes(pid, gateway, license_ids, each),
+                lambda: _by_run(gateway, license_ids, others, each),
+                lambda: through_celery.task_each(pid, gateway, count),
+            )
+    floor = "a Celery task a message that claims, POSTs and records through the ORM"
+    return [
+        result_of(f"{lanes} licenses at the default pace, {way}: CPU a message", floor, mine, task_each, _cpu, MOST)
+        for way, mine in (("through Celery", by_celery), ("kpwa run", by_run))
+    ]
+
+
+def _by_run(gateway: str, license_ids: list[int], others: list[int], each: int) -> Sample:
+    """Through `kpwa run`, on the site as it is without a broker; what it does at its start is not counted."""
+    from django_kpwa.models import OutboundMessage
+
+    sent = OutboundMessage.objects.filter(status="sent")
+    refill(others, 0)
+    with started(["-m", "django", "kpwa", "run"], ready="Running", BENCH_BROKER_URL="") as process:
+        refill(others, 1)
+        until(lambda: sent.count() >= HISTORY + 5)
+        refill(license_ids, each)
+        reset_gateway(gateway)
+        count = len(license_ids) * each
+        with Watched([process.pid], database="postgres") as watched:
+            until(lambda: sent_count(gateway) >= count)
+            until(lambda: sent.count() >= HISTORY + count)
+    assert sent_count(gateway) == count, sent_count(gateway)
+    return watched.sample(count)
+
+
+def _cpu(sample: Sample) -> float:
+    return sample.cpu_ms
