@@ -144,7 +144,7 @@ def incoming_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
         "timestamp": int(message.at.timestamp()),
     }
     if chat.is_group:
-        payload.update(member=f"{message.sender}@s.whatsapp.net", group=chat.name)
+        payload |= {"member": f"{message.sender}@s.whatsapp.net", "group": chat.name}
     return payload
 
 

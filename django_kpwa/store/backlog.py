@@ -81,7 +81,7 @@ class Backlog(StoreBase):
 
     def queued_license_ids(self) -> Iterator[list[int]]:
         """Yield the ids of the licenses with queued messages, due or not: in ascending order, in batches."""
-        query = self._queued_by_distinct if self.is_mysql else self._queued_by_steps
+        query = self._queued_by_distinct if self.dialect.jumps_by_distinct else self._queued_by_steps
         after = 0
         while license_ids := query(after, LICENSES_AT_ONCE):
             yield license_ids
@@ -101,7 +101,7 @@ class Backlog(StoreBase):
         """Those of `license_ids` (at most `LICENSES_AT_ONCE`) that have a message due, in ascending order."""
         wanted = sorted(license_ids)
         found = self._due_at_their_head(wanted) if wanted else []
-        query = self._due_by_first if self.is_mysql else self._due_by_steps
+        query = self._due_by_first if self.dialect.jumps_by_distinct else self._due_by_steps
         # The first message is seldom one that is not due (to be tried again later, or queued for tomorrow), so only few
         # licenses need the slower query.
         others = sorted(set(wanted) - set(found))

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 
 from ..models.license import License
 from .locks import FINISH_SECONDS, TAKE_SECONDS, brief_transaction, waited_too_long
-from .sql import as_django_has_it, now_sql
+from .sql import Dialect, as_django_has_it, dialect_of, now_sql
 
 Rows = TypeVar("Rows", bound=QuerySet[Any, Any])
 
@@ -28,9 +28,9 @@ class StoreBase:
         return connections[self.using]
 
     @property
-    def is_mysql(self) -> bool:
-        """True on MariaDB and MySQL."""
-        return bool(self.connection.vendor == "mysql")
+    def dialect(self) -> type[Dialect]:
+        """What that database does in a way of its own."""
+        return dialect_of(self.using)
 
     @property
     def now_sql(self) -> str:

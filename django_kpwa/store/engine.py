@@ -1,8 +1,6 @@
-"""Which store serves the outbox's database: the portable one, or a vendor's subclass."""
+"""Which store serves the outbox's database: the portable one, or PostgreSQL's."""
 
 from __future__ import annotations
-
-from django.db import connections
 
 from ..models.database import write_alias
 from .backlog import Backlog
@@ -12,6 +10,7 @@ from .messages import Messages
 from .postgresql.events import PostgreSQLEvents
 from .postgresql.lanes import PostgreSQLLanes
 from .postgresql.messages import PostgreSQLMessages
+from .sql import Dialect, PostgreSQL, dialect_of
 from .texts import Texts
 
 
@@ -23,11 +22,11 @@ class PostgreSQLStore(PostgreSQLLanes, PostgreSQLMessages, PostgreSQLEvents, Sto
     """Overrides the methods for which the benchmarks show a gain; every unusual case is left to `Store`."""
 
 
-ENGINES: dict[str, type[Store]] = {"postgresql": PostgreSQLStore}
-"""By `connection.vendor`; a vendor that is not listed uses `Store`."""
+ENGINES: dict[type[Dialect], type[Store]] = {PostgreSQL: PostgreSQLStore}
+"""The stores of databases that have one of their own; all others use `Store`."""
 
 
 def store() -> Store:
     """The store of the database to which the site's routers send the outbox's writes."""
     using = write_alias()
-    return ENGINES.get(connections[using].vendor, Store)(using)
+    return ENGINES.get(dialect_of(using), Store)(using)

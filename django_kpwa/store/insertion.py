@@ -17,9 +17,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.views.decorators.debug import sensitive_variables
 
 from ..models.database import DatabaseNow
-from .sql import as_django_has_it, now_sql, with_tables
+from .sql import as_django_has_it, dialect_of, now_sql, with_tables
 
-_MYSQL_DUPLICATE = 1062
 # Fields whose values drivers accept as they are; the conversion by the field would only cost time. The foreign keys of
 # messages and events are integers.
 _AS_IT_IS = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.ForeignKey)
@@ -39,7 +38,7 @@ class Column(NamedTuple):
     """The column's name, quoted."""
     placeholder: str
     type: str
-    """PostgreSQL's type, for a cast: in a SELECT it cannot infer a value's type from the column. Empty elsewhere."""
+    """The type that PostgreSQL has to be told; empty elsewhere."""
 
     @sensitive_variables()
     def prepared(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
@@ -59,14 +58,7 @@ def columns_of(model: type[models.Model], using: str) -> tuple[Column, ...]:
 
 
 def _column(field: Any, connection: Any) -> Column:
-    type_, placeholder = "", "%s"
-    if connection.vendor == "postgresql":
-        type_ = field.db_type(connection)
-        # A cast to varchar(n) would silently truncate a longer value, which the column itself refuses.
-        type_ = "text" if type_.startswith("varchar") else type_
-        placeholder = f"%s::{type_}"
-    elif connection.vendor == "mysql" and isinstance(field, models.BinaryField):
-        placeholder = "_binary %s"  # bytes have no character set
+    placeholder, type_ = dialect_of(connection.alias).placeholder(field, connection)
     return Column(field, connection.ops.quote_name(field.column), placeholder, type_)
 
 
@@ -158,7 +150,7 @@ def insert(
         try:
             cursor.execute(f"{head} {with_tables(sql, connection.alias)}{tail}", parameters)
         except IntegrityError as error:
-            if connection.vendor == "mysql" and error.args[:1] == (_MYSQL_DUPLICATE,):
+            if dialect_of(connection.alias).is_refusal(error):
                 return None
             raise
         names = tuple(column[0] for column in cursor.description)
@@ -178,7 +170,7 @@ def _around(model: type[models.Model], using: str, unless_known: str, returning:
     """What an INSERT has before its rows, and after them."""
     connection = connections[using]
     columns = ", ".join(column.name for column in columns_of(model, using))
-    conflict = "" if connection.vendor == "mysql" else f" ON CONFLICT ({unless_known}) DO NOTHING"
+    conflict = dialect_of(using).unless_known(unless_known)
     table = connection.ops.quote_name(model._meta.db_table)
     return f"INSERT INTO {table} ({columns})", f"{conflict} RETURNING {with_tables(returning, using)}"
 

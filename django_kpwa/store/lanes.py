@@ -176,7 +176,7 @@ class Lanes(StoreBase):
     def claim_next(self, lease: Lease, seconds: float) -> Step:
         """Renew the lease for `seconds` and claim the next message that may be sent now.
 
-        Returns a step with a `Claim`, `Unrendered`, `Idle` or `LeaseLost`.
+        Returns a step with a `Claim`, `Unrendered`, `Idle`, `LeaseLost`, or with `Ready` if it has to be called again.
         """
         with self.durable():
             return self._claim(lease) if self._renew(lease, seconds) else Step(LeaseLost())
@@ -198,11 +198,8 @@ class Lanes(StoreBase):
         passed: list[int] = []
         while len(passed) < self.MOST_PASSED:
             found = self._first_due(lease.license_id, passed)
-            if found is None:
-                going = Lane.objects.filter(pk=lease.license_id, pause_reason=PauseReason.NONE, license__is_active=True)
-                return Step(Idle(is_paused=not going.exists()), tuple(changed))
-            if found["license__lane__pause_reason"] or not found["license__is_active"]:
-                return Step(Idle(is_paused=True), tuple(changed))
+            if found is None or found["license__lane__pause_reason"] or not found["license__is_active"]:
+                return Step(Idle(), tuple(changed))
             passed.append(found["pk"])
             now, next_send_at = found["now"], found["license__lane__next_send_at"]
             if found["expires_at"] is not None and found["expires_at"] <= now:
@@ -215,8 +212,8 @@ class Lanes(StoreBase):
                 return Step(Idle(wait_seconds=(next_send_at - now).total_seconds()), tuple(changed))
             elif claim := self._start(found):
                 return Step(claim, tuple(changed))
-        # A wait of 0, not None: more may be due, and the driver is to search again after this commit.
-        return Step(Idle(wait_seconds=0.0), tuple(changed))
+        # More may be due, and is searched for after this commit.
+        return Step(Ready(), tuple(changed))
 
     @sensitive_variables()
     def _first_due(self, license_id: int, passed: list[int]) -> dict[str, Any] | None:

@@ -206,7 +206,7 @@ class Messages(StoreBase):
         if missing := [digest for digest in digests if digest not in found]:
             found |= self.find_kept(missing)
         missing = [digest for digest in digests if digest not in found]
-        if not missing or not self.is_mysql or not self.connection.in_atomic_block:
+        if not missing or not self.dialect.keeps_snapshots or not self.connection.in_atomic_block:
             return found
         names = [field.attname for field in OutboundMessage._meta.concrete_fields]
         other = self.connection.copy()

@@ -68,18 +68,17 @@ class Unrendered:
 class Idle:
     """There is nothing to send now.
 
-    `wait_seconds`: time until the pace allows the next message; None: nothing is due, or the lane is paused.
-    `is_paused`: the lane is paused, or its license inactive. `is_released`: the lane was given back by the same commit.
+    `wait_seconds`: time until the pace allows the next message; None: no message may be sent, whatever the pace.
+    `is_released`: the lane was given back by the same commit.
     """
 
     wait_seconds: float | None = None
-    is_paused: bool = False
     is_released: bool = False
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The lane is ours, and its next message has not been looked for yet."""
+    """The lane is ours, and its next message has to be looked for."""
 
 
 @dataclass(frozen=True)

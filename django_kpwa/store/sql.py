@@ -1,17 +1,170 @@
-"""Parts of hand-written statements: each database's expression for the present time, and the names of our tables."""
+"""What differs between databases, and between sites, in the statements that the store writes by hand.
+
+`dialect_of()` is the only place in the package, besides the system checks, that asks which database it is.
+"""
 
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache, partial
 from typing import Any
 
 from django.apps import apps
-from django.db import connections
+from django.db import DatabaseError, InterfaceError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models.database import DatabaseNow
 from ..models.license import License
+
+Limit = AbstractContextManager[None]
+"""A block in which statements wait only so long for a row that is locked elsewhere, see `locks`."""
+
+
+class Dialect:
+    """The portable statements: SQLite's, and those of whichever database has nothing of its own below."""
+
+    jumps_by_distinct = False
+    """True if a DISTINCT of an index's first columns reads one entry for each value, see `backlog`."""
+    keeps_snapshots = False
+    """True if a transaction reads what was committed at its first read, and not what was since."""
+
+    @staticmethod
+    def placeholder(field: Any, connection: Any) -> tuple[str, str]:
+        """A new row's placeholder for `field`, and the type that it is cast to (empty: it is not)."""
+        return "%s", ""
+
+    @staticmethod
+    def unless_known(column: str) -> str:
+        """What makes an INSERT skip rows whose value of the unique `column` is stored already."""
+        return f" ON CONFLICT ({column}) DO NOTHING"
+
+    @staticmethod
+    def is_refusal(error: Exception) -> bool:
+        """True if `error` means that an INSERT, which cannot skip rows, was refused because a row is known."""
+        return False
+
+    @staticmethod
+    def limit_around(connection: Any, seconds: int) -> Limit:
+        """The limit of a transaction, begun before it."""
+        return nullcontext()
+
+    @staticmethod
+    def limit_within(connection: Any, seconds: int, is_nested: bool) -> Limit:
+        """The limit of a transaction, begun within it; `is_nested`: it is a savepoint of a caller's."""
+        return nullcontext()
+
+    @staticmethod
+    def limit_updates(connection: Any, seconds: int) -> Limit:
+        """The limit of each UPDATE of the ORM that is a transaction of its own."""
+        return nullcontext()
+
+
+class PostgreSQL(Dialect):
+    @staticmethod
+    def placeholder(field: Any, connection: Any) -> tuple[str, str]:
+        # In a SELECT, PostgreSQL cannot infer a value's type from the column. A cast to varchar(n) would silently
+        # truncate a longer value, which the column itself refuses.
+        type_ = field.db_type(connection)
+        type_ = "text" if type_.startswith("varchar") else type_
+        return f"%s::{type_}", type_
+
+    @staticmethod
+    @contextmanager
+    def limit_within(connection: Any, seconds: int, is_nested: bool) -> Iterator[None]:
+        before = _execute(connection, "SHOW lock_timeout") if is_nested else ""
+        _execute(connection, f"SET LOCAL lock_timeout = '{seconds:d}s'")
+        yield
+        if is_nested:
+            # Rolling the savepoint back also restores the limit; releasing it would leave our limit to the caller.
+            _execute(connection, f"SET LOCAL lock_timeout = '{before}'")
+
+    @staticmethod
+    def limit_updates(connection: Any, seconds: int) -> Limit:
+        limited = f"WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{seconds:d}s', true)) "
+
+        def hurried(sql: str) -> str:
+            if not sql.startswith("UPDATE") or sql.count(" WHERE ") != 1:
+                return sql
+            return limited + sql.replace(" WHERE ", " FROM patience WHERE ")
+
+        return _rewriting(connection, hurried)
+
+
+class MySQL(Dialect):
+    """MySQL and MariaDB."""
+
+    jumps_by_distinct = True
+    keeps_snapshots = True
+
+    _SHORTEN = "SET @kpwa_lock_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = {:d}"
+    _RESTORE = "SET SESSION innodb_lock_wait_timeout = @kpwa_lock_wait"
+    _DUPLICATE = 1062
+
+    @staticmethod
+    def placeholder(field: Any, connection: Any) -> tuple[str, str]:
+        # Bytes have no character set.
+        return "_binary %s" if isinstance(field, models.BinaryField) else "%s", ""
+
+    @staticmethod
+    def unless_known(column: str) -> str:
+        return ""
+
+    @classmethod
+    def is_refusal(cls, error: Exception) -> bool:
+        return error.args[:1] == (cls._DUPLICATE,)
+
+    @classmethod
+    @contextmanager
+    def limit_around(cls, connection: Any, seconds: int) -> Iterator[None]:
+        if connection.mysql_is_mariadb:
+            with _rewriting(connection, partial(cls._hurried, seconds)):
+                yield
+            return
+        # MySQL has a limit of the session alone. It is set and restored outside the transaction, which may have failed.
+        _execute(connection, cls._SHORTEN.format(seconds))
+        try:
+            yield
+        finally:
+            if connection.connection is not None:
+                with suppress(DatabaseError, InterfaceError):
+                    _execute(connection, cls._RESTORE)
+
+    limit_updates = limit_around
+
+    @staticmethod
+    def _hurried(seconds: int, sql: str) -> str:
+        waits = sql.startswith(("UPDATE", "DELETE", "INSERT")) or " FOR UPDATE" in sql
+        return f"SET STATEMENT innodb_lock_wait_timeout = {seconds:d} FOR {sql}" if waits else sql
+
+
+_DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "mysql": MySQL}
+
+
+def dialect_of(using: str) -> type[Dialect]:
+    """The dialect of the database `using`."""
+    return _DIALECTS.get(connections[using].vendor, Dialect)
+
+
+def _rewriting(connection: Any, rewritten: Callable[[str], str]) -> Limit:
+    """A block in which each statement is sent as `rewritten` returns it."""
+    wrapper: Limit = connection.execute_wrapper(lambda execute, sql, *arguments: execute(rewritten(sql), *arguments))
+    return wrapper
+
+
+def _execute(connection: Any, statement: str) -> Any:
+    """Execute `statement`; returns the first value of its result, or None if it returns no rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0] if cursor.description else None
+
+
+def code_of(error: BaseException) -> Any:
+    """The database's own code of an error: a text on PostgreSQL, a number on MySQL and MariaDB, SQLite's words."""
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
+
 
 # Our tables' usual names, as the statements contain them.
 _OURS = re.compile(r"\bdjango_kpwa_[a-z]+\b")

@@ -238,7 +238,7 @@ class Stored:
         elif isinstance(found, Idle) and found.wait_seconds is not None:
             found = (Idle, round(found.wait_seconds / 10))
         else:
-            found = (type(found), getattr(found, "is_paused", False), getattr(found, "is_released", False))
+            found = (type(found), getattr(found, "is_released", False))
         return found, self.positions(step)
 
 

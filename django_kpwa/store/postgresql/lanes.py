@@ -315,9 +315,7 @@ class PostgreSQLLanes(Lanes):
 @sensitive_variables()
 def _found(row: Row) -> Step | None:
     """The step that a statement's row describes; None if the portable form has to search (an overdue message, say)."""
-    if row["is_paused"]:
-        return Step(Idle(is_paused=True, is_released=row["is_released"]))
-    if row["next_id"] is None:
+    if row["is_paused"] or row["next_id"] is None:
         return Step(Idle(is_released=row["is_released"]))
     wait = row["wait_seconds"]
     if row["claimed_id"] is None:

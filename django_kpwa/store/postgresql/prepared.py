@@ -18,7 +18,7 @@ from django.db import DatabaseError, connections
 from django.views.decorators.debug import sensitive_variables
 
 from ...models.database import write_alias
-from ..sql import with_tables
+from ..sql import code_of, with_tables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 # Errors of EXECUTE after which nothing was done: the statement is not prepared on this server connection, or a
@@ -87,17 +87,17 @@ class Statement:
                 try:
                     cursor.execute(written.prepare)
                 except DatabaseError as error:
-                    if _code(error) != _KNOWN_ALREADY:
+                    if code_of(error) != _KNOWN_ALREADY:
                         raise
                 known.add(written.name)
             try:
                 cursor.execute(written.execute, parameters)
             except DatabaseError as error:
-                if _code(error) not in (_UNKNOWN, _CHANGED):
+                if code_of(error) not in (_UNKNOWN, _CHANGED):
                     raise
                 # An unknown one is prepared again the next time. One whose table changed stays unusable on this
                 # connection, so its plain text is executed until the next connection.
-                if _code(error) == _UNKNOWN:
+                if code_of(error) == _UNKNOWN:
                     known.discard(written.name)
                 cursor.execute(written.sql, parameters)
             return _by_name(cursor)
@@ -106,7 +106,3 @@ class Statement:
 def _by_name(cursor: Any) -> list[Row]:
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _code(error: DatabaseError) -> str | None:
-    return getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
