@@ -71,6 +71,17 @@ def app_name() -> str:
     return str(app.main or "") if app is not None else ""
 
 
+def queue_of(task: str) -> str:
+    """The name of the queue that `task` is sent to."""
+    queue = _app().amqp.router.route({}, task)["queue"]
+    return str(getattr(queue, "name", queue))
+
+
+def consumes(task: str) -> bool:
+    """True if a worker in this process takes tasks from the queue that `task` is sent to."""
+    return queue_of(task) in _app().amqp.queues.consume_from
+
+
 def lacks_timeouts() -> bool:
     """True if a silent Redis would block the site's own `.delay()` for ever; our own publishing has timeouts."""
     app = _app()

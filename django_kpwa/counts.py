@@ -9,6 +9,9 @@ from django.db.models import QuerySet
 
 from .formatting import grouped
 
+MAX_COUNTED = 10_000
+"""The limit of a count, unless there is a reason for another one."""
+
 
 @dataclass(frozen=True)
 class BoundedCount:

@@ -1,21 +1,272 @@
-"""Whether messages are being sent: each license's condition, the choice of a license, and the sending processes."""
+"""Finds what keeps receipts from going out, or needs somebody, and what to do about it. Nothing else finds such things:
+the dashboard, the banner at the counter, `kpwa doctor`, the alerts and the health endpoint say what is found here.
+
+`look()` reads the database alone, in about a dozen queries that stay cheap however many messages there are. It asks
+neither the gateway nor the broker, which could keep a page waiting; `kpwa doctor` asks both.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from django.db.models import Count, Exists, Min, OuterRef, Subquery, Sum
+from django.utils import timezone
+from django.utils.translation import gettext, ngettext
 
 from . import broker, words
 from .conf import kpwa_settings
-from .counts import BoundedCount, count_up_to
+from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
+from .formatting import duration
 from .gateway import SessionStatus
-from .models import DatabaseNow, Heartbeat, Lane, License, PauseReason
-from .store import choosing
-from .words import Condition, Words
+from .models import (
+    SILENT_SECONDS,
+    DatabaseNow,
+    FailureCause,
+    Heartbeat,
+    HourlyStatistic,
+    Lane,
+    License,
+    OutboundMessage,
+    OutboundMessageQuerySet,
+    PauseReason,
+    ReceiptFailure,
+    Status,
+    WebhookEvent,
+    WebhookToken,
+    in_seconds,
+)
+from .receipts import registry
+from .receipts.base import Receipt
+from .site_urls import find_url
+from .store import choosing, store
+from .store.choosing import Unchosen
+from .store.heartbeats import takes_changes
+from .wake import DISPATCH_LICENSE
+from .words import FAILURES, PROBLEMS, UNCHOSEN, Condition, Help, Problem, ProblemRow, Tone, Words, quoted
 
+MAX_LICENSES = 500
+"""Maximum number of licenses whose condition is examined."""
 NOT_SEEN_AFTER = timedelta(minutes=60)
 """After this time without a sign of the gateway, a license is shown as not seen instead of connected."""
+LATE_SECONDS = 600.0
+"""A message is late once it has been due for longer than this."""
+STARTING_SECONDS = 60.0
+"""Time from a worker's start within which beat is not missed yet."""
+FAILURES_LATELY_SECONDS = 172_800.0
+"""Age up to which a receipt failure counts. A sale of two days ago gets no receipt any more (`Receipt.max_age`)."""
+LAST_MESSAGES = 200
+MOST_IN_DOUBT = 4
+"""Messages in doubt among the `LAST_MESSAGES`, above which the gateway itself is in question: 2 %."""
+SILENT_WEBHOOK_SECONDS = 3600.0
+SILENT_WEBHOOK_MESSAGES = 20
+"""A webhook is silent if it brought nothing in this time, while at least this many messages were sent."""
+_SILENT_WEBHOOK_HOURS = 6
+LATE_WEBHOOK_SECONDS = 300.0
+_FAILURES_IN_A_ROW = 3
+_MOST_OLDEST_READ = 1000
+_MOST_IDS = 10
+_URGENCY_OF_LICENSES = 30
+"""The rank of the most urgent condition of a license among the problems of the site."""
+
+
+NOBODY_SENDS = (
+    Problem.READ_ONLY,
+    Problem.NO_SENDER,
+    Problem.NO_WORKER_AND_NO_BEAT,
+    Problem.NO_WORKER,
+    Problem.OTHER_QUEUE,
+    Problem.BROKER_DOWN,
+)
+"""The problems because of which no message goes out, whatever its license."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, or needs somebody: of one license, or of the whole site.
+
+    `figures` are inserted into the texts of the row; they hold no phone number, key or text of a message.
+    """
+
+    code: str
+    row: ProblemRow | Condition
+    license: License | None = None
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def tone(self) -> Tone:
+        return self.row.tone
+
+    @property
+    def blocks(self) -> bool:
+        """True if receipts, or those of the license, do not go out."""
+        return self.row.blocks if isinstance(self.row, ProblemRow) else True
+
+    @property
+    def part(self) -> str:
+        """The HTML id of the dashboard's part that tells more; may be empty."""
+        return self.row.part if isinstance(self.row, ProblemRow) else ""
+
+    @property
+    def help(self) -> Help:
+        """The button that helps a license."""
+        return self.row.help if isinstance(self.row, Condition) else Help.NONE
+
+    @property
+    def help_label(self) -> Words:
+        """The label of that button."""
+        return self.row.help_label if isinstance(self.row, Condition) else ""
+
+    @property
+    def command(self) -> str:
+        """In English, what to do at a command line."""
+        if isinstance(self.row, ProblemRow) or self.license is None:
+            return self.say("command")
+        return self.row.command.format(name=quoted(self.license.name))
+
+    def say(self, text: str) -> str:
+        """The row's text called `text` (`meaning`, `advice`, `headline`, `counter`, `command`), with the figures."""
+        words = str(getattr(self.row, text))
+        return words % self.figures if self.figures else words
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A license's waiting messages: their number, when the oldest was created, and when the first is due.
+
+    The times are None if they are unknown.
+    """
+
+    waiting: BoundedCount
+    oldest_at: datetime | None = None
+    due_at: datetime | None = None
+
+
+NO_QUEUE = Queue(BoundedCount(0))
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A license, fetched with its lane, its condition, and what waits for it."""
+
+    license: License
+    condition: Condition
+    queue: Queue = NO_QUEUE
+
+
+@dataclass(frozen=True)
+class Senders:
+    """Seconds since each kind of process was last seen, see `Heartbeat`; and since when without a gap.
+
+    `problem`: what is missing among them, or None.
+    """
+
+    seen: Mapping[str, float]
+    up: Mapping[str, float]
+    has_broker: bool
+    problem: Problem | None
+
+    def is_alive(self, name: str) -> bool:
+        return self.seen.get(name, SILENT_SECONDS + 1) <= SILENT_SECONDS
+
+    @property
+    def has_beat(self) -> bool:
+        """True if beat runs, with our tasks or without them."""
+        return self.is_alive("beat") or self.is_alive("other beat")
+
+    @property
+    def is_without_broker(self) -> bool:
+        """True if `kpwa run` or cron sends, whether or not the site has a broker."""
+        return not self.has_broker or self.is_alive("run") or self.is_alive("dispatch")
+
+
+@dataclass(frozen=True)
+class Health:
+    """What `look()` found, most urgent first. `licenses`: those examined, most urgent first; `is_cut`: not all."""
+
+    now: datetime
+    licenses: Sequence[Looked]
+    is_cut: bool
+    senders: Senders
+    findings: Sequence[Finding]
+
+    @cached_property
+    def is_blocked(self) -> bool:
+        """True if no receipt, or none of some license, goes out."""
+        return any(finding.blocks for finding in self.findings)
+
+    def find(self, *problems: Problem) -> Finding | None:
+        """The first finding that is one of `problems`; None if there is none."""
+        return next((finding for finding in self.findings if finding.code in problems), None)
+
+
+def look() -> Health:
+    """Examine the site. Raises `DatabaseError` if the database does not answer."""
+    rows, now, is_cut = _licenses()
+    queues = queues_of([license_.pk for license_ in rows])
+    licenses = [
+        Looked(license_, license_condition(license_, now), queues.get(license_.pk, NO_QUEUE)) for license_ in rows
+    ]
+    # The sort is stable: equally urgent licenses stay ordered by name.
+    licenses.sort(key=lambda each: each.condition.urgency)
+    sending = senders()
+    is_used = any(license_.is_active for license_ in rows) or bool(queues)
+    found = [
+        *(_sending(sending) if is_used else ()),
+        *_choice(licenses),
+        *(finding for each in licenses for finding in _license(each)),
+        *_receipts(),
+        *_lateness(licenses, now),
+        *_doubt(),
+        *_webhooks(licenses, now),
+        *_without_their_license(set(queues) - {license_.pk for license_ in rows}),
+    ]
+    found.sort(key=_urgency)
+    return Health(now, licenses, is_cut, sending, found)
+
+
+def is_quiet() -> bool:
+    """True if `look()` would find nothing that concerns the counter; one query, for each page of a till.
+
+    It may be False though there is nothing to tell: `look()` decides.
+    """
+    of_license = OutboundMessage.objects.filter(status=Status.QUEUED, license=OuterRef("pk"))
+    sweep = Heartbeat.objects.filter(name="sweep", seen_at__gt=in_seconds(-SILENT_SECONDS))
+    failures = ReceiptFailure.objects.filter(occurred_at__gt=in_seconds(-FAILURES_LATELY_SECONDS))
+    refused = Heartbeat.objects.filter(name="publish failed", seen_at__gt=in_seconds(-SILENT_SECONDS))
+    rows = License.objects.kept().select_related("lane").defer("base_url").order_by("name")
+    licenses: list[Any] = list(
+        rows.annotate(
+            looked_at=DatabaseNow(),
+            kpwa_is_swept=Exists(sweep),
+            kpwa_is_odd=Exists(choosing.unassigned()) | Exists(failures) | Exists(refused),
+            kpwa_waits=Exists(of_license),
+            kpwa_is_late=Exists(of_license.filter(due_at__lt=in_seconds(-LATE_SECONDS))),
+        )[:MAX_LICENSES]
+    )
+    if not licenses:
+        return not choosing.unassigned().exists()
+    if licenses[0].kpwa_is_odd or any(license_.is_active and not license_.kpwa_is_swept for license_ in licenses):
+        return False
+    return not any(_needs_a_look(license_) for license_ in licenses)
+
+
+def _needs_a_look(license_: Any) -> bool:
+    if not license_.is_active:
+        return bool(license_.kpwa_waits)
+    tone = license_condition(license_, license_.looked_at).tone
+    return tone in (Tone.BAD, Tone.ATTENTION) or (license_.kpwa_is_late and tone != Tone.WAITING)
+
+
+def _urgency(finding: Finding) -> tuple[int, str]:
+    row, name = finding.row, finding.license.name if finding.license else ""
+    return (row.urgency, name) if isinstance(row, ProblemRow) else (_URGENCY_OF_LICENSES + row.urgency, name)
+
+
+# --- licenses ---
 
 
 def license_condition(license_: License, now: datetime) -> Condition:
@@ -33,8 +284,10 @@ def license_condition(license_: License, now: datetime) -> Condition:
         return words.PAUSES[lane.pause_reason]
     if lane.session_status == SessionStatus.QR.value:
         return words.PAUSES[PauseReason.LOGGED_OUT]
-    if lane.session_seen_at is None or lane.session_status == SessionStatus.UNKNOWN.value:
+    if lane.session_seen_at is None:
         return words.NEVER_LINKED if not lane.linked_number else words.NOT_SEEN
+    if lane.session_status == SessionStatus.UNKNOWN.value:
+        return words.UNCLEAR
     return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
 
 
@@ -43,71 +296,262 @@ def lane_of(license_: License) -> Lane | None:
     return getattr(license_, "lane", None)
 
 
-MAX_UNASSIGNED = 1000
-"""Limit up to which messages that wait for a license are counted."""
+def _licenses() -> tuple[list[License], datetime, bool]:
+    """The first `MAX_LICENSES` licenses by name, the database's time, and True if there are more licenses."""
+    newest = WebhookEvent.objects.filter(license=OuterRef("pk")).order_by("-last_received_at")
+    has_webhook = WebhookToken.objects.filter(license=OuterRef("pk"), registered_at__isnull=False, expires_at=None)
+    rows = License.objects.kept().select_related("lane").defer("base_url").order_by("name")
+    rows = rows.annotate(
+        looked_at=DatabaseNow(),
+        kpwa_has_webhook=Exists(has_webhook),
+        kpwa_event_at=Subquery(newest.values("last_received_at")[:1]),
+    )
+    found: list[Any] = list(rows[: MAX_LICENSES + 1])
+    is_cut, found = len(found) > MAX_LICENSES, found[:MAX_LICENSES]
+    now = found[0].looked_at if found else timezone.now()
+    return found, now, is_cut
 
 
-@dataclass(frozen=True)
-class Unassigned:
-    """Messages wait because it is not clear which license sends them. `count` stops at `MAX_UNASSIGNED`."""
-
-    count: BoundedCount
-    why: Words
-    what_to_do: Words
-
-
-def unassigned() -> Unassigned | None:
-    """How many messages wait for a license to be chosen, why, and what helps; None if none do."""
-    count = count_up_to(MAX_UNASSIGNED, choosing.unassigned())
-    if not count:
-        return None
-    why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not
-    if why_not is None:  # a license was chosen a moment ago; the next sweep assigns the messages to it
-        return None
-    row = words.UNCHOSEN[why_not]
-    return Unassigned(count, row.label, row.advice)
+def _license(looked: Looked) -> Iterator[Finding]:
+    license_, condition = looked.license, looked.condition
+    if not license_.is_active:
+        if looked.queue.waiting:
+            figures = {"name": license_.name, "quoted": quoted(license_.name), "count": receipts(looked.queue.waiting)}
+            yield Finding(Problem.HELD, PROBLEMS[Problem.HELD], license_, figures)
+    elif condition.tone in (Tone.BAD, Tone.ATTENTION):
+        yield Finding(STOPPED, condition, license_)
 
 
-SILENT_SECONDS = 120.0
-"""Time without a sweep after which the site is reported as not sending. Cron and beat sweep at least every minute."""
+STOPPED = "license_stopped"
+"""The code of a finding about a license that is active and does not send; its row is the license's condition."""
 
 
-class Missing(Enum):
-    """Which of the processes that send has left no heartbeat lately."""
+def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int | None, Queue]:
+    """The queue of each license that has waiting messages, by license id.
 
-    NOTHING = "nothing"
-    BEAT = "beat"
-    WORKER_AND_BEAT = "worker and beat"
-    SENDER = "sender"
-    """On a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
+    Up to `most` waiting messages in total, which is the normal case, one query groups them. Grouping a larger
+    backlog would read all of it, so it is counted license by license, each up to the limit.
+    """
+    queued = OutboundMessage.objects.filter(status=Status.QUEUED)
+    if count_up_to(most, queued).is_more:
+        return _backlog(queued, license_ids, most)
+    grouped = queued.order_by().values_list("license_id").annotate(Count("pk"), Min("created_at"), Min("due_at"))
+    return {
+        license_id: Queue(bounded(most, waiting), oldest_at, due_at)
+        for license_id, waiting, oldest_at, due_at in grouped
+    }
 
 
-@dataclass(frozen=True)
-class Senders:
-    """Which senders are alive, and the seconds since the last sweep and since a worker began a task (None: never)."""
+def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: int) -> dict[int | None, Queue]:
+    oldest: dict[int | None, datetime] = {}
+    by_age = queued.order_by("created_at").values_list("license_id", "created_at")
+    for license_id, created_at in by_age[:_MOST_OLDEST_READ]:
+        oldest.setdefault(license_id, created_at)
+    queues: dict[int | None, Queue] = {}
+    for license_id in [*license_ids, *store().queued_without_their_license().values_list("license_id", flat=True)[:1]]:
+        of_license = queued.filter(license_id=license_id)
+        waiting = count_up_to(most, of_license)
+        if waiting:
+            due_at = of_license.order_by("priority", "due_at", "id").values_list("due_at", flat=True).first()
+            queues[license_id] = Queue(waiting, oldest.get(license_id), due_at)
+    return queues
 
-    missing: Missing
-    swept_seconds: float | None
-    worked_seconds: float | None
 
-    @property
-    def has_worker(self) -> bool:
-        return self.worked_seconds is not None and self.worked_seconds <= SILENT_SECONDS
+# --- the choice of a license ---
+
+
+def unassigned() -> Finding | None:
+    """Messages that wait for a license to be chosen; None if there are none."""
+    count = count_up_to(MAX_COUNTED, choosing.unassigned())
+    # A license may have been chosen a moment ago; the next sweep assigns the messages to it.
+    why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not if count else None
+    return None if why_not is None else _unchosen(Problem.UNCHOSEN, why_not, count)
+
+
+def _choice(licenses: Sequence[Looked]) -> Iterator[Finding]:
+    if not licenses:
+        yield Finding(Problem.NOT_SET_UP, PROBLEMS[Problem.NOT_SET_UP])
+    elif not any(each.license.is_active for each in licenses):
+        yield Finding(Problem.NONE_ACTIVE, PROBLEMS[Problem.NONE_ACTIVE])
+    waiting = unassigned()
+    if waiting is not None:
+        yield waiting
+    elif _needs_a_default([each.license for each in licenses if each.license.is_active]):
+        why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not
+        if why_not is not None:
+            yield _unchosen(Problem.WILL_BE_UNCHOSEN, why_not, BoundedCount(0))
+
+
+def _unchosen(problem: Problem, why_not: Unchosen, count: BoundedCount) -> Finding:
+    row = UNCHOSEN[why_not]
+    figures = {
+        "count": count,
+        "waiting": receipts_waiting(count),
+        "why": row.label,
+        "advice": row.advice,
+        "command": row.command,
+    }
+    return Finding(problem, PROBLEMS[problem], figures=figures)
+
+
+def _needs_a_default(active: Sequence[License]) -> bool:
+    """True if none of several active licenses is the default, and a receipt class leaves the choice to it."""
+    if len(active) < 2 or (any(license_.is_default for license_ in active) and not kpwa_settings().DEFAULT_LICENSE):
+        return False
+    return any(type(each.receipt).get_license is Receipt.get_license for each in registry.registrations())
+
+
+# --- who sends ---
 
 
 def senders() -> Senders:
-    """Which senders are alive, by the heartbeats of beat and workers, `kpwa run` or cron. Each of them sweeps."""
-    seen = Heartbeat.objects.values_list("name", "seen_at", DatabaseNow())
-    silence = {name: (now - seen_at).total_seconds() for name, seen_at, now in seen}
-    # A heartbeat from the future was stored while the database's clock was ahead, and says nothing about now.
-    silence = {name: seconds for name, seconds in silence.items() if seconds > -SILENT_SECONDS}
-    swept, worked = silence.get("sweep"), silence.get("worker")
-    if swept is not None and swept <= SILENT_SECONDS:
-        missing = Missing.NOTHING
-    elif not broker.is_configured():
-        missing = Missing.SENDER
-    elif worked is not None and worked <= SILENT_SECONDS:
-        missing = Missing.BEAT
-    else:
-        missing = Missing.WORKER_AND_BEAT
-    return Senders(missing, swept, worked)
+    """Which processes that send are alive, by their heartbeats."""
+    seen: dict[str, float] = {}
+    up: dict[str, float] = {}
+    for name, seen_at, since, now in Heartbeat.objects.values_list("name", "seen_at", "since", DatabaseNow()):
+        silence = (now - seen_at).total_seconds()
+        # A heartbeat from the future was stored while the database's clock was ahead, and says nothing about now.
+        if silence > -SILENT_SECONDS:
+            seen[name], up[name] = silence, (now - (since or seen_at)).total_seconds()
+    found = Senders(seen, up, broker.is_configured(), None)
+    return Senders(seen, up, found.has_broker, _missing(found))
+
+
+def _missing(found: Senders) -> Problem | None:
+    if found.is_alive("sweep"):
+        return None
+    if found.is_without_broker:
+        return None if found.is_alive("run") or found.is_alive("dispatch") else Problem.NO_SENDER
+    if found.is_alive("worker"):
+        if found.up["worker"] <= STARTING_SECONDS:
+            return Problem.STARTING
+        return Problem.OTHER_SCHEDULE if found.has_beat else Problem.NO_BEAT
+    if found.is_alive("publish failed"):
+        return Problem.BROKER_DOWN
+    if found.is_alive("other worker"):
+        return Problem.OTHER_QUEUE
+    return Problem.NO_WORKER if found.has_beat else Problem.NO_WORKER_AND_NO_BEAT
+
+
+def _sending(found: Senders) -> Iterator[Finding]:
+    if found.problem is None:
+        if found.has_broker and not found.is_without_broker and found.is_alive("publish failed"):
+            # The sweeps still come, so the broker went down a moment ago, or refuses this site's web processes alone.
+            yield Finding(Problem.BROKER_DOWN, PROBLEMS[Problem.BROKER_DOWN])
+        return
+    if found.problem is not Problem.STARTING and not takes_changes():
+        yield Finding(Problem.READ_ONLY, PROBLEMS[Problem.READ_ONLY])
+    figures = {"queue": broker.queue_of(DISPATCH_LICENSE)} if found.problem is Problem.OTHER_QUEUE else {}
+    yield Finding(found.problem, PROBLEMS[found.problem], figures=figures)
+
+
+# --- messages ---
+
+
+def _receipts() -> Iterator[Finding]:
+    """Receipts that never became messages: no list of messages shows them."""
+    failures = ReceiptFailure.objects.filter(occurred_at__gt=in_seconds(-FAILURES_LATELY_SECONDS))
+    newest = failures.order_by("-occurred_at").first()
+    if newest is None:
+        return
+    count = count_up_to(MAX_COUNTED, failures)
+    figures = {"number": count, "said": FAILURES[newest.cause].label}
+    made_at = OutboundMessage.objects.exclude(renderer="").order_by("-created_at").values_list("created_at", flat=True)
+    raised = failures.filter(cause=FailureCause.RAISED)
+    last_made = made_at.first()
+    since = raised if last_made is None else raised.filter(occurred_at__gt=last_made)
+    all_fail = since.order_by()[:_FAILURES_IN_A_ROW].count() >= (1 if last_made is None else _FAILURES_IN_A_ROW)
+    problem = Problem.RECEIPTS_FAIL if all_fail else Problem.RECEIPTS_MISSING
+    yield Finding(problem, PROBLEMS[problem], figures=figures)
+
+
+def _lateness(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
+    """The message that has been due for the longest. A license that is known not to send has a finding of its own."""
+    sending = [each for each in licenses if each.license.is_active and each.condition.tone in (Tone.GOOD, Tone.NEUTRAL)]
+    due = [each.queue.due_at for each in sending if each.queue.due_at is not None]
+    latest = (now - min(due)).total_seconds() if due else 0.0
+    if latest > LATE_SECONDS:
+        yield Finding(Problem.LATE, PROBLEMS[Problem.LATE], figures={"time": duration(latest)})
+
+
+def _doubt() -> Iterator[Finding]:
+    if undecided := count_up_to(MAX_COUNTED, OutboundMessage.objects.undecided()):
+        need = ngettext("%(count)s message needs a decision.", "%(count)s messages need a decision.", undecided.number)
+        figures = {"count": undecided, "told": need % {"count": undecided}}
+        yield Finding(Problem.DOUBT, PROBLEMS[Problem.DOUBT], figures=figures)
+    settled = OutboundMessage.objects.filter(settled_at__isnull=False).order_by("-settled_at")
+    lately = list(settled.values_list("status", "in_doubt")[:LAST_MESSAGES])
+    doubtful = sum(status == Status.UNKNOWN or in_doubt for status, in_doubt in lately)
+    if doubtful > MOST_IN_DOUBT:
+        figures = {"count": doubtful, "of": len(lately)}
+        yield Finding(Problem.MUCH_DOUBT, PROBLEMS[Problem.MUCH_DOUBT], figures=figures)
+
+
+def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:
+    """Messages that wait for one of `license_ids`, which are none of the examined licenses, if it was deleted."""
+    other = [license_id for license_id in license_ids if license_id is not None]
+    there = set(License.objects.filter(pk__in=other).values_list("pk", flat=True)) if other else set()
+    if not (deleted := [license_id for license_id in other if license_id not in there]):
+        return
+    lost = OutboundMessage.objects.filter(status=Status.QUEUED, license_id__in=deleted)
+    count = count_up_to(MAX_COUNTED, lost)
+    ids = " ".join(str(pk) for pk in lost.order_by("pk").values_list("pk", flat=True)[:_MOST_IDS])
+    figures = {"count": receipts(count), "ids": f"{ids}{' …' if count.number > _MOST_IDS else ''}"}
+    yield Finding(Problem.DELETED_LICENSE, PROBLEMS[Problem.DELETED_LICENSE], figures=figures)
+
+
+# --- webhooks ---
+
+
+def _webhooks(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
+    if not find_url("django_kpwa:webhook", "token"):
+        yield Finding(Problem.NO_URLS, PROBLEMS[Problem.NO_URLS])
+    oldest = WebhookEvent.objects.to_process().order_by("received_at").values_list("received_at", flat=True).first()
+    if oldest is not None and (age := (now - oldest).total_seconds()) > LATE_WEBHOOK_SECONDS:
+        yield Finding(Problem.WEBHOOKS_LATE, PROBLEMS[Problem.WEBHOOKS_LATE], figures={"time": duration(age)})
+    for license_, seconds in _silent_webhooks(licenses, now):
+        figures = {"name": license_.name, "quoted": quoted(license_.name), "time": duration(seconds)}
+        yield Finding(Problem.WEBHOOKS_SILENT, PROBLEMS[Problem.WEBHOOKS_SILENT], license_, figures)
+
+
+def _silent_webhooks(licenses: Sequence[Looked], now: datetime) -> Iterator[tuple[License, float]]:
+    """The licenses that have sent, and whose webhook came before but not since then; and the seconds of its silence."""
+    silent: dict[int, tuple[License, datetime]] = {}
+    for each in licenses:
+        license_: Any = each.license
+        event_at = license_.kpwa_event_at
+        if not license_.is_active or not license_.kpwa_has_webhook or event_at is None:
+            continue
+        if (now - event_at).total_seconds() > SILENT_WEBHOOK_SECONDS:
+            silent[license_.pk] = license_, event_at
+    if not silent:
+        return
+    # Whole hours after the last event; a tick comes within minutes, so that the present hour says nothing yet.
+    first = now - timedelta(hours=_SILENT_WEBHOOK_HOURS)
+    hours = HourlyStatistic.objects.filter(license_id__in=silent, hour__gte=first, hour__lte=now - timedelta(hours=1))
+    sent: dict[int, int] = {}
+    for license_id, hour, count in hours.values_list("license_id", "hour").annotate(total=Sum("sent")):
+        if hour > silent[license_id][1]:
+            sent[license_id] = sent.get(license_id, 0) + count
+    for license_id, (license_, event_at) in silent.items():
+        if sent.get(license_id, 0) >= SILENT_WEBHOOK_MESSAGES:
+            yield license_, (now - event_at).total_seconds()
+
+
+def receipts(count: BoundedCount) -> str:
+    """For example "37 receipts"."""
+    return ngettext("%(count)s receipt", "%(count)s receipts", count.number) % {"count": count}
+
+
+def receipts_waiting(count: BoundedCount) -> str:
+    """For example "37 receipts waiting"; empty if none wait."""
+    if not count:
+        return ""
+    return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count.number) % {"count": count}
+
+
+def last_seen(seconds: float | None) -> str:
+    """For example "Last seen 3 h ago."; "Never seen." for None."""
+    if seconds is None:
+        return gettext("Never seen.")
+    return gettext("Last seen %(time)s ago.") % {"time": duration(seconds)}

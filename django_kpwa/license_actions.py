@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_variables
 from . import announce, pace, webhook_address
 from .conf import kpwa_settings
 from .encryption import Secret
-from .exceptions import GatewayError
+from .exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError, UnauthorizedError
 from .gateway import Gateway, LoginQr, NumberCheck, ServiceStatus, SessionStatus
 from .models import ENDED_BY_STATUS, Lane, License, PauseReason
 from .store import store
@@ -37,10 +37,28 @@ RESUMABLE = tuple(reason for reason in PauseReason if reason not in (PauseReason
 
 @contextmanager
 def _asking(license_: License, within_seconds: float | None) -> Iterator[Gateway]:
-    with license_.get_gateway() as gateway:
-        if within_seconds is not None:
-            gateway.ends_at = monotonic() + within_seconds
-        yield gateway
+    """The license's gateway. A key that it refuses, or that cannot be read, pauses the lane, so that all screens say so
+    before a message is refused because of it."""
+    try:
+        with license_.get_gateway() as gateway:
+            if within_seconds is not None:
+                gateway.ends_at = monotonic() + within_seconds
+            yield gateway
+    except UnauthorizedError as error:
+        if not error.from_fallback:
+            _stop_for_its_key(license_, PauseReason.UNAUTHORIZED, error.words)
+        raise
+    except (KeyUnreadableError, InvalidApiKeyError) as error:
+        _stop_for_its_key(license_, PauseReason.KEY_UNREADABLE, str(error))
+        raise
+
+
+def _stop_for_its_key(license_: License, reason: PauseReason, words: str) -> None:
+    store().ensure_lane(license_.pk)
+    lane = Lane.objects.get(pk=license_.pk)
+    lane.license = license_
+    # A license that is being set up has not stopped sending.
+    stop(lane, reason, words, alerts_people=lane.session_status == SessionStatus.CONNECTED.value)
 
 
 def check_status(license_: License, *, deadline_seconds: float | None = None) -> ServiceStatus:
@@ -48,7 +66,7 @@ def check_status(license_: License, *, deadline_seconds: float | None = None) ->
 
     `deadline_seconds`: for the call; None: the settings' deadline.
     """
-    with license_.get_gateway() as gateway:
+    with _asking(license_, None) as gateway:
         status = gateway.get_status(deadline_seconds=deadline_seconds)
     note_status(license_, status.session_status)
     return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -10,18 +11,18 @@ from contextlib import suppress
 from functools import wraps
 from typing import Any
 
-from celery import shared_task, signals
-from django.db import close_old_connections
+from celery import bootsteps, shared_task, signals
+from django.db import close_old_connections, connections
 
 from . import broker, dispatch, retention, statistics, wake, webhooks
 from .conf import SLICE_SECONDS
 from .exceptions import TaskFailedError
 from .logs import get_logger
 from .masking import masked_traceback, words_of
-from .models import outbox_key
+from .models import outbox_key, write_alias
 from .schedule import TASK_LIMIT_SECONDS
 from .store import store
-from .store.heartbeats import note_alive
+from .store.heartbeats import NOTE_EVERY_SECONDS, note_alive
 from .store.locks import lacks_tables, waited_too_long
 from .store.results import Lease
 
@@ -87,6 +88,44 @@ def _end_old_connections(sender: Any = None, **_: Any) -> None:
     """
     if str(getattr(sender, "name", "")).startswith("django_kpwa.") and not sender.request.is_eager:
         close_old_connections()
+
+
+class _WorkerIsAlive(bootsteps.StartStopStep):
+    """Stores that this worker takes tasks, also while none come; not while it has lost the broker.
+
+    It runs in the process that starts the pool's, whenever the worker has connected to the broker.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        self._note()
+        consumer.timer.call_repeatedly(NOTE_EVERY_SECONDS, self._note)
+
+    def _note(self) -> None:
+        note_alive("worker" if broker.consumes(wake.DISPATCH_LICENSE) else "other worker")
+        # This process has no other use for a connection, and its children must not inherit one.
+        connections[write_alias()].close()
+
+
+@signals.celeryd_init.connect(weak=False)
+def _add_sign_of_life(instance: Any, **_: Any) -> None:
+    instance.app.steps["consumer"].add(_WorkerIsAlive)
+
+
+@signals.beat_init.connect(weak=False)
+def _beat_is_alive(sender: Any, **_: Any) -> None:
+    """Keep storing that this beat runs. Without workers, its tasks do not show it."""
+    scheduled = {entry.task for entry in sender.scheduler.schedule.values()}
+    name = "beat" if wake.DISPATCH_DUE in scheduled else "other beat"
+
+    def note() -> None:
+        while True:
+            note_alive(name)
+            connections[write_alias()].close()
+            time.sleep(NOTE_EVERY_SECONDS)
+
+    threading.Thread(target=note, name="kpwa-beat-is-alive", daemon=True).start()
 
 
 def is_shutting_down() -> bool:

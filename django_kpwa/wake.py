@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from .broker import Broker
 from .models import outbox_key
 from .store import store
+from .store.heartbeats import note_alive
 from .store.messages import LaneSeen
 
 DISPATCH_LICENSE = "django_kpwa.dispatch_license"
@@ -73,7 +74,7 @@ class Publisher:
         if not self.broker.can_publish():
             return False
         if countdown_seconds:
-            return self.broker.publish(DISPATCH_LICENSE, (license_id,), countdown_seconds)
+            return self._hand_over(DISPATCH_LICENSE, (license_id,), countdown_seconds)
         published_at = self.on_its_way_since(license_id)
         if lane is None or lane.is_driven or published_at is not None:
             lane = store().look_at_lane(license_id)
@@ -81,7 +82,7 @@ class Publisher:
                 return False
             if published_at is not None and (lane.taken_at is None or lane.taken_at < published_at - _TAKING):
                 return False
-        if not self.broker.publish(DISPATCH_LICENSE, (license_id,)):
+        if not self._hand_over(DISPATCH_LICENSE, (license_id,)):
             return False
         with self._lock:
             self._remember(
@@ -133,7 +134,14 @@ class Publisher:
         return self._publish(PROCESS_DUE_WEBHOOKS, ())
 
     def _publish(self, task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
-        return self.broker.can_publish() and self.broker.publish(task, arguments, countdown_seconds)
+        return self.broker.can_publish() and self._hand_over(task, arguments, countdown_seconds)
+
+    def _hand_over(self, task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
+        if self.broker.publish(task, arguments, countdown_seconds):
+            return True
+        # For people who look at the admin in another process, which must not ask the broker itself.
+        note_alive("publish failed")
+        return False
 
     def _remember(self, kept: OrderedDict[Key, Any], key: Key, value: Any) -> None:
         kept[key] = value

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.db.models import Count, Min
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext
 
 from .. import phone
-from ..counts import BoundedCount, bounded, count_up_to
 from ..formatting import duration, short_time
-from ..health import Missing, lane_of, license_condition
-from ..models import DatabaseNow, Lane, License, OutboundMessage, OutboundMessageQuerySet, Status
+from ..health import NOBODY_SENDS, Health, Looked, Queue, lane_of
+from ..models import Lane, License
 from ..site_urls import find_url
 from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone
 from .dashboard_charts import Counts
 from .license_buttons import MAY_OPERATE
 from .links import Links
-from .long_list import MAX_COUNTED
 
-MAX_LICENSES = 500
-"""Maximum number of licenses whose condition is examined."""
 MAX_SHOWN = 50
 """Maximum number of cards on the page."""
-_MAX_OLDEST_READ = 1000
-"""Maximum number of waiting messages that are read to find each license's oldest one during a backlog."""
 OLD_ERROR = timedelta(days=1)
 """Age from which an error is no longer shown on the card of a license that works."""
 
@@ -40,69 +30,6 @@ _OPENED = (Help.LINK, Help.ENTER_KEY)
 """Kinds of help that open a page. All others are buttons that send a POST."""
 
 
-@dataclass(frozen=True)
-class Queue:
-    """A license's waiting messages: their number, when the oldest was created, and when the first is due.
-
-    The times are None if they are unknown.
-    """
-
-    waiting: BoundedCount
-    oldest_at: datetime | None = None
-    due_at: datetime | None = None
-
-
-NO_QUEUE = Queue(BoundedCount(0))
-
-
-def queues_of(license_ids: Sequence[int]) -> dict[int, Queue]:
-    """Return the queue of each license that has waiting messages, by license id.
-
-    Up to `MAX_COUNTED` waiting messages in total, which is the normal case, one query groups them. Grouping a larger
-    backlog would read all of it, so it is counted license by license, each up to the limit.
-    """
-    queued = OutboundMessage.objects.filter(status=Status.QUEUED)
-    if count_up_to(MAX_COUNTED, queued).is_more:
-        return _backlog(queued, license_ids)
-    grouped = queued.order_by().values_list("license_id").annotate(Count("pk"), Min("created_at"), Min("due_at"))
-    return {
-        license_id: Queue(bounded(MAX_COUNTED, waiting), oldest_at, due_at)
-        for license_id, waiting, oldest_at, due_at in grouped
-    }
-
-
-def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int]) -> dict[int, Queue]:
-    oldest: dict[int, datetime] = {}
-    for license_id, created_at in queued.order_by("created_at").values_list("license_id", "created_at")[
-        :_MAX_OLDEST_READ
-    ]:
-        oldest.setdefault(license_id, created_at)
-    queues = {}
-    for license_id in license_ids:
-        waiting = count_up_to(MAX_COUNTED, queued.filter(license_id=license_id))
-        if waiting:
-            queues[license_id] = Queue(waiting, oldest.get(license_id))
-    return queues
-
-
-Found = tuple[License, Condition]
-"""A license, fetched with its lane, and its condition."""
-
-
-def look_at_licenses() -> tuple[list[Found], bool, datetime]:
-    """Return the first `MAX_LICENSES` licenses by name, with their conditions, most urgent first.
-
-    Also returns True if there are more of them, and the database's time.
-    """
-    rows = License.objects.kept().select_related("lane").annotate(looked_at=DatabaseNow())
-    licenses: list[Any] = list(rows.order_by("name")[: MAX_LICENSES + 1])
-    now = licenses[0].looked_at if licenses else timezone.now()
-    found = [(license_, license_condition(license_, now)) for license_ in licenses[:MAX_LICENSES]]
-    # The sort is stable: equally urgent licenses stay ordered by name.
-    found.sort(key=lambda each: each[1].urgency)
-    return found, len(licenses) > MAX_LICENSES, now
-
-
 class Cards:
     """Builds the cards of one page for one user."""
 
@@ -110,27 +37,23 @@ class Cards:
         self,
         site: AdminSite,
         request: HttpRequest,
-        queues: dict[int, Queue],
+        health: Health,
         today: dict[int, Counts],
-        missing: Missing,
-        now: datetime,
     ) -> None:
         self._site = site
         self._request = request
         self._links = Links(site, request)
-        self._queues = queues
+        self._health = health
         self._today = today
-        self._missing = missing
-        self._now = now
 
-    def of(self, license_: License, condition: Condition) -> dict[str, Any]:
+    def of(self, looked: Looked) -> dict[str, Any]:
         """Return what a license's card shows, as formatted text; an empty text is not shown.
 
         `url` is the license's page, empty if the user may not open it. `number_before` is the confirmed number, if
         another number has been linked since and was not confirmed yet.
         """
-        lane, now = lane_of(license_), self._now
-        queue = self._queues.get(license_.pk, NO_QUEUE)
+        license_, condition, queue = looked.license, looked.condition, looked.queue
+        lane, now = lane_of(license_), self._health.now
         error, error_at = _last_error(condition, lane, now)
         return {
             "license": license_,
@@ -139,7 +62,7 @@ class Cards:
             "number": phone.written(lane.linked_number) if lane and lane.linked_number else "",
             "number_before": phone.written(lane.confirmed_number) if lane and lane.has_changed_number else "",
             "seen": _age(lane.session_seen_at, now) if lane else "",
-            "sending": _sending(condition, lane, queue, self._missing, now),
+            "sending": _sending(condition, lane, queue, self._health),
             "waiting": queue.waiting,
             "oldest": _age(queue.oldest_at, now),
             "today": self._today.get(license_.pk, Counts()),
@@ -170,8 +93,9 @@ class Cards:
         return self._links.to_object(License, license_.pk)
 
 
-def _sending(condition: Condition, lane: Lane | None, queue: Queue, missing: Missing, now: datetime) -> str:
+def _sending(condition: Condition, lane: Lane | None, queue: Queue, health: Health) -> str:
     """Return a sentence about what the license is doing now."""
+    now = health.now
     if condition in (INACTIVE, NO_KEY, NEW_KEY):
         return condition.explained
     if lane is not None and lane.pause_reason:
@@ -183,7 +107,7 @@ def _sending(condition: Condition, lane: Lane | None, queue: Queue, missing: Mis
         return gettext("Sending now.") if queue.waiting else gettext("Nothing is waiting.")
     if not queue.waiting:
         return gettext("Nothing is waiting.")
-    if missing != Missing.NOTHING:
+    if health.find(*NOBODY_SENDS):
         return gettext("Messages are waiting, but nothing sends them: see below.")
     if _seconds_to(queue.due_at, now) and queue.due_at:
         return gettext("The next message is due at %(time)s.") % {"time": short_time(queue.due_at)}

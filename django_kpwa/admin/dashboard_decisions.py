@@ -15,13 +15,12 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext
 
-from ..counts import count_up_to
+from ..counts import MAX_COUNTED, count_up_to
 from ..formatting import short_time
 from ..models import OutboundMessage
 from ..words import reason_row
 from .buttons import Button, OfferedButton
 from .links import Links
-from .long_list import MAX_COUNTED
 from .message_admin import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN, MessageAdmin
 
 MAX_LISTED = 25

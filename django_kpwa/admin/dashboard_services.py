@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from django.contrib.admin import AdminSite
 from django.db.models import Count, Min
@@ -11,19 +10,18 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 
 from .. import broker
-from ..counts import bounded, count_up_to
+from ..counts import MAX_COUNTED, bounded, count_up_to
 from ..formatting import duration
-from ..health import Missing, Senders
-from ..models import EventStatus, WebhookEvent
-from ..words import Mark, Tone
+from ..health import LATE_WEBHOOK_SECONDS, Health, Senders, last_seen
+from ..models import SILENT_SECONDS, EventStatus, WebhookEvent
+from ..words import Mark, Problem, Tone
 from .links import Links
-from .long_list import MAX_COUNTED
-
-LATE_SECONDS = 300.0
-"""If the oldest pending webhook has waited longer than this, the page says that webhooks are not being processed."""
 
 _RUN = "python manage.py kpwa run"
 _DOCTOR = "python manage.py kpwa doctor"
+_SCHEDULE = "CELERY_BEAT_SCHEDULE = {**django_kpwa.schedule.beat_schedule(), …}"
+_INCLUDE = "path('whatsapp/', include('django_kpwa.urls'))"
+NEVER = float("inf")
 
 
 @dataclass(frozen=True)
@@ -38,84 +36,87 @@ class Service:
     url_words: str = ""
 
 
-def look_at_services(site: AdminSite, request: HttpRequest, senders: Senders, now: datetime) -> list[Service]:
-    """Return the services in the order in which a message passes them.
-
-    Args:
-        now: The database's time, because waiting webhooks are stamped by the database.
-    """
-    if not broker.is_configured():
-        return [_sender(senders), _waiting_webhooks(senders, now), _unrecognised_webhooks(site, request)]
-    return [
-        _broker(senders),
-        _worker(senders),
-        _beat(senders),
-        _waiting_webhooks(senders, now),
-        _unrecognised_webhooks(site, request),
-    ]
+def look_at_services(site: AdminSite, request: HttpRequest, health: Health) -> list[Service]:
+    """Return the services in the order in which a message passes them."""
+    senders = health.senders
+    sending = [_sender(senders)] if senders.is_without_broker else [_broker(health), _worker(health), _beat(health)]
+    return [*sending, _waiting_webhooks(health), _unrecognised_webhooks(site, request), *_urls(health)]
 
 
-def _broker(senders: Senders) -> Service:
+def _broker(health: Health) -> Service:
     """Return the broker's state as far as heartbeats show it.
 
-    The page must not connect to the broker: if the broker is down, the page would hang. A recent task of a worker
-    proves that the broker delivers; `kpwa doctor` asks the broker itself.
+    The page must not connect to the broker: if the broker is down, the page would hang. A worker that is connected to
+    it, or a task that it did not take, shows its state; `kpwa doctor` asks the broker itself.
     """
-    name = gettext("Broker")
-    if senders.has_worker:
+    name, senders = gettext("Broker"), health.senders
+    if health.find(Problem.BROKER_DOWN):
+        words = gettext("It took no task %(time)s ago. Sales are not held up, and messages are kept. This asks it:")
         return Service(
-            name, _good(gettext("Delivers")), _ago(gettext("It delivered a task %(time)s ago."), senders.worked_seconds)
+            name, _bad(gettext("Does not answer")), _ago(words, senders.seen.get("publish failed")), (_DOCTOR,)
         )
-    words = gettext("No task has come through it lately. Sales are not delayed, and messages are kept. Check it with:")
+    if senders.is_alive("worker"):
+        return Service(
+            name, _good(gettext("Delivers")), _ago(gettext("A worker used it %(time)s ago."), senders.seen["worker"])
+        )
+    words = gettext("No worker has used it lately. This asks it; sales are not held up, and messages are kept:")
     return Service(name, Mark(Tone.NEUTRAL, "?", gettext("Unknown")), words, (_DOCTOR,))
 
 
-def _worker(senders: Senders) -> Service:
-    name = gettext("Worker")
-    if senders.has_worker:
+def _worker(health: Health) -> Service:
+    name, senders = gettext("Worker"), health.senders
+    if senders.is_alive("worker"):
+        return _runs(name, senders.seen["worker"])
+    if found := health.find(Problem.OTHER_QUEUE):
         return Service(
-            name, _good(gettext("Running")), _ago(gettext("It took a task %(time)s ago."), senders.worked_seconds)
+            name,
+            _bad(gettext("Not running")),
+            found.say("meaning"),
+            (f"{_celery('worker')} -Q {found.figures['queue']}",),
         )
-    if senders.worked_seconds is None:
-        words = gettext("No worker has ever taken a task. Start one:")
-    else:
-        words = _ago(gettext("No worker has taken a task for %(time)s. Start one:"), senders.worked_seconds)
-    return Service(name, _bad(gettext("Not running")), words, (_celery("worker"),))
+    return _missing(name, senders.seen.get("worker"), _celery("worker"))
 
 
-def _beat(senders: Senders) -> Service:
-    """Return beat's state. Beat has no heartbeat of its own: only a worker that runs its tasks shows that it runs."""
-    name = gettext("Beat (the clock)")
-    if senders.missing == Missing.NOTHING:
-        return Service(name, _good(gettext("Running")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
-    if senders.missing == Missing.WORKER_AND_BEAT:
-        words = gettext("It is only detected through a worker, so start both:")
-        return Service(name, _bad(gettext("Not detected")), words, (_celery("worker"), _celery("beat")))
-    if senders.swept_seconds is None:
-        words = gettext("It has never run with the schedule from django_kpwa.schedule. Start it:")
-    else:
-        words = _ago(gettext("It has not run for %(time)s. Start it:"), senders.swept_seconds)
-    return Service(name, _bad(gettext("Not running")), words, (_celery("beat"),))
+def _beat(health: Health) -> Service:
+    """Return beat's state, by its own heartbeat or by the sweeps that it starts."""
+    name, senders = gettext("Beat (the clock)"), health.senders
+    seen = min(senders.seen.get("beat", NEVER), senders.seen.get("sweep", NEVER))
+    if health.find(Problem.STARTING):
+        return Service(name, Mark(Tone.WAITING, "◷", gettext("Starting")), gettext("It was not seen yet."))
+    if found := health.find(Problem.OTHER_SCHEDULE):
+        return Service(name, _bad(gettext("Runs without our tasks")), found.say("advice"), (_SCHEDULE,))
+    if seen <= SILENT_SECONDS:
+        return _runs(name, seen)
+    return _missing(name, None if seen == NEVER else seen, _celery("beat"))
 
 
 def _sender(senders: Senders) -> Service:
-    """Return the state of the sender on a site without a broker: `kpwa run`, or `kpwa dispatch` by cron."""
+    """Return the state of the sender that needs no broker: `kpwa run`, or `kpwa dispatch` by cron."""
     name = gettext("Sender")
-    if senders.missing == Missing.NOTHING:
-        return Service(name, _good(gettext("Running")), _ago(gettext("It ran %(time)s ago."), senders.swept_seconds))
-    if senders.swept_seconds is None:
-        words = gettext(
-            "Nothing has ever sent messages here. Start this, or call “kpwa dispatch” from cron every minute:"
-        )
-    else:
-        words = _ago(
-            gettext("It has not run for %(time)s. Start this, or call “kpwa dispatch” from cron every minute:"),
-            senders.swept_seconds,
-        )
-    return Service(name, _bad(gettext("Not running")), words, (_RUN,))
+    seen = min(senders.seen.get(each, NEVER) for each in ("run", "dispatch", "sweep"))
+    if seen <= SILENT_SECONDS:
+        return _runs(name, seen)
+    words = gettext("Start this, or call “kpwa dispatch” from cron every minute:")
+    return Service(name, _bad(gettext("Not running")), f"{last_seen(None if seen == NEVER else seen)} {words}", (_RUN,))
 
 
-def _waiting_webhooks(senders: Senders, now: datetime) -> Service:
+def _urls(health: Health) -> list[Service]:
+    found = health.find(Problem.NO_URLS)
+    if found is None:
+        return []
+    return [Service(gettext("Addresses of the site"), _bad(gettext("Missing")), found.say("meaning"), (_INCLUDE,))]
+
+
+def _runs(name: str, seconds: float) -> Service:
+    return Service(name, _good(gettext("Running")), last_seen(seconds))
+
+
+def _missing(name: str, seconds: float | None, command: str) -> Service:
+    words = gettext("Start it:")
+    return Service(name, _bad(gettext("Not running")), f"{last_seen(seconds)} {words}", (command,))
+
+
+def _waiting_webhooks(health: Health) -> Service:
     name = gettext("Waiting webhooks")
     pending = WebhookEvent.objects.filter(status=EventStatus.PENDING)
     found = (
@@ -126,11 +127,11 @@ def _waiting_webhooks(senders: Senders, now: datetime) -> Service:
     waiting = bounded(MAX_COUNTED, found["count"])
     if not waiting:
         return Service(name, _good(gettext("Nothing")))
-    age = (now - found["oldest"]).total_seconds()
+    age = (health.now - found["oldest"]).total_seconds()
     words = _ago(gettext("The oldest came %(time)s ago."), age)
-    if age <= LATE_SECONDS:
+    if age <= LATE_WEBHOOK_SECONDS:
         return Service(name, Mark(Tone.WAITING, "◷", str(waiting)), words)
-    if senders.missing == Missing.NOTHING:
+    if health.senders.problem is None:
         why = gettext("The worker has not processed them yet. This processes them:")
     else:
         why = gettext("Nothing processes them. This does:")

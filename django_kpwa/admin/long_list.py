@@ -22,12 +22,11 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ..counts import MAX_COUNTED
 from ..models import License
 from .base import ReadOnlyAdmin
 from .buttons import ButtonsAdmin
 
-MAX_COUNTED = 10_000
-"""Maximum number of rows that are counted and paged through. Older rows are found by narrowing the list down."""
 MAX_LICENSES_OFFERED = 100
 """Maximum number of licenses that the license filter offers."""
 

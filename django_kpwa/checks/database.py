@@ -56,8 +56,7 @@ def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, *
     if found is None:
         return []
     with translation.override("en"):
-        problem = f"{found.count} messages wait for a license, because {found.why}."
-        return [make_warning("W110", problem, str(found.what_to_do))]
+        return [make_warning("W110", found.say("meaning"), found.say("advice"))]
 
 
 @register(TAG, Tags.database)

@@ -87,7 +87,7 @@ class _Loop:
 
     def _look(self) -> None:
         """Poll once: start the lanes that a sweep finds, and the processing of due webhook events."""
-        note_alive("worker")
+        note_alive("run")
         try:
             swept = sweep()
             found = self.pool.start(swept.license_ids)
@@ -122,11 +122,13 @@ def _add_dispatch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _dispatch(console: Console, options: dict[str, Any]) -> int:
     until = time.monotonic() + options["seconds"]
+    note_alive("dispatch")
     pool = LanePool(options["threads"])
     with stopped_by_signals(pool):
         try:
             events = webhooks.process_due_events(should_stop=lambda: pool.is_stopping() or time.monotonic() >= until)
             _drive_until_done(pool, until)
+            statistics.roll_up()
         finally:
             pool.close()
     waiting = OutboundMessage.objects.filter(status=Status.QUEUED).count()
@@ -181,6 +183,8 @@ def _add_purge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _purge(console: Console, options: dict[str, Any]) -> int:
+    # On a site of cron nothing else may count what is deleted now.
+    statistics.roll_up()
     purged = retention.purge()
     console.document(asdict(purged))
     console.report(
@@ -239,9 +243,8 @@ _GONE = "their license was deleted while they were being stored; see manage.py k
 
 def _without_license() -> Iterator[Waiting]:
     if (found := unassigned()) is not None:
-        yield Waiting(
-            "", in_english(found.count), f"{in_english(found.why)}. {in_english(found.what_to_do)}", is_trouble=True
-        )
+        why = f"{in_english(found.figures['why'])}. {found.command}"
+        yield Waiting("", in_english(found.figures["count"]), why, is_trouble=True)
 
 
 def _queued(license_id: int) -> Any:

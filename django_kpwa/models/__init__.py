@@ -19,9 +19,10 @@ from .message import (
     Status,
     idempotency_digest,
 )
-from .receipt_failure import ReceiptFailure, RegisteredReceipt
+from .receipt_failure import FailureCause, ReceiptFailure, RegisteredReceipt
 from .source import (
     MAX_DATABASE_LENGTH,
+    MAX_REFERENCE_LENGTH,
     ExactCharField,
     about,
     content_types,
@@ -32,7 +33,7 @@ from .source import (
     stored_name,
     types_of,
 )
-from .statistics import HISTOGRAM_SECONDS, Heartbeat, HourlyStatistic
+from .statistics import HISTOGRAM_SECONDS, SILENT_SECONDS, Heartbeat, HourlyStatistic
 from .webhook_event import NOT_UNDERSTOOD, EventKind, EventStatus, SeenId, WebhookEvent, body_digest
 
 __all__ = [
@@ -41,10 +42,12 @@ __all__ = [
     "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
     "MAX_DATABASE_LENGTH",
+    "MAX_REFERENCE_LENGTH",
     "NOT_KEPT",
     "NOT_UNDERSTOOD",
     "RENDER_ERROR",
     "RESENDABLE",
+    "SILENT_SECONDS",
     "UNSETTLED",
     "WITHDRAWN",
     "Dashboard",
@@ -52,6 +55,7 @@ __all__ = [
     "EventKind",
     "EventStatus",
     "ExactCharField",
+    "FailureCause",
     "Heartbeat",
     "HourlyStatistic",
     "KeptKey",

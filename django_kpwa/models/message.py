@@ -18,7 +18,7 @@ from ..gateway.outcome import Cause, OutcomeKind
 from ..phone import mask
 from .database import DatabaseNow, OutboxManager
 from .license import License
-from .source import MAX_DATABASE_LENGTH, ExactCharField, about, database_of, source_id_of
+from .source import MAX_DATABASE_LENGTH, MAX_REFERENCE_LENGTH, ExactCharField, about, database_of, source_id_of
 
 
 class Status(models.TextChoices):
@@ -140,6 +140,10 @@ class OutboundMessage(models.Model):
     # Distinguishes the source from another row that had the same primary key, see `receipts.identity`.
     source_fingerprint = models.CharField(
         _("source fingerprint"), max_length=64, blank=True, default="", db_default="", editable=False
+    )
+    # What people call the source: an invoice number, for example (`Receipt.get_reference()`). `db_default` as above.
+    source_reference = models.CharField(
+        _("reference"), max_length=MAX_REFERENCE_LENGTH, blank=True, default="", db_default=""
     )
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.QUEUED)
     reason = models.CharField(_("reason"), max_length=32, blank=True)

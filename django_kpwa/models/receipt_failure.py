@@ -10,7 +10,16 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .database import OutboxManager
-from .source import MAX_DATABASE_LENGTH, ExactCharField
+from .source import MAX_DATABASE_LENGTH, MAX_REFERENCE_LENGTH, ExactCharField
+
+
+class FailureCause(models.TextChoices):
+    """Why an object got no receipt."""
+
+    NUMBER = "number", _("the phone number is not one")
+    LICENSE = "license", _("there is no license of that name")
+    UNCLEAR = "unclear", _("an earlier receipt has its place")
+    RAISED = "raised", _("the receipt class failed")
 
 
 class ReceiptFailure(models.Model):
@@ -22,9 +31,17 @@ class ReceiptFailure(models.Model):
     source_database = ExactCharField(
         _("source database"), max_length=MAX_DATABASE_LENGTH, blank=True, default="", db_default=""
     )
+    # `db_default` as below. Empty: the row is from a release before this column.
+    cause = models.CharField(
+        _("cause"), max_length=16, choices=FailureCause.choices, blank=True, default="", db_default=""
+    )
     # The latest error and its time.
     error = models.CharField(_("error"), max_length=1000)
     occurred_at = models.DateTimeField(_("occurred"))
+    # As `OutboundMessage.source_reference`.
+    source_reference = models.CharField(
+        _("reference"), max_length=MAX_REFERENCE_LENGTH, blank=True, default="", db_default=""
+    )
     # `db_default`, because an INSERT of the previous release does not name the column.
     times = models.PositiveIntegerField(_("times"), default=1, db_default=1)
 

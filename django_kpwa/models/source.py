@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 MAX_DATABASE_LENGTH = 100
+MAX_REFERENCE_LENGTH = 80
 
 
 class ExactCharField(models.CharField):  # type: ignore[type-arg]

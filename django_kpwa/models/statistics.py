@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from .database import DatabaseNow, OutboxManager
+from .database import DatabaseNow, OutboxManager, in_seconds
 from .license import License
 
 HISTOGRAM_SECONDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
@@ -38,26 +38,38 @@ class HourlyStatistic(models.Model):
         return f"{self.license_id} {self.hour:%Y-%m-%d %H}"
 
 
+SILENT_SECONDS = 120.0
+"""Time without a heartbeat after which a service is taken for dead. Cron and beat sweep at least every minute."""
+
+
 class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
     def renew(self, name: str) -> bool:
         """Store that the service called `name` is alive now; False if it was never seen before."""
-        return bool(self.filter(name=name).update(seen_at=DatabaseNow()))
+        was_silent = models.When(seen_at__lt=in_seconds(-SILENT_SECONDS), then=DatabaseNow())
+        since = models.Case(was_silent, default=models.F("since"))
+        return bool(self.filter(name=name).update(seen_at=DatabaseNow(), since=since))
 
     def note(self, name: str) -> None:
         """The same, also for a service that was never seen before."""
         if not self.renew(name):
-            self.bulk_create([Heartbeat(name=name, seen_at=DatabaseNow())], ignore_conflicts=True)
+            noted = Heartbeat(name=name, seen_at=DatabaseNow(), since=DatabaseNow())
+            self.bulk_create([noted], ignore_conflicts=True)
 
 
 class Heartbeat(models.Model):
-    """When a service was last seen alive.
+    """When a service was last seen alive, and since when without a silence of `SILENT_SECONDS`.
 
-    `sweep`: a sweep has run, started by beat and a worker, by `kpwa run` or by cron. `worker`: a worker has begun any
-    task of ours, whoever published it.
+    `sweep`: a sweep has run, started by beat and a worker, by `kpwa run` or by cron.
+    `worker`: a Celery worker takes tasks from our queue. `other worker`: one takes tasks from other queues alone.
+    `beat`: Celery's beat runs, and our tasks are in its schedule. `other beat`: it runs without our tasks.
+    `run`, `dispatch`: `kpwa run` looked for work; a round of `kpwa dispatch` began.
+    `publish failed`: the broker did not take a task.
     """
 
     name = models.CharField(_("name"), max_length=64, primary_key=True)
     seen_at = models.DateTimeField(_("seen"))
+    # The previous release writes rows without it.
+    since = models.DateTimeField(_("since"), null=True)
 
     objects = OutboxManager.from_queryset(HeartbeatQuerySet)()
 

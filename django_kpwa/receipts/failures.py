@@ -14,12 +14,13 @@ from django.db import models
 from django.db.models import F
 
 from ..containing import contained, replace_if_broken
-from ..exceptions import KnownReceiptError, LicenseChoiceError
+from ..exceptions import InvalidPhoneNumberError, KnownReceiptError, LicenseChoiceError
 from ..logs import get_logger
 from ..masking import masked_traceback, words_of
 from ..models import (
     MAX_DATABASE_LENGTH,
     DatabaseNow,
+    FailureCause,
     ReceiptFailure,
     content_types,
     outbox_key,
@@ -55,7 +56,8 @@ def keep_failure(registration: Registration, obj: models.Model, saved_in: str, e
     replace_if_broken(using)
     _none_until.pop(_outbox_of(registration), None)
     with contained(using) as caught:
-        _count(_one(registration, obj, saved_in), {"error": words_of(error), "occurred_at": DatabaseNow()})
+        latest = {"cause": _cause_of(error), "error": words_of(error), "occurred_at": DatabaseNow()}
+        _count(_one(registration, obj, saved_in), latest)
     if caught.error is not None:
         logger.error("This failure could not be stored for the admin either (%s).", type(caught.error).__name__)
 
@@ -84,6 +86,14 @@ def _one(registration: Registration, obj: models.Model, saved_in: str) -> dict[s
         "source_id": source_id_of(obj)[:255],
         "source_database": stored_name(saved_in)[:MAX_DATABASE_LENGTH],
     }
+
+
+def _cause_of(error: Exception) -> FailureCause:
+    if isinstance(error, InvalidPhoneNumberError):
+        return FailureCause.NUMBER
+    if isinstance(error, LicenseChoiceError):
+        return FailureCause.LICENSE
+    return FailureCause.UNCLEAR if isinstance(error, KnownReceiptError) else FailureCause.RAISED
 
 
 def _count(one: dict[str, Any], latest: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """What a site's own pages show to the shop's staff: chips and the banner.
 
 A chip is the status of the messages about an object, with buttons for users allowed to act on them. It shows the newest
-message, and those earlier messages that need a person's decision or help. The banner has one line for each license with
-a problem, and one if no license is chosen; it is empty if all is well.
+message, and those earlier messages that need a person's decision or help. The banner has one line for each problem
+that concerns the counter; it is empty if all is well.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
-from django.db.models import Exists, F, Model, Q, Window
+from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext
 
 from .. import phone
-from ..counts import BoundedCount, count_up_to
 from ..formatting import short_time
 from ..gateway import SessionStatus
 from ..gateway.outcome import Cause
-from ..health import Unassigned, lane_of, license_condition, unassigned
+from ..health import STOPPED, Finding, Health, is_quiet, lane_of, look, receipts_waiting
 from ..models import (
     RESENDABLE,
     UNSETTLED,
-    DatabaseNow,
     License,
     OutboundMessage,
     RecipientType,
@@ -36,19 +34,14 @@ from ..models import (
 )
 from ..receipts import registry
 from ..site_urls import find_url
-from ..store import choosing
-from ..words import NO_KEY, NONE_CHOSEN, STATUSES, Condition, Help, Mark, Tone, reason_row
+from ..words import NO_KEY, STATUSES, Help, Mark, Problem, reason_row
 
 MAX_MESSAGES = 5
 """Maximum number of messages that are read per object, newest first."""
 MAX_SHOWN = 3
 """Maximum number of messages that a chip shows."""
-MAX_LICENSES = 200
-"""Maximum number of licenses whose condition is examined."""
 MAX_LINES = 5
-"""Maximum number of lines for licenses."""
-MAX_WAITING = 1000
-"""Waiting receipts of a license are counted up to this number."""
+"""Maximum number of lines."""
 _PREFETCHED = "_kpwa_messages"
 
 
@@ -205,61 +198,52 @@ def _why(message: OutboundMessage) -> str:
 
 
 def banner(person: Person) -> tuple[list[dict[str, Any]], int]:
-    """Return the `MAX_LINES` most urgent lines, and the number of licenses with a problem that are not shown.
+    """Return the `MAX_LINES` most urgent lines, and the number of problems that are not shown.
 
-    In a line, `name` is empty if the site has only one license, and `url` if the user may not fix the problem.
+    In a line, `name` is empty if the problem is the site's or if the site has only one license, and `url` if the user
+    may not fix the problem.
     """
-    active = License.objects.active().select_related("lane").defer("base_url")
-    # Everything in one query, because every page at the till has a banner.
-    asked = active.annotate(looked_at=DatabaseNow(), kpwa_some_unassigned=Exists(choosing.unassigned()))
-    licenses = list(asked[:MAX_LICENSES])
-    looked = [(license_condition(license_, cast(Any, license_).looked_at), license_) for license_ in licenses]
-    wrong = [found for found in looked if found[0].tone in (Tone.BAD, Tone.ATTENTION)]
-    wrong.sort(key=lambda found: (found[0].urgency, found[1].name))
-    lines = [_line(person, license_, condition, len(licenses) > 1) for condition, license_ in wrong[:MAX_LINES]]
-    more = len(wrong) - len(lines)
-    if (not licenses or cast(Any, licenses[0]).kpwa_some_unassigned) and (found := unassigned()):
-        lines.insert(0, _unassigned_line(person, found))
-    return lines, more
+    # One query while all is well, because every page at the till has a banner.
+    if is_quiet():
+        return [], 0
+    health = look()
+    told = [finding for finding in health.findings if finding.say("counter")]
+    return [_line(person, health, finding) for finding in told[:MAX_LINES]], max(len(told) - MAX_LINES, 0)
 
 
-def _unassigned_line(person: Person, found: Unassigned) -> dict[str, Any]:
-    """Return the line about messages for which no license is chosen: they wait even if all licenses work."""
-    said = gettext("%(waiting)s, because %(why)s") % {
-        "waiting": receipts_waiting(found.count),
-        "why": found.why,
-    }
-    may_help = person.is_staff and (person.may("view_license") or person.may("change_license"))
-    url = find_url("admin:django_kpwa_license_changelist") if may_help else ""
-    return {"mark": NONE_CHOSEN, "name": "", "sentence": said, "url": url, "help_label": gettext("Open")}
+def _line(person: Person, health: Health, finding: Finding) -> dict[str, Any]:
+    url, help_label = _help(person, finding)
+    name, said, license_ = "", finding.say("counter"), finding.license
+    if license_ is not None and finding.code == STOPPED:
+        queue = next(each.queue for each in health.licenses if each.license.pk == license_.pk)
+        said = _sentence(said, _since(license_, finding), receipts_waiting(queue.waiting))
+        if sum(each.license.is_active for each in health.licenses) > 1:
+            name = license_.name
+    return {"mark": finding.row, "name": name, "sentence": said, "url": url, "help_label": help_label}
 
 
-def _line(person: Person, license_: License, condition: Condition, is_one_of_several: bool) -> dict[str, Any]:
-    url, help_label = _help(person, license_, condition)
-    queued = OutboundMessage.objects.filter(license=license_, status=Status.QUEUED)
-    waiting = receipts_waiting(count_up_to(MAX_WAITING, queued))
-    said = _sentence(str(condition.counter), _since(license_, condition), waiting)
-    name = license_.name if is_one_of_several else ""
-    return {"mark": condition, "name": name, "sentence": said, "url": url, "help_label": help_label}
-
-
-def _help(person: Person, license_: License, condition: Condition) -> tuple[str, str]:
-    """Return the URL of the admin page that fixes the problem, and the link's label; empty if the user may not."""
+def _help(person: Person, finding: Finding) -> tuple[str, str]:
+    """Return the URL of the admin page that helps, and the link's label; empty if the user may not open it."""
     if not person.is_staff:
         return "", ""
-    if condition.help == Help.LINK and person.may("link_license"):
+    license_, may_see_licenses = finding.license, person.may("view_license") or person.may("change_license")
+    if license_ is not None and finding.help == Help.LINK and person.may("link_license"):
         url = find_url("admin:django_kpwa_license_link", license_.pk)
         if url:
-            return url, str(condition.help_label)
-    if person.may("view_license") or person.may("change_license"):
+            return url, str(finding.help_label)
+    if license_ is not None and may_see_licenses:
         return find_url("admin:django_kpwa_license_change", license_.pk), gettext("Open")
+    if finding.code == Problem.UNCHOSEN and may_see_licenses:
+        return find_url("admin:django_kpwa_license_changelist"), gettext("Open")
+    if person.may("view_dashboard"):
+        return find_url("admin:django_kpwa_dashboard_changelist"), gettext("Open")
     return "", ""
 
 
-def _since(license_: License, condition: Condition) -> datetime | None:
+def _since(license_: License, finding: Finding) -> datetime | None:
     """Return since when the license has been paused or waiting for a scan; None if that is unknown."""
     lane = lane_of(license_)
-    if lane is None or condition == NO_KEY:
+    if lane is None or finding.row is NO_KEY:
         return None
     if lane.pause_reason:
         return lane.paused_at
@@ -272,10 +256,3 @@ def _sentence(problem: str, since: datetime | None, waiting: str) -> str:
     if since is not None:
         said = gettext("%(problem)s since %(time)s") % {"problem": problem, "time": short_time(since)}
     return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said
-
-
-def receipts_waiting(count: BoundedCount) -> str:
-    """Return for example "37 receipts waiting"; empty if none wait."""
-    if not count:
-        return ""
-    return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count.number) % {"count": count}

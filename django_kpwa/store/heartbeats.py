@@ -6,8 +6,8 @@ import time
 
 from ..containing import contained
 from ..logs import get_logger
-from ..models import Heartbeat, outbox_key, write_alias
-from .locks import brief_statements, brief_transaction, lacks_tables
+from ..models import DatabaseNow, Heartbeat, outbox_key, write_alias
+from .locks import brief_statements, brief_transaction, lacks_tables, waited_too_long
 
 logger = get_logger("django_kpwa.heartbeats")
 
@@ -16,7 +16,9 @@ _noted_at: dict[tuple[tuple[str, str], str], float] = {}
 
 
 def note_alive(name: str) -> None:
-    """Store that this process's part called `name` is alive, at most once in `NOTE_EVERY_SECONDS`. Never raises.
+    """Store that this process's part called `name` (see `Heartbeat`) is alive. Never raises.
+
+    Does nothing if that was stored less than `NOTE_EVERY_SECONDS` ago.
 
     If another process has locked the same row and stands still, the note is given up after `locks.TAKE_SECONDS`.
     """
@@ -35,3 +37,11 @@ def note_alive(name: str) -> None:
                 Heartbeat.objects.note(name)
     if caught.error is not None and not lacks_tables(caught.error):
         logger.warning("The heartbeat of %s could not be stored (%s).", name, type(caught.error).__name__)
+
+
+def takes_changes() -> bool:
+    """True if the outbox's database can be written to. It is tried with a change of no row."""
+    using = write_alias()
+    with contained(using) as caught, brief_statements(using):
+        Heartbeat.objects.filter(name="").update(seen_at=DatabaseNow())
+    return caught.error is None or waited_too_long(caught.error)

@@ -13,7 +13,6 @@ from .rows import (
     UPDATE_COMMAND,
     Condition,
     Help,
-    Mark,
     PauseRow,
     Table,
     Tone,
@@ -134,8 +133,6 @@ PAUSES = Table[PauseRow](
     ),
 )
 
-NONE_CHOSEN = Mark(Tone.BAD, "!", _("No license is chosen"))
-
 UNCHOSEN = Table[UnchosenRow](
     {
         Unchosen.NO_LICENSE: UnchosenRow(
@@ -186,6 +183,7 @@ NO_KEY = Condition(
     help=Help.ENTER_KEY,
     help_label=_ENTER_KEY,
     counter=_("WhatsApp has no API key yet"),
+    command=f"Enter the API key: {_KEY_COMMAND}",
 )
 NEVER_LINKED = Condition(
     Tone.ATTENTION,
@@ -197,6 +195,7 @@ NEVER_LINKED = Condition(
     help=Help.LINK,
     help_label=_LINK,
     counter=_("WhatsApp is not linked yet"),
+    command="Scan the code with the shop's phone, in the admin or with: manage.py kpwa qr --license {name}",
 )
 NEW_KEY = Condition(
     Tone.WAITING,
@@ -212,6 +211,16 @@ NOT_SEEN = Condition(
     label=_("Not seen lately"),
     meaning=_("Nothing has been sent for a while."),
     advice=_("“Check status” shows whether the phone is still linked."),
+    urgency=6,
+    help=Help.CHECK_STATUS,
+    help_label=_CHECK,
+)
+UNCLEAR = Condition(
+    Tone.NEUTRAL,
+    "?",
+    label=_("Status unclear"),
+    meaning=_("The gateway answers with a status that is not documented. Messages are tried all the same."),
+    advice=_("Whether the phone is linked, the next message shows, or “Check status”."),
     urgency=6,
     help=Help.CHECK_STATUS,
     help_label=_CHECK,

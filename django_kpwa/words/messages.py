@@ -7,8 +7,8 @@ from dataclasses import replace
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway.outcome import Cause, OutcomeKind
-from ..models import RENDER_ERROR, WITHDRAWN, OutboundMessage, Status
-from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, CauseRow, Mark, StatusRow, Table, Tone
+from ..models import RENDER_ERROR, WITHDRAWN, FailureCause, OutboundMessage, Status
+from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, CauseRow, Explained, Mark, StatusRow, Table, Tone
 
 _RESEND = "Send it anyway: manage.py kpwa messages resend {id}"
 _NO_COMMAND = "There is nothing to do."
@@ -245,6 +245,37 @@ CAUSES = Table[CauseRow](
     otherwise=CauseRow(label="", meaning=UNHEARD_OF, advice=UPDATE),
 )
 """Why a message has its status: the causes of attempts, and the reasons that come without an attempt."""
+
+FAILURES = Table[Explained](
+    {
+        FailureCause.NUMBER: Explained(
+            label=FailureCause.NUMBER.label,
+            meaning=_("No message was made, because the number cannot be one of WhatsApp."),
+            advice=_("Correct the number and save, or send the receipt to another number."),
+        ),
+        FailureCause.LICENSE: Explained(
+            label=FailureCause.LICENSE.label,
+            meaning=_("No message was made, because the license that the receipt names does not exist."),
+            advice=_("Add a license of that name, or show this to whoever wrote the site; then press “Send now”."),
+        ),
+        FailureCause.UNCLEAR: Explained(
+            label=FailureCause.UNCLEAR.label,
+            meaning=_("No message was made, because an earlier message may be the receipt of this object."),
+            advice=_("If the number was corrected, send that message to the right one."),
+        ),
+        FailureCause.RAISED: Explained(
+            label=FailureCause.RAISED.label,
+            meaning=_("No message was made, because the site's own code has a fault."),
+            advice=_("Show this to whoever wrote the site; once it is mended, press “Send now”."),
+        ),
+    },
+    otherwise=Explained(
+        label=FailureCause.RAISED.label,
+        meaning=_("No message was made."),
+        advice=_("Show this to whoever wrote the site; once it is mended, press “Send now”."),
+    ),
+)
+"""Why an object got no receipt, by the cause of its `ReceiptFailure`."""
 
 _UNWANTED = CauseRow(
     label=_("it was no longer wanted"),

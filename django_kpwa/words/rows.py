@@ -97,24 +97,24 @@ class Condition(Row):
     """Whether a license sends.
 
     `urgency` is the rank among conditions, 0 is the most urgent. `counter` is the text of the banner at the counter.
+    `command` says in English what to do at a command line; `{name}` stands for the license's name.
     """
 
     urgency: int
     help: Help = Help.NONE
     help_label: Words = ""
     counter: Words = ""
+    command: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PauseRow(Condition):
     """The condition of a paused license.
 
-    `why` completes the sentence "nothing is sent because …". `command` says what to do at a command line; `{name}`
-    stands for the license's name.
+    `why` completes the sentence "nothing is sent because …".
     """
 
     why: Words
-    command: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ def test_the_help_of_every_condition_is_a_page_of_the_license(operator, license_
     [
         ({}, "Connected", "are sent automatically"),
         ({"session_status": "qr"}, "Needs a scan", "scan the code"),
-        ({"session_status": "unknown"}, "Not linked yet", "scan the code"),
+        ({"session_status": "unknown"}, "Status unclear", "tried all the same"),
         ({"session_seen_at": timezone.now() - timedelta(days=1)}, "Not seen lately", "still linked"),
         ({"pause_reason": "logged_out"}, "Needs a scan", "logged out"),
         ({"pause_reason": "unauthorized", "paused_key_version": 1}, "Key refused", "Enter the current key"),

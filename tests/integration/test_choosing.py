@@ -212,13 +212,13 @@ def test_the_dashboard_doctor_and_a_check_say_how_many_wait_why_and_what_to_pres
     for text in "ab":
         send_message(NUMBER, text)
     page = admin_client.get("/admin/django_kpwa/dashboard/").content.decode()
-    assert f"2 messages wait, because {why.label}." in page
+    assert f"2 receipts waiting, because {why.label}." in page
     (found,) = [message for message in run_checks(databases=["default"]) if message.id == "kpwa.W110"]
-    assert (found.msg, bool(found.hint)) == (f"2 messages wait for a license, because {why.label}.", True)
+    assert (found.msg, bool(found.hint)) == (f"2 receipts waiting, because {why.label}.", True)
     output = io.StringIO()
     with pytest.raises(SystemExit):
         call_command("kpwa", "doctor", stdout=output)
-    assert f"2 wait, because {why.label}." in output.getvalue()
+    assert f"2 receipts waiting, because {why.label}." in output.getvalue()
     page = admin_client.get("/admin/django_kpwa/outboundmessage/").content.decode()
     assert "2 messages" in page
     message = OutboundMessage.objects.first()

@@ -100,13 +100,13 @@ class TestSenders:
     def test_nobody_ever_having_looked_is_a_problem(self, license_):
         code, told = kpwa_json("doctor")
         assert code == 1
-        assert finding(told, "nothing has ever swept the outbox. Start `manage.py kpwa run`")
+        assert finding(told, "No process looks after the outbox. Never seen. Start `manage.py kpwa run`")
 
     def test_nobody_having_looked_for_long_is_a_problem(self, healthy):
         Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=3))
         code, told = kpwa_json("doctor")
         assert code == 1
-        assert finding(told, "nothing has swept the outbox for 3 h")
+        assert finding(told, "No process looks after the outbox. Last seen 3 h ago.")
 
     def test_a_broker_that_answers_is_said(self, healthy, celery_settings, request):
         celery_settings(broker_url=request.getfixturevalue("redis_url") if HAS_REDIS else "memory://")
@@ -121,27 +121,40 @@ class TestSenders:
         assert code == 1
         assert finding(told, "task_always_eager is on")["level"] == "note"
         assert finding(told, "not handed to it (kpwa.W100)")["level"] == "ok"
-        assert finding(told, "nothing has ever swept the outbox. Start `manage.py kpwa run`")["level"] == "problem"
+        assert finding(told, "Never seen. Start `manage.py kpwa run`")["level"] == "problem"
 
-    def test_one_that_does_not_is_a_note_and_with_it_beat_and_worker_are_named(self, healthy, celery_settings):
+    def test_one_that_does_not_is_a_problem_and_with_it_beat_and_worker_are_named(self, healthy, celery_settings):
         celery_settings(broker_url="redis://:secret-password@127.0.0.1:9/0")
         Heartbeat.objects.all().delete()
         code, told = kpwa_json("doctor")
         assert code == 1
-        assert finding(told, "does not answer. Nothing is lost")["level"] == "note"
-        assert finding(told, "Start a Celery worker and beat")["level"] == "problem"
+        assert finding(told, "does not answer. Nothing is lost")["level"] == "problem"
+        assert finding(told, "Start a Celery worker, and beat")["level"] == "problem"
         assert "secret-password" not in str(told)
 
-    def test_a_worker_without_beat_and_neither_of_them_are_told_apart(self, license_, celery_settings):
+    @pytest.mark.parametrize(
+        ("alive", "words", "level", "can_send"),
+        [
+            ({"worker": 20}, "beat has not been seen yet", "note", True),
+            ({"worker": 300}, "Start celery's beat", "problem", True),
+            ({"worker": 300, "other beat": 300}, "restart beat", "problem", True),
+            ({"beat": 300}, "Start a Celery worker, and look", "problem", False),
+            ({"other worker": 300, "beat": 300}, "-Q celery", "problem", False),
+            ({"publish failed": 0, "beat": 300}, "Start the broker", "problem", False),
+            ({}, "Start a Celery worker, and beat", "problem", False),
+            ({"worker": 300, "beat": 300, "sweep": 300}, "the outbox was last swept", "ok", True),
+            ({"run": 300, "sweep": 300}, "the outbox was last swept", "ok", True),
+            ({"dispatch": 300, "sweep": 300}, "the outbox was last swept", "ok", True),
+        ],
+    )
+    def test_what_is_missing_is_told_apart(self, license_, celery_settings, alive, words, level, can_send):
         celery_settings(broker_url="memory://")
-        Heartbeat.objects.note("worker")
-        told = finding(kpwa_json("doctor")[1], "nothing has ever swept the outbox")
-        assert (told["level"], "beat is not running" in told["words"]) == ("problem", True)
-        Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=3))
-        assert finding(kpwa_json("doctor")[1], "no worker takes tasks. Start a Celery worker and beat")
-        Heartbeat.objects.note("worker")
-        Heartbeat.objects.note("sweep")
-        assert finding(kpwa_json("doctor")[1], "the outbox was last swept")["level"] == "ok"
+        now = timezone.now()
+        for name, seconds in alive.items():
+            Heartbeat.objects.create(name=name, seen_at=now, since=now - timedelta(seconds=seconds))
+        code, told = kpwa_json("doctor")
+        assert finding(told, words)["level"] == level
+        assert (code, told["receipts_can_go_out"]) == (1 if level == "problem" else 0, can_send)
 
 
 class TestLicense:
@@ -240,12 +253,14 @@ class TestLicense:
         found = finding(told, 'licenses confirm-number "Toko Utama"')
         assert (found["level"], "62812•••••222 instead of" in found["words"]) == ("problem", True)
 
-    def test_one_that_is_not_active_is_a_note_and_not_asked(self, healthy):
+    def test_one_that_is_not_active_is_not_asked_and_the_only_one_is_a_problem(self, healthy):
         unlink()
         License.objects.update(is_active=False)
         code, told = kpwa_json("doctor")
-        assert code == 0
+        assert (code, told["receipts_can_go_out"]) == (1, False)
+        assert finding(told, "licenses activate NAME")["level"] == "problem"
         assert finding(told, "is not active: its messages are held")["level"] == "note"
+        assert "WhatsApp is linked" not in str(told)
 
     def test_late_messages_and_those_in_doubt_are_notes(self, healthy):
         fail_next(GatewayTimeoutError("no answer in time"))
@@ -255,7 +270,7 @@ class TestLicense:
         OutboundMessage.objects.filter(text="Dua").update(due_at=timezone.now() - timedelta(hours=5))
         code, told = kpwa_json("doctor")
         assert code == 0
-        assert finding(told, "messages waiting: 1, the oldest due for 5 h")["level"] == "note"
+        assert finding(told, "The oldest has been due for 5 h")["level"] == "note"
         assert finding(told, "manage.py kpwa messages --status unknown")["level"] == "note"
 
     def test_the_webhook_and_its_last_event_are_told(self, healthy):
@@ -282,8 +297,8 @@ class TestLicense:
 def test_receipts_that_were_not_queued_are_noted_while_they_are_new(healthy):
     sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812")
     words = kpwa("doctor")[1]
-    assert "could not be queued in the last two days: 1. The newest is shop.sale.PaidReceipt" in words
+    assert "Sales without a receipt: 1. The newest: the phone number is not one." in words
     assert "Receipts can go out." in words
     sale.delete()
     ReceiptFailure.objects.update(occurred_at=timezone.now() - timedelta(days=3))
-    assert "could not be queued" not in kpwa("doctor")[1]
+    assert "Receipt failures" not in kpwa("doctor")[1]

@@ -21,15 +21,21 @@ from django_kpwa import outbox, shop_counter
 from django_kpwa.counts import BoundedCount
 from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause
-from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
+from django_kpwa.health import receipts_waiting
+from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, Status
 from django_kpwa.phone import written
-from django_kpwa.shop_counter import widgets
-from django_kpwa.shop_counter.widgets import Person, receipts_waiting
+from django_kpwa.shop_counter.widgets import Person
 from tests.shop.models import Sale
 
 pytestmark = pytest.mark.django_db
 NUMBER = "6281234567890"
 ALL = ("view_outboundmessage", "decide_outboundmessage", "add_outboundmessage")
+
+
+@pytest.fixture(autouse=True)
+def swept(db):
+    """Something that sends has looked after the outbox a moment ago."""
+    Heartbeat.objects.note("sweep")
 
 
 @pytest.fixture
@@ -118,8 +124,7 @@ def test_a_short_wait_that_the_gateway_asked_for_needs_nobody(linked):
     assert words(rendered("{% kpwa_banner %}")) == ""
 
 
-def test_the_banner_counts_what_waits_up_to_a_bound(linked, monkeypatch):
-    monkeypatch.setattr(widgets, "MAX_WAITING", 3)
+def test_the_banner_counts_what_waits(linked):
     paused(linked, PauseReason.LOGGED_OUT)
     sale = Sale.objects.create()
     a_message(linked, sale)
@@ -128,9 +133,23 @@ def test_the_banner_counts_what_waits_up_to_a_bound(linked, monkeypatch):
     a_message(linked, sale)
     a_message(linked, sale)
     assert words(rendered("{% kpwa_banner %}")).endswith(", 3 receipts waiting")
-    a_message(linked, sale)
-    a_message(linked, sale)
-    assert words(rendered("{% kpwa_banner %}")).endswith(", 3+ receipts waiting")
+
+
+def test_the_banner_speaks_when_nobody_sends(linked):
+    Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=13))
+    assert words(rendered("{% kpwa_banner %}")) == ("✕ Receipts are not going out: the sending service is not running")
+    assert "/dashboard/" in rendered("{% kpwa_banner %}", a_person("view_dashboard", is_staff=True))
+
+
+def test_the_banner_speaks_when_what_waits_belongs_to_a_license_that_does_not_send(linked):
+    a_message(linked, Sale.objects.create())
+    License.objects.update(is_active=False)
+    assert words(rendered("{% kpwa_banner %}")) == ("! WhatsApp of “Toko Utama” is switched off, 1 receipt waiting")
+
+
+def test_the_banner_speaks_of_sales_without_a_receipt(linked):
+    Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812")
+    assert words(rendered("{% kpwa_banner %}")) == "! Sales without a receipt: 1"
 
 
 def test_a_large_count_is_written_as_the_sites_language_does():

@@ -77,6 +77,16 @@ def test_a_task_does_its_work_where_the_sign_cannot_be_written(license_, caplog)
     assert "secret" not in caplog.text
 
 
-def test_kpwa_run_is_a_worker_too(license_):
+def test_kpwa_run_gives_a_sign_of_its_own(license_):
     with start_manage("kpwa", "run"):
-        assert wait_until(Heartbeat.objects.filter(name="worker").exists, what="a sign of life of kpwa run")
+        assert wait_until(Heartbeat.objects.filter(name="run").exists, what="a sign of life of kpwa run")
+
+
+def test_a_silence_begins_a_new_life(db):
+    Heartbeat.objects.note("worker")
+    first = Heartbeat.objects.get().since
+    Heartbeat.objects.note("worker")
+    assert Heartbeat.objects.get().since == first
+    make_old()
+    Heartbeat.objects.note("worker")
+    assert Heartbeat.objects.get().since > first

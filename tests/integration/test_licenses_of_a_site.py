@@ -173,7 +173,7 @@ class TestADeletedLicense:
 
     def test_doctor_and_a_round_tell_of_its_messages(self, lost):
         assert list(store().queued_without_their_license()) == [lost]
-        found = [f for f in kpwa_json("doctor")[1]["findings"] if f["subject"] == "messages of a deleted license"]
+        found = [f for f in kpwa_json("doctor")[1]["findings"] if f["subject"] == "license is gone"]
         assert f"manage.py kpwa messages cancel {lost.pk}" in found[0]["words"]
         assert "1 without a license: their license was deleted" in kpwa("dispatch", "-v", "0")[1]
         assert deliver() == []

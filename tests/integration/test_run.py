@@ -288,7 +288,7 @@ class TestDispatch:
         told = kpwa("dispatch", "-v", "0")[1]
         assert told == (
             "  1 without a license: several licenses are active, and none is the default. "
-            "Open the license that should send and tick “default”.\n"
+            "Run: manage.py kpwa licenses default NAME\n"
         )
 
     def test_it_says_that_an_attempt_is_made_again(self, shops, phone, here):

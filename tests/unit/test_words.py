@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from enum import Enum
 
@@ -14,7 +15,7 @@ from django_kpwa.cli.linking import SESSION_WORDS
 from django_kpwa.exceptions import GatewayError
 from django_kpwa.gateway import SessionStatus
 from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_error
-from django_kpwa.models import EventStatus, OutboundMessage, PauseReason, Status, WebhookEvent
+from django_kpwa.models import EventStatus, FailureCause, OutboundMessage, PauseReason, Status, WebhookEvent
 from django_kpwa.store.choosing import Unchosen
 
 TABLES = {
@@ -24,15 +25,18 @@ TABLES = {
     "causes": (words.CAUSES, Cause),
     "outcomes": (words.OUTCOMES, OutcomeKind),
     "unchosen": (words.UNCHOSEN, Unchosen),
+    "problems": (words.PROBLEMS, words.Problem),
+    "failures": (words.FAILURES, FailureCause),
 }
-CONDITIONS = ("CONNECTED", "INACTIVE", "NEVER_LINKED", "NEW_KEY", "NO_KEY", "NOT_SEEN", "NONE_CHOSEN")
+CONDITIONS = ("CONNECTED", "INACTIVE", "NEVER_LINKED", "NEW_KEY", "NO_KEY", "NOT_SEEN", "UNCLEAR")
 ROWS = [
     *(pytest.param(table[code], id=f"{name}-{code}") for name, (table, _) in TABLES.items() for code in table),
     *(pytest.param(getattr(words, name), id=name) for name in CONDITIONS),
 ]
 OPTIONAL = {
     words.CauseRow: {"title", "asking"},
-    words.Condition: {"help", "help_label", "counter"},
+    words.Condition: {"help", "help_label", "counter", "command"},
+    words.ProblemRow: {"meaning", "headline", "counter", "part"},
     words.PauseRow: {"help", "help_label"},
 }
 """Fields that may be empty: no question to the gateway ends with a lost worker; a license that is well has no button
@@ -76,7 +80,9 @@ def test_what_is_translated_has_other_words_in_indonesian(row):
 @pytest.mark.parametrize("row", ROWS)
 def test_only_commands_and_symbols_are_not_translated(row):
     plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
-    assert plain - {name for name in plain if not getattr(row, name)} <= {"tone", "symbol", "command", "error", "help"}
+    # A text that is nothing but a figure is translated where the figure is made.
+    said = {name for name in plain if re.sub(r"^%\(\w+\)s$", "", getattr(row, name))}
+    assert said <= {"tone", "symbol", "command", "error", "help", "part"}
 
 
 @pytest.mark.parametrize("error", [GatewayError, *_errors_under(GatewayError)])
@@ -87,7 +93,7 @@ def test_every_error_of_the_gateway_is_told_to_the_person_who_asked(error):
 
 
 def test_a_help_button_has_a_label():
-    for row in [*words.PAUSES.values(), *(getattr(words, name) for name in CONDITIONS if name != "NONE_CHOSEN")]:
+    for row in [*words.PAUSES.values(), *(getattr(words, name) for name in CONDITIONS)]:
         assert bool(row.help.value) is bool(row.help_label)
 
 

@@ -1,0 +1,330 @@
+"""One place finds what is wrong, and all screens say it: broken situations against doctor, dashboard and banner."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.template import engines
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_kpwa import health, license_actions, receipts
+from django_kpwa.dispatch import sweep
+from django_kpwa.exceptions import GatewayTimeoutError, UnauthorizedError
+from django_kpwa.gateway import locmem
+from django_kpwa.health import is_quiet, look
+from django_kpwa.models import (
+    Heartbeat,
+    HourlyStatistic,
+    Lane,
+    License,
+    OutboundMessage,
+    PauseReason,
+    WebhookEvent,
+    WebhookToken,
+)
+from django_kpwa.outbox import send_message
+from django_kpwa.testing import deliver, fail_next
+from django_kpwa.words import Problem
+from tests.cli import kpwa_json
+from tests.processes import (
+    site_environment,
+    start_celery_beat,
+    start_celery_worker,
+    start_manage,
+    wait_until,
+)
+from tests.servers import HAS_REDIS
+from tests.shop.models import Sale
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NUMBER = "0812 3456 7890"
+
+
+@pytest.fixture
+def well(license_):
+    """A linked license that is the default one, and a sweep a moment ago."""
+    Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
+    sweep()
+    return license_
+
+
+def minutes_ago(minutes):
+    return timezone.now() - timedelta(minutes=minutes)
+
+
+def another(name, **fields):
+    license_ = License(name=name, **fields)
+    license_.set_api_key("another-api-key-0001")
+    license_.save()
+    Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
+    return license_
+
+
+def pause(reason, **columns):
+    Lane.objects.update(pause_reason=reason, paused_at=minutes_ago(5), **columns)
+
+
+def make_late(**columns):
+    message = send_message(NUMBER, "struk")
+    OutboundMessage.objects.filter(pk=message.pk).update(due_at=minutes_ago(25), **columns)
+
+
+def put_in_doubt(count):
+    for _ in range(count):
+        fail_next(GatewayTimeoutError("no answer in time"))
+        send_message(NUMBER, "struk")
+        deliver()
+        Lane.objects.update(pause_reason="", session_status="connected", failures=0)
+
+
+def break_the_receipt_class(monkeypatch):
+    def fail(self, sale):
+        raise RuntimeError("a fault of the site")
+
+    monkeypatch.setattr(receipts.registry.registrations(Sale)[0].receipt.__class__, "get_phone_number", fail)
+    for _ in range(3):
+        Sale.objects.create(status=Sale.Status.PAID, customer_phone=NUMBER)
+
+
+def silence_the_webhook(license_):
+    now = timezone.now()
+    WebhookToken.objects.create(license=license_, digest="d", created_at=now, registered_at=now)
+    at = minutes_ago(200)
+    WebhookEvent.objects.create(license=license_, body=b"{}", received_at=at, last_received_at=at, status="processed")
+    hour = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    HourlyStatistic.objects.create(license=license_, hour=hour, sent=25)
+
+
+def late_webhook(license_):
+    at = minutes_ago(20)
+    WebhookEvent.objects.create(
+        license=license_, body=b"{}", received_at=at, last_received_at=at, next_try_at=at, status="pending"
+    )
+
+
+def delete_the_license_of_a_message(license_):
+    message = send_message(NUMBER, "struk", license=license_)
+    OutboundMessage.objects.filter(pk=message.pk).update(license_id=license_.pk + 1000)
+
+
+def refuse_the_key_before_the_first_send(license_):
+    Lane.objects.all().delete()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(locmem.LocmemGateway, "get_status", _refuse)
+        with pytest.raises(UnauthorizedError):
+            license_actions.check_status(license_)
+
+
+def _refuse(gateway, **_):
+    raise UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized")
+
+
+# What is broken, the finding, whether receipts go out, and words of the dashboard's headline and of the banner. The
+# empty text: the screen says nothing of it, because receipts go out, or because it concerns nobody there.
+SITUATIONS = {
+    "all is well": (lambda site: None, None, True, "receipts can go out", ""),
+    "no license": (
+        lambda site: License.objects.all().delete(), Problem.NOT_SET_UP, False, "not set up yet", "",
+    ),
+    "the only license inactive": (
+        lambda site: License.objects.update(is_active=False), Problem.NONE_ACTIVE, False, "no license is active", "",
+    ),
+    "inactive, and messages wait": (
+        lambda site: (send_message(NUMBER, "x"), License.objects.update(is_active=False)),
+        Problem.HELD, False, "no license is active", "is switched off, 1 receipt waiting",
+    ),
+    "one of two inactive, and messages wait for it": (
+        lambda site: (another("Cabang"), send_message(NUMBER, "x", license="Cabang"),
+                      License.objects.filter(name="Cabang").update(is_active=False)),
+        Problem.HELD, True, "their license is not active", "“Cabang” is switched off",
+    ),
+    "two licenses and no default": (
+        lambda site: (another("Cabang"), License.objects.update(is_default=False)),
+        Problem.WILL_BE_UNCHOSEN, False, "New receipts will wait", "",
+    ),
+    "two licenses, no default, and messages wait": (
+        lambda site: (another("Cabang"), License.objects.update(is_default=False), send_message(NUMBER, "x")),
+        Problem.UNCHOSEN, False, "it is not clear which license", "1 receipt waiting, because several",
+    ),
+    "nobody sends": (
+        lambda site: Heartbeat.objects.update(seen_at=minutes_ago(13)),
+        Problem.NO_SENDER, False, "sending service is not running", "sending service is not running",
+    ),
+    "logged out": (
+        lambda site: pause(PauseReason.LOGGED_OUT), health.STOPPED, False, "are not going out.", "disconnected",
+    ),
+    "key refused": (
+        lambda site: pause(PauseReason.UNAUTHORIZED, paused_key_version=site.api_key_version),
+        health.STOPPED, False, "Receipts are not going out.", "the API key is refused",
+    ),
+    "key refused before the first send": (
+        refuse_the_key_before_the_first_send, health.STOPPED, False, "Receipts are not going out.",
+        "the API key is refused",
+    ),
+    "another phone": (
+        lambda site: pause(PauseReason.NUMBER_CHANGED, linked_number="6281", confirmed_number="6282"),
+        health.STOPPED, False, "Receipts are not going out.", "another phone is linked",
+    ),
+    "gateway failing": (
+        lambda site: pause(PauseReason.FAILING, paused_until=timezone.now() + timedelta(hours=1)),
+        health.STOPPED, False, "Receipts are not going out.", "cannot be reached",
+    ),
+    "paused by a person": (
+        lambda site: pause(PauseReason.BY_PERSON), health.STOPPED, False, "a person paused them", "WhatsApp paused",
+    ),
+    "asked to wait": (
+        lambda site: pause(PauseReason.RATE_LIMITED, paused_until=timezone.now() + timedelta(minutes=1)),
+        None, True, "receipts can go out", "",
+    ),
+    "no key": (
+        lambda site: License.objects.update(api_key_ciphertext=""), health.STOPPED, False,
+        "Receipts are not going out.", "no API key yet",
+    ),
+    "never linked": (
+        lambda site: Lane.objects.all().delete(), health.STOPPED, False, "WhatsApp is not linked yet", "not linked yet",
+    ),
+    "late": (lambda site: make_late(), Problem.LATE, True, "going out late", "going out late"),
+    "a number that is none": (
+        lambda site: Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812"),
+        Problem.RECEIPTS_MISSING, True, "some sales have none: 1", "Sales without a receipt: 1",
+    ),
+    "every receipt class raises": (
+        None, Problem.RECEIPTS_FAIL, False, "No receipts are made: 3 failed", "Receipts cannot be made: 3 failed",
+    ),
+    "a message in doubt": (lambda site: put_in_doubt(1), Problem.DOUBT, True, "Receipts are going out.", ""),
+    "many in doubt": (
+        lambda site: put_in_doubt(5), Problem.MUCH_DOUBT, True, "nobody knows whether they arrived", "",
+    ),
+    "webhooks silent": (
+        silence_the_webhook, Problem.WEBHOOKS_SILENT, True, "no longer says whether they arrive", "",
+    ),
+    "webhooks late": (late_webhook, Problem.WEBHOOKS_LATE, True, "receipts can go out", ""),
+    "a deleted license's message": (
+        delete_the_license_of_a_message, Problem.DELETED_LICENSE, True, "their license was deleted", "",
+    ),
+}  # fmt: skip
+
+
+def dashboard(client):
+    page = client.get("/admin/django_kpwa/dashboard/fresh/").content.decode()
+    said = re.search(r'<div data-kpwa-part="summary".*?(?=<section)', page, re.DOTALL)[0]
+    return " ".join(re.sub(r"<[^>]*>", " ", said).split())
+
+
+def banner():
+    template = engines["django"].from_string("{% load kpwa_counter %}{% kpwa_banner %}")
+    said = template.render({}, RequestFactory().get("/"))
+    return " ".join(re.sub(r"<[^>]*>", " ", said).split())
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_every_screen_says_what_is_found(well, admin_client, monkeypatch, name):
+    break_it, code, can_send, headline, counter = SITUATIONS[name]
+    break_the_receipt_class(monkeypatch) if break_it is None else break_it(well)
+    found = look()
+    assert code is None or code in [finding.code for finding in found.findings], found.findings
+    assert found.is_blocked is not can_send
+    assert headline.lower() in dashboard(admin_client).lower()
+    assert counter in banner() if counter else banner() == ""
+    assert is_quiet() or counter or code, "the quick look may be wrong in one direction alone"
+    if name not in ASKED_AGAIN:
+        exit_code, told = kpwa_json("doctor")
+        assert told["receipts_can_go_out"] is can_send
+        assert exit_code == (0 if can_send and not any(f.tone == "bad" for f in found.findings) else 1)
+
+
+ASKED_AGAIN = ("logged out", "gateway failing", "key refused before the first send", "never linked")
+"""The doctor asks the gateway in memory, which is linked and takes the key, so that these end with its question."""
+
+
+def test_a_look_costs_as_much_for_many_messages_as_for_few(well):
+    with CaptureQueriesContext(connection) as few:
+        look()
+    for number in range(30):
+        send_message(NUMBER, f"struk {number}")
+    with CaptureQueriesContext(connection) as many:
+        look()
+    assert len(many) == len(few) <= 16
+
+
+def test_a_failure_of_long_ago_and_one_that_was_made_good_are_not_told(well):
+    sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812")
+    assert look().find(Problem.RECEIPTS_MISSING)
+    sale.customer_phone = NUMBER
+    sale.save()
+    assert not look().find(Problem.RECEIPTS_MISSING)
+
+
+def test_cron_rolls_statistics_up(well):
+    from django.core.management import call_command
+
+    send_message(NUMBER, "struk")
+    call_command("kpwa", "dispatch", "--seconds", "5", verbosity=0)
+    assert HourlyStatistic.objects.get().sent == 1
+    assert Heartbeat.objects.filter(name="dispatch").exists()
+
+
+@pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them")
+class TestRealProcesses:
+    @pytest.fixture(autouse=True)
+    def site(self, license_, celery_settings, redis_url):
+        Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
+        celery_settings(broker_url=redis_url)
+
+    def is_alive(self, name):
+        return look().senders.is_alive(name)
+
+    def the_problem(self):
+        # As if they had been up for some minutes.
+        Heartbeat.objects.update(since=minutes_ago(5))
+        return look().senders.problem
+
+    def test_a_worker_that_idles_is_known_and_beat_is_missed(self, redis_url):
+        with start_celery_worker(redis_url):
+            wait_until(lambda: self.is_alive("worker"), what="a sign of life of the worker")
+            assert look().senders.problem == Problem.STARTING
+            assert self.the_problem() == Problem.NO_BEAT
+
+    def test_a_worker_of_another_queue_is_told_apart(self, redis_url):
+        with start_celery_worker(redis_url, queues="something-else"):
+            wait_until(lambda: self.is_alive("other worker"), what="a sign of life of the worker")
+            assert self.the_problem() == Problem.OTHER_QUEUE
+
+    def test_beat_alone_is_known(self, redis_url, tmp_path):
+        with start_celery_beat(redis_url, schedule_file=tmp_path / "beat"):
+            wait_until(lambda: self.is_alive("beat") or self.is_alive("other beat"), what="a sign of life of beat")
+            assert self.the_problem() == Problem.NO_WORKER
+
+    def test_a_broker_that_is_down_is_known_by_what_it_did_not_take(self, celery_settings):
+        celery_settings(broker_url="redis://127.0.0.1:9/0")
+        Heartbeat.objects.note("beat")
+        Sale.objects.create(status=Sale.Status.PAID, customer_phone=NUMBER)
+        assert self.is_alive("publish failed")
+        assert self.the_problem() == Problem.BROKER_DOWN
+
+    def test_kpwa_run_is_enough_on_a_site_with_a_broker(self, redis_url):
+        environment = {**site_environment(broker_url=redis_url)}
+        with start_manage("kpwa", "run", environment=environment):
+            wait_until(lambda: self.is_alive("run") and self.is_alive("sweep"), what="a sign of life of kpwa run")
+            found = look().senders
+            assert (found.problem, found.is_without_broker) == (None, True)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="a role's transactions can be made read-only there")
+def test_a_database_that_takes_no_changes_is_told(well):
+    Heartbeat.objects.update(seen_at=minutes_ago(10))
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+    try:
+        assert look().find(Problem.READ_ONLY)
+        assert "takes no changes" in banner()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+    assert not look().find(Problem.READ_ONLY)
