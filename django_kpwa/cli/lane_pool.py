@@ -272,7 +272,9 @@ def _close_broken_connections() -> None:
     a lane that was passed on would otherwise wait until its lease expires."""
     for connection in connections.all(initialized_only=True):
         if connection.connection is not None and not connection.is_usable():
-            connection.close()
+            # It is forgotten even where closing it fails.
+            with contextlib.suppress(DatabaseError, InterfaceError):
+                connection.close()
 
 
 class _Underway:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from ..models.message import SendAttempt
 from ..models.webhook_event import EventStatus, SeenId, WebhookEvent
 from .base import StoreBase
 from .compiled import Parameter, first_of
-from .insertion import can_write, insert, written
+from .insertion import Column, can_write, columns_of, insert
 from .locks import brief_statements, waited_too_long
+from .sql import now_sql
 
 OLD_TOKEN_DAYS = 1
 _MYSQL_DEADLOCK = 1213
@@ -117,22 +119,19 @@ class Events(StoreBase):
         `under_token`: the digest of a token. The event is inserted only if the license has this token, and it was used
         before and has not expired. This saves `find_token()` in the usual case; after None the caller has to look.
         """
-        now = DatabaseNow()
         given = {
             "license_id": license_id,
             "body": body,
             "content_type": content_type,
             "content_encoding": content_encoding,
             "digest": digest,
-            "received_at": now,
-            "last_received_at": now,
-            "next_try_at": now,
         }
         connection = self.connection
         if not can_write(connection):
-            return None if under_token else self._insert_event_portably(WebhookEvent(**given))
-        row = _new_event() | given | {"uuid": uuid.uuid4()}
-        values, parameters = written(WebhookEvent, row, connection, {"understood": ("'{}'", [])})
+            return None if under_token else self._insert_event_portably(WebhookEvent(**given, **_AT_FIRST))
+        given["uuid"] = uuid.uuid4()
+        values, columns = _new_event(self.using)
+        parameters = [column.prepared(given[column.field.attname], connection) for column in columns]
         source = f"SELECT {values} WHERE TRUE"
         if under_token:
             source = f"SELECT {values} {_WHILE_GOOD.format(now=self.now_sql)}"
@@ -263,10 +262,39 @@ class Events(StoreBase):
         return self.find_seen(wanted)
 
 
+_AT_FIRST = dict.fromkeys(("received_at", "last_received_at", "next_try_at"), DatabaseNow())
+_DIFFERS = ("uuid", "license_id", "body", "content_type", "content_encoding", "digest")
+
+
 @cache
-def _new_event() -> dict[str, Any]:
-    """What an event begins with: to make an instance for each would cost as much as the rest of its INSERT."""
-    return dict(WebhookEvent().__dict__)
+def _new_event(using: str) -> tuple[str, list[Column]]:
+    """A new event's values as SQL, and the columns that differ from event to event, in the order of their placeholders.
+
+    All others begin with their default. Written once: an instance for each event, or a parameter for each of its
+    columns, costs more than the rest of its INSERT.
+    """
+    event, now = WebhookEvent(), now_sql(using)
+    parts: list[str] = []
+    differing: list[Column] = []
+    for column in columns_of(WebhookEvent, using):
+        name = column.field.attname
+        if name in _DIFFERS:
+            parts.append(column.placeholder)
+            differing.append(column)
+        elif name in _AT_FIRST:
+            parts.append(now)
+        else:
+            parts.append(column.placeholder.replace("%s", _literal(getattr(event, name))))
+    return ", ".join(parts), differing
+
+
+def _literal(default: Any) -> str:
+    """A column's default in SQL: they are NULL, numbers, words of ours and an empty JSON object."""
+    if default is None:
+        return "NULL"
+    if isinstance(default, int):
+        return str(int(default))
+    return f"'{json.dumps(default) if isinstance(default, dict) else default}'"
 
 
 def most_attempts(gateway_ids: Sequence[str]) -> int:

