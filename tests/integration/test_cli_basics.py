@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
-from django.core.management import CommandError
+from django.core.management import CommandError, ManagementUtility
 
 from django_kpwa.models import DatabaseNow, OutboundMessage
 from tests.cli import kpwa
@@ -31,28 +32,56 @@ def without_database(tmp_path):
     }
 
 
-def test_help_names_every_subcommand_and_the_exit_codes(without_database):
-    shown = run_manage("kpwa", "--help", environment=without_database).stdout
+@pytest.fixture(scope="module")
+def migrated_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "migrated.sqlite3"
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": f"sqlite:///{path}"}
+    assert run_manage("migrate", "-v", "0", environment=environment).returncode == 0
+    return path
+
+
+@pytest.fixture
+def with_tables(without_database, migrated_file, tmp_path):
+    """The same, with the tables of a site in its database."""
+    shutil.copy(migrated_file, tmp_path / "empty.sqlite3")
+    return without_database
+
+
+@pytest.fixture
+def manage(capsys, monkeypatch):
+    """What `manage.py` with these arguments ends with, in this process: its code, what it wrote, and its errors."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            ManagementUtility(["manage.py", *arguments]).execute()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_help_names_every_subcommand_and_the_exit_codes(manage):
+    _, shown, _ = manage("kpwa", "--help")
     for name in SUBCOMMANDS:
         assert re.search(rf"^    {name}\b", shown, re.MULTILINE), name
     assert "3  the gateway failed" in shown
 
 
-def test_help_of_a_subcommand_has_its_own_options_and_not_djangos(without_database):
-    shown = run_manage("kpwa", "qr", "--help", environment=without_database).stdout
+def test_help_of_a_subcommand_has_its_own_options_and_not_djangos(manage):
+    _, shown, _ = manage("kpwa", "qr", "--help")
     assert "save it as a PNG that only you can read" in shown
     assert "--pythonpath" not in shown
 
 
-def test_help_of_an_action_says_what_it_does(without_database):
-    shown = run_manage("kpwa", "messages", "mark-sent", "--help", environment=without_database).stdout
+def test_help_of_an_action_says_what_it_does(manage):
+    _, shown, _ = manage("kpwa", "messages", "mark-sent", "--help")
     assert "Mark a message in doubt as sent." in shown
 
 
-def test_an_unknown_subcommand_is_wrong_usage(without_database):
-    finished = run_manage("kpwa", "sing", environment=without_database)
-    assert finished.returncode == 2
-    assert "invalid choice: 'sing'" in finished.stderr
+def test_an_unknown_subcommand_is_wrong_usage(manage):
+    code, _, error = manage("kpwa", "sing")
+    assert code == 2
+    assert "invalid choice: 'sing'" in error
 
 
 def test_djangos_own_options_may_follow_the_subcommand(license_):
@@ -89,9 +118,8 @@ def test_sandbox_becomes_the_simulated_phone_with_the_same_arguments(without_dat
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_the_characters_gets_a_question_mark_and_the_right_exit_code(without_database, encoding):
-    assert run_manage("migrate", "-v", "0", environment=without_database).returncode == 0
-    environment = {**without_database, "PYTHONIOENCODING": encoding}
+def test_a_terminal_without_the_characters_gets_a_question_mark_and_the_right_exit_code(with_tables, encoding):
+    environment = {**with_tables, "PYTHONIOENCODING": encoding}
     added = run_manage("kpwa", "licenses", "add", "Kopi ☕", environment=environment, stdin="key-of-a-shop-0001")
     assert added.returncode == 0, added.stderr
     listed = run_manage("kpwa", "licenses", environment=environment)
@@ -99,11 +127,10 @@ def test_a_terminal_without_the_characters_gets_a_question_mark_and_the_right_ex
     assert "Kopi ?" in listed.stdout
 
 
-def test_a_reader_that_has_read_enough_is_no_error(without_database):
-    assert run_manage("migrate", "-v", "0", environment=without_database).returncode == 0
+def test_a_reader_that_has_read_enough_is_no_error(with_tables):
     command = f"{sys.executable} manage.py kpwa messages | true; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=without_database, capture_output=True, text=True, timeout=60
+        ["bash", "-c", command], cwd=ROOT, env=with_tables, capture_output=True, text=True, timeout=60
     )
     assert (ran.returncode, ran.stderr) == (0, "")
 

@@ -66,7 +66,7 @@ def alike(one, other):
 
 
 class BothForms(TestCase):
-    @settings(max_examples=120, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(
         state=states,
         linked_number=st.sampled_from([None, "", "6281111111111"]),

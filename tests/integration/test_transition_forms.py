@@ -71,7 +71,7 @@ VERDICTS = st.builds(
     confirms_number=st.booleans(),
 )
 EXAMPLES = settings(
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
