@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 
+from tests import servers
 from tests.processes import ROOT
 
 
 def test_a_site_whose_tables_have_a_prefix_migrates_sends_and_processes():
+    servers.start_database()  # no test of this process may have asked for it yet
     environment = {**os.environ, "PYTEST_ADDOPTS": "", "DJANGO_SETTINGS_MODULE": "tests.sites.table_prefix"}
     command = [sys.executable, "-m", "django", "test", "--noinput", "tests.sites.prefixed_tables"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
