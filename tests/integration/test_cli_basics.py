@@ -129,9 +129,7 @@ def test_a_terminal_without_the_characters_gets_a_question_mark_and_the_right_ex
 
 def test_a_reader_that_has_read_enough_is_no_error(with_tables):
     command = f"{sys.executable} manage.py kpwa messages | true; exit ${{PIPESTATUS[0]}}"
-    ran = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT, env=with_tables, capture_output=True, text=True, timeout=60
-    )
+    ran = subprocess.run(["bash", "-c", command], cwd=ROOT, env=with_tables, capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 

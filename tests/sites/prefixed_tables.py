@@ -7,6 +7,7 @@ from django.test import TransactionTestCase
 from django.utils import timezone
 
 from django_kpwa import retention, statistics, testing, webhooks
+from django_kpwa.conf import kpwa_settings
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import GatewayTimeoutError
 from django_kpwa.gateway import locmem
@@ -39,7 +40,7 @@ class PrefixedTests(TransactionTestCase):
                 send_message(NUMBER, "one", license=self.license, idempotency_key=f"one {form}")
                 send_message(NUMBER, "one", idempotency_key=f"one {form}")
                 send_messages([Message(NUMBER, f"{n}", idempotency_key=f"{n} {form}") for n in range(3)])
-                testing._end_waits_for_lines()
+                store().end_waits_for_text(kpwa_settings().RENDER_DELAY_SECONDS)
                 assert list(store().queued_license_ids()) == [[self.license.pk]]
                 assert store().due_license_ids([self.license.pk]) == [self.license.pk]
                 assert sweep().license_ids == (self.license.pk,)
