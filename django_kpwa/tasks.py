@@ -12,14 +12,14 @@ from functools import wraps
 from typing import Any
 
 from celery import bootsteps, shared_task, signals
-from django.db import close_old_connections, connections
+from django.db import close_old_connections
 
 from . import broker, dispatch, retention, statistics, wake, webhooks
 from .conf import SLICE_SECONDS
 from .exceptions import TaskFailedError
 from .logs import get_logger
 from .masking import masked_traceback, words_of
-from .models import outbox_key, write_alias
+from .models import outbox_key
 from .schedule import TASK_LIMIT_SECONDS
 from .store import store
 from .store.heartbeats import NOTE_EVERY_SECONDS, note_alive
@@ -105,7 +105,7 @@ class _WorkerIsAlive(bootsteps.StartStopStep):
     def _note(self) -> None:
         note_alive("worker" if broker.consumes(wake.DISPATCH_LICENSE) else "other worker")
         # This process has no other use for a connection, and its children must not inherit one.
-        connections[write_alias()].close()
+        store().connection.close()
 
 
 @signals.celeryd_init.connect(weak=False)
@@ -122,7 +122,7 @@ def _beat_is_alive(sender: Any, **_: Any) -> None:
     def note() -> None:
         while True:
             note_alive(name)
-            connections[write_alias()].close()
+            store().connection.close()
             time.sleep(NOTE_EVERY_SECONDS)
 
     threading.Thread(target=note, name="kpwa-beat-is-alive", daemon=True).start()

@@ -1,7 +1,8 @@
-"""What runs in a site's checkout: storing a message, and reading the state of the lane that it goes through.
+"""Storing messages, in a site's checkout; finding them by their keys; and purging them.
 
-Nothing here waits for a row that a worker may have locked, nor locks one that a worker needs: license and lane are read
-without locks. MariaDB locks the rows that an INSERT … SELECT reads, so the portable form reads them by a SELECT before.
+Nothing that a checkout calls waits for a row that a worker may have locked, nor locks one that a worker needs: license
+and lane are read without locks. MariaDB locks the rows that an INSERT … SELECT reads, so the portable form reads them
+by a SELECT before.
 
 No savepoint is needed to keep the site's transaction usable: without an idempotency key nothing can clash; a clash of
 keys raises nothing on PostgreSQL and SQLite, and on MariaDB the failed statement undoes only itself.
