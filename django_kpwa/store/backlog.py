@@ -19,9 +19,6 @@ from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
 from .base import StoreBase
 from .sql import with_tables
 
-LICENSES_AT_ONCE = 500
-"""Maximum number of licenses per statement."""
-
 # With more licenses per statement, PostgreSQL estimates the recursive query to be long and spends time on JIT
 # compilation before it runs.
 _FEW = 50
@@ -72,6 +69,9 @@ class Waiting(NamedTuple):
 
 
 class Backlog(StoreBase):
+    LICENSES_AT_ONCE = 500
+    """Maximum number of licenses per statement."""
+
     def look(self) -> Waiting:
         """Look, in one statement, whether anything waits at all. On most sites nothing does most of the time."""
         with self.connection.cursor() as cursor:
@@ -83,9 +83,9 @@ class Backlog(StoreBase):
         """Yield the ids of the licenses with queued messages, due or not: in ascending order, in batches."""
         query = self._queued_by_distinct if self.dialect.jumps_by_distinct else self._queued_by_steps
         after = 0
-        while license_ids := query(after, LICENSES_AT_ONCE):
+        while license_ids := query(after, self.LICENSES_AT_ONCE):
             yield license_ids
-            if len(license_ids) < LICENSES_AT_ONCE:
+            if len(license_ids) < self.LICENSES_AT_ONCE:
                 return
             after = license_ids[-1]
 

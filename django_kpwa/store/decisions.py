@@ -41,7 +41,6 @@ Decided = TypeVar("Decided")
 
 BACKLOG_AFTER_SECONDS = 300.0
 """At the end of a pause, messages that are younger than this are sent before the older ones, the backlog."""
-STEPPED_AT_ONCE = 1000
 CLOCK_SECONDS = 60.0
 """Tolerance. A stored time that lies further in the future than it can, by more than this, was written while the
 database's clock was ahead."""
@@ -80,6 +79,9 @@ class Move:
 
 
 class Decisions(Lanes):
+    STEPPED_AT_ONCE = 1000
+    """Maximum number of messages per statement, where a backlog steps back or times are corrected."""
+
     @_decision
     def cancel(self, message_id: int) -> Status | None:
         """Withdraw a queued message and return its new status; None if it is not queued.
@@ -340,15 +342,15 @@ class Decisions(Lanes):
         tried.filter(due_at__gt=in_seconds(longest)).update(due_at=DatabaseNow())
         return changed
 
-    def bring_back_messages_ahead(self, limit: int = STEPPED_AT_ONCE) -> int:
-        """Correct up to `limit` messages that were queued while the database's clock was ahead; returns how many.
+    def bring_back_messages_ahead(self) -> int:
+        """Correct messages queued while the database's clock was ahead, up to `STEPPED_AT_ONCE`. Returns how many.
 
         A message that was due when it was stored, or within `CLOCK_SECONDS` of that, is due now. A later `due_at`,
         which the site asked for, stays.
         """
         messages = OutboundMessage.objects
         ahead = messages.filter(status=Status.QUEUED, created_at__gt=in_seconds(CLOCK_SECONDS)).order_by()
-        message_ids = list(ahead.values_list("pk", flat=True)[:limit])
+        message_ids = list(ahead.values_list("pk", flat=True)[: self.STEPPED_AT_ONCE])
         if message_ids:
             some = ahead.filter(pk__in=message_ids)
             some.filter(due_at__lte=F("created_at") + timedelta(seconds=CLOCK_SECONDS)).update(due_at=DatabaseNow())
@@ -370,14 +372,14 @@ class Decisions(Lanes):
             priority__in=Priority.values,
             created_at__lte=in_seconds(-BACKLOG_AFTER_SECONDS),
         ).order_by()
-        message_ids = list(backlog.values_list("pk", flat=True)[:STEPPED_AT_ONCE])
+        message_ids = list(backlog.values_list("pk", flat=True)[: self.STEPPED_AT_ONCE])
         if not message_ids:
             return False
         locked = list(self.locked(backlog.filter(pk__in=message_ids)).values_list("pk", flat=True))
         # In a caller's transaction the first SELECT may keep returning messages that have changed since. None of them
         # is then lowered, which has to end the search for more.
         return bool(messages.filter(pk__in=locked).update(priority=F("priority") + 1)) and (
-            len(message_ids) == STEPPED_AT_ONCE
+            len(message_ids) == self.STEPPED_AT_ONCE
         )
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from django_kpwa.dispatch import sweep, sweeper
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
-from django_kpwa.store import Store, backlog, decisions, store
+from django_kpwa.store import Store, store
 from django_kpwa.store.results import Pause
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -75,7 +75,7 @@ def test_every_form_finds_the_licenses_that_a_full_reading_finds(seed):
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 def test_licenses_beyond_those_of_one_statement_are_found(monkeypatch, at_once):
-    monkeypatch.setattr(backlog, "LICENSES_AT_ONCE", at_once)
+    monkeypatch.setattr(Store, "LICENSES_AT_ONCE", at_once)
     ids = make_licenses(5)
     OutboundMessage.objects.bulk_create(row(license_id) for license_id in ids[1:] for _ in range(2))
     assert queued() == ids[1:]
@@ -169,7 +169,7 @@ def priorities():
 
 
 def test_a_long_backlog_steps_back_once_and_in_small_statements(monkeypatch):
-    monkeypatch.setattr(decisions, "STEPPED_AT_ONCE", 2)
+    monkeypatch.setattr(Store, "STEPPED_AT_ONCE", 2)
     license_id, other = make_licenses(2)
     backlog_of(license_id, 5)
     OutboundMessage.objects.bulk_create([row(license_id), row(other), overdue(license_id, status=Status.SENT)])
@@ -184,7 +184,7 @@ def test_a_long_backlog_steps_back_once_and_in_small_statements(monkeypatch):
 
 
 def test_a_lane_whose_backlog_was_being_stepped_back_by_a_lost_worker_is_still_paused(monkeypatch):
-    monkeypatch.setattr(decisions, "STEPPED_AT_ONCE", 2)
+    monkeypatch.setattr(Store, "STEPPED_AT_ONCE", 2)
     (license_id,) = make_licenses(1)
     backlog_of(license_id, 3)
     store().pause_license(license_id, Pause(PauseReason.LOGGED_OUT, 30))
