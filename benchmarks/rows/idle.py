@@ -30,7 +30,7 @@ FLOOR = "an idle procrastinate worker"
 
 def measure(scale: Scale) -> list[Result]:
     # Whole minutes, in which every part of the schedule has its turn.
-    seconds, settling = scale.of(120, 60, 6), scale.of(8, 8, 1)
+    seconds, settling = scale.of(120, 60, 6), scale.of(8, 5, 1)
     counts: dict[str, list[int]] = {}
     with site("postgres", "idle"), counted(os.environ["DATABASE_URL"]) as (url, relay):
         licenses(LICENSES)
