@@ -17,7 +17,7 @@ MOST = 0.8
 
 
 def measure(scale: Scale) -> list[Result]:
-    lanes, each = scale.of(100, 100, 5), scale.of(6, 3, 2)
+    lanes, each = scale.of(100, 100, 5), scale.of(6, 3, 1)
     count = lanes * each
     with (
         stub_gateway() as gateway,
