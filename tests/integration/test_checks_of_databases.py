@@ -35,7 +35,7 @@ def test_a_license_that_names_the_real_service_under_debug_is_a_warning(license_
     assert "kpwa.W006" not in found_in_database()
 
 
-def test_a_live_license_whose_base_url_is_this_machine_is_a_warning_under_deploy(license_, settings, kpwa):
+def test_a_live_license_with_a_local_base_url_is_a_warning_under_deploy(license_, settings, kpwa):
     kpwa(GATEWAY=HTTP)
     assert found_when_live(("default",)) == {}
     License.objects.update(base_url="http://127.0.0.1:8900/backend")
@@ -146,7 +146,7 @@ class TestStoredKeys:
     def test_a_key_that_opens_is_fine(self, license_):
         assert not {"kpwa.W007", "kpwa.I001"} & set(found_in_database())
 
-    def test_one_that_does_not_is_a_warning_that_names_the_license_and_no_error(self, license_, kpwa):
+    def test_unreadable_key_is_a_warning_that_names_the_license(self, license_, kpwa):
         kpwa(SECRET_KEYS=["another-secret-key-0123456789abcdefghijklmn"])
         message = found_in_database()["kpwa.W007"]
         # An error would keep `migrate` from running.
@@ -192,7 +192,7 @@ def test_mysql_tables_that_cannot_hold_emoji_are_a_warning():
 
 @pytest.mark.mariadb
 @pytest.mark.django_db(transaction=True)
-def test_mysql_columns_that_mind_no_case_are_a_warning_whose_hint_mends_them():
+def test_mysql_case_insensitive_columns_warn_and_the_hint_fixes_them():
     assert "kpwa.W065" not in found_in_database()
     with connection.cursor() as cursor:
         # As the hint about emoji has it.

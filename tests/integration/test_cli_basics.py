@@ -118,7 +118,7 @@ def test_sandbox_becomes_the_simulated_phone_with_the_same_arguments(without_dat
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_the_characters_gets_a_question_mark_and_the_right_exit_code(with_tables, encoding):
+def test_a_terminal_that_lacks_characters_gets_question_marks(with_tables, encoding):
     environment = {**with_tables, "PYTHONIOENCODING": encoding}
     added = run_manage("kpwa", "licenses", "add", "Kopi ☕", environment=environment, stdin="key-of-a-shop-0001")
     assert added.returncode == 0, added.stderr

@@ -114,7 +114,7 @@ class TestSenders:
         assert code == 0
         assert levels(told["findings"])["answers."] == "ok"
 
-    def test_tasks_that_go_to_no_worker_are_said_and_their_beat_is_not_asked_for(self, healthy, celery_settings):
+    def test_eager_tasks_are_reported_and_beat_is_not_asked_for(self, healthy, celery_settings):
         celery_settings(broker_url="memory://", task_always_eager=True)
         Heartbeat.objects.all().delete()
         code, told = kpwa_json("doctor")
@@ -186,7 +186,7 @@ class TestLicense:
         assert code == 1
         assert 'licenses set-key "Toko Utama"' in finding(told, "the stored API key cannot be read")["words"]
 
-    def test_a_refused_key_says_to_enter_the_present_one_and_a_new_one_is_enough(self, healthy):
+    def test_a_refused_key_asks_for_the_current_one_and_a_new_one_is_enough(self, healthy):
         fail_next(UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized"))
         send_message("0812 3456 7890", "Halo")
         deliver()

@@ -60,7 +60,7 @@ def test_no_key_is_wrong_usage_and_stores_nothing(db):
     assert not License.objects.exists()
 
 
-def test_a_key_that_cannot_stand_in_a_header_is_refused_without_being_shown(license_):
+def test_a_key_unfit_for_a_header_is_refused_without_being_shown(license_):
     with pytest.raises(CommandError) as raised:
         kpwa("licenses", "set-key", "Toko Utama", stdin="two words 12345\n")
     assert raised.value.returncode == 2

@@ -71,7 +71,7 @@ def test_every_file_that_the_pages_for_contributors_name_is_there():
     assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
 
 
-def test_as_many_files_as_the_page_counts_lead_from_a_message_to_the_socket():
+def test_the_page_counts_the_files_from_a_message_to_the_socket():
     way = PAGE.partition("## How a message travels")[2].partition("\n\nThat is")[0]
     files = re.findall(r"^\d+\. `([\w/]+\.py)`", way, re.MULTILINE)
     assert f"That is {len(files)} files" in PAGE
@@ -159,7 +159,7 @@ def writes_a_status(part: ast.AST) -> bool:
     return "status" in written_by(part)
 
 
-def test_a_method_of_the_store_stands_in_the_table_where_it_writes_a_status():
+def test_store_methods_that_write_a_status_are_in_the_table():
     writing = {name for name in METHODS if any(map(writes_a_status, parts_of(name)))}
     assert writing == {method for before, _, methods in TRANSITIONS if before for method in methods}
 

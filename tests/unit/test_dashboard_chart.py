@@ -81,7 +81,7 @@ def test_every_bar_is_told_in_words_and_in_the_table():
     assert "<td>1.200</td><td>3</td><td>0</td>" in page
 
 
-def test_kinds_are_told_apart_without_colour_and_nothing_is_styled_in_place():
+def test_kinds_differ_without_colour_and_without_inline_styles():
     page, svg = drawn(chart_of_hours(hours((5, 2, 2))))
     fills = [rect.get("fill") for rect in svg.iter("rect") if rect.get("fill")]
     assert fills == ["url(#kpwa-hours-failed)", "url(#kpwa-hours-unknown)"]

@@ -73,7 +73,7 @@ def test_percentiles_are_values_that_were_measured():
     assert percentile([7], 95) == 7
 
 
-def test_made_up_sales_are_the_same_each_time_and_their_numbers_are_real_ones():
+def test_made_up_sales_are_reproducible_with_valid_numbers():
     assert made_up_sales(30) == made_up_sales(30)
     assert len({sale.customer_phone for sale in made_up_sales(200)}) == 200
     assert parse(phone_of(1)).startswith("62812")

@@ -39,7 +39,7 @@ def test_secrets_compare_by_value_and_are_false_where_empty():
 
 
 @pytest.mark.parametrize("value", ["a b", "a\tb", "a\nb", "a\rb", "kunci-é", "a\x00b", "a\x7fb", "ｋｅｙ", "a\u200bb"])
-def test_a_key_that_cannot_stand_in_a_header_is_refused_without_being_shown(value):
+def test_a_key_unfit_for_a_header_is_refused_without_being_shown(value):
     with pytest.raises(InvalidApiKeyError) as refused:
         clean_api_key(value)
     assert value not in str(refused.value)
@@ -63,7 +63,7 @@ def test_what_was_encrypted_is_read_again_and_is_not_readable_at_rest(settings):
     assert encrypt("kunci rahasia 🔑") != token
 
 
-def test_without_keys_of_its_own_the_sites_secret_key_serves_and_its_fallbacks(settings):
+def test_the_sites_secret_key_and_its_fallbacks_are_the_default(settings):
     settings.KPWA = {}
     settings.SECRET_KEY = "old"
     token = encrypt(KEY)

@@ -94,7 +94,7 @@ def test_an_error_that_cannot_be_written_is_no_harm():
     assert "MuteError" in traceback_of(group)
 
 
-def test_the_alert_of_a_gateway_and_a_license_with_hostile_words_is_one_line(written):
+def test_an_alert_with_hostile_words_is_one_line(written):
     announce.lane_paused(License(name=f"Toko {HOSTILE}"), Pause(PauseReason.FAILING, 30.0, f"Busy {HOSTILE}"))
     assert is_harmless(written())
     assert written().count("\n") == 1
@@ -149,7 +149,7 @@ def test_an_error_that_ends_a_command_is_one_clean_line():
     assert "\n" not in str(error)
 
 
-def test_the_console_gateway_prints_a_message_in_its_lines_and_steers_nothing():
+def test_the_console_gateway_keeps_lines_and_escapes_controls():
     stream = io.StringIO()
     ConsoleGateway(Secret("x"), stream=stream).send_message("081234567890", f"Struk\nBudi {HOSTILE}\nTotal")
     assert not DANGEROUS.search(stream.getvalue())

@@ -60,7 +60,7 @@ def test_every_spelling_of_an_indonesian_number_is_one_number(typed):
     assert phone.parse(typed) == "6281234567890"
 
 
-def test_a_short_mobile_with_country_code_is_not_taken_for_a_landline_of_area_628():
+def test_a_short_mobile_number_is_not_a_landline_of_area_628():
     assert phone.parse("62812345678") == phone.parse("0812345678") == "62812345678"
 
 

@@ -103,7 +103,7 @@ def e164(number: phonenumbers.PhoneNumber) -> str:
 
 
 @pytest.mark.parametrize(("region", "kind", "example"), EXAMPLES, ids=[f"{r}-{k}" for r, k, _ in EXAMPLES])
-def test_each_countrys_numbers_are_read_with_their_plus_and_never_as_another_without(region, kind, example):
+def test_foreign_numbers_need_their_plus_and_are_never_misread(region, kind, example):
     digits = e164(example)
     international = phonenumbers.format_number(example, PhoneNumberFormat.INTERNATIONAL)
     assert {phone.parse(f"+{digits}"), phone.parse(international), phone.parse(f"00{digits}")} == {digits}
@@ -167,7 +167,7 @@ def test_bare_digits_that_begin_neither_with_0_nor_8_nor_62_are_refused(typed):
         "812345678.50",
     ],
 )
-def test_what_a_spreadsheet_made_of_a_number_is_refused_as_one_with_decimals(typed):
+def test_a_spreadsheets_number_is_refused_as_one_with_decimals(typed):
     with pytest.raises(InvalidPhoneNumberError, match="has decimals"):
         phone.parse(typed)
 
@@ -305,7 +305,7 @@ def test_a_number_of_the_library_itself_is_read():
     "number",
     [Own(None), Own("0812"), Own("+0812"), FieldNumber("0812"), FieldNumber("budi"), FieldNumber("021 50001234 ext 5")],
 )
-def test_an_object_whose_own_number_is_not_valid_is_refused_whatever_its_text_says(number):
+def test_an_invalid_number_object_is_refused_whatever_its_text(number):
     for read in (phone.parse, phone.typed):
         with pytest.raises(InvalidPhoneNumberError):
             read(number)

@@ -264,7 +264,7 @@ def test_the_modules_are_those_of_the_code_whatever_form_it_came_in():
     assert all(LoginQr.from_text(text).modules() == drawn for text in (TEXT, base64_of(png_of()), base64_of(jpeg_of())))
 
 
-def test_what_has_the_corners_of_a_code_and_not_its_timing_is_not_drawn_anew():
+def test_corners_without_timing_patterns_are_not_drawn_as_a_code():
     opened = Image.open(io.BytesIO(png_of())).convert("L")
     # Six pixels a module: row 6 below the quiet zone, between the corners.
     opened.paste(255, (12 * 6, 10 * 6, opened.width - 12 * 6, 11 * 6))
@@ -274,7 +274,7 @@ def test_what_has_the_corners_of_a_code_and_not_its_timing_is_not_drawn_anew():
         LoginQr.from_image(saved.getvalue()).modules()
 
 
-def test_an_image_of_more_pixels_than_a_code_needs_is_refused_before_it_is_unpacked():
+def test_an_image_with_too_many_pixels_is_refused_before_decoding():
     # Neither holds what it would take to decode it: that would be refused as damaged.
     side = MAX_SIDE + 1
     for image in (raw_png(side, side, b""), jpeg_of(size=(side, side))[:2000] + b"\xff\xd9"):

@@ -95,7 +95,7 @@ def test_italic_strike_and_monospace_use_whatsapps_marks():
     assert wa_monospace(" ") == ""
 
 
-def test_escaped_text_keeps_underscores_within_words_so_that_links_stay_whole():
+def test_escaping_keeps_underscores_within_words_for_links():
     assert wa_escape("https://toko.example/a_b?c_d=1") == "https://toko.example/a_b?c_d=1"
     assert wa_escape("_miring_ *tebal* ~coret~ `kode`") == "＿miring＿ ∗tebal∗ ∼coret∼ 'kode'"
 

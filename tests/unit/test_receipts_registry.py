@@ -96,7 +96,7 @@ def test_blank_lines_that_template_tags_leave_become_one(tmp_path, settings):
     assert variant(render=receipts.Receipt.render, template_name="gaps.txt")().render(Sale()) == "Satu\n\n  Dua"
 
 
-def test_a_class_on_a_model_and_another_one_on_its_proxy_do_not_share_an_event():
+def test_classes_of_a_model_and_its_proxy_do_not_share_an_event():
     class CounterNotice(Notice):
         event = "paid"
         get_event_id = receipts.Receipt.get_event_id

@@ -30,7 +30,7 @@ def judged(error, *, attempts_spent=1, failures=0, session_status=None, read=REA
     return judge(outcome_of_error(error), known, read)
 
 
-def test_an_accepted_message_is_sent_and_the_lane_is_connected_under_the_number_that_sent_it():
+def test_accepted_is_sent_and_connects_the_lane_under_its_number():
     known = Circumstances(1, 2, 1, (4.0, 8.0))
     _, message, lane = judge(outcome_of_answer(SentMessage("X1", from_number="6281100000001")), known, READ)
     assert message.status == Status.SENT
@@ -77,7 +77,7 @@ def test_an_error_is_told_in_the_gateways_words_or_else_by_its_cause():
     assert accepted_from("628111000222").error == ""
 
 
-def test_without_a_connection_the_message_waits_longer_each_time_and_fails_at_the_last_attempt():
+def test_no_connection_backs_off_and_fails_at_the_last_attempt():
     waits = [judged(NotConnectedError("refused"), attempts_spent=n)[1].due_in_seconds for n in (1, 2, 3)]
     assert 12 <= waits[0] <= 18
     assert 24 <= waits[1] <= 36
@@ -93,7 +93,7 @@ def test_a_429_waits_as_asked_within_bounds_and_spends_no_attempt():
         assert (lane.pause.reason, lane.pause.seconds) == (PauseReason.RATE_LIMITED, wait)
 
 
-def test_a_refusal_by_a_linked_license_is_final_and_keeps_the_gateways_reasons():
+def test_a_refusal_while_linked_is_final_and_keeps_the_reasons():
     error = BadRequestError("Bad", words="Bad", errors=("number is not registered",))
     _, message, lane = judged(error, session_status=SessionStatus.CONNECTED)
     assert (message.status, message.words) == (Status.FAILED, "Bad: number is not registered")
@@ -107,12 +107,12 @@ def test_a_refusal_while_logged_out_keeps_the_message_and_pauses_the_lane():
     assert (lane.pause.reason, lane.session_status) == (PauseReason.LOGGED_OUT, SessionStatus.QR)
 
 
-def test_a_refusal_whose_status_check_failed_is_tried_again_because_it_may_have_been_logged_out():
+def test_a_refusal_whose_status_check_failed_is_tried_again():
     message = judged(BadRequestError("Bad"), session_status=None)[1]
     assert (message.status, message.refunds_attempt) == (Status.QUEUED, False)
 
 
-def test_a_refused_key_keeps_the_message_and_pauses_the_lane_until_there_is_another_key():
+def test_a_refused_key_keeps_the_message_and_pauses_the_lane():
     _, message, lane = judged(UnauthorizedError("no"))
     assert (message.status, message.refunds_attempt) == (Status.QUEUED, True)
     assert (lane.pause.reason, lane.pause.seconds, lane.pause.key_version) == (PauseReason.UNAUTHORIZED, None, 7)
@@ -138,7 +138,7 @@ def test_doubt_waits_for_a_person(error, cause):
     assert (message.status, message.reason) == (Status.UNKNOWN, cause)
 
 
-def test_a_500_of_a_phone_that_is_logged_out_by_then_is_in_doubt_like_any_500_and_pauses_the_lane():
+def test_a_500_of_a_logged_out_phone_is_in_doubt_and_pauses_the_lane():
     outcome, message, lane = judged(ServerError("x"), session_status=SessionStatus.QR)
     assert (outcome.kind, outcome.cause, message.status) == (OutcomeKind.IN_DOUBT, Cause.LOGGED_OUT, Status.UNKNOWN)
     assert lane.pause.reason == PauseReason.LOGGED_OUT
@@ -152,7 +152,7 @@ def test_a_site_may_choose_to_send_that_again_within_the_attempts_allowed():
     assert last.status == Status.UNKNOWN
 
 
-def test_what_was_turned_away_is_tried_again_within_bounds_and_counts_towards_a_pause():
+def test_turned_away_is_retried_within_bounds_and_counts_to_a_pause():
     _, message, lane = judged(TurnedAwayError("413"), attempts_spent=1, failures=0)
     assert (message.status, message.reason, message.refunds_attempt) == (Status.QUEUED, "turned_away", False)
     assert 12 <= message.due_in_seconds <= 18
@@ -161,7 +161,7 @@ def test_what_was_turned_away_is_tried_again_within_bounds_and_counts_towards_a_
     assert (last.status, lane.pause.reason) == (Status.FAILED, PauseReason.FAILING)
 
 
-def test_a_503_that_asks_to_come_again_later_is_come_to_later_within_the_bound():
+def test_a_503_with_retry_after_is_retried_then_within_the_bound():
     for asked, wait in ((120.0, 120.0), (1e9, pace.MAX_RETRY_AFTER_SECONDS)):
         _, message, lane = judged(TurnedAwayError("503", retry_after_seconds=asked), failures=2)
         assert (message.due_in_seconds, lane.pause.seconds) == (wait, wait)
@@ -172,7 +172,7 @@ def test_a_site_may_choose_to_send_again_after_a_timeout():
     assert message.status == Status.QUEUED
 
 
-def test_the_third_failure_in_a_row_pauses_the_lane_whatever_each_of_them_said():
+def test_the_third_failure_in_a_row_pauses_the_lane_whatever_its_kind():
     failures = 0
     for error in (GatewayTimeoutError("502"), UnexpectedAnswerError("503"), ConnectionLostError("gone")):
         lane = judged(error, failures=failures)[2]
@@ -181,7 +181,7 @@ def test_the_third_failure_in_a_row_pauses_the_lane_whatever_each_of_them_said()
     assert (failures, lane.pause.reason) == (3, PauseReason.FAILING)
 
 
-def test_refusals_of_different_words_are_one_run_and_fail_no_message_but_the_first():
+def test_refusals_with_different_words_count_as_one_run():
     failures, statuses = 0, []
     for words in ("quota exceeded", "please try later", "error #4711"):
         error = BadRequestError("400", words=words)
