@@ -16,4 +16,5 @@ urlpatterns = [
     path("webhooks/<str:token>", webhook),
     path("messages/<uuid:message_uuid>/resend/", shop_counter.resend, name="message_resend"),
     path("messages/<uuid:message_uuid>/send-to/", shop_counter.send_to, name="message_send_to"),
+    path("receipts/<int:failure_id>/send-now/", shop_counter.send_now, name="receipt_send_now"),
 ]

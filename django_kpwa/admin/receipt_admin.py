@@ -24,7 +24,7 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
-from django.utils.text import Truncator, capfirst
+from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import get_language_info, gettext
 from django.utils.translation import gettext_lazy as _
@@ -35,16 +35,18 @@ from ..formatting import date_and_time
 from ..models import OutboundMessage, ReceiptFailure, RegisteredReceipt, stored_name
 from ..receipts import Receipt, Registration, registry, send_now
 from ..receipts.preview import known_messages, preview
-from ..words import STATUSES
+from ..words import FAILURES, STATUSES
 from .base import ReadOnlyAdmin
 from .bubble import Bubble, image_link, wa_html
-from .buttons import confirmation
+from .buttons import Button, Done, confirmation
 from .links import Links, Source
 from .long_list import LongListAdmin, WhenFilter
+from .message_admin import MAY_DECIDE
 from .receipt_preview import Objects, name_of, result_of
 
 MAX_FAILURES_COUNTED = 100
-_MAX_LINE_LENGTH = 120
+MAX_SENT_AT_ONCE = 100
+"""Maximum number of failures per press: the site's own receipt class runs for each, and may be slow."""
 _DEFAULT_EVENT_ID = Receipt.get_event_id
 
 
@@ -249,14 +251,46 @@ class ReceiptFilter(SimpleListFilter):
         return queryset.filter(receipt=self.value()) if self.value() else queryset
 
 
+def _press_send_now(request: HttpRequest, failure: ReceiptFailure) -> Done:
+    try:
+        message = registry.try_again(failure)
+    except LookupError:
+        return Done(_("Nothing was sent: the site no longer has this receipt."), messages.ERROR, logged="")
+    if message is not None:
+        return Done(_("It will be sent."))
+    still = ReceiptFailure.objects.filter(pk=failure.pk).first()
+    if still is None:
+        return Done(_("Nothing was sent: the receipt is no longer wanted."), messages.WARNING)
+    row = FAILURES[still.cause]
+    words = gettext("Nothing was sent: %(why)s. %(advice)s") % {"why": row.label, "advice": row.advice}
+    return Done(words, messages.WARNING, logged="")
+
+
+def _press_clear(request: HttpRequest, failure: ReceiptFailure) -> Done:
+    failure.delete()
+    return Done(_("Cleared."))
+
+
+SEND_NOW = Button("send_now", _("Send now"), "add_outboundmessage", _press_send_now, is_primary=True)
+CLEAR = Button(
+    "clear",
+    _("Clear"),
+    MAY_DECIDE,
+    _press_clear,
+    confirm=_("The failure is no longer listed. The next save that fails lists it again. Nothing is sent."),
+)
+
+
 class ReceiptFailureAdmin(LongListAdmin):
-    list_display = ["receipt", "source", "first_line", "times", "occurred"]
+    list_display = ["why", "source", "receipt", "times", "occurred"]
     list_filter = [ReceiptFilter, WhenFilter]
     sortable_by = ["occurred"]
     ordering = ["-occurred_at", "-pk"]
     date_hierarchy = "occurred_at"
-    readonly_fields = ["source", "preview"]
-    fields = ["receipt", "source", "error", "times", "occurred_at", "preview"]
+    readonly_fields = ["why", "what_to_do", "source", "preview"]
+    fields = ["why", "what_to_do", "source", "receipt", "error", "times", "occurred_at", "preview"]
+    actions = ["send_now", "clear"]
+    buttons = [SEND_NOW, CLEAR]
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         links = Links(self.admin_site, request)
@@ -282,10 +316,27 @@ class ReceiptFailureAdmin(LongListAdmin):
             return self.get_empty_value_display()
         return format_html('<a href="{}">{}</a>', address, gettext("Look at the preview"))
 
-    @admin.display(description=_("error"))
-    def first_line(self, failure: ReceiptFailure) -> str:
-        lines = failure.error.strip().splitlines()
-        return Truncator(lines[0]).chars(_MAX_LINE_LENGTH) if lines else ""
+    @admin.display(description=_("why"))
+    def why(self, failure: ReceiptFailure) -> str:
+        return capfirst(str(FAILURES[failure.cause].label))
+
+    @admin.display(description=_("what to do"))
+    def what_to_do(self, failure: ReceiptFailure) -> str:
+        return FAILURES[failure.cause].explained
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, SEND_NOW.permission)
+
+    def has_clear_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, CLEAR.permission)
+
+    @admin.action(description=_("Send now"), permissions=["send"])
+    def send_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return self.press_many(request, queryset, SEND_NOW, limit=MAX_SENT_AT_ONCE)
+
+    @admin.action(description=_("Clear"), permissions=["clear"])
+    def clear(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return self.press_many(request, queryset, CLEAR)
 
     @admin.display(description=_("when"), ordering="occurred_at")
     def occurred(self, failure: ReceiptFailure) -> str:

@@ -30,4 +30,8 @@ class Migration(migrations.Migration):
             name='source_reference',
             field=models.CharField(blank=True, db_default='', default='', max_length=80, verbose_name='reference'),
         ),
+        migrations.AddIndex(
+            model_name='receiptfailure',
+            index=models.Index(fields=['source_content_type', 'source_id'], name='kpwa_failure_source'),
+        ),
     ]

@@ -54,6 +54,7 @@ class ReceiptFailure(models.Model):
         indexes = [
             models.Index(fields=["occurred_at"], name="kpwa_failure_occurred"),
             models.Index(fields=["receipt", "occurred_at"], name="kpwa_failure_receipt"),
+            models.Index(fields=["source_content_type", "source_id"], name="kpwa_failure_source"),
         ]
         constraints = [
             models.UniqueConstraint(

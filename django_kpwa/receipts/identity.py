@@ -13,12 +13,13 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils.timezone import is_naive
 
 from .. import phone
 from ..contents import says_something
-from ..exceptions import InvalidPhoneNumberError
-from ..models import OutboundMessage, Status, idempotency_digest, source_id_of, stored_name
+from ..exceptions import InvalidPhoneNumberError, KpwaError
+from ..models import OutboundMessage, ReceiptFailure, Status, idempotency_digest, source_id_of, stored_name
 
 if TYPE_CHECKING:
     from django.db import models
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 _MOST_OF_A_PART = 80
 _MARK = "~"  # never follows a percent sign in a quoted part, so a shortened part equals no quoted one
 _GIVEN, _TIME = "=", "@"
+
+
+def source_of(registration: Registration, about: OutboundMessage | ReceiptFailure) -> models.Model | None:
+    """The object that a message or a failure is about, as it is now, or None. Raises `KpwaError` without its database.
+
+    Read by the base manager, because the default one may hide objects.
+    """
+    model, alias = registration.model, about.source_database or DEFAULT_DB_ALIAS
+    if alias not in connections:
+        raise KpwaError(f"It was saved in the database {alias!r}, which is not in this process's DATABASES.")
+    primary_key = model._meta.pk.to_python(about.source_id)
+    return model._base_manager.using(alias).filter(pk=primary_key).first()
 
 
 def key_of(registration: Registration, obj: models.Model, using: str) -> str:

@@ -12,16 +12,17 @@ from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import Error
+from django.db import DEFAULT_DB_ALIAS, Error
 from django.db.models import CompositePrimaryKey, Model
 from django.db.models.signals import post_save
 from django.utils.translation import check_for_language
 
 from ..contents import says_something
+from ..exceptions import KpwaError
 from ..logs import get_logger
-from ..models import OutboundMessage, database_of, is_saved
+from ..models import OutboundMessage, ReceiptFailure, database_of, is_saved
 from .base import Receipt, Registration
-from .identity import is_of_an_earlier_row
+from .identity import is_of_an_earlier_row, source_of
 from .queueing import FAMILY, queue, queue_saved
 
 logger = get_logger("django_kpwa.receipts")
@@ -99,6 +100,25 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
     using = database_of(obj)
     queued = [queue(registration, obj, using, is_asked_for=True) for registration in asked_for]
     return [message for message in queued if message is not None]
+
+
+def try_again(failure: ReceiptFailure) -> OutboundMessage | None:
+    """Queue the receipt that failed, as `send_now()` does, and return its message.
+
+    None: it failed again, which the row then says; or it is no longer wanted, or its object was deleted, and the row is
+    deleted. Raises `LookupError` if the receipt is no longer registered or its database is missing.
+    """
+    registration = find(failure.receipt)
+    if registration is None:
+        raise LookupError(f"No receipt is registered as {failure.receipt!r}.")
+    try:
+        obj = source_of(registration, failure)
+    except KpwaError as error:
+        raise LookupError(str(error)) from error
+    if obj is None:
+        failure.delete()
+        return None
+    return queue(registration, obj, failure.source_database or DEFAULT_DB_ALIAS, is_asked_for=True)
 
 
 def registrations(model: type[Model] | None = None) -> list[Registration]:

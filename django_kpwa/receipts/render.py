@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.utils import timezone, translation
 from django.utils.translation import gettext
 
@@ -18,9 +18,9 @@ from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
 from ..store import store
 from ..store.choosing import choose
 from . import registry
-from .base import Receipt, Registration
+from .base import Receipt
 from .failures import keep_failure
-from .identity import event_id_of, fingerprint_of, occurred_at
+from .identity import event_id_of, fingerprint_of, occurred_at, source_of
 
 _MOST_TYPED = 255
 
@@ -74,7 +74,7 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
         raise KpwaError(f"No receipt is registered as {label!r}: was its class renamed, or its app removed?")
     receipt = registration.receipt
     with timezone.override(timezone.get_default_timezone()):
-        obj = _read(registration, message)
+        obj = source_of(registration, message)
         if obj is None or not receipt.should_send(obj):
             return Withdrawn(_why_not(obj))
         to = None
@@ -130,15 +130,6 @@ def write(receipt: Receipt, obj: models.Model, license_: License | None, event_i
         image_url = receipt.get_image_url(obj) or ""
     _check(text, image_url)
     return Rendered(text, image_url)
-
-
-def _read(registration: Registration, message: OutboundMessage) -> models.Model | None:
-    """The object as it is now, or None. Read by the base manager, because the default one may hide objects."""
-    model, alias = registration.model, message.source_database or DEFAULT_DB_ALIAS
-    if alias not in connections:
-        raise KpwaError(f"It was saved in the database {alias!r}, which is not in this process's DATABASES.")
-    primary_key = model._meta.pk.to_python(message.source_id)
-    return model._base_manager.using(alias).filter(pk=primary_key).first()
 
 
 def _why_not(obj: models.Model | None, *, is_wanted: bool = False) -> str:

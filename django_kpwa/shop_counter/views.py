@@ -19,15 +19,17 @@ from django.views.decorators.http import require_POST
 
 from .. import outbox, phone
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
-from ..models import OutboundMessage, Status
+from ..models import OutboundMessage, ReceiptFailure, Status
+from ..receipts import registry
 from ..site_urls import find_url, is_url_of_this_site
+from ..words import FAILURES
 from .widgets import person_of
 
 _View = Callable[..., HttpResponse]
 
 
 def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
-    """Return a decorator for a view of a message that accepts only POSTs by users with all these permissions.
+    """Return a decorator for a view that accepts only POSTs by users with all these permissions.
 
     CSRF is checked even if the site has not installed `CsrfViewMiddleware`.
     """
@@ -36,25 +38,29 @@ def _pressed_by(*codenames: str) -> Callable[[_View], _View]:
         # Without this, error reports would show the customer's number and text in this frame's variables.
         @sensitive_variables()
         @functools.wraps(view)
-        def checked(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
+        def checked(request: HttpRequest, **named: Any) -> HttpResponse:
             person = person_of(request)
             if not all(person.may(codename) for codename in codenames):
                 return _refused(request, person.user)
-            message = get_object_or_404(OutboundMessage.objects.select_related("license"), uuid=message_uuid)
-            return view(request, message)
+            return view(request, **named)
 
         return require_POST(never_cache(csrf_protect(checked)))
 
     return decorator
 
 
+def _message(message_uuid: uuid.UUID) -> OutboundMessage:
+    return get_object_or_404(OutboundMessage.objects.select_related("license"), uuid=message_uuid)
+
+
 @_pressed_by("decide_outboundmessage")
-def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
+def resend(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
     """Queue a message again.
 
     A message in doubt needs `confirmed` in the POST, because the customer may get a second copy; without it, the
     confirmation page is returned.
     """
+    message = _message(message_uuid)
     if message.status == Status.UNKNOWN and "confirmed" not in request.POST:
         return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
     if outbox.resend(message):
@@ -68,9 +74,9 @@ def resend(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
 @sensitive_post_parameters("to")
 # Users can read a text by sending it to their own phone, so this requires the permission to view messages as well.
 @_pressed_by("add_outboundmessage", "view_outboundmessage")
-def send_to(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
+def send_to(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
     """Send the message's text to the number `to` of the POST. If it is invalid, show the form again with status 422."""
-    typed = request.POST.get("to", "")
+    message, typed = _message(message_uuid), request.POST.get("to", "")
     try:
         copy = outbox.send_to_another_number(message, typed)
     except InvalidPhoneNumberError:
@@ -80,6 +86,28 @@ def send_to(request: HttpRequest, message: OutboundMessage) -> HttpResponse:
     _log(request, message, _("Sent to another number from the counter."))
     words = _("It will be sent to %(number)s.") % {"number": copy.masked_recipient}
     messages.success(request, words, fail_silently=True)
+    return HttpResponseRedirect(_back(request))
+
+
+@_pressed_by("add_outboundmessage", "view_outboundmessage")
+def send_now(request: HttpRequest, failure_id: int) -> HttpResponse:
+    """Queue a receipt that failed before it became a message, after the site has mended what was wrong."""
+    failure = get_object_or_404(ReceiptFailure, pk=failure_id)
+    try:
+        message = registry.try_again(failure)
+    except LookupError:
+        words = _("Nothing was sent: the site no longer has this receipt.")
+        messages.error(request, words, fail_silently=True)
+        return HttpResponseRedirect(_back(request))
+    if message is not None:
+        _log(request, message, _("Sent from the counter, after it had failed."))
+        messages.success(request, _("It will be sent."), fail_silently=True)
+    elif (still := ReceiptFailure.objects.filter(pk=failure.pk).first()) is not None:
+        row = FAILURES[still.cause]
+        words = _("Nothing was sent: %(why)s. %(advice)s") % {"why": row.label, "advice": row.advice}
+        messages.warning(request, words, fail_silently=True)
+    else:
+        messages.warning(request, _("Nothing was sent: the receipt is no longer wanted."), fail_silently=True)
     return HttpResponseRedirect(_back(request))
 
 

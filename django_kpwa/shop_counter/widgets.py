@@ -26,6 +26,7 @@ from ..models import (
     UNSETTLED,
     License,
     OutboundMessage,
+    ReceiptFailure,
     RecipientType,
     Status,
     about,
@@ -34,7 +35,7 @@ from ..models import (
 )
 from ..receipts import registry
 from ..site_urls import find_url
-from ..words import NO_KEY, STATUSES, Help, Mark, Problem, reason_row
+from ..words import FAILURES, NO_KEY, STATUSES, Help, Mark, Problem, Tone, reason_row
 
 MAX_MESSAGES = 5
 """Maximum number of messages that are read per object, newest first."""
@@ -42,7 +43,8 @@ MAX_SHOWN = 3
 """Maximum number of messages that a chip shows."""
 MAX_LINES = 5
 """Maximum number of lines."""
-_PREFETCHED = "_kpwa_messages"
+_MESSAGES, _FAILURES = "_kpwa_messages", "_kpwa_failures"
+"""The attributes by which prefetched rows stay with their object."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,22 @@ def person_of(request: Any) -> Person:
 
 @dataclass(frozen=True)
 class Shown:
-    """One message as its chip shows it.
+    """One message, or a receipt that never became one, as its chip shows it.
 
-    `resend_url` and `send_to_url` are empty if there is no such button. `why` and `recipient` are empty if the user may
-    not view messages. `asks_first` is True if resending needs a confirmation.
+    `status`: that of the message, or `no_receipt`. The URLs are empty if there is no such button. `why` and `recipient`
+    are empty if the user may not view messages. `asks_first` is True if resending needs a confirmation.
     """
 
-    message: OutboundMessage
+    status: str
     mark: Mark
     at: datetime | None
     at_words: str
     why: str
-    recipient: str = field(repr=False)
-    resend_url: str
-    asks_first: bool
-    send_to_url: str
+    recipient: str = field(default="", repr=False)
+    resend_url: str = ""
+    asks_first: bool = False
+    send_to_url: str = ""
+    send_now_url: str = ""
 
 
 def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage]]:
@@ -113,31 +116,49 @@ def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage
 def prefetch_messages(objects: Iterable[Model]) -> None:
     """Fetch the messages about all `objects` at once and cache them on the instances: chips then need no query."""
     instances = list(objects)
-    for obj, messages in zip(instances, _messages_about(instances), strict=True):
-        setattr(obj, _PREFETCHED, messages)
+    found = zip(instances, _messages_about(instances), _failures_about(instances), strict=True)
+    for obj, messages, failures in found:
+        setattr(obj, _MESSAGES, messages)
+        setattr(obj, _FAILURES, failures)
 
 
 def chip(obj: Model, person: Person) -> list[Shown]:
     """Return the messages that the chip of a saved object shows to `person`; empty if there are none."""
-    messages = getattr(obj, _PREFETCHED, None)
-    if messages is None:
-        [messages] = _messages_about([obj])
+    messages, failures = getattr(obj, _MESSAGES, None), getattr(obj, _FAILURES, None)
+    if messages is None or failures is None:
+        [messages], [failures] = _messages_about([obj]), _failures_about([obj])
     earlier = [message for message in messages[1:] if message.needs_somebody]
-    return [_shown(message, person) for message in [*messages[:1], *earlier][:MAX_SHOWN]]
+    shown = [_shown(message, person) for message in [*messages[:1], *earlier][:MAX_SHOWN]]
+    return [*(_failed(failure, person) for failure in failures[:MAX_SHOWN]), *shown]
 
 
-def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
-    """Return the newest messages about each instance, in the same order.
+def _places_of(instances: Sequence[Model]) -> dict[tuple[type[Model], str], dict[str, list[int]]]:
+    """The positions of the instances by primary key as text, for each table and database.
 
-    If a row is given twice, as proxy and as concrete model, both get the same messages.
+    If a row is given twice, as proxy and as concrete model, both are at the same place.
     """
-    found: list[list[OutboundMessage]] = [[] for _ in instances]
     places: dict[tuple[type[Model], str], dict[str, list[int]]] = {}
     for number, obj in enumerate(instances):
         table = obj._meta.concrete_model or type(obj)
         by_id = places.setdefault((table, database_of(obj)), {})
         by_id.setdefault(source_id_of(obj), []).append(number)
-    for (table, alias), by_id in places.items():
+    return places
+
+
+def _failures_about(instances: Sequence[Model]) -> list[list[ReceiptFailure]]:
+    """Return the failures of receipts of each instance, newest first, in the order of the instances."""
+    found: list[list[ReceiptFailure]] = [[] for _ in instances]
+    for (table, alias), by_id in _places_of(instances).items():
+        for failure in ReceiptFailure.objects.filter(about(table, alias, by_id)).order_by("-occurred_at"):
+            for number in by_id.get(failure.source_id, ()):
+                found[number].append(failure)
+    return found
+
+
+def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
+    """Return the newest messages about each instance, in the same order."""
+    found: list[list[OutboundMessage]] = [[] for _ in instances]
+    for (table, alias), by_id in _places_of(instances).items():
         for message in _newest(about(table, alias, by_id)):
             for number in by_id.get(message.source_id, ()):
                 found[number].append(message)
@@ -163,7 +184,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
     may_send_to = _is_for_another(message) and may_view and person.may("add_outboundmessage")
     at = _moment(message)
     return Shown(
-        message=message,
+        status=message.status,
         mark=STATUSES[message.status],
         at=at,
         at_words=short_time(at) if at else "",
@@ -172,6 +193,18 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
         resend_url=find_url("django_kpwa:message_resend", message.uuid) if may_resend else "",
         asks_first=message.status == Status.UNKNOWN,
         send_to_url=find_url("django_kpwa:message_send_to", message.uuid) if may_send_to else "",
+    )
+
+
+def _failed(failure: ReceiptFailure, person: Person) -> Shown:
+    may_send = person.may("add_outboundmessage") and person.may("view_outboundmessage")
+    return Shown(
+        status="no_receipt",
+        mark=Mark(Tone.BAD, "✕", gettext("no receipt")),
+        at=failure.occurred_at,
+        at_words=short_time(failure.occurred_at),
+        why=str(FAILURES[failure.cause].label) if person.may("view_outboundmessage") else "",
+        send_now_url=find_url("django_kpwa:receipt_send_now", failure.pk) if may_send else "",
     )
 
 

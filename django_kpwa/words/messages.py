@@ -246,6 +246,9 @@ CAUSES = Table[CauseRow](
 )
 """Why a message has its status: the causes of attempts, and the reasons that come without an attempt."""
 
+_NO_MESSAGE = _("No message was made.")
+_SHOW = _("Show this to whoever wrote the site; once it is mended, press “Send now”.")
+
 FAILURES = Table[Explained](
     {
         FailureCause.NUMBER: Explained(
@@ -266,14 +269,12 @@ FAILURES = Table[Explained](
         FailureCause.RAISED: Explained(
             label=FailureCause.RAISED.label,
             meaning=_("No message was made, because the site's own code has a fault."),
-            advice=_("Show this to whoever wrote the site; once it is mended, press “Send now”."),
+            advice=_SHOW,
         ),
+        # Of a release that did not store the cause.
+        "": Explained(label=_("no receipt was made"), meaning=_NO_MESSAGE, advice=_SHOW),
     },
-    otherwise=Explained(
-        label=FailureCause.RAISED.label,
-        meaning=_("No message was made."),
-        advice=_("Show this to whoever wrote the site; once it is mended, press “Send now”."),
-    ),
+    otherwise=Explained(label="", meaning=_NO_MESSAGE, advice=_SHOW),
 )
 """Why an object got no receipt, by the cause of its `ReceiptFailure`."""
 

@@ -72,11 +72,14 @@ webhookevent/                                     login no    ok    ok    ok    
 registeredreceipt/                                login no    ok    ok    ok    | login no    ok    ok    ok
 registeredreceipt/<str:label>/                    login no    ok    ok    ok    | login no    ok    ok    ok
 registeredreceipt/<str:label>/send_now/           login 405   405   405   405   | login no    no    done  done
-receiptfailure/                                   login no    ok    ok    ok    | login no    ok    ok    ok
+receiptfailure/                                   login no    ok    ok    ok    | login no    ok    back  back
+receiptfailure/<path:object_id>/send_now/         login 405   405   405   405   | login no    no    done  done
+receiptfailure/<path:object_id>/clear/            login 405   405   405   405   | login no    no    done  done
 kpwa:webhooks/<str:token>/                        ok    ok    ok    ok    ok    | 404   404   404   404   404
 kpwa:webhooks/<str:token>                         ok    ok    ok    ok    ok    | 404   404   404   404   404
 kpwa:messages/<uuid:message_uuid>/resend/         405   405   405   405   405   | no    no    no    done  done
 kpwa:messages/<uuid:message_uuid>/send-to/        405   405   405   405   405   | no    no    no    done  done
+kpwa:receipts/<int:failure_id>/send-now/          405   405   405   405   405   | no    no    no    done  done
 """
 # Django's own pages of what nobody writes by hand. A row of EXPECTED goes first.
 OF_RECORDS = """

@@ -397,7 +397,7 @@ def test_an_unknown_message_is_not_found(client, db):
     assert client.post("/kpwa/messages/00000000-0000-4000-8000-000000000000/resend/").status_code == 404
 
 
-def test_the_chips_of_twelve_sales_cost_one_query(linked):
+def test_the_chips_of_twelve_sales_cost_two_queries(linked):
     sales = [Sale.objects.create() for _ in range(12)]
     for sale in sales:
         a_message(linked, sale, Status.FAILED)
@@ -411,8 +411,31 @@ def test_the_chips_of_twelve_sales_cost_one_query(linked):
             sales=Sale.objects.order_by("pk"),
         )
     assert page.count("◷") == 12
-    assert len(queries) == 2  # the sales, and their messages
+    assert len(queries) == 3  # the sales, their messages, and receipts that never became any
     assert '"text"' not in queries[1]["sql"]
+
+
+def test_a_receipt_that_never_became_a_message_is_told_and_sent_once_it_is_mended(client, linked):
+    sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812")
+    assert words(chip(sale)).startswith("✕ no receipt")
+    user = a_person(*ALL)
+    shown = chip(sale, user)
+    assert "The phone number is not one" in shown
+    [address] = re.findall(r'action="([^"]*send-now/)"', shown)
+    assert "send-now" not in chip(sale, a_person("view_outboundmessage"))
+    client.force_login(user)
+    assert client.get(address).status_code == 405
+    answer = client.post(address, {"next": "/admin/"})
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+    assert [str(message) for message in get_messages(answer.wsgi_request)] == [
+        "Nothing was sent: the phone number is not one. Correct the number and save, or send the receipt to another "
+        "number."
+    ]
+    Sale.objects.filter(pk=sale.pk).update(customer_phone=NUMBER)
+    client.post(address)
+    assert words(chip(sale)) == "◷ waiting"
+    assert OutboundMessage.objects.get().recipient == NUMBER
+    assert client.post(address).status_code == 404
 
 
 def test_a_sale_with_many_messages_leaves_the_others_theirs(linked):

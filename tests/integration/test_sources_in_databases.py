@@ -100,7 +100,7 @@ assert [texts["628120000000" + number].split()[2] for number in "123"] == ["Kopi
 long = sell(settings.LONG, "081200000004", "Susu")
 assert Sale.objects.using(settings.LONG).filter(pk=1).exists()
 failure = ReceiptFailure.objects.using("default").get()
-assert "characters; at most 100 are kept" in failure.error, failure.error
+assert "characters; at most 100 are allowed" in failure.error, failure.error
 assert failure.source_database == settings.LONG[:100]
 
 # A worker without that database says so, and writes nobody else's receipt.

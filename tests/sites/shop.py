@@ -44,7 +44,7 @@ class Shop:
         self.message = self._message(Status.UNKNOWN, reason=Cause.TIMEOUT)
         self.event = self._event(EventStatus.UNRECOGNISED, kind="")
         self.failure = ReceiptFailure.objects.create(
-            receipt="shop.PaidReceipt",
+            receipt=registry.registrations(Sale)[0].label,
             source_content_type=ContentType.objects.get_for_model(Sale),
             source_id=str(self.sale.pk),
             error="KeyError: 'total'",
@@ -64,6 +64,7 @@ class Shop:
         return {
             "object_id": obj.pk,
             "message_uuid": self.message.uuid,
+            "failure_id": self.failure.pk,
             "token": "no-such-token",
             "label": registry.registrations()[0].label,
         }
