@@ -279,12 +279,12 @@ class Decisions(Lanes):
     def lift_pause(self, license_id: int, *reasons: PauseReason) -> bool:
         """End a pause that has one of `reasons`, and move the backlog behind newer messages.
 
-        Returns False if the lane was not paused for any of them.
+        Returns False if the lane was not paused for any of them, or stays locked by another process.
         """
         return self._lift(license_id, reasons)
 
     def confirm_number(self, license_id: int, *, keep: bool) -> bool:
-        """End the pause of a changed number. Returns False if the lane was not paused for that.
+        """End the pause of a changed number. Returns False as `lift_pause()` does.
 
         `keep`: the formerly confirmed number is to be linked again; otherwise the number linked now is confirmed.
         """
@@ -297,25 +297,26 @@ class Decisions(Lanes):
         # Most lanes that are asked about are not paused, and none of them has to be locked to see that.
         if not lane.exists():
             return False
+        columns |= {
+            **{"pause_reason": PauseReason.NONE, "pause_words": "", "probes": 0},
+            **dict.fromkeys(("paused_at", "paused_until", "paused_key_version")),
+        }
         has_more = True
         while has_more:
             # The pause ends with the last of these transactions: if the process is killed within a long backlog, the
             # lane is still paused, and whoever lifts the pause next moves the rest.
-            with self.brief(FINISH_SECONDS):
-                # Locks the lane before its messages, as everybody does, and changes nothing yet.
-                if not lane.update(pause_reason=F("pause_reason")):
-                    return False
-                has_more = self._step_backlog_back(license_id)
-                if not has_more:
-                    lane.update(
-                        pause_reason=PauseReason.NONE,
-                        pause_words="",
-                        paused_at=None,
-                        paused_until=None,
-                        paused_key_version=None,
-                        probes=0,
-                        **columns,
-                    )
+            try:
+                with self.brief(FINISH_SECONDS):
+                    # Locks the lane before its messages, as everybody does, and changes nothing yet.
+                    if not lane.update(pause_reason=F("pause_reason")):
+                        return False
+                    has_more = self._step_backlog_back(license_id)
+                    if not has_more:
+                        lane.update(**columns)
+            except DatabaseError as error:
+                if not waited_too_long(error):
+                    raise
+                return False
         return True
 
     def bring_back_times_ahead(self, license_ids: Sequence[int]) -> list[int]:

@@ -213,6 +213,20 @@ def test_who_ends_a_pause_in_a_transaction_holds_no_message_when_asking_for_the_
     assert message.priority == 51
 
 
+def test_a_pause_is_not_ended_while_another_process_holds_the_lane(license_):
+    if connection.vendor == "sqlite":
+        pytest.skip("its one writer is waited for, as the docs say")
+    Lane.objects.update(pause_reason="by_person")
+    with another_session() as worker:
+        worker.execute("BEGIN")
+        worker.execute("SELECT * FROM django_kpwa_lane FOR UPDATE")
+        assert not license_actions.resume(license_)
+        worker.execute("ROLLBACK")
+    assert Lane.objects.get().pause_reason == "by_person"
+    assert license_actions.resume(license_)
+    assert Lane.objects.get().pause_reason == ""
+
+
 def test_two_batches_with_their_keys_in_another_order_do_not_deadlock():
     if connection.vendor == "sqlite":
         pytest.skip("one writer at a time has no deadlocks")
