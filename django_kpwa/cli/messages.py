@@ -81,17 +81,7 @@ def _show_message(console: Console, message: OutboundMessage, options: dict[str,
     """
     if options["wait"]:
         _wait_until_settled(message, options["timeout"])
-    console.document(
-        {
-            "id": message.pk,
-            "uuid": message.uuid,
-            "license": message.license.name if message.license else None,
-            "recipient": message.masked_recipient,
-            "status": message.status,
-            "reason": message.reason,
-            "reason_words": message.reason_words,
-        }
-    )
+    console.document(_described(message))
     reason = ": ".join(part for part in (message.reason, message.reason_words) if part)
     shown = f"{message.status} ({reason})" if reason else message.status
     console.say(f"Message {message.uuid} to {message.masked_recipient}: {shown}")
@@ -109,6 +99,18 @@ def _show_message(console: Console, message: OutboundMessage, options: dict[str,
     if not broker.is_configured():
         console.say("This site has no broker: `manage.py kpwa run` or `manage.py kpwa dispatch` sends it.")
     return EXIT_OK
+
+
+def _described(message: OutboundMessage) -> dict[str, Any]:
+    return {
+        "id": message.pk,
+        "uuid": message.uuid,
+        "license": message.license.name if message.license else None,
+        "recipient": message.masked_recipient,
+        "status": message.status,
+        "reason": message.reason,
+        "reason_words": message.reason_words,
+    }
 
 
 def _wait_until_settled(message: OutboundMessage, seconds: float) -> None:
@@ -171,13 +173,7 @@ def _list(console: Console, options: dict[str, Any]) -> int:
     console.document(
         [
             {
-                "id": message.pk,
-                "uuid": message.uuid,
-                "license": message.license.name if message.license else None,
-                "recipient": message.masked_recipient,
-                "status": message.status,
-                "reason": message.reason,
-                "reason_words": message.reason_words,
+                **_described(message),
                 "attempts": message.attempts_made,
                 "created_at": message.created_at,
                 "due_at": message.due_at,

@@ -247,7 +247,7 @@ CAUSES = Table[CauseRow](
 """Why a message has its status: the causes of attempts, and the reasons that come without an attempt."""
 
 _NO_MESSAGE = _("No message was made.")
-_SHOW = _("Show this to whoever wrote the site; once it is mended, press “Send now”.")
+_SHOW = _("Show this to whoever wrote the site; once it is fixed, press “Send now”.")
 
 FAILURES = Table[Explained](
     {

@@ -123,7 +123,7 @@ class TestSenders:
         assert finding(told, "not handed to it (kpwa.W100)")["level"] == "ok"
         assert finding(told, "Never seen. Start `manage.py kpwa run`")["level"] == "problem"
 
-    def test_one_that_does_not_is_a_problem_and_with_it_beat_and_worker_are_named(self, healthy, celery_settings):
+    def test_a_silent_broker_is_a_problem_beside_beat_and_worker(self, healthy, celery_settings):
         celery_settings(broker_url="redis://:secret-password@127.0.0.1:9/0")
         Heartbeat.objects.all().delete()
         code, told = kpwa_json("doctor")

@@ -284,7 +284,7 @@ def test_no_row_is_written_outside_the_store():
     assert where(writes_rows) == WRITES_ELSEWHERE.keys()
 
 
-def test_no_status_and_no_column_of_a_lane_is_written_where_other_rows_may_be():
+def test_no_status_or_lane_column_is_written_on_unknown_rows():
     states = {"status", *(field.name for field in Lane._meta.concrete_fields if not field.primary_key)}
     assert where(lambda part: bool(written_by(part) & states)) == set()
 
