@@ -7,7 +7,7 @@ records it in the admin's log. A GET never changes anything, and everything work
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib import messages
@@ -103,7 +103,11 @@ class ButtonsAdmin(KpwaAdmin):
     def offered_buttons(self, request: HttpRequest, obj: Model) -> list[OfferedButton]:
         """Return the buttons that the user may press and that the object's state allows."""
         return [
-            OfferedButton(button, self.url_of(button.name, obj.pk))
+            # A button that has to ask is not to be pressed by habit.
+            OfferedButton(
+                replace(button, is_primary=button.is_primary and not button.question(obj)),
+                self.url_of(button.name, obj.pk),
+            )
             for button in self.buttons
             if self.may(request, button.permission) and button.is_offered(obj)
         ]

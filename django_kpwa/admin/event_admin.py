@@ -51,7 +51,7 @@ def _press(request: HttpRequest, event: WebhookEvent) -> Done:
     return Done(row.report, _LEVELS.get(row.tone, messages.WARNING))
 
 
-REPROCESS = Button("reprocess", _("Process again"), "reprocess_webhookevent", _press, is_primary=True)
+REPROCESS = Button("reprocess", _("Process again"), "reprocess_webhookevent", _press)
 
 
 def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], skipped: int) -> None:

@@ -51,6 +51,8 @@ SEND_AGAIN = Button(
     MAY_DECIDE,
     _pressing(outbox.resend, _("The message is queued again.")),
     confirm=SECOND_COPY,
+    # What failed, expired or was cancelled did not arrive.
+    confirm_for=lambda message: SECOND_COPY if message.status == Status.UNKNOWN else "",
     is_offered=lambda message: message.status in RESENDABLE,
     is_primary=True,
 )

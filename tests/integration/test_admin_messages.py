@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -501,3 +502,15 @@ def test_another_number_is_refused_to_who_may_not_send(staff, license_):
     assert looker.get(address).status_code == 403
     assert looker.post(address, {"to": "0813 1111 2222"}).status_code == 403
     assert OutboundMessage.objects.count() == 1
+
+
+def test_the_risky_answer_is_not_the_stronger_one(operator, license_):
+    def primary(page):
+        return re.findall(r'class="kpwa-button kpwa-primary"[^>]*>([^<]*)<', page)
+
+    message = a_message(status=Status.FAILED)
+    assert primary(page_of(operator, message)) == ["Send again"]
+    OutboundMessage.objects.update(status=Status.UNKNOWN)
+    assert primary(page_of(operator, message)) == []
+    asked = operator.post(f"{LIST}{message.pk}/send_again/").content.decode()
+    assert primary(asked) == ["No, take me back"]
