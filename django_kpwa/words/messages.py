@@ -247,7 +247,7 @@ CAUSES = Table[CauseRow](
 """Why a message has its status: the causes of attempts, and the reasons that come without an attempt."""
 
 _NO_MESSAGE = _("No message was made.")
-_SHOW = _("Show this to whoever wrote the site; once it is fixed, press “Send now”.")
+_SHOW = _("Show this to the developer of this site; once it is fixed, press “Send now”.")
 
 FAILURES = Table[Explained](
     {
@@ -259,7 +259,7 @@ FAILURES = Table[Explained](
         FailureCause.LICENSE: Explained(
             label=FailureCause.LICENSE.label,
             meaning=_("No message was made, because the license that the receipt names does not exist."),
-            advice=_("Add a license of that name, or show this to whoever wrote the site; then press “Send now”."),
+            advice=_("Add a license of that name, or show this to the developer of this site; then press “Send now”."),
         ),
         FailureCause.UNCLEAR: Explained(
             label=FailureCause.UNCLEAR.label,

@@ -52,7 +52,6 @@ class ProblemRow(Row):
     `counter` is the text of the banner at the counter; empty if it concerns nobody there.
     `command` says in English what to do at a command line.
     `part` is the HTML id of the dashboard's part that tells more.
-    `opens_alert`: people are told who do not look.
     """
 
     urgency: int
@@ -61,7 +60,6 @@ class ProblemRow(Row):
     counter: Words = ""
     command: str = ""
     part: str = ""
-    opens_alert: bool = False
 
 
 _NOBODY_SENDS = _("Receipts are not going out: the sending service is not running.")
@@ -76,13 +74,12 @@ PROBLEMS = Table[ProblemRow](
             "✕",
             label=_("Database is read-only"),
             meaning=_("The site's database takes no changes at present."),
-            advice=_("Ask whoever runs the site's server."),
+            advice=_("Ask the administrator of this site."),
             urgency=0,
             blocks=True,
             headline=_("Receipts are not going out: the site's database takes no changes."),
             counter=_("Receipts are not going out: the site's database takes no changes"),
             command="Make the database writable again. Sales fail as well.",
-            opens_alert=True,
         ),
         Problem.NOT_SET_UP: ProblemRow(
             Tone.NEUTRAL,
@@ -105,7 +102,6 @@ PROBLEMS = Table[ProblemRow](
             blocks=True,
             headline=_("Nothing is sent: no license is active."),
             command="Activate one: manage.py kpwa licenses activate NAME",
-            opens_alert=True,
         ),
         Problem.UNCHOSEN: ProblemRow(
             Tone.BAD,
@@ -118,7 +114,6 @@ PROBLEMS = Table[ProblemRow](
             headline=_("Receipts are not going out: it is not clear which license sends them."),
             counter=_("%(waiting)s, because %(why)s"),
             command="%(command)s",
-            opens_alert=True,
         ),
         Problem.NO_SENDER: ProblemRow(
             Tone.BAD,
@@ -132,7 +127,6 @@ PROBLEMS = Table[ProblemRow](
             counter=_NOT_SENT,
             command="Start `manage.py kpwa run`, or call `manage.py kpwa dispatch` from cron every minute.",
             part=_SERVICES,
-            opens_alert=True,
         ),
         Problem.NO_WORKER_AND_NO_BEAT: ProblemRow(
             Tone.BAD,
@@ -146,21 +140,19 @@ PROBLEMS = Table[ProblemRow](
             counter=_NOT_SENT,
             command=f"Start a Celery worker, and beat {_SCHEDULE}.",
             part=_SERVICES,
-            opens_alert=True,
         ),
         Problem.NO_WORKER: ProblemRow(
             Tone.BAD,
             "✕",
             label=_("No worker"),
             meaning=_("Beat is running, but no worker takes its tasks."),
-            advice=_("Start a worker on the server, and look whether the broker is running."),
+            advice=_("Start a worker on the server, and check that the broker is running."),
             urgency=20,
             blocks=True,
             headline=_NOBODY_SENDS,
             counter=_NOT_SENT,
-            command="Start a Celery worker, and look whether the broker is running.",
+            command="Start a Celery worker, and check that the broker is running.",
             part=_SERVICES,
-            opens_alert=True,
         ),
         Problem.OTHER_QUEUE: ProblemRow(
             Tone.BAD,
@@ -174,7 +166,6 @@ PROBLEMS = Table[ProblemRow](
             counter=_NOT_SENT,
             command="A worker takes tasks from other queues alone. Name ours as well when you start it: -Q %(queue)s",
             part=_SERVICES,
-            opens_alert=True,
         ),
         Problem.BROKER_DOWN: ProblemRow(
             Tone.BAD,
@@ -188,7 +179,6 @@ PROBLEMS = Table[ProblemRow](
             counter=_NOT_SENT,
             command="Start the broker. Until then `manage.py kpwa run` sends without it.",
             part=_SERVICES,
-            opens_alert=True,
         ),
         Problem.NO_BEAT: ProblemRow(
             Tone.BAD,
@@ -201,7 +191,6 @@ PROBLEMS = Table[ProblemRow](
             counter=_("Some receipts are not sent: a part of the sending service is not running"),
             command=f"Start celery's beat, {_SCHEDULE}.",
             part=_SERVICES,
-            opens_alert=True,
         ),
         Problem.OTHER_SCHEDULE: ProblemRow(
             Tone.BAD,
@@ -214,20 +203,18 @@ PROBLEMS = Table[ProblemRow](
             counter=_("Some receipts are not sent: a part of the sending service is not running"),
             command="Write CELERY_BEAT_SCHEDULE = {**django_kpwa.schedule.beat_schedule(), …}, and restart beat.",
             part=_SERVICES,
-            opens_alert=True,
         ),
         Problem.RECEIPTS_FAIL: ProblemRow(
             Tone.BAD,
             "✕",
             label=_("No receipt is made"),
             meaning=_("The last receipts could not be made: %(number)s."),
-            advice=_("See “Receipt failures”, and show it to whoever wrote the site."),
+            advice=_("See “Receipt failures”, and show it to the developer of this site."),
             urgency=25,
             blocks=True,
             headline=_("No receipts are made: %(number)s failed."),
             counter=_("Receipts cannot be made: %(number)s failed"),
             command="Mend the receipt class: the errors stand under WhatsApp › Receipt failures. The newest: %(said)s",
-            opens_alert=True,
         ),
         Problem.RECEIPTS_MISSING: ProblemRow(
             Tone.ATTENTION,
@@ -239,7 +226,6 @@ PROBLEMS = Table[ProblemRow](
             headline=_("Receipts are going out, but some sales have none: %(number)s."),
             counter=_("Sales without a receipt: %(number)s"),
             command="They stand, each with its reason, under WhatsApp › Receipt failures.",
-            opens_alert=True,
         ),
         Problem.HELD: ProblemRow(
             Tone.ATTENTION,
@@ -251,7 +237,6 @@ PROBLEMS = Table[ProblemRow](
             headline=_("Some receipts are not going out: their license is not active."),
             counter=_("WhatsApp of “%(name)s” is switched off, %(count)s waiting"),
             command="Send them: manage.py kpwa licenses activate %(quoted)s",
-            opens_alert=True,
         ),
         Problem.DELETED_LICENSE: ProblemRow(
             Tone.BAD,
@@ -262,30 +247,27 @@ PROBLEMS = Table[ProblemRow](
             urgency=40,
             headline=_("Some receipts are not going out: their license was deleted."),
             command="Cancel them, and send anew what is still wanted: manage.py kpwa messages cancel %(ids)s",
-            opens_alert=True,
         ),
         Problem.LATE: ProblemRow(
             Tone.ATTENTION,
             "!",
             label=_("Late"),
             meaning=_("The oldest has been due for %(time)s."),
-            advice=_("Look whether more workers are needed, or a shorter pace."),
+            advice=_("Check whether more workers are needed, or a shorter pace."),
             urgency=42,
             headline=_("Receipts are going out late."),
             counter=_("Receipts are going out late"),
             command="Look at what the worker does, and at the license's pace.",
-            opens_alert=True,
         ),
         Problem.MUCH_DOUBT: ProblemRow(
             Tone.ATTENTION,
             "?",
             label=_("Much doubt"),
             meaning=_("Of the last %(of)s messages, %(count)s may or may not have arrived."),
-            advice=_("Ask whoever runs the gateway."),
+            advice=_("Ask the gateway's support."),
             urgency=43,
             headline=_("Receipts are going out, but of many nobody knows whether they arrived."),
-            command="Ask whoever runs the gateway. See: manage.py kpwa messages --status unknown",
-            opens_alert=True,
+            command="Ask the gateway's support. See: manage.py kpwa messages --status unknown",
         ),
         Problem.DOUBT: ProblemRow(
             Tone.ATTENTION,
@@ -306,7 +288,6 @@ PROBLEMS = Table[ProblemRow](
             urgency=45,
             headline=_("Receipts are going out, but the gateway no longer says whether they arrive."),
             command="Register it again: manage.py kpwa webhook set --license %(quoted)s",
-            opens_alert=True,
         ),
         Problem.WEBHOOKS_LATE: ProblemRow(
             Tone.ATTENTION,
@@ -334,7 +315,7 @@ PROBLEMS = Table[ProblemRow](
             "?",
             label=_("Addresses missing"),
             meaning=_("The site's urls.py does not include django_kpwa.urls: no webhook can come, no button appears."),
-            advice=_("Show this to whoever wrote the site."),
+            advice=_("Show this to the developer of this site."),
             urgency=50,
             command="Write path('whatsapp/', include('django_kpwa.urls')) into the site's urls.py.",
             part=_SERVICES,
