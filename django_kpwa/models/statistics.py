@@ -47,7 +47,8 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         """Store that the service called `name` is alive now; False if it was never seen before."""
         was_silent = models.When(seen_at__lt=in_seconds(-SILENT_SECONDS), then=DatabaseNow())
         since = models.Case(was_silent, default=models.F("since"))
-        return bool(self.filter(name=name).update(seen_at=DatabaseNow(), since=since))
+        # `since` goes first: MariaDB gives the columns that follow the values that are set already.
+        return bool(self.filter(name=name).update(since=since, seen_at=DatabaseNow()))
 
     def note(self, name: str) -> None:
         """The same, also for a service that was never seen before."""
