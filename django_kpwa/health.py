@@ -25,6 +25,7 @@ from .gateway import SessionStatus
 from .models import (
     SILENT_SECONDS,
     DatabaseNow,
+    EventStatus,
     FailureCause,
     Heartbeat,
     HourlyStatistic,
@@ -244,7 +245,8 @@ def is_quiet() -> bool:
             kpwa_is_swept=Exists(sweep),
             kpwa_is_odd=Exists(choosing.unassigned()) | Exists(failures) | Exists(refused),
             kpwa_waits=Exists(of_license),
-            kpwa_is_late=Exists(of_license.filter(due_at__lt=in_seconds(-LATE_SECONDS))),
+            # Of the next one alone: a license may have a long backlog, and this is asked for every page.
+            kpwa_due_at=Subquery(of_license.order_by("priority", "due_at", "id").values("due_at")[:1]),
         )[:MAX_LICENSES]
     )
     if not licenses:
@@ -257,8 +259,9 @@ def is_quiet() -> bool:
 def _needs_a_look(license_: Any) -> bool:
     if not license_.is_active:
         return bool(license_.kpwa_waits)
-    tone = license_condition(license_, license_.looked_at).tone
-    return tone in (Tone.BAD, Tone.ATTENTION) or (license_.kpwa_is_late and tone != Tone.WAITING)
+    tone, now, due_at = license_condition(license_, license_.looked_at).tone, license_.looked_at, license_.kpwa_due_at
+    is_late = due_at is not None and (now - due_at).total_seconds() > LATE_SECONDS
+    return tone in (Tone.BAD, Tone.ATTENTION) or (is_late and tone != Tone.WAITING)
 
 
 def _urgency(finding: Finding) -> tuple[int, str]:
@@ -298,7 +301,8 @@ def lane_of(license_: License) -> Lane | None:
 
 def _licenses() -> tuple[list[License], datetime, bool]:
     """The first `MAX_LICENSES` licenses by name, the database's time, and True if there are more licenses."""
-    newest = WebhookEvent.objects.filter(license=OuterRef("pk")).order_by("-last_received_at")
+    # By the indexed time: a repeat of an older event may have come since, which says as much.
+    newest = WebhookEvent.objects.filter(license=OuterRef("pk")).order_by("-received_at")
     has_webhook = WebhookToken.objects.filter(license=OuterRef("pk"), registered_at__isnull=False, expires_at=None)
     rows = License.objects.kept().select_related("lane").defer("base_url").order_by("name")
     rows = rows.annotate(
@@ -456,9 +460,9 @@ def _receipts() -> Iterator[Finding]:
         return
     count = count_up_to(MAX_COUNTED, failures)
     figures = {"number": count, "said": FAILURES[newest.cause].label}
-    made_at = OutboundMessage.objects.exclude(renderer="").order_by("-created_at").values_list("created_at", flat=True)
     raised = failures.filter(cause=FailureCause.RAISED)
-    last_made = made_at.first()
+    lately = OutboundMessage.objects.order_by("-created_at").values_list("renderer", "created_at")[:LAST_MESSAGES]
+    last_made = next((created_at for renderer, created_at in lately if renderer), None)
     since = raised if last_made is None else raised.filter(occurred_at__gt=last_made)
     all_fail = since.order_by()[:_FAILURES_IN_A_ROW].count() >= (1 if last_made is None else _FAILURES_IN_A_ROW)
     problem = Problem.RECEIPTS_FAIL if all_fail else Problem.RECEIPTS_MISSING
@@ -506,7 +510,9 @@ def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:
 def _webhooks(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
     if not find_url("django_kpwa:webhook", "token"):
         yield Finding(Problem.NO_URLS, PROBLEMS[Problem.NO_URLS])
-    oldest = WebhookEvent.objects.to_process().order_by("received_at").values_list("received_at", flat=True).first()
+    # Unmatched events, which are tried again for an hour, have another status.
+    pending = WebhookEvent.objects.filter(status=EventStatus.PENDING).order_by("received_at")
+    oldest = pending.values_list("received_at", flat=True).first()
     if oldest is not None and (age := (now - oldest).total_seconds()) > LATE_WEBHOOK_SECONDS:
         yield Finding(Problem.WEBHOOKS_LATE, PROBLEMS[Problem.WEBHOOKS_LATE], figures={"time": duration(age)})
     for license_, seconds in _silent_webhooks(licenses, now):
