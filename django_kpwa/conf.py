@@ -6,6 +6,7 @@ site's tests.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ DOCUMENTED_BASE_URLS = ("https://wa.kpntr.com/backend", "https://kpwa.kpntr.com/
 
 MIN_SECRET_LENGTH = 32
 MIN_SECRET_CHARACTERS = 5
+_PATH_SECRET = re.compile(rf"[\w-]{{{MIN_SECRET_LENGTH},}}", re.ASCII)
 
 SLICE_SECONDS = 20.0
 """How long one task drives a lane, or processes webhooks, before another task continues: long enough for a shop's burst
@@ -63,6 +65,8 @@ class Settings:
     """User name for `WEBHOOK_PASSWORD`; empty: any."""
     WEBHOOK_PASSWORD: str = field(default="", repr=False)
     """If set, webhooks need HTTP basic authentication with this password, besides the token in their path."""
+    HEALTH_SECRET: str = field(default="", repr=False)
+    """The secret in the addresses of `health/` and `metrics/`. Empty: neither of them exists."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
     """Days after which `kpwa purge` deletes rows, by kind. Messages that are not settled are kept for ever."""
 
@@ -102,6 +106,11 @@ def kpwa_settings() -> Settings:
     for secret in values.get("SECRET_KEYS", ()):
         _check_secret(secret)
     return Settings(**values)
+
+
+def is_path_secret(secret: str) -> bool:
+    """True if `secret` is too long to be guessed, and consists of characters that a URL's path writes as they are."""
+    return _PATH_SECRET.fullmatch(secret) is not None and len(set(secret)) >= MIN_SECRET_CHARACTERS
 
 
 def lease_seconds(conf: Settings) -> float:

@@ -3,7 +3,8 @@
 Customers, gateways and a site's own code supply parts of what is logged. An escape sequence in them would control the
 terminal that shows the log, a line break would forge a log line, and a bidirectional mark would reverse the text.
 
-The path of a webhook is its secret, and the path of check-number holds a phone number; urllib3 and Django log paths.
+The paths of webhooks and of the health addresses are secrets, and the path of check-number holds a phone number;
+urllib3 and Django log paths.
 
 The filters are set on loggers rather than on handlers: they work with any handlers of the site, and `dictConfig()`
 leaves them in place.
@@ -18,8 +19,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from numbers import Number
 
-# A webhook's token has 43 characters; the minimum leaves another app's `/webhooks/stripe/` alone.
-_SECRET_PATH = re.compile(r"(/check-number/|/webhooks/(?=[\w-]{40}))[^\s?/\"]*")
+# A webhook's token has 43 characters, and a health secret at least 32; the minimum leaves another app's
+# `/webhooks/stripe/` alone.
+_SECRET_PATH = re.compile(r"(/check-number/|/webhooks/(?=[\w-]{40})|/(?:health|metrics)/(?=[\w-]{24}))[^\s?/\"]*")
 # Control characters (escape sequences begin with one), bidirectional marks, and every kind of line break.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 

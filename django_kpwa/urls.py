@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
+from . import monitoring
 from .shop_counter import views as shop_counter
 from .webhooks.views import webhook
 
@@ -14,6 +15,10 @@ urlpatterns = [
     # Also without the slash: otherwise Django would log the path, with its secret, as not found, and a POST is not
     # redirected to the path with the slash.
     path("webhooks/<str:token>", webhook),
+    path("health/<str:secret>/", monitoring.health, name="health"),
+    path("health/<str:secret>", monitoring.health),
+    path("metrics/<str:secret>/", monitoring.metrics, name="metrics"),
+    path("metrics/<str:secret>", monitoring.metrics),
     path("messages/<uuid:message_uuid>/resend/", shop_counter.resend, name="message_resend"),
     path("messages/<uuid:message_uuid>/send-to/", shop_counter.send_to, name="message_send_to"),
     path("receipts/<int:failure_id>/send-now/", shop_counter.send_now, name="receipt_send_now"),

@@ -13,7 +13,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .. import broker
-from ..conf import DOCUMENTED_BASE_URLS, SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
+from ..conf import (
+    DOCUMENTED_BASE_URLS,
+    MIN_SECRET_LENGTH,
+    SLICE_SECONDS,
+    Settings,
+    is_path_secret,
+    kpwa_settings,
+    lease_seconds,
+)
 from ..gateway import load_gateway_class
 from ..gateway.addresses import is_loopback
 from ..gateway.outcome import Cause
@@ -81,6 +89,12 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 conf.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
                 f"KPWA['DEFAULT_REGION'] is {conf.DEFAULT_REGION!r}, which is not a region code.",
                 "Use two capital letters, for example 'ID'.",
+            ),
+            (
+                bool(conf.HEALTH_SECRET) and not is_path_secret(conf.HEALTH_SECRET),
+                f"KPWA['HEALTH_SECRET'] could be guessed, or does not fit into a path: it must have at least "
+                f"{MIN_SECRET_LENGTH} letters, digits, '-' and '_'. Until then its addresses answer 404.",
+                'Generate a random one: python -c "import secrets; print(secrets.token_urlsafe(32))"',
             ),
         )
         if is_wrong
