@@ -67,6 +67,8 @@ class Settings:
     """If set, webhooks need HTTP basic authentication with this password, besides the token in their path."""
     HEALTH_SECRET: str = field(default="", repr=False)
     """The secret in the addresses of `health/` and `metrics/`. Empty: neither of them exists."""
+    HEARTBEAT_URL: str = field(default="", repr=False)
+    """A secret URL that is asked after sweeps, at most once a minute by each process: a dead man's switch."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
     """Days after which `kpwa purge` deletes rows, by kind. Messages that are not settled are kept for ever."""
 

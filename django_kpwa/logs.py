@@ -48,6 +48,16 @@ def mask_paths_in(*logger_names: str) -> None:
         logging.getLogger(name).addFilter(_masking)
 
 
+def mute_thread(thread_name: str, *logger_names: str) -> None:
+    """Make these loggers of other packages drop what the threads of that name log, whose paths are secret as a whole.
+
+    Calling it again has no effect.
+    """
+    muting = _muting.setdefault(thread_name, _Muting(thread_name))
+    for name in logger_names:
+        logging.getLogger(name).addFilter(muting)
+
+
 def mask_paths(text: str) -> str:
     """Return `text` with `…` in place of the secret part of every path."""
     return _SECRET_PATH.sub(r"\1…", text)
@@ -113,6 +123,13 @@ class _Masking(logging.Filter):
         return True
 
 
+class _Muting(logging.Filter):
+    """Drops the records of the threads of one name."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.threadName != self.name
+
+
 def _clean(argument: object) -> object:
     if argument is None or isinstance(argument, (Lines, Number)):
         return argument
@@ -121,3 +138,4 @@ def _clean(argument: object) -> object:
 
 _cleaning = _Cleaning()
 _masking = _Masking()
+_muting: dict[str, _Muting] = {}

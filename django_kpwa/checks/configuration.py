@@ -25,6 +25,7 @@ from ..conf import (
 from ..gateway import load_gateway_class
 from ..gateway.addresses import is_loopback
 from ..gateway.outcome import Cause
+from ..heartbeat_url import is_askable
 from ..rehearsal import is_rehearsal
 from ..schedule import TASK_LIMIT_SECONDS
 from ..store import store
@@ -89,6 +90,12 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 conf.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
                 f"KPWA['DEFAULT_REGION'] is {conf.DEFAULT_REGION!r}, which is not a region code.",
                 "Use two capital letters, for example 'ID'.",
+            ),
+            (
+                bool(conf.HEARTBEAT_URL) and not is_askable(conf.HEARTBEAT_URL),
+                "KPWA['HEARTBEAT_URL'] is no https address, or has a user name, a query or other characters. It is "
+                "not asked.",
+                "For example: 'HEARTBEAT_URL': 'https://hc-ping.com/…'. On this machine, http:// will do.",
             ),
             (
                 bool(conf.HEALTH_SECRET) and not is_path_secret(conf.HEALTH_SECRET),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError
 
-from .. import announce
+from .. import announce, heartbeat_url
 from ..conf import kpwa_settings
 from ..logs import get_logger
 from ..models import DatabaseNow, Lane, License
@@ -57,6 +57,7 @@ def sweep() -> Swept:
             logger.warning("Messages were stored while the database's clock was ahead; they are due now.")
         swept = Swept(tuple(_startable_license_ids()), abandoned, expired, waiting.events)
     note_alive("sweep")
+    heartbeat_url.ask()
     return swept
 
 

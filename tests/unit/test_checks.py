@@ -35,6 +35,7 @@ def found(databases: tuple[str, ...] = ()) -> dict[str, checks.CheckMessage]:
         ({"ALLOWED_GATEWAY_HOSTS": ["https://wa.example"]}, "must contain host names only"),
         ({"ALLOWED_GATEWAY_HOSTS": ["wa.example", 5]}, "must contain host names only"),
         ({"DEFAULT_REGION": "Indonesia"}, "is not a region code"),
+        ({"HEARTBEAT_URL": "http://hc.example/secret"}, "KPWA['HEARTBEAT_URL'] is no https address"),
         ({"HEALTH_SECRET": "short"}, "KPWA['HEALTH_SECRET'] could be guessed"),
         ({"HEALTH_SECRET": "with/a/slash-0123456789-0123456789"}, "KPWA['HEALTH_SECRET'] could be guessed"),
     ],
