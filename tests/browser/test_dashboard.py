@@ -78,7 +78,7 @@ def test_a_refresh_leaves_what_a_person_is_doing(demo, dashboard, api):  # noqa:
 
     dashboard.click("#kpwa-choose-all")
     dashboard.click("#kpwa-many-leave_it")
-    dashboard.click("form.kpwa-panel .kpwa-primary")
+    dashboard.click("form.kpwa-panel button[type=submit]")
     dashboard.wait_for("document.querySelector('.messagelist') && !document.querySelector('.kpwa-undecided')")
 
 

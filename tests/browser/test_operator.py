@@ -56,7 +56,7 @@ class Screens:
         with self.operator.loading("the question"):
             self.operator.click(selector)
         with self.operator.loading("the answer"):
-            self.operator.click("form.kpwa-panel button.kpwa-primary")
+            self.operator.click("form.kpwa-panel button[type=submit]")
         self.operator.wait_for(TOLD)
 
     def scan_what_the_page_shows(self):
