@@ -77,6 +77,10 @@ receiptfailure/<path:object_id>/send_now/         login 405   405   405   405   
 receiptfailure/<path:object_id>/clear/            login 405   405   405   405   | login no    no    done  done
 kpwa:webhooks/<str:token>/                        ok    ok    ok    ok    ok    | 404   404   404   404   404
 kpwa:webhooks/<str:token>                         ok    ok    ok    ok    ok    | 404   404   404   404   404
+kpwa:health/<str:secret>/                         404   404   404   404   404   | 404   404   404   404   404
+kpwa:health/<str:secret>                          404   404   404   404   404   | 404   404   404   404   404
+kpwa:metrics/<str:secret>/                        404   404   404   404   404   | 404   404   404   404   404
+kpwa:metrics/<str:secret>                         404   404   404   404   404   | 404   404   404   404   404
 kpwa:messages/<uuid:message_uuid>/resend/         405   405   405   405   405   | no    no    no    done  done
 kpwa:messages/<uuid:message_uuid>/send-to/        405   405   405   405   405   | no    no    no    done  done
 kpwa:receipts/<int:failure_id>/send-now/          405   405   405   405   405   | no    no    no    done  done
@@ -89,6 +93,8 @@ add/                                              login no    no    no    no    
 <path:object_id>/change/                          login no    ok    ok    ok     | login no    no    no    no
 <path:object_id>/                                 login back  back  back  back   | login back  back  back  back
 """
+BY_THEIR_SECRET = ("kpwa:webhooks/", "kpwa:health/", "kpwa:metrics/")
+"""Addresses for machines, which know the secret in it and no token of a form."""
 RECORDS = ("outboundmessage", "webhookevent", "receiptfailure")
 
 
@@ -146,7 +152,7 @@ def test_no_post_is_taken_without_its_token():
     addresses = [
         route.url(shop.values(route.model))
         for route in routes_of(admin.site)
-        if not route.name.startswith("kpwa:webhooks/")  # the gateway's own: its secret is the address
+        if not route.name.startswith(BY_THEIR_SECRET)
     ]
 
     answers = {address: client.post(address, body_for(shop, "")).status_code for address in addresses}

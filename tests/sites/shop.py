@@ -66,6 +66,7 @@ class Shop:
             "message_uuid": self.message.uuid,
             "failure_id": self.failure.pk,
             "token": "no-such-token",
+            "secret": "no-such-secret",
             "label": registry.registrations()[0].label,
         }
 
