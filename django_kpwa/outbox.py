@@ -9,7 +9,8 @@ with the reason, before anything is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.contenttypes.models import ContentType
-from django.db import models
+from django.db import Error, models
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
@@ -29,6 +30,7 @@ from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoice
 from .logs import get_logger
 from .models import (
     MAX_DATABASE_LENGTH,
+    MAX_REFERENCE_LENGTH,
     NOT_KEPT,
     DatabaseNow,
     License,
@@ -57,6 +59,8 @@ MAX_TEXT_LENGTH = 65_536
 MAX_IMAGE_URL_LENGTH = 2000
 MAX_KEY_LENGTH = 255
 MAX_SOURCE_ID_LENGTH = 255
+_MOST_CLEANED = 1000
+_JOINERS = "\u200c\u200d"  # invisible, but part of how words and emoji are written
 _NOW = DatabaseNow()
 
 
@@ -77,6 +81,7 @@ class Message:
     send_after: datetime | None = None
     expires_at: datetime | None = None
     source: models.Model | None = None
+    reference: str = field(default="", repr=False)  # as the key
 
 
 @sensitive_variables()
@@ -91,6 +96,7 @@ def send_message(
     send_after: datetime | None = None,
     expires_at: datetime | None = None,
     source: models.Model | None = None,
+    reference: str = "",
 ) -> OutboundMessage:
     """Queue a message to a phone number and return the stored row.
 
@@ -105,12 +111,14 @@ def send_message(
     `priority`: 0 to 32767; lower is sent first, see `Priority`.
     `send_after`, `expires_at`: aware datetimes; the message is not sent before the one or after the other.
     `source`: the saved object that the message is about.
+    `reference`: what people call that, e.g. an invoice number, for the admin's lists and their search; it is cut at 80
+    characters. Empty: `str(source)`, if its model defines `__str__()`.
 
     Raises `InvalidMessageError` (its subclasses say what is wrong), or `LicenseChoiceError` if no license has the given
     name; nothing is stored then.
     """
     return _enqueue(
-        Message(to, text, "", image_url, license, idempotency_key, priority, send_after, expires_at, source)
+        Message(to, text, "", image_url, license, idempotency_key, priority, send_after, expires_at, source, reference)
     )
 
 
@@ -126,13 +134,16 @@ def send_group_message(
     send_after: datetime | None = None,
     expires_at: datetime | None = None,
     source: models.Model | None = None,
+    reference: str = "",
 ) -> OutboundMessage:
     """Queue a message to a WhatsApp group and return the stored row.
 
     `group`: the group's name as WhatsApp shows it, 1 to 255 characters. Everything else is as for `send_message()`.
     """
     return _enqueue(
-        Message("", text, group, image_url, license, idempotency_key, priority, send_after, expires_at, source)
+        Message(
+            "", text, group, image_url, license, idempotency_key, priority, send_after, expires_at, source, reference
+        )
     )
 
 
@@ -178,6 +189,7 @@ def send_rendered_later(
     license: License | str | None = None,
     source_database: str = "",
     source_fingerprint: str = "",
+    source_reference: str = "",
     render_after_seconds: float = 0.0,
     expires_after_seconds: float | None = None,
 ) -> OutboundMessage:
@@ -186,6 +198,7 @@ def send_rendered_later(
     `renderer`: names that receipt, as `receipts/LABEL`.
     `source_database`: the alias of the database that the source was saved in, if the caller knows it.
     `source_fingerprint`: distinguishes the source from another row that later gets the same primary key.
+    `source_reference`: as `reference_by()` returns it.
     `render_after_seconds`: delay before the text is written, for a source that is not committed all at once.
     `expires_after_seconds`: by the database's clock, counted from when the message was stored; None: it never expires.
 
@@ -193,7 +206,7 @@ def send_rendered_later(
     """
     message = Message(to, license=license, idempotency_key=idempotency_key, source=source)
     row = _build(message, license_of(license), kpwa_settings(), renderer, source_database)
-    row.source_fingerprint = source_fingerprint
+    row.source_fingerprint, row.source_reference = source_fingerprint, source_reference
     if render_after_seconds:
         row.due_at = in_seconds(render_after_seconds)
     if expires_after_seconds is not None:
@@ -281,14 +294,50 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
         # A receipt reads from its key which event of its source it is about, so the copy keeps the original's key.
         # That is safe: only the digest is unique, and the copy's digest is still that of `copy_key()`.
         row.idempotency_key = original.idempotency_key
-    for name in ("source_content_type_id", "source_id", "source_database", "source_fingerprint"):
-        setattr(row, name, getattr(original, name))
+    for name in ("content_type_id", "id", "database", "fingerprint", "reference"):
+        setattr(row, f"source_{name}", getattr(original, f"source_{name}"))
     return _store(row, conf)
 
 
 def copy_key(message: OutboundMessage, recipient: str) -> str:
     """The idempotency key of the copy of `message` that goes to the number `recipient`."""
     return f"{NOT_KEPT}{message.uuid}:{recipient}"
+
+
+def reference_by(ask: Callable[[], object], label: str) -> str:
+    """The reference of a source as `ask()` tells it, in a form that is stored: one line of at most 80 characters.
+
+    Empty if it says nothing. If `ask()` raises, the reference is empty too, and a warning that names `label` is logged.
+    Raises `django.db.Error` alone.
+    """
+    try:
+        given = ask()
+        return "" if given is None or given == "" else _one_line(str(given))
+    except Error:
+        raise  # it may have ended the caller's transaction
+    except Exception as error:
+        # Not its words, which may tell of a customer.
+        logger.warning("The reference of %s is left empty: it raised %s.", label, type(error).__name__)
+        return ""
+
+
+def name_of(source: models.Model | None) -> str:
+    """`str(source)`; empty if its model does not define `__str__()`, because `Sale object (7)` tells people nothing."""
+    return "" if source is None or type(source).__str__ is models.Model.__str__ else str(source)
+
+
+def _one_line(text: str) -> str:
+    seen = "".join(
+        character
+        if character in _JOINERS
+        else {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": "", "Cs": ""}.get(kind, character)
+        for character in text[:_MOST_CLEANED]
+        for kind in [unicodedata.category(character)]
+    )
+    line = " ".join(seen.split())
+    if not says_something(line):
+        return ""
+    return line if len(line) <= MAX_REFERENCE_LENGTH else f"{line[: MAX_REFERENCE_LENGTH - 1]}…"
 
 
 def choose_license() -> License:
@@ -377,6 +426,9 @@ def _build(
         source_id=source_id,
         source_database=source_database,
     )
+    if not renderer:
+        label = f"the {type(message.source).__name__} of a message" if message.source else "a message"
+        row.source_reference = reference_by(lambda: message.reference or name_of(message.source), label)
     if license_ is not None:
         row.license = license_
     return row

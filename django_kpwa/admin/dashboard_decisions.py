@@ -20,8 +20,8 @@ from ..formatting import short_time
 from ..models import OutboundMessage
 from ..words import reason_row
 from .buttons import Button, OfferedButton
-from .links import Links
 from .message_admin import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN, MessageAdmin
+from .message_content import recipient_of
 
 MAX_LISTED = 25
 CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_ARRIVED, LEAVE_IT)}
@@ -43,8 +43,8 @@ def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int,
     may_decide = admin.may(request, MAY_DECIDE)
     undecided = admin.get_queryset(request).undecided()  # type: ignore[attr-defined]
     found = list(undecided.select_related(None).order_by("-created_at", "-pk")[:MAX_LISTED])
-    links = Links(site, request)
-    rows = [_row(admin, links, message, names, may_decide) for message in found]
+    admin.prepare_page(request, found)
+    rows = [_row(admin, message, names, may_decide) for message in found]
     return {
         "total": total,
         "rows": rows,
@@ -83,18 +83,16 @@ def _message_admin(site: AdminSite) -> MessageAdmin | None:
     return registered if isinstance(registered, MessageAdmin) else None
 
 
-def _row(
-    admin: MessageAdmin, links: Links, message: OutboundMessage, names: Mapping[int, str], may_decide: bool
-) -> dict[str, Any]:
+def _row(admin: MessageAdmin, message: OutboundMessage, names: Mapping[int, str], may_decide: bool) -> dict[str, Any]:
     choices = [OfferedButton(button, admin.url_of(button.name, message.pk)) for button in CHOICES.values()]
     return {
         "message": message,
         "url": admin.url_of("change", message.pk),
-        "recipient": admin.recipient_shown(message),
+        "recipient": recipient_of(message),
         "first_line": admin.first_line(message),
         "reason": reason_row(message).label,
         "license": names.get(message.license_id or 0, ""),
         "when": short_time(message.settled_at or message.created_at),
-        "source": links.to_source_of(message),
+        "source": message.kpwa_source,  # type: ignore[attr-defined]
         "choices": choices if may_decide else [],
     }

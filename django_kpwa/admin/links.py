@@ -67,16 +67,16 @@ class Links:
         return f"{url}?{urlencode(query)}" if url and query else url
 
     def to_source_of(self, record: OutboundMessage | ReceiptFailure) -> Source | None:
-        """Return the object that `record` is about; None if it is about none.
+        """Return the object that `record` is about, by its reference if it has one; None if it is about none.
 
         The object itself is never fetched: a list of fifty messages would fetch fifty sales.
         """
         if record.source_content_type_id is None:
-            return None
+            return Source(record.source_reference) if record.source_reference else None
         # No query for each record: Django caches content types in memory.
         content_type = ContentType.objects.get_for_id(record.source_content_type_id)
         model = content_type.model_class()
-        name = f"{content_type.name} {record.source_id}"
+        name = record.source_reference or f"{content_type.name} {record.source_id}"
         if record.source_database != (stored_name(router.db_for_write(model)) if model else ""):
             # No link: the page would show another object that has the same key in the model's own database.
             return Source(f"{name} ({record.source_database or DEFAULT_DB_ALIAS})")

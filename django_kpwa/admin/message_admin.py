@@ -11,6 +11,7 @@ from django.contrib.auth import get_permission_codename
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -24,7 +25,7 @@ from .bubble import bubble_of
 from .buttons import Button, Done
 from .links import Links, Source
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter
-from .message_content import first_line_of, instead_of_text, recipient_of, starts_of, timeline_of
+from .message_content import first_line_of, instead_of_text, lines_repeated_in, recipient_of, starts_of, timeline_of
 from .message_export import csv_response
 from .number_pages import MAY_SEND, send_to_another_number
 from .search import search_messages
@@ -96,13 +97,16 @@ class NeedsDecisionFilter(admin.SimpleListFilter):
 
 
 class MessageAdmin(LongListAdmin):
-    list_display = ["status_shown", "recipient_shown", "first_line", "created", "about", "license", "attempts_made"]
+    list_display = ["status_shown", "recipient_shown", "about", "first_line", "created", "license"]
     list_display_links = ["status_shown", "recipient_shown"]
     list_filter = [NeedsDecisionFilter, "status", WhenFilter, ("license", LicenseFilter), "recipient_type"]
     filtered_by = ["status", "license", "recipient_type", "source_content_type", "source_id"]
     list_select_related = ["license"]
     search_fields = ["recipient"]
-    search_help_text = _("A number as you would type it, a group's name, an idempotency key, or a message's id.")
+    search_help_text = _(
+        "A number as you would type it, a group's name, a reference of one of the newest messages or a part of it, "
+        "an idempotency key, or a message's id."
+    )
     sortable_by = ["created"]
     ordering = ["-created_at", "-pk"]
     date_hierarchy = "created_at"
@@ -137,8 +141,10 @@ class MessageAdmin(LongListAdmin):
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         links = Links(self.admin_site, request)
+        repeated = lines_repeated_in(records)
         for message in records:
             message.kpwa_source = links.to_source_of(message)
+            message.kpwa_first_line = first_line_of(message, repeated)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[OutboundMessage], search_term: str
@@ -151,11 +157,12 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("recipient"))
     def recipient_shown(self, message: OutboundMessage) -> str:
-        return recipient_of(message)
+        return format_html('<span class="kpwa-digits">{}</span>', recipient_of(message))
 
     @admin.display(description=_("first line"))
     def first_line(self, message: OutboundMessage) -> str:
-        return first_line_of(message)
+        line: str = message.kpwa_first_line  # type: ignore[attr-defined]
+        return line
 
     @admin.display(description=_("when"), ordering="created_at")
     def created(self, message: OutboundMessage) -> str:

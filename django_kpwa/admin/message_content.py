@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -18,7 +19,8 @@ from .event_content import content_of
 
 MAX_ATTEMPTS = 50
 MAX_ANSWERS = 10
-_START_CHARACTERS = 80
+_START_CHARACTERS = 200
+_LINE_CHARACTERS = 48
 
 
 def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
@@ -26,13 +28,31 @@ def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
     return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
 
 
-def first_line_of(message: OutboundMessage) -> str:
-    """Return the first line of the text of a message from `starts_of()`, cut if it is long."""
-    start = str(getattr(message, "text_start", "")).strip()
-    if not start:
+def first_line_of(message: OutboundMessage, repeated: Container[str] = ()) -> str:
+    """Return the first line that says something of a message from `starts_of()`, cut if it is long.
+
+    Lines that are `repeated` are skipped, unless the beginning of the text has no others.
+    """
+    lines = _lines_of(message)
+    if not lines:
         return instead_of_text(message) or gettext("(an image)")
-    # Without WhatsApp's formatting marks around it.
-    return Truncator(start.splitlines()[0].strip("*_~` ")).chars(_START_CHARACTERS)
+    return Truncator(next((line for line in lines if line not in repeated), lines[0])).chars(_LINE_CHARACTERS)
+
+
+def lines_repeated_in(messages: Iterable[OutboundMessage]) -> set[str]:
+    """Return the lines with which several different texts among `messages` begin: a shop's name and address, mostly."""
+    texts = {tuple(_lines_of(message)) for message in messages}
+    found = Counter(line for lines in texts for line in set(lines))
+    return {line for line, times in found.items() if times > 1}
+
+
+def _lines_of(message: OutboundMessage) -> list[str]:
+    """The visible lines at the beginning of a text, without rules of dashes and WhatsApp's formatting marks."""
+    start = str(getattr(message, "text_start", ""))
+    if len(start) > _START_CHARACTERS and "\n" in start:
+        start = start.rpartition("\n")[0]  # the last line is cut in the middle
+    lines = (line.strip("*_~` \t\r") for line in start.split("\n"))
+    return [line for line in lines if any(character.isalnum() for character in line)]
 
 
 def instead_of_text(message: OutboundMessage) -> str:

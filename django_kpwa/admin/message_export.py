@@ -103,7 +103,7 @@ def _row(message: OutboundMessage) -> list[str]:
         *(_time(getattr(message, name)) for name in _TIMES),
         str(message.attempts_made),
         ": ".join(filter(None, (str(reason_row(message).label), message.reason_words))),
-        f"{source.name} {message.source_id}" if source else "",
+        message.source_reference or (f"{source.name} {message.source_id}" if source else ""),
         message.idempotency_key,
     ]
 

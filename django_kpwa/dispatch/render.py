@@ -82,13 +82,10 @@ def render_message(message_id: int, due_at: datetime) -> None:
         if store().give_unrendered(message, rendered.license, due_at, _moved(message, rendered.license)):
             wake_license_on_commit(rendered.license.pk)
         return
-    store().store_text(
-        message,
-        text=rendered.text,
-        image_url=rendered.image_url,
-        due_at=due_at,
-        changed=_readdressed(message, rendered.to) if rendered.to is not None else {},
-    )
+    changed = _readdressed(message, rendered.to) if rendered.to is not None else {}
+    if rendered.reference:
+        changed["source_reference"] = rendered.reference
+    store().store_text(message, text=rendered.text, image_url=rendered.image_url, due_at=due_at, changed=changed)
 
 
 def _readdressed(message: OutboundMessage, to: Addressee) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ..outbox import name_of
 from .plain_text import render_plain
 
 if TYPE_CHECKING:
@@ -81,6 +82,16 @@ class Receipt:
         a `ReceiptFailure` says so.
         """
         return ""
+
+    def get_reference(self, obj: Any) -> str:
+        """What people call `obj`: an invoice number, for example. Shown in lists, found by their search, and exported.
+
+        It is cut at 80 characters. By default it is `str(obj)`, and empty if the model does not define `__str__()`;
+        where it is empty, lists show the model's name and the primary key. If it raises, the receipt is sent without,
+        unless that is an error of the database.
+        Called when the receipt is queued, and again when its text is rendered.
+        """
+        return name_of(obj)
 
     def get_context_data(self, obj: Any, **context: Any) -> dict[str, Any]:
         """More variables for the template, as a dict. Calling `super()` is optional: `render()` adds its own variables.

@@ -30,6 +30,7 @@ from ..models import (
 )
 from ..store import store
 from .base import Registration
+from .identity import reference_of
 
 logger = get_logger("django_kpwa.receipts")
 
@@ -55,8 +56,16 @@ def keep_failure(registration: Registration, obj: models.Model, saved_in: str, e
     using = write_alias()
     replace_if_broken(using)
     _none_until.pop(_outbox_of(registration), None)
+    reference = ""
+    with contained(using, saved_in):
+        reference = reference_of(registration, obj)
     with contained(using) as caught:
-        latest = {"cause": _cause_of(error), "error": words_of(error), "occurred_at": DatabaseNow()}
+        latest = {
+            "cause": _cause_of(error),
+            "error": words_of(error),
+            "occurred_at": DatabaseNow(),
+            "source_reference": reference,
+        }
         _count(_one(registration, obj, saved_in), latest)
     if caught.error is not None:
         logger.error("This failure could not be stored for the admin either (%s).", type(caught.error).__name__)

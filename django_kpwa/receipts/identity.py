@@ -20,6 +20,7 @@ from .. import phone
 from ..contents import says_something
 from ..exceptions import InvalidPhoneNumberError, KpwaError
 from ..models import OutboundMessage, ReceiptFailure, Status, idempotency_digest, source_id_of, stored_name
+from ..outbox import reference_by
 
 if TYPE_CHECKING:
     from django.db import models
@@ -87,6 +88,11 @@ def fingerprint_of(receipt: Receipt, obj: models.Model, moment: datetime | None)
     if given:
         return f"{_GIVEN}{hashlib.sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
     return f"{_TIME}{moment.astimezone(timezone.utc).isoformat()}" if moment else ""
+
+
+def reference_of(registration: Registration, obj: models.Model) -> str:
+    """The result of `get_reference()` as it is stored. Empty if the class raises anything but a database's error."""
+    return reference_by(lambda: registration.receipt.get_reference(obj), f"a {registration.label}")
 
 
 @dataclass(frozen=True)

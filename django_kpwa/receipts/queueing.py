@@ -27,7 +27,7 @@ from ..store import store
 from ..wake import wake_license_on_commit
 from .base import Receipt, Registration
 from .failures import clear_failure, keep_failure
-from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, whose
+from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, reference_of, whose
 
 logger = get_logger("django_kpwa.receipts")
 
@@ -65,6 +65,7 @@ class _Wanted:
                 source=self.obj,
                 source_database=self.using,
                 source_fingerprint=self.row.fingerprint,
+                source_reference=reference_of(self.registration, self.obj),
                 license=self.license,
                 render_after_seconds=render_after_seconds,
                 expires_after_seconds=self.expires_after_seconds,

@@ -34,7 +34,9 @@ _REQUIRED = ("should_send", "get_phone_number")
 # The keyword arguments that each method of a receipt gets beside the object.
 _ASKED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_REQUIRED, ()),
-    **dict.fromkeys(("get_image_url", "get_license", "get_occurred_at", "get_event_id", "get_fingerprint"), ()),
+    **dict.fromkeys(
+        ("get_image_url", "get_license", "get_occurred_at", "get_event_id", "get_fingerprint", "get_reference"), ()
+    ),
     **dict.fromkeys(("get_context_data", "render"), ("license", "event_id")),
 }
 

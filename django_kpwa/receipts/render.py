@@ -20,7 +20,7 @@ from ..store.choosing import choose
 from . import registry
 from .base import Receipt
 from .failures import keep_failure
-from .identity import event_id_of, fingerprint_of, occurred_at, source_of
+from .identity import event_id_of, fingerprint_of, occurred_at, reference_of, source_of
 
 _MOST_TYPED = 255
 
@@ -33,6 +33,8 @@ class Rendered:
     image_url: str = ""
     to: Addressee | None = field(default=None, repr=False)
     """The recipient, if it differs from the one that the message was queued for."""
+    reference: str = field(default="", repr=False)
+    """What people call the object now."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
         if fingerprint != message.source_fingerprint:
             store().keep_fingerprint(message, fingerprint)
         rendered = write(receipt, obj, message.license, event_id_of(message.idempotency_key))
-        return rendered if to is None or to.digits == message.recipient else replace(rendered, to=to)
+        if to is not None and to.digits == message.recipient:
+            to = None
+        return replace(rendered, to=to, reference=reference_of(registration, obj))
 
 
 def _addressee_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> Addressee | None:
