@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ MAX_ATTEMPTS = 50
 MAX_ANSWERS = 10
 _START_CHARACTERS = 200
 _LINE_CHARACTERS = 48
+# What WhatsApp shows as bold, italic and so on: `*KS-000005*`.
+_MARKED = re.compile(r"(?<!\w)([*_~`])(\S(?:.*?\S)?)\1(?!\w)")
 
 
 def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
@@ -51,7 +54,7 @@ def _lines_of(message: OutboundMessage) -> list[str]:
     start = str(getattr(message, "text_start", ""))
     if len(start) > _START_CHARACTERS and "\n" in start:
         start = start.rpartition("\n")[0]  # the last line is cut in the middle
-    lines = (line.strip("*_~` \t\r") for line in start.split("\n"))
+    lines = (_MARKED.sub(r"\2", line).strip("*_~` \t\r") for line in start.split("\n"))
     return [line for line in lines if any(character.isalnum() for character in line)]
 
 

@@ -241,9 +241,9 @@ def test_references_are_read_in_the_newest_messages_alone(operator, monkeypatch)
 
 def test_the_list_shows_the_first_line_that_not_every_receipt_begins_with(operator):
     for number in (17, 18):
-        outbox.send_message(NUMBER, f"*TOKO MAJU*\nJalan Melati 5\n----------\nNota {number}\nKopi")
+        outbox.send_message(NUMBER, f"*TOKO MAJU*\nJalan Melati 5\n----------\nNota *{number}*\nKopi")
     outbox.send_message(NUMBER, "*Pesanan* siap")
     outbox.send_message(NUMBER, "Toko tutup besok")
     outbox.send_message(NUMBER, "Toko tutup besok")
     lines = [message.kpwa_first_line for message in operator.get(LIST).context["cl"].result_list]
-    assert lines == ["Toko tutup besok", "Toko tutup besok", "Pesanan* siap", "Nota 18", "Nota 17"]
+    assert lines == ["Toko tutup besok", "Toko tutup besok", "Pesanan siap", "Nota 18", "Nota 17"]
