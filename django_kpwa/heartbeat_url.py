@@ -74,28 +74,20 @@ def ask() -> None:
 
 def _ask(url: str) -> None:
     # Imported only here: a site that sets no address does not need them.
-    from urllib3 import Timeout
     from urllib3.exceptions import HTTPError
 
-    from .gateway.http import _tls_context
-    from .gateway.transport import BoundedPools, Call
+    from .gateway.http import get_once
+    from .gateway.transport import Call
 
     mute_thread(_THREAD, "urllib3.connectionpool")
     call = Call(_MAX_ANSWER_BYTES)
-    call.begin(monotonic() + SECONDS)
-    pools = BoundedPools(call, num_pools=1, maxsize=1, ssl_context=_tls_context())
     try:
-        answer = pools.urlopen(
-            "GET", url, headers={"Accept-Encoding": "identity", "User-Agent": "django-kpwa"},
-            redirect=False, retries=False, decode_content=False, timeout=Timeout(SECONDS, SECONDS),
-        )  # fmt: skip
+        answer = get_once(url, {"User-Agent": "django-kpwa"}, call, SECONDS)
     except (OSError, HTTPError, ValueError) as error:
         _log(url, f"it took longer than {SECONDS:.0f} seconds" if call.timed_out else type(error).__name__)
     else:
         if not 200 <= answer.status < 300:
             _log(url, f"it answered {answer.status}")
-    finally:
-        pools.clear()
 
 
 def _log(url: str, reason: str) -> None:

@@ -11,7 +11,6 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
-from time import monotonic
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -110,29 +109,21 @@ def check(base_urls: Iterable[str], *, is_tried: bool = True) -> None:
 def not_answering(url: str, *, seconds: float = TRY_SECONDS) -> str:
     """Why a webhook posted to `url` would be lost, judged by a GET of at most `seconds`; empty if it would arrive."""
     # Imported only here, to keep the import of this module cheap.
-    from urllib3 import Timeout
     from urllib3.exceptions import HTTPError
 
-    from .gateway.http import _tls_context
-    from .gateway.transport import BoundedPools, Call
+    from .gateway.http import get_once
+    from .gateway.transport import Call
 
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"
     call = Call(_MAX_ANSWER_BYTES)
-    call.begin(monotonic() + seconds)
-    pools = BoundedPools(call, num_pools=1, maxsize=1, ssl_context=_tls_context())
     try:
-        answer = pools.urlopen(
-            "GET", url, headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            redirect=False, retries=False, decode_content=False, timeout=Timeout(seconds, seconds),
-        )  # fmt: skip
+        answer = get_once(url, {"Accept": "application/json"}, call, seconds)
     except (OSError, HTTPError) as error:
         return gettext("This site does not answer at %(origin)s: %(reason)s.") % {
             "origin": origin,
             "reason": _reason(call, call.connect_error or error, seconds),
         }
-    finally:
-        pools.clear()
     if 300 <= answer.status < 400:
         return gettext(
             "%(origin)s redirects the webhook to %(target)s, but gateways do not follow redirects. Write that "

@@ -27,7 +27,7 @@ from django.views.decorators.debug import sensitive_variables
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import BaseHTTPResponse
+from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
 from .. import __version__
@@ -303,6 +303,25 @@ class _Adapter(HTTPAdapter):
 
     def drop_connections(self) -> None:
         self.poolmanager.clear()
+
+
+def get_once(url: str, headers: dict[str, str], call: Call, seconds: float) -> BaseHTTPResponse:
+    """The answer to one GET of at most `seconds` over a connection of its own; redirects are not followed.
+
+    `call`: limits the answer's size, and tells afterwards what became of the request.
+
+    Raises `OSError`, `ValueError`, or urllib3's `HTTPError`.
+    """
+    call.begin(monotonic() + seconds)
+    pools = BoundedPools(call, num_pools=1, maxsize=1, ssl_context=_tls_context())
+    headers = headers | {"Accept-Encoding": "identity"}
+    timeout = Timeout(seconds, seconds)
+    try:
+        return pools.urlopen(
+            "GET", url, headers=headers, redirect=False, retries=False, decode_content=False, timeout=timeout
+        )
+    finally:
+        pools.clear()
 
 
 @lru_cache(maxsize=1)
