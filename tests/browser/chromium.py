@@ -108,6 +108,15 @@ class Chromium:
             time.sleep(0.05)
         return value
 
+    def open_until(self, url: str, expression: str, seconds: float = 60) -> None:
+        """Open a page that does not renew itself, again and again, until the expression is true on it."""
+        until = time.monotonic() + seconds
+        self.open(url)
+        while not self.evaluate(expression):
+            assert time.monotonic() < until, f"Opened {url} for {seconds} s without {expression}"
+            time.sleep(0.5)
+            self.open(url)
+
     def click(self, selector: str) -> None:
         """Press the mouse in the middle of the element, as a person would: what lies over it gets the click."""
         self.wait_for(f"document.querySelector({json.dumps(selector)})?.getClientRects().length")
