@@ -9,58 +9,49 @@ with the reason, before anything is stored.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
-from urllib.parse import urlsplit
 
-from django.conf import settings
-from django.contrib.contenttypes.models import ContentType
-from django.db import Error, models
-from django.utils import timezone
+from django.db import models
 from django.views.decorators.debug import sensitive_variables
 
 from . import announce, phone
 from .conf import Settings, kpwa_settings
 from .containing import loud
-from .contents import is_out_of_reach, says_something, with_line_feeds
-from .exceptions import InvalidImageUrlError, InvalidMessageError, LicenseChoiceError
+from .contents import says_something, with_line_feeds
+from .exceptions import InvalidMessageError, LicenseChoiceError
 from .logs import get_logger
 from .models import (
-    MAX_DATABASE_LENGTH,
-    MAX_REFERENCE_LENGTH,
     NOT_KEPT,
     DatabaseNow,
     License,
     OutboundMessage,
     Priority,
-    RecipientType,
     Status,
-    content_types,
-    database_of,
-    idempotency_digest,
     in_seconds,
     is_saved,
-    source_id_of,
-    stored_name,
     write_alias,
 )
 from .store import choosing, store
 from .store.choosing import GIVEN_AT_ONCE, choose
+from .validation import (
+    check_content,
+    check_encodable,
+    checked_priority,
+    checked_time,
+    digest_of,
+    name_of,
+    recipient_of,
+    reference_by,
+    source_columns,
+)
 from .wake import wake_license_on_commit
 from .words import UNCHOSEN
 
 logger = get_logger("django_kpwa.outbox")
 
-MAX_TEXT_LENGTH = 65_536
-"""WhatsApp's own limit for one message, in characters."""
-MAX_IMAGE_URL_LENGTH = 2000
-MAX_KEY_LENGTH = 255
-MAX_SOURCE_ID_LENGTH = 255
-_MOST_CLEANED = 1000
-_JOINERS = "\u200c\u200d"  # invisible, but part of how words and emoji are written
 _NOW = DatabaseNow()
 
 
@@ -198,7 +189,7 @@ def send_rendered_later(
     `renderer`: names that receipt, as `receipts/LABEL`.
     `source_database`: the alias of the database that the source was saved in, if the caller knows it.
     `source_fingerprint`: distinguishes the source from another row that later gets the same primary key.
-    `source_reference`: as `reference_by()` returns it.
+    `source_reference`: as `validation.reference_by()` returns it.
     `render_after_seconds`: delay before the text is written, for a source that is not committed all at once.
     `expires_after_seconds`: by the database's clock, counted from when the message was stored; None: it never expires.
 
@@ -304,42 +295,6 @@ def copy_key(message: OutboundMessage, recipient: str) -> str:
     return f"{NOT_KEPT}{message.uuid}:{recipient}"
 
 
-def reference_by(ask: Callable[[], object], label: str) -> str:
-    """The reference of a source as `ask()` tells it, in a form that is stored: one line of at most 80 characters.
-
-    Empty if it says nothing. If `ask()` raises, the reference is empty too, and a warning that names `label` is logged.
-    Raises `django.db.Error` alone.
-    """
-    try:
-        given = ask()
-        return "" if given is None or given == "" else _one_line(str(given))
-    except Error:
-        raise  # it may have ended the caller's transaction
-    except Exception as error:
-        # Not its words, which may tell of a customer.
-        logger.warning("The reference of %s is left empty: it raised %s.", label, type(error).__name__)
-        return ""
-
-
-def name_of(source: models.Model | None) -> str:
-    """`str(source)`; empty if its model does not define `__str__()`, because `Sale object (7)` tells people nothing."""
-    return "" if source is None or type(source).__str__ is models.Model.__str__ else str(source)
-
-
-def _one_line(text: str) -> str:
-    seen = "".join(
-        character
-        if character in _JOINERS
-        else {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": "", "Cs": ""}.get(kind, character)
-        for character in text[:_MOST_CLEANED]
-        for kind in [unicodedata.category(character)]
-    )
-    line = " ".join(seen.split())
-    if not says_something(line):
-        return ""
-    return line if len(line) <= MAX_REFERENCE_LENGTH else f"{line[: MAX_REFERENCE_LENGTH - 1]}…"
-
-
 def choose_license() -> License:
     """The license that sends messages for which none is given: `KPWA["DEFAULT_LICENSE"]`, else the license marked as
     default, else the only active one. For callers that need it now; `send_message()` waits until one can be chosen.
@@ -394,21 +349,14 @@ def _build(
     """Validate `message` and return its unsaved row. Raises `InvalidMessageError`."""
     if license_ is not None and not is_saved(license_):
         raise InvalidMessageError("the license has not been saved yet.")
-    typed, recipient, recipient_type = _recipient(message, conf.DEFAULT_REGION)
+    typed, recipient, recipient_type = recipient_of(message.to, message.group, conf.DEFAULT_REGION)
     text, image_url = with_line_feeds(message.text or ""), message.image_url or ""
     if not says_something(text) and not image_url and not renderer:
         raise InvalidMessageError("it has neither a visible text nor an image_url; give at least one.")
-    if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidMessageError(
-            f"its text has {len(text):,} characters; WhatsApp allows at most {MAX_TEXT_LENGTH:,}."
-        )
-    if "\x00" in text:
-        raise InvalidMessageError("its text contains a NUL character, which databases reject.")
-    if image_url:
-        check_image_url(image_url)
-    content_type, source_id, source_database = _source(message.source, source_database)
-    digest = _digest(message.idempotency_key)
-    _check_encodable(text, typed, recipient, message.idempotency_key or "", source_id)
+    check_content(text, image_url)
+    content_type, source_id, source_database = source_columns(message.source, source_database)
+    digest = digest_of(message.idempotency_key)
+    check_encodable(text, typed, recipient, message.idempotency_key or "", source_id)
     row = OutboundMessage(
         recipient_type=recipient_type,
         recipient_typed=typed,
@@ -418,10 +366,10 @@ def _build(
         renderer=renderer,
         idempotency_key=message.idempotency_key or "",
         idempotency_digest=digest,
-        priority=_priority(message.priority),
+        priority=checked_priority(message.priority),
         created_at=_NOW,
-        due_at=_NOW if message.send_after is None else _aware("send_after", message.send_after),
-        expires_at=None if message.expires_at is None else _aware("expires_at", message.expires_at),
+        due_at=_NOW if message.send_after is None else checked_time("send_after", message.send_after),
+        expires_at=None if message.expires_at is None else checked_time("expires_at", message.expires_at),
         source_content_type=content_type,
         source_id=source_id,
         source_database=source_database,
@@ -432,125 +380,6 @@ def _build(
     if license_ is not None:
         row.license = license_
     return row
-
-
-@sensitive_variables()
-def _recipient(message: Message, region: str) -> tuple[str, str, RecipientType]:
-    if bool(message.to) == bool(message.group):
-        raise InvalidMessageError("give either a number (to) or a group's name (group).")
-    if message.group:
-        name = message.group.strip()
-        if not says_something(name) or len(name) > 255:
-            raise InvalidMessageError("a group's name must have 1 to 255 characters.")
-        if "\x00" in name:
-            raise InvalidMessageError("its group's name contains a NUL character, which databases reject.")
-        return message.group[:255], name, RecipientType.GROUP
-    number = phone.parse(message.to, region)
-    return phone.typed(message.to)[:255], number, RecipientType.NUMBER
-
-
-def check_image_url(url: str) -> None:
-    """Raise `InvalidImageUrlError` if the gateway could not, or should not, fetch `url`.
-
-    A host that only this machine or its network can reach is accepted only with `DEBUG = True`.
-    """
-    if len(url) > MAX_IMAGE_URL_LENGTH:
-        raise InvalidImageUrlError(
-            f"its image_url has {len(url)} characters; at most {MAX_IMAGE_URL_LENGTH} are allowed."
-        )
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise InvalidImageUrlError("its image_url contains white space or control characters; percent-encode them.")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise InvalidImageUrlError("its image_url is malformed.") from None
-    if parts.scheme not in ("http", "https"):
-        raise InvalidImageUrlError(f"its image_url begins with {parts.scheme or 'no scheme'!r}; it must be http(s)://.")
-    if not host:
-        raise InvalidImageUrlError("its image_url names no host.")
-    if parts.username is not None or parts.password is not None:
-        raise InvalidImageUrlError(
-            "its image_url contains a user name, which everybody who gets the message would see; remove it."
-        )
-    if "\\" in url:
-        raise InvalidImageUrlError(
-            "its image_url contains a backslash, by which programs disagree about the host; percent-encode it."
-        )
-    # In development the image is fetched by the sandbox on the same machine, or by nobody.
-    if is_out_of_reach(host) and not settings.DEBUG:
-        raise InvalidImageUrlError(
-            f"its image_url's host {host!r} can be reached only from this machine or its network; the gateway "
-            "fetches the image over the internet."
-        )
-
-
-@sensitive_variables()
-def _check_encodable(*texts: str) -> None:
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidMessageError("it contains half of a surrogate pair, which is not a character.") from None
-
-
-def _digest(key: str | None) -> str | None:
-    if key is None:
-        return None
-    if not isinstance(key, str):
-        raise InvalidMessageError(f"its idempotency_key is a {type(key).__name__}; give a string, or None for no key.")
-    if not says_something(key):
-        raise InvalidMessageError(
-            f"its idempotency_key {key[:20]!r} is empty, blank or invisible, so unrelated messages would share "
-            "it; give a string that no other message has, or None for no key."
-        )
-    if len(key) > MAX_KEY_LENGTH:
-        raise InvalidMessageError(
-            f"its idempotency_key has {len(key)} characters; at most {MAX_KEY_LENGTH} are allowed."
-        )
-    if "\x00" in key:
-        raise InvalidMessageError("its idempotency_key contains a NUL character, which databases reject.")
-    return idempotency_digest(key)
-
-
-def _priority(priority: int) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 32_767:
-        raise InvalidMessageError(f"its priority is {priority!r}; it must be a whole number from 0 to 32767.")
-    return int(priority)
-
-
-def _aware(name: str, moment: datetime) -> datetime:
-    if not isinstance(moment, datetime) or timezone.is_naive(moment):
-        raise InvalidMessageError(f"its {name} must be an aware datetime, e.g. django.utils.timezone.now().")
-    return moment
-
-
-def _source(source: models.Model | None, alias: str = "") -> tuple[ContentType | None, str, str]:
-    """How the source is stored: content type, primary key as text, and the stored name of its database.
-
-    `alias`: its database's alias, if the caller knows it; otherwise it is read from the instance.
-    """
-    if source is None:
-        return None, "", ""
-    if not isinstance(source, models.Model):
-        raise InvalidMessageError(f"its source is a {type(source).__name__}; give a saved model instance.")
-    if not is_saved(source):
-        raise InvalidMessageError(
-            "its source has not been saved yet, so no message can point to it. Save it first; for an existing "
-            "row, load it from the database."
-        )
-    source_id = source_id_of(source)
-    if len(source_id) > MAX_SOURCE_ID_LENGTH or "\x00" in source_id:
-        raise InvalidMessageError(
-            f"its source's primary key is longer than {MAX_SOURCE_ID_LENGTH} characters, or contains a NUL character."
-        )
-    database = stored_name(alias or database_of(source))
-    if len(database) > MAX_DATABASE_LENGTH:
-        raise InvalidMessageError(
-            f"its source is in a database whose alias has {len(database)} characters; at most "
-            f"{MAX_DATABASE_LENGTH} are allowed."
-        )
-    return content_types().get_for_model(source, for_concrete_model=False), source_id, database
 
 
 @sensitive_variables()

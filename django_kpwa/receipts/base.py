@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..outbox import name_of
+from ..validation import name_of
 from .plain_text import render_plain
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from .. import phone
 from ..contents import says_something
 from ..exceptions import InvalidPhoneNumberError, KpwaError
 from ..models import OutboundMessage, ReceiptFailure, Status, idempotency_digest, source_id_of, stored_name
-from ..outbox import reference_by
+from ..validation import reference_by
 
 if TYPE_CHECKING:
     from django.db import models

@@ -14,9 +14,10 @@ from ..conf import kpwa_settings
 from ..contents import says_something, with_line_feeds
 from ..exceptions import InvalidMessageError, KpwaError, LicenseChoiceError
 from ..models import License, OutboundMessage, idempotency_digest, is_saved
-from ..outbox import MAX_TEXT_LENGTH, check_image_url, license_of
+from ..outbox import license_of
 from ..store import store
 from ..store.choosing import choose
+from ..validation import check_content
 from . import registry
 from .base import Receipt
 from .failures import keep_failure
@@ -148,11 +149,4 @@ def _why_not(obj: models.Model | None, *, is_wanted: bool = False) -> str:
 def _check(text: str, image_url: str) -> None:
     if not says_something(text) and not image_url:
         raise InvalidMessageError("it rendered neither a visible text nor an image.")
-    if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidMessageError(
-            f"its text has {len(text):,} characters; WhatsApp allows at most {MAX_TEXT_LENGTH:,}."
-        )
-    if "\x00" in text:
-        raise InvalidMessageError("its text contains a NUL character, which databases reject.")
-    if image_url:
-        check_image_url(image_url)
+    check_content(text, image_url)

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connection, transaction
 from django.utils import timezone, translation
 
-from django_kpwa import outbox, receipts
+from django_kpwa import outbox, receipts, validation
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
 from django_kpwa.models import DatabaseNow, License, OutboundMessage, ReceiptFailure, Status
@@ -269,7 +269,7 @@ def test_an_image_is_sent_with_the_text(register):
     ("overrides", "words"),
     [
         ({"get_image_url": lambda self, sale: "file:///etc/passwd"}, "http"),
-        ({"render": lambda self, sale, **context: "x" * (outbox.MAX_TEXT_LENGTH + 1)}, "65,537 characters"),
+        ({"render": lambda self, sale, **context: "x" * (validation.MAX_TEXT_LENGTH + 1)}, "65,537 characters"),
         ({"render": lambda self, sale, **context: "a\x00b"}, "NUL"),
         ({"render": lambda self, sale, **context: 1 / 0}, "ZeroDivisionError"),
         ({"render": receipts.Receipt.render, "template_name": "shop/nowhere.txt"}, "TemplateDoesNotExist"),
