@@ -21,7 +21,6 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from . import words
 from .conf import is_path_secret, kpwa_settings
 from .containing import outside_transactions
 from .encryption import Secret
@@ -29,22 +28,12 @@ from .health import MAX_LICENSES, Health, Looked, look
 from .logs import get_logger
 from .masking import masked_traceback
 from .models import HourlyStatistic
-from .words import Condition
 
 logger = get_logger("django_kpwa.monitoring")
 
 RESULTS = ("sent", "failed", "unknown")
 """What is told of today's messages: columns of `HourlyStatistic`."""
 _NO_LIBRARY = 'Install the extra "metrics": pip install "django-kpwa[metrics]"\n'
-_CONDITIONS = (
-    (words.CONNECTED, "connected"),
-    (words.NOT_SEEN, "not_seen"),
-    (words.UNCLEAR, "unclear"),
-    (words.NEVER_LINKED, "never_linked"),
-    (words.NEW_KEY, "new_key"),
-    (words.NO_KEY, "no_key"),
-    (words.INACTIVE, "inactive"),
-)
 
 Document = dict[str, Any]
 
@@ -78,7 +67,7 @@ def _license(looked: Looked, now: datetime) -> Document:
     queue = looked.queue
     return {
         "name": looked.license.name,
-        "condition": _condition(looked.condition),
+        "condition": looked.condition.code,
         "tone": looked.condition.tone.value,
         "waiting": queue.waiting.number,
         "more_waiting": queue.waiting.is_more,
@@ -88,13 +77,6 @@ def _license(looked: Looked, now: datetime) -> Document:
 
 def _age(since: datetime, now: datetime) -> float:
     return round(max(0.0, (now - since).total_seconds()), 1)
-
-
-def _condition(condition: Condition) -> str:
-    for known, code in _CONDITIONS:
-        if known is condition:
-            return code
-    return next((_code(reason) for reason, row in words.PAUSES.items() if row is condition), "unknown")
 
 
 def _code(code: Any) -> str:

@@ -30,6 +30,7 @@ PAUSES = Table[PauseRow](
         PauseReason.UNAUTHORIZED: PauseRow(
             Tone.BAD,
             "✕",
+            code=PauseReason.UNAUTHORIZED.value,
             label=_("Key refused"),
             meaning=_("The gateway does not accept the API key. Messages are kept."),
             advice=_("Enter the current key below; then they go out."),
@@ -43,6 +44,7 @@ PAUSES = Table[PauseRow](
         PauseReason.KEY_UNREADABLE: PauseRow(
             Tone.BAD,
             "✕",
+            code=PauseReason.KEY_UNREADABLE.value,
             label=_("Key unreadable"),
             meaning=_("The stored API key cannot be read: the site's own secret key was changed. Messages are kept."),
             advice=_("Enter the API key again below."),
@@ -56,6 +58,7 @@ PAUSES = Table[PauseRow](
         PauseReason.NUMBER_CHANGED: PauseRow(
             Tone.BAD,
             "!",
+            code=PauseReason.NUMBER_CHANGED.value,
             label=_("Another phone is linked"),
             meaning=_("A different phone is linked than before."),
             advice=_("Nothing is sent until somebody confirms which phone is the right one."),
@@ -72,6 +75,7 @@ PAUSES = Table[PauseRow](
         PauseReason.LOGGED_OUT: PauseRow(
             Tone.BAD,
             "!",
+            code=PauseReason.LOGGED_OUT.value,
             label=_("Needs a scan"),
             meaning=_("WhatsApp is logged out. Messages are kept."),
             advice=_("Press “Link WhatsApp” and scan the code with the shop's phone; then they go out."),
@@ -85,6 +89,7 @@ PAUSES = Table[PauseRow](
         PauseReason.FAILING: PauseRow(
             Tone.BAD,
             "!",
+            code=PauseReason.FAILING.value,
             label=_("Gateway unreachable"),
             meaning=_("The gateway cannot be reached, or keeps failing."),
             advice=_("Messages are kept, and the gateway is tried again automatically."),
@@ -98,6 +103,7 @@ PAUSES = Table[PauseRow](
         PauseReason.BY_PERSON: PauseRow(
             Tone.ATTENTION,
             "❚❚",
+            code=PauseReason.BY_PERSON.value,
             label=_("Paused"),
             meaning=_("Somebody paused this license."),
             advice=_("Messages are kept until you press “Resume”."),
@@ -111,6 +117,7 @@ PAUSES = Table[PauseRow](
         PauseReason.RATE_LIMITED: PauseRow(
             Tone.WAITING,
             "◷",
+            code=PauseReason.RATE_LIMITED.value,
             label=_("The gateway asked to wait"),
             meaning=_("The gateway asked to wait."),
             advice=_("Sending continues automatically."),
@@ -123,6 +130,7 @@ PAUSES = Table[PauseRow](
     otherwise=PauseRow(
         Tone.BAD,
         "!",
+        code="unknown",
         label="",
         meaning=UNHEARD_OF,
         advice=UPDATE,
@@ -176,6 +184,7 @@ UNCHOSEN = Table[UnchosenRow](
 NO_KEY = Condition(
     Tone.BAD,
     "✕",
+    code="no_key",
     label=_("No API key"),
     meaning=_("Nothing can be sent without an API key."),
     advice=_("Enter it below."),
@@ -188,6 +197,7 @@ NO_KEY = Condition(
 NEVER_LINKED = Condition(
     Tone.ATTENTION,
     "?",
+    code="never_linked",
     label=_("Not linked yet"),
     meaning=_("WhatsApp is not linked yet."),
     advice=_("Press “Link WhatsApp” and scan the code with the shop's phone. Until then messages are kept."),
@@ -200,6 +210,7 @@ NEVER_LINKED = Condition(
 NEW_KEY = Condition(
     Tone.WAITING,
     "◷",
+    code="new_key",
     label=_("Trying the new key"),
     meaning=_("The previous key was refused."),
     advice=_("The new one is tried with the next message."),
@@ -208,6 +219,7 @@ NEW_KEY = Condition(
 NOT_SEEN = Condition(
     Tone.NEUTRAL,
     "?",
+    code="not_seen",
     label=_("Not seen lately"),
     meaning=_("Nothing has been sent for a while."),
     advice=_("“Check status” shows whether the phone is still linked."),
@@ -218,6 +230,7 @@ NOT_SEEN = Condition(
 UNCLEAR = Condition(
     Tone.NEUTRAL,
     "?",
+    code="unclear",
     label=_("Status unclear"),
     meaning=_("The gateway answers with a status that is not documented. Messages are tried all the same."),
     advice=_("Whether the phone is linked, the next message shows, or “Check status”."),
@@ -228,6 +241,7 @@ UNCLEAR = Condition(
 INACTIVE = Condition(
     Tone.NEUTRAL,
     "–",
+    code="inactive",
     label=_("Not active"),
     meaning=_("Messages are accepted and kept."),
     advice=_("Nothing is sent until the license is active."),
@@ -238,6 +252,7 @@ INACTIVE = Condition(
 CONNECTED = Condition(
     Tone.GOOD,
     "✓",
+    code="connected",
     label=_("Connected"),
     meaning=_("Messages are sent automatically."),
     advice=NOTHING_TO_DO,

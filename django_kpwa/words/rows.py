@@ -96,10 +96,12 @@ class EventRow(Row):
 class Condition(Row):
     """Whether a license sends.
 
-    `urgency` is the rank among conditions, 0 is the most urgent. `counter` is the text of the banner at the counter.
-    `command` says in English what to do at a command line; `{name}` stands for the license's name.
+    `code` names it to monitoring, and never changes. `urgency` is the rank among conditions, 0 is the most urgent.
+    `counter` is the text of the banner at the counter. `command` says in English what to do at a command line;
+    `{name}` stands for the license's name.
     """
 
+    code: str
     urgency: int
     help: Help = Help.NONE
     help_label: Words = ""

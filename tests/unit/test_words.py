@@ -82,7 +82,7 @@ def test_only_commands_and_symbols_are_not_translated(row):
     plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
     # A text that is nothing but a figure is translated where the figure is made.
     said = {name for name in plain if re.sub(r"^%\(\w+\)s$", "", getattr(row, name))}
-    assert said <= {"tone", "symbol", "command", "error", "help", "part"}
+    assert said <= {"tone", "symbol", "code", "command", "error", "help", "part"}
 
 
 @pytest.mark.parametrize("error", [GatewayError, *_errors_under(GatewayError)])
@@ -95,6 +95,11 @@ def test_every_error_of_the_gateway_is_told_to_the_person_who_asked(error):
 def test_a_help_button_has_a_label():
     for row in [*words.PAUSES.values(), *(getattr(words, name) for name in CONDITIONS)]:
         assert bool(row.help.value) is bool(row.help_label)
+
+
+def test_each_condition_has_a_code_of_its_own():
+    assert {reason: row.code for reason, row in words.PAUSES.items()} == {reason: reason for reason in words.PAUSES}
+    assert {getattr(words, name).code for name in CONDITIONS} == {name.lower() for name in CONDITIONS}
 
 
 @pytest.mark.parametrize("name", TABLES)
