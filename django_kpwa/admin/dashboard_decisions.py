@@ -89,7 +89,7 @@ def _row(admin: MessageAdmin, message: OutboundMessage, names: Mapping[int, str]
         "message": message,
         "url": admin.url_of("change", message.pk),
         "recipient": recipient_of(message),
-        "first_line": admin.first_line(message),
+        "first_line": message.kpwa_first_line,  # type: ignore[attr-defined]
         "reason": reason_row(message).label,
         "license": names.get(message.license_id or 0, ""),
         "when": short_time(message.settled_at or message.created_at),

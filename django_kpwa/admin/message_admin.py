@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox
-from ..formatting import date_and_time
-from ..models import RESENDABLE, License, OutboundMessage, Status
+from ..formatting import short_time
+from ..models import RESENDABLE, License, OutboundMessage, RecipientType, Status
 from ..words import STATUSES, Words, reason_row, status_row
 from .base import mark_html
 from .bubble import bubble_of
@@ -97,15 +97,15 @@ class NeedsDecisionFilter(admin.SimpleListFilter):
 
 
 class MessageAdmin(LongListAdmin):
-    list_display = ["status_shown", "recipient_shown", "about", "first_line", "created", "license"]
+    list_display = ["status_shown", "recipient_shown", "content", "created"]
     list_display_links = ["status_shown", "recipient_shown"]
     list_filter = [NeedsDecisionFilter, "status", WhenFilter, ("license", LicenseFilter), "recipient_type"]
     filtered_by = ["status", "license", "recipient_type", "source_content_type", "source_id"]
     list_select_related = ["license"]
     search_fields = ["recipient"]
     search_help_text = _(
-        "A number as you would type it, a group's name, a reference of one of the newest messages or a part of it, "
-        "an idempotency key, or a message's id."
+        "A number or three of its digits, a group, a reference, words of the message or of the customer's answer. "
+        "Parts are found in the newest messages."
     )
     sortable_by = ["created"]
     ordering = ["-created_at", "-pk"]
@@ -134,17 +134,15 @@ class MessageAdmin(LongListAdmin):
         # The list needs only the first lines of texts. The page of one message loads the deferred text by itself.
         return starts_of(super().get_queryset(request))
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        # If there is only one license, its name in every row is no information.
-        has_several = License.objects.order_by().values("pk")[:2].count() > 1
-        return [column for column in self.list_display if has_several or column != "license"]
-
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         links = Links(self.admin_site, request)
         repeated = lines_repeated_in(records)
+        # If there is only one license, its name in every row is no information.
+        has_several = License.objects.order_by().values("pk")[:2].count() > 1
         for message in records:
             message.kpwa_source = links.to_source_of(message)
             message.kpwa_first_line = first_line_of(message, repeated)
+            message.kpwa_license = message.license.name if has_several and message.license else ""
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[OutboundMessage], search_term: str
@@ -153,20 +151,33 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, message: OutboundMessage) -> str:
-        return mark_html(STATUSES[message.status])
+        license_name: str = message.kpwa_license  # type: ignore[attr-defined]
+        mark = mark_html(STATUSES[message.status])
+        return format_html('{}<span class="kpwa-under">{}</span>', mark, license_name) if license_name else mark
 
     @admin.display(description=_("recipient"))
     def recipient_shown(self, message: OutboundMessage) -> str:
-        return format_html('<span class="kpwa-digits">{}</span>', recipient_of(message))
+        is_number = message.recipient_type == RecipientType.NUMBER
+        shape = '<span class="kpwa-digits">{}</span>' if is_number else '<span class="kpwa-group">{}</span>'
+        return format_html(shape, recipient_of(message))
 
-    @admin.display(description=_("first line"))
-    def first_line(self, message: OutboundMessage) -> str:
+    @admin.display(description=_("about"))
+    def content(self, message: OutboundMessage) -> str:
+        """What the message is about, and below it the first line that says something; neither breaks."""
+        source: Source | None = message.kpwa_source  # type: ignore[attr-defined]
         line: str = message.kpwa_first_line  # type: ignore[attr-defined]
-        return line
+        if source is None:
+            return format_html('<span class="kpwa-line">{}</span>', line)
+        return format_html(
+            '<span class="kpwa-line" title="{}">{}</span><span class="kpwa-under">{}</span>',
+            source.name,
+            source.html,
+            line,
+        )
 
     @admin.display(description=_("when"), ordering="created_at")
     def created(self, message: OutboundMessage) -> str:
-        return date_and_time(message.created_at)
+        return short_time(message.created_at)
 
     @admin.display(description=_("about"))
     def about(self, message: OutboundMessage) -> str:

@@ -1,11 +1,12 @@
-"""The searches of the lists of messages and webhook events. Each is a few index look-ups.
+"""The searches of the lists of messages and webhook events. Each costs the same however long the tables are.
 
-Texts, names and bodies are not searched: that would read the whole table. References are, in the newest messages: an
-index on them would cost every message three writes for a search of a few a day.
+What is whole (a number, a key, an id) is looked up in an index. Parts (three digits, words of a text, a reference) are
+found by reading the newest rows: an index for them would cost every message three writes for a search of a few a day.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable
 from typing import Any
@@ -14,21 +15,27 @@ from django.db.models import Q, QuerySet
 
 from .. import phone
 from ..exceptions import InvalidPhoneNumberError
-from ..models import OutboundMessage, RecipientType, SendAttempt, WebhookEvent, idempotency_digest
+from ..models import EventKind, OutboundMessage, RecipientType, SendAttempt, WebhookEvent, idempotency_digest
 
 MIN_DIGITS = 6
 """Minimum number of digits, country code included, of a search for numbers by their beginning."""
+MIN_PART = 3
+"""Minimum number of digits of a number, or of characters of a text, that are searched for as a part of it."""
+READ = 20_000
+"""Number of the newest messages, and of the newest answers of customers, that a search for parts reads."""
 _MAX_BY_GATEWAY_ID = 100
-_MAX_BY_REFERENCE = 100
-REFERENCES_READ = 20_000
-"""Number of the newest messages whose references a search reads."""
+_MAX_BY_PART = 500
+_MAX_NAMES = 50
+"""Maximum number of groups, and of customers who wrote the words, whose messages are found."""
+_BETWEEN_DIGITS = re.compile(r"[\s().+/-]")
 
 
 def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[OutboundMessage]:
     """Return those `messages` whose recipient, idempotency key, gateway id or UUID is `term`.
 
-    Of the newest, also those whose reference contains it, in any case. A number may be typed in any spelling, or only
-    its beginning with at least `MIN_DIGITS` digits.
+    A number may be typed in any spelling, or only its beginning with at least `MIN_DIGITS` digits. Of the newest `READ`
+    messages, also those of which `term` is a part, in any case: of the number, the reference, the text, the group's
+    name (then all of that group), or of what the customer wrote.
     """
     term = _cleaned(term)
     if not term:
@@ -37,7 +44,7 @@ def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[
     by_key = every.filter(idempotency_digest=idempotency_digest(term)).values_list("pk", flat=True)
     attempts = SendAttempt.objects.filter(gateway_id=term)
     by_gateway_id = attempts.values_list("message_id", flat=True)[:_MAX_BY_GATEWAY_ID]
-    ids = {*by_key, *by_gateway_id, *_by_uuid(every, term), *_by_reference(term)}
+    ids = {*by_key, *by_gateway_id, *_by_uuid(every, term), *_by_part(every, term)}
     return _found(messages, _by_number(every, "recipient", term, only=Q(recipient_type=RecipientType.NUMBER)), ids)
 
 
@@ -62,12 +69,46 @@ def _found(rows: QuerySet[Any], condition: Q, ids: Iterable[int]) -> QuerySet[An
     return rows.filter(condition | Q(pk__in=ids) if ids else condition)
 
 
-def _by_reference(term: str) -> Iterable[int]:
-    newest = OutboundMessage.objects.order_by("-pk").values_list("pk", flat=True).first()
-    if newest is None:
-        return ()
-    read = OutboundMessage.objects.filter(pk__gt=newest - REFERENCES_READ, source_reference__icontains=term)
-    return read.order_by("-pk").values_list("pk", flat=True)[:_MAX_BY_REFERENCE]
+def _by_part(every: QuerySet[OutboundMessage], term: str) -> set[int]:
+    """Return the newest messages of which `term` is a part, at most `_MAX_BY_PART` for each way to find them."""
+    number = _number(term)
+    if number and every.filter(recipient=number).exists():
+        return set()  # somebody asks for this number alone
+    read = _newest(every)
+    found = Q(source_reference__icontains=term)
+    digits = _BETWEEN_DIGITS.sub("", term)
+    if not (digits.isascii() and digits.isdigit()):
+        # Digits are not looked for in texts: amounts would be found.
+        groups = Q(recipient_type=RecipientType.GROUP)
+        names = _distinct(read.filter(groups, recipient__icontains=term), "recipient")
+        senders = _distinct(_answers(term), "sender_number")
+        ids = {*_ids(every.filter(groups, recipient__in=names)), *_ids(every.filter(recipient__in=senders))}
+        return {*ids, *_ids(read.filter(found | Q(text__icontains=term) if len(term) >= MIN_PART else found))}
+    if len(digits) >= MIN_PART:
+        # 0812 begins 62812…, and 504 may stand anywhere.
+        of_number = Q(recipient__contains=digits) | Q(recipient__startswith=phone.gateway_reading(digits))
+        found |= Q(recipient_type=RecipientType.NUMBER) & of_number
+    return set(_ids(read.filter(found)))
+
+
+def _answers(term: str) -> QuerySet[WebhookEvent]:
+    if len(term) < MIN_PART:
+        return WebhookEvent.objects.none()
+    newest = _newest(WebhookEvent.objects.all())
+    return newest.filter(kind=EventKind.INCOMING, understood__text__icontains=term).exclude(sender_number="")
+
+
+def _newest(rows: QuerySet[Any]) -> QuerySet[Any]:
+    newest = rows.order_by("-pk").values_list("pk", flat=True).first() or 0
+    return rows.filter(pk__gt=newest - READ)
+
+
+def _ids(messages: QuerySet[OutboundMessage]) -> Iterable[int]:
+    return messages.order_by("-pk").values_list("pk", flat=True)[:_MAX_BY_PART]
+
+
+def _distinct(rows: QuerySet[Any], column: str) -> list[str]:
+    return list(dict.fromkeys(rows.order_by("-pk").values_list(column, flat=True)[:_MAX_BY_PART]))[:_MAX_NAMES]
 
 
 def _by_uuid(rows: QuerySet[Any], term: str) -> Iterable[int]:

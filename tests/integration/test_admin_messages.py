@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox
-from django_kpwa.admin import long_list
+from django_kpwa.admin import long_list, search
 from django_kpwa.admin.buttons import MAX_AT_ONCE
 from django_kpwa.admin.long_list import BoundedPaginator, LicenseFilter
 from django_kpwa.gateway.outcome import Cause, OutcomeKind
@@ -50,6 +51,22 @@ def listed(client, query=""):
     return [message.pk for message in answer.context["cl"].result_list]
 
 
+def an_answer(license_, sender, text):
+    body = json.dumps({"from": sender, "message": text, "fromMe": False}).encode()
+    event = WebhookEvent.objects.create(
+        license=license_,
+        body=body,
+        content_type="application/json",
+        received_at=timezone.now(),
+        last_received_at=timezone.now(),
+        next_try_at=timezone.now() - timedelta(seconds=1),
+    )
+    process_event(event.pk)
+    event.refresh_from_db()
+    assert (event.kind, event.status) == (EventKind.INCOMING, EventStatus.PROCESSED)
+    return event
+
+
 def act(client, action, messages, **fields):
     chosen = [message.pk for message in messages]
     return client.post(LIST, {"action": action, "_selected_action": chosen, **fields}, follow=True)
@@ -63,17 +80,18 @@ def test_messages_are_listed_with_their_first_line_and_a_status_in_words(operato
     page = operator.get(LIST).content.decode()
 
     assert "Struk 7" in page
-    assert "Kopi" not in page
+    assert "Kopi Rp" not in page
     assert "0812-3456-7890" in page
     assert 'class="kpwa-mark kpwa-attention"' in page
     assert "in doubt" in page
 
 
-def test_the_license_has_a_column_only_where_there_are_several(operator, license_):
+def test_a_row_names_its_license_only_where_there_are_several(operator, license_):
     a_message()
-    assert "column-license" not in operator.get(LIST).content.decode()
+    row = f'<span class="kpwa-under">{license_.name}</span>'
+    assert row not in operator.get(LIST).content.decode()
     License(name="Cabang Bogor").save()
-    assert "column-license" in operator.get(LIST).content.decode()
+    assert row in operator.get(LIST).content.decode()
 
 
 def test_the_list_takes_as_many_queries_for_twenty_sales_as_for_one(operator, license_):
@@ -132,12 +150,46 @@ def test_a_number_is_found_in_any_spelling(operator, license_, spelling):
 
 
 @pytest.mark.parametrize(
-    ("beginning", "finds"), [("0812345", True), ("628123456", True), ("0813", False), ("0812", False)]
+    ("digits", "finds"),
+    [("0812345", True), ("628123456", True), ("0812", True), ("890", True), ("456-78", True), ("0813", False)]
+    + [("89", False), ("907", False)],
 )
-def test_the_beginning_of_a_number_finds_it_from_six_digits_on(operator, license_, beginning, finds):
+def test_a_number_is_found_by_its_beginning_and_by_any_three_digits(operator, license_, digits, finds):
     a_message()
 
-    assert bool(listed(operator, f"?q={beginning}")) is finds
+    assert bool(listed(operator, f"?q={digits}")) is finds
+
+
+def test_only_the_beginning_of_a_number_is_found_in_old_messages(operator, license_, monkeypatch):
+    monkeypatch.setattr(search, "READ", 1)
+    old = a_message()
+    a_message(to="085712345678")
+
+    assert listed(operator, "?q=567890") == []
+    assert listed(operator, "?q=0812345") == [old.pk]
+
+
+def test_words_find_the_messages_that_say_them_and_those_that_were_answered_with_them(operator, license_):
+    says = a_message(text="Struk 8\nRoti Bakar Rp 504.000")
+    answered = a_message(to="085712345678")
+    a_message(to="081111111111")
+    an_answer(license_, "6285712345678", "Rotinya gosong, mas")
+
+    assert listed(operator, "?q=roti bakar") == [says.pk]
+    assert listed(operator, "?q=GOSONG") == [answered.pk]
+    assert listed(operator, "?q=roti") == [answered.pk, says.pk]
+    assert listed(operator, "?q=504") == []  # digits are a number's, not an amount
+    assert listed(operator, "?q=ro") == []
+
+
+def test_a_group_is_found_in_any_case_with_all_that_it_was_sent(operator, license_, monkeypatch):
+    monkeypatch.setattr(search, "READ", 2)
+    old = outbox.send_group_message("Dapur Bandung", "Pesanan 1")
+    a_message()
+    new = outbox.send_group_message("Dapur Bandung", "Pesanan 2")
+
+    assert listed(operator, "?q=dapur") == [new.pk, old.pk]
+    assert listed(operator, "?q=DAPUR BANDUNG") == [new.pk, old.pk]
 
 
 def test_a_key_an_id_and_a_group_are_found_exactly(operator, license_):
@@ -298,21 +350,21 @@ def test_the_page_tells_what_happened_in_order(operator, license_):
 def test_a_customers_answer_stands_on_the_page_of_the_message_that_it_follows(operator, license_):
     message = a_message(Status.SENT, sent_at=timezone.now() - timedelta(minutes=1))
     before = a_message(Status.SENT, sent_at=timezone.now() + timedelta(minutes=1))
-    event = WebhookEvent.objects.create(
-        license=license_,
-        body=b'{"from": "6281234567890", "message": "terima kasih", "fromMe": false}',
-        content_type="application/json",
-        received_at=timezone.now(),
-        last_received_at=timezone.now(),
-        next_try_at=timezone.now() - timedelta(seconds=1),
-    )
-    process_event(event.pk)
-    event.refresh_from_db()
+    event = an_answer(license_, "6281234567890", "terima kasih")
 
-    assert (event.kind, event.status) == (EventKind.INCOMING, EventStatus.PROCESSED)
     assert event.sender_number == message.recipient
     assert "terima kasih" in page_of(operator, message)
     assert "terima kasih" not in page_of(operator, before)
+
+
+def test_the_page_folds_its_raw_fields_away_without_a_script(operator, license_):
+    page = page_of(operator, a_message())
+    before, _, folded = page.partition('<details class="kpwa-fields"><summary>')
+
+    assert "Idempotency key" not in before
+    assert "Idempotency key" in folded.partition("</details>")[0]
+    assert "What happened" in before
+    assert "submit-row" not in page
 
 
 # Text

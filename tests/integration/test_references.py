@@ -235,7 +235,7 @@ def test_a_sign_that_databases_match_anything_by_is_itself(operator):
 def test_references_are_read_in_the_newest_messages_alone(operator, monkeypatch):
     for each in ("INV-1", "INV-2", "INV-3"):
         outbox.send_message(NUMBER, "Struk", reference=each)
-    monkeypatch.setattr(search, "REFERENCES_READ", 2)
+    monkeypatch.setattr(search, "READ", 2)
     assert listed(operator, "inv") == ["INV-3", "INV-2"]
 
 
