@@ -24,6 +24,7 @@ from .contents import says_something, with_line_feeds
 from .exceptions import InvalidMessageError, LicenseChoiceError
 from .logs import get_logger
 from .models import (
+    ARRIVED,
     NOT_KEPT,
     DatabaseNow,
     License,
@@ -52,6 +53,7 @@ from .words import UNCHOSEN
 
 logger = get_logger("django_kpwa.outbox")
 
+_MOST_COPIES = 5  # in a row: a copy of a copy
 _NOW = DatabaseNow()
 
 
@@ -226,6 +228,8 @@ def resend(message: OutboundMessage) -> bool:
     """Queue a failed, expired, cancelled or doubtful message again and refresh it. Returns True if it was queued.
 
     Its expiry and its spent attempts are cleared. If the message was in doubt, the recipient may get it twice.
+    It is queued even if a copy of it arrived at another number, which is what a site's code asks for here; people are
+    no longer offered it then, see `arrived_elsewhere()`.
     """
     queued = bool(store().resend(message.pk))
     if queued:
@@ -287,7 +291,25 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
         row.idempotency_key = original.idempotency_key
     for name in ("content_type_id", "id", "database", "fingerprint", "reference"):
         setattr(row, f"source_{name}", getattr(original, f"source_{name}"))
-    return _store(row, conf)
+    copy = _store(row, conf)
+    if copy.pk is not None and arrived_elsewhere(original) is None:
+        store().note_copy(original.pk, copy.pk)
+    return copy
+
+
+def arrived_elsewhere(message: OutboundMessage) -> OutboundMessage | None:
+    """The copy of `message` that arrived at another number, made by `send_to_another_number()`; None if none did.
+
+    Takes no query for a message that was not copied.
+    """
+    for _ in range(_MOST_COPIES):
+        if message.copied_to_id is None:
+            return None
+        copy = OutboundMessage.objects.defer("text").filter(pk=message.copied_to_id).first()
+        if copy is None or copy.status in ARRIVED:
+            return copy
+        message = copy
+    return None
 
 
 def copy_key(message: OutboundMessage, recipient: str) -> str:

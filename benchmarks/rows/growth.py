@@ -43,8 +43,6 @@ PAGES = {
         "number": f"{LIST}?q=0812-0000-0077",
         "idempotency key": f"{LIST}?q=order-777",
         "gateway id": f"{LIST}?q=gateway-777",
-        "three digits": f"{LIST}?q=777",
-        "words": f"{LIST}?q=susu",
     },
     "the list of webhook events": {
         "first page": EVENTS,

@@ -84,7 +84,8 @@ def _message_admin(site: AdminSite) -> MessageAdmin | None:
 
 
 def _row(admin: MessageAdmin, message: OutboundMessage, names: Mapping[int, str], may_decide: bool) -> dict[str, Any]:
-    choices = [OfferedButton(button, admin.url_of(button.name, message.pk)) for button in CHOICES.values()]
+    offered = (button for button in CHOICES.values() if button.is_offered(message))
+    choices = [OfferedButton(button, admin.url_of(button.name, message.pk)) for button in offered]
     return {
         "message": message,
         "url": admin.url_of("change", message.pk),

@@ -46,15 +46,24 @@ def _pressing(
     return press
 
 
+_resend = _pressing(outbox.resend, _("The message is queued again."))
+
+
+def _press_send_again(request: HttpRequest, message: OutboundMessage) -> Done:
+    if outbox.arrived_elsewhere(message) is not None:
+        return Done(_("Nothing was sent: it arrived at another number."), messages.WARNING, logged="")
+    return _resend(request, message)
+
+
 SEND_AGAIN = Button(
     "send_again",
     _("Send again"),
     MAY_DECIDE,
-    _pressing(outbox.resend, _("The message is queued again.")),
+    _press_send_again,
     confirm=SECOND_COPY,
     # What failed, expired or was cancelled did not arrive.
     confirm_for=lambda message: SECOND_COPY if message.status == Status.UNKNOWN else "",
-    is_offered=lambda message: message.status in RESENDABLE,
+    is_offered=lambda message: message.status in RESENDABLE and outbox.arrived_elsewhere(message) is None,
     is_primary=True,
 )
 IT_ARRIVED = Button(
@@ -142,7 +151,7 @@ class MessageAdmin(LongListAdmin):
         for message in records:
             message.kpwa_source = links.to_source_of(message)
             message.kpwa_first_line = first_line_of(message, repeated)
-            message.kpwa_license = message.license.name if has_several and message.license else ""
+            message.kpwa_names_license = has_several
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[OutboundMessage], search_term: str
@@ -151,9 +160,10 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, message: OutboundMessage) -> str:
-        license_name: str = message.kpwa_license  # type: ignore[attr-defined]
         mark = mark_html(STATUSES[message.status])
-        return format_html('{}<span class="kpwa-under">{}</span>', mark, license_name) if license_name else mark
+        if message.license is None or not message.kpwa_names_license:  # type: ignore[attr-defined]
+            return mark
+        return format_html('{}<span class="kpwa-under">{}</span>', mark, message.license.name)
 
     @admin.display(description=_("recipient"))
     def recipient_shown(self, message: OutboundMessage) -> str:
@@ -219,6 +229,7 @@ class MessageAdmin(LongListAdmin):
                 "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),
                 "kpwa_timeline": timeline_of(message),
                 "kpwa_another_number": self._another_number_url(request, message),
+                "kpwa_copy": self._copy_of(request, message),
             }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -228,6 +239,16 @@ class MessageAdmin(LongListAdmin):
         name = self.url_name("another_number")
         # Before Django's own URLs, whose last pattern `<path:object_id>/` matches everything.
         return [path("<path:object_id>/another_number/", view, name=name), *super().get_urls()]
+
+    def _copy_of(self, request: HttpRequest, message: OutboundMessage) -> dict[str, Any] | None:
+        """Return what is shown of the copy for another number: the one that arrived, else the newest."""
+        if message.copied_to_id is None:
+            return None
+        newest = OutboundMessage.objects.defer("text").filter(pk=message.copied_to_id).first()
+        copy = outbox.arrived_elsewhere(message) or newest
+        if copy is None:
+            return None
+        return {"recipient": recipient_of(copy), "mark": STATUSES[copy.status], "url": self.url_of("change", copy.pk)}
 
     def _another_number_url(self, request: HttpRequest, message: OutboundMessage) -> str:
         # A text that is rendered only when the message is sent can't be copied before.

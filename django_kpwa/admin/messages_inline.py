@@ -16,6 +16,7 @@ from django.forms.models import BaseModelFormSet, modelformset_factory
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from .. import outbox
 from ..models import OutboundMessage, database_of, source_id_of, stored_name, types_of
 from ..receipts import registry
 from ..words import STATUSES
@@ -57,6 +58,7 @@ class MessagesFormSet(_FormSet):
                 "mark": STATUSES[message.status],
                 "recipient": recipient_of(message),
                 "first_line": first_line_of(message),
+                "needs_somebody": message.needs_somebody and outbox.arrived_elsewhere(message) is None,
                 "url": self.kpwa_links.to_object(OutboundMessage, message.pk),
             }
             for message in self._messages[:MAX_SHOWN]

@@ -238,6 +238,10 @@ def _decide(console: Console, decision: str, ids: list[str]) -> int:
             outcomes.append({"id": given, "done": False, "status": None})
             console.say(f"{given}: there is no such message.")
             continue
+        if decision == "resend" and (copy := outbox.arrived_elsewhere(message)) is not None:
+            outcomes.append({"id": given, "done": False, "status": message.status})
+            console.say(f"{given}: left unchanged, because it arrived at another number as message {copy.pk}.")
+            continue
         changed = decide(message)
         outcomes.append({"id": given, "done": changed, "status": message.status})
         console.say(f"{given}: {done}." if changed else f"{given}: left unchanged, because it is {message.status}.")

@@ -17,6 +17,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='outboundmessage',
+            name='copied_to_id',
+            field=models.BigIntegerField(null=True, verbose_name='copy for another number'),
+        ),
+        migrations.AddField(
+            model_name='outboundmessage',
             name='source_reference',
             field=models.CharField(blank=True, db_default='', default='', max_length=80, verbose_name='reference'),
         ),

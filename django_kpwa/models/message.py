@@ -158,6 +158,9 @@ class OutboundMessage(models.Model):
     delivered_at = models.DateTimeField(_("delivered"), null=True)
     read_at = models.DateTimeField(_("read"), null=True)
     dismissed_at = models.DateTimeField(_("dismissed"), null=True)
+    # The primary key of the copy for another number that arrived, else of the newest one. No foreign key: one to this
+    # table would be looked up without an index whenever messages are purged.
+    copied_to_id = models.BigIntegerField(_("copy for another number"), null=True)
 
     was_purged = False
     """True if the row was purged, and this object was made of what is kept of it (`KeptKey.as_message()`)."""

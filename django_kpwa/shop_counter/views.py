@@ -61,6 +61,9 @@ def resend(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
     confirmation page is returned.
     """
     message = _message(message_uuid)
+    if outbox.arrived_elsewhere(message) is not None:
+        messages.warning(request, _("Nothing was sent: it arrived at another number."), fail_silently=True)
+        return HttpResponseRedirect(_back(request))
     if message.status == Status.UNKNOWN and "confirmed" not in request.POST:
         return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
     if outbox.resend(message):

@@ -22,6 +22,7 @@ from ..gateway import SessionStatus
 from ..gateway.outcome import Cause
 from ..health import STOPPED, Finding, Health, is_quiet, lane_of, look, receipts_waiting
 from ..models import (
+    ARRIVED,
     RESENDABLE,
     UNSETTLED,
     License,
@@ -127,9 +128,23 @@ def chip(obj: Model, person: Person) -> list[Shown]:
     messages, failures = getattr(obj, _MESSAGES, None), getattr(obj, _FAILURES, None)
     if messages is None or failures is None:
         [messages], [failures] = _messages_about([obj]), _failures_about([obj])
-    earlier = [message for message in messages[1:] if message.needs_somebody]
+    elsewhere = _arrived_elsewhere(messages)
+    earlier = [message for message in messages[1:] if message.needs_somebody and message.pk not in elsewhere]
     shown = [_shown(message, person) for message in [*messages[:1], *earlier][:MAX_SHOWN]]
     return [*(_failed(failure, person) for failure in failures[:MAX_SHOWN]), *shown]
+
+
+def _arrived_elsewhere(messages: Sequence[OutboundMessage]) -> set[int]:
+    """Return those of an object's newest messages of which a copy for another number arrived, without a query.
+
+    A copy is about the same object and newer, so it is among them.
+    """
+    found: set[int] = set()
+    arrived = {message.pk for message in messages if message.status in ARRIVED}
+    for message in messages:  # newest first: a copy comes before its original
+        if message.copied_to_id in arrived or message.copied_to_id in found:
+            found.add(message.pk)
+    return found
 
 
 def _places_of(instances: Sequence[Model]) -> dict[tuple[type[Model], str], dict[str, list[int]]]:

@@ -145,6 +145,11 @@ class Decisions(Lanes):
         return bool(_message(message_id).filter(status=Status.UNKNOWN).update(**sent_columns(DatabaseNow())))
 
     @_decision
+    def note_copy(self, message_id: int, copy_id: int) -> bool:
+        """Store on a message that it was copied for another number. False if that was known already."""
+        return bool(_message(message_id).exclude(copied_to_id=copy_id).update(copied_to_id=copy_id))
+
+    @_decision
     def dismiss(self, message_id: int) -> bool:
         """Leave a message in doubt as it is, without a decision. False: it was not waiting for one."""
         return bool(_message(message_id).undecided().update(dismissed_at=DatabaseNow()))

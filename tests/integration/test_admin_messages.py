@@ -151,8 +151,10 @@ def test_a_number_is_found_in_any_spelling(operator, license_, spelling):
 
 @pytest.mark.parametrize(
     ("digits", "finds"),
-    [("0812345", True), ("628123456", True), ("0812", True), ("890", True), ("456-78", True), ("0813", False)]
-    + [("89", False), ("907", False)],
+    [
+        *(("0812345", True), ("628123456", True), ("0812", True), ("890", True), ("456-78", True)),
+        *(("0813", False), ("89", False), ("907", False)),
+    ],
 )
 def test_a_number_is_found_by_its_beginning_and_by_any_three_digits(operator, license_, digits, finds):
     a_message()
