@@ -13,6 +13,7 @@ from .doctor import DOCTOR
 from .licenses import LICENSES
 from .linking import CHECK_NUMBER, QR, RESTART, STATUS
 from .messages import MESSAGES, SEND, SEND_GROUP
+from .missing import MISSING
 from .run import DISPATCH, PURGE, RUN, SANDBOX
 from .webhook import WEBHOOK
 
@@ -27,6 +28,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "send": SEND,
     "send-group": SEND_GROUP,
     "messages": MESSAGES,
+    "missing": MISSING,
     "licenses": LICENSES,
     "webhook": WEBHOOK,
     "run": RUN,

@@ -131,9 +131,15 @@ def since(given: str) -> datetime | CombinedExpression:
     Raises:
         argparse.ArgumentTypeError: `given` is neither.
     """
-    ago = re.fullmatch(r"(\d{1,6})([smhd])", given)
-    if ago:
-        return in_seconds(-timedelta(**{_UNITS[ago[2]]: int(ago[1])}).total_seconds())
+    ago = _ago(given)
+    return point_in_time(given) if ago is None else in_seconds(-ago.total_seconds())
+
+
+def point_in_time(given: str) -> datetime:
+    """Parse the same argument for the site's own times, which this process's clock has set: an aware datetime."""
+    ago = _ago(given)
+    if ago is not None:
+        return timezone.now() - ago
     try:
         day = parse_date(given)
         read = datetime(day.year, day.month, day.day) if day else parse_datetime(given)
@@ -144,6 +150,11 @@ def since(given: str) -> datetime | CombinedExpression:
             f"{given!r} is neither a duration like 30m, 2h or 3d nor a date like 2016-11-05."
         )
     return timezone.make_aware(read) if timezone.is_naive(read) else read
+
+
+def _ago(given: str) -> timedelta | None:
+    ago = re.fullmatch(r"(\d{1,6})([smhd])", given)
+    return timedelta(**{_UNITS[ago[2]]: int(ago[1])}) if ago else None
 
 
 def positive_seconds(given: str) -> float:

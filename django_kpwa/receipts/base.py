@@ -15,7 +15,7 @@ from ..validation import name_of
 from .plain_text import render_plain
 
 if TYPE_CHECKING:
-    from django.db.models import Model
+    from django.db.models import Model, QuerySet
 
     from ..models import License
 
@@ -92,6 +92,17 @@ class Receipt:
         Called when the receipt is queued, and again when its text is rendered.
         """
         return name_of(obj)
+
+    def get_candidates(self, since: datetime, until: datetime) -> QuerySet[Any] | None:
+        """A queryset of the objects from `since` to `until` (aware) that could have had this receipt, wanted or not.
+
+        None: this class does not say. If it does, objects whose receipt was never queued are found, because they were
+        saved by `bulk_create()`, `update()` or raw SQL, or their process was killed (`receipts.missing`). Compare the
+        time that `get_occurred_at()` returns, in a column with an index. The objects are read by primary key, in
+        batches; those without a message are loaded by this queryset, so add what the methods above need:
+        `select_related()`, for example.
+        """
+        return None
 
     def get_context_data(self, obj: Any, **context: Any) -> dict[str, Any]:
         """More variables for the template, as a dict. Calling `super()` is optional: `render()` adds its own variables.

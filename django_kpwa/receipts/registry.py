@@ -186,21 +186,22 @@ def _check_receipt_class(receipt_class: object) -> None:
     if not isinstance(receipt_class.event, str) or (receipt_class.event and not says_something(receipt_class.event)):
         raise ImproperlyConfigured(f"{name}.event must be a visible string, not {receipt_class.event!r}.")
     for method, context in _ASKED.items():
-        _check_method(receipt_class(), method, context)
+        _check_method(receipt_class(), method, "the object", 1, context)
+    _check_method(receipt_class(), "get_candidates", "since and until", 2, ())
     if receipt_class.language and not check_for_language(receipt_class.language):
         raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not support.")
 
 
-def _check_method(receipt: Receipt, method: str, context: Iterable[str]) -> None:
+def _check_method(receipt: Receipt, method: str, given: str, count: int, context: Iterable[str]) -> None:
     name, function = f"{type(receipt).__name__}.{method}()", getattr(receipt, method)
     if iscoroutinefunction(function):
         # The coroutine that it returns would be true in any case.
         raise ImproperlyConfigured(f"{name} is asynchronous, but it is called without await: write it without async.")
     try:
-        signature(function).bind(object(), **dict.fromkeys(context))
+        signature(function).bind(*[object()] * count, **dict.fromkeys(context))
     except TypeError as error:
         more = "; it must take **context" if context else ""
-        raise ImproperlyConfigured(f"{name} cannot be called with the object{more} ({error}).") from None
+        raise ImproperlyConfigured(f"{name} cannot be called with {given}{more} ({error}).") from None
 
 
 def _registration(model: type[Model], receipt_class: type[Receipt]) -> Registration:

@@ -22,6 +22,7 @@ from .licenses import (
 )
 from .messages import CAUSES, FAILURES, OUTCOMES, STATUSES, reason_row, status_row
 from .problems import PROBLEMS, Problem, ProblemRow
+from .receipts import FATES, Fate
 from .rows import (
     NOTHING_TO_DO,
     CauseRow,
@@ -44,6 +45,7 @@ __all__ = [
     "CONNECTED",
     "EVENT_STATUSES",
     "FAILURES",
+    "FATES",
     "INACTIVE",
     "NEVER_LINKED",
     "NEW_KEY",
@@ -60,6 +62,7 @@ __all__ = [
     "Condition",
     "EventRow",
     "Explained",
+    "Fate",
     "Help",
     "Mark",
     "PauseRow",

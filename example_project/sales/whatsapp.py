@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from django_kpwa import receipts
 
@@ -38,6 +39,9 @@ class PaidReceipt(SaleReceipt):
     def get_occurred_at(self, sale: Sale) -> datetime:
         return sale.paid_at or sale.created_at
 
+    def get_candidates(self, since: datetime, until: datetime) -> QuerySet[Sale]:
+        return Sale.objects.filter(paid_at__gte=since, paid_at__lt=until)
+
 
 @receipts.register(Sale)
 class RefundReceipt(SaleReceipt):
@@ -47,3 +51,6 @@ class RefundReceipt(SaleReceipt):
 
     def get_occurred_at(self, sale: Sale) -> datetime:
         return sale.refunded_at or sale.created_at
+
+    def get_candidates(self, since: datetime, until: datetime) -> QuerySet[Sale]:
+        return Sale.objects.filter(refunded_at__gte=since, refunded_at__lt=until)

@@ -16,8 +16,8 @@ from tests.cli import kpwa
 from tests.processes import ROOT, run_manage, start_manage
 
 SUBCOMMANDS = (
-    *("doctor", "status", "qr", "restart", "check-number", "send", "send-group", "messages", "licenses", "webhook"),
-    *("run", "dispatch", "purge", "sandbox"),
+    *("doctor", "status", "qr", "restart", "check-number", "send", "send-group", "messages", "missing"),
+    *("licenses", "webhook", "run", "dispatch", "purge", "sandbox"),
 )
 
 

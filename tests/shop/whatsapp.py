@@ -19,6 +19,9 @@ class PaidReceipt(receipts.Receipt):
     def get_occurred_at(self, sale):
         return sale.sold_at
 
+    def get_candidates(self, since, until):
+        return Sale.objects.filter(sold_at__gte=since, sold_at__lt=until)
+
 
 @receipts.register(Sale)
 class RefundReceipt(receipts.Receipt):
@@ -30,6 +33,9 @@ class RefundReceipt(receipts.Receipt):
 
     def get_occurred_at(self, sale):
         return sale.sold_at
+
+    def get_candidates(self, since, until):
+        return Sale.objects.filter(sold_at__gte=since, sold_at__lt=until)
 
     def get_event_id(self, sale):
         return f"refund-{sale.refunds}"

@@ -232,6 +232,7 @@ NAMES_A_DATABASE = {
     "apps.py": "the one that is being migrated, or in which a license was saved",
     "containing.py": "whichever have a transaction open",
     "receipts/queueing.py": "the one in which the site has saved a sale",
+    "receipts/missing.py": "the one in which a class's candidates are",
     "receipts/identity.py": "the one from which the site's object is read again",
     "admin/receipt_preview.py": "the one from which the site's objects are listed",
 }

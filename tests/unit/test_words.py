@@ -27,6 +27,7 @@ TABLES = {
     "unchosen": (words.UNCHOSEN, Unchosen),
     "problems": (words.PROBLEMS, words.Problem),
     "failures": (words.FAILURES, FailureCause),
+    "fates": (words.FATES, words.Fate),
 }
 CONDITIONS = ("CONNECTED", "INACTIVE", "NEVER_LINKED", "NEW_KEY", "NO_KEY", "NOT_SEEN", "UNCLEAR")
 ROWS = [
