@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from django.db.models import DurationField, Expression, Field, Model, QuerySet
-from django.db.models.sql import UpdateQuery
+from django.db.models.sql import InsertQuery, UpdateQuery
 from django.views.decorators.debug import sensitive_variables
 
 from ..models.database import DatabaseNow, InSeconds
@@ -34,6 +34,10 @@ class CompiledQuery:
 
     def __init__(self, query: Any, using: str) -> None:
         compiler = query.get_compiler(using)
+        if isinstance(query, InsertQuery):
+            compiler.returning_fields = [query.get_meta().pk]
+            ((self._sql, self._parameters),) = compiler.as_sql()
+            return
         self._sql, self._parameters = compiler.as_sql()
         if not isinstance(query, UpdateQuery):
             self._names = list(query.selected)
@@ -102,6 +106,37 @@ def _compiled_update(
             expression = DatabaseNow() + Parameter(name, DurationField())
         columns[name] = Parameter(name, field_of(name)) if expression is None else expression
     query.add_update_values(columns)
+    return CompiledQuery(query, using)
+
+
+@sensitive_variables()
+def insert_row(connection: Any, model: type[Model], columns: Mapping[str, Any]) -> int:
+    """`model.objects.create(**columns).pk`, compiled once for each set of names and expressions.
+
+    `columns`: values by the fields' attribute names, or expressions such as `DatabaseNow()`. The other columns get
+    their defaults, none of which may be computed for each row. The model has an auto-incremented primary key.
+    """
+    shape = tuple((name, value if hasattr(value, "resolve_expression") else None) for name, value in columns.items())
+    query = _compiled_insert(connection.alias, model, shape)
+    with connection.cursor() as cursor:
+        query.execute(cursor, columns)
+        if connection.features.can_return_columns_from_insert:
+            return int(cursor.fetchone()[0])
+        return int(connection.ops.last_insert_id(cursor, model._meta.db_table, model._meta.pk.column))
+
+
+@cache
+def _compiled_insert(using: str, model: type[Model], shape: tuple[tuple[str, Any], ...]) -> CompiledQuery:
+    fields = {field.attname: field for field in model._meta.concrete_fields if field is not model._meta.pk}
+    given = dict(shape)
+    computed = [
+        name for name, field in fields.items() if field.has_default() and callable(field.default) and name not in given
+    ]
+    if computed:
+        raise ValueError(f"{', '.join(computed)}: the default is computed for each row, so the value has to be given.")
+    row = model(**{name: Parameter(name, fields[name]) if value is None else value for name, value in shape})
+    query: Any = InsertQuery(model)
+    query.insert_values(list(fields.values()), [row])
     return CompiledQuery(query, using)
 
 

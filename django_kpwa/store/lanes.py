@@ -31,7 +31,7 @@ from .columns import (
     sent_columns,
     verdict_columns,
 )
-from .compiled import Parameter, first_of, update_where
+from .compiled import Parameter, first_of, insert_row, update_where
 from .locks import TAKE_SECONDS
 from .results import (
     CONTENT_COLUMNS,
@@ -248,10 +248,10 @@ class Lanes(StoreBase):
         }  # fmt: skip
         if not update_where(self.connection, OutboundMessage, where, columns):
             return None
-        attempt = SendAttempt(message_id=found["pk"], number=number, started_at=DatabaseNow())
-        attempt.save(using=self.using, force_insert=True)
+        began = {"message_id": found["pk"], "number": number, "started_at": DatabaseNow()}
+        attempt_id = insert_row(self.connection, SendAttempt, began)
         content = Content(**{column: found[column] for column in CONTENT_COLUMNS})
-        return Claim(found["pk"], attempt.pk, number, found["attempts_spent"] + 1, content)
+        return Claim(found["pk"], attempt_id, number, found["attempts_spent"] + 1, content)
 
     def _claim_or_release(self, lease: Lease) -> Step:
         """Claim the next due message; if there is nothing to send, give the lane back in the same transaction."""

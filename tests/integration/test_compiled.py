@@ -11,9 +11,9 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa.models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds
+from django_kpwa.models import DatabaseNow, Lane, License, OutboundMessage, SendAttempt, Status, in_seconds
 from django_kpwa.outbox import send_message
-from django_kpwa.store.compiled import Parameter, first_of, update_where
+from django_kpwa.store.compiled import Parameter, first_of, insert_row, update_where
 
 pytestmark = pytest.mark.django_db
 
@@ -77,6 +77,25 @@ def test_a_row_comes_back_by_its_names_and_as_django_has_it(license_, lane):
             "lane__failures": failures,
         }
     assert first_of(connection, _named, {"name": "there is none"}) is None
+
+
+def test_an_inserted_row_is_the_one_that_the_orm_would_insert(license_):
+    message = send_message(NUMBER, "struk")
+    for number in (1, 2):
+        given = {"message_id": message.pk, "number": number, "started_at": DatabaseNow(), "words": f"it's %s {number}"}
+        row = SendAttempt.objects.get(pk=insert_row(connection, SendAttempt, given))
+        by_the_orm = SendAttempt.objects.create(**given | {"number": number + 10})
+        by_the_orm.refresh_from_db()
+        own = {"id", "number", "started_at"}
+        columns = [field.attname for field in SendAttempt._meta.concrete_fields if field.attname not in own]
+        assert [getattr(row, name) for name in columns] == [getattr(by_the_orm, name) for name in columns]
+        assert row.number == number
+        assert abs(row.started_at - timezone.now()) < timedelta(minutes=1)
+
+
+def test_a_default_of_each_row_has_to_be_given():
+    with pytest.raises(ValueError, match="uuid"):
+        insert_row(connection, License, {"name": "Toko"})
 
 
 def test_it_is_one_statement_with_its_values_apart(license_):
