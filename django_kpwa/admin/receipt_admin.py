@@ -85,9 +85,9 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         obj = None
         if typed:
             objects.check_may_view()
-            obj = objects.find(typed)
+            obj = objects.find(typed, registration.receipt)
         context = {
-            "title": type(registration.receipt).__name__,
+            "title": registration.name,
             "description": _described(registration),
             "label": label,
             "list_url": self.url_of("changelist"),
@@ -107,7 +107,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         registration = self._registration_or_404(label)
         objects = Objects(self.admin_site, request, registration.model)
         objects.check_may_view()
-        obj = objects.find(request.POST.get("pk", ""))
+        obj = objects.get(request.POST.get("pk", ""))
         if obj is None:
             raise Http404
         back = self._preview_url(label, obj)
@@ -132,7 +132,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
             self.message_user(request, gettext("Nothing was sent. The reason is shown below."), messages.WARNING)
             return
         label = gettext("Send now")
-        self.log_addition(request, sent[0], f"{label}: {registration.label}")
+        self.log_addition(request, sent[0], f"{label}: {registration.name}")
         self._tell(request, gettext("The receipt is queued."), sent[0], messages.SUCCESS)
 
     def _tell(self, request: HttpRequest, words: str, message: OutboundMessage, level: int) -> None:
@@ -200,7 +200,7 @@ def _described(registration: Registration) -> dict[str, str]:
     receipt = registration.receipt
     has_own_ids = type(receipt).get_event_id is not _DEFAULT_EVENT_ID
     return {
-        "name": type(receipt).__name__,
+        "name": registration.name,
         "about": (type(receipt).__doc__ or "").strip().partition("\n")[0],
         "model": str(capfirst(registration.model._meta.verbose_name)),
         "event": gettext("told apart by get_event_id()") if has_own_ids else receipt.event or type(receipt).__name__,
@@ -245,7 +245,7 @@ class ReceiptFilter(SimpleListFilter):
     parameter_name = "receipt"
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, Any]]:
-        return [(each.label, each.label) for each in registry.registrations()]
+        return [(each.label, each.name) for each in registry.registrations()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(receipt=self.value()) if self.value() else queryset
@@ -282,13 +282,13 @@ CLEAR = Button(
 
 
 class ReceiptFailureAdmin(LongListAdmin):
-    list_display = ["why", "source", "receipt", "times", "occurred"]
+    list_display = ["why", "source", "receipt_shown", "times", "occurred"]
     list_filter = [ReceiptFilter, WhenFilter]
     sortable_by = ["occurred"]
     ordering = ["-occurred_at", "-pk"]
     date_hierarchy = "occurred_at"
-    readonly_fields = ["why", "what_to_do", "source", "preview"]
-    fields = ["why", "what_to_do", "source", "receipt", "error", "times", "occurred_at", "preview"]
+    readonly_fields = ["why", "what_to_do", "source", "receipt_shown", "preview"]
+    fields = ["why", "what_to_do", "source", "receipt_shown", "receipt", "error", "times", "occurred_at", "preview"]
     actions = ["send_now", "clear"]
     buttons = [SEND_NOW, CLEAR]
 
@@ -308,6 +308,10 @@ class ReceiptFailureAdmin(LongListAdmin):
     def source(self, failure: ReceiptFailure) -> str:
         source: Source | None = getattr(failure, "kpwa_source", None)
         return source.html if source else self.get_empty_value_display()
+
+    @admin.display(description=_("receipt"))
+    def receipt_shown(self, failure: ReceiptFailure) -> str:
+        return registry.name_of_label(failure.receipt)
 
     @admin.display(description=_("try again"))
     def preview(self, failure: ReceiptFailure) -> str:

@@ -13,18 +13,22 @@ from django.contrib.admin.utils import quote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router
-from django.db.models import Model, QuerySet
+from django.db.models import DateField, IntegerField, Model, QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext_lazy as _
 
 from ..containing import contained
+from ..receipts import Receipt
 from ..receipts.preview import Preview
 from ..site_urls import find_url
 from ..words import Mark, Tone, Words
 from .links import admins_of
+from .search import MIN_PART, sources_by_reference
 
 MAX_NEWEST = 10
+MAX_REFERENCES = 100
+"""Number of the newest objects that are asked for their references."""
 _MAX_NAME_LENGTH = 100
 
 
@@ -53,13 +57,43 @@ class Objects:
         if not self.may_view:
             raise PermissionDenied
 
-    def newest(self) -> list[Model]:
-        """Return the `MAX_NEWEST` objects with the highest primary keys, highest first."""
-        ids = list(self._allowed().order_by("-pk").values_list("pk", flat=True)[:MAX_NEWEST])
+    def newest(self, most: int = MAX_NEWEST) -> list[Model]:
+        """Return the newest objects, newest first, by the order that their model gives itself."""
+        ids = list(self._allowed().order_by(*_newest_first(self._model)).values_list("pk", flat=True)[:most])
         found = self._every().in_bulk(ids)
         return [found[primary_key] for primary_key in ids if primary_key in found]
 
-    def find(self, typed: str) -> Model | None:
+    def find(self, typed: str, receipt: Receipt) -> Model | None:
+        """Return the object with the primary key or the reference that the user typed; None if they may see none.
+
+        A reference, or a part of it, is found among the newest messages and failures, and the newest `MAX_REFERENCES`
+        objects: no database knows what `get_reference()` returns. The whole reference goes before a part.
+
+        Raises:
+            PermissionDenied: The model's admin does not let the user view this object.
+        """
+        obj = self.get(typed)
+        if obj is not None or len(typed) < MIN_PART:
+            return obj
+        wanted = typed.casefold()
+        newest = [(self._reference_of(obj, receipt).casefold(), obj) for obj in self.newest(MAX_REFERENCES)]
+        for is_whole in (True, False):
+            lookup = "iexact" if is_whole else "icontains"
+            for source_id in sources_by_reference(self._model, self._using, **{lookup: typed}):
+                if (obj := self.get(source_id)) is not None:
+                    return obj
+            for reference, obj in newest:
+                if reference == wanted if is_whole else wanted in reference:
+                    return self.get(str(obj.pk))
+        return None
+
+    def _reference_of(self, obj: Model, receipt: Receipt) -> str:
+        reference = ""
+        with contained(self._using):
+            reference = str(receipt.get_reference(obj) or "")
+        return reference
+
+    def get(self, typed: str) -> Model | None:
         """Return the object with the primary key that the user typed; None if there is none, or none that they may see.
 
         Raises:
@@ -94,6 +128,25 @@ class Objects:
 
     def _in_its_database(self, rows: QuerySet[Any]) -> QuerySet[Any]:
         return rows.using(self._using)
+
+
+def _newest_first(model: type[Model]) -> list[str]:
+    """Return the order in which the newest come first.
+
+    That is the model's `get_latest_by`; else its `ordering`, if that begins with a time; else its primary key, if that
+    counts up; else the first field that keeps when a row was added.
+    """
+    opts = model._meta
+    if opts.get_latest_by:
+        given = [opts.get_latest_by] if isinstance(opts.get_latest_by, str) else list(opts.get_latest_by)
+        return [*(name[1:] if name.startswith("-") else f"-{name}" for name in given), "-pk"]
+    times = {field.name: field for field in opts.concrete_fields if isinstance(field, DateField)}
+    first = str(opts.ordering[0]).lstrip("-") if opts.ordering else ""
+    if first in times:
+        return [f"-{first}", "-pk"]
+    if isinstance(opts.pk, IntegerField):
+        return ["-pk"]
+    return [*(f"-{name}" for name, field in times.items() if field.auto_now_add), "-pk"][-2:]
 
 
 def name_of(obj: Model) -> str:

@@ -11,11 +11,21 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from .. import phone
 from ..exceptions import InvalidPhoneNumberError
-from ..models import EventKind, OutboundMessage, RecipientType, SendAttempt, WebhookEvent, idempotency_digest
+from ..models import (
+    EventKind,
+    OutboundMessage,
+    ReceiptFailure,
+    RecipientType,
+    SendAttempt,
+    WebhookEvent,
+    idempotency_digest,
+    stored_name,
+    types_of,
+)
 
 MIN_DIGITS = 6
 """Minimum number of digits, country code included, of a search for numbers by their beginning."""
@@ -46,6 +56,20 @@ def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[
     by_gateway_id = attempts.values_list("message_id", flat=True)[:_MAX_BY_GATEWAY_ID]
     ids = {*by_key, *by_gateway_id, *_by_uuid(every, term), *_by_part(every, term)}
     return _found(messages, _by_number(every, "recipient", term, only=Q(recipient_type=RecipientType.NUMBER)), ids)
+
+
+def sources_by_reference(model: type[Model], using: str, **lookup: str) -> list[str]:
+    """Return the primary keys, as text, of the objects whose reference in the newest messages or failures fits.
+
+    `lookup`: one lookup of a text, for example `icontains="KS-7"`. At most `_MAX_NAMES` keys, newest first.
+    """
+    [(name, wanted)] = lookup.items()
+    fits = {f"source_reference__{name}": wanted, "source_content_type__in": types_of(model)}
+    found: dict[str, None] = {}
+    for records in (OutboundMessage.objects.all(), ReceiptFailure.objects.all()):
+        of_source = _newest(records).filter(source_database=stored_name(using), **fits)
+        found |= dict.fromkeys(of_source.order_by("-pk").values_list("source_id", flat=True)[:_MAX_NAMES])
+    return list(found)[:_MAX_NAMES]
 
 
 def search_events(events: QuerySet[WebhookEvent], term: str) -> QuerySet[WebhookEvent]:

@@ -10,6 +10,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterField(
+            model_name='receiptfailure',
+            name='receipt',
+            field=models.CharField(max_length=200, verbose_name='receipt class'),
+        ),
         migrations.AddField(
             model_name='heartbeat',
             name='since',

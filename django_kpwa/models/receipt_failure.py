@@ -23,7 +23,7 @@ class FailureCause(models.TextChoices):
 
 
 class ReceiptFailure(models.Model):
-    receipt = models.CharField(_("receipt"), max_length=200)
+    receipt = models.CharField(_("receipt class"), max_length=200)
     source_content_type = models.ForeignKey(
         ContentType, models.CASCADE, related_name="+", verbose_name=_("source type")
     )
@@ -63,7 +63,8 @@ class ReceiptFailure(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.receipt} {self.source_id}"
+        type_ = ContentType.objects.get_for_id(self.source_content_type_id)
+        return self.source_reference or f"{type_.name} {self.source_id}"
 
 
 class RegisteredReceipt(ReceiptFailure):

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.utils.functional import Promise
+from django.utils.text import camel_case_to_spaces, capfirst
+
 from ..validation import name_of
 from .plain_text import render_plain
 
@@ -30,6 +33,8 @@ class Receipt:
 
     template_name: str = ""
     """Template of the text. Nothing is escaped in it: pass customers' text through the filters of `{% load kpwa %}`."""
+    verbose_name: str | Promise = ""
+    """What people call it, for example `_("Receipt")`; if empty, it is made of the class's name."""
     event: str = ""
     """What this receipt reports, e.g. `"paid"`; if empty, the class's name. An object gets one message per event, so
     changing this value sends again for every object that is saved and not older than `max_age`."""
@@ -146,3 +151,8 @@ class Registration:
     model: type[Model]
     receipt: Receipt
     label: str
+
+    @property
+    def name(self) -> str:
+        """What people call the receipt: its `verbose_name`, else `Paid receipt` for a class `PaidReceipt`."""
+        return capfirst(str(self.receipt.verbose_name or camel_case_to_spaces(type(self.receipt).__name__)))

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, Error
 from django.db.models import CompositePrimaryKey, Model
 from django.db.models.signals import post_save
+from django.utils.functional import Promise
 from django.utils.translation import check_for_language
 
 from ..contents import says_something
@@ -133,6 +134,12 @@ def find(label: str) -> Registration | None:
     return _by_label.get(label)
 
 
+def name_of_label(label: str) -> str:
+    """What people call the receipt that is registered under `label`; the label itself if none is."""
+    registration = find(label)
+    return registration.name if registration else label
+
+
 def without_earlier_rows(messages: list[OutboundMessage], obj: Model) -> list[OutboundMessage]:
     """Those of `messages` that are about `obj`. They name it as their source and are sorted newest first.
 
@@ -185,6 +192,8 @@ def _check_receipt_class(receipt_class: object) -> None:
         )
     if not isinstance(receipt_class.event, str) or (receipt_class.event and not says_something(receipt_class.event)):
         raise ImproperlyConfigured(f"{name}.event must be a visible string, not {receipt_class.event!r}.")
+    if not isinstance(receipt_class.verbose_name, (str, Promise)):
+        raise ImproperlyConfigured(f"{name}.verbose_name must be a string, not {receipt_class.verbose_name!r}.")
     for method, context in _ASKED.items():
         _check_method(receipt_class(), method, "the object", 1, context)
     _check_method(receipt_class(), "get_candidates", "since and until", 2, ())

@@ -32,6 +32,7 @@ class SaleReceipt(receipts.Receipt):
 
 @receipts.register(Sale)
 class PaidReceipt(SaleReceipt):
+    verbose_name = "Struk penjualan"
     event = "paid"
     status = Sale.Status.PAID
     template_name = "sales/receipt.txt"
@@ -45,6 +46,7 @@ class PaidReceipt(SaleReceipt):
 
 @receipts.register(Sale)
 class RefundReceipt(SaleReceipt):
+    verbose_name = "Struk pengembalian"
     event = "refunded"
     status = Sale.Status.REFUNDED
     template_name = "sales/refund.txt"

@@ -7,14 +7,17 @@ from datetime import timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.translation import gettext_lazy
 
 from django_kpwa import outbox, receipts
-from django_kpwa.admin import receipt_admin
+from django_kpwa.admin import receipt_admin, receipt_preview
 from django_kpwa.admin.receipt_preview import MAX_NEWEST
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure, Status
+from django_kpwa.receipts import registry
 from django_kpwa.receipts.render import render_receipt
 from tests.shop.models import CounterSale, Sale, Ticket
 from tests.shop.whatsapp import PaidReceipt
@@ -85,6 +88,26 @@ def send_now(client, address, obj, **fields):
 
 
 # The list
+
+
+def test_people_read_the_name_of_a_class_that_it_gives_itself(operator, registered):
+    named = type("NamedReceipt", (TicketReceipt,), {"verbose_name": gettext_lazy("receipt")})
+    address = registered(named, Ticket)
+    a_failure(receipt="shop.ticket.NamedReceipt")
+    pages = [operator.get(url).content.decode() for url in (LIST, address, FAILURES)]
+    with translation.override("id"):
+        assert registry.find("shop.ticket.NamedReceipt").name == "Struk"
+
+    assert ">Receipt</a>" in pages[0]
+    assert "<h1>Receipt</h1>" in pages[1]
+    assert '<td class="field-receipt_shown">Receipt</td>' in pages[2]
+    assert ">Paid receipt</a>" in pages[0]
+    assert not any("NamedReceipt<" in page for page in (pages[0], pages[2]))
+
+
+def test_a_name_that_is_none_is_refused(registered):
+    with pytest.raises(ImproperlyConfigured, match="verbose_name"):
+        registered(type("NumberedReceipt", (TicketReceipt,), {"verbose_name": 7}), Ticket)
 
 
 def test_the_registered_classes_are_listed_in_words(operator, registered):
@@ -187,6 +210,48 @@ def test_the_newest_are_offered_with_what_became_of_their_receipts(operator, lic
     assert len([query for query in queries if query["sql"].startswith("SELECT")]) < 10
 
 
+def test_an_object_is_found_by_its_reference_or_a_part_of_it(operator, license_, registered, monkeypatch):
+    address = registered(TicketReceipt, Ticket)
+    monkeypatch.setattr(receipt_preview, "MAX_REFERENCES", 2)
+    known, old, whole, part = (Ticket.objects.create(holder=name) for name in ("KS-1", "KS-2", "KS-77", "KS-770"))
+    OutboundMessage.objects.filter(source_id=str(known.pk)).update(source_reference="INV-2026-001")
+    OutboundMessage.objects.exclude(source_id=str(known.pk)).delete()
+    monkeypatch.setattr(Ticket._meta, "get_latest_by", "holder")
+
+    def found(typed):
+        chosen = operator.get(address, {"pk": typed}).context.get("chosen")
+        return chosen and chosen.pk
+
+    assert found("inv-2026-001") == found("026-0") == known.pk
+    assert found("ks-77") == whole.pk
+    assert found("S-770") == part.pk
+    assert found("KS-2") is None  # neither sent nor among the newest
+    assert found("KS") is None
+    assert found(str(old.pk)) == old.pk
+
+
+@pytest.mark.parametrize(
+    ("latest_by", "ordering", "expected"),
+    [
+        ("sold_at", [], ["-sold_at", "-pk"]),
+        (["-sold_at"], [], ["sold_at", "-pk"]),
+        (None, ["-sold_at"], ["-sold_at", "-pk"]),
+        (None, ["sold_at", "status"], ["-sold_at", "-pk"]),
+        (None, ["status"], ["-pk"]),
+        (None, [], ["-pk"]),
+    ],
+)
+def test_the_newest_are_those_of_the_models_own_order(operator, license_, monkeypatch, latest_by, ordering, expected):
+    monkeypatch.setattr(Sale._meta, "get_latest_by", latest_by)
+    monkeypatch.setattr(Sale._meta, "ordering", ordering)
+    first = a_sale(sold_at=timezone.now())
+    second = a_sale(sold_at=timezone.now() - timedelta(days=1))
+    offered = [each["pk"] for each in operator.get(PAID).context["newest"]]
+
+    assert receipt_preview._newest_first(Sale) == expected
+    assert offered == ([first.pk, second.pk] if expected[0] == "-sold_at" else [second.pk, first.pk])
+
+
 @pytest.mark.parametrize("typed", ["999999", "abc", "%00", "9" * 60, "1;DROP", "-1", "1e5", "٣"])
 def test_a_key_that_names_nothing_is_told_so(operator, license_, typed):
     answer = operator.get(f"{PAID}?pk={typed}")
@@ -282,7 +347,7 @@ def test_send_now_asks_first_then_queues_and_is_kept_in_the_log(staff, license_)
     assert "The receipt is queued." in told
     assert f'href="/admin/django_kpwa/outboundmessage/{message.pk}/change/"' in told
     entry = LogEntry.objects.get()
-    assert (entry.object_id, entry.change_message) == (str(message.pk), "Send now: shop.sale.PaidReceipt")
+    assert (entry.object_id, entry.change_message) == (str(message.pk), "Send now: Paid receipt")
 
 
 def test_a_receipt_that_exists_is_not_sent_a_second_time(operator, license_):
