@@ -1,7 +1,7 @@
-"""Tells the site what happened: by signals, and by an alert when a license stops.
+"""Tells the site what happened: by signals, and by log lines about alerts.
 
 Signals, whose arguments `signals` describes, are sent robustly, after the commit of what they report, and without a
-query if a signal has no receivers. An alert is a log line for the people who run the site: its logger is
+query if a signal has no receivers. The log line of an alert is for the people who run the site: its logger is
 `django_kpwa.alerts` and its level ERROR, so that Django's `AdminEmailHandler`, Sentry or whatever the site has set up
 forwards it.
 """
@@ -18,7 +18,7 @@ from . import signals
 from .containing import contained, is_open
 from .gateway import SessionStatus
 from .logs import get_logger
-from .models import License, OutboundMessage, PauseReason, Status, WebhookEvent
+from .models import Alert, License, OutboundMessage, PauseReason, Status, WebhookEvent
 from .phone import mask
 from .store import store
 from .store.results import Pause
@@ -110,6 +110,22 @@ def lane_paused(license_: License, pause: Pause, confirmed_number: str = "", lin
         f": {words}" if words else "",
         f" {advice}" if advice else "",
     )
+
+
+def alert_opened(alert: Alert, title: str, text: str, command: str, *, is_logged: bool) -> None:
+    """Send `alert_opened`, and log the alert unless `is_logged`, as a license's pause is when it begins.
+
+    `title`, `text`: in the site's language. `command`: in English, what to do at a command line.
+    """
+    if not is_logged:
+        alerts.error("Alert %s. %s", alert, command)
+    _send(signals.alert_opened, Alert, alert=alert, title=title, text=text)
+
+
+def alert_closed(alert: Alert, title: str, text: str) -> None:
+    """Log that an alert is over, and send `alert_closed`."""
+    alerts.info("Alert %s is over: %s waiting, %s expired meanwhile.", alert, alert.waiting, alert.expired)
+    _send(signals.alert_closed, Alert, alert=alert, title=title, text=text)
 
 
 def _send(signal: Signal, sender: Any, **named: Any) -> None:

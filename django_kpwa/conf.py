@@ -69,6 +69,12 @@ class Settings:
     """The secret in the addresses of `health/` and `metrics/`. Empty: neither of them exists."""
     HEARTBEAT_URL: str = field(default="", repr=False)
     """A secret URL that is asked after sweeps, at most once a minute by each process: a dead man's switch."""
+    ALERT_EMAILS: tuple[str, ...] = ()
+    """E-mail addresses that are told of alerts, besides that of the license."""
+    ALERT_URLS: dict[str, str] = field(default_factory=dict, repr=False)
+    """Secret URLs that alerts are posted to as JSON, each with the template of its body; empty: the usual body."""
+    ALERT_OVER_HTTP: bool = False
+    """Post to public addresses by http as well, in the clear."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
     """Days after which `kpwa purge` deletes rows, by kind. Messages that are not settled are kept for ever."""
 

@@ -36,3 +36,15 @@ def duration(seconds: float) -> str:
         return gettext("%(count)s h") % {"count": grouped(round(seconds / 3600))}
     days = round(seconds / 86_400)
     return ngettext("%(count)s day", "%(count)s days", days) % {"count": grouped(days)}
+
+
+def long_duration(seconds: float) -> str:
+    """The same in two units: `45 s`, `12 min`, `13 h 8 min`, `2 days 3 h`."""
+    if seconds < 3600:
+        return duration(seconds)
+    if seconds < 172_800:
+        hours, minutes = divmod(round(seconds / 60), 60)
+        words = gettext("%(hours)s h %(minutes)s min") if minutes else gettext("%(count)s h")
+        return words % {"hours": grouped(hours), "count": grouped(hours), "minutes": minutes}
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{duration(days * 86_400)} {duration(hours * 3600)}" if hours >= 2 else duration(seconds)

@@ -8,21 +8,22 @@ neither the gateway nor the broker, which could keep a page waiting; `kpwa docto
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Count, Exists, Min, OuterRef, Subquery, Sum
+from django.db.models import Count, Exists, Min, OuterRef, Q, Subquery, Sum
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
 from . import broker, words
 from .conf import kpwa_settings
 from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
-from .formatting import duration
+from .formatting import duration, short_time
 from .gateway import SessionStatus
 from .models import (
+    LIVE,
     SILENT_SECONDS,
     DatabaseNow,
     EventStatus,
@@ -47,7 +48,7 @@ from .store import choosing, store
 from .store.choosing import Unchosen
 from .store.heartbeats import takes_changes
 from .wake import DISPATCH_LICENSE
-from .words import FAILURES, PROBLEMS, UNCHOSEN, Condition, Help, Problem, ProblemRow, Tone, Words, quoted
+from .words import FAILURES, PROBLEMS, UNCHOSEN, Condition, Help, Problem, ProblemRow, Tells, Tone, Words, quoted
 
 MAX_LICENSES = 500
 """Maximum number of licenses whose condition is examined."""
@@ -90,12 +91,14 @@ class Finding:
     """Something that is wrong, or needs somebody: of one license, or of the whole site.
 
     `figures` are inserted into the texts of the row; they hold no phone number, key or text of a message.
+    `since`: since when it holds, by the database's clock; None if that is unknown.
     """
 
     code: str
     row: ProblemRow | Condition
     license: License | None = None
     figures: Mapping[str, object] = field(default_factory=dict)
+    since: datetime | None = None
 
     @property
     def tone(self) -> Tone:
@@ -138,12 +141,13 @@ class Finding:
 class Queue:
     """A license's waiting messages: their number, when the oldest was created, and when the first is due.
 
-    The times are None if they are unknown.
+    `live_due_at` is when the first is due that is `LIVE`. The times are None if they are unknown.
     """
 
     waiting: BoundedCount
     oldest_at: datetime | None = None
     due_at: datetime | None = None
+    live_due_at: datetime | None = None
 
 
 NO_QUEUE = Queue(BoundedCount(0))
@@ -203,6 +207,15 @@ class Health:
         """The first finding that is one of `problems`; None if there is none."""
         return next((finding for finding in self.findings if finding.code in problems), None)
 
+    def sentence(self, finding: Finding) -> str:
+        """Of a license that stopped, for example "WhatsApp disconnected since 19.04, 37 receipts waiting"."""
+        said = finding.say("counter")
+        if finding.since is not None:
+            said = gettext("%(problem)s since %(time)s") % {"problem": said, "time": short_time(finding.since)}
+        license_ = finding.license
+        waiting = "".join(receipts_waiting(each.queue.waiting) for each in self.licenses if each.license == license_)
+        return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said
+
 
 def look() -> Health:
     """Examine the site. Raises `DatabaseError` if the database does not answer."""
@@ -216,7 +229,7 @@ def look() -> Health:
     sending = senders()
     is_used = any(license_.is_active for license_ in rows) or bool(queues)
     found = [
-        *(_sending(sending) if is_used else ()),
+        *(_sending(sending, now) if is_used else ()),
         *_choice(licenses),
         *(finding for each in licenses for finding in _license(each)),
         *_receipts(),
@@ -323,7 +336,17 @@ def _license(looked: Looked) -> Iterator[Finding]:
             figures = {"name": license_.name, "quoted": quoted(license_.name), "count": receipts(looked.queue.waiting)}
             yield Finding(Problem.HELD, PROBLEMS[Problem.HELD], license_, figures)
     elif condition.tone in (Tone.BAD, Tone.ATTENTION):
-        yield Finding(STOPPED, condition, license_)
+        yield Finding(STOPPED, condition, license_, since=stopped_since(license_))
+
+
+def stopped_since(license_: License) -> datetime | None:
+    """Since when the license, fetched with its lane, has been paused or has waited for a scan; None if unknown."""
+    lane = lane_of(license_)
+    if lane is None or not license_.api_key_ciphertext:
+        return None
+    if lane.pause_reason:
+        return lane.paused_at
+    return lane.session_seen_at if lane.session_status == SessionStatus.QR.value else None
 
 
 STOPPED = "license_stopped"
@@ -339,11 +362,10 @@ def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int |
     queued = OutboundMessage.objects.filter(status=Status.QUEUED)
     if count_up_to(most, queued).is_more:
         return _backlog(queued, license_ids, most)
-    grouped = queued.order_by().values_list("license_id").annotate(Count("pk"), Min("created_at"), Min("due_at"))
-    return {
-        license_id: Queue(bounded(most, waiting), oldest_at, due_at)
-        for license_id, waiting, oldest_at, due_at in grouped
-    }
+    live = Min("due_at", filter=Q(priority__in=LIVE))
+    counts = (Count("pk"), Min("created_at"), Min("due_at"))
+    grouped = queued.order_by().values_list("license_id").annotate(*counts, live=live)
+    return {license_id: Queue(bounded(most, waiting), *times) for license_id, waiting, *times in grouped}
 
 
 def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: int) -> dict[int | None, Queue]:
@@ -356,8 +378,9 @@ def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: 
         of_license = queued.filter(license_id=license_id)
         waiting = count_up_to(most, of_license)
         if waiting:
-            due_at = of_license.order_by("priority", "due_at", "id").values_list("due_at", flat=True).first()
-            queues[license_id] = Queue(waiting, oldest.get(license_id), due_at)
+            by_turn = of_license.order_by("priority", "due_at", "id").values_list("due_at", "priority")
+            due_at, priority = by_turn.first() or (None, None)
+            queues[license_id] = Queue(waiting, oldest.get(license_id), due_at, due_at if priority in LIVE else None)
     return queues
 
 
@@ -437,16 +460,17 @@ def _missing(found: Senders) -> Problem | None:
     return Problem.NO_WORKER if found.has_beat else Problem.NO_WORKER_AND_NO_BEAT
 
 
-def _sending(found: Senders) -> Iterator[Finding]:
+def _sending(found: Senders, now: datetime) -> Iterator[Finding]:
+    since = now - timedelta(seconds=found.seen["sweep"]) if "sweep" in found.seen else None
     if found.problem is None:
         if found.has_broker and not found.is_without_broker and found.is_alive("publish failed"):
             # The sweeps still come, so the broker went down a moment ago, or refuses this site's web processes alone.
             yield Finding(Problem.BROKER_DOWN, PROBLEMS[Problem.BROKER_DOWN])
         return
     if found.problem is not Problem.STARTING and not takes_changes():
-        yield Finding(Problem.READ_ONLY, PROBLEMS[Problem.READ_ONLY])
+        yield Finding(Problem.READ_ONLY, PROBLEMS[Problem.READ_ONLY], since=since)
     figures = {"queue": broker.queue_of(DISPATCH_LICENSE)} if found.problem is Problem.OTHER_QUEUE else {}
-    yield Finding(found.problem, PROBLEMS[found.problem], figures=figures)
+    yield Finding(found.problem, PROBLEMS[found.problem], figures=figures, since=since)
 
 
 # --- messages ---
@@ -470,12 +494,18 @@ def _receipts() -> Iterator[Finding]:
 
 
 def _lateness(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
-    """The message that has been due for the longest. A license that is known not to send has a finding of its own."""
+    """The message that has been due for the longest. A license that is known not to send has a finding of its own.
+
+    It is told where somebody waits for such a message: a backlog after an outage takes its time.
+    """
     sending = [each for each in licenses if each.license.is_active and each.condition.tone in (Tone.GOOD, Tone.NEUTRAL)]
     due = [each.queue.due_at for each in sending if each.queue.due_at is not None]
     latest = (now - min(due)).total_seconds() if due else 0.0
     if latest > LATE_SECONDS:
-        yield Finding(Problem.LATE, PROBLEMS[Problem.LATE], figures={"time": duration(latest)})
+        live = [each.queue.live_due_at for each in sending if each.queue.live_due_at is not None]
+        is_told = bool(live) and (now - min(live)).total_seconds() > LATE_SECONDS
+        row = PROBLEMS[Problem.LATE] if is_told else replace(PROBLEMS[Problem.LATE], tells=Tells.NOTHING)
+        yield Finding(Problem.LATE, row, figures={"time": duration(latest)})
 
 
 def _doubt() -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
+from .alerts import check_soon
 from .conf import is_path_secret, kpwa_settings
 from .containing import outside_transactions
 from .encryption import Secret
@@ -40,6 +41,7 @@ Document = dict[str, Any]
 
 def document() -> Document:
     """What is told: names, codes and numbers only. Raises `DatabaseError` if the database does not answer."""
+    check_soon()
     found = look()
     today = _today(found)
     return {

@@ -22,7 +22,7 @@ def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
     """Return the entries for `CELERY_BEAT_SCHEDULE`.
 
     `sweep_seconds`: interval of the tasks that recover what was lost, above 0 and at most 60. Raises `ValueError`
-    for another value: a site without a sweep for two minutes is reported as dead.
+    for another value: a site without a sweep for a minute and a half is reported as dead.
 
     Every entry expires, so that a worker that was stopped for days does not find thousands of them. Workers compare
     the expiry with their own clock, so it is an hour and a half: with a shorter one, a worker whose clock is an hour

@@ -8,6 +8,7 @@ nothing else.
 | `message_delivered`, `message_read` | `OutboundMessage` | `message`, `event` (the `WebhookEvent`, or None) |
 | `message_received` | `WebhookEvent` | `event`, `incoming` (a `webhooks.parsers.ParsedEvent`) |
 | `webhook_received` | `WebhookEvent` | `event` |
+| `alert_opened`, `alert_closed` | `Alert` | `alert`, `title` and `text` in the site's language |
 | `license_status_changed` | `License` | `license`, `session_status`, `previous_session_status` |
 """
 
@@ -25,3 +26,5 @@ message_read = Signal()
 message_received = Signal()
 webhook_received = Signal()
 license_status_changed = Signal()
+alert_opened = Signal()
+alert_closed = Signal()

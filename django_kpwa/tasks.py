@@ -14,7 +14,7 @@ from typing import Any
 from celery import bootsteps, shared_task, signals
 from django.db import close_old_connections
 
-from . import broker, dispatch, retention, statistics, wake, webhooks
+from . import alerts, broker, dispatch, retention, statistics, wake, webhooks
 from .conf import SLICE_SECONDS
 from .exceptions import TaskFailedError
 from .logs import get_logger
@@ -104,6 +104,7 @@ class _WorkerIsAlive(bootsteps.StartStopStep):
 
     def _note(self) -> None:
         note_alive("worker" if broker.consumes(wake.DISPATCH_LICENSE) else "other worker")
+        alerts.check_soon(alerts.OFTEN_SECONDS)
         # This process has no other use for a connection, and its children must not inherit one.
         store().connection.close()
 
@@ -122,6 +123,7 @@ def _beat_is_alive(sender: Any, **_: Any) -> None:
     def note() -> None:
         while True:
             note_alive(name)
+            alerts.check_soon(alerts.OFTEN_SECONDS)
             store().connection.close()
             time.sleep(NOTE_EVERY_SECONDS)
 

@@ -111,14 +111,14 @@ def not_answering(url: str, *, seconds: float = TRY_SECONDS) -> str:
     # Imported only here, to keep the import of this module cheap.
     from urllib3.exceptions import HTTPError
 
-    from .gateway.http import get_once
+    from .gateway.http import ask_once
     from .gateway.transport import Call
 
     parts = urlsplit(url)
     origin = f"{parts.scheme}://{parts.netloc}"
     call = Call(_MAX_ANSWER_BYTES)
     try:
-        answer = get_once(url, {"Accept": "application/json"}, call, seconds)
+        answer = ask_once(url, {"Accept": "application/json"}, call, seconds)
     except (OSError, HTTPError) as error:
         return gettext("This site does not answer at %(origin)s: %(reason)s.") % {
             "origin": origin,

@@ -10,6 +10,7 @@ from django.db import connections
 from django.test import TransactionTestCase
 
 from django_kpwa import wake
+from django_kpwa.alerts import compare
 from django_kpwa.gateway import locmem
 from django_kpwa.models import License
 from django_kpwa.rehearsal import reach_outside
@@ -84,6 +85,12 @@ def _nothing_on_its_way():
 def _nothing_noted_yet():
     """Each test is a process that has left no sign of life yet."""
     heartbeats._noted_at.clear()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_looks_for_alerts(monkeypatch):
+    """Each test is a process that has looked just now; the tests of alerts look themselves."""
+    monkeypatch.setattr(compare.looking, "passes", lambda *_: False)
 
 
 @pytest.fixture(autouse=True)

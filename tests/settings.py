@@ -78,6 +78,10 @@ if os.environ.get("KPWA_TEST_KEEPS_CONNECTIONS"):
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "")
 CELERY_BEAT_SCHEDULE = beat_schedule(1.0)
 
+# Mail of the processes that tests start.
+if mail_folder := os.environ.get("KPWA_TEST_MAIL_FOLDER"):
+    EMAIL_BACKEND, EMAIL_FILE_PATH = "django.core.mail.backends.filebased.EmailBackend", mail_folder
+
 KPWA = {
     "GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway",
     "PUBLIC_URL": "https://shop.example",

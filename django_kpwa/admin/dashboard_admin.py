@@ -17,6 +17,7 @@ from django.urls import path
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 
+from ..alerts import check_soon
 from ..counts import BoundedCount
 from ..formatting import grouped, short_time
 from ..health import STOPPED, Finding, Health, lane_of, look
@@ -67,6 +68,7 @@ class DashboardAdmin(ReadOnlyAdmin):
         return decide(self.admin_site, request, self.url_of("changelist"))
 
     def _parts(self, request: HttpRequest, *, with_days: bool) -> dict[str, Any]:
+        check_soon()
         health = look()
         found, shown = health.licenses, health.licenses[:MAX_SHOWN]
         statistics = Statistics(health.now)

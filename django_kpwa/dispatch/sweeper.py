@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError
 
-from .. import announce, heartbeat_url
+from .. import alerts, announce, heartbeat_url
 from ..conf import kpwa_settings
 from ..logs import get_logger
 from ..models import DatabaseNow, Lane, License
@@ -58,6 +58,7 @@ def sweep() -> Swept:
         swept = Swept(tuple(_startable_license_ids()), abandoned, expired, waiting.events)
     note_alive("sweep")
     heartbeat_url.ask()
+    alerts.check_soon(alerts.OFTEN_SECONDS)
     return swept
 
 

@@ -18,6 +18,8 @@ _BASE_URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~/-]*)?",
     re.IGNORECASE | re.ASCII,
 )
+# The address of a page: its path may hold more, as Telegram's does, and a query may follow it.
+_PAGE = re.compile(r"(?P<base>https?://[^/?]+)(?:/[\w.~:@!$&'()*+,;=%/-]*)?(?:\?[\w.~:@!$&'()*+,;=%/?-]*)?", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 _LONG = re.compile(r"[^/]{25,}")
 
@@ -49,6 +51,24 @@ def is_loopback(base_url: str) -> bool:
 def is_in_the_clear(base_url: str) -> bool:
     """True if the API key and the customers' texts would leave this machine unencrypted."""
     return not base_url.lower().startswith("https:") and not is_loopback(base_url)
+
+
+def is_page(url: str, *, may_be_in_the_clear: bool = False) -> bool:
+    """True if `url`, of a developer's settings, has one meaning and is https, or http to a private address.
+
+    Private is this machine, and an IP address that no public host has. `may_be_in_the_clear`: http to any host.
+    """
+    found = _PAGE.fullmatch(url)
+    origin = origin_of(found["base"]) if found else None
+    if found is None or origin is None:
+        return False
+    scheme, host, _ = origin
+    if scheme == "https" or may_be_in_the_clear or is_loopback(found["base"]):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_private
+    except ValueError:
+        return False
 
 
 def is_allowed(base_url: str, read: Settings) -> bool:

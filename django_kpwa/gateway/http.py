@@ -305,21 +305,21 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.clear()
 
 
-def get_once(url: str, headers: dict[str, str], call: Call, seconds: float) -> BaseHTTPResponse:
-    """The answer to one GET of at most `seconds` over a connection of its own; redirects are not followed.
+def ask_once(
+    url: str, headers: dict[str, str], call: Call, seconds: float, body: bytes | None = None
+) -> BaseHTTPResponse:
+    """The answer to one GET, or to one POST of `body`, of at most `seconds` over a connection of its own.
 
-    `call`: limits the answer's size, and tells afterwards what became of the request.
+    Redirects are not followed. `call`: limits the answer's size, and tells afterwards what became of the request.
 
     Raises `OSError`, `ValueError`, or urllib3's `HTTPError`.
     """
     call.begin(monotonic() + seconds)
     pools = BoundedPools(call, num_pools=1, maxsize=1, ssl_context=_tls_context())
-    headers = headers | {"Accept-Encoding": "identity"}
-    timeout = Timeout(seconds, seconds)
+    options: dict[str, Any] = {"redirect": False, "retries": False, "decode_content": False}
+    options |= {"timeout": Timeout(seconds, seconds), "headers": headers | {"Accept-Encoding": "identity"}}
     try:
-        return pools.urlopen(
-            "GET", url, headers=headers, redirect=False, retries=False, decode_content=False, timeout=timeout
-        )
+        return pools.urlopen("GET" if body is None else "POST", url, body=body, **options)
     finally:
         pools.clear()
 

@@ -1,10 +1,12 @@
 """The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
+from .alert import Alert, Telling
 from .database import DatabaseNow, in_seconds, outbox_key, write_alias
 from .lane import ENDED_BY_STATUS, HELD_BY_PEOPLE, Lane, PauseReason
 from .license import Dashboard, License, WebhookToken
 from .message import (
     ARRIVED,
+    LIVE,
     NOT_KEPT,
     RENDER_ERROR,
     RESENDABLE,
@@ -41,6 +43,7 @@ __all__ = [
     "ENDED_BY_STATUS",
     "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
+    "LIVE",
     "MAX_DATABASE_LENGTH",
     "MAX_REFERENCE_LENGTH",
     "NOT_KEPT",
@@ -50,6 +53,7 @@ __all__ = [
     "SILENT_SECONDS",
     "UNSETTLED",
     "WITHDRAWN",
+    "Alert",
     "Dashboard",
     "DatabaseNow",
     "EventKind",
@@ -71,6 +75,7 @@ __all__ = [
     "SeenId",
     "SendAttempt",
     "Status",
+    "Telling",
     "WebhookEvent",
     "WebhookToken",
     "about",

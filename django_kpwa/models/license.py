@@ -86,6 +86,14 @@ class License(models.Model):
         db_default=False,
         help_text=_("This license sends the messages that name no license."),
     )
+    # `db_default` as for `is_default`.
+    alert_email = models.EmailField(
+        _("e-mail for alerts"),
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("Told when this license stops sending, and when it sends again."),
+    )
     archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)

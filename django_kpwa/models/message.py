@@ -63,6 +63,10 @@ class Priority(models.IntegerChoices):
     BULK = 90, _("bulk")
 
 
+LIVE = (Priority.URGENT, Priority.NORMAL)
+"""Priorities of messages that somebody waits for: neither bulk nor the backlog after an outage."""
+
+
 def idempotency_digest(key: str) -> str:
     """The SHA-256 digest of an idempotency key, which is the unique column.
 

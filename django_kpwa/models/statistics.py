@@ -38,7 +38,7 @@ class HourlyStatistic(models.Model):
         return f"{self.license_id} {self.hour:%Y-%m-%d %H}"
 
 
-SILENT_SECONDS = 120.0
+SILENT_SECONDS = 90.0
 """Time without a heartbeat after which a service is taken for dead. Cron and beat sweep at least every minute."""
 
 
@@ -65,6 +65,7 @@ class Heartbeat(models.Model):
     `beat`: Celery's beat runs, and our tasks are in its schedule. `other beat`: it runs without our tasks.
     `run`, `dispatch`: `kpwa run` looked for work; a round of `kpwa dispatch` began.
     `publish failed`: the broker did not take a task.
+    `alerts`: some process looked whether people have to be told of something.
     """
 
     name = models.CharField(_("name"), max_length=64, primary_key=True)

@@ -17,15 +17,14 @@ from django.db.models.functions import RowNumber
 from django.utils.translation import gettext
 
 from .. import phone
+from ..alerts import check_soon
 from ..formatting import short_time
-from ..gateway import SessionStatus
 from ..gateway.outcome import Cause
-from ..health import STOPPED, Finding, Health, is_quiet, lane_of, look, receipts_waiting
+from ..health import STOPPED, Finding, Health, is_quiet, look
 from ..models import (
     ARRIVED,
     RESENDABLE,
     UNSETTLED,
-    License,
     OutboundMessage,
     ReceiptFailure,
     RecipientType,
@@ -36,7 +35,7 @@ from ..models import (
 )
 from ..receipts import registry
 from ..site_urls import find_url
-from ..words import FAILURES, NO_KEY, STATUSES, Help, Mark, Problem, Tone, reason_row
+from ..words import FAILURES, STATUSES, Help, Mark, Problem, Tone, reason_row
 
 MAX_MESSAGES = 5
 """Maximum number of messages that are read per object, newest first."""
@@ -251,6 +250,7 @@ def banner(person: Person) -> tuple[list[dict[str, Any]], int]:
     In a line, `name` is empty if the problem is the site's or if the site has only one license, and `url` if the user
     may not fix the problem.
     """
+    check_soon()
     # One query while all is well, because every page at the till has a banner.
     if is_quiet():
         return [], 0
@@ -263,8 +263,7 @@ def _line(person: Person, health: Health, finding: Finding) -> dict[str, Any]:
     url, help_label = _help(person, finding)
     name, said, license_ = "", finding.say("counter"), finding.license
     if license_ is not None and finding.code == STOPPED:
-        queue = next(each.queue for each in health.licenses if each.license.pk == license_.pk)
-        said = _sentence(said, _since(license_, finding), receipts_waiting(queue.waiting))
+        said = health.sentence(finding)
         if sum(each.license.is_active for each in health.licenses) > 1:
             name = license_.name
     return {"mark": finding.row, "name": name, "sentence": said, "url": url, "help_label": help_label}
@@ -286,21 +285,3 @@ def _help(person: Person, finding: Finding) -> tuple[str, str]:
     if person.may("view_dashboard"):
         return find_url("admin:django_kpwa_dashboard_changelist"), gettext("Open")
     return "", ""
-
-
-def _since(license_: License, finding: Finding) -> datetime | None:
-    """Return since when the license has been paused or waiting for a scan; None if that is unknown."""
-    lane = lane_of(license_)
-    if lane is None or finding.row is NO_KEY:
-        return None
-    if lane.pause_reason:
-        return lane.paused_at
-    return lane.session_seen_at if lane.session_status == SessionStatus.QR.value else None
-
-
-def _sentence(problem: str, since: datetime | None, waiting: str) -> str:
-    """Return the banner's sentence, for example "WhatsApp disconnected since 19.04, 37 receipts waiting"."""
-    said = problem
-    if since is not None:
-        said = gettext("%(problem)s since %(time)s") % {"problem": problem, "time": short_time(since)}
-    return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said

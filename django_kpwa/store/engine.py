@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..models.database import write_alias
+from .alerts import Alerts
 from .backlog import Backlog
 from .decisions import Decisions
 from .events import Events
@@ -14,7 +15,7 @@ from .sql import Dialect, PostgreSQL, dialect_of
 from .texts import Texts
 
 
-class Store(Decisions, Messages, Texts, Events, Backlog):
+class Store(Decisions, Messages, Texts, Events, Backlog, Alerts):
     """The portable store: the ORM's queries, for every case and every database. It defines the correct behaviour."""
 
 

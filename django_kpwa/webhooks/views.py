@@ -24,7 +24,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from .. import wake
+from .. import alerts, wake
 from ..conf import kpwa_settings
 from ..containing import outside_transactions
 from ..encryption import Secret
@@ -81,6 +81,7 @@ class WebhookView(APIView):
             # On commit, or at once if no middleware of the host has opened a transaction. A failure is only logged:
             # the event is stored, and the beat finds it.
             store().on_commit(lambda: wake.publish_webhook(event_id))
+            alerts.check_soon()
         return JsonResponse({"status": "ok"})
 
     def get(self, request: Request, token: str) -> HttpResponse:

@@ -21,10 +21,11 @@ from .licenses import (
     what_to_do,
 )
 from .messages import CAUSES, FAILURES, OUTCOMES, STATUSES, reason_row, status_row
-from .problems import PROBLEMS, Problem, ProblemRow
+from .problems import ALERTS, PROBLEMS, Problem, ProblemRow
 from .receipts import FATES, Fate
 from .rows import (
     NOTHING_TO_DO,
+    AlertRow,
     CauseRow,
     Condition,
     EventRow,
@@ -35,12 +36,14 @@ from .rows import (
     Row,
     StatusRow,
     Table,
+    Tells,
     Tone,
     UnchosenRow,
     Words,
 )
 
 __all__ = [
+    "ALERTS",
     "CAUSES",
     "CONNECTED",
     "EVENT_STATUSES",
@@ -58,6 +61,7 @@ __all__ = [
     "STATUSES",
     "UNCHOSEN",
     "UNCLEAR",
+    "AlertRow",
     "CauseRow",
     "Condition",
     "EventRow",
@@ -71,6 +75,7 @@ __all__ = [
     "Row",
     "StatusRow",
     "Table",
+    "Tells",
     "Tone",
     "UnchosenRow",
     "Words",

@@ -7,11 +7,11 @@ from enum import Enum
 
 from django.utils.translation import gettext_lazy as _
 
-from .rows import UNHEARD_OF, UPDATE, UPDATE_COMMAND, Row, Table, Tone, Words
+from .rows import UNHEARD_OF, UPDATE, UPDATE_COMMAND, AlertRow, Row, Table, Tells, Tone, Words
 
 
 class Problem(str, Enum):
-    """What can be wrong with a site, beside the condition of a license. The value is the code of an alert."""
+    """What can be wrong with a site, beside the condition of a license. The value is its code for machines."""
 
     NOT_SET_UP = "not_set_up"
     NONE_ACTIVE = "none_active"
@@ -52,9 +52,11 @@ class ProblemRow(Row):
     `counter` is the text of the banner at the counter; empty if it concerns nobody there.
     `command` says in English what to do at a command line.
     `part` is the HTML id of the dashboard's part that tells more.
+    `tells` is the alert that it opens.
     """
 
     urgency: int
+    tells: Tells = Tells.NOTHING
     blocks: bool = False
     headline: Words = ""
     counter: Words = ""
@@ -76,6 +78,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("The site's database takes no changes at present."),
             advice=_("Ask the administrator of this site."),
             urgency=0,
+            tells=Tells.NOBODY_SENDS,
             blocks=True,
             headline=_("Receipts are not going out: the site's database takes no changes."),
             counter=_("Receipts are not going out: the site's database takes no changes"),
@@ -110,6 +113,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("%(waiting)s, because %(why)s."),
             advice="%(advice)s",
             urgency=12,
+            tells=Tells.UNCHOSEN,
             blocks=True,
             headline=_("Receipts are not going out: it is not clear which license sends them."),
             counter=_("%(waiting)s, because %(why)s"),
@@ -122,6 +126,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("No process looks after the outbox."),
             advice=_("Start “kpwa run” on the server, or call “kpwa dispatch” from cron every minute."),
             urgency=20,
+            tells=Tells.NOBODY_SENDS,
             blocks=True,
             headline=_NOBODY_SENDS,
             counter=_NOT_SENT,
@@ -135,6 +140,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("Neither a worker nor beat is running."),
             advice=_("Start both on the server."),
             urgency=20,
+            tells=Tells.NOBODY_SENDS,
             blocks=True,
             headline=_NOBODY_SENDS,
             counter=_NOT_SENT,
@@ -148,6 +154,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("Beat is running, but no worker takes its tasks."),
             advice=_("Start a worker on the server, and check that the broker is running."),
             urgency=20,
+            tells=Tells.NOBODY_SENDS,
             blocks=True,
             headline=_NOBODY_SENDS,
             counter=_NOT_SENT,
@@ -161,6 +168,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("A worker is running, but it takes no tasks from the queue that ours are sent to."),
             advice=_("Start a worker for that queue."),
             urgency=20,
+            tells=Tells.NOBODY_SENDS,
             blocks=True,
             headline=_NOBODY_SENDS,
             counter=_NOT_SENT,
@@ -174,6 +182,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("The broker takes no tasks. Sales go on, and messages are kept."),
             advice=_("Start the broker on the server."),
             urgency=20,
+            tells=Tells.NOBODY_SENDS,
             blocks=True,
             headline=_NOBODY_SENDS,
             counter=_NOT_SENT,
@@ -187,6 +196,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("Receipts go out when they are made, but those that have to wait are not sent."),
             advice=_("Start beat on the server."),
             urgency=21,
+            tells=Tells.NOBODY_SENDS,
             headline=_("Receipts that have to wait are not sent: beat is not running."),
             counter=_("Some receipts are not sent: a part of the sending service is not running"),
             command=f"Start celery's beat, {_SCHEDULE}.",
@@ -199,6 +209,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("Receipts go out when they are made, but those that have to wait are not sent."),
             advice=_("Add the tasks of django_kpwa.schedule to beat's schedule."),
             urgency=21,
+            tells=Tells.NOBODY_SENDS,
             headline=_("Receipts that have to wait are not sent: beat does not know our tasks."),
             counter=_("Some receipts are not sent: a part of the sending service is not running"),
             command="Write CELERY_BEAT_SCHEDULE = {**django_kpwa.schedule.beat_schedule(), …}, and restart beat.",
@@ -211,6 +222,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("The last receipts could not be made: %(number)s."),
             advice=_("See “Receipt failures”, and show it to the developer of this site."),
             urgency=25,
+            tells=Tells.RECEIPTS_FAIL,
             blocks=True,
             headline=_("No receipts are made: %(number)s failed."),
             counter=_("Receipts cannot be made: %(number)s failed"),
@@ -255,6 +267,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("The oldest has been due for %(time)s."),
             advice=_("Check whether more workers are needed, or a shorter pace."),
             urgency=42,
+            tells=Tells.LATE,
             headline=_("Receipts are going out late."),
             counter=_("Receipts are going out late"),
             command="Look at what the worker does, and at the license's pace.",
@@ -266,6 +279,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("Of the last %(of)s messages, %(count)s may or may not have arrived."),
             advice=_("Ask the gateway's support."),
             urgency=43,
+            tells=Tells.MUCH_DOUBT,
             headline=_("Receipts are going out, but of many nobody knows whether they arrived."),
             command="Ask the gateway's support. See: manage.py kpwa messages --status unknown",
         ),
@@ -286,6 +300,7 @@ PROBLEMS = Table[ProblemRow](
             meaning=_("The license “%(name)s” sends, but its webhook has brought nothing for %(time)s."),
             advice=_("Open the license and register the webhook again."),
             urgency=45,
+            tells=Tells.WEBHOOKS_SILENT,
             headline=_("Receipts are going out, but the gateway no longer says whether they arrive."),
             command="Register it again: manage.py kpwa webhook set --license %(quoted)s",
         ),
@@ -333,3 +348,17 @@ PROBLEMS = Table[ProblemRow](
     },
     otherwise=ProblemRow(Tone.BAD, "!", label="", meaning=UNHEARD_OF, advice=UPDATE, urgency=0, command=UPDATE_COMMAND),
 )
+
+ALERTS = Table[AlertRow](
+    {
+        Tells.LICENSE_STOPPED: AlertRow(label=_("WhatsApp stopped"), over=_("Connected again")),
+        Tells.NOBODY_SENDS: AlertRow(label=_("Nobody sends"), over=_("The sending service is running again")),
+        Tells.UNCHOSEN: AlertRow(label=_("No license is chosen"), over=_("A license is chosen")),
+        Tells.RECEIPTS_FAIL: AlertRow(label=_("No receipt is made"), over=_("Receipts are made again")),
+        Tells.LATE: AlertRow(label=_("Late"), over=_("Receipts are no longer late")),
+        Tells.MUCH_DOUBT: AlertRow(label=_("Much doubt"), over=_("Few messages are in doubt")),
+        Tells.WEBHOOKS_SILENT: AlertRow(label=_("No answers"), over=_("The webhook brings answers again")),
+    },
+    otherwise=AlertRow(label="", over=_("It is over")),
+)
+"""Alerts, by what findings tell."""

@@ -35,6 +35,22 @@ class Help(str, Enum):
     RESUME = "resume"
 
 
+class Tells(str, Enum):
+    """The alert that something wrong opens, see `alerts`. Several things that are wrong may open the same one.
+
+    The value is the alert's code in the database, in the JSON that is posted, and for the receivers of signals.
+    """
+
+    NOTHING = ""
+    LICENSE_STOPPED = "license_stopped"
+    NOBODY_SENDS = "nobody_sends"
+    UNCHOSEN = "unchosen"
+    RECEIPTS_FAIL = "receipts_fail"
+    LATE = "late"
+    MUCH_DOUBT = "much_doubt"
+    WEBHOOKS_SILENT = "webhooks_silent"
+
+
 NOTHING_TO_DO = _("There is nothing to do.")
 
 
@@ -98,11 +114,12 @@ class Condition(Row):
 
     `code` names it to monitoring, and never changes. `urgency` is the rank among conditions, 0 is the most urgent.
     `counter` is the text of the banner at the counter. `command` says in English what to do at a command line;
-    `{name}` stands for the license's name.
+    `{name}` stands for the license's name. `tells` is the alert that it opens.
     """
 
     code: str
     urgency: int
+    tells: Tells = Tells.NOTHING
     help: Help = Help.NONE
     help_label: Words = ""
     counter: Words = ""
@@ -134,7 +151,15 @@ class UnchosenRow:
     error: str
 
 
-_Shown = TypeVar("_Shown", bound=Mark | Explained | UnchosenRow)
+@dataclass(frozen=True, kw_only=True)
+class AlertRow:
+    """An alert. `over` is what is so again when it is over, and begins the sentence that says since when."""
+
+    label: Words
+    over: Words
+
+
+_Shown = TypeVar("_Shown", bound=Mark | Explained | UnchosenRow | AlertRow)
 
 
 class Table(dict[str, _Shown]):

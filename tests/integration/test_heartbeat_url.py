@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from django_kpwa import heartbeat_url
+from django_kpwa import heartbeat_url, outside
 from django_kpwa.dispatch import sweep
 from django_kpwa.models import OutboundMessage, Status
 from django_kpwa.outbox import send_message
@@ -24,15 +24,20 @@ PATH = "/ping/a-secret-path-0123456789"
 @pytest.fixture(autouse=True)
 def _process():
     """Each test is a process that has not asked yet."""
-    heartbeat_url.process.forget()
+    forget()
     yield
     wait_for_threads()
-    heartbeat_url.process.forget()
+    forget()
+
+
+def forget():
+    heartbeat_url.asking.forget()
+    heartbeat_url.logging.forget()
 
 
 def wait_for_threads():
     for thread in threading.enumerate():
-        if thread.name == heartbeat_url._THREAD:
+        if thread.name == outside.THREAD:
             thread.join(10)
             assert not thread.is_alive()
 
@@ -80,7 +85,7 @@ def test_a_sweep_asks_once_a_minute_and_no_more(kpwa, caplog):
             wait_for_threads()
         assert len(requests) == 1
         assert requests[0].startswith(f"GET {PATH} HTTP/1.1\r\n".encode())
-        heartbeat_url.process.asked_at -= heartbeat_url.EVERY_SECONDS
+        heartbeat_url.asking.forget()
         sweep()
         wait_for_threads()
         assert len(requests) == 2
@@ -97,7 +102,7 @@ def test_an_address_that_drips_delays_no_send_and_is_left_after_its_time(license
         deliver()
         took = time.monotonic() - began
         assert OutboundMessage.objects.get().status == Status.SENT
-        assert any(thread.name == heartbeat_url._THREAD for thread in threading.enumerate())
+        assert any(thread.name == outside.THREAD for thread in threading.enumerate())
         wait_for_threads()
         assert len(requests) == 1
     assert took < 1.5
@@ -120,7 +125,7 @@ def test_a_failure_is_logged_once_in_an_hour_and_a_redirect_is_not_followed(kpwa
         for _ in range(2):
             sweep()
             wait_for_threads()
-            heartbeat_url.process.asked_at -= heartbeat_url.EVERY_SECONDS
+            heartbeat_url.asking.forget()
         assert len(requests) == 2
     assert caplog.text.count("could not be asked") == 1
     assert words in caplog.text
@@ -130,4 +135,4 @@ def test_a_failure_is_logged_once_in_an_hour_and_a_redirect_is_not_followed(kpwa
 def test_an_address_in_the_clear_is_not_asked(kpwa):
     kpwa(HEARTBEAT_URL="http://192.0.2.1/ping")
     sweep()
-    assert heartbeat_url.process.asked_at == float("-inf")
+    assert heartbeat_url.asking.passes()

@@ -28,6 +28,7 @@ TABLES = {
     "problems": (words.PROBLEMS, words.Problem),
     "failures": (words.FAILURES, FailureCause),
     "fates": (words.FATES, words.Fate),
+    "alerts": (words.ALERTS, words.Tells),
 }
 CONDITIONS = ("CONNECTED", "INACTIVE", "NEVER_LINKED", "NEW_KEY", "NO_KEY", "NOT_SEEN", "UNCLEAR")
 ROWS = [
@@ -36,9 +37,9 @@ ROWS = [
 ]
 OPTIONAL = {
     words.CauseRow: {"title", "asking"},
-    words.Condition: {"help", "help_label", "counter", "command"},
-    words.ProblemRow: {"meaning", "headline", "counter", "part"},
-    words.PauseRow: {"help", "help_label"},
+    words.Condition: {"help", "help_label", "counter", "command", "tells"},
+    words.ProblemRow: {"meaning", "headline", "counter", "part", "tells"},
+    words.PauseRow: {"help", "help_label", "tells"},
 }
 """Fields that may be empty: no question to the gateway ends with a lost worker; a license that is well has no button
 that helps, and no line in the banner."""
@@ -83,7 +84,7 @@ def test_only_commands_and_symbols_are_not_translated(row):
     plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
     # A text that is nothing but a figure is translated where the figure is made.
     said = {name for name in plain if re.sub(r"^%\(\w+\)s$", "", getattr(row, name))}
-    assert said <= {"tone", "symbol", "code", "command", "error", "help", "part"}
+    assert said <= {"tone", "symbol", "code", "command", "error", "help", "part", "tells"}
 
 
 @pytest.mark.parametrize("error", [GatewayError, *_errors_under(GatewayError)])

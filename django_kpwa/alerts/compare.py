@@ -1,0 +1,160 @@
+"""Compares what `health` finds with the table of alerts, and tells what has changed.
+
+However many processes look, one alone tells: each change is a conditional UPDATE (`store.alerts`), and whoever changes
+the row tells. The row says until when it may take; a process that dies before it has confirmed is replaced by another
+one after two minutes. So people are told at least once: twice if a process dies between telling and confirming, never
+not at all.
+
+A check runs in a thread of its own, so that neither a sweep nor a request waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError
+from django.utils import timezone, translation
+
+from .. import announce, outside
+from ..health import STOPPED, Finding, Health, look
+from ..logs import get_logger
+from ..models import Alert, Telling, outbox_key
+from ..rehearsal import is_rehearsal
+from ..store import store
+from ..store.alerts import REMIND_SECONDS
+from ..store.locks import lacks_tables
+from ..words import PauseRow, Tells, Tone
+from .texts import Told, told_of
+from .ways import tell
+
+logger = get_logger("django_kpwa.alerts.compare")
+
+OFTEN_SECONDS = 20.0
+"""How often a worker, beat or `kpwa run` may look. They come by every half minute at least."""
+SELDOM_SECONDS = 60.0
+"""How often a process that answers requests may look."""
+LOG_EVERY_SECONDS = 3600.0
+
+looking = outside.Gate(SELDOM_SECONDS)
+logging = outside.Gate(LOG_EVERY_SECONDS)
+
+
+def check_soon(seconds: float = SELDOM_SECONDS) -> None:
+    """Start a check in a thread, unless this process did in the last `seconds`. Never raises, and does not wait."""
+    if is_rehearsal() or not looking.passes(outbox_key(), seconds):
+        return
+    _, schema = outbox_key()
+    outside.in_a_thread(lambda: _check_in_thread(schema))
+
+
+def _check_in_thread(schema: str) -> None:
+    try:
+        with store().own_connection(schema) as is_there:
+            if is_there and store().may_look_for_alerts():
+                check()
+    except (DatabaseError, InterfaceError) as error:
+        # Only the type is logged: messages of databases quote rows.
+        if not lacks_tables(error) and logging.passes():
+            logger.error("Nobody could be told of alerts: the database failed (%s).", type(error).__name__)
+    except Exception as error:
+        if logging.passes():
+            logger.error("Nobody could be told of alerts (%s).", type(error).__name__)
+
+
+def check() -> list[Told]:
+    """Look once, and tell what has changed. Returns what was told here.
+
+    Raises `DatabaseError` if the database does not answer or takes no changes.
+    """
+    with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
+        health = look()
+        found = _telling(health)
+        changed = [*_note(found, health), *_retaken()]
+        told = [_tell(alert_id, telling, found, health) for alert_id, telling in changed]
+        return [each for each in told if each is not None]
+
+
+def key_of(tells: str, license_id: int | None) -> str:
+    """What the alert is about, as one text; at most one alert of a key is open."""
+    return tells if license_id is None else f"{tells}:{license_id}"
+
+
+def _telling(health: Health) -> dict[str, Finding]:
+    """The findings that tell, by the keys of their alerts; of several with one key the most urgent."""
+    found: dict[str, Finding] = {}
+    for finding in health.findings:
+        if finding.row.tells:
+            found.setdefault(key_of(finding.row.tells.value, finding.license.pk if finding.license else None), finding)
+    return found
+
+
+def _note(found: Mapping[str, Finding], health: Health) -> list[tuple[int, str]]:
+    """Write what has begun and what is gone; return the ids of alerts, and what this process is to tell of each."""
+    rows = _present()
+    for key, finding in found.items():
+        row = rows.get(key)
+        begins_anew = row is not None and row.opened_at is None and finding.since and finding.since > row.since
+        if row is None or row.gone_at is not None or begins_anew:
+            license_id = finding.license.pk if finding.license else None
+            store().note_alert(key, finding.row.tells.value, license_id, finding.since)
+    kept = {key for key, row in rows.items() if key in found or _is_held(row, health)}
+    for key, row in rows.items():
+        if key not in kept:
+            store().note_gone(row)
+        elif key not in found and row.gone_at is not None:
+            store().note_alert(key, row.code, row.license_id, None)
+    changes = [(row.pk, _change(row, found, health)) for row in _present().values()]
+    return [(alert_id, telling) for alert_id, telling in changes if telling]
+
+
+def _change(row: Alert, found: Mapping[str, Finding], health: Health) -> str:
+    """Open the alert, remind of it, or close it, if that is due and no other process does; empty: nothing was done."""
+    if row.gone_at is not None:
+        return Telling.CLOSED if store().close_alert(row.pk) else ""
+    if str(row.key) not in found:
+        return ""
+    if row.opened_at is None:
+        return Telling.OPENED if store().open_alert(row.pk, is_sure=store().has_looked_for_a_while()) else ""
+    is_due = row.reminded_at is None and (health.now - row.opened_at).total_seconds() >= REMIND_SECONDS
+    return Telling.REMINDED if is_due and store().remind_of_alert(row.pk) else ""
+
+
+def _present() -> dict[str, Alert]:
+    return {str(row.key): row for row in Alert.objects.exclude(key=None)}
+
+
+def _is_held(row: Alert, health: Health) -> bool:
+    """True if what the alert is about is not over, though nothing that is found tells of it.
+
+    So is a license that was logged out and that a person then paused, or whose new key is being tried.
+    """
+    if row.code != Tells.LICENSE_STOPPED or row.opened_at is None:
+        return False
+    license_ = next((each for each in health.licenses if each.license.pk == row.license_id), None)
+    if license_ is None:
+        return health.is_cut
+    return license_.license.is_active and license_.condition.tone not in (Tone.GOOD, Tone.NEUTRAL)
+
+
+def _retaken() -> list[tuple[int, str]]:
+    """What another process wanted to tell and did not confirm."""
+    return [(alert.pk, alert.untold) for alert in store().untold_alerts() if store().take_telling(alert)]
+
+
+def _tell(alert_id: int, telling: str, found: Mapping[str, Finding], health: Health) -> Told | None:
+    alert = Alert.objects.select_related("license").filter(pk=alert_id, untold=telling).first()
+    if alert is None:  # its license was deleted a moment ago, or somebody else tells what came after
+        return None
+    finding = found.get(str(alert.key))
+    told = told_of(alert, finding, health)
+    # A telling that failed has been announced before.
+    if alert.failures == 0 and alert.untold == Telling.OPENED:
+        is_logged = finding is not None and finding.code == STOPPED and isinstance(finding.row, PauseRow)
+        command = finding.command if finding is not None else ""
+        announce.alert_opened(alert, told.title, told.text, command, is_logged=is_logged)
+    elif alert.failures == 0 and alert.untold == Telling.CLOSED:
+        announce.alert_closed(alert, told.title, told.text)
+    ways = tell(told, alert.license.alert_email if alert.license else "")
+    store().confirm_told(alert, has_failed=bool(ways) and all(way.problem for way in ways))
+    return told

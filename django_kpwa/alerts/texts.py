@@ -1,0 +1,131 @@
+"""What is told of an alert, in the language and the time zone of the site.
+
+Nothing of it names a number, an API key or a text of a message: it consists of rows of `words`, of figures, and of the
+licenses' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils.translation import gettext
+
+from ..conf import kpwa_settings
+from ..formatting import grouped, long_duration, short_time
+from ..health import STOPPED, Finding, Health
+from ..logs import without_controls
+from ..models import Alert, Telling
+from ..site_urls import find_url
+from ..words import ALERTS, Help, Tells
+
+TEST = "test"
+"""The event of a `Told` that somebody asked for, to see whether it arrives."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One thing that is told: its title, which is the subject of the e-mail, and its text of a few sentences."""
+
+    event: str
+    code: str
+    title: str
+    text: str
+    license: str | None = None
+    since: datetime | None = None
+    ended: datetime | None = None
+    waiting: int | None = None
+    expired: int | None = None
+    url: str | None = None
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """By name, as JSON takes them: what is posted, and what the template of a body may insert."""
+        values = dict(vars(self))
+        return {name: at.isoformat() if isinstance(at, datetime) else at for name, at in values.items()}
+
+
+def told_of(alert: Alert, finding: Finding | None, health: Health) -> Told:
+    """What is told of `alert` now (`alert.untold`). `finding`: what opened it; None where it is gone."""
+    is_over = alert.untold == Telling.CLOSED
+    title, text = _over(alert, health) if is_over else _present(alert, finding, health)
+    return Told(
+        event=alert.untold,
+        code=alert.code,
+        title=without_controls(title),
+        text=text,
+        license=alert.license.name if alert.license else None,
+        since=alert.since,
+        ended=alert.gone_at if is_over else None,
+        waiting=alert.waiting if is_over else None,
+        expired=alert.expired if is_over else None,
+        url=_url(alert),
+    )
+
+
+def trial() -> Told:
+    """What a test tells."""
+    return Told(
+        TEST,
+        TEST,
+        gettext("WhatsApp receipts: test"),
+        gettext("This is a test: alerts about WhatsApp receipts arrive here."),
+        url=_url(None),
+    )
+
+
+def _present(alert: Alert, finding: Finding | None, health: Health) -> tuple[str, str]:
+    row = ALERTS[alert.code]
+    if finding is None:
+        label, text = str(row.label), ""
+    elif finding.code == STOPPED:
+        enter = finding.help == Help.ENTER_KEY
+        advice = gettext("Open the license and enter the API key.") if enter else finding.say("advice")
+        label, text = str(finding.row.label), f"{health.sentence(finding)}. {advice}"
+    else:
+        label = str(finding.row.label)
+        said = (finding.say("headline"), finding.say("meaning"), finding.say("advice"))
+        text = " ".join(filter(None, said))
+    title = _titled(alert, label)
+    if alert.untold == Telling.REMINDED:
+        lasted = long_duration((health.now - alert.since).total_seconds())
+        title = gettext("Still: %(title)s") % {"title": title}
+        text = " ".join(filter(None, (text, gettext("This has lasted for %(time)s.") % {"time": lasted})))
+    return title, text
+
+
+def _over(alert: Alert, health: Health) -> tuple[str, str]:
+    ended = alert.gone_at or health.now
+    over = str(ALERTS[alert.code].over)
+    if alert.license and not any(each.license == alert.license and each.license.is_active for each in health.licenses):
+        over = gettext("Switched off")
+    words = gettext("%(over)s at %(time)s after %(duration)s.")
+    if alert.license or alert.code == Tells.NOBODY_SENDS:
+        words = gettext("%(over)s at %(time)s after %(duration)s; %(waiting)s follow, %(expired)s expired.")
+    text = words % {
+        "over": over,
+        "time": short_time(ended),
+        "duration": long_duration((ended - alert.since).total_seconds()),
+        "waiting": grouped(alert.waiting or 0),
+        "expired": grouped(alert.expired or 0),
+    }
+    return _titled(alert, over), text
+
+
+def _titled(alert: Alert, label: str) -> str:
+    if alert.license:
+        return gettext("WhatsApp of %(name)s: %(label)s") % {"name": alert.license.name, "label": label}
+    return gettext("WhatsApp receipts: %(label)s") % {"label": label}
+
+
+def _url(alert: Alert | None) -> str | None:
+    """The admin's page that helps; None if the site has not told us its address, or has no admin."""
+    about = alert.license_id if alert is not None else None
+    if about is None:
+        path = find_url("admin:django_kpwa_dashboard_changelist")
+    else:
+        path = find_url("admin:django_kpwa_license_change", about)
+    public = kpwa_settings().PUBLIC_URL.rstrip("/")
+    return f"{public}{path}" if public and path else None

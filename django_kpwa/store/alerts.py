@@ -1,0 +1,142 @@
+"""Alerts: conditional UPDATEs, so that of all processes that look at once, one alone tells of each change.
+
+Nothing here locks a lane or a message, and each method is a statement or two of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from django.db import connections
+from django.db.models import Q, QuerySet
+
+from ..counts import MAX_COUNTED, count_up_to
+from ..models.alert import Alert, Telling
+from ..models.database import DatabaseNow, in_seconds
+from ..models.message import OutboundMessage, Status
+from ..models.statistics import Heartbeat
+from .base import StoreBase
+from .decisions import CLOCK_SECONDS
+
+LOOK_EVERY_SECONDS = 25.0
+"""A site is looked at for alerts at most this often, however many processes it has."""
+FLAPPING_SECONDS = 60.0
+"""What holds for less than this opens no alert, and what is gone for less closes none."""
+REMIND_SECONDS = 3600.0
+TELL_SECONDS = 120.0
+"""Time to tell of a change. Where that is not confirmed by then, another process tells it, and waits twice as long."""
+_MOST_DOUBLED = 5
+LOOKS = "alerts"
+"""The name of the heartbeat of those looks."""
+
+
+class Alerts(StoreBase):
+    def may_look_for_alerts(self) -> bool:
+        """True for one process in `LOOK_EVERY_SECONDS`: it looks."""
+        due = Q(seen_at__lte=in_seconds(-LOOK_EVERY_SECONDS)) | Q(seen_at__gt=in_seconds(CLOCK_SECONDS))
+        if Heartbeat.objects.filter(due).renew(LOOKS):
+            return True
+        if Heartbeat.objects.filter(name=LOOKS).exists():
+            return False
+        # The very first look of a site. That two processes may take it does no harm: each row decides as well.
+        Heartbeat.objects.note(LOOKS)
+        return True
+
+    def has_looked_for_a_while(self) -> bool:
+        """True if there have been looks for a minute without a gap, so that a process that was starting has started."""
+        return Heartbeat.objects.filter(name=LOOKS, since__lte=in_seconds(-FLAPPING_SECONDS)).exists()
+
+    def note_alert(self, key: str, code: str, license_id: int | None, since: datetime | None) -> None:
+        """Note that a finding holds. `since`: since when by the database's clock, if that is known.
+
+        A row that is not open yet begins anew if the finding has.
+        """
+        rows = Alert.objects.filter(key=key)
+        rows.filter(gone_at__isnull=False).update(gone_at=None, waiting=None, expired=None)
+        if since is not None:
+            rows.filter(opened_at=None, since__lt=since).update(since=since, noticed_at=DatabaseNow())
+        if not rows.exists():
+            noticed = Alert(
+                key=key, code=code, license_id=license_id, since=since or DatabaseNow(), noticed_at=DatabaseNow()
+            )
+            Alert.objects.bulk_create([noticed], ignore_conflicts=True)
+
+    def open_alert(self, alert_id: int, *, is_sure: bool) -> bool:
+        """Open an alert that has been noticed for a minute. True: the caller tells of it.
+
+        `is_sure`: what holds since a minute ago opens at once, though it was noticed only now.
+        """
+        for_a_minute = in_seconds(-FLAPPING_SECONDS)
+        lasts = Q(noticed_at__lte=for_a_minute)
+        if is_sure:
+            lasts |= Q(since__lte=for_a_minute)
+        return self._change(
+            Alert.objects.filter(lasts, pk=alert_id, opened_at=None), Telling.OPENED, opened_at=DatabaseNow()
+        )
+
+    def remind_of_alert(self, alert_id: int) -> bool:
+        """Note that people are reminded of an alert that has been open for an hour. True: the caller reminds them."""
+        due = Alert.objects.filter(
+            pk=alert_id, opened_at__lte=in_seconds(-REMIND_SECONDS), reminded_at=None, gone_at=None, closed_at=None
+        )
+        return self._change(due, Telling.REMINDED, reminded_at=DatabaseNow())
+
+    def note_gone(self, alert: Alert) -> None:
+        """Note that the finding of an alert is gone, with what waited then; or forget one that was never open."""
+        if alert.opened_at is None:
+            Alert.objects.filter(pk=alert.pk, opened_at=None).delete()
+        elif alert.gone_at is None:
+            messages = OutboundMessage.objects.all()
+            if alert.license_id is not None:
+                messages = messages.filter(license_id=alert.license_id)
+            expired = messages.filter(status=Status.EXPIRED, settled_at__gte=alert.since)
+            Alert.objects.filter(pk=alert.pk, gone_at=None, closed_at=None).update(
+                gone_at=DatabaseNow(),
+                waiting=count_up_to(MAX_COUNTED, messages.filter(status=Status.QUEUED)).number,
+                expired=count_up_to(MAX_COUNTED, expired).number,
+            )
+
+    def close_alert(self, alert_id: int) -> bool:
+        """Close an alert whose finding has been gone for a minute. True: the caller tells of it."""
+        gone = Alert.objects.filter(pk=alert_id, gone_at__lte=in_seconds(-FLAPPING_SECONDS), closed_at=None)
+        return self._change(gone, Telling.CLOSED, key=None, closed_at=DatabaseNow())
+
+    def untold_alerts(self) -> QuerySet[Alert]:
+        """Alerts of which another process wanted to tell, and has died or failed."""
+        return Alert.objects.exclude(untold="").filter(told_again_at__lte=DatabaseNow())
+
+    def take_telling(self, alert: Alert) -> bool:
+        """Take what is still to be told of an alert. True: the caller tells of it."""
+        seconds = TELL_SECONDS * 2 ** min(alert.failures, _MOST_DOUBLED)
+        same = self.untold_alerts().filter(pk=alert.pk, untold=alert.untold)
+        return bool(same.update(told_again_at=in_seconds(seconds)))
+
+    def confirm_told(self, alert: Alert, *, has_failed: bool) -> None:
+        """Note that what was to be told of an alert was told; or, if nobody could be reached, that it was tried."""
+        same = Alert.objects.filter(pk=alert.pk, untold=alert.untold)
+        if has_failed:
+            same.update(failures=alert.failures + 1)
+        else:
+            same.update(untold="", told_again_at=None, failures=0)
+
+    @contextmanager
+    def own_connection(self, schema: str) -> Iterator[bool]:
+        """For a thread: a connection of its own to the same schema (see `outbox_key()`), closed afterwards.
+
+        False: the schema cannot be chosen here.
+        """
+        connection: Any = connections[self.using]
+        try:
+            if schema and hasattr(connection, "set_schema"):
+                connection.set_schema(schema)
+            yield schema == str(getattr(connection, "schema_name", None) or "")
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _change(rows: QuerySet[Alert], telling: Telling, **columns: Any) -> bool:
+        untold = {"untold": telling, "told_again_at": in_seconds(TELL_SECONDS), "failures": 0}
+        return bool(rows.update(**columns, **untold))
