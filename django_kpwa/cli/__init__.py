@@ -10,6 +10,7 @@ from typing import Any
 
 from .console import EXIT_GATEWAY, EXIT_NO, EXIT_OK, EXIT_USAGE, Console, Subcommand, as_command_error
 from .doctor import DOCTOR
+from .groups import GROUPS
 from .licenses import LICENSES
 from .linking import CHECK_NUMBER, QR, RESTART, STATUS
 from .messages import MESSAGES, SEND, SEND_GROUP
@@ -30,6 +31,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "messages": MESSAGES,
     "missing": MISSING,
     "licenses": LICENSES,
+    "groups": GROUPS,
     "webhook": WEBHOOK,
     "run": RUN,
     "dispatch": DISPATCH,

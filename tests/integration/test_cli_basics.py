@@ -17,7 +17,7 @@ from tests.processes import ROOT, run_manage, start_manage
 
 SUBCOMMANDS = (
     *("doctor", "status", "qr", "restart", "check-number", "send", "send-group", "messages", "missing"),
-    *("licenses", "webhook", "run", "dispatch", "purge", "sandbox"),
+    *("licenses", "groups", "webhook", "run", "dispatch", "purge", "sandbox"),
 )
 
 
