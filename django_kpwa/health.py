@@ -20,7 +20,7 @@ from django.utils.translation import gettext, ngettext
 from . import broker, words
 from .conf import kpwa_settings
 from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
-from .formatting import duration, short_time
+from .formatting import duration, grouped, short_time
 from .gateway import SessionStatus
 from .models import (
     LIVE,
@@ -36,6 +36,7 @@ from .models import (
     OutboundMessageQuerySet,
     PauseReason,
     ReceiptFailure,
+    ReceiptLook,
     Status,
     WebhookEvent,
     WebhookToken,
@@ -43,6 +44,7 @@ from .models import (
 )
 from .receipts import registry
 from .receipts.base import Receipt
+from .receipts.looks import last_looks
 from .site_urls import find_url
 from .store import choosing, store
 from .store.choosing import Unchosen
@@ -233,6 +235,7 @@ def look() -> Health:
         *_choice(licenses),
         *(finding for each in licenses for finding in _license(each)),
         *_receipts(),
+        *_missing_receipts(),
         *_lateness(licenses, now),
         *_doubt(),
         *_webhooks(licenses, now),
@@ -250,13 +253,14 @@ def is_quiet() -> bool:
     of_license = OutboundMessage.objects.filter(status=Status.QUEUED, license=OuterRef("pk"))
     sweep = Heartbeat.objects.filter(name="sweep", seen_at__gt=in_seconds(-SILENT_SECONDS))
     failures = ReceiptFailure.objects.filter(occurred_at__gt=in_seconds(-FAILURES_LATELY_SECONDS))
+    gaps = ReceiptLook.objects.filter(never_queued__gt=0)
     refused = Heartbeat.objects.filter(name="publish failed", seen_at__gt=in_seconds(-SILENT_SECONDS))
     rows = License.objects.kept().select_related("lane").defer("base_url").order_by("name")
     licenses: list[Any] = list(
         rows.annotate(
             looked_at=DatabaseNow(),
             kpwa_is_swept=Exists(sweep),
-            kpwa_is_odd=Exists(choosing.unassigned()) | Exists(failures) | Exists(refused),
+            kpwa_is_odd=Exists(choosing.unassigned()) | Exists(failures) | Exists(gaps) | Exists(refused),
             kpwa_waits=Exists(of_license),
             # Of the next one alone: a license may have a long backlog, and this is asked for every page.
             kpwa_due_at=Subquery(of_license.order_by("priority", "due_at", "id").values("due_at")[:1]),
@@ -491,6 +495,16 @@ def _receipts() -> Iterator[Finding]:
     all_fail = since.order_by()[:_FAILURES_IN_A_ROW].count() >= (1 if last_made is None else _FAILURES_IN_A_ROW)
     problem = Problem.RECEIPTS_FAIL if all_fail else Problem.RECEIPTS_MISSING
     yield Finding(problem, PROBLEMS[problem], figures=figures)
+
+
+def _missing_receipts() -> Iterator[Finding]:
+    """Sales that nothing was told of, by the last look that `receipts.looks` stored of each class."""
+    rows = [row for _, row in last_looks()]
+    if number := sum(row.never_queued for row in rows):
+        figures = {"number": grouped(number)}
+        yield Finding(Problem.NEVER_QUEUED, PROBLEMS[Problem.NEVER_QUEUED], figures=figures)
+    if any(row.unclear or row.error for row in rows):
+        yield Finding(Problem.MISSING_UNKNOWN, PROBLEMS[Problem.MISSING_UNKNOWN])
 
 
 def _lateness(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:

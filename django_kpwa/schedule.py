@@ -39,6 +39,7 @@ def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
         "kpwa-dispatch-due": every(sweep_seconds, "django_kpwa.dispatch_due"),
         "kpwa-process-webhooks": every(sweep_seconds, "django_kpwa.process_due_webhooks"),
         "kpwa-roll-up-statistics": every(60.0, "django_kpwa.roll_up_statistics"),
+        "kpwa-look-for-missing": every(3600.0, "django_kpwa.look_for_missing"),
         "kpwa-purge": every(3600.0, "django_kpwa.purge"),
     }
 

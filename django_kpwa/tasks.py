@@ -20,6 +20,7 @@ from .exceptions import TaskFailedError
 from .logs import get_logger
 from .masking import masked_traceback, words_of
 from .models import outbox_key
+from .receipts import looks
 from .schedule import TASK_LIMIT_SECONDS
 from .store import store
 from .store.heartbeats import NOTE_EVERY_SECONDS, note_alive
@@ -33,7 +34,7 @@ _shutting_down = mmap.mmap(-1, 1)
 # interrupt sends.
 _SOFT_TIME_LIMIT_SECONDS = TASK_LIMIT_SECONDS - 30
 # Shorter than the time limit: a purge of millions of rows ends by itself, and is not taken for a stuck task.
-_PURGE_SECONDS = TASK_LIMIT_SECONDS / 2
+_HOUSEKEEPING_SECONDS = TASK_LIMIT_SECONDS / 2
 
 logger = get_logger("django_kpwa.tasks")
 
@@ -186,8 +187,19 @@ def roll_up_statistics() -> None:
     statistics.roll_up()
 
 
+@_task("django_kpwa.look_for_missing")
+def look_for_missing() -> None:
+    """Look for receipts that were never queued, see `receipts.looks`."""
+    looks.look_regularly(should_stop=_ends_soon())
+
+
 @_task("django_kpwa.purge")
 def purge() -> None:
     """Delete rows that are older than `KPWA["RETENTION_DAYS"]`; what one purge leaves is deleted by the next."""
-    ends_at = time.monotonic() + _PURGE_SECONDS
-    retention.purge(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
+    retention.purge(should_stop=_ends_soon())
+
+
+def _ends_soon() -> Callable[[], bool]:
+    """Return what says whether a task that began now has to end."""
+    ends_at = time.monotonic() + _HOUSEKEEPING_SECONDS
+    return lambda: is_shutting_down() or time.monotonic() >= ends_at

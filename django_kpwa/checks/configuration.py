@@ -164,6 +164,7 @@ _MISSED = {
     "django_kpwa.dispatch_due": "Messages whose wake-up is lost are never sent.",
     "django_kpwa.process_due_webhooks": "Webhooks whose task is lost are never processed.",
     "django_kpwa.roll_up_statistics": "The figures on the dashboard are not updated.",
+    "django_kpwa.look_for_missing": "Sales whose receipt was never queued are found by nobody.",
     "django_kpwa.purge": "Old messages and webhooks are never deleted.",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone, translation
 
+from ..receipts.looks import look_again
 from ..receipts.missing import MAX_NAMED, Found, classes, look_for_missing, send_missing
 from ..words import FATES, Fate
 from .arguments import point_in_time, positive_count
@@ -57,6 +58,9 @@ def _run(console: Console, options: dict[str, Any]) -> int:
         )
     find = send_missing if options["send"] else look_for_missing
     results = [find(each, since, until, tell=_progress(console)) for each in chosen]
+    if options["send"]:
+        for each in chosen:
+            look_again(each)
     with translation.override("en"):
         console.document({"since": since, "until": until, "receipts": [_described(found) for found in results]})
         for found in results:

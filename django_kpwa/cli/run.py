@@ -23,6 +23,7 @@ from .. import retention, statistics, webhooks
 from ..dispatch import sweep
 from ..health import unassigned
 from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
+from ..receipts import looks
 from ..store import store
 from ..store.heartbeats import note_alive
 from ..words import PAUSES, Tone, quoted
@@ -82,6 +83,7 @@ class _Loop:
                 self.next_statistics = now + STATISTICS_SECONDS
             if now >= self.next_purge:
                 self.pool.start_job("purging", lambda: retention.purge(should_stop=self.pool.is_stopping))
+                self.pool.start_job("looking for missing receipts", self._look_for_missing)
                 self.next_purge = now + PURGE_SECONDS
             self.pool.wait(self.next_look - time.monotonic())
 
@@ -101,6 +103,9 @@ class _Loop:
             found = 0
         is_busy = found or self.pool.is_driving()
         self.look_seconds = SHORTEST_LOOK_SECONDS if is_busy else min(self.look_seconds * 1.25, LONGEST_LOOK_SECONDS)
+
+    def _look_for_missing(self) -> None:
+        looks.look_regularly(should_stop=self.pool.is_stopping)
 
     def _process_webhooks(self) -> None:
         webhooks.process_due_events(should_stop=self.pool.is_stopping)
@@ -129,6 +134,7 @@ def _dispatch(console: Console, options: dict[str, Any]) -> int:
             events = webhooks.process_due_events(should_stop=lambda: pool.is_stopping() or time.monotonic() >= until)
             _drive_until_done(pool, until)
             statistics.roll_up()
+            looks.look_regularly(should_stop=pool.is_stopping)
         finally:
             pool.close()
     waiting = OutboundMessage.objects.filter(status=Status.QUEUED).count()
@@ -185,6 +191,7 @@ def _add_purge_arguments(parser: argparse.ArgumentParser) -> None:
 def _purge(console: Console, options: dict[str, Any]) -> int:
     # On a site of cron nothing else may count what is deleted now.
     statistics.roll_up()
+    looks.look_regularly()
     purged = retention.purge()
     console.document(asdict(purged))
     console.report(

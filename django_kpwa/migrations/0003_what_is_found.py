@@ -16,6 +16,26 @@ class Migration(migrations.Migration):
             name='receipt',
             field=models.CharField(max_length=200, verbose_name='receipt class'),
         ),
+        migrations.CreateModel(
+            name='ReceiptLook',
+            fields=[
+                ('receipt', models.CharField(max_length=200, primary_key=True, serialize=False, verbose_name='receipt')),
+                ('begun_at', models.DateTimeField(verbose_name='begun')),
+                ('day', models.DateField(null=True, verbose_name='day')),
+                ('since', models.DateTimeField(null=True, verbose_name='since')),
+                ('until', models.DateTimeField(null=True, verbose_name='until')),
+                ('counts', models.JSONField(default=dict, verbose_name='counts')),
+                ('never_queued', models.PositiveIntegerField(default=0, verbose_name='never queued')),
+                ('unclear', models.PositiveIntegerField(default=0, verbose_name='unclear')),
+                ('error', models.CharField(blank=True, max_length=1000, verbose_name='error')),
+                ('is_complete', models.BooleanField(default=True, verbose_name='complete')),
+            ],
+            options={
+                'verbose_name': 'look for missing receipts',
+                'verbose_name_plural': 'looks for missing receipts',
+                'default_permissions': (),
+            },
+        ),
         migrations.AddField(
             model_name='heartbeat',
             name='since',

@@ -22,6 +22,7 @@ from .message import (
     idempotency_digest,
 )
 from .receipt_failure import FailureCause, ReceiptFailure, RegisteredReceipt
+from .receipt_look import ReceiptLook
 from .source import (
     MAX_DATABASE_LENGTH,
     MAX_REFERENCE_LENGTH,
@@ -70,6 +71,7 @@ __all__ = [
     "PauseReason",
     "Priority",
     "ReceiptFailure",
+    "ReceiptLook",
     "RecipientType",
     "RegisteredReceipt",
     "SeenId",

@@ -32,6 +32,10 @@ class Problem(str, Enum):
     """All receipts of late failed before they became messages."""
     RECEIPTS_MISSING = "receipts_missing"
     """Some of them did."""
+    NEVER_QUEUED = "never_queued"
+    """Sales have no receipt, and nothing was told of them."""
+    MISSING_UNKNOWN = "missing_unknown"
+    """Whether sales have none is not known, because a receipt class raises."""
     HELD = "held"
     """Messages wait for a license that is not active."""
     DELETED_LICENSE = "deleted_license"
@@ -239,6 +243,31 @@ PROBLEMS = Table[ProblemRow](
             counter=_("Sales without a receipt: %(number)s"),
             command="They stand, each with its reason, under WhatsApp › Receipt failures.",
         ),
+        Problem.NEVER_QUEUED: ProblemRow(
+            Tone.ATTENTION,
+            "!",
+            label=_("Receipts never queued"),
+            meaning=_("Sales for which no receipt was ever made: %(number)s."),
+            advice=_("Press “Send the missing” under “Missing receipts”."),
+            urgency=41,
+            tells=Tells.NEVER_QUEUED,
+            headline=_("Receipts are going out, but for some sales none was ever made: %(number)s."),
+            counter=_("Sales for which no receipt was made: %(number)s"),
+            command="Look, then send them: manage.py kpwa missing --since 2d --send",
+            part="kpwa-missing",
+        ),
+        Problem.MISSING_UNKNOWN: ProblemRow(
+            Tone.ATTENTION,
+            "?",
+            label=_("Missing receipts unclear"),
+            meaning=_("Whether receipts are missing is not known: a receipt class failed when it was asked."),
+            advice=_("Show this to the developer of this site."),
+            urgency=47,
+            tells=Tells.NEVER_QUEUED,
+            headline=_("Receipts are going out, but it is not known whether some are missing."),
+            command="See what it raises: manage.py kpwa missing --since 2d",
+            part="kpwa-missing",
+        ),
         Problem.HELD: ProblemRow(
             Tone.ATTENTION,
             "!",
@@ -357,6 +386,7 @@ ALERTS = Table[AlertRow](
         Tells.RECEIPTS_FAIL: AlertRow(label=_("No receipt is made"), over=_("Receipts are made again")),
         Tells.LATE: AlertRow(label=_("Late"), over=_("Receipts are no longer late")),
         Tells.MUCH_DOUBT: AlertRow(label=_("Much doubt"), over=_("Few messages are in doubt")),
+        Tells.NEVER_QUEUED: AlertRow(label=_("Receipts never queued"), over=_("No receipt is missing any more")),
         Tells.WEBHOOKS_SILENT: AlertRow(label=_("No answers"), over=_("The webhook brings answers again")),
     },
     otherwise=AlertRow(label="", over=_("It is over")),

@@ -49,6 +49,7 @@ class Tells(str, Enum):
     LATE = "late"
     MUCH_DOUBT = "much_doubt"
     WEBHOOKS_SILENT = "webhooks_silent"
+    NEVER_QUEUED = "never_queued"
 
 
 NOTHING_TO_DO = _("There is nothing to do.")

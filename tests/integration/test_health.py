@@ -24,10 +24,12 @@ from django_kpwa.models import (
     License,
     OutboundMessage,
     PauseReason,
+    ReceiptLook,
     WebhookEvent,
     WebhookToken,
 )
 from django_kpwa.outbox import send_message
+from django_kpwa.receipts import looks
 from django_kpwa.testing import deliver, fail_next
 from django_kpwa.words import Problem
 from tests.cli import kpwa_json
@@ -81,6 +83,10 @@ def put_in_doubt(count):
         send_message(NUMBER, "struk")
         deliver()
         Lane.objects.update(pause_reason="", session_status="connected", failures=0)
+
+
+def sell_untold():
+    Sale.objects.bulk_create([Sale(status=Sale.Status.PAID, customer_phone=NUMBER, sold_at=minutes_ago(5))])
 
 
 def break_the_receipt_class(monkeypatch):
@@ -193,6 +199,14 @@ SITUATIONS = {
     "a number that is none": (
         lambda site: Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812"),
         Problem.RECEIPTS_MISSING, True, "some sales have none: 1", "Sales without a receipt: 1",
+    ),
+    "a sale that nothing was told of": (
+        lambda site: (sell_untold(), looks.look_regularly()),
+        Problem.NEVER_QUEUED, True, "for some sales none was ever made: 1", "for which no receipt was made: 1",
+    ),
+    "a receipt class whose candidates cannot be asked": (
+        lambda site: (looks.look_regularly(), ReceiptLook.objects.update(error="TypeError: …")),
+        Problem.MISSING_UNKNOWN, True, "not known whether some are missing", "",
     ),
     "every receipt class raises": (
         None, Problem.RECEIPTS_FAIL, False, "No receipts are made: 3 failed", "Receipts cannot be made: 3 failed",

@@ -17,15 +17,17 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa import receipts
-from django_kpwa.models import KeptKey, OutboundMessage, ReceiptFailure, Status
+from django_kpwa import receipts, tasks
+from django_kpwa.health import is_quiet
+from django_kpwa.health import look as look_at_health
+from django_kpwa.models import KeptKey, OutboundMessage, ReceiptFailure, ReceiptLook, Status
 from django_kpwa.outbox import send_message, send_to_another_number
-from django_kpwa.receipts import missing
+from django_kpwa.receipts import looks, missing
 from django_kpwa.receipts.missing import classes, look_for_missing, send_missing
 from django_kpwa.store import store
-from django_kpwa.words import Fate
+from django_kpwa.words import Fate, Problem
 from tests.cli import kpwa, kpwa_json
-from tests.processes import ROOT, site_environment
+from tests.processes import ROOT, site_environment, start_manage, wait_until
 from tests.shop.models import CounterSale, Line, Sale, Ticket
 from tests.shop.whatsapp import PaidReceipt, RefundReceipt
 
@@ -467,3 +469,149 @@ def test_the_command_says_what_it_cannot_do(monkeypatch):
         monkeypatch.setattr(receipt_class, "get_candidates", receipts.Receipt.get_candidates)
     with pytest.raises(CommandError, match="get_candidates"):
         kpwa("missing")
+
+
+# The regular look
+
+
+def stored(label=PAID):
+    return ReceiptLook.objects.get(receipt=label)
+
+
+def let_hours_pass(hours=1):
+    """As if the last look had been longer ago."""
+    ago = timedelta(hours=hours)
+    for row in ReceiptLook.objects.exclude(since=None):
+        columns = {"begun_at": row.begun_at - ago, "since": row.since - ago, "until": row.until - ago}
+        ReceiptLook.objects.filter(pk=row.pk).update(**columns)
+
+
+def gap():
+    found = look_at_health().find(Problem.NEVER_QUEUED)
+    return found and found.figures["number"]
+
+
+def test_a_regular_look_tells_of_a_gap_until_it_is_filled():
+    unheard(sale(), sale())
+    assert gap() is None
+    assert looks.look_regularly() == 2
+    assert gap() == "2"
+    assert not is_quiet()
+    assert stored().counts == {"never_queued": 2}
+    kpwa("missing", "--since", "1h", "--send")
+    assert gap() is None
+    assert stored().counts == {"waiting": 2}
+
+
+def test_within_the_hour_nobody_looks_again():
+    assert looks.look_regularly() == 2
+    unheard(sale())
+    with CaptureQueriesContext(connection) as queries:
+        assert looks.look_regularly() == 0
+    assert len(queries) == 2
+    let_hours_pass()
+    assert looks.look_regularly() == 2
+    assert gap() == "1"
+
+
+def test_yesterday_is_looked_at_once_a_day_and_the_last_hour_once_an_hour():
+    unheard(sale(), sale(minutes=50 * 60))
+    looks.look_regularly()
+    today = timezone.localdate(timezone.now() - missing.GRACE)
+    assert (stored().day, timezone.localtime(stored().since).hour) == (today, 0)
+    assert timezone.localdate(stored().since) == today - timedelta(days=1)
+    send()
+    looks.look_again(classes(PAID)[0])
+    let_hours_pass()
+    looks.look_regularly()
+    assert timezone.now() - stored().since < timedelta(hours=2)
+    ReceiptLook.objects.update(day=today - timedelta(days=1))
+    let_hours_pass()
+    looks.look_regularly()
+    assert timezone.localdate(stored().since) == today - timedelta(days=1)
+    assert stored().day == today
+
+
+def test_a_gap_is_not_forgotten_by_the_next_look():
+    looks.look_regularly()
+    let_hours_pass(3)
+    unheard(sale(minutes=100))
+    looks.look_regularly()
+    assert gap() == "1"
+    let_hours_pass(2)
+    looks.look_regularly()
+    assert gap() == "1"
+
+
+def test_a_sale_of_the_last_minute_is_no_gap():
+    unheard(sale(minutes=0))
+    looks.look_regularly()
+    assert gap() is None
+
+
+def test_a_class_that_raises_is_told_by_the_regular_look(monkeypatch):
+    unheard(sale())
+    with monkeypatch.context() as broken:
+        broken.setattr(PaidReceipt, "should_send", lambda self, sale: 1 / 0)
+        looks.look_regularly()
+    assert look_at_health().find(Problem.MISSING_UNKNOWN)
+    assert stored().unclear == 1
+    let_hours_pass()
+    looks.look_regularly()
+    assert not look_at_health().find(Problem.MISSING_UNKNOWN)
+    assert gap() == "1"
+
+
+def test_candidates_that_cannot_be_asked_are_told_and_other_classes_looked_at(monkeypatch):
+    monkeypatch.setattr(PaidReceipt, "get_candidates", lambda self, since, until: [])
+    unheard(sale(status=Sale.Status.REFUNDED))
+    looks.look_regularly()
+    assert stored().error.startswith("TypeError")
+    assert look_at_health().find(Problem.MISSING_UNKNOWN)
+    assert gap() == "1"
+
+
+def test_one_of_many_processes_looks():
+    looked = []
+
+    def process():
+        try:
+            looked.append(looks.look_regularly())
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=process) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(looked) == 2  # each class once
+
+
+def test_the_row_of_a_class_that_is_gone_is_forgotten():
+    looks.look_regularly()
+    gone = ReceiptLook.objects.create(receipt="shop.sale.Gone", begun_at=timezone.now(), never_queued=3)
+    assert gap() is None
+    ReceiptLook.objects.filter(pk=gone.pk).update(begun_at=timezone.now() - timedelta(days=8))
+    let_hours_pass()
+    looks.look_regularly()
+    assert not ReceiptLook.objects.filter(pk=gone.pk).exists()
+
+
+@pytest.mark.parametrize("arguments", [("dispatch", "--seconds", "1"), ("purge",)])
+def test_cron_looks_as_well(arguments):
+    unheard(sale())
+    kpwa(*arguments)
+    assert stored().never_queued == 1
+
+
+def test_the_task_looks_as_well():
+    unheard(sale())
+    tasks.look_for_missing()
+    assert stored().never_queued == 1
+
+
+def test_kpwa_run_looks_as_well():
+    unheard(sale())
+    with start_manage("kpwa", "run"):
+        wait_until(lambda: ReceiptLook.objects.filter(never_queued=1).exists(), what="the look of kpwa run")
