@@ -112,6 +112,11 @@ def lane_paused(license_: License, pause: Pause, confirmed_number: str = "", lin
     )
 
 
+def alerts_have_listeners() -> bool:
+    """True if a receiver is connected to `alert_opened`."""
+    return bool(signals.alert_opened.has_listeners(Alert))
+
+
 def alert_opened(alert: Alert, title: str, text: str, command: str, *, is_logged: bool) -> None:
     """Send `alert_opened`, and log the alert unless `is_logged`, as a license's pause is when it begins.
 

@@ -35,12 +35,18 @@ def ask() -> None:
     url = kpwa_settings().HEARTBEAT_URL
     if not url or is_rehearsal() or not is_askable(url) or not asking.passes():
         return
-    if not outside.in_a_thread(lambda: _log(url, outside.ask(url, SECONDS))):
+    if not outside.in_a_thread(lambda: _ask(url)):
         _log(url, "no thread could be started")
 
 
+def _ask(url: str) -> None:
+    failure = outside.ask(url, SECONDS)
+    if failure is not None:
+        _log(url, failure.in_english)
+
+
 def _log(url: str, reason: str) -> None:
-    if reason and logging.passes():
+    if logging.passes():
         logger.warning(
             "The address of KPWA['HEARTBEAT_URL'] at %s could not be asked: %s. Further failures are not logged for "
             "an hour.",

@@ -9,12 +9,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from time import monotonic
+
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from .logs import mute_thread
 
 THREAD = "kpwa-outside"
 _MAX_ANSWER_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an address could not be asked; as text in the active language. It quotes nothing of the address."""
+
+    words: str | Promise
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return str(self.words) % self.figures
+
+    @property
+    def in_english(self) -> str:
+        """The same for logs and command lines."""
+        with translation.override("en"):
+            return str(self)
 
 
 class Gate:
@@ -52,36 +74,36 @@ def in_a_thread(work: Callable[[], object]) -> bool:
 _unanswered: dict[str, threading.Thread] = {}
 
 
-def answers(works: Mapping[str, Callable[[], str]], seconds: float) -> dict[str, str]:
+def answers(works: Mapping[str, Callable[[], Failure | None]], seconds: float) -> dict[str, Failure | None]:
     """Call all `works` at once and return what each returned; a work that takes longer than `seconds` is left.
 
-    A work returns what went wrong in English, empty if nothing did. One that was left and still runs is not begun
+    A work that raises has failed by the type of its exception. One that was left and still runs is not begun
     again, so that something that hangs for ever costs a process one thread.
     """
-    done: dict[str, str] = {}
+    done: dict[str, Failure | None] = {}
     threads: dict[str, threading.Thread] = {}
     ends_at = monotonic() + seconds
 
-    def run(name: str, work: Callable[[], str]) -> None:
+    def run(name: str, work: Callable[[], Failure | None]) -> None:
         try:
             done[name] = work()
         except Exception as error:
             # Only its type: messages of mail servers quote addresses, and those of others may quote anything.
-            done[name] = type(error).__name__
+            done[name] = Failure(type(error).__name__)
 
     for name, work in works.items():
         if name in _unanswered and _unanswered[name].is_alive():
-            done[name] = "an earlier one still waits for an answer"
+            done[name] = Failure(_("an earlier one still waits for an answer"))
             continue
         threads[name] = _unanswered[name] = threading.Thread(target=run, args=(name, work), name=THREAD, daemon=True)
         threads[name].start()
     for thread in threads.values():
         thread.join(max(ends_at - monotonic(), 0.0))
-    return {name: done.get(name, f"it took longer than {seconds:.0f} seconds") for name in works}
+    return {name: done.get(name, _too_long(seconds)) for name in works}
 
 
-def ask(url: str, seconds: float, body: bytes | None = None, content_type: str = "application/json") -> str:
-    """GET `url`, or POST `body` to it, for at most `seconds`. Return what went wrong in English; empty: nothing.
+def ask(url: str, seconds: float, body: bytes | None = None, content_type: str = "application/json") -> Failure | None:
+    """GET `url`, or POST `body` to it, for at most `seconds`. Return what went wrong; None: nothing.
 
     The time includes the resolver, connecting and a slow answer. Redirects are not followed, and a proxy of the
     environment is not used.
@@ -98,5 +120,9 @@ def ask(url: str, seconds: float, body: bytes | None = None, content_type: str =
     try:
         answer = ask_once(url, headers, call, seconds, body)
     except (OSError, HTTPError, ValueError) as error:
-        return f"it took longer than {seconds:.0f} seconds" if call.timed_out else type(error).__name__
-    return "" if 200 <= answer.status < 300 else f"it answered {answer.status}"
+        return _too_long(seconds) if call.timed_out else Failure(type(call.connect_error or error).__name__)
+    return None if 200 <= answer.status < 300 else Failure(_("it answered %(status)s"), {"status": answer.status})
+
+
+def _too_long(seconds: float) -> Failure:
+    return Failure(_("it took longer than %(seconds)s seconds"), {"seconds": f"{seconds:.0f}"})

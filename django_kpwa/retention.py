@@ -21,6 +21,7 @@ from .conf import kpwa_settings
 from .logs import get_logger
 from .models import (
     UNSETTLED,
+    Alert,
     HourlyStatistic,
     OutboundMessage,
     ReceiptFailure,
@@ -63,12 +64,14 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = 
     statistics = HourlyStatistic.objects.filter(hour__lt=in_seconds(-days["statistics"] * _DAY))
     failures = ReceiptFailure.objects.filter(occurred_at__lt=in_seconds(-days["events"] * _DAY))
     seen = SeenId.objects.filter(seen_at__lt=in_seconds(-days["events"] * _DAY))
+    alerts = Alert.objects.filter(closed_at__lt=in_seconds(-days["events"] * _DAY))
     tokens = WebhookToken.objects.filter(expires_at__lt=in_seconds(-_DAY))
     # Events before messages: deleting a message updates its events, most of which are deleted anyway.
     counts = {
         name: _delete(rows, by, should_stop, batch_size)
         for name, rows, by in (
             ("failures", failures, "occurred_at"),
+            ("alerts", alerts, "closed_at"),
             ("tokens", tokens, "expires_at"),
             ("events", events, "received_at"),
             ("seen", seen, "seen_at"),

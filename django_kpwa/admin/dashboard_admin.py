@@ -18,6 +18,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 
 from ..alerts import check_soon
+from ..containing import outside_transactions
 from ..counts import BoundedCount
 from ..formatting import grouped, short_time
 from ..health import STOPPED, Finding, Health, lane_of, look
@@ -25,10 +26,12 @@ from ..models import OutboundMessage, PauseReason
 from ..site_urls import find_url
 from ..words import Help, Mark, Problem, Tone
 from .base import ReadOnlyAdmin
+from .dashboard_alerts import look_at_alerts, try_alerts
 from .dashboard_cards import MAX_SHOWN, Cards
 from .dashboard_charts import Statistics, chart_of_days, chart_of_hours
 from .dashboard_decisions import decide, look_at_decisions
 from .dashboard_services import look_at_services
+from .license_buttons import MAY_OPERATE
 from .message_admin import MAY_DECIDE
 
 
@@ -41,6 +44,8 @@ class DashboardAdmin(ReadOnlyAdmin):
             path("", wrap(self.changelist_view), name=self.url_name("changelist")),
             path("fresh/", wrap(self.fresh_view), name=self.url_name("fresh")),
             path("decide/", wrap(self.decide_view), name=self.url_name("decide")),
+            # It waits seconds for other servers, which would hold a transaction open.
+            path("alerts/", outside_transactions(wrap(self.alerts_view)), name=self.url_name("alerts")),
         ]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -67,6 +72,14 @@ class DashboardAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         return decide(self.admin_site, request, self.url_of("changelist"))
 
+    def alerts_view(self, request: HttpRequest) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self.check_may_view(request)
+        if not self.may(request, MAY_OPERATE):
+            raise PermissionDenied
+        return try_alerts(request, self.url_of("changelist"))
+
     def _parts(self, request: HttpRequest, *, with_days: bool) -> dict[str, Any]:
         check_soon()
         health = look()
@@ -75,6 +88,7 @@ class DashboardAdmin(ReadOnlyAdmin):
         names = {each.license.pk: each.license.name for each in found} if len(found) > 1 else {}
         cards = Cards(self.admin_site, request, health, statistics.today([each.license.pk for each in shown]))
         hours = statistics.last_hours()
+        try_url = self.url_of("alerts") if self.may(request, MAY_OPERATE) else ""
         days = statistics.last_days() if with_days else None
         return {
             "summary": summary_of(health),
@@ -84,7 +98,7 @@ class DashboardAdmin(ReadOnlyAdmin):
             "add_url": self._license_url("add", request, "add_license"),
             "decisions": look_at_decisions(self.admin_site, request, names),
             "charts": [chart_of_hours(hours), *([chart_of_days(days)] if days else [])],
-            "services": look_at_services(self.admin_site, request, health),
+            "services": [*look_at_services(self.admin_site, request, health), look_at_alerts(try_url)],
             "looked_at": short_time(health.now, seconds=True),
             "here": self.url_of("changelist"),
             "fresh_url": self.url_of("fresh"),

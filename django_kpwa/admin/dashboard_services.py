@@ -26,7 +26,10 @@ NEVER = float("inf")
 
 @dataclass(frozen=True)
 class Service:
-    """One service: its state, an explanation, and the commands that start or repair it. `url` links to details."""
+    """One service: its state, an explanation, and the commands that start or repair it. `url` links to details.
+
+    `press_url` is where the button that tries it posts to.
+    """
 
     name: str
     mark: Mark
@@ -34,6 +37,7 @@ class Service:
     commands: tuple[str, ...] = ()
     url: str = ""
     url_words: str = ""
+    press_url: str = ""
 
 
 def look_at_services(site: AdminSite, request: HttpRequest, health: Health) -> list[Service]:

@@ -70,7 +70,7 @@ class LicenseAdmin(ButtonsAdmin):
     list_filter = [ArchivedFilter, "is_active"]
     search_fields = ["name"]
     fieldsets = [
-        (None, {"fields": ["name", "api_key", "is_active", "is_default"]}),
+        (None, {"fields": ["name", "api_key", "is_active", "is_default", "alert_email"]}),
         (
             _("How fast it sends"),
             {
@@ -130,7 +130,10 @@ class LicenseAdmin(ButtonsAdmin):
         if self._may_edit(request, obj):
             return self.fieldsets
         (_title, options), *rest = self.fieldsets
-        return [(_title, {**options, "fields": ["name", "stored_key", "is_active", "is_default"]}), *rest]
+        return [
+            (_title, {**options, "fields": ["name", "stored_key", "is_active", "is_default", "alert_email"]}),
+            *rest,
+        ]
 
     def has_delete_permission(self, request: HttpRequest, obj: License | None = None) -> bool:
         # Messages protect their license, and the confirmation page would load them all. A license with messages or

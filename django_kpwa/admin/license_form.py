@@ -37,7 +37,7 @@ class LicenseForm(_ModelForm):
 
     class Meta:
         model = License
-        fields = ["name", "is_active", "is_default", "base_url", "pace_min_seconds", "pace_max_seconds"]
+        fields = ["name", "is_active", "is_default", "alert_email", "base_url", "pace_min_seconds", "pace_max_seconds"]
         labels = {
             "pace_min_seconds": _("Shortest pause (seconds)"),
             "pace_max_seconds": _("Longest pause (seconds)"),

@@ -5,7 +5,7 @@
 """
 
 from .compare import OFTEN_SECONDS, check, check_soon
-from .texts import Told
-from .ways import Way, try_ways
+from .texts import Told, trial
+from .ways import Way, body_of, try_ways
 
-__all__ = ["OFTEN_SECONDS", "Told", "Way", "check", "check_soon", "try_ways"]
+__all__ = ["OFTEN_SECONDS", "Told", "Way", "body_of", "check", "check_soon", "trial", "try_ways"]

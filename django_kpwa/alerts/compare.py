@@ -156,5 +156,5 @@ def _tell(alert_id: int, telling: str, found: Mapping[str, Finding], health: Hea
     elif alert.failures == 0 and alert.untold == Telling.CLOSED:
         announce.alert_closed(alert, told.title, told.text)
     ways = tell(told, alert.license.alert_email if alert.license else "")
-    store().confirm_told(alert, has_failed=bool(ways) and all(way.problem for way in ways))
+    store().confirm_told(alert, has_failed=bool(ways) and all(way.failure is not None for way in ways))
     return told

@@ -10,11 +10,14 @@ from string import Template
 from urllib.parse import urlsplit
 
 from django.core.mail import send_mail
+from django.utils.translation import gettext_lazy as _
 
 from .. import outside
 from ..conf import Settings, kpwa_settings
 from ..gateway.addresses import is_page
 from ..logs import get_logger
+from ..models import License
+from ..outside import Failure
 from .texts import Told, trial
 
 logger = get_logger("django_kpwa.alerts.ways")
@@ -22,34 +25,43 @@ logger = get_logger("django_kpwa.alerts.ways")
 SECONDS = 10.0
 """Maximum duration of telling by all ways, which are taken at once."""
 EMAIL = "e-mail"
+_MOST_TRIED = 20
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way out, by name: `EMAIL`, or the host of an address. `problem`: what went wrong, in English; may be empty."""
+    """A way out, by name: `EMAIL`, or the host of an address. `failure`: what went wrong; None: nothing."""
 
     name: str
-    problem: str
+    failure: Failure | None
 
 
-def tell(told: Told, email: str = "", seconds: float = SECONDS) -> list[Way]:
-    """Tell by all ways that are configured, for at most `seconds`. `email`: an address besides `ALERT_EMAILS`."""
+Works = dict[str, Callable[[], Failure | None]]
+
+
+def tell(told: Told, email: str = "") -> list[Way]:
+    """Tell by all ways that are configured, for at most `SECONDS`. `email`: an address besides `ALERT_EMAILS`."""
     conf = kpwa_settings()
-    works: dict[str, Callable[[], str]] = {}
-    if emails := sorted({*conf.ALERT_EMAILS, *([email] if email else [])}):
-        works[EMAIL] = partial(_mail, told, emails)
-    for url, template in conf.ALERT_URLS.items():
-        works[_name(url, works)] = partial(_post, told, url, template, conf, seconds)
-    ways = [Way(name, problem) for name, problem in outside.answers(works, seconds).items()]
+    emails = sorted({*conf.ALERT_EMAILS, *([email] if email else [])})
+    ways = _take({**_mailing(EMAIL, told, emails), **_posting(told, conf)}, SECONDS)
     for way in ways:
-        if way.problem:
-            logger.warning("An alert could not be told by %s: %s.", way.name, way.problem)
+        if way.failure is not None:
+            logger.warning("An alert could not be told by %s: %s.", way.name, way.failure.in_english)
     return ways
 
 
-def try_ways(seconds: float = SECONDS) -> list[Way]:
-    """Tell by all ways of the settings that this is a test; say what became of each."""
-    return tell(trial(), seconds=seconds)
+def try_ways(seconds: float) -> list[Way]:
+    """Tell by all ways, for at most `seconds`, that this is a test: also by the addresses of licenses' own."""
+    conf, told = kpwa_settings(), trial()
+    works = _mailing(EMAIL, told, sorted(set(conf.ALERT_EMAILS)))
+    own = License.objects.active().exclude(alert_email="").order_by("name")
+    for name, email in own.values_list("name", "alert_email")[:_MOST_TRIED]:
+        works |= _mailing(f"{EMAIL} ({name})", told, [email])
+    return _take({**works, **_posting(told, conf)}, seconds)
+
+
+def _take(works: Works, seconds: float) -> list[Way]:
+    return [Way(name, failure) for name, failure in outside.answers(works, seconds).items()]
 
 
 def body_of(told: Told, template: str) -> bytes:
@@ -63,23 +75,33 @@ def body_of(told: Told, template: str) -> bytes:
     return text.encode()
 
 
-def _mail(told: Told, emails: list[str]) -> str:
+def _mailing(name: str, told: Told, emails: list[str]) -> Works:
+    return {name: partial(_mail, told, emails)} if emails else {}
+
+
+def _mail(told: Told, emails: list[str]) -> None:
     # Without a connection of our own: Django 6.1 chooses it by MAILERS, earlier ones by EMAIL_BACKEND.
     send_mail(told.title, "\n\n".join(filter(None, (told.text, told.url))), None, emails)
-    return ""
 
 
-def _post(told: Told, url: str, template: str, conf: Settings, seconds: float) -> str:
+def _posting(told: Told, conf: Settings) -> Works:
+    works: Works = {}
+    for url, template in conf.ALERT_URLS.items():
+        works[_name(url, works)] = partial(_post, told, url, template, conf)
+    return works
+
+
+def _post(told: Told, url: str, template: str, conf: Settings) -> Failure | None:
     if not is_page(url, may_be_in_the_clear=conf.ALERT_OVER_HTTP):
-        return "the address is not https, or not plain enough; see manage.py check"
+        return Failure(_("the address is not https, or not plain enough"))
     try:
         body = body_of(told, template)
     except (KeyError, ValueError):
-        return "the template of its body is not valid; see manage.py check"
-    return outside.ask(url, seconds, body)
+        return Failure(_("the template of its body is not valid"))
+    return outside.ask(url, SECONDS, body)
 
 
-def _name(url: str, taken: dict[str, Callable[[], str]]) -> str:
+def _name(url: str, taken: Works) -> str:
     """The host of `url`, numbered if there are several of one host. The rest of an address may be a secret."""
     try:
         host = urlsplit(url).hostname or "…"

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 from django.utils.module_loading import import_string
 
 from .. import broker
+from ..alerts import body_of, trial
 from ..conf import (
     DOCUMENTED_BASE_URLS,
     MIN_SECRET_LENGTH,
@@ -23,7 +25,7 @@ from ..conf import (
     lease_seconds,
 )
 from ..gateway import load_gateway_class
-from ..gateway.addresses import is_loopback
+from ..gateway.addresses import is_loopback, is_page
 from ..gateway.outcome import Cause
 from ..heartbeat_url import is_askable
 from ..rehearsal import is_rehearsal
@@ -98,6 +100,23 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 "For example: 'HEARTBEAT_URL': 'https://hc-ping.com/…'. On this machine, http:// will do.",
             ),
             (
+                not all(isinstance(email, str) and _is_email(email) for email in conf.ALERT_EMAILS),
+                "KPWA['ALERT_EMAILS'] has an address that is none. Nobody is told of alerts there.",
+                "For example: 'ALERT_EMAILS': ['owner@shop.example'].",
+            ),
+            (
+                not all(_is_page(url, conf) for url in conf.ALERT_URLS),
+                "KPWA['ALERT_URLS'] has an address that is not https, or has a user name or other characters. Nothing "
+                "is posted there.",
+                "For example: 'ALERT_URLS': {'https://ntfy.sh': '{\"topic\": \"…\", \"message\": $text}'}. By http to "
+                "a private IP address, or with 'ALERT_OVER_HTTP': True.",
+            ),
+            (
+                not all(_makes_json(template) for template in conf.ALERT_URLS.values()),
+                "KPWA['ALERT_URLS'] has a template that does not make JSON, or names a value that does not exist.",
+                f"Write the values without quotes, for example '{{\"text\": $text}}'. Known: {_VALUES}.",
+            ),
+            (
                 bool(conf.HEALTH_SECRET) and not is_path_secret(conf.HEALTH_SECRET),
                 f"KPWA['HEALTH_SECRET'] could be guessed, or does not fit into a path: it must have at least "
                 f"{MIN_SECRET_LENGTH} letters, digits, '-' and '_'. Until then its addresses answer 404.",
@@ -106,6 +125,29 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
         )
         if is_wrong
     ]
+
+
+_VALUES = ", ".join(f"${name}" for name in vars(trial()))
+
+
+def _is_email(email: str) -> bool:
+    try:
+        validate_email(email)
+    except ValidationError:
+        return False
+    return True
+
+
+def _is_page(url: Any, conf: Settings) -> bool:
+    return isinstance(url, str) and is_page(url, may_be_in_the_clear=conf.ALERT_OVER_HTTP)
+
+
+def _makes_json(template: Any) -> bool:
+    try:
+        body_of(trial(), template)
+    except (KeyError, ValueError, TypeError):
+        return False
+    return True
 
 
 @register(TAG)

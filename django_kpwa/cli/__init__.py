@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .alerts import ALERTS
 from .console import EXIT_GATEWAY, EXIT_NO, EXIT_OK, EXIT_USAGE, Console, Subcommand, as_command_error
 from .doctor import DOCTOR
 from .groups import GROUPS
@@ -22,6 +23,7 @@ __all__ = ["EXIT_GATEWAY", "EXIT_NO", "EXIT_OK", "EXIT_USAGE", "SUBCOMMANDS", "C
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "doctor": DOCTOR,
+    "alerts": ALERTS,
     "status": STATUS,
     "qr": QR,
     "restart": RESTART,

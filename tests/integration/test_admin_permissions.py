@@ -41,6 +41,7 @@ EXPECTED = """
 dashboard/                                        login no    ok    ok    ok    | login no    ok    ok    ok
 dashboard/fresh/                                  login no    ok    ok    ok    | login no    ok    ok    ok
 dashboard/decide/                                 login 405   405   405   405   | login no    no    done  done
+dashboard/alerts/                                 login 405   405   405   405   | login no    no    back  back
 license/<path:object_id>/link/                    login no    no    ok    ok    | login no    no    ok+   ok+
 license/<path:object_id>/link/check/              login no    no    405   405   | login no    no    ok+   ok+
 license/<path:object_id>/send_test/               login no    no    ok    ok    | login no    no    done  done

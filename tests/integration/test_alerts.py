@@ -11,8 +11,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
-from django.db import connection, models
-from django.db.models import F
+from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -24,23 +23,20 @@ from django_kpwa.formatting import short_time
 from django_kpwa.models import (
     Alert,
     Heartbeat,
-    HourlyStatistic,
     Lane,
     License,
     OutboundMessage,
     PauseReason,
     Status,
-    WebhookEvent,
 )
 from django_kpwa.outbox import send_message
 from django_kpwa.store import store
+from tests.integration.times import pass_time
 from tests.processes import ROOT, site_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NUMBER = "0812 3456 7890"
-MOVED = (Alert, Heartbeat, HourlyStatistic, Lane, OutboundMessage, WebhookEvent)
-"""What holds times of the database that an alert depends on."""
 
 
 @pytest.fixture
@@ -50,14 +46,6 @@ def well(license_, kpwa):
     Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
     sweep()
     return license_
-
-
-def pass_time(**time):
-    """As if everything had been stored earlier. The site is swept meanwhile."""
-    for model in MOVED:
-        fields = [f.name for f in model._meta.concrete_fields if isinstance(f, models.DateTimeField)]
-        model.objects.update(**{name: F(name) - timedelta(**time) for name in fields})
-    Heartbeat.objects.filter(name="sweep").update(seen_at=timezone.now())
 
 
 def pause(reason=PauseReason.LOGGED_OUT, **columns):

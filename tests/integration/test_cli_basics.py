@@ -16,7 +16,7 @@ from tests.cli import kpwa
 from tests.processes import ROOT, run_manage, start_manage
 
 SUBCOMMANDS = (
-    *("doctor", "status", "qr", "restart", "check-number", "send", "send-group", "messages", "missing"),
+    *("doctor", "alerts", "status", "qr", "restart", "check-number", "send", "send-group", "messages", "missing"),
     *("licenses", "groups", "webhook", "run", "dispatch", "purge", "sandbox"),
 )
 

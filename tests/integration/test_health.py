@@ -6,18 +6,20 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.core import mail
 from django.db import connection
 from django.template import engines
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa import health, license_actions, receipts
+from django_kpwa import alerts, health, license_actions, receipts
 from django_kpwa.dispatch import sweep
 from django_kpwa.exceptions import GatewayTimeoutError, UnauthorizedError
 from django_kpwa.gateway import locmem
 from django_kpwa.health import is_quiet, look
 from django_kpwa.models import (
+    Alert,
     Heartbeat,
     HourlyStatistic,
     Lane,
@@ -33,6 +35,7 @@ from django_kpwa.receipts import looks
 from django_kpwa.testing import deliver, fail_next
 from django_kpwa.words import Problem
 from tests.cli import kpwa_json
+from tests.integration.times import pass_time
 from tests.processes import (
     site_environment,
     start_celery_beat,
@@ -46,6 +49,7 @@ from tests.shop.models import Sale
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NUMBER = "0812 3456 7890"
+SECRET = "Zk3_a-long-and-random-secret-0123456789"
 
 
 @pytest.fixture
@@ -131,74 +135,92 @@ def _refuse(gateway, **_):
     raise UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized")
 
 
-# What is broken, the finding, whether receipts go out, and words of the dashboard's headline and of the banner. The
-# empty text: the screen says nothing of it, because receipts go out, or because it concerns nobody there.
+# What is broken, the finding, whether receipts go out, words of the dashboard's headline and of the banner, the alert
+# that opens, and what the health endpoint says. The empty text: the screen says nothing of it, or nobody is told,
+# because receipts go out, or because it concerns nobody there.
 SITUATIONS = {
-    "all is well": (lambda site: None, None, True, "receipts can go out", ""),
+    "all is well": (lambda site: None, None, True, "receipts can go out", "", "", "ok"),
     "no license": (
         lambda site: License.objects.all().delete(), Problem.NOT_SET_UP, False, "not set up yet", "",
+        "", "blocked",
     ),
     "the only license inactive": (
         lambda site: License.objects.update(is_active=False), Problem.NONE_ACTIVE, False, "no license is active", "",
+        "", "blocked",
     ),
     "inactive, and messages wait": (
         lambda site: (send_message(NUMBER, "x"), License.objects.update(is_active=False)),
         Problem.HELD, False, "no license is active", "is switched off, 1 receipt waiting",
+        "", "blocked",
     ),
     "one of two inactive, and messages wait for it": (
         lambda site: (another("Cabang"), send_message(NUMBER, "x", license="Cabang"),
                       License.objects.filter(name="Cabang").update(is_active=False)),
         Problem.HELD, True, "their license is not active", "“Cabang” is switched off",
+        "", "attention",
     ),
     "two licenses and no default": (
         lambda site: (another("Cabang"), License.objects.update(is_default=False)),
         Problem.WILL_BE_UNCHOSEN, False, "New receipts will wait", "",
+        "", "blocked",
     ),
     "two licenses, no default, and messages wait": (
         lambda site: (another("Cabang"), License.objects.update(is_default=False), send_message(NUMBER, "x")),
         Problem.UNCHOSEN, False, "it is not clear which license", "1 receipt waiting, because several",
+        "unchosen", "blocked",
     ),
     "nobody sends": (
         lambda site: Heartbeat.objects.update(seen_at=minutes_ago(13)),
         Problem.NO_SENDER, False, "sending service is not running", "sending service is not running",
+        "nobody_sends", "blocked",
     ),
     "logged out": (
         lambda site: pause(PauseReason.LOGGED_OUT), health.STOPPED, False, "are not going out.", "disconnected",
+        "license_stopped", "blocked",
     ),
     "key refused": (
         lambda site: pause(PauseReason.UNAUTHORIZED, paused_key_version=site.api_key_version),
         health.STOPPED, False, "Receipts are not going out.", "the API key is refused",
+        "license_stopped", "blocked",
     ),
     "key refused before the first send": (
         refuse_the_key_before_the_first_send, health.STOPPED, False, "Receipts are not going out.",
         "the API key is refused",
+        "license_stopped", "blocked",
     ),
     "another phone": (
         lambda site: pause(PauseReason.NUMBER_CHANGED, linked_number="6281", confirmed_number="6282"),
         health.STOPPED, False, "Receipts are not going out.", "another phone is linked",
+        "license_stopped", "blocked",
     ),
     "gateway failing": (
         lambda site: pause(PauseReason.FAILING, paused_until=timezone.now() + timedelta(hours=1)),
         health.STOPPED, False, "Receipts are not going out.", "cannot be reached",
+        "license_stopped", "blocked",
     ),
     "paused by a person": (
         lambda site: pause(PauseReason.BY_PERSON), health.STOPPED, False, "a person paused them", "WhatsApp paused",
+        "", "blocked",
     ),
     "asked to wait": (
         lambda site: pause(PauseReason.RATE_LIMITED, paused_until=timezone.now() + timedelta(minutes=1)),
         None, True, "receipts can go out", "",
+        "", "ok",
     ),
     "no key": (
         lambda site: License.objects.update(api_key_ciphertext=""), health.STOPPED, False,
         "Receipts are not going out.", "no API key yet",
+        "", "blocked",
     ),
     "never linked": (
         lambda site: Lane.objects.all().delete(), health.STOPPED, False, "WhatsApp is not linked yet", "not linked yet",
+        "", "blocked",
     ),
-    "late": (lambda site: make_late(), Problem.LATE, True, "going out late", "going out late"),
+    "late": (lambda site: make_late(), Problem.LATE, True, "going out late", "going out late", "late", "attention"),
     "a number that is none": (
         lambda site: Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812"),
         Problem.RECEIPTS_MISSING, True, "some sales have none: 1", "Sales without a receipt: 1",
+        "", "attention",
     ),
     "a sale that nothing was told of": (
         lambda site: (sell_untold(), looks.look_regularly()),
@@ -210,17 +232,23 @@ SITUATIONS = {
     ),
     "every receipt class raises": (
         None, Problem.RECEIPTS_FAIL, False, "No receipts are made: 3 failed", "Receipts cannot be made: 3 failed",
+        "receipts_fail", "blocked",
     ),
-    "a message in doubt": (lambda site: put_in_doubt(1), Problem.DOUBT, True, "Receipts are going out.", ""),
+    "a message in doubt": (
+        lambda site: put_in_doubt(1), Problem.DOUBT, True, "Receipts are going out.", "", "", "attention",
+    ),
     "many in doubt": (
         lambda site: put_in_doubt(5), Problem.MUCH_DOUBT, True, "nobody knows whether they arrived", "",
+        "much_doubt", "attention",
     ),
     "webhooks silent": (
         silence_the_webhook, Problem.WEBHOOKS_SILENT, True, "no longer says whether they arrive", "",
+        "webhooks_silent", "attention",
     ),
-    "webhooks late": (late_webhook, Problem.WEBHOOKS_LATE, True, "receipts can go out", ""),
+    "webhooks late": (late_webhook, Problem.WEBHOOKS_LATE, True, "receipts can go out", "", "", "attention"),
     "a deleted license's message": (
         delete_the_license_of_a_message, Problem.DELETED_LICENSE, True, "their license was deleted", "",
+        "", "attention",
     ),
 }  # fmt: skip
 
@@ -239,7 +267,7 @@ def banner():
 
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_every_screen_says_what_is_found(well, admin_client, monkeypatch, name):
-    break_it, code, can_send, headline, counter = SITUATIONS[name]
+    break_it, code, can_send, headline, counter, _, _ = SITUATIONS[name]
     break_the_receipt_class(monkeypatch) if break_it is None else break_it(well)
     found = look()
     assert code is None or code in [finding.code for finding in found.findings], found.findings
@@ -251,6 +279,32 @@ def test_every_screen_says_what_is_found(well, admin_client, monkeypatch, name):
         exit_code, told = kpwa_json("doctor")
         assert told["receipts_can_go_out"] is can_send
         assert exit_code == (0 if can_send and not any(f.tone == "bad" for f in found.findings) else 1)
+
+
+CANARIES = ("81234567890", "6281", "6282", "test-api-key-0001", "struk", "a fault of the site", SECRET)
+"""What was put in: numbers, a key, texts, and what the site's own code said."""
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_people_and_machines_are_told_what_is_found_and_nothing_secret(well, client, kpwa, monkeypatch, caplog, name):
+    break_it, _, can_send, _, _, alert, status = SITUATIONS[name]
+    kpwa(ALERT_EMAILS=["owner@shop.example"], HEALTH_SECRET=SECRET)
+    posted = []
+    monkeypatch.setattr("django_kpwa.alerts.ways.outside.ask", lambda *arguments: posted.append(arguments[2]))
+    kpwa(ALERT_URLS={"https://monitor.example/": ""})
+    break_the_receipt_class(monkeypatch) if break_it is None else break_it(well)
+    caplog.clear()
+    asked = client.get(f"/kpwa/health/{SECRET}/")
+    assert (asked.status_code, asked.json()["status"]) == (200 if can_send else 503, status)
+    assert alerts.check() == []
+    pass_time(minutes=2)
+    assert [told.code for told in alerts.check()] == ([alert] if alert else [])
+    assert [row.code for row in Alert.objects.exclude(opened_at=None)] == ([alert] if alert else [])
+    told = [f"{message.subject} {message.body}" for message in mail.outbox]
+    assert len(told) == len(posted) == bool(alert)
+    said = " ".join([*told, *(body.decode() for body in posted), caplog.text, asked.content.decode()])
+    said += client.get(f"/kpwa/metrics/{SECRET}/").content.decode()
+    assert [canary for canary in CANARIES if canary in said] == []
 
 
 ASKED_AGAIN = ("logged out", "gateway failing", "key refused before the first send", "never linked")

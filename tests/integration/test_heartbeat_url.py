@@ -57,7 +57,7 @@ def listening(*parts, pause=0.0):
                 except TimeoutError:
                     continue
                 with client:
-                    requests.append(client.recv(4096))
+                    requests.append(whole_request(client))
                     try:
                         for part in parts:
                             client.sendall(part)
@@ -72,6 +72,16 @@ def listening(*parts, pause=0.0):
         finally:
             is_over.set()
             thread.join()
+
+
+def whole_request(client):
+    """What the client sends, with the body that its headers announce."""
+    read = client.recv(4096)
+    head, _, body = read.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+    while len(body) < length and (more := client.recv(4096)):
+        read, body = read + more, body + more
+    return read
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
