@@ -225,10 +225,12 @@ SITUATIONS = {
     "a sale that nothing was told of": (
         lambda site: (sell_untold(), looks.look_regularly()),
         Problem.NEVER_QUEUED, True, "for some sales none was ever made: 1", "for which no receipt was made: 1",
+        "never_queued", "attention",
     ),
     "a receipt class whose candidates cannot be asked": (
         lambda site: (looks.look_regularly(), ReceiptLook.objects.update(error="TypeError: …")),
         Problem.MISSING_UNKNOWN, True, "not known whether some are missing", "",
+        "never_queued", "attention",
     ),
     "every receipt class raises": (
         None, Problem.RECEIPTS_FAIL, False, "No receipts are made: 3 failed", "Receipts cannot be made: 3 failed",
