@@ -13,28 +13,24 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from django.db.models import Count, Exists, Min, OuterRef, Q, Subquery, Sum
+from django.db.models import Exists, OuterRef, Subquery, Sum
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
-from . import broker, words
+from . import broker
 from .conf import kpwa_settings
-from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
+from .counts import MAX_COUNTED, BoundedCount, count_up_to
 from .formatting import duration, grouped, short_time
-from .gateway import SessionStatus
+from .license_conditions import NO_QUEUE, Queue, license_condition, queues_of, stopped_since
 from .models import (
-    LIVE,
     SILENT_SECONDS,
     DatabaseNow,
     EventStatus,
     FailureCause,
     Heartbeat,
     HourlyStatistic,
-    Lane,
     License,
     OutboundMessage,
-    OutboundMessageQuerySet,
-    PauseReason,
     ReceiptFailure,
     ReceiptLook,
     Status,
@@ -45,8 +41,9 @@ from .models import (
 from .receipts import registry
 from .receipts.base import Receipt
 from .receipts.looks import last_looks
+from .senders import Senders, senders
 from .site_urls import find_url
-from .store import choosing, store
+from .store import choosing
 from .store.choosing import Unchosen
 from .store.heartbeats import takes_changes
 from .wake import DISPATCH_LICENSE
@@ -54,12 +51,8 @@ from .words import FAILURES, PROBLEMS, UNCHOSEN, Condition, Help, Problem, Probl
 
 MAX_LICENSES = 500
 """Maximum number of licenses whose condition is examined."""
-NOT_SEEN_AFTER = timedelta(minutes=60)
-"""After this time without a sign of the gateway, a license is shown as not seen instead of connected."""
 LATE_SECONDS = 600.0
 """A message is late once it has been due for longer than this."""
-STARTING_SECONDS = 60.0
-"""Time from a worker's start within which beat is not missed yet."""
 FAILURES_LATELY_SECONDS = 172_800.0
 """Age up to which a receipt failure counts. A sale of two days ago gets no receipt any more (`Receipt.max_age`)."""
 LAST_MESSAGES = 200
@@ -71,7 +64,6 @@ SILENT_WEBHOOK_MESSAGES = 20
 _SILENT_WEBHOOK_HOURS = 6
 LATE_WEBHOOK_SECONDS = 300.0
 _FAILURES_IN_A_ROW = 3
-_MOST_OLDEST_READ = 1000
 _MOST_IDS = 10
 _URGENCY_OF_LICENSES = 30
 """The rank of the most urgent condition of a license among the problems of the site."""
@@ -140,54 +132,12 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Queue:
-    """A license's waiting messages: their number, when the oldest was created, and when the first is due.
-
-    `live_due_at` is when the first is due that is `LIVE`. The times are None if they are unknown.
-    """
-
-    waiting: BoundedCount
-    oldest_at: datetime | None = None
-    due_at: datetime | None = None
-    live_due_at: datetime | None = None
-
-
-NO_QUEUE = Queue(BoundedCount(0))
-
-
-@dataclass(frozen=True)
 class Looked:
     """A license, fetched with its lane, its condition, and what waits for it."""
 
     license: License
     condition: Condition
     queue: Queue = NO_QUEUE
-
-
-@dataclass(frozen=True)
-class Senders:
-    """Seconds since each kind of process was last seen, see `Heartbeat`; and since when without a gap.
-
-    `problem`: what is missing among them, or None.
-    """
-
-    seen: Mapping[str, float]
-    up: Mapping[str, float]
-    has_broker: bool
-    problem: Problem | None
-
-    def is_alive(self, name: str) -> bool:
-        return self.seen.get(name, SILENT_SECONDS + 1) <= SILENT_SECONDS
-
-    @property
-    def has_beat(self) -> bool:
-        """True if beat runs, with our tasks or without them."""
-        return self.is_alive("beat") or self.is_alive("other beat")
-
-    @property
-    def is_without_broker(self) -> bool:
-        """True if `kpwa run` or cron sends, whether or not the site has a broker."""
-        return not self.has_broker or self.is_alive("run") or self.is_alive("dispatch")
 
 
 @dataclass(frozen=True)
@@ -289,33 +239,6 @@ def _urgency(finding: Finding) -> tuple[int, str]:
 # --- licenses ---
 
 
-def license_condition(license_: License, now: datetime) -> Condition:
-    """The condition of `license_`, fetched with its lane, at `now` by the database's clock."""
-    if not license_.is_active:
-        return words.INACTIVE
-    if not license_.api_key_ciphertext:
-        return words.NO_KEY
-    lane = lane_of(license_)
-    if lane is None:
-        return words.NEVER_LINKED
-    if lane.has_new_key:
-        return words.NEW_KEY
-    if lane.pause_reason:
-        return words.PAUSES[lane.pause_reason]
-    if lane.session_status == SessionStatus.QR.value:
-        return words.PAUSES[PauseReason.LOGGED_OUT]
-    if lane.session_seen_at is None:
-        return words.NEVER_LINKED if not lane.linked_number else words.NOT_SEEN
-    if lane.session_status == SessionStatus.UNKNOWN.value:
-        return words.UNCLEAR
-    return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
-
-
-def lane_of(license_: License) -> Lane | None:
-    """The license's lane, or None if no worker has needed one yet."""
-    return getattr(license_, "lane", None)
-
-
 def _licenses() -> tuple[list[License], datetime, bool]:
     """The first `MAX_LICENSES` licenses by name, the database's time, and True if there are more licenses."""
     # By the indexed time: a repeat of an older event may have come since, which says as much.
@@ -343,49 +266,8 @@ def _license(looked: Looked) -> Iterator[Finding]:
         yield Finding(STOPPED, condition, license_, since=stopped_since(license_))
 
 
-def stopped_since(license_: License) -> datetime | None:
-    """Since when the license, fetched with its lane, has been paused or has waited for a scan; None if unknown."""
-    lane = lane_of(license_)
-    if lane is None or not license_.api_key_ciphertext:
-        return None
-    if lane.pause_reason:
-        return lane.paused_at
-    return lane.session_seen_at if lane.session_status == SessionStatus.QR.value else None
-
-
 STOPPED = "license_stopped"
 """The code of a finding about a license that is active and does not send; its row is the license's condition."""
-
-
-def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int | None, Queue]:
-    """The queue of each license that has waiting messages, by license id.
-
-    Up to `most` waiting messages in total, which is the normal case, one query groups them. Grouping a larger
-    backlog would read all of it, so it is counted license by license, each up to the limit.
-    """
-    queued = OutboundMessage.objects.filter(status=Status.QUEUED)
-    if count_up_to(most, queued).is_more:
-        return _backlog(queued, license_ids, most)
-    live = Min("due_at", filter=Q(priority__in=LIVE))
-    counts = (Count("pk"), Min("created_at"), Min("due_at"))
-    grouped = queued.order_by().values_list("license_id").annotate(*counts, live=live)
-    return {license_id: Queue(bounded(most, waiting), *times) for license_id, waiting, *times in grouped}
-
-
-def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: int) -> dict[int | None, Queue]:
-    oldest: dict[int | None, datetime] = {}
-    by_age = queued.order_by("created_at").values_list("license_id", "created_at")
-    for license_id, created_at in by_age[:_MOST_OLDEST_READ]:
-        oldest.setdefault(license_id, created_at)
-    queues: dict[int | None, Queue] = {}
-    for license_id in [*license_ids, *store().queued_without_their_license().values_list("license_id", flat=True)[:1]]:
-        of_license = queued.filter(license_id=license_id)
-        waiting = count_up_to(most, of_license)
-        if waiting:
-            by_turn = of_license.order_by("priority", "due_at", "id").values_list("due_at", "priority")
-            due_at, priority = by_turn.first() or (None, None)
-            queues[license_id] = Queue(waiting, oldest.get(license_id), due_at, due_at if priority in LIVE else None)
-    return queues
 
 
 # --- the choice of a license ---
@@ -433,35 +315,6 @@ def _needs_a_default(active: Sequence[License]) -> bool:
 
 
 # --- who sends ---
-
-
-def senders() -> Senders:
-    """Which processes that send are alive, by their heartbeats."""
-    seen: dict[str, float] = {}
-    up: dict[str, float] = {}
-    for name, seen_at, since, now in Heartbeat.objects.values_list("name", "seen_at", "since", DatabaseNow()):
-        silence = (now - seen_at).total_seconds()
-        # A heartbeat from the future was stored while the database's clock was ahead, and says nothing about now.
-        if silence > -SILENT_SECONDS:
-            seen[name], up[name] = silence, (now - (since or seen_at)).total_seconds()
-    found = Senders(seen, up, broker.is_configured(), None)
-    return Senders(seen, up, found.has_broker, _missing(found))
-
-
-def _missing(found: Senders) -> Problem | None:
-    if found.is_alive("sweep"):
-        return None
-    if found.is_without_broker:
-        return None if found.is_alive("run") or found.is_alive("dispatch") else Problem.NO_SENDER
-    if found.is_alive("worker"):
-        if found.up["worker"] <= STARTING_SECONDS:
-            return Problem.STARTING
-        return Problem.OTHER_SCHEDULE if found.has_beat else Problem.NO_BEAT
-    if found.is_alive("publish failed"):
-        return Problem.BROKER_DOWN
-    if found.is_alive("other worker"):
-        return Problem.OTHER_QUEUE
-    return Problem.NO_WORKER if found.has_beat else Problem.NO_WORKER_AND_NO_BEAT
 
 
 def _sending(found: Senders, now: datetime) -> Iterator[Finding]:

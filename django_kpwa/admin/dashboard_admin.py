@@ -21,7 +21,8 @@ from ..alerts import check_soon
 from ..containing import outside_transactions
 from ..counts import BoundedCount
 from ..formatting import grouped, short_time
-from ..health import STOPPED, Finding, Health, lane_of, look
+from ..health import STOPPED, Finding, Health, look
+from ..license_conditions import lane_of
 from ..models import OutboundMessage, PauseReason
 from ..site_urls import find_url
 from ..words import Help, Mark, Problem, Tone

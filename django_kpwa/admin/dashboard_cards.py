@@ -11,7 +11,8 @@ from django.utils.translation import gettext
 
 from .. import phone
 from ..formatting import duration, short_time
-from ..health import NOBODY_SENDS, Health, Looked, Queue, lane_of
+from ..health import NOBODY_SENDS, Health, Looked
+from ..license_conditions import Queue, lane_of
 from ..models import Lane, License
 from ..site_urls import find_url
 from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone

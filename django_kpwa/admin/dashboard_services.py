@@ -12,8 +12,9 @@ from django.utils.translation import gettext
 from .. import broker
 from ..counts import MAX_COUNTED, bounded, count_up_to
 from ..formatting import duration
-from ..health import LATE_WEBHOOK_SECONDS, Health, Senders, last_seen
+from ..health import LATE_WEBHOOK_SECONDS, Health, last_seen
 from ..models import SILENT_SECONDS, EventStatus, WebhookEvent
+from ..senders import Senders
 from ..words import Mark, Problem, Tone
 from .links import Links
 

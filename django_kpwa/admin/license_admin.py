@@ -24,7 +24,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import phone
 from ..containing import outside_transactions
 from ..gateway import addresses
-from ..health import lane_of
+from ..license_conditions import lane_of
 from ..models import DatabaseNow, License
 from ..wake import wake_license_on_commit
 from .base import hiding_filter, mark_html

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import license_actions
 from ..conf import kpwa_settings
 from ..gateway import ServiceStatus, SessionStatus
-from ..health import lane_of
+from ..license_conditions import lane_of
 from ..models import HELD_BY_PEOPLE, License, PauseReason
 from ..phone import mask, written
 from ..words import Words

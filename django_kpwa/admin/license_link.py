@@ -21,7 +21,7 @@ from django.views.decorators.debug import sensitive_variables
 from .. import license_actions
 from ..exceptions import UnexpectedAnswerError
 from ..gateway import LoginQr, SessionStatus
-from ..health import lane_of
+from ..license_conditions import lane_of
 from ..models import Dashboard, License
 from .buttons import refusal
 from .gateway_failures import ASKING_ERRORS, ENTER_KEY, RESTART, Failure, failure_of, failure_of_code

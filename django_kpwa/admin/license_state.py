@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from .. import phone
 from ..counts import BoundedCount, count_up_to
 from ..formatting import grouped
-from ..health import lane_of, license_condition
+from ..license_conditions import lane_of, license_condition
 from ..models import License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
 from ..words import Condition

@@ -31,7 +31,7 @@ from ..exceptions import (
 )
 from ..gateway import SessionStatus, load_gateway_class
 from ..gateway.locmem import LocmemGateway
-from ..health import STOPPED, Finding, last_seen, look, senders
+from ..health import STOPPED, Finding, last_seen, look
 from ..models import (
     DatabaseNow,
     Lane,
@@ -43,6 +43,7 @@ from ..models import (
     write_alias,
 )
 from ..phone import mask
+from ..senders import senders
 from ..store import store
 from ..words import Problem, Tone, quoted
 from .arguments import license_named

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django_kpwa import health, outbox, statistics
 from django_kpwa.admin import dashboard_admin, dashboard_decisions
 from django_kpwa.admin.dashboard_charts import Statistics
+from django_kpwa.license_conditions import queues_of
 from django_kpwa.models import (
     Dashboard,
     EventStatus,
@@ -320,7 +321,7 @@ def test_a_backlog_is_counted_to_its_limit_and_no_further(operator, linked):
     for _ in range(5):
         a_message(Status.QUEUED, license_=linked, created_at=timezone.now() - timedelta(minutes=41))
     a_message(Status.QUEUED, license_=quiet)
-    found = health.queues_of([linked.pk, quiet.pk], 3)
+    found = queues_of([linked.pk, quiet.pk], 3)
     assert (str(found[linked.pk].waiting), str(found[quiet.pk].waiting)) == ("3+", "1")
     assert found[linked.pk].oldest_at < found[quiet.pk].oldest_at
 

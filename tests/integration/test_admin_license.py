@@ -18,7 +18,7 @@ from django_kpwa import license_actions, outbox
 from django_kpwa.admin import license_state
 from django_kpwa.admin.license_buttons import BUTTONS
 from django_kpwa.gateway import locmem
-from django_kpwa.health import license_condition
+from django_kpwa.license_conditions import license_condition
 from django_kpwa.models import EventStatus, Lane, License, OutboundMessage, PauseReason, WebhookEvent, WebhookToken
 from django_kpwa.phone import written
 from django_kpwa.words import Help

@@ -12,9 +12,9 @@ from django_kpwa import license_actions
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.exceptions import NotConnectedError, RateLimitedError
 from django_kpwa.gateway import locmem
-from django_kpwa.health import senders
 from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, Priority, Status
 from django_kpwa.outbox import send_message
+from django_kpwa.senders import senders
 from django_kpwa.store import store
 from django_kpwa.store.results import Pause
 from tests.stores import take_lane

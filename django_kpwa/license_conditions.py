@@ -1,0 +1,104 @@
+"""The condition of a license as people are told it, and what waits for it. Database alone, no gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Min, Q
+
+from . import words
+from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
+from .gateway import SessionStatus
+from .models import LIVE, Lane, License, OutboundMessage, OutboundMessageQuerySet, PauseReason, Status
+from .store import store
+from .words import Condition
+
+NOT_SEEN_AFTER = timedelta(minutes=60)
+"""After this time without a sign of the gateway, a license is shown as not seen instead of connected."""
+_MOST_OLDEST_READ = 1000
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A license's waiting messages: their number, when the oldest was created, and when the first is due.
+
+    `live_due_at` is when the first is due that is `LIVE`. The times are None if they are unknown.
+    """
+
+    waiting: BoundedCount
+    oldest_at: datetime | None = None
+    due_at: datetime | None = None
+    live_due_at: datetime | None = None
+
+
+NO_QUEUE = Queue(BoundedCount(0))
+
+
+def license_condition(license_: License, now: datetime) -> Condition:
+    """The condition of `license_`, fetched with its lane, at `now` by the database's clock."""
+    if not license_.is_active:
+        return words.INACTIVE
+    if not license_.api_key_ciphertext:
+        return words.NO_KEY
+    lane = lane_of(license_)
+    if lane is None:
+        return words.NEVER_LINKED
+    if lane.has_new_key:
+        return words.NEW_KEY
+    if lane.pause_reason:
+        return words.PAUSES[lane.pause_reason]
+    if lane.session_status == SessionStatus.QR.value:
+        return words.PAUSES[PauseReason.LOGGED_OUT]
+    if lane.session_seen_at is None:
+        return words.NEVER_LINKED if not lane.linked_number else words.NOT_SEEN
+    if lane.session_status == SessionStatus.UNKNOWN.value:
+        return words.UNCLEAR
+    return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
+
+
+def lane_of(license_: License) -> Lane | None:
+    """The license's lane, or None if no worker has needed one yet."""
+    return getattr(license_, "lane", None)
+
+
+def stopped_since(license_: License) -> datetime | None:
+    """Since when the license, fetched with its lane, has been paused or has waited for a scan; None if unknown."""
+    lane = lane_of(license_)
+    if lane is None or not license_.api_key_ciphertext:
+        return None
+    if lane.pause_reason:
+        return lane.paused_at
+    return lane.session_seen_at if lane.session_status == SessionStatus.QR.value else None
+
+
+def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int | None, Queue]:
+    """The queue of each license that has waiting messages, by license id.
+
+    Up to `most` waiting messages in total, which is the normal case, one query groups them. Grouping a larger
+    backlog would read all of it, so it is counted license by license, each up to the limit.
+    """
+    queued = OutboundMessage.objects.filter(status=Status.QUEUED)
+    if count_up_to(most, queued).is_more:
+        return _backlog(queued, license_ids, most)
+    live = Min("due_at", filter=Q(priority__in=LIVE))
+    counts = (Count("pk"), Min("created_at"), Min("due_at"))
+    grouped = queued.order_by().values_list("license_id").annotate(*counts, live=live)
+    return {license_id: Queue(bounded(most, waiting), *times) for license_id, waiting, *times in grouped}
+
+
+def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: int) -> dict[int | None, Queue]:
+    oldest: dict[int | None, datetime] = {}
+    by_age = queued.order_by("created_at").values_list("license_id", "created_at")
+    for license_id, created_at in by_age[:_MOST_OLDEST_READ]:
+        oldest.setdefault(license_id, created_at)
+    queues: dict[int | None, Queue] = {}
+    for license_id in [*license_ids, *store().queued_without_their_license().values_list("license_id", flat=True)[:1]]:
+        of_license = queued.filter(license_id=license_id)
+        waiting = count_up_to(most, of_license)
+        if waiting:
+            by_turn = of_license.order_by("priority", "due_at", "id").values_list("due_at", "priority")
+            due_at, priority = by_turn.first() or (None, None)
+            queues[license_id] = Queue(waiting, oldest.get(license_id), due_at, due_at if priority in LIVE else None)
+    return queues

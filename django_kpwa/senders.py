@@ -1,0 +1,68 @@
+"""Which processes that send are alive, by the signs of life that they leave in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import broker
+from .models import SILENT_SECONDS, DatabaseNow, Heartbeat
+from .words import Problem
+
+STARTING_SECONDS = 60.0
+"""Time from a worker's start within which beat is not missed yet."""
+
+
+@dataclass(frozen=True)
+class Senders:
+    """Seconds since each kind of process was last seen, see `Heartbeat`; and since when without a gap.
+
+    `problem`: what is missing among them, or None.
+    """
+
+    seen: Mapping[str, float]
+    up: Mapping[str, float]
+    has_broker: bool
+    problem: Problem | None
+
+    def is_alive(self, name: str) -> bool:
+        return self.seen.get(name, SILENT_SECONDS + 1) <= SILENT_SECONDS
+
+    @property
+    def has_beat(self) -> bool:
+        """True if beat runs, with our tasks or without them."""
+        return self.is_alive("beat") or self.is_alive("other beat")
+
+    @property
+    def is_without_broker(self) -> bool:
+        """True if `kpwa run` or cron sends, whether or not the site has a broker."""
+        return not self.has_broker or self.is_alive("run") or self.is_alive("dispatch")
+
+
+def senders() -> Senders:
+    """Which processes that send are alive, by their heartbeats."""
+    seen: dict[str, float] = {}
+    up: dict[str, float] = {}
+    for name, seen_at, since, now in Heartbeat.objects.values_list("name", "seen_at", "since", DatabaseNow()):
+        silence = (now - seen_at).total_seconds()
+        # A heartbeat from the future was stored while the database's clock was ahead, and says nothing about now.
+        if silence > -SILENT_SECONDS:
+            seen[name], up[name] = silence, (now - (since or seen_at)).total_seconds()
+    found = Senders(seen, up, broker.is_configured(), None)
+    return Senders(seen, up, found.has_broker, _missing(found))
+
+
+def _missing(found: Senders) -> Problem | None:
+    if found.is_alive("sweep"):
+        return None
+    if found.is_without_broker:
+        return None if found.is_alive("run") or found.is_alive("dispatch") else Problem.NO_SENDER
+    if found.is_alive("worker"):
+        if found.up["worker"] <= STARTING_SECONDS:
+            return Problem.STARTING
+        return Problem.OTHER_SCHEDULE if found.has_beat else Problem.NO_BEAT
+    if found.is_alive("publish failed"):
+        return Problem.BROKER_DOWN
+    if found.is_alive("other worker"):
+        return Problem.OTHER_QUEUE
+    return Problem.NO_WORKER if found.has_beat else Problem.NO_WORKER_AND_NO_BEAT
