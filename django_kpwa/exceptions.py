@@ -119,9 +119,12 @@ class GatewayError(KpwaError):
     """An operation of the gateway did not succeed.
 
     `status_code` is the HTTP status, or None without an answer; `code` the gateway's own code as it came (integer,
-    string or None); `errors` its list of reasons; `words` the gateway's own sentence, with secrets and numbers masked.
+    string or None); `errors` its list of reasons; `words` the gateway's own sentence, with secrets and numbers masked,
+    else the error's message; `said` only the former, and empty if the gateway said nothing.
     `from_fallback` is True if the answer came from a base URL other than the first.
     """
+
+    _is_answered = False
 
     def __init__(
         self,
@@ -130,7 +133,7 @@ class GatewayError(KpwaError):
         status_code: int | None = None,
         code: Any = None,
         errors: tuple[str, ...] = (),
-        words: str = "",
+        words: str | None = None,
         from_fallback: bool = False,
     ) -> None:
         super().__init__(message)
@@ -138,6 +141,8 @@ class GatewayError(KpwaError):
         self.code = code
         self.errors = errors
         self.words = words or message
+        # A site's own gateway class may put what the gateway answered into the message alone.
+        self.said = message if words is None and self._is_answered else (words or "")
         self.from_fallback = from_fallback
 
 
@@ -170,6 +175,8 @@ class TurnedAwayError(UnexpectedAnswerError):
 
 class AnsweredError(GatewayError):
     """The gateway answered with a documented failure."""
+
+    _is_answered = True
 
 
 class BadRequestError(AnsweredError):

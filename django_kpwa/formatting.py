@@ -22,8 +22,21 @@ def short_time(moment: datetime, *, seconds: bool = False) -> str:
     local = timezone.localtime(moment)
     if local.date() != timezone.localdate():
         return date_and_time(moment)
-    # None of Django's localised formats has seconds.
-    return f"{local:%H:%M:%S}" if seconds else str(formats.date_format(local, "TIME_FORMAT"))
+    return _to_the_second(local) if seconds else str(formats.date_format(local, "TIME_FORMAT"))
+
+
+def date_and_second(moment: datetime) -> str:
+    """The date, and the time of day with its seconds."""
+    local = timezone.localtime(moment)
+    return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')} {_to_the_second(local)}"
+
+
+def _to_the_second(local: datetime) -> str:
+    # None of Django's localised formats has seconds; they are parted as hours and minutes are: `14.25.09`.
+    before, minutes, after = str(formats.get_format("TIME_FORMAT")).rpartition("i")
+    if not minutes or before[-1:] not in (".", ":"):
+        return f"{local:%H:%M:%S}"
+    return str(formats.date_format(local, f"{before}i{before[-1]}s{after}"))
 
 
 def duration(seconds: float) -> str:

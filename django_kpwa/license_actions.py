@@ -46,7 +46,7 @@ def _asking(license_: License, within_seconds: float | None) -> Iterator[Gateway
             yield gateway
     except UnauthorizedError as error:
         if not error.from_fallback:
-            _stop_for_its_key(license_, PauseReason.UNAUTHORIZED, error.words)
+            _stop_for_its_key(license_, PauseReason.UNAUTHORIZED, error.said)
         raise
     except (KeyUnreadableError, InvalidApiKeyError) as error:
         _stop_for_its_key(license_, PauseReason.KEY_UNREADABLE, str(error))

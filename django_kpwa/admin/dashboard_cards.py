@@ -15,7 +15,7 @@ from ..health import NOBODY_SENDS, Health, Looked
 from ..license_conditions import Queue, lane_of
 from ..models import Lane, License
 from ..site_urls import find_url
-from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone
+from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, error_told
 from .dashboard_charts import Counts
 from .license_buttons import MAY_OPERATE
 from .links import Links
@@ -55,7 +55,7 @@ class Cards:
         """
         license_, condition, queue = looked.license, looked.condition, looked.queue
         lane, now = lane_of(license_), self._health.now
-        error, error_at = _last_error(condition, lane, now)
+        (error, is_gateways), error_at = _last_error(condition, lane, now)
         return {
             "license": license_,
             "condition": condition,
@@ -68,6 +68,7 @@ class Cards:
             "oldest": _age(queue.oldest_at, now),
             "today": self._today.get(license_.pk, Counts()),
             "error": error,
+            "error_is_gateways": is_gateways,
             "error_at": error_at,
             "help": self._help(license_, condition),
         }
@@ -141,9 +142,9 @@ def _age(moment: datetime | None, now: datetime) -> str:
     return duration((now - moment).total_seconds()) if moment else ""
 
 
-def _last_error(condition: Condition, lane: Lane | None, now: datetime) -> tuple[str, str]:
+def _last_error(condition: Condition, lane: Lane | None, now: datetime) -> tuple[tuple[str, bool], str]:
     if lane is None or not lane.last_error or lane.last_error_at is None:
-        return "", ""
+        return ("", False), ""
     if condition.tone == Tone.GOOD and now - lane.last_error_at > OLD_ERROR:
-        return "", ""
-    return lane.last_error, short_time(lane.last_error_at)
+        return ("", False), ""
+    return error_told(lane.last_error), short_time(lane.last_error_at)

@@ -22,7 +22,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..counts import count_up_to
-from ..formatting import date_and_time
+from ..formatting import date_and_second, date_and_time
 from ..models import NOT_UNDERSTOOD, OutboundMessage, WebhookEvent
 from ..webhooks import reprocess
 from ..words import EVENT_STATUSES, STATUSES, Tone, event_row
@@ -180,5 +180,7 @@ class WebhookEventAdmin(LongListAdmin):
                 "kpwa_body": body_of(event),
                 "kpwa_message": event.message and STATUSES[event.message.status],
                 "kpwa_message_url": event.kpwa_message_url,
+                "kpwa_received_at": date_and_second(event.received_at),
+                "kpwa_last_received_at": date_and_second(event.last_received_at),
             }
         return super().render_change_form(request, context, *args, **kwargs)

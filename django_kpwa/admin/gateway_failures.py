@@ -24,7 +24,7 @@ from ..exceptions import (
     WebhookAddressError,
 )
 from ..gateway.outcome import Cause, outcome_of_error
-from ..words import CAUSES, Words
+from ..words import CAUSES, FOR_DEVELOPER, Words
 
 ASKING_ERRORS = (GatewayError, KeyUnreadableError, InvalidApiKeyError, ImproperlyConfigured)
 """The errors that a call to the gateway may raise."""
@@ -100,8 +100,8 @@ def _with_quote(failure: Failure, error: GatewayError) -> Failure:
     # words of the gateway's.
     if not isinstance(error, (BadRequestError, ServerError, TurnedAwayError)):
         return failure
-    # If the gateway's answer had no words, `error.words` is the error's own message, which is for developers.
-    said = "" if error.words == str(error) else error.words
+    # An answer without words has the error's own message, which is for developers.
+    said = "" if error.said == str(error) else error.said
     quote = "; ".join(filter(None, (said, *error.errors)))
     return Failure(failure.title, failure.words, quote, failure.help)
 
@@ -116,4 +116,4 @@ def _not_set_up(error: Exception) -> Failure:
     title = _("A setting is missing")
     if isinstance(error, WebhookAddressError):
         return Failure(title, str(error))
-    return Failure(title, gettext("The site's developer can fix this: %(words)s") % {"words": error})
+    return Failure(title, str(FOR_DEVELOPER) % {"words": error})

@@ -17,7 +17,7 @@ from ..formatting import grouped
 from ..license_conditions import lane_of, license_condition
 from ..models import License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
-from ..words import Condition
+from ..words import Condition, error_told
 
 MAX_QUEUED = 1000
 """Waiting messages of one license are counted up to this number on its page."""
@@ -32,7 +32,16 @@ def state_of(license_: License) -> dict[str, Any]:
         license_: Fetched with its lane, and annotated with `looked_at`, the database's time.
     """
     lane = lane_of(license_)
+    error, is_gateways = error_told(lane.last_error) if lane else ("", False)
+    # These are ours, in English, for whoever reads the log: the condition and the last error say the same.
+    is_ours = lane is not None and (
+        lane.pause_reason == PauseReason.KEY_UNREADABLE
+        or (not is_gateways and lane.last_error.endswith(lane.pause_words))
+    )
     return {
+        "error": error,
+        "error_is_gateways": is_gateways,
+        "pause_words": lane.pause_words if lane and not is_ours else "",
         "condition": condition_of(license_),
         "lane": lane,
         "linked_number": phone.written(lane.linked_number) if lane else "",

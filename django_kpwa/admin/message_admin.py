@@ -19,7 +19,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import outbox
 from ..formatting import short_time
 from ..models import RESENDABLE, License, OutboundMessage, RecipientType, Status
-from ..words import STATUSES, Words, reason_row, status_row
+from ..words import STATUSES, Words, reason_row, status_row, who_said
 from .base import mark_html
 from .bubble import bubble_of
 from .buttons import Button, Done
@@ -221,11 +221,13 @@ class MessageAdmin(LongListAdmin):
         message = context.get("original")
         if message is not None:
             self.prepare_page(request, [message])
+            message.refresh_from_db(fields=["reason_words"])  # deferred; `reason_row()` loads none
             context |= {
                 # Django's subtitle would repeat the status.
                 "subtitle": recipient_of(message),
                 "kpwa_status": status_row(message),
                 "kpwa_reason": reason_row(message),
+                "kpwa_who_said": who_said(message),
                 "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),
                 "kpwa_timeline": timeline_of(message),
                 "kpwa_another_number": self._another_number_url(request, message),

@@ -14,6 +14,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 
 from .. import phone
+from ..formatting import date_and_second
 from ..models import RESENDABLE, EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
 from ..words import CAUSES, OUTCOMES, STATUSES, Mark, Tone, Words
 from .event_content import content_of
@@ -74,17 +75,22 @@ def recipient_of(message: OutboundMessage) -> str:
 class Moment:
     """Something that happened to a message.
 
-    `quote` is what the gateway or the customer said. `details` are technical facts as label and value. `until` is the
-    end of an attempt. `event_id` is the primary key of the webhook event.
+    `quote` is what the gateway (`is_gateways`) or the customer said. `details` are technical facts as label and value.
+    `until` is the end of an attempt. `event_id` is the primary key of the webhook event.
     """
 
     at: datetime
     mark: Mark
     cause: Words = ""
     quote: str = ""
+    is_gateways: bool = False
     details: tuple[tuple[str, str], ...] = ()
     until: datetime | None = None
     event_id: int | None = None
+
+    @property
+    def time(self) -> str:
+        return date_and_second(self.at)
 
 
 def timeline_of(message: OutboundMessage) -> list[Moment]:
@@ -136,6 +142,7 @@ def _of_attempt(attempt: SendAttempt) -> Moment:
         replace(mark, label=words),
         cause=CAUSES[attempt.cause].label if attempt.cause else "",
         quote=attempt.words,
+        is_gateways=True,
         details=tuple((name, value) for name, value in details if value),
         until=attempt.finished_at,
     )

@@ -63,8 +63,8 @@ def send_to_another_number(admin: KpwaAdmin, request: HttpRequest, object_id: st
     if form.is_valid():
         try:
             sent = outbox.send_to_another_number(message, form.cleaned_data["to"])
-        except InvalidMessageError as error:
-            form.add_error(None, error.reason)
+        except InvalidMessageError:
+            form.add_error(None, gettext("This message cannot be sent to another number."))
         else:
             words = gettext("Send to another number: %(recipient)s") % {"recipient": sent.masked_recipient}
             admin.log_change(request, message, words)

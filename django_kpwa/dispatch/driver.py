@@ -296,6 +296,9 @@ class _Driver:
             outcome = outcome_of_answer(send(*content.arguments))
         except GatewayError as error:
             outcome = outcome_of_error(error)
+            if not error.said:
+                # Only what the gateway said is stored: this is for who looks after the network.
+                logger.warning("A send of license %s failed: %s", self.lane.license_id, error)
         except Exception as error:
             # A task's soft time limit, or a bug in a gateway class: the outcome is recorded, then this drive ends.
             trace = masked_traceback(error, gateway.api_key)
@@ -303,7 +306,7 @@ class _Driver:
             self.has_broken = True
             if is_time_limit(error):
                 # Treated like a lost worker, because this says nothing about the gateway.
-                return Outcome(OutcomeKind.IN_DOUBT, Cause.WORKER_LOST, words=type(error).__name__), None
+                return Outcome(OutcomeKind.IN_DOUBT, Cause.WORKER_LOST), None
             return outcome_of_error(error), None
         return outcome, self._ask_status(gateway) if outcome.asks_for_status else None
 

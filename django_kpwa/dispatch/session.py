@@ -12,10 +12,14 @@ from ..exceptions import GatewayError, InvalidApiKeyError, KeyUnreadableError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
 from ..license_actions import note_status, stop
+from ..logs import get_logger
 from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, PauseReason
 from ..store import store
 from ..store.results import Lease, Pause
-from .verdict import PAUSED_AT_ONCE, error_words
+from ..words import FOR_DEVELOPER
+from .verdict import PAUSED_AT_ONCE, error_words, in_sites_language
+
+logger = get_logger("django_kpwa.dispatch")
 
 
 def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
@@ -46,9 +50,11 @@ def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway]) -> Ga
     try:
         return open_gateway()
     except (KeyUnreadableError, InvalidApiKeyError) as error:
-        stop(lane, PauseReason.KEY_UNREADABLE, str(error), lease=lease, error=str(error))
+        told = in_sites_language(PauseReason.KEY_UNREADABLE.label)
+        stop(lane, PauseReason.KEY_UNREADABLE, str(error), lease=lease, error=told)
     except ImproperlyConfigured as error:
-        stop(lane, PauseReason.FAILING, str(error), lease=lease, error=str(error))
+        told = in_sites_language(FOR_DEVELOPER) % {"words": error}
+        stop(lane, PauseReason.FAILING, str(error), lease=lease, error=told)
     return None
 
 
@@ -60,7 +66,10 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: 
     try:
         status = gateway.get_status(deadline_seconds=conf.status_deadline_seconds).session_status
     except GatewayError as error:
-        stop(lane, _reason(error, lane), error.words, lease=lease, error=error_words(outcome_of_error(error)))
+        outcome = outcome_of_error(error)
+        if not error.said:
+            logger.warning("The status of license %s could not be asked: %s", lane.license_id, error)
+        stop(lane, _reason(error, lane), outcome.words, lease=lease, error=error_words(outcome))
         return False
     lane.session_status = status.value
     return note_status(lane.license, status, lease=lease)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.conf import settings
 from django.utils import translation
@@ -67,10 +68,13 @@ def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outco
 
 def error_words(outcome: Outcome) -> str:
     """A text for people about a failure: the gateway's own words, else the cause in the site's language."""
-    if outcome.words:
-        return outcome.words
+    return outcome.words or in_sites_language(outcome.cause.label)
+
+
+def in_sites_language(words: Any) -> str:
+    """A lazy text in the site's language, for what is stored."""
     with translation.override(settings.LANGUAGE_CODE):
-        return str(outcome.cause.label)
+        return str(words)
 
 
 def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageVerdict:

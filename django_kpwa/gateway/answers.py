@@ -192,7 +192,7 @@ def _failure(answer: Answer) -> GatewayError:
     shape: something in front of the gateway may have answered."""
     status = answer.status_code
     content = _json_object(answer)
-    said: dict[str, Any] = {"status_code": status}
+    said: dict[str, Any] = {"status_code": status, "words": ""}
     if content is not None:
         said |= {
             "code": _code(content, answer),

@@ -72,7 +72,10 @@ class Cause(models.TextChoices):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A send's outcome. `words` is what the gateway said, masked; `answer` is set only if the gateway accepted."""
+    """A send's outcome. `words` is what the gateway itself said, masked, and empty if it said nothing.
+
+    `answer` is set only if the gateway accepted.
+    """
 
     kind: OutcomeKind
     cause: Cause = Cause.NONE
@@ -101,7 +104,7 @@ def outcome_of_error(error: BaseException) -> Outcome:
     """The outcome of a send that raised. Any error that does not prove that nothing was sent is in doubt."""
     kind, cause = _classify(error)
     if not isinstance(error, GatewayError):
-        return Outcome(kind, cause, words=type(error).__name__)
+        return Outcome(kind, cause)
     return Outcome(
         kind,
         cause,
@@ -114,7 +117,7 @@ def outcome_of_error(error: BaseException) -> Outcome:
 
 def _words_and_reasons(error: GatewayError) -> str:
     reasons = "; ".join(error.errors)
-    return ": ".join(filter(None, (error.words.rstrip("."), reasons))) if reasons else error.words
+    return ": ".join(filter(None, (error.said.rstrip("."), reasons))) if reasons else error.said
 
 
 def _classify(error: BaseException) -> tuple[OutcomeKind, Cause]:

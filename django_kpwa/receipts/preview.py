@@ -41,8 +41,6 @@ class Preview:
     """The number as the class returns it."""
     recipient: str = field(default="", repr=False)
     """The phone number in digits; empty if it is invalid."""
-    number_problem: str = field(default="", repr=False)
-    """Why the phone number is invalid; empty if it is valid."""
     event_id: str = ""
     license: License | None = None
     waits_because: str = ""
@@ -69,7 +67,7 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
     with timezone.override(timezone.get_default_timezone()):
         is_wanted = asked("should_send", lambda: bool(receipt.should_send(obj)), False)
         phone_number = asked("get_phone_number", lambda: phone.typed(receipt.get_phone_number(obj)), "")
-        recipient, number_problem = _recipient(phone_number) if phone_number else ("", "")
+        recipient = _recipient(phone_number)
         moment = asked("get_occurred_at", lambda: occurred_at(receipt, obj), None)
         fingerprint = asked("get_fingerprint", lambda: fingerprint_of(receipt, obj, moment), "")
         key = asked("get_event_id", lambda: key_of(registration, obj, using), "")
@@ -94,7 +92,6 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
         is_recent=is_recent(receipt, moment),
         phone_number=phone_number,
         recipient=recipient,
-        number_problem=number_problem,
         event_id=event_id,
         license=license_,
         waits_because=waits_because,
@@ -130,11 +127,11 @@ def known_messages(registration: Registration, objects: Iterable[models.Model]) 
     return known
 
 
-def _recipient(phone_number: str) -> tuple[str, str]:
+def _recipient(phone_number: str) -> str:
     try:
-        return phone.parse(phone_number), ""
-    except InvalidPhoneNumberError as error:
-        return "", str(error)
+        return phone.parse(phone_number)
+    except InvalidPhoneNumberError:
+        return ""
 
 
 class _Asked:

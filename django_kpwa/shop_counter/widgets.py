@@ -35,7 +35,7 @@ from ..models import (
 )
 from ..receipts import registry
 from ..site_urls import find_url
-from ..words import FAILURES, STATUSES, Help, Mark, Problem, Tone, reason_row
+from ..words import CAUSES, FAILURES, STATUSES, Help, Mark, Problem, Tone, reason_row
 
 MAX_MESSAGES = 5
 """Maximum number of messages that are read per object, newest first."""
@@ -234,8 +234,9 @@ def _moment(message: OutboundMessage) -> datetime | None:
 
 
 def _why(message: OutboundMessage) -> str:
-    """Return why the message is not or was not sent, for a refusal in the gateway's own words; empty otherwise."""
-    if message.status == Status.FAILED and message.reason == Cause.REFUSED and message.reason_words:
+    """Return why the message is not or was not sent; a refusal that we have no words for in the gateway's own."""
+    is_unknown = reason_row(message) is CAUSES[Cause.REFUSED]
+    if message.status == Status.FAILED and is_unknown and message.reason_words:
         return gettext("the gateway said: %(words)s") % {"words": message.reason_words}
     is_told = message.status in RESENDABLE or message.license_id is None
     return str(reason_row(message).label) if is_told else ""

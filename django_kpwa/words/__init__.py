@@ -20,7 +20,17 @@ from .licenses import (
     quoted,
     what_to_do,
 )
-from .messages import CAUSES, FAILURES, OUTCOMES, STATUSES, reason_row, status_row
+from .messages import (
+    CAUSES,
+    FAILURES,
+    FOR_DEVELOPER,
+    OUTCOMES,
+    STATUSES,
+    error_told,
+    reason_row,
+    status_row,
+    who_said,
+)
 from .problems import ALERTS, PROBLEMS, Problem, ProblemRow
 from .receipts import FATES, Fate
 from .rows import (
@@ -49,6 +59,7 @@ __all__ = [
     "EVENT_STATUSES",
     "FAILURES",
     "FATES",
+    "FOR_DEVELOPER",
     "INACTIVE",
     "NEVER_LINKED",
     "NEW_KEY",
@@ -79,9 +90,11 @@ __all__ = [
     "Tone",
     "UnchosenRow",
     "Words",
+    "error_told",
     "event_row",
     "quoted",
     "reason_row",
     "status_row",
     "what_to_do",
+    "who_said",
 ]

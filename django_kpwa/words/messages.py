@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+from django.conf import settings
+from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway.outcome import Cause, OutcomeKind
-from ..models import RENDER_ERROR, WITHDRAWN, FailureCause, OutboundMessage, Status
-from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, UPDATE_COMMAND, CauseRow, Explained, Mark, StatusRow, Table, Tone
+from ..models import RENDER_ERROR, WITHDRAWN, FailureCause, OutboundMessage, PauseReason, Status
+from .rows import (
+    NOTHING_TO_DO,
+    UNHEARD_OF,
+    UPDATE,
+    UPDATE_COMMAND,
+    CauseRow,
+    Explained,
+    Mark,
+    StatusRow,
+    Table,
+    Tone,
+    Words,
+)
 
 _RESEND = "Send it anyway: manage.py kpwa messages resend {id}"
 _NO_COMMAND = "There is nothing to do."
@@ -246,6 +261,26 @@ CAUSES = Table[CauseRow](
 )
 """Why a message has its status: the causes of attempts, and the reasons that come without an attempt."""
 
+FOR_DEVELOPER = _("The site's developer can fix this: %(words)s")
+
+
+def error_told(stored: str) -> tuple[str, bool]:
+    """Return a license's stored last error for people, and whether it is the gateway's own words.
+
+    What is ours was stored in the site's language, and is told in the reader's.
+    """
+    ours: list[Words] = [row.label for row in CAUSES.values()]
+    ours += [reason.label for reason in PauseReason]
+    with translation.override(settings.LANGUAGE_CODE):
+        known = {str(label): label for label in ours}
+        begins = str(FOR_DEVELOPER).partition("%")[0]
+    if stored in known:
+        return str(known[stored]), False
+    if stored.startswith(begins):
+        return str(FOR_DEVELOPER) % {"words": stored.removeprefix(begins)}, False
+    return stored, True
+
+
 _NO_MESSAGE = _("No message was made.")
 _SHOW = _("Show this to the developer of this site; once it is fixed, press “Send now”.")
 
@@ -289,10 +324,32 @@ _NO_LICENSE = CauseRow(
 _NO_REASON = CauseRow(label="", meaning="", advice=NOTHING_TO_DO)
 
 
+_NOT_ON_WHATSAPP = CauseRow(
+    label=_("the number is not on WhatsApp"),
+    meaning=_NOTHING_SENT,
+    advice=_("Ask the customer for the right number, then send the receipt there."),
+)
+# As gateways of this family say it, in the two languages that they use.
+_SAYS_NOT_ON_WHATSAPP = re.compile(
+    r"(number|phone|nomou?r|nomer).{0,40}(not (registered|on whatsapp)|(tidak|belum) terdaftar)", re.IGNORECASE
+)
+
+
 def reason_row(message: OutboundMessage) -> CauseRow:
     """Return why the message has its status; a row with an empty label if there is nothing to say."""
     if message.license_id is None and message.status == Status.QUEUED:
         return _NO_LICENSE
     if message.status == Status.CANCELLED and message.reason == WITHDRAWN:
         return _UNWANTED
+    # Only where the words are loaded: a list defers them, and would ask for each row's.
+    words = "" if "reason_words" in message.get_deferred_fields() else message.reason_words
+    if message.reason == Cause.REFUSED and _SAYS_NOT_ON_WHATSAPP.search(words):
+        return _NOT_ON_WHATSAPP
     return CAUSES[message.reason] if message.reason else _NO_REASON
+
+
+def who_said(message: OutboundMessage) -> Words:
+    """Return the words that introduce `message.reason_words`; empty for our own, which are in the site's language."""
+    if message.reason == WITHDRAWN:
+        return ""
+    return _("For the site's developer:") if message.reason == RENDER_ERROR else _("The gateway said:")

@@ -8,6 +8,7 @@ import pytest
 
 from django_kpwa import exceptions
 from django_kpwa.exceptions import (
+    AnsweredError,
     BadRequestError,
     ConnectionLostError,
     GatewayError,
@@ -37,8 +38,15 @@ TABLE = [
 
 @pytest.mark.parametrize(("error", "kind", "cause"), TABLE)
 def test_every_error_has_its_row(error, kind, cause):
-    outcome = outcome_of_error(error("words"))
+    outcome = outcome_of_error(error("ours", words="words"))
     assert (outcome.kind, outcome.cause, outcome.words) == (kind, cause, "words")
+
+
+@pytest.mark.parametrize("error", [error for error, _, _ in TABLE])
+def test_only_what_the_gateway_said_is_kept(error):
+    assert outcome_of_error(error("ours", words="")).words == ""
+    # An answer that a site's own gateway class put into the message alone.
+    assert outcome_of_error(error("words")).words == ("words" if issubclass(error, AnsweredError) else "")
 
 
 def test_the_table_has_every_error_of_the_gateway():
@@ -57,7 +65,7 @@ def test_whatever_else_is_raised_is_in_doubt(error):
 
 
 def test_the_words_of_a_strange_error_are_not_kept():
-    assert outcome_of_error(ValueError("secret")).words == "ValueError"
+    assert outcome_of_error(ValueError("secret")).words == ""
 
 
 def test_a_401_of_another_base_url_does_not_count_against_the_key():
