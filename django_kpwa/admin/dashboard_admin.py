@@ -34,6 +34,7 @@ from .dashboard_decisions import decide, look_at_decisions
 from .dashboard_services import look_at_services
 from .license_buttons import MAY_OPERATE
 from .message_admin import MAY_DECIDE
+from .receipt_missing import look_at_missing
 
 
 class DashboardAdmin(ReadOnlyAdmin):
@@ -99,6 +100,7 @@ class DashboardAdmin(ReadOnlyAdmin):
             "add_url": self._license_url("add", request, "add_license"),
             "decisions": look_at_decisions(self.admin_site, request, names),
             "charts": [chart_of_hours(hours), *([chart_of_days(days)] if days else [])],
+            "missing": look_at_missing(self.admin_site, request),
             "services": [*look_at_services(self.admin_site, request, health), look_at_alerts(try_url)],
             "looked_at": short_time(health.now, seconds=True),
             "here": self.url_of("changelist"),

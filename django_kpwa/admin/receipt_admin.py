@@ -30,10 +30,12 @@ from django.utils.translation import get_language_info, gettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import phone
+from ..containing import outside_transactions
 from ..counts import count_up_to
 from ..formatting import date_and_time
 from ..models import OutboundMessage, ReceiptFailure, RegisteredReceipt, stored_name
 from ..receipts import Receipt, Registration, registry, send_now
+from ..receipts.missing import classes
 from ..receipts.preview import known_messages, preview
 from ..words import FAILURES, STATUSES
 from .base import ReadOnlyAdmin
@@ -42,6 +44,7 @@ from .buttons import Button, Done, confirmation
 from .links import Links, Source
 from .long_list import LongListAdmin, WhenFilter
 from .message_admin import MAY_DECIDE
+from .receipt_missing import MissingPage
 from .receipt_preview import Objects, name_of, result_of
 
 MAX_FAILURES_COUNTED = 100
@@ -56,6 +59,11 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         wrap = self.admin_site.admin_view
         return [
             path("", wrap(self.changelist_view), name=self.url_name("changelist")),
+            # Outside of a transaction: each receipt that is sent is committed by itself.
+            path("missing/", outside_transactions(wrap(self.missing_view)), name=self.url_name("missing")),
+            path(
+                "missing/send/", outside_transactions(wrap(self.send_missing_view)), name=self.url_name("send_missing")
+            ),
             path("<str:label>/", wrap(self.preview_view), name=self.url_name("preview")),
             path("<str:label>/send_now/", wrap(self.send_now_view), name=self.url_name("send_now")),
         ]
@@ -73,9 +81,22 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
                 }
                 for registration in registry.registrations()
             ],
+            "missing_url": self.url_of("missing") if classes() else "",
             **(extra_context or {}),
         }
         return self._page(request, "list.html", context)
+
+    def missing_view(self, request: HttpRequest) -> HttpResponse:
+        self.check_may_view(request)
+        return MissingPage(self, request).show()
+
+    def send_missing_view(self, request: HttpRequest) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self.check_may_view(request)
+        if not self.may(request, "add_outboundmessage"):
+            raise PermissionDenied
+        return MissingPage(self, request).send()
 
     def preview_view(self, request: HttpRequest, label: str) -> HttpResponse:
         self.check_may_view(request)

@@ -6,9 +6,10 @@ decides which rows a user sees, and its pages are linked.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.contrib.admin import AdminSite
+from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.utils import quote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -19,6 +20,7 @@ from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext_lazy as _
 
 from ..containing import contained
+from ..models import source_id_of
 from ..receipts import Receipt
 from ..receipts.preview import Preview
 from ..site_urls import find_url
@@ -109,6 +111,16 @@ class Objects:
         if obj is not None and self._admin is not None and not self._admin.has_view_permission(self._request, obj):
             raise PermissionDenied
         return obj
+
+    def visible(self) -> QuerySet[Any] | None:
+        """Return the objects that the user may see; None if the model's admin leaves out none."""
+        if self._admin is None or type(self._admin).get_queryset is ModelAdmin.get_queryset:
+            return None
+        return self._allowed()
+
+    def allowed_of(self, source_ids: Sequence[str]) -> dict[str, Model]:
+        """Return those of the objects that the user may see, by their primary keys as text."""
+        return {source_id_of(obj): obj for obj in self._allowed().filter(pk__in=source_ids)}
 
     def url_of(self, obj: Model) -> str:
         """Return the URL of the object's own page on this admin site; empty if it has none."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.db import models, router
 from django.utils import timezone
@@ -119,15 +119,18 @@ def look_for_missing(
     since: datetime,
     until: datetime,
     *,
+    among: models.QuerySet[Any] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Found], None] = lambda found: None,
 ) -> Found:
     """Find what became of the receipts of the objects from `since` to `until`. Stores nothing.
 
-    `should_stop`: called before each batch and object; if it returns True, the look ends. `tell`: called after each
-    batch with what was found up to then. Raises `DatabaseError` if the outbox's database fails.
+    `among`: only of the objects of this queryset. `should_stop`: called before each batch and object; if it returns
+    True, the look ends. `tell`: called after each batch with what was found up to then.
+
+    Raises `DatabaseError` if the outbox's database fails.
     """
-    return _Look(Found(registration, since, until), should_stop, tell, is_sending=False).run()
+    return _Look(Found(registration, since, until), among, should_stop, tell, is_sending=False).run()
 
 
 def send_missing(
@@ -135,6 +138,7 @@ def send_missing(
     since: datetime,
     until: datetime,
     *,
+    among: models.QuerySet[Any] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Found], None] = lambda found: None,
 ) -> Found:
@@ -142,7 +146,7 @@ def send_missing(
 
     Call it outside of transactions: each receipt is committed by itself. The counts are those afterwards.
     """
-    return _Look(Found(registration, since, until), should_stop, tell, is_sending=True).run()
+    return _Look(Found(registration, since, until), among, should_stop, tell, is_sending=True).run()
 
 
 @dataclass(frozen=True)
@@ -171,9 +175,15 @@ class _Look:
     """One look at one class."""
 
     def __init__(
-        self, found: Found, should_stop: Callable[[], bool], tell: Callable[[Found], None], *, is_sending: bool
+        self,
+        found: Found,
+        among: models.QuerySet[Any] | None,
+        should_stop: Callable[[], bool],
+        tell: Callable[[Found], None],
+        *,
+        is_sending: bool,
     ) -> None:
-        self.found = found
+        self.found, self.among = found, among
         self.registration, self.receipt = found.registration, found.registration.receipt
         self.should_stop, self.tell, self.is_sending = should_stop, tell, is_sending
         family = [each for each in registry.registrations() if type(each.receipt) is type(self.receipt)]
@@ -206,7 +216,9 @@ class _Look:
         # Not from a replica: a sale that is sent must be the row that the primary has.
         rows: Any = given
         self.alias = rows._db or router.db_for_write(given.model)
-        return given.using(self.alias).order_by("pk")
+        if self.among is not None:
+            rows = rows.filter(pk__in=self.among.order_by().values("pk"))
+        return cast("models.QuerySet[Any]", rows.using(self.alias).order_by("pk"))
 
     def _read(self, candidates: models.QuerySet[Any]) -> Exception | None:
         """Look at each batch. Returns what the site's own queryset raised."""
@@ -301,7 +313,7 @@ class _Look:
             fate = self._ask(asked)
         if caught.error is not None:
             fate, words = Fate.RAISED, words_of(caught.error)
-        if has_failed and fate in MISSING:
+        if has_failed and fate in (*MISSING, Fate.JUST_NOW):
             fate = Fate.FAILURE
         if self.is_sending and fate in MISSING:
             if queue(self.registration, asked.obj, self.alias) is None:

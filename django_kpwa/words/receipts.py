@@ -37,7 +37,7 @@ FATES = Table[Row](
             Tone.BAD,
             "✕",
             label=_("never queued"),
-            meaning=_("A receipt is wanted, but none was ever made: the sale was saved in a way that tells nobody."),
+            meaning=_("A receipt is wanted, but none was ever made: the sale was imported, or saved past the till."),
             advice=_("Press “Send the missing”."),
         ),
         Fate.RAISED: Row(

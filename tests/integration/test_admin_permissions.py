@@ -72,6 +72,8 @@ outboundmessage/                                  login no    ok    ok    ok    
 webhookevent/<path:object_id>/reprocess/          login 405   405   405   405   | login no    no    done  done
 webhookevent/                                     login no    ok    ok    ok    | login no    ok    done  done
 registeredreceipt/                                login no    ok    ok    ok    | login no    ok    ok    ok
+registeredreceipt/missing/                        login no    ok    ok    ok    | login no    ok    ok    ok
+registeredreceipt/missing/send/                   login 405   405   405   405   | login no    no    done  done
 registeredreceipt/<str:label>/                    login no    ok    ok    ok    | login no    ok    ok    ok
 registeredreceipt/<str:label>/send_now/           login 405   405   405   405   | login no    no    done  done
 receiptfailure/                                   login no    ok    ok    ok    | login no    ok    back  back
@@ -164,7 +166,10 @@ CASHIER = {
     ("kpwa:messages/<uuid:message_uuid>/send-to/", "POST"): "done",
     ("kpwa:receipts/<int:failure_id>/send-now/", "POST"): "done",
 }
-NOT_THE_OWNERS = {("registeredreceipt/<str:label>/send_now/", "POST"): "no"}
+NOT_THE_OWNERS = {
+    ("registeredreceipt/<str:label>/send_now/", "POST"): "no",
+    ("registeredreceipt/missing/send/", "POST"): "no",
+}
 
 
 @pytest.mark.parametrize("person", ["cashier", "owner"])
@@ -254,7 +259,7 @@ def body_for(shop, model):
         **{"action": {"webhookevent": "reprocess"}.get(model, "send_again")},
         **{"_selected_action": [each.pk for each in objects], "to": "081298765432"},
         **{"name": f"{shop.license.name}, Bandung", "api_key": "another-test-api-key", "is_active": "on"},
-        **{"number": NUMBER, "text": "Halo", "pk": str(shop.sale.pk)},
+        **{"number": NUMBER, "text": "Halo", "pk": str(shop.sale.pk), "label": str(shop.values(model)["label"])},
     }
 
 
