@@ -106,9 +106,9 @@ def plain(sql):
 
 def test_the_task_leaves_what_it_has_no_time_for_to_the_next(license_, monkeypatch):
     message(Status.SENT)
-    monkeypatch.setattr(tasks, "_PURGE_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "_HOUSEKEEPING_SECONDS", 0.0)
     tasks.purge()
     assert OutboundMessage.objects.count() == 1
-    monkeypatch.setattr(tasks, "_PURGE_SECONDS", 60.0)
+    monkeypatch.setattr(tasks, "_HOUSEKEEPING_SECONDS", 60.0)
     tasks.purge()
     assert OutboundMessage.objects.count() == 0
