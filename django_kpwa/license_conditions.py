@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Count, Min, Q
+from django.utils import timezone
 
 from . import words
 from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
 from .gateway import SessionStatus
 from .models import LIVE, Lane, License, OutboundMessage, OutboundMessageQuerySet, PauseReason, Status
 from .store import store
-from .words import Condition
+from .words import Condition, Tone
 
 NOT_SEEN_AFTER = timedelta(minutes=60)
 """After this time without a sign of the gateway, a license is shown as not seen instead of connected."""
@@ -56,6 +57,17 @@ def license_condition(license_: License, now: datetime) -> Condition:
     if lane.session_status == SessionStatus.UNKNOWN.value:
         return words.UNCLEAR
     return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
+
+
+def held_by(message: OutboundMessage) -> Condition | None:
+    """The condition of its license that keeps a waiting message from being sent; None if nothing of its license does.
+
+    Takes no query if the message was fetched with `license__lane`.
+    """
+    if message.status != Status.QUEUED or message.license is None:
+        return None
+    condition = license_condition(message.license, timezone.now())
+    return condition if condition.tone in (Tone.BAD, Tone.ATTENTION) or condition is words.INACTIVE else None
 
 
 def lane_of(license_: License) -> Lane | None:

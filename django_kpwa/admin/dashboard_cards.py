@@ -15,7 +15,7 @@ from ..health import NOBODY_SENDS, Health, Looked
 from ..license_conditions import Queue, lane_of
 from ..models import Lane, License
 from ..site_urls import find_url
-from ..words import INACTIVE, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, error_told
+from ..words import INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, error_told
 from .dashboard_charts import Counts
 from .license_buttons import MAY_OPERATE
 from .links import Links
@@ -98,10 +98,12 @@ class Cards:
 def _sending(condition: Condition, lane: Lane | None, queue: Queue, health: Health) -> str:
     """Return a sentence about what the license is doing now."""
     now = health.now
-    if condition in (INACTIVE, NO_KEY, NEW_KEY):
+    if condition in (INACTIVE, NO_KEY, NEW_KEY, NEVER_LINKED):
         return condition.explained
     if lane is not None and lane.pause_reason:
         return _paused(lane, now)
+    if condition.tone == Tone.BAD:
+        return condition.explained
     wait = _seconds_to(lane.next_send_at if lane else None, now)
     if _is_driven(lane, now):
         if queue.waiting and wait:

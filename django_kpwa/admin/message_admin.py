@@ -18,6 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox
 from ..formatting import short_time
+from ..license_conditions import held_by
 from ..models import RESENDABLE, License, OutboundMessage, RecipientType, Status
 from ..words import STATUSES, Words, reason_row, status_row, who_said
 from .base import mark_html
@@ -226,6 +227,7 @@ class MessageAdmin(LongListAdmin):
                 # Django's subtitle would repeat the status.
                 "subtitle": recipient_of(message),
                 "kpwa_status": status_row(message),
+                "kpwa_held": held_by(message),
                 "kpwa_reason": reason_row(message),
                 "kpwa_who_said": who_said(message),
                 "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),

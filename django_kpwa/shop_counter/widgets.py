@@ -21,6 +21,7 @@ from ..alerts import check_soon
 from ..formatting import short_time
 from ..gateway.outcome import Cause
 from ..health import STOPPED, Finding, Health, is_quiet, look
+from ..license_conditions import held_by
 from ..models import (
     ARRIVED,
     RESENDABLE,
@@ -184,7 +185,7 @@ def _newest(wanted: Q) -> list[OutboundMessage]:
     # The limit is per object: an object with thousands of messages must not displace those of the others.
     place = Window(RowNumber(), partition_by=F("source_id"), order_by=F("pk").desc())
     newest = messages.annotate(place=place).filter(place__lte=MAX_MESSAGES).order_by("-pk")
-    return list(newest.defer("text", "image_url", "idempotency_key"))
+    return list(newest.select_related("license__lane").defer("text", "image_url", "idempotency_key"))
 
 
 def _is_for_another(message: OutboundMessage) -> bool:
@@ -238,6 +239,10 @@ def _why(message: OutboundMessage) -> str:
     is_unknown = reason_row(message) is CAUSES[Cause.REFUSED]
     if message.status == Status.FAILED and is_unknown and message.reason_words:
         return gettext("the gateway said: %(words)s") % {"words": message.reason_words}
+    held = held_by(message)
+    if held is not None and message.license is not None:
+        told = {"name": message.license.name, "condition": held.label}
+        return gettext("the license %(name)s: %(condition)s") % told
     is_told = message.status in RESENDABLE or message.license_id is None
     return str(reason_row(message).label) if is_told else ""
 
