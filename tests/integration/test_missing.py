@@ -12,21 +12,25 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from django.core import mail
 from django.core.management.base import CommandError
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa import receipts, tasks
+from django_kpwa import alerts, receipts, tasks
+from django_kpwa.dispatch import sweep
 from django_kpwa.health import is_quiet
 from django_kpwa.health import look as look_at_health
-from django_kpwa.models import KeptKey, OutboundMessage, ReceiptFailure, ReceiptLook, Status
+from django_kpwa.models import KeptKey, Lane, OutboundMessage, ReceiptFailure, ReceiptLook, Status
 from django_kpwa.outbox import send_message, send_to_another_number
 from django_kpwa.receipts import looks, missing
 from django_kpwa.receipts.missing import classes, look_for_missing, send_missing
 from django_kpwa.store import store
 from django_kpwa.words import Fate, Problem
-from tests.cli import kpwa, kpwa_json
+from tests.cli import kpwa as run_kpwa
+from tests.cli import kpwa_json
+from tests.integration.times import pass_time
 from tests.processes import ROOT, site_environment, start_manage, wait_until
 from tests.shop.models import CounterSale, Line, Sale, Ticket
 from tests.shop.whatsapp import PaidReceipt, RefundReceipt
@@ -438,14 +442,14 @@ def test_the_command_tells_names_and_sends(monkeypatch):
     monkeypatch.setattr(PaidReceipt, "get_reference", lambda self, sale: f"INV-{sale.pk}")
     saved()
     row = unheard(sale())[0]
-    code, told = kpwa("missing", "--since", "2h", "--receipt", PAID)
+    code, told = run_kpwa("missing", "--since", "2h", "--receipt", PAID)
     assert code == 1
     assert "1  never queued" in told
     assert "1  waiting" in told
     assert f"INV-{row.pk}" in told
     assert "--send" in told
     assert "3456" not in told
-    code, told = kpwa("missing", "--since", "2h", "--receipt", PAID, "--send")
+    code, told = run_kpwa("missing", "--since", "2h", "--receipt", PAID, "--send")
     assert code == 0
     assert "Queued now: 1." in told
     code, found = kpwa_json("missing", "--since", "2h", "--send")
@@ -458,17 +462,17 @@ def test_the_command_tells_names_and_sends(monkeypatch):
 
 def test_the_command_says_what_it_cannot_do(monkeypatch):
     with pytest.raises(CommandError, match="No receipt is registered"):
-        kpwa("missing", "--receipt", "shop.sale.Nothing")
+        run_kpwa("missing", "--receipt", "shop.sale.Nothing")
     with pytest.raises(CommandError, match="not before"):
-        kpwa("missing", "--since", "1h", "--until", "2h")
+        run_kpwa("missing", "--since", "1h", "--until", "2h")
     monkeypatch.setattr(PaidReceipt, "get_candidates", lambda self, since, until: 1 / 0)
-    code, told = kpwa("missing", "--receipt", PAID)
+    code, told = run_kpwa("missing", "--receipt", PAID)
     assert code == 1
     assert "ZeroDivisionError" in told
     for receipt_class in (PaidReceipt, RefundReceipt):
         monkeypatch.setattr(receipt_class, "get_candidates", receipts.Receipt.get_candidates)
     with pytest.raises(CommandError, match="get_candidates"):
-        kpwa("missing")
+        run_kpwa("missing")
 
 
 # The regular look
@@ -498,7 +502,7 @@ def test_a_regular_look_tells_of_a_gap_until_it_is_filled():
     assert gap() == "2"
     assert not is_quiet()
     assert stored().counts == {"never_queued": 2}
-    kpwa("missing", "--since", "1h", "--send")
+    run_kpwa("missing", "--since", "1h", "--send")
     assert gap() is None
     assert stored().counts == {"waiting": 2}
 
@@ -601,7 +605,7 @@ def test_the_row_of_a_class_that_is_gone_is_forgotten():
 @pytest.mark.parametrize("arguments", [("dispatch", "--seconds", "1"), ("purge",)])
 def test_cron_looks_as_well(arguments):
     unheard(sale())
-    kpwa(*arguments)
+    run_kpwa(*arguments)
     assert stored().never_queued == 1
 
 
@@ -615,3 +619,28 @@ def test_kpwa_run_looks_as_well():
     unheard(sale())
     with start_manage("kpwa", "run"):
         wait_until(lambda: ReceiptLook.objects.filter(never_queued=1).exists(), what="the look of kpwa run")
+
+
+def test_a_gap_opens_an_alert_and_closes_it_once_it_is_filled(kpwa, license_):
+    kpwa(ALERT_EMAILS=["owner@shop.example"])
+    Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
+    unheard(*(sale() for _ in range(3)))
+    looks.look_regularly()
+
+    def tell():
+        sweep()
+        return [told.event for told in alerts.check() if told.code == "never_queued"]
+
+    assert store().may_look_for_alerts() in (True, False)
+    assert tell() == []
+    pass_time(seconds=61)
+    assert tell() == ["opened"]
+    body = next(message.body for message in mail.outbox if "never queued" in message.subject)
+    assert "for some sales none was ever made: 3" in body
+    assert "3456" not in body
+    send()
+    looks.look_again(classes(PAID)[0])
+    tell()
+    pass_time(seconds=61)
+    assert tell() == ["closed"]
+    assert any("No receipt is missing any more" in message.body for message in mail.outbox)

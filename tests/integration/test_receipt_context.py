@@ -148,6 +148,11 @@ def test_a_method_that_cannot_be_called_as_it_will_be_is_refused_at_the_start(si
         site("", **{method: lambda self: True})
 
 
+def test_so_are_candidates_without_a_time(site):
+    with pytest.raises(ImproperlyConfigured, match=r"get_candidates\(\) cannot be called with since and until"):
+        site("", get_candidates=lambda self: Sale.objects.all())
+
+
 @pytest.mark.parametrize("method", ["get_context_data", "render"])
 def test_so_is_a_hook_that_leaves_out_the_context(site, method):
     with pytest.raises(ImproperlyConfigured, match=r"it must take \*\*context"):

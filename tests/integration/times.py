@@ -16,10 +16,11 @@ from django_kpwa.models import (
     Lane,
     OutboundMessage,
     ReceiptFailure,
+    ReceiptLook,
     WebhookEvent,
 )
 
-MOVED = (Alert, Heartbeat, HourlyStatistic, Lane, OutboundMessage, ReceiptFailure, WebhookEvent)
+MOVED = (Alert, Heartbeat, HourlyStatistic, Lane, OutboundMessage, ReceiptFailure, ReceiptLook, WebhookEvent)
 
 
 def pass_time(**time: float) -> None:
