@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,10 +21,10 @@ from .. import outbox
 from ..formatting import short_time
 from ..license_conditions import held_by
 from ..models import RESENDABLE, License, OutboundMessage, RecipientType, Status
-from ..words import STATUSES, Words, reason_row, status_row, who_said
+from ..words import NOT_ON_WHATSAPP, STATUSES, Words, reason_row, status_row, who_said
 from .base import mark_html
 from .bubble import bubble_of
-from .buttons import Button, Done
+from .buttons import Button, Done, OfferedButton
 from .links import Links, Source
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter
 from .message_content import first_line_of, instead_of_text, lines_repeated_in, recipient_of, starts_of, timeline_of
@@ -91,6 +92,11 @@ CANCEL = Button(
 )
 
 DECISIONS = (SEND_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
+
+
+def _is_for_another_number(message: OutboundMessage) -> bool:
+    """True if sending to the same number again is not what helps: it is not on WhatsApp, or a copy is under way."""
+    return reason_row(message) is NOT_ON_WHATSAPP or message.copied_to_id is not None
 
 
 class NeedsDecisionFilter(admin.SimpleListFilter):
@@ -218,6 +224,12 @@ class MessageAdmin(LongListAdmin):
 
     # The page of one message
 
+    def offered_buttons(self, request: HttpRequest, obj: Any) -> list[OfferedButton]:
+        offered = super().offered_buttons(request, obj)
+        if not _is_for_another_number(obj):
+            return offered
+        return [OfferedButton(replace(each.button, is_primary=False), each.url) for each in offered]
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         message = context.get("original")
         if message is not None:
@@ -232,6 +244,7 @@ class MessageAdmin(LongListAdmin):
                 "kpwa_who_said": who_said(message),
                 "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),
                 "kpwa_timeline": timeline_of(message),
+                "kpwa_is_for_another": _is_for_another_number(message),
                 "kpwa_another_number": self._another_number_url(request, message),
                 "kpwa_copy": self._copy_of(request, message),
             }

@@ -324,7 +324,7 @@ _NO_LICENSE = CauseRow(
 _NO_REASON = CauseRow(label="", meaning="", advice=NOTHING_TO_DO)
 
 
-_NOT_ON_WHATSAPP = CauseRow(
+NOT_ON_WHATSAPP = CauseRow(
     label=_("the number is not on WhatsApp"),
     meaning=_NOTHING_SENT,
     advice=_("Ask the customer for the right number, then send the receipt there."),
@@ -344,7 +344,7 @@ def reason_row(message: OutboundMessage) -> CauseRow:
     # Only where the words are loaded: a list defers them, and would ask for each row's.
     words = "" if "reason_words" in message.get_deferred_fields() else message.reason_words
     if message.reason == Cause.REFUSED and _SAYS_NOT_ON_WHATSAPP.search(words):
-        return _NOT_ON_WHATSAPP
+        return NOT_ON_WHATSAPP
     return CAUSES[message.reason] if message.reason else _NO_REASON
 
 

@@ -94,6 +94,21 @@ def test_every_page_is_accessible_fits_and_breaks_no_policy(site, browser, axe_s
     assert problems == {}
 
 
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_list_of_messages_cuts_nothing_off_and_has_rows_of_two_lines(site, browser, size):
+    browser.prefer(language="id")
+    width, height = size
+    browser.open(site.page("outboundmessage/"), width=width, height=height)
+    cut_off = """(() => { const list = document.getElementById("result_list");
+        const frame = list.parentElement.getBoundingClientRect();
+        return [...list.querySelectorAll("td, th")].filter(e => e.getBoundingClientRect().right > frame.right + 1)
+            .map(e => e.className); })()"""
+    tallest = "Math.max(...[...document.querySelectorAll('#result_list tbody tr')].map(e => e.offsetHeight))"
+
+    assert browser.evaluate(cut_off) == []
+    assert size != DESK or browser.evaluate(tallest) < 70
+
+
 def test_what_a_button_answers_is_accessible_fits_and_breaks_no_policy(site, browser, axe_source):
     browser.prefer(dark=True, language="id")
     width, height = PHONE

@@ -99,7 +99,9 @@ def test_a_number_that_is_not_on_whatsapp_is_told_in_our_words(site, license_, s
     message = send_message("081234567890", "Struk 7")
     OutboundMessage.objects.filter(pk=message.pk).update(status="failed", reason="refused", reason_words=said)
     page = pages_of(site, license_)[0]
+    shown = site.get(f"{ADMIN}/outboundmessage/{message.pk}/change/").content.decode()
 
+    assert re.findall(r'kpwa-button kpwa-primary"[^>]*>([^<]*)<', shown) == ["Kirim ke nomor lain"]
     assert "Sebab: nomor ini tidak ada di WhatsApp." in page
     assert f"Pesan dari gateway: {said}" in page
 
