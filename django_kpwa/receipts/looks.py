@@ -28,8 +28,8 @@ def look_regularly(*, should_stop: Callable[[], bool] = lambda: False) -> int:
     """Look at each class that is due, unless another process does; returns how many were looked at.
 
     A look begins where the last one ended. While receipts are missing, it begins where those were found, so that they
-    are not forgotten; and once a day, at midnight before yesterday, which is also the earliest. A look that
-    `should_stop` ends is stored as incomplete.
+    are not forgotten. Once a day it begins with yesterday, before which nothing is looked at. A look that `should_stop`
+    ends is stored as incomplete, and the next one begins where it did.
     """
     looked = 0
     registrations = classes()
