@@ -21,8 +21,8 @@ EVERY_SECONDS = 60.0
 """A process asks at most this often."""
 LOG_EVERY_SECONDS = 3600.0
 
-asking = outside.Gate(EVERY_SECONDS)
-logging = outside.Gate(LOG_EVERY_SECONDS)
+asking = outside.Gate()
+logging = outside.Gate()
 
 
 def is_askable(url: str) -> bool:
@@ -33,7 +33,7 @@ def is_askable(url: str) -> bool:
 def ask() -> None:
     """Start asking, if an address is set and was not asked lately. Never raises, and does not wait."""
     url = kpwa_settings().HEARTBEAT_URL
-    if not url or is_rehearsal() or not is_askable(url) or not asking.passes():
+    if not url or is_rehearsal() or not is_askable(url) or not asking.passes(EVERY_SECONDS):
         return
     if not outside.in_a_thread(lambda: _ask(url)):
         _log(url, "no thread could be started")
@@ -46,7 +46,7 @@ def _ask(url: str) -> None:
 
 
 def _log(url: str, reason: str) -> None:
-    if logging.passes():
+    if logging.passes(LOG_EVERY_SECONDS):
         logger.warning(
             "The address of KPWA['HEARTBEAT_URL'] at %s could not be asked: %s. Further failures are not logged for "
             "an hour.",

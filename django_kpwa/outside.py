@@ -40,16 +40,15 @@ class Failure:
 
 
 class Gate:
-    """Lets each of several things through at most once in `seconds` in this process."""
+    """Lets each of several things through at most once in a time in this process."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._passed_at: dict[Hashable, float] = {}
 
-    def passes(self, what: Hashable = "", seconds: float | None = None) -> bool:
-        """True if `what` has not passed in the last `seconds`, by default those of the gate."""
-        now, seconds = monotonic(), self.seconds if seconds is None else seconds
+    def passes(self, seconds: float, what: Hashable = "") -> bool:
+        """True if `what` has not passed in the last `seconds`."""
+        now = monotonic()
         with self._lock:
             if now - self._passed_at.get(what, float("-inf")) < seconds:
                 return False

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from . import broker
 from .models import SILENT_SECONDS, DatabaseNow, Heartbeat
+from .store.heartbeats import NOTE_EVERY_SECONDS
 from .words import Problem
 
+MISSED_BEAT_SECONDS = 1.5 * NOTE_EVERY_SECONDS
+"""A beat that has not been seen for longer has just died, if there is a worker and no sweep comes."""
 STARTING_SECONDS = 60.0
 """Time from a worker's start within which beat is not missed yet."""
 
@@ -26,7 +29,11 @@ class Senders:
     problem: Problem | None
 
     def is_alive(self, name: str) -> bool:
-        return self.seen.get(name, SILENT_SECONDS + 1) <= SILENT_SECONDS
+        return self.was_seen(name, SILENT_SECONDS)
+
+    def was_seen(self, name: str, seconds: float) -> bool:
+        """True if it was seen in the last `seconds`."""
+        return name in self.seen and self.seen[name] <= seconds
 
     @property
     def has_beat(self) -> bool:
@@ -60,7 +67,9 @@ def _missing(found: Senders) -> Problem | None:
     if found.is_alive("worker"):
         if found.up["worker"] <= STARTING_SECONDS:
             return Problem.STARTING
-        return Problem.OTHER_SCHEDULE if found.has_beat else Problem.NO_BEAT
+        if found.was_seen("beat", MISSED_BEAT_SECONDS):
+            return Problem.NO_WORKER  # for our tasks: it is busy with others, or stands still
+        return Problem.OTHER_SCHEDULE if found.was_seen("other beat", MISSED_BEAT_SECONDS) else Problem.NO_BEAT
     if found.is_alive("publish failed"):
         return Problem.BROKER_DOWN
     if found.is_alive("other worker"):

@@ -105,7 +105,7 @@ class _WorkerIsAlive(bootsteps.StartStopStep):
 
     def _note(self) -> None:
         note_alive("worker" if broker.consumes(wake.DISPATCH_LICENSE) else "other worker")
-        alerts.check_soon(alerts.OFTEN_SECONDS)
+        alerts.check_soon()
         # This process has no other use for a connection, and its children must not inherit one.
         store().connection.close()
 
@@ -124,7 +124,7 @@ def _beat_is_alive(sender: Any, **_: Any) -> None:
     def note() -> None:
         while True:
             note_alive(name)
-            alerts.check_soon(alerts.OFTEN_SECONDS)
+            alerts.check_soon()
             store().connection.close()
             time.sleep(NOTE_EVERY_SECONDS)
 

@@ -4,8 +4,8 @@
 `words` (`tells`).
 """
 
-from .compare import OFTEN_SECONDS, check, check_soon
+from .compare import check, check_soon
 from .texts import Told, trial
 from .ways import Way, body_of, try_ways
 
-__all__ = ["OFTEN_SECONDS", "Told", "Way", "body_of", "check", "check_soon", "trial", "try_ways"]
+__all__ = ["Told", "Way", "body_of", "check", "check_soon", "trial", "try_ways"]

@@ -22,7 +22,7 @@ from ..logs import get_logger
 from ..models import Alert, Telling, outbox_key
 from ..rehearsal import is_rehearsal
 from ..store import store
-from ..store.alerts import REMIND_SECONDS
+from ..store.alerts import LOOK_EVERY_SECONDS, REMIND_SECONDS
 from ..store.locks import lacks_tables
 from ..words import PauseRow, Tells, Tone
 from .texts import Told, told_of
@@ -30,19 +30,20 @@ from .ways import tell
 
 logger = get_logger("django_kpwa.alerts.compare")
 
-OFTEN_SECONDS = 20.0
-"""How often a worker, beat or `kpwa run` may look. They come by every half minute at least."""
-SELDOM_SECONDS = 60.0
-"""How often a process that answers requests may look."""
 LOG_EVERY_SECONDS = 3600.0
 
-looking = outside.Gate(SELDOM_SECONDS)
-logging = outside.Gate(LOG_EVERY_SECONDS)
+looking = outside.Gate()
+logging = outside.Gate()
 
 
-def check_soon(seconds: float = SELDOM_SECONDS) -> None:
-    """Start a check in a thread, unless this process did in the last `seconds`. Never raises, and does not wait."""
-    if is_rehearsal() or not looking.passes(outbox_key(), seconds):
+def check_soon() -> None:
+    """Start a check in a thread, unless this process did a moment ago. Never raises, and does not wait.
+
+    A sweep, a request that shows the state of the site, a worker and beat call it. The site as a whole looks once in
+    `LOOK_EVERY_SECONDS`, so that what falls silent is told within two minutes.
+    """
+    # A little later than the site may look, or a process alone would come a moment too early, and twice as late then.
+    if is_rehearsal() or not looking.passes(1.05 * LOOK_EVERY_SECONDS, outbox_key()):
         return
     _, schema = outbox_key()
     outside.in_a_thread(lambda: _check_in_thread(schema))
@@ -55,10 +56,10 @@ def _check_in_thread(schema: str) -> None:
                 check()
     except (DatabaseError, InterfaceError) as error:
         # Only the type is logged: messages of databases quote rows.
-        if not lacks_tables(error) and logging.passes():
+        if not lacks_tables(error) and logging.passes(LOG_EVERY_SECONDS):
             logger.error("Nobody could be told of alerts: the database failed (%s).", type(error).__name__)
     except Exception as error:
-        if logging.passes():
+        if logging.passes(LOG_EVERY_SECONDS):
             logger.error("Nobody could be told of alerts (%s).", type(error).__name__)
 
 
@@ -155,6 +156,6 @@ def _tell(alert_id: int, telling: str, found: Mapping[str, Finding], health: Hea
         announce.alert_opened(alert, told.title, told.text, command, is_logged=is_logged)
     elif alert.failures == 0 and alert.untold == Telling.CLOSED:
         announce.alert_closed(alert, told.title, told.text)
-    ways = tell(told, alert.license.alert_email if alert.license else "")
+    ways = tell(told, alert.license)
     store().confirm_told(alert, has_failed=bool(ways) and all(way.failure is not None for way in ways))
     return told

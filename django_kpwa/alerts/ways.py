@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from string import Template
 from urllib.parse import urlsplit
 
-from django.core.mail import send_mail
+from django.core.mail import EmailMessage
 from django.utils.translation import gettext_lazy as _
 
 from .. import outside
 from ..conf import Settings, kpwa_settings
 from ..gateway.addresses import is_page
+from ..health import MAX_LICENSES
 from ..logs import get_logger
 from ..models import License
 from ..outside import Failure
@@ -39,11 +40,15 @@ class Way:
 Works = dict[str, Callable[[], Failure | None]]
 
 
-def tell(told: Told, email: str = "") -> list[Way]:
-    """Tell by all ways that are configured, for at most `SECONDS`. `email`: an address besides `ALERT_EMAILS`."""
+def tell(told: Told, license_: License | None = None) -> list[Way]:
+    """Tell by all ways that are configured, for at most `SECONDS`.
+
+    The address of `license_` is told too; of what concerns the whole site, the addresses of all licenses are.
+    """
     conf = kpwa_settings()
-    emails = sorted({*conf.ALERT_EMAILS, *([email] if email else [])})
-    ways = _take({**_mailing(EMAIL, told, emails), **_posting(told, conf)}, SECONDS)
+    own = _own_emails() if license_ is None else {license_.name: license_.alert_email}
+    mailing = _mailing(EMAIL, told, conf.ALERT_EMAILS, own.values())
+    ways = _take({**mailing, **_posting(told, conf)}, SECONDS)
     for way in ways:
         if way.failure is not None:
             logger.warning("An alert could not be told by %s: %s.", way.name, way.failure.in_english)
@@ -53,10 +58,9 @@ def tell(told: Told, email: str = "") -> list[Way]:
 def try_ways(seconds: float) -> list[Way]:
     """Tell by all ways, for at most `seconds`, that this is a test: also by the addresses of licenses' own."""
     conf, told = kpwa_settings(), trial()
-    works = _mailing(EMAIL, told, sorted(set(conf.ALERT_EMAILS)))
-    own = License.objects.active().exclude(alert_email="").order_by("name")
-    for name, email in own.values_list("name", "alert_email")[:_MOST_TRIED]:
-        works |= _mailing(f"{EMAIL} ({name})", told, [email])
+    works = _mailing(EMAIL, told, conf.ALERT_EMAILS)
+    for name, email in list(_own_emails().items())[:_MOST_TRIED]:
+        works |= _mailing(f"{EMAIL} ({name})", told, (), [email])
     return _take({**works, **_posting(told, conf)}, seconds)
 
 
@@ -75,13 +79,23 @@ def body_of(told: Told, template: str) -> bytes:
     return text.encode()
 
 
-def _mailing(name: str, told: Told, emails: list[str]) -> Works:
-    return {name: partial(_mail, told, emails)} if emails else {}
+def _own_emails() -> dict[str, str]:
+    """The addresses of active licenses, by the licenses' names."""
+    own = License.objects.active().exclude(alert_email="").order_by("name")
+    return dict(own.values_list("name", "alert_email")[:MAX_LICENSES])
 
 
-def _mail(told: Told, emails: list[str]) -> None:
+def _mailing(name: str, told: Told, emails: Iterable[str], own: Iterable[str] = ()) -> Works:
+    """`own`: addresses of licenses, which do not see one another."""
+    to = sorted(set(emails))
+    bcc = sorted(set(own) - {*to, ""})
+    return {name: partial(_mail, told, to, bcc)} if to or bcc else {}
+
+
+def _mail(told: Told, to: list[str], bcc: list[str]) -> None:
     # Without a connection of our own: Django 6.1 chooses it by MAILERS, earlier ones by EMAIL_BACKEND.
-    send_mail(told.title, "\n\n".join(filter(None, (told.text, told.url))), None, emails)
+    body = "\n\n".join(filter(None, (told.text, told.url)))
+    EmailMessage(subject=told.title, body=body, to=to, bcc=bcc).send()
 
 
 def _posting(told: Told, conf: Settings) -> Works:

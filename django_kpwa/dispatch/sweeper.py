@@ -58,7 +58,7 @@ def sweep() -> Swept:
         swept = Swept(tuple(_startable_license_ids()), abandoned, expired, waiting.events)
     note_alive("sweep")
     heartbeat_url.ask()
-    alerts.check_soon(alerts.OFTEN_SECONDS)
+    alerts.check_soon()
     return swept
 
 

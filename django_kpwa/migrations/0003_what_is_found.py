@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='license',
             name='alert_email',
-            field=models.EmailField(blank=True, db_default='', default='', help_text='Told when this license stops sending, and when it sends again.', max_length=254, verbose_name='e-mail for alerts'),
+            field=models.EmailField(blank=True, db_default='', default='', help_text='Told when receipts stop going out, and when they go out again.', max_length=254, verbose_name='e-mail for alerts'),
         ),
         migrations.CreateModel(
             name='Alert',

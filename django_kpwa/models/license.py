@@ -92,7 +92,7 @@ class License(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text=_("Told when this license stops sending, and when it sends again."),
+        help_text=_("Told when receipts stop going out, and when they go out again."),
     )
     archived_at = models.DateTimeField(_("archived"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

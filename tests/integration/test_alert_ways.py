@@ -108,7 +108,7 @@ def test_neither_a_send_nor_a_page_waits_for_ways_that_hang(well, operator, kpwa
     other = License(name="Cabang")
     other.set_api_key("another-api-key-0001")
     other.save()
-    gate = outside.Gate(60.0)
+    gate = outside.Gate()
     with silent_mail_server(settings), listening(*[b"X"] * 200, pause=0.1) as (url, _):
         kpwa(ALERT_URLS={url: ""})
         monkeypatch.setattr(compare, "looking", gate)
@@ -127,7 +127,7 @@ def test_neither_a_send_nor_a_page_waits_for_ways_that_hang(well, operator, kpwa
 
 
 def test_a_process_looks_once_and_no_more_in_its_time(well, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(compare, "looking", outside.Gate(60.0))
+    monkeypatch.setattr(compare, "looking", outside.Gate())
     looks = []
     monkeypatch.setattr(outside, "in_a_thread", looks.append)
     for _ in range(3):
@@ -212,7 +212,7 @@ def test_the_command_tests_each_way_and_says_what_became_of_it(license_, kpwa):
         "[  ok   ] e-mail (Toko Utama): told",
         "[  ok   ] 127.0.0.1: told",
     ]
-    assert sorted(message.to for message in mail.outbox) == [["owner@shop.example"], ["toko@shop.example"]]
+    assert sorted(message.recipients() for message in mail.outbox) == [["owner@shop.example"], ["toko@shop.example"]]
     assert body_of(requests[0])["event"] == "test"
     code, told = kpwa_json("alerts", "test")
     assert (code, told[2]) == (1, {"way": "127.0.0.1", "problem": "ConnectionRefusedError"})

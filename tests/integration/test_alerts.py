@@ -293,16 +293,24 @@ def test_a_pause_is_logged_where_it_begins_and_not_again(well, caplog):
     assert not [record for record in caplog.records if record.name == "django_kpwa.alerts"]
 
 
-def test_the_licenses_own_address_is_told_too(well):
+def test_a_licenses_own_address_is_told_of_it_and_of_the_site(well):
     License.objects.update(alert_email="toko@shop.example")
+    License.objects.create(name="Cabang", alert_email="cabang@shop.example")
     pause()
     look()
     pass_time(minutes=2)
+    assert look() == ["opened"]
+    Heartbeat.objects.filter(name="sweep").update(seen_at=timezone.now() - timedelta(minutes=9))
     look()
-    assert mail.outbox[0].to == ["owner@shop.example", "toko@shop.example"]
+    pass_time(seconds=61)
+    assert look() == ["opened"]
+    assert [(told.to, told.bcc) for told in mail.outbox] == [
+        (["owner@shop.example"], ["toko@shop.example"]),
+        (["owner@shop.example"], ["cabang@shop.example", "toko@shop.example"]),
+    ]
 
 
-def test_a_site_is_looked_at_twice_a_minute_at_most(well):
+def test_a_site_is_looked_at_once_in_25_seconds(well):
     Heartbeat.objects.filter(name="alerts").delete()
     assert [store().may_look_for_alerts() for _ in range(3)] == [True, False, False]
     pass_time(seconds=31)
