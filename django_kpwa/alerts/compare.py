@@ -31,6 +31,7 @@ from .ways import tell
 logger = get_logger("django_kpwa.alerts.compare")
 
 LOG_EVERY_SECONDS = 3600.0
+_TOLERANCE_SECONDS = 5.0
 
 looking = outside.Gate()
 logging = outside.Gate()
@@ -95,8 +96,7 @@ def _note(found: Mapping[str, Finding], health: Health) -> list[tuple[int, str]]
     rows = _present()
     for key, finding in found.items():
         row = rows.get(key)
-        begins_anew = row is not None and row.opened_at is None and finding.since and finding.since > row.since
-        if row is None or row.gone_at is not None or begins_anew:
+        if row is None or row.gone_at is not None or _begins_anew(row, finding):
             license_id = finding.license.pk if finding.license else None
             store().note_alert(key, finding.row.tells.value, license_id, finding.since)
     kept = {key for key, row in rows.items() if key in found or _is_held(row, health)}
@@ -107,6 +107,14 @@ def _note(found: Mapping[str, Finding], health: Health) -> list[tuple[int, str]]
             store().note_alert(key, row.code, row.license_id, None)
     changes = [(row.pk, _change(row, found, health)) for row in _present().values()]
     return [(alert_id, telling) for alert_id, telling in changes if telling]
+
+
+def _begins_anew(row: Alert, finding: Finding) -> bool:
+    """True if what was noticed and is not open yet has been over meanwhile, and is a new one of the same kind."""
+    if row.opened_at is not None or finding.since is None:
+        return False
+    # Since when nobody has swept is computed, from two times that are not read at once.
+    return (finding.since - row.since).total_seconds() > _TOLERANCE_SECONDS
 
 
 def _change(row: Alert, found: Mapping[str, Finding], health: Health) -> str:
