@@ -145,6 +145,8 @@ if os.environ.get("BEHIND_TLS_PROXY") == "1":
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 KPWA = {
     "PUBLIC_URL": PUBLIC_URL,
+    # Who is told when receipts stop going out, separated by commas.
+    "ALERT_EMAILS": [email.strip() for email in os.environ.get("ALERT_EMAILS", "").split(",") if email.strip()],
 }
 if SANDBOX_URL:
     # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from django.core.validators import validate_email
 from django.utils.module_loading import import_string
 
 from .. import broker
-from ..alerts import body_of, trial
+from ..alerts import Told, body_of, trial
 from ..conf import (
     DOCUMENTED_BASE_URLS,
     MIN_SECRET_LENGTH,
@@ -127,7 +128,7 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
     ]
 
 
-_VALUES = ", ".join(f"${name}" for name in vars(trial()))
+_VALUES = ", ".join(f"${value.name}" for value in fields(Told))
 
 
 def _is_email(email: str) -> bool:

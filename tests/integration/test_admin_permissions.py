@@ -143,9 +143,10 @@ def test_no_get_is_expected_to_do_anything():
 def test_each_person_gets_what_is_theirs(name, method, expected, calls):
     route = next(route for route in routes_of(admin.site) if route.name == name)
     shop = Shop()
+    clients = [client_of(person) for person in PEOPLE]
     before = everything()
 
-    assert [outcome(route, method, person, shop, before, calls) for person in PEOPLE] == expected
+    assert [outcome(route, method, client, shop, before, calls) for client in clients] == expected
 
 
 # What the people of the ready-made groups get: of the cashier all that is not refused, of the owner where a superuser
@@ -174,13 +175,13 @@ NOT_THE_OWNERS = {
 
 @pytest.mark.parametrize("person", ["cashier", "owner"])
 def test_the_ready_made_groups_give_what_they_say(person, calls):
-    shop = Shop()
+    shop, client = Shop(), client_of(person)
     before = everything()
     found = {}
     for route in routes_of(admin.site):
         for method in ("GET", "POST"):
             expected = expectations()[route.name, method]
-            got = outcome(route, method, person, shop, before, calls)
+            got = outcome(route, method, client, shop, before, calls)
             if person == "owner":
                 found |= {(route.name, method): got} if got != expected[-1] else {}
             elif got != expected[PEOPLE.index("staff")] and got != "no":
@@ -208,15 +209,11 @@ def test_no_post_is_taken_without_its_token():
 # What happens
 
 
-def outcome(route, method, person, shop, before, calls):
-    """What `person` gets, in a word, from a shop that holds the rows `before`; whatever is done is taken back."""
+def outcome(route, method, client, shop, before, calls):
+    """What a person gets, in a word, from a shop that holds the rows `before`; whatever is done is taken back."""
     del calls[:]
     address = route.url(shop.values(route.model))
     with transaction.atomic():
-        client = Client()
-        user = a_person(person)
-        if user is not None:
-            client.force_login(user)
         answer = client.get(address) if method == "GET" else client.post(address, body_for(shop, route.model))
         has_changed = everything() != before or bool(calls)
         transaction.set_rollback(True)
@@ -228,6 +225,15 @@ def outcome(route, method, person, shop, before, calls):
     else:
         word = {200: "ok", 403: "no"}.get(answer.status_code, str(answer.status_code))
     return f"{word}+" if has_changed else word
+
+
+def client_of(person):
+    """The browser of `person`, logged in."""
+    client = Client()
+    user = a_person(person)
+    if user is not None:
+        client.force_login(user)
+    return client
 
 
 def a_person(name):

@@ -75,6 +75,7 @@ DEPLOYED = {
     "CELERY_BROKER_URL": "redis://127.0.0.1:6379/0",
     "BEHIND_TLS_PROXY": "1",
     "SANDBOX_URL": "",
+    "ALERT_EMAILS": "owner@kopi-senja.id",
 }
 
 
