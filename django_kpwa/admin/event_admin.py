@@ -22,7 +22,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..counts import count_up_to
-from ..formatting import date_and_second, date_and_time
+from ..formatting import date_and_second, short_time
 from ..models import NOT_UNDERSTOOD, OutboundMessage, WebhookEvent
 from ..webhooks import reprocess
 from ..words import EVENT_STATUSES, STATUSES, Tone, event_row
@@ -30,7 +30,7 @@ from .base import mark_html
 from .buttons import Button, ButtonsAdmin, Done, counted
 from .event_content import GIST_FIELDS, START_CHARACTERS, body_of, gist_of, parts_of
 from .links import Links
-from .long_list import LicenseFilter, LongListAdmin, WhenFilter
+from .long_list import LicenseFilter, LongListAdmin, WhenFilter, has_several_licenses
 from .search import search_events
 
 MAX_REPROCESSED_AT_ONCE = 100
@@ -87,8 +87,8 @@ def _troubles(list_url: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 class WebhookEventAdmin(LongListAdmin):
-    list_display = ["status_shown", "kind_shown", "gist", "received", "message_link", "license"]
-    list_display_links = ["status_shown", "kind_shown"]
+    list_display = ["status_shown", "gist", "received", "message_link"]
+    list_display_links = ["status_shown"]
     list_filter = ["status", WhenFilter, "kind", ("license", LicenseFilter)]
     filtered_by = ["status", "kind", "license"]
     list_select_related = ["license"]
@@ -122,7 +122,9 @@ class WebhookEventAdmin(LongListAdmin):
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         links = Links(self.admin_site, request)
+        has_several = has_several_licenses()
         for event in records:
+            event.kpwa_names_license = has_several
             event.kpwa_message_url = links.to_object(OutboundMessage, event.message_id) if event.message_id else ""
 
     def get_search_results(
@@ -132,11 +134,8 @@ class WebhookEventAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, event: WebhookEvent) -> str:
-        return mark_html(EVENT_STATUSES[event.status])
-
-    @admin.display(description=_("kind"))
-    def kind_shown(self, event: WebhookEvent) -> str:
-        return event.get_kind_display() if event.kind else self.get_empty_value_display()
+        kind = event.get_kind_display() if event.kind else ""
+        return format_html('{}<span class="kpwa-under">{}</span>', mark_html(EVENT_STATUSES[event.status]), kind)
 
     @admin.display(description=_("what it says"))
     def gist(self, event: WebhookEvent) -> str:
@@ -154,8 +153,11 @@ class WebhookEventAdmin(LongListAdmin):
 
     @admin.display(description=_("received"), ordering="received_at")
     def received(self, event: WebhookEvent) -> str:
-        at = date_and_time(event.received_at)
-        return f"{at} ({event.times_received}\N{NO-BREAK SPACE}×)" if event.times_received > 1 else at
+        at = short_time(event.received_at)
+        shown = f"{at} ({event.times_received}\N{NO-BREAK SPACE}×)" if event.times_received > 1 else at
+        if not event.kpwa_names_license:  # type: ignore[attr-defined]
+            return shown
+        return format_html('{}<span class="kpwa-under">{}</span>', shown, event.license.name)
 
     def has_reprocess_permission(self, request: HttpRequest) -> bool:
         return self.may(request, get_permission_codename("reprocess", self.opts))

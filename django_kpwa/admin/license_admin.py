@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -66,7 +67,8 @@ class LicenseAdmin(ButtonsAdmin):
     buttons = BUTTONS
     change_form_template = "admin/django_kpwa/license/change_form.html"
     change_list_template = "admin/django_kpwa/license/change_list.html"
-    list_display = ["name", "condition", "linked_number", "queued", "stored_key", "is_active", "is_default"]
+    # Whether it is active is part of the condition, and which key is stored stands on its page.
+    list_display = ["name", "condition", "linked_number", "queued", "is_default"]
     list_filter = [ArchivedFilter, "is_active"]
     search_fields = ["name"]
     fieldsets = [
@@ -107,7 +109,9 @@ class LicenseAdmin(ButtonsAdmin):
     @admin.display(description=_("linked number"))
     def linked_number(self, license_: License) -> str:
         lane = lane_of(license_)
-        return phone.written(lane.linked_number) if lane and lane.linked_number else self.get_empty_value_display()
+        if lane is None or not lane.linked_number:
+            return self.get_empty_value_display()
+        return format_html('<span class="kpwa-digits">{}</span>', phone.written(lane.linked_number))
 
     @admin.display(description=_("waiting"))
     def queued(self, license_: License) -> str:

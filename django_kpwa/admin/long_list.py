@@ -129,6 +129,11 @@ class LicenseFilter(RelatedFieldListFilter):
         return [*offered, *licenses.filter(pk__in=numbers)]
 
 
+def has_several_licenses() -> bool:
+    """True if a list has to say which license a row belongs to."""
+    return License.objects.order_by().values("pk")[:2].count() > 1
+
+
 class WhenFilter(SimpleListFilter):
     """Filters by days in the site's time zone, on the list's `date_hierarchy`."""
 

@@ -20,13 +20,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import outbox
 from ..formatting import short_time
 from ..license_conditions import held_by
-from ..models import RESENDABLE, License, OutboundMessage, RecipientType, Status
+from ..models import RESENDABLE, OutboundMessage, RecipientType, Status
 from ..words import NOT_ON_WHATSAPP, STATUSES, Words, reason_row, status_row, who_said
 from .base import mark_html
 from .bubble import bubble_of
 from .buttons import Button, Done, OfferedButton
 from .links import Links, Source
-from .long_list import LicenseFilter, LongListAdmin, WhenFilter
+from .long_list import LicenseFilter, LongListAdmin, WhenFilter, has_several_licenses
 from .message_content import first_line_of, instead_of_text, lines_repeated_in, recipient_of, starts_of, timeline_of
 from .message_export import csv_response
 from .number_pages import MAY_SEND, send_to_another_number
@@ -154,7 +154,7 @@ class MessageAdmin(LongListAdmin):
         links = Links(self.admin_site, request)
         repeated = lines_repeated_in(records)
         # If there is only one license, its name in every row is no information.
-        has_several = License.objects.order_by().values("pk")[:2].count() > 1
+        has_several = has_several_licenses()
         for message in records:
             message.kpwa_source = links.to_source_of(message)
             message.kpwa_first_line = first_line_of(message, repeated)

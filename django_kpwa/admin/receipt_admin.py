@@ -308,8 +308,8 @@ class ReceiptFailureAdmin(LongListAdmin):
     sortable_by = ["occurred"]
     ordering = ["-occurred_at", "-pk"]
     date_hierarchy = "occurred_at"
-    readonly_fields = ["why", "what_to_do", "source", "receipt_shown", "preview"]
-    fields = ["why", "what_to_do", "source", "receipt_shown", "receipt", "error", "times", "occurred_at", "preview"]
+    readonly_fields = ["why", "what_to_do", "source", "receipt_shown", "occurred", "preview"]
+    fields = ["why", "what_to_do", "source", "receipt_shown", "receipt", "error", "times", "occurred", "preview"]
     actions = ["send_now", "clear"]
     buttons = [SEND_NOW, CLEAR]
 

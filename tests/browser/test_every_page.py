@@ -6,6 +6,7 @@ The stock site sends a strict Content-Security-Policy: what breaks it is an erro
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pytest
 
@@ -94,11 +95,14 @@ def test_every_page_is_accessible_fits_and_breaks_no_policy(site, browser, axe_s
     assert problems == {}
 
 
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_the_list_of_messages_cuts_nothing_off_and_has_rows_of_two_lines(site, browser, size):
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [*product(("outboundmessage/", "webhookevent/", "receiptfailure/"), (DESK, PHONE)), ("license/", DESK)],
+)
+def test_a_list_cuts_nothing_off_and_has_rows_of_two_lines(site, browser, name, size):
     browser.prefer(language="id")
     width, height = size
-    browser.open(site.page("outboundmessage/"), width=width, height=height)
+    browser.open(site.page(name), width=width, height=height)
     cut_off = """(() => { const list = document.getElementById("result_list");
         const frame = list.parentElement.getBoundingClientRect();
         return [...list.querySelectorAll("td, th")].filter(e => e.getBoundingClientRect().right > frame.right + 1)
