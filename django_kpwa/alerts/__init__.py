@@ -5,7 +5,7 @@
 """
 
 from .compare import check, check_soon
-from .texts import Told, trial
+from .texts import Told
 from .ways import Way, body_of, try_ways
 
-__all__ = ["Told", "Way", "body_of", "check", "check_soon", "trial", "try_ways"]
+__all__ = ["Told", "Way", "body_of", "check", "check_soon", "try_ways"]
