@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import contextmanager
 
 import pytest
 from django.apps import apps
-from django.db import connection
+from django.db import connection, connections
+from django.utils import timezone
 
 from django_kpwa import tasks, wake
+from django_kpwa.alerts import compare
 from django_kpwa.dispatch import drive
 from django_kpwa.license_actions import token_digest
-from django_kpwa.models import DatabaseNow, Heartbeat, License, OutboundMessage, Status, WebhookToken
+from django_kpwa.models import Alert, DatabaseNow, Heartbeat, Lane, License, OutboundMessage, Status, WebhookToken
 from django_kpwa.outbox import send_message
 from django_kpwa.store import heartbeats as noting
 from django_kpwa.store.heartbeats import note_alive
@@ -75,6 +78,26 @@ def test_one_tenants_webhooks_swallow_no_others(tenants, published):  # noqa: F8
     for name in TENANTS:
         with schema(name):
             assert [wake.publish_webhook(number) for number in range(3)] == [True, True, False], name
+
+
+def test_each_tenant_is_told_of_its_own(tenants, monkeypatch):
+    def set_schema(connection, name):
+        connection.schema_name = name
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET search_path = {name}")
+
+    monkeypatch.setattr(type(connections["default"]), "set_schema", set_schema, raising=False)
+    for name in (*TENANTS, "empty"):
+        thread = threading.Thread(target=compare._check_in_thread, args=(name,))
+        if name == "satu":
+            with schema(name):
+                Lane.objects.create(license_id=7, pause_reason="logged_out", paused_at=timezone.now())
+        thread.start()
+        thread.join()
+    for name, count in zip(TENANTS, (1, 0), strict=True):
+        with schema(name):
+            assert Alert.objects.filter(code="license_stopped").count() == count
+            assert Heartbeat.objects.filter(name="alerts").exists()
 
 
 def test_prepared_statements_send_each_tenants_messages(tenants):
