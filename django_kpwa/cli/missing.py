@@ -29,7 +29,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sales since then: 30m, 2h, 3d ago, or a date like 2016-11-05 (default: 2d)",
     )
     parser.add_argument("--until", type=point_in_time, metavar="WHEN", help="sales before then (default: now)")
-    parser.add_argument("--receipt", default="", metavar="LABEL", help="only this receipt, e.g. sales.sale.PaidReceipt")
+    parser.add_argument(
+        "--receipt", default="", metavar="NAME", help="only this receipt: PaidReceipt, or sales.sale.PaidReceipt"
+    )
     parser.add_argument(
         "--send", action="store_true", help="queue the receipts that are missing; nothing is sent a second time"
     )

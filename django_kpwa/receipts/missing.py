@@ -100,18 +100,20 @@ class Found:
         return sum(self.counts[fate] for fate in MISSING)
 
 
-def classes(label: str = "") -> list[Registration]:
-    """The registrations whose class says what its candidates are; only that with `label` if it is given.
+def classes(name: str = "") -> list[Registration]:
+    """The registrations whose class says what its candidates are; only those with this label or class name, if given.
 
-    Raises `LookupError` if no receipt is registered as `label`.
+    Raises `LookupError` if no receipt is registered by that name.
     """
-    if label and registry.find(label) is None:
-        raise LookupError(f"No receipt is registered as {label!r}.")
-    return [
+    named = [
         registration
         for registration in registry.registrations()
-        if type(registration.receipt).get_candidates is not Receipt.get_candidates and label in ("", registration.label)
+        if name in ("", registration.label, type(registration.receipt).__name__)
     ]
+    if name and not named:
+        known = ", ".join(registration.label for registration in registry.registrations())
+        raise LookupError(f"No receipt is registered as {name!r}. Known: {known or 'none'}.")
+    return [each for each in named if type(each.receipt).get_candidates is not Receipt.get_candidates]
 
 
 def look_for_missing(
