@@ -23,7 +23,7 @@ from ..exceptions import GatewayError
 from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
-from ..masking import masked_traceback
+from ..masking import masked_traceback, words_of
 from ..models import Lane, License, RecipientType
 from ..store import store
 from ..store.locks import waited_too_long
@@ -298,7 +298,7 @@ class _Driver:
             outcome = outcome_of_error(error)
             if not error.said:
                 # Only what the gateway said is stored: this is for who looks after the network.
-                logger.warning("A send of license %s failed: %s", self.lane.license_id, error)
+                logger.warning("A send of license %s failed: %s", self.lane.license_id, words_of(error))
         except Exception as error:
             # A task's soft time limit, or a bug in a gateway class: the outcome is recorded, then this drive ends.
             trace = masked_traceback(error, gateway.api_key)

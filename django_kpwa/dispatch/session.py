@@ -13,6 +13,7 @@ from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import outcome_of_error
 from ..license_actions import note_status, stop
 from ..logs import get_logger
+from ..masking import words_of
 from ..models import HELD_BY_PEOPLE, DatabaseNow, Lane, PauseReason
 from ..store import store
 from ..store.results import Lease, Pause
@@ -68,7 +69,7 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: 
     except GatewayError as error:
         outcome = outcome_of_error(error)
         if not error.said:
-            logger.warning("The status of license %s could not be asked: %s", lane.license_id, error)
+            logger.warning("The status of license %s could not be asked: %s", lane.license_id, words_of(error))
         stop(lane, _reason(error, lane), outcome.words, lease=lease, error=error_words(outcome))
         return False
     lane.session_status = status.value

@@ -63,10 +63,12 @@ def pages_of(client, license_):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("error", OURS)
-def test_an_error_of_ours_is_told_in_the_readers_language_alone(site, license_, error):
+def test_an_error_of_ours_is_told_in_the_readers_language_alone(site, license_, error, caplog):
     send_message("081234567890", "Struk 7")
-    locmem.fail_next(error("Our English sentence."))
+    locmem.fail_next(error("Our English sentence about 081234567890."))
     drive(license_.pk)
+    assert "Our English sentence about" in caplog.text
+    assert "081234567890" not in caplog.text
     pages = pages_of(site, license_)
     with translation.override("id"):
         told = str(OURS[error].label)
