@@ -42,8 +42,11 @@ class Told:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """By name, as JSON takes them: what is posted, and what the template of a body may insert."""
-        values = dict(vars(self))
+        """By name, as JSON takes them: what is posted, and what the template of a body may insert.
+
+        `message` is title, text and address in one, for services that take a single text.
+        """
+        values = {**vars(self), "message": "\n".join(filter(None, (self.title, self.text, self.url)))}
         return {name: at.isoformat() if isinstance(at, datetime) else at for name, at in values.items()}
 
 

@@ -56,7 +56,7 @@ def body_of(request):
 
 def test_an_alert_is_posted_as_json_or_by_the_sites_template(well, kpwa):  # noqa: F811
     with listening(OK) as (plain, requests), listening(OK) as (slack, templated):
-        kpwa(ALERT_URLS={plain: "", f"{slack}?a=b": '{"chat": 5, "text": $text, "of": $license}'})
+        kpwa(ALERT_URLS={plain: "", f"{slack}?a=b": '{"chat": 5, "text": $message, "of": $license}'})
         pause()
         look()
         pass_time(minutes=2)
@@ -71,7 +71,11 @@ def test_an_alert_is_posted_as_json_or_by_the_sites_template(well, kpwa):  # noq
         "title": "WhatsApp of Toko Utama: Needs a scan",
     }
     assert told["url"] == f"https://shop.example/admin/django_kpwa/license/{License.objects.get().pk}/change/"
-    assert body_of(templated[0]) == {"chat": 5, "text": told["text"], "of": "Toko Utama"}
+    assert body_of(templated[0]) == {
+        "chat": 5,
+        "text": f"{told['title']}\n{told['text']}\n{told['url']}",
+        "of": "Toko Utama",
+    }
 
 
 def test_a_redirect_is_not_followed_and_an_answer_of_failure_is_one(kpwa, caplog):
