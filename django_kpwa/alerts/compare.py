@@ -10,7 +10,8 @@ A check runs in a thread of its own, so that neither a sweep nor a request waits
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
@@ -22,16 +23,17 @@ from ..logs import get_logger
 from ..models import Alert, Telling, outbox_key
 from ..rehearsal import is_rehearsal
 from ..store import store
-from ..store.alerts import LOOK_EVERY_SECONDS, REMIND_SECONDS
+from ..store.alerts import LOOK_EVERY_SECONDS, REMIND_SECONDS, TELL_SECONDS
 from ..store.locks import lacks_tables
 from ..words import PauseRow, Tells, Tone
 from .texts import Told, told_of
-from .ways import tell
+from .ways import SECONDS, tell
 
 logger = get_logger("django_kpwa.alerts.compare")
 
 LOG_EVERY_SECONDS = 3600.0
 _TOLERANCE_SECONDS = 5.0
+MOST_AT_ONCE = int(TELL_SECONDS / SECONDS) - 1
 
 looking = outside.Gate()
 logging = outside.Gate()
@@ -72,7 +74,9 @@ def check() -> list[Told]:
     with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
         health = look()
         found = _telling(health)
-        changed = [*_note(found, health), *_retaken()]
+        _note(found, health)
+        # What is more waits for the next look: all of it has to be told before another process takes it for left.
+        changed = list(islice(chain(_changed(found, health), _retaken()), MOST_AT_ONCE))
         told = [_tell(alert_id, telling, found, health) for alert_id, telling in changed]
         return [each for each in told if each is not None]
 
@@ -91,8 +95,8 @@ def _telling(health: Health) -> dict[str, Finding]:
     return found
 
 
-def _note(found: Mapping[str, Finding], health: Health) -> list[tuple[int, str]]:
-    """Write what has begun and what is gone; return the ids of alerts, and what this process is to tell of each."""
+def _note(found: Mapping[str, Finding], health: Health) -> None:
+    """Write what has begun and what is gone."""
     rows = _present()
     for key, finding in found.items():
         row = rows.get(key)
@@ -105,8 +109,13 @@ def _note(found: Mapping[str, Finding], health: Health) -> list[tuple[int, str]]
             store().note_gone(row)
         elif key not in found and row.gone_at is not None:
             store().note_alert(key, row.code, row.license_id, None)
-    changes = [(row.pk, _change(row, found, health)) for row in _present().values()]
-    return [(alert_id, telling) for alert_id, telling in changes if telling]
+
+
+def _changed(found: Mapping[str, Finding], health: Health) -> Iterator[tuple[int, str]]:
+    """The ids of alerts, and what this process is to tell of each."""
+    for row in _present().values():
+        if telling := _change(row, found, health):
+            yield row.pk, telling
 
 
 def _begins_anew(row: Alert, finding: Finding) -> bool:
@@ -146,9 +155,11 @@ def _is_held(row: Alert, health: Health) -> bool:
     return license_.license.is_active and license_.condition.tone not in (Tone.GOOD, Tone.NEUTRAL)
 
 
-def _retaken() -> list[tuple[int, str]]:
+def _retaken() -> Iterator[tuple[int, str]]:
     """What another process wanted to tell and did not confirm."""
-    return [(alert.pk, alert.untold) for alert in store().untold_alerts() if store().take_telling(alert)]
+    for alert in store().untold_alerts():
+        if store().take_telling(alert):
+            yield alert.pk, alert.untold
 
 
 def _tell(alert_id: int, telling: str, found: Mapping[str, Finding], health: Health) -> Told | None:

@@ -19,10 +19,14 @@ from ..health import STOPPED, Finding, Health
 from ..logs import without_controls
 from ..models import Alert, Telling
 from ..site_urls import find_url
-from ..words import ALERTS, Help, Tells
+from ..words import ALERTS, Help, ProblemRow, Tells
 
 TEST = "test"
 """The event of a `Told` that somebody asked for, to see whether it arrives."""
+
+
+_HELD_BACK = (Tells.LICENSE_STOPPED, Tells.NOBODY_SENDS, Tells.UNCHOSEN)
+"""Alerts while which no message goes out, so that their end says how many follow and how many have expired."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,11 @@ def _present(alert: Alert, finding: Finding | None, health: Health) -> tuple[str
         advice = gettext("Open the license and enter the API key.") if enter else finding.say("advice")
         label, text = str(finding.row.label), f"{health.sentence(finding)}. {advice}"
     else:
-        label = str(finding.row.label)
-        said = (finding.say("headline"), finding.say("meaning"), finding.say("advice"))
-        text = " ".join(filter(None, said))
+        label, headline = str(finding.row.label), finding.say("headline")
+        # A headline with figures says what the meaning says.
+        has_figures = isinstance(finding.row, ProblemRow) and "%(" in str(finding.row.headline)
+        meaning = "" if has_figures else finding.say("meaning")
+        text = " ".join(filter(None, (headline, meaning, finding.say("advice"))))
     title = _titled(alert, label)
     if alert.untold == Telling.REMINDED:
         lasted = long_duration((health.now - alert.since).total_seconds())
@@ -105,7 +111,7 @@ def _over(alert: Alert, health: Health) -> tuple[str, str]:
     if alert.license and not any(each.license == alert.license and each.license.is_active for each in health.licenses):
         over = gettext("Switched off")
     words = gettext("%(over)s at %(time)s after %(duration)s.")
-    if alert.license or alert.code == Tells.NOBODY_SENDS:
+    if alert.code in _HELD_BACK:
         words = gettext("%(over)s at %(time)s after %(duration)s; %(waiting)s follow, %(expired)s expired.")
     text = words % {
         "over": over,

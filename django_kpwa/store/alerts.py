@@ -29,6 +29,7 @@ REMIND_SECONDS = 3600.0
 TELL_SECONDS = 120.0
 """Time to tell of a change. Where that is not confirmed by then, another process tells it, and waits twice as long."""
 _MOST_DOUBLED = 5
+GIVEN_UP_SECONDS = 86_400.0
 LOOKS = "alerts"
 """The name of the heartbeat of those looks."""
 
@@ -105,8 +106,9 @@ class Alerts(StoreBase):
         return self._change(gone, Telling.CLOSED, key=None, closed_at=DatabaseNow())
 
     def untold_alerts(self) -> QuerySet[Alert]:
-        """Alerts of which another process wanted to tell, and has died or failed."""
-        return Alert.objects.exclude(untold="").filter(told_again_at__lte=DatabaseNow())
+        """Alerts of which another process wanted to tell, and has died or failed; not what was over a day ago."""
+        untold = Alert.objects.exclude(untold="").filter(told_again_at__lte=DatabaseNow())
+        return untold.exclude(closed_at__lte=in_seconds(-GIVEN_UP_SECONDS))
 
     def take_telling(self, alert: Alert) -> bool:
         """Take what is still to be told of an alert. True: the caller tells of it."""

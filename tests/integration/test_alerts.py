@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from django_kpwa import alerts, signals
+from django_kpwa.alerts import compare
 from django_kpwa.dispatch import sweep
 from django_kpwa.formatting import short_time
 from django_kpwa.models import (
@@ -29,7 +30,7 @@ from django_kpwa.models import (
     PauseReason,
     Status,
 )
-from django_kpwa.outbox import send_message
+from django_kpwa.outbox import Message, send_message, send_messages
 from django_kpwa.store import store
 from tests.integration.times import pass_time
 from tests.processes import ROOT, site_environment
@@ -96,32 +97,31 @@ def test_an_evening(well):
     """Logged out, 140 sales, some of which expire; linked again in the morning: the figures are the database's."""
     pause()
     began = timezone.now()
-    for _ in range(14):
-        send_message(NUMBER, "struk")
+    send_messages([Message(NUMBER, f"struk {number}") for number in range(140)])
     look()
     pass_time(seconds=30)
     look()
     pass_time(seconds=60)
     assert look() == ["opened"]
     assert "WhatsApp disconnected since" in mail.outbox[0].body
-    assert "14 receipts waiting" in mail.outbox[0].body
+    assert "140 receipts waiting" in mail.outbox[0].body
     pass_time(minutes=60)
     assert look() == ["reminded"]
     pass_time(hours=12, minutes=6, seconds=30)
-    ids = list(OutboundMessage.objects.values_list("pk", flat=True))[:8]
+    ids = list(OutboundMessage.objects.values_list("pk", flat=True))[:79]
     OutboundMessage.objects.filter(pk__in=ids).update(expires_at=timezone.now() - timedelta(minutes=1))
     sweep()
     resume()
     assert look() == []
     waiting = OutboundMessage.objects.filter(status=Status.QUEUED).count()
     expired = OutboundMessage.objects.filter(status=Status.EXPIRED).count()
-    assert (waiting, expired) == (6, 8)
+    assert (waiting, expired) == (61, 79)
     ended = Alert.objects.get().gone_at
     pass_time(seconds=61)
     OutboundMessage.objects.filter(status=Status.QUEUED).update(status=Status.SENT)
     assert look() == ["closed"]
     assert mail.outbox[2].body.partition("\n\n")[0] == (
-        f"Connected again at {short_time(ended - timedelta(seconds=61))} after 13 h 8 min; 6 follow, 8 expired."
+        f"Connected again at {short_time(ended - timedelta(seconds=61))} after 13 h 8 min; 61 follow, 79 expired."
     )
     assert (timezone.now() - began).total_seconds() < 60, "the hours passed in the database"
 
@@ -308,6 +308,17 @@ def test_a_licenses_own_address_is_told_of_it_and_of_the_site(well):
         (["owner@shop.example"], ["toko@shop.example"]),
         (["owner@shop.example"], ["cabang@shop.example", "toko@shop.example"]),
     ]
+
+
+def test_many_alerts_at_once_are_told_look_by_look(well):
+    for number in range(14):
+        license_ = License.objects.create(name=f"Cabang {number:02}", api_key_ciphertext="x")
+        Lane.objects.create(license=license_)
+    pause()
+    look()
+    pass_time(minutes=2)
+    assert [len(look()) for _ in range(3)] == [compare.MOST_AT_ONCE, 15 - compare.MOST_AT_ONCE, 0]
+    assert len(set(subjects())) == 15
 
 
 def test_a_site_is_looked_at_once_in_25_seconds(well):
