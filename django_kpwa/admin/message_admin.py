@@ -33,6 +33,8 @@ from .number_pages import MAY_SEND, send_to_another_number
 from .search import search_messages
 
 MAY_DECIDE = "decide_outboundmessage"
+COMPARED = 10
+"""Number of the newest messages whose first lines are compared with those of a page."""
 SECOND_COPY = _("The customer may get a second copy of a message that did arrive after all.")
 
 
@@ -152,7 +154,9 @@ class MessageAdmin(LongListAdmin):
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         links = Links(self.admin_site, request)
-        repeated = lines_repeated_in(records)
+        # Beside the newest, because one receipt alone does not tell which of its lines every receipt has.
+        newest = starts_of(OutboundMessage.objects.order_by("-pk"))[:COMPARED]
+        repeated = lines_repeated_in([*records, *newest])
         # If there is only one license, its name in every row is no information.
         has_several = has_several_licenses()
         for message in records:

@@ -22,7 +22,7 @@ from ..receipts import registry
 from ..words import STATUSES
 from .base import UNDER_UNFOLD, ReadOnly, TabularInline
 from .links import Links
-from .message_content import first_line_of, recipient_of, starts_of
+from .message_content import first_line_of, lines_repeated_in, recipient_of, starts_of
 
 MAX_SHOWN = 20
 
@@ -52,12 +52,13 @@ class MessagesFormSet(_FormSet):
 
     @property
     def kpwa_rows(self) -> list[dict[str, Any]]:
+        repeated = lines_repeated_in(self._messages)
         return [
             {
                 "message": message,
                 "mark": STATUSES[message.status],
                 "recipient": recipient_of(message),
-                "first_line": first_line_of(message),
+                "first_line": first_line_of(message, repeated),
                 "needs_somebody": message.needs_somebody and outbox.arrived_elsewhere(message) is None,
                 "url": self.kpwa_links.to_object(OutboundMessage, message.pk),
             }

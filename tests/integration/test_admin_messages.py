@@ -135,6 +135,17 @@ def test_an_address_can_not_ask_for_a_lookup_that_reads_the_whole_table(operator
     assert operator.get(f"{LIST}?license__api_key_ciphertext__startswith=a").status_code == 400
 
 
+def test_a_row_alone_does_not_begin_with_the_shops_name_either(operator, license_):
+    wanted = a_message(Status.UNKNOWN, text="*KOPI SENJA*\nJl. Braga 12\nNo. KS-7\nKopi Rp 18.000")
+    a_message(text="*KOPI SENJA*\nJl. Braga 12\nNo. KS-8\nTeh Rp 9.000")
+
+    assert listed(operator, "?needs_decision=yes") == [wanted.pk]
+    assert "No. KS-7" in operator.get(f"{LIST}?needs_decision=yes").content.decode()
+    dashboard = operator.get("/admin/django_kpwa/dashboard/").content.decode()
+    assert "No. KS-7" in dashboard
+    assert "KOPI SENJA" not in dashboard
+
+
 # Search and filters
 
 
