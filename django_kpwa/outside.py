@@ -40,25 +40,26 @@ class Failure:
 
 
 class Gate:
-    """Lets each of several things through at most once in a time in this process."""
+    """Lets each of several things through at most once in a time in this process.
+
+    It has no lock, which a process that is forked in the wrong moment would find locked for ever. Two threads that come
+    at once may both pass.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._passed_at: dict[Hashable, float] = {}
 
     def passes(self, seconds: float, what: Hashable = "") -> bool:
         """True if `what` has not passed in the last `seconds`."""
         now = monotonic()
-        with self._lock:
-            if now - self._passed_at.get(what, float("-inf")) < seconds:
-                return False
-            self._passed_at[what] = now
-            return True
+        if now - self._passed_at.get(what, float("-inf")) < seconds:
+            return False
+        self._passed_at[what] = now
+        return True
 
     def forget(self) -> None:
         """Let everything through again."""
-        with self._lock:
-            self._passed_at.clear()
+        self._passed_at.clear()
 
 
 def in_a_thread(work: Callable[[], object]) -> bool:

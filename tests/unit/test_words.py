@@ -68,6 +68,12 @@ def test_every_field_of_a_row_says_something(row):
             assert str(value.value if isinstance(value, Enum) else value).strip(), field.name
 
 
+def test_what_stops_a_license_and_does_not_end_by_itself_is_told():
+    telling = {reason for reason, row in words.PAUSES.items() if row.tells == words.Tells.LICENSE_STOPPED}
+    assert telling == {reason for reason, row in words.PAUSES.items() if row.tone == words.Tone.BAD}
+    assert {row.tells for row in words.PROBLEMS.values()} - {""} <= set(words.ALERTS)
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_what_is_translated_has_other_words_in_indonesian(row):
     for field in fields(row):
