@@ -132,6 +132,7 @@ def test_the_pace_is_kept_by_tasks_that_pass_the_lease_on(shop_license, make_sit
     assert min(pauses) >= 0.39
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_at_most_one_message_in_doubt_and_the_rest_arrive_once(shop_license, make_site, sandbox):
     site = make_site("redis" if HAS_REDIS else "filesystem")
     sandbox.set_faults(latency={"probability": 1, "amount": 150})
