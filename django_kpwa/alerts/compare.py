@@ -32,8 +32,9 @@ from .ways import SECONDS, tell
 logger = get_logger("django_kpwa.alerts.compare")
 
 LOG_EVERY_SECONDS = 3600.0
-_TOLERANCE_SECONDS = 5.0
 MOST_AT_ONCE = int(TELL_SECONDS / SECONDS) - 1
+"""How much one look tells, though each way may hang: before the time that its rows give it is over."""
+_TOLERANCE_SECONDS = 5.0
 
 looking = outside.Gate()
 logging = outside.Gate()
@@ -75,15 +76,9 @@ def check() -> list[Told]:
         health = look()
         found = _telling(health)
         _note(found, health)
-        # What is more waits for the next look: all of it has to be told before another process takes it for left.
         changed = list(islice(chain(_changed(found, health), _retaken()), MOST_AT_ONCE))
         told = [_tell(alert_id, telling, found, health) for alert_id, telling in changed]
         return [each for each in told if each is not None]
-
-
-def key_of(tells: str, license_id: int | None) -> str:
-    """What the alert is about, as one text; at most one alert of a key is open."""
-    return tells if license_id is None else f"{tells}:{license_id}"
 
 
 def _telling(health: Health) -> dict[str, Finding]:
@@ -91,7 +86,8 @@ def _telling(health: Health) -> dict[str, Finding]:
     found: dict[str, Finding] = {}
     for finding in health.findings:
         if finding.row.tells:
-            found.setdefault(key_of(finding.row.tells.value, finding.license.pk if finding.license else None), finding)
+            code = finding.row.tells.value
+            found.setdefault(f"{code}:{finding.license.pk}" if finding.license else code, finding)
     return found
 
 
