@@ -64,9 +64,15 @@ def held_by(message: OutboundMessage) -> Condition | None:
 
     Takes no query if the message was fetched with `license__lane`.
     """
-    if message.status != Status.QUEUED or message.license is None:
+    if message.status != Status.QUEUED:
         return None
-    condition = license_condition(message.license, timezone.now())
+    try:
+        license_ = message.license
+    except License.DoesNotExist:  # deleted while the transaction that stored the message was open
+        license_ = None
+    if license_ is None:
+        return None
+    condition = license_condition(license_, timezone.now())
     return condition if condition.tone in (Tone.BAD, Tone.ATTENTION) or condition is words.INACTIVE else None
 
 
