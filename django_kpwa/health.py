@@ -160,7 +160,7 @@ class Health:
         return next((finding for finding in self.findings if finding.code in problems), None)
 
     def sentence(self, finding: Finding) -> str:
-        """Of a license that stopped, for example "WhatsApp disconnected since 19.04, 37 receipts waiting"."""
+        """Of a license that stopped, for example "WhatsApp logged out since 19.04, 37 receipts waiting"."""
         said = finding.say("counter")
         if finding.since is not None:
             said = gettext("%(problem)s since %(time)s") % {"problem": said, "time": short_time(finding.since)}

@@ -78,7 +78,7 @@ class LicenseAdmin(ButtonsAdmin):
             {
                 "fields": [("pace_min_seconds", "pace_max_seconds")],
                 "description": _(
-                    "The pause between two messages is a random time between these two. WhatsApp restricts "
+                    "The gap between two messages is a random time between these two. WhatsApp restricts "
                     "numbers that send like a machine, so choose slower rather than faster."
                 ),
             },

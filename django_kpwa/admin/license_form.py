@@ -39,8 +39,8 @@ class LicenseForm(_ModelForm):
         model = License
         fields = ["name", "is_active", "is_default", "alert_email", "base_url", "pace_min_seconds", "pace_max_seconds"]
         labels = {
-            "pace_min_seconds": _("Shortest pause (seconds)"),
-            "pace_max_seconds": _("Longest pause (seconds)"),
+            "pace_min_seconds": _("Shortest gap (seconds)"),
+            "pace_max_seconds": _("Longest gap (seconds)"),
         }
 
     @sensitive_variables()  # the arguments contain what was posted
@@ -59,7 +59,7 @@ class LicenseForm(_ModelForm):
             if name in self.fields:
                 self.fields[name].widget.attrs |= {"placeholder": f"{seconds:g}", "inputmode": "decimal"}
         if "pace_max_seconds" in self.fields:
-            words = gettext("Leave both empty for the usual pause: %(pause)s.") % {"pause": between(*usual)}
+            words = gettext("Leave both empty for the usual gap: %(gap)s.") % {"gap": between(*usual)}
             self.fields["pace_max_seconds"].help_text = words
 
     @sensitive_variables()

@@ -120,10 +120,10 @@ def pace_of(license_: License) -> str:
     """Return how fast a license sends, in words: the pause between two messages, and the messages per hour."""
     low, high = license_.pace_seconds
     if low + high <= 0:
-        return gettext("no pause between two messages")
+        return gettext("no gap between two messages")
     hourly = grouped(round(7200 / (low + high)))
-    words = gettext("%(pause)s between two messages; at most about %(count)s an hour")
-    return words % {"pause": between(low, high), "count": hourly}
+    words = gettext("%(gap)s between two messages; at most about %(count)s an hour")
+    return words % {"gap": between(low, high), "count": hourly}
 
 
 def _seconds(seconds: float) -> str:

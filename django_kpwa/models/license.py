@@ -68,10 +68,10 @@ class License(models.Model):
         help_text=_("Leave empty for the gateway's two documented addresses. A sandbox has its own."),
     )
     pace_min_seconds = models.FloatField(
-        _("shortest pause between messages (seconds)"), null=True, blank=True, validators=[MinValueValidator(0)]
+        _("shortest gap between messages (seconds)"), null=True, blank=True, validators=[MinValueValidator(0)]
     )
     pace_max_seconds = models.FloatField(
-        _("longest pause between messages (seconds)"), null=True, blank=True, validators=[MinValueValidator(0)]
+        _("longest gap between messages (seconds)"), null=True, blank=True, validators=[MinValueValidator(0)]
     )
     is_active = models.BooleanField(
         _("active"),
@@ -207,9 +207,9 @@ class License(models.Model):
         super().clean()
         low, high = self.pace_min_seconds, self.pace_max_seconds
         if (low is None) != (high is None):
-            raise ValidationError(_("Give both the shortest and the longest pause, or neither."))
+            raise ValidationError(_("Give both the shortest and the longest gap, or neither."))
         if low is not None and high is not None and low > high:
-            raise ValidationError(_("The shortest pause is longer than the longest."))
+            raise ValidationError(_("The shortest gap is longer than the longest."))
 
     def has_history(self) -> bool:
         """True if it has messages or webhook events, so that it can be archived but not deleted."""

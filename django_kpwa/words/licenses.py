@@ -87,7 +87,7 @@ PAUSES = Table[PauseRow](
             tells=Tells.LICENSE_STOPPED,
             help=Help.LINK,
             help_label=_LINK,
-            counter=_("WhatsApp disconnected"),
+            counter=_("WhatsApp logged out"),
             why=PauseReason.LOGGED_OUT.label,
             command="Scan the code again, in the admin or with: manage.py kpwa qr --license {name}",
         ),

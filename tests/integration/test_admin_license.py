@@ -125,11 +125,11 @@ def test_what_waits_is_counted_up_to_a_limit(operator, license_, monkeypatch):
 def test_the_pace_is_told_in_words(operator, license_, settings):
     settings.KPWA = {**settings.KPWA, "PACE_SECONDS": (4, 8)}
     assert "4 to 8 seconds, at random between two messages; at most about 600 an hour" in page_of(operator, license_)
-    assert "Leave both empty for the usual pause: 4 to 8 seconds" in page_of(operator, license_)
+    assert "Leave both empty for the usual gap: 4 to 8 seconds" in page_of(operator, license_)
     License.objects.update(pace_min_seconds=0.5, pace_max_seconds=0.5)
     assert "0.5 seconds between two messages; at most about 7,200 an hour" in page_of(operator, license_)
     License.objects.update(pace_min_seconds=0, pace_max_seconds=0)
-    assert "no pause between two messages" in page_of(operator, license_)
+    assert "no gap between two messages" in page_of(operator, license_)
 
 
 def test_the_key_field_is_one_that_browsers_fill_with_no_other_password(operator, license_):

@@ -103,7 +103,7 @@ def test_an_evening(well):
     look()
     pass_time(seconds=60)
     assert look() == ["opened"]
-    assert "WhatsApp disconnected since" in mail.outbox[0].body
+    assert "WhatsApp logged out since" in mail.outbox[0].body
     assert "140 receipts waiting" in mail.outbox[0].body
     pass_time(minutes=60)
     assert look() == ["reminded"]

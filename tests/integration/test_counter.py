@@ -96,7 +96,7 @@ def test_while_all_is_well_the_banner_says_nothing_and_asks_once(linked):
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        (PauseReason.LOGGED_OUT, "WhatsApp disconnected since 7:04 p.m."),
+        (PauseReason.LOGGED_OUT, "WhatsApp logged out since 7:04 p.m."),
         (PauseReason.NUMBER_CHANGED, "WhatsApp stopped because another phone is linked since 7:04 p.m."),
         (PauseReason.UNAUTHORIZED, "WhatsApp stopped because the API key is refused since 7:04 p.m."),
         (PauseReason.KEY_UNREADABLE, "WhatsApp stopped because the API key cannot be read since 7:04 p.m."),
@@ -167,7 +167,7 @@ def test_many_licenses_in_need_are_few_lines_the_most_urgent_first(linked):
         Lane.objects.create(license=other, pause_reason=PauseReason.LOGGED_OUT, paused_at=timezone.now())
     page = rendered("{% kpwa_banner %}")
     assert page.count("<li") == 6
-    assert "Cabang 0: WhatsApp disconnected" in words(page).replace(" :", ":")
+    assert "Cabang 0: WhatsApp logged out" in words(page).replace(" :", ":")
     assert "Toko Utama" not in page
     assert "and 3 more" in page
 

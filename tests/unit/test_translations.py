@@ -40,6 +40,33 @@ def test_nothing_is_left_empty_fuzzy_or_twice(catalog):
     assert len({entry.text for entry in catalog}) == len(catalog)
 
 
+ODD = (
+    "bita",
+    "nasib",
+    "begitulah",
+    "dikesampingkan",
+    "direlakan",
+    "ditarik",
+    "dengan sendirinya",
+    "detak",
+    "sidik isi",
+)
+"""What read oddly to somebody who grew up with the language."""
+
+
+def test_it_reads_as_somebody_from_there_would_write_it(catalog):
+    told = [(entry.text, translated.lower()) for entry in catalog for translated in entry.translations]
+    assert not [text for text, translated in told if any(re.search(rf"\b{odd}\b", translated) for odd in ODD)]
+
+
+def test_one_word_means_one_thing(catalog):
+    """`jeda` is the gap between two messages, and never a pause of the sending."""
+    told = [(str(entry.text), translated.lower()) for entry in catalog for translated in entry.translations]
+    gaps = [text for text, translated in told if "jeda" in translated]
+    assert gaps
+    assert not [text for text in gaps if not re.search(r"gap|pace", text, re.IGNORECASE)]
+
+
 def test_a_translation_has_the_placeholders_of_its_text(catalog):
     for entry in catalog:
         if not entry.text:
