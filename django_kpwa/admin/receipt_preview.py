@@ -205,7 +205,7 @@ _BAD_NUMBER: Result = (
     _("The number is not a phone number. Correct it first."),
 )
 _TOO_OLD: Result = (
-    Mark(Tone.ATTENTION, "⌛", _("too old to be sent automatically")),
+    Mark(Tone.ATTENTION, "⊘", _("too old to be sent automatically")),
     _("It happened longer ago than the class allows, so saving it sends nothing. “Send now” sends it anyway."),
 )
 _READY: Result = (

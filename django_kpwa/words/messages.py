@@ -104,7 +104,7 @@ STATUSES = Table[StatusRow](
         ),
         Status.EXPIRED: StatusRow(
             Tone.NEUTRAL,
-            "⌛",
+            "⊘",
             label=Status.EXPIRED.label,
             meaning=_("It waited too long to be of use, so it was not sent."),
             advice=_SEND_AGAIN,

@@ -56,7 +56,7 @@ FATES = Table[Row](
         ),
         Fate.TOO_OLD: Row(
             Tone.ATTENTION,
-            "⌛",
+            "⊘",
             label=_("without a receipt, and too old"),
             meaning=_("It happened longer ago than the receipt class allows, so it is not sent with the missing."),
             advice=_("What is still wanted is sent one by one, by “Send now” on the receipt's page."),
@@ -91,7 +91,7 @@ FATES = Table[Row](
         ),
         Fate.EXPIRED: Row(
             Tone.ATTENTION,
-            "⌛",
+            "⊘",
             label=_("expired"),
             meaning=_("It waited longer than the receipt class allows, so it was not sent."),
             advice=_("See the list of messages."),

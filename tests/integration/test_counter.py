@@ -192,7 +192,7 @@ def test_the_banner_leads_only_those_who_may_help_to_where_they_can(linked):
         (Status.FAILED, "✕ failed 2:03 p.m."),
         (Status.UNKNOWN, "? in doubt 2:03 p.m."),
         (Status.CANCELLED, "– cancelled"),
-        (Status.EXPIRED, "⌛ expired"),
+        (Status.EXPIRED, "⊘ expired"),
     ],
 )
 def test_a_chip_says_its_status_in_a_symbol_words_and_the_sites_time(linked, monkeypatch, status, said):
