@@ -175,7 +175,7 @@ SITUATIONS = {
         "nobody_sends", "blocked",
     ),
     "logged out": (
-        lambda site: pause(PauseReason.LOGGED_OUT), health.STOPPED, False, "are not going out.", "disconnected",
+        lambda site: pause(PauseReason.LOGGED_OUT), health.STOPPED, False, "are not going out.", "logged out",
         "license_stopped", "blocked",
     ),
     "key refused": (
