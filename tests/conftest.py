@@ -33,7 +33,7 @@ def _delete_rows(test_case):
     """Empty the database after a test that commits.
 
     Django's way truncates every table on PostgreSQL, which makes each of its files anew, and then fills the content
-    types and permissions again: fifteen times as long as to delete the few rows that there are.
+    types and permissions again, where a test leaves few rows to delete.
     """
     for alias in test_case._databases_names(include_mirrors=False):
         connection = connections[alias]

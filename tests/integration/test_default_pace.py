@@ -104,7 +104,6 @@ def test_the_second_message_waits_for_the_pace_and_the_lease_is_passed_on(licens
     assert_pace(list(SendAttempt.objects.order_by("pk").values_list("started_at", flat=True)), 2)
 
 
-@pytest.mark.slow
 def test_one_worker_keeps_the_pace_of_each_license_and_waits_for_none(shops, phone, site, broker):
     """One process of a worker: it could not send for the second license if it sat the first one's wait out."""
     url, folder = broker["broker_url"], broker["broker_folder"]

@@ -255,7 +255,6 @@ def test_kpwa_run_sends_for_all_others_while_a_lane_is_locked(shops):
         assert statuses(first) == {Status.SENDING, Status.QUEUED}
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them")
 def test_celery_sends_for_all_others_while_a_lane_is_locked(shops, tmp_path, redis_url):
     first, others = shops
