@@ -37,6 +37,8 @@ def _delete_rows(test_case):
     """
     for alias in test_case._databases_names(include_mirrors=False):
         connection = connections[alias]
+        if connection.errors_occurred and connection.connection is not None and not connection.is_usable():
+            connection.close()  # a test that lost its connection leaves it to no other test
         models = apps.get_models(include_auto_created=True)
         tables = {model._meta.db_table for model in models if model._meta.managed} - KEPT_TABLES
         statements = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables)]

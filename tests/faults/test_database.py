@@ -43,8 +43,13 @@ def crash_the_database():
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()
+    witness = connection.copy()
+    witness.ensure_connection()
     os.kill(pid, signal.SIGKILL)
     connection.close()
+    # The server notices a moment later, and until then takes new connections, which it would throw out as well.
+    wait_until(lambda: not witness.is_usable(), 60, "everybody to be thrown out")
+    witness.close()
 
 
 def throw_everybody_out():
