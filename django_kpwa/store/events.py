@@ -28,6 +28,7 @@ from .sql import now_sql
 
 OLD_TOKEN_DAYS = 1
 _MYSQL_DEADLOCK = 1213
+_TRIES_TO_RECORD = 5
 MOST_ATTEMPTS = 20
 """Maximum number of attempts looked at per gateway id; an id that so many attempts share identifies none of them."""
 _MOST_ATTEMPTS_AT_ALL = 2000
@@ -194,8 +195,8 @@ class Events(StoreBase):
         except OperationalError as error:
             # Where many workers claim one row at once, MySQL ends some of them as deadlocked: another worker then has
             # the row. In a caller's transaction the error is passed on, because MySQL has rolled all of that back.
-            is_anothers = error.args[:1] == (_MYSQL_DEADLOCK,) or waited_too_long(error)
-            if not is_anothers or self.connection.in_atomic_block:
+            is_locked = waited_too_long(error) and not self.connection.in_atomic_block
+            if not is_locked and not self._ended_by_deadlock(error):
                 raise
             return None
         event = rows.only(*CLAIMED_COLUMNS).order_by().first() if is_claimed else None
@@ -227,14 +228,25 @@ class Events(StoreBase):
         receivers.
         """
         held = WebhookEvent.objects.filter(pk=event.pk, tries=event.tries)
-        with brief_statements(self.using):
-            return bool(
-                held.update(
-                    next_try_at=None if next_try_in is None else in_seconds(next_try_in),
-                    **({"processed_at": DatabaseNow()} if is_processed else {}),
-                    **columns,
-                )
-            )
+        written = {
+            "next_try_at": None if next_try_in is None else in_seconds(next_try_in),
+            **({"processed_at": DatabaseNow()} if is_processed else {}),
+            **columns,
+        }
+        for tries_left in reversed(range(_TRIES_TO_RECORD)):
+            try:
+                with brief_statements(self.using):
+                    return bool(held.update(**written))
+            except OperationalError as error:
+                # Where other workers try to claim the event meanwhile, MySQL may end this statement as deadlocked with
+                # theirs. It has changed nothing then, and theirs have ended.
+                if not tries_left or not self._ended_by_deadlock(error):
+                    raise
+        raise AssertionError  # pragma: no cover - the last try returns or raises
+
+    def _ended_by_deadlock(self, error: OperationalError) -> bool:
+        """True if MySQL ended a statement of its own transaction as deadlocked, so that it can be run again."""
+        return error.args[:1] == (_MYSQL_DEADLOCK,) and not self.connection.in_atomic_block
 
     def find_seen(self, digests: Collection[str]) -> dict[str, Seen]:
         """Those of `digests` that an event has acted on, with that event."""
