@@ -337,6 +337,17 @@ for _ in range(3): check()
 """
 
 
+def test_of_several_that_make_the_same_change_one_alone_tells(license_):
+    long_ago = timezone.now() - timedelta(hours=2)
+    row = Alert.objects.create(key="late", code="late", since=long_ago, noticed_at=long_ago)
+    assert [store().open_alert(row.pk, is_sure=True) for _ in range(3)] == [True, False, False]
+    Alert.objects.update(opened_at=long_ago)
+    assert [store().remind_of_alert(row.pk) for _ in range(3)] == [True, False, False]
+    assert not store().close_alert(row.pk), "what it is about is not gone"
+    Alert.objects.update(gone_at=long_ago)
+    assert [store().close_alert(row.pk) for _ in range(3)] == [True, False, False]
+
+
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one writer at a time")
 def test_ten_processes_that_look_at_once_tell_once(well, tmp_path, kpwa):
     another = License(name="Cabang")

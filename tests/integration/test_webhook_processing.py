@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from django_kpwa import signals
@@ -658,6 +658,26 @@ def test_an_event_is_processed_by_one_of_many_workers(license_):
 
     with listening() as heard, ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(work, range(16))) == [False] * 15 + [True]
+    assert [name for name, _ in heard] == ["webhook_received", "message_received"]
+
+
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="it has a statement of its own, which no claim deadlocks")
+@pytest.mark.django_db(transaction=True)
+def test_a_record_that_mysql_ends_as_deadlocked_is_written_again_and_told(license_):
+    event = event_of(license_, {"id": "C1", "from": NUMBER, "message": "halo"})
+    ended = []
+
+    def end_once(execute, sql, *arguments):
+        if sql.startswith("UPDATE") and "processed_at" in sql.partition("WHERE")[0] and not ended:
+            ended.append(sql)
+            raise OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction")
+        return execute(sql, *arguments)
+
+    with listening() as heard, connection.execute_wrapper(end_once):
+        assert process_event(event.pk)
+    assert ended
+    event.refresh_from_db()
+    assert event.processed_at is not None
     assert [name for name, _ in heard] == ["webhook_received", "message_received"]
 
 
