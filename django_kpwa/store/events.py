@@ -233,16 +233,17 @@ class Events(StoreBase):
             **({"processed_at": DatabaseNow()} if is_processed else {}),
             **columns,
         }
-        for tries_left in reversed(range(_TRIES_TO_RECORD)):
+        tries = 1
+        while True:
             try:
                 with brief_statements(self.using):
                     return bool(held.update(**written))
             except OperationalError as error:
                 # Where other workers try to claim the event meanwhile, MySQL may end this statement as deadlocked with
                 # theirs. It has changed nothing then, and theirs have ended.
-                if not tries_left or not self._ended_by_deadlock(error):
+                if tries == _TRIES_TO_RECORD or not self._ended_by_deadlock(error):
                     raise
-        raise AssertionError  # pragma: no cover - the last try returns or raises
+                tries += 1
 
     def _ended_by_deadlock(self, error: OperationalError) -> bool:
         """True if MySQL ended a statement of its own transaction as deadlocked, so that it can be run again."""
