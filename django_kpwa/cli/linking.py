@@ -77,12 +77,6 @@ def _show_status(console: Console, license_: License, status: ServiceStatus) -> 
     console.say(f"{waiting} waiting, {undecided} in doubt.")
 
 
-REFRESH_SECONDS = 20.0
-"""Seconds until a new code is requested; WhatsApp changes its code about this often."""
-ASK_SECONDS = 2.0
-"""Seconds between two status checks while a code is shown."""
-
-
 def _add_qr_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", type=Path, help="save it as a PNG that only you can read")
     parser.add_argument("--once", action="store_true", help="show one code and do not wait for the scan")
@@ -90,40 +84,71 @@ def _add_qr_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _qr(console: Console, options: dict[str, Any]) -> int:
-    license_ = chosen_license(options)
-    shown_before = False
-    while True:
-        try:
-            qr = license_actions.get_login_qr(license_)
-        except GatewayError:
-            if not shown_before:
-                raise
-            # Only the first request reports an error. A later one is repeated, so that a short outage of the gateway
-            # does not end the command while somebody holds the phone.
-            time.sleep(ASK_SECONDS)
-            continue
-        if qr is None:
-            return _linked(console, license_)
-        _show_qr(console, license_, qr, options["output"])
-        shown_before = True
-        if options["once"]:
-            return EXIT_OK
-        if _is_scanned_within(license_, REFRESH_SECONDS):
-            return _linked(console, license_)
+    return QrCodes(console, chosen_license(options), options["output"]).show(once=options["once"])
 
 
-def _show_qr(console: Console, license_: License, qr: LoginQr, output: Path | None) -> None:
-    if output is not None:
-        _save(qr, output)
-        console.document({"license": license_.name, "linked": False, "output": str(output)})
-        console.say(f"Saved to {output}. Scan it with WhatsApp: Linked devices, Link a device.")
-        return
-    console.document({"license": license_.name, "linked": False, "qr": qr.data_uri()})
-    if not console.as_json:
-        drawing = qr.terminal()
-        console.clear_screen()
-        console.draw(drawing)
-        console.say(f"Scan it with the phone of {license_.name}: WhatsApp, Linked devices, Link a device.")
+class QrCodes:
+    """The codes that link a license, one after the other until somebody scans one."""
+
+    REFRESH_SECONDS = 20.0
+    """Seconds until a new code is requested; WhatsApp changes its code about this often."""
+    ASK_SECONDS = 2.0
+    """Seconds between two status checks while a code is shown."""
+
+    def __init__(self, console: Console, license_: License, output: Path | None) -> None:
+        self._console, self._license, self._output = console, license_, output
+
+    def show(self, *, once: bool) -> int:
+        """Show the codes, or a single one and do not wait for the scan; returns the exit code."""
+        shown_before = False
+        while True:
+            try:
+                qr = license_actions.get_login_qr(self._license)
+            except GatewayError:
+                if not shown_before:
+                    raise
+                # Only the first request reports an error. A later one is repeated, so that a short outage of the
+                # gateway does not end the command while somebody holds the phone.
+                time.sleep(self.ASK_SECONDS)
+                continue
+            if qr is None:
+                return self._linked()
+            self._show(qr)
+            shown_before = True
+            if once:
+                return EXIT_OK
+            if self._is_scanned():
+                return self._linked()
+
+    def _show(self, qr: LoginQr) -> None:
+        console, name = self._console, self._license.name
+        if self._output is not None:
+            _save(qr, self._output)
+            console.document({"license": name, "linked": False, "output": str(self._output)})
+            console.say(f"Saved to {self._output}. Scan it with WhatsApp: Linked devices, Link a device.")
+            return
+        console.document({"license": name, "linked": False, "qr": qr.data_uri()})
+        if not console.as_json:
+            drawing = qr.terminal()
+            console.clear_screen()
+            console.draw(drawing)
+            console.say(f"Scan it with the phone of {name}: WhatsApp, Linked devices, Link a device.")
+
+    def _is_scanned(self) -> bool:
+        until = time.monotonic() + self.REFRESH_SECONDS
+        while time.monotonic() < until:
+            time.sleep(self.ASK_SECONDS)
+            try:
+                if license_actions.check_status(self._license).session_status == SessionStatus.CONNECTED:
+                    return True
+            except GatewayError:
+                continue
+        return False
+
+    def _linked(self) -> int:
+        self._console.document({"license": self._license.name, "linked": True})
+        self._console.say(f"{self._license.name} is linked.")
+        return EXIT_OK
 
 
 def _save(qr: LoginQr, output: Path) -> None:
@@ -144,24 +169,6 @@ def _save(qr: LoginQr, output: Path) -> None:
             raise
     except OSError as error:
         raise CommandError(f"{output} cannot be written: {error.strerror}.", returncode=EXIT_NO) from error
-
-
-def _is_scanned_within(license_: License, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        time.sleep(ASK_SECONDS)
-        try:
-            if license_actions.check_status(license_).session_status == SessionStatus.CONNECTED:
-                return True
-        except GatewayError:
-            continue
-    return False
-
-
-def _linked(console: Console, license_: License) -> int:
-    console.document({"license": license_.name, "linked": True})
-    console.say(f"{license_.name} is linked.")
-    return EXIT_OK
 
 
 def _restart(console: Console, options: dict[str, Any]) -> int:

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone, translation
 
 from ..receipts.looks import look_again
-from ..receipts.missing import MAX_NAMED, Found, classes, look_for_missing, send_missing
+from ..receipts.missing import Found, classes, look_for_missing, send_missing
 from ..words import FATES, Fate
 from .arguments import point_in_time, positive_count
 from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, Subcommand, in_english, moment
@@ -40,7 +40,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_count,
         default=20,
         metavar="N",
-        help=f"name at most N of the missing, up to {MAX_NAMED} (default: %(default)s)",
+        help=f"name at most N of the missing, up to {Found.MAX_NAMED} (default: %(default)s)",
     )
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from django.db import models, router
 from django.utils import timezone
@@ -42,9 +42,6 @@ from .base import Receipt, Registration
 from .identity import Row, Whose, event_id_of, fingerprint_of, is_of_an_earlier_row, key_of, occurred_at, reference_of
 from .queueing import FAMILY, find_known, is_recent, queue
 
-BATCH_SIZE = 1000
-MAX_NAMED = 100
-"""Maximum number of objects of a result that are named."""
 GRACE = timedelta(seconds=60)
 """Age from which an object without a message is missing one: until then, its receipt may just be being queued."""
 
@@ -75,6 +72,8 @@ class Named:
 @dataclass
 class Found:
     """What became of the receipts of one class, of objects from `since` to `until`."""
+
+    MAX_NAMED: ClassVar = 100
 
     registration: Registration
     since: datetime
@@ -176,6 +175,8 @@ class _Asked:
 class _Look:
     """One look at one class."""
 
+    BATCH_SIZE = 1000
+
     def __init__(
         self,
         found: Found,
@@ -231,7 +232,7 @@ class _Look:
                 return None
             with contained(self.alias) as caught:
                 # By primary key and not by offset, which would read everything before it again for each batch.
-                read = list(ahead.values_list("pk", flat=True)[:BATCH_SIZE])
+                read = list(ahead.values_list("pk", flat=True)[: self.BATCH_SIZE])
             if caught.error is not None:
                 return caught.error
             # A join may name one object several times.
@@ -239,7 +240,7 @@ class _Look:
             if ids and (error := self._look_at(candidates, ids)):
                 return error
             self.tell(self.found)
-            if len(read) < BATCH_SIZE or not self.found.is_complete:
+            if len(read) < self.BATCH_SIZE or not self.found.is_complete:
                 return None
             ahead = candidates.filter(pk__gt=ids[-1])
 
@@ -324,7 +325,7 @@ class _Look:
                 fate = Fate.WAITING
                 self.found.queued += 1
         self.found.counts[fate] += 1
-        if fate in MISSING and len(self.found.named) < MAX_NAMED:
+        if fate in MISSING and len(self.found.named) < self.found.MAX_NAMED:
             self.found.named.append(Named(asked.source_id, self._reference(asked.obj), fate, words))
 
     def _ask(self, asked: _Asked) -> Fate:

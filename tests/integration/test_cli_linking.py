@@ -159,8 +159,8 @@ class TestQr:
 
     def test_a_gateway_that_fails_between_two_codes_is_asked_again(self, shop, phone, monkeypatch):
         phone.logout()
-        monkeypatch.setattr(linking, "REFRESH_SECONDS", 0.1)
-        monkeypatch.setattr(linking, "ASK_SECONDS", 0.02)
+        monkeypatch.setattr(linking.QrCodes, "REFRESH_SECONDS", 0.1)
+        monkeypatch.setattr(linking.QrCodes, "ASK_SECONDS", 0.02)
         shown = []
 
         def show(*_):
@@ -171,7 +171,7 @@ class TestQr:
             else:
                 phone.scan()
 
-        monkeypatch.setattr(linking, "_show_qr", show)
+        monkeypatch.setattr(linking.QrCodes, "_show", show)
         try:
             assert kpwa("qr") == (0, "Toko Utama is linked.\n")
         finally:

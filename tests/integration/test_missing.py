@@ -303,7 +303,7 @@ def test_a_class_of_a_model_and_its_proxy_looks_once(monkeypatch):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr(missing, "BATCH_SIZE", 3)
+    monkeypatch.setattr(missing._Look, "BATCH_SIZE", 3)
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -363,10 +363,10 @@ def test_a_look_that_is_stopped_says_so():
 
 
 def test_the_first_hundred_are_named():
-    unheard(*(sale() for _ in range(missing.MAX_NAMED + 5)))
+    unheard(*(sale() for _ in range(105)))
     found = look()
-    assert len(found.named) == missing.MAX_NAMED
-    assert found.missing == missing.MAX_NAMED + 5
+    assert len(found.named) == found.MAX_NAMED == 100
+    assert found.missing == 105
 
 
 @pytest.mark.slow
