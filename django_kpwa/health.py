@@ -169,9 +169,12 @@ class Health:
         return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said
 
 
-def look() -> Health:
-    """Examine the site. Raises `DatabaseError` if the database does not answer."""
-    rows, now, is_cut = _licenses()
+def look(max_licenses: int = MAX_LICENSES) -> Health:
+    """Examine the site, and the first `max_licenses` licenses by name.
+
+    Raises `DatabaseError` if the database does not answer.
+    """
+    rows, now, is_cut = _licenses(max_licenses)
     queues = queues_of([license_.pk for license_ in rows])
     licenses = [
         Looked(license_, license_condition(license_, now), queues.get(license_.pk, NO_QUEUE)) for license_ in rows
@@ -239,8 +242,8 @@ def _urgency(finding: Finding) -> tuple[int, str]:
 # --- licenses ---
 
 
-def _licenses() -> tuple[list[License], datetime, bool]:
-    """The first `MAX_LICENSES` licenses by name, the database's time, and True if there are more licenses."""
+def _licenses(most: int) -> tuple[list[License], datetime, bool]:
+    """The first `most` licenses by name, the database's time, and True if there are more licenses."""
     # By the indexed time: a repeat of an older event may have come since, which says as much.
     newest = WebhookEvent.objects.filter(license=OuterRef("pk")).order_by("-received_at")
     has_webhook = WebhookToken.objects.filter(license=OuterRef("pk"), registered_at__isnull=False, expires_at=None)
@@ -250,8 +253,8 @@ def _licenses() -> tuple[list[License], datetime, bool]:
         kpwa_has_webhook=Exists(has_webhook),
         kpwa_event_at=Subquery(newest.values("last_received_at")[:1]),
     )
-    found: list[Any] = list(rows[: MAX_LICENSES + 1])
-    is_cut, found = len(found) > MAX_LICENSES, found[:MAX_LICENSES]
+    found: list[Any] = list(rows[: most + 1])
+    is_cut, found = len(found) > most, found[:most]
     now = found[0].looked_at if found else timezone.now()
     return found, now, is_cut
 

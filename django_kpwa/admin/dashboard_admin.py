@@ -21,14 +21,14 @@ from ..alerts import check_soon
 from ..containing import outside_transactions
 from ..counts import BoundedCount
 from ..formatting import grouped, short_time
-from ..health import STOPPED, Finding, Health, look
+from ..health import MAX_LICENSES, STOPPED, Finding, Health, look
 from ..license_conditions import lane_of
 from ..models import OutboundMessage, PauseReason
 from ..site_urls import find_url
 from ..words import Help, Mark, Problem, Tone
 from .base import ReadOnlyAdmin
 from .dashboard_alerts import look_at_alerts, try_alerts
-from .dashboard_cards import MAX_SHOWN, Cards
+from .dashboard_cards import Cards
 from .dashboard_charts import Statistics, chart_of_days, chart_of_hours
 from .dashboard_decisions import decide, look_at_decisions
 from .dashboard_services import look_at_services
@@ -39,6 +39,10 @@ from .receipt_missing import look_at_missing
 
 class DashboardAdmin(ReadOnlyAdmin):
     """Shows a page instead of a change list: the dashboard's model has no rows to list, add or open."""
+
+    MAX_CARDS = 50
+    MAX_LICENSES = MAX_LICENSES
+    """Licenses that are looked at, of which the most urgent have cards."""
 
     def get_urls(self) -> list[Any]:
         wrap = self.admin_site.admin_view
@@ -84,8 +88,8 @@ class DashboardAdmin(ReadOnlyAdmin):
 
     def _parts(self, request: HttpRequest, *, with_days: bool) -> dict[str, Any]:
         check_soon()
-        health = look()
-        found, shown = health.licenses, health.licenses[:MAX_SHOWN]
+        health = look(self.MAX_LICENSES)
+        found, shown = health.licenses, health.licenses[: self.MAX_CARDS]
         statistics = Statistics(health.now)
         names = {each.license.pk: each.license.name for each in found} if len(found) > 1 else {}
         cards = Cards(self.admin_site, request, health, statistics.today([each.license.pk for each in shown]))

@@ -20,8 +20,6 @@ from .dashboard_charts import Counts
 from .license_buttons import MAY_OPERATE
 from .links import Links
 
-MAX_SHOWN = 50
-"""Maximum number of cards on the page."""
 OLD_ERROR = timedelta(days=1)
 """Age from which an error is no longer shown on the card of a license that works."""
 

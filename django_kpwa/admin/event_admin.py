@@ -61,32 +61,13 @@ def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], 
         admin.message_user(request, told, level)
 
 
-MAX_COUNTED = 1000
-"""Events of one status are counted up to this number for the links above the list."""
-
 _STATUS_PARAMETER = "status__exact"
 
 
-def _troubles(list_url: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the links above the list to events that were not understood, counted up to `MAX_COUNTED` per status.
-
-    `is_chosen` is True if the list shows these events now.
-    """
-    chosen = query.get(_STATUS_PARAMETER, "")
-    counts = {status: count_up_to(MAX_COUNTED, WebhookEvent.objects.filter(status=status)) for status in NOT_UNDERSTOOD}
-    return [
-        {
-            "mark": EVENT_STATUSES[status],
-            "count": count,
-            "url": f"{list_url}?{urlencode({_STATUS_PARAMETER: status.value})}",
-            "is_chosen": chosen == status,
-        }
-        for status, count in counts.items()
-        if count or chosen == status
-    ]
-
-
 class WebhookEventAdmin(LongListAdmin):
+    MAX_COUNTED = 1000
+    """Events of one status are counted up to this number for the links above the list."""
+
     list_display = ["status_shown", "gist", "received", "message_link"]
     list_display_links = ["status_shown"]
     list_filter = ["status", WhenFilter, "kind", ("license", LicenseFilter)]
@@ -117,8 +98,27 @@ class WebhookEventAdmin(LongListAdmin):
         )
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        troubles = _troubles(self.url_of("changelist"), request.GET)
+        troubles = self._troubles(request.GET)
         return super().changelist_view(request, {**(extra_context or {}), "kpwa_troubles": troubles})
+
+    def _troubles(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return the links above the list to events that were not understood, counted up to `MAX_COUNTED` per status.
+
+        `is_chosen` is True if the list shows these events now.
+        """
+        chosen, list_url = query.get(_STATUS_PARAMETER, ""), self.url_of("changelist")
+        events = {status: WebhookEvent.objects.filter(status=status) for status in NOT_UNDERSTOOD}
+        counts = {status: count_up_to(self.MAX_COUNTED, found) for status, found in events.items()}
+        return [
+            {
+                "mark": EVENT_STATUSES[status],
+                "count": count,
+                "url": f"{list_url}?{urlencode({_STATUS_PARAMETER: status.value})}",
+                "is_chosen": chosen == status,
+            }
+            for status, count in counts.items()
+            if count or chosen == status
+        ]
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         links = Links(self.admin_site, request)

@@ -56,13 +56,19 @@ class ArchivedFilter(admin.SimpleListFilter):
 class LicenseChangeList(ChangeList):
     """Sets `kpwa_queued` on the page's licenses, with one query for all of them."""
 
+    MAX_QUEUED = 10_000
+    """Waiting messages of all licenses on the page, taken together, are counted up to this number."""
+
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.result_list: Any = list(self.result_list)
-        note_queued(self.result_list)
+        note_queued(self.result_list, max_queued=self.MAX_QUEUED)
 
 
 class LicenseAdmin(ButtonsAdmin):
+    MAX_QUEUED = 1000
+    """Waiting messages are of one license are counted up to this number on its page."""
+
     form = LicenseForm
     buttons = BUTTONS
     change_form_template = "admin/django_kpwa/license/change_form.html"
@@ -172,7 +178,10 @@ class LicenseAdmin(ButtonsAdmin):
         license_ = context.get("original")
         context["kpwa_is_another"] = license_ is None and License.objects.kept().exists()
         if license_ is not None:
-            context |= {"kpwa_state": state_of(license_), **self._what_helps(request, license_)}
+            context |= {
+                "kpwa_state": state_of(license_, max_queued=self.MAX_QUEUED),
+                **self._what_helps(request, license_),
+            }
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[Any]:

@@ -19,17 +19,13 @@ from ..models import License, OutboundMessage, PauseReason, Status, WebhookEvent
 from ..webhook_address import webhook_url
 from ..words import Condition, error_told
 
-MAX_QUEUED = 1000
-"""Waiting messages of one license are counted up to this number on its page."""
-MAX_QUEUED_LISTED = 10_000
-"""Waiting messages of all licenses on one page of the list, taken together, are counted up to this number."""
 
-
-def state_of(license_: License) -> dict[str, Any]:
+def state_of(license_: License, *, max_queued: int) -> dict[str, Any]:
     """Return the state of a license, for its page.
 
     Args:
         license_: Fetched with its lane, and annotated with `looked_at`, the database's time.
+        max_queued: Waiting messages are counted up to this number.
     """
     lane = lane_of(license_)
     error, is_gateways = error_told(lane.last_error) if lane else ("", False)
@@ -48,7 +44,7 @@ def state_of(license_: License) -> dict[str, Any]:
         "confirmed_number": phone.written(lane.confirmed_number) if lane else "",
         # Sending is paused because another phone was linked, until a person confirms its number.
         "another_phone": pause_of(license_) == PauseReason.NUMBER_CHANGED,
-        "queued": count_up_to(MAX_QUEUED, OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)),
+        "queued": count_up_to(max_queued, OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)),
         "pace": pace_of(license_),
         "webhook": webhook_of(license_),
         "webhook_address": webhook_address(),
@@ -90,13 +86,16 @@ def webhook_address() -> str:
     return f"{address.rstrip('/').rpartition('/')[0]}/…/"
 
 
-def note_queued(licenses: Iterable[Any]) -> None:
-    """Set `kpwa_queued`, the number of waiting messages, on each of `licenses` with one bounded query."""
+def note_queued(licenses: Iterable[Any], *, max_queued: int) -> None:
+    """Set `kpwa_queued`, the number of waiting messages, on each of `licenses` with one query.
+
+    `max_queued`: the waiting messages of all of them, taken together, are counted up to this number.
+    """
     waiting = OutboundMessage.objects.filter(
         status=Status.QUEUED, license_id__in=[license_.pk for license_ in licenses]
     )
-    found = list(waiting.order_by().values_list("license_id", flat=True)[: MAX_QUEUED_LISTED + 1])
-    counts, is_cut = Counter(found), len(found) > MAX_QUEUED_LISTED
+    found = list(waiting.order_by().values_list("license_id", flat=True)[: max_queued + 1])
+    counts, is_cut = Counter(found), len(found) > max_queued
     for license_ in licenses:
         license_.kpwa_queued = BoundedCount(counts[license_.pk], is_cut)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.db.models import QuerySet
@@ -15,7 +15,6 @@ from django.utils.translation import gettext
 from ..models import OutboundMessage
 from ..words import reason_row
 
-_ROWS_PER_QUERY = 1000
 _TIMES = ("created_at", "sent_at", "delivered_at", "read_at")
 _SEPARATORS = re.compile(r"([;,|\t\r\n\v\f\x1c-\x1f\x85\u2028\u2029\uff0c\uff1b\uff5c])")
 # Characters that a formula begins with; some programs treat the full-width and small forms like the ASCII ones.
@@ -27,11 +26,12 @@ _BEFORE_A_FORMULA = " \u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u20
 _BYTE_ORDER_MARK = "\ufeff"  # without it, Excel reads UTF-8 as the system's old character set
 
 
-def csv_response(messages: QuerySet[OutboundMessage]) -> StreamingHttpResponse:
+def csv_response(messages: QuerySet[OutboundMessage], *, rows_per_query: int = 1000) -> StreamingHttpResponse:
     """Return `messages` as a CSV download in UTF-8, newest first."""
     today = timezone.localdate().isoformat()
     headers = {"Content-Disposition": f'attachment; filename="messages-{today}.csv"', "Cache-Control": "no-store"}
-    return StreamingHttpResponse(_lines(messages), content_type="text/csv; charset=utf-8", headers=headers)
+    lines = _lines(_in_pieces(messages, rows_per_query))
+    return StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8", headers=headers)
 
 
 def neutralised(cell: str) -> str:
@@ -60,14 +60,14 @@ class _Line:
         return line
 
 
-def _lines(messages: QuerySet[OutboundMessage]) -> Iterator[str]:
+def _lines(messages: Iterable[OutboundMessage]) -> Iterator[str]:
     writer = csv.writer(_Line())
     yield _BYTE_ORDER_MARK + writer.writerow([neutralised(name) for name in _header()])
-    for message in _in_pieces(messages):
+    for message in messages:
         yield writer.writerow([neutralised(cell) for cell in _row(message)])
 
 
-def _in_pieces(messages: QuerySet[OutboundMessage]) -> Iterator[OutboundMessage]:
+def _in_pieces(messages: QuerySet[OutboundMessage], size: int) -> Iterator[OutboundMessage]:
     """Read `messages` in pieces by primary key.
 
     A single query would make some drivers (MariaDB's) hold all rows in memory; with OFFSET, messages that are stored
@@ -77,9 +77,9 @@ def _in_pieces(messages: QuerySet[OutboundMessage]) -> Iterator[OutboundMessage]
     rows: Any = messages.select_related("license", "source_content_type").order_by("-pk").defer(None)
     last: int | None = None
     while True:
-        piece = list((rows if last is None else rows.filter(pk__lt=last))[:_ROWS_PER_QUERY])
+        piece = list((rows if last is None else rows.filter(pk__lt=last))[:size])
         yield from piece
-        if len(piece) < _ROWS_PER_QUERY:
+        if len(piece) < size:
             return
         last = piece[-1].pk
 

@@ -47,13 +47,14 @@ from .message_admin import MAY_DECIDE
 from .receipt_missing import MissingPage
 from .receipt_preview import Objects, name_of, result_of
 
-MAX_FAILURES_COUNTED = 100
 MAX_SENT_AT_ONCE = 100
 """Maximum number of failures per press: the site's own receipt class runs for each, and may be slow."""
 _DEFAULT_EVENT_ID = Receipt.get_event_id
 
 
 class RegisteredReceiptAdmin(ReadOnlyAdmin):
+    MAX_FAILURES_COUNTED = 100
+
     def get_urls(self) -> list[Any]:
         # None of Django's own URLs: there are no rows to add, change or delete.
         wrap = self.admin_site.admin_view
@@ -77,7 +78,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
                 {
                     "description": _described(registration),
                     "url": self.url_of("preview", registration.label),
-                    "failures": _failures_of(registration, links),
+                    "failures": self._failures_of(registration, links),
                 }
                 for registration in registry.registrations()
             ],
@@ -85,6 +86,14 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
             **(extra_context or {}),
         }
         return self._page(request, "list.html", context)
+
+    def _failures_of(self, registration: Registration, links: Links) -> dict[str, Any] | None:
+        """Return how often a class raised an error, and the URL of the list; None if the user may not view it."""
+        url = links.to_page(ReceiptFailure, "changelist", receipt=registration.label)
+        if not url:
+            return None
+        failures = ReceiptFailure.objects.filter(receipt=registration.label)
+        return {"count": count_up_to(self.MAX_FAILURES_COUNTED, failures), "url": url}
 
     def missing_view(self, request: HttpRequest) -> HttpResponse:
         self.check_may_view(request)
@@ -230,15 +239,6 @@ def _described(registration: Registration) -> dict[str, str]:
         "max_age": _span(receipt.max_age),
         "expires_after": _span(receipt.expires_after),
     }
-
-
-def _failures_of(registration: Registration, links: Links) -> dict[str, Any] | None:
-    """Return how often a receipt class raised an error, and the URL of the list; None if the user may not view it."""
-    url = links.to_page(ReceiptFailure, "changelist", receipt=registration.label)
-    if not url:
-        return None
-    failures = ReceiptFailure.objects.filter(receipt=registration.label)
-    return {"count": count_up_to(MAX_FAILURES_COUNTED, failures), "url": url}
 
 
 def _span(span: timedelta | None) -> str:

@@ -32,10 +32,6 @@ from .buttons import confirmation
 from .links import Links
 from .receipt_preview import Objects
 
-LOOK_SECONDS = 4.0
-SEND_SECONDS = 8.0
-"""How long a request looks, and sends. It may be somewhat more: each object is finished, and each batch read."""
-
 MAX_NAMED_ASKING = 10
 """Maximum number of objects that are named before what is missing is sent."""
 
@@ -84,13 +80,17 @@ def period_of(given: Any) -> Period:
 class MissingPage:
     """The page for one user. The caller checks the permissions to view receipts, and to add messages."""
 
+    LOOK_SECONDS = 4.0
+    SEND_SECONDS = 8.0
+    """How long a request looks, and sends. It may be somewhat more: each object is finished, and each batch read."""
+
     def __init__(self, admin: KpwaAdmin, request: HttpRequest) -> None:
         self._admin, self._request = admin, request
 
     def show(self) -> HttpResponse:
         """Look at the time that the GET names, and show what was found."""
         period = period_of(self._request.GET)
-        should_stop = _seconds_left(LOOK_SECONDS)
+        should_stop = _seconds_left(self.LOOK_SECONDS)
         context = {
             "title": gettext("Missing receipts"),
             "list_url": self._admin.url_of("changelist"),
@@ -118,15 +118,15 @@ class MissingPage:
         back = f"{self._admin.url_of('missing')}?{urlencode(period.fields)}"
         if "confirmed" not in posted:
             return self._ask(registration, period, back)
-        should_stop = _seconds_left(SEND_SECONDS)
+        should_stop = _seconds_left(self.SEND_SECONDS)
         among = objects.visible()
         found = send_missing(registration, period.since, period.until, among=among, should_stop=should_stop)
-        look_again(registration, should_stop=_seconds_left(LOOK_SECONDS))
+        look_again(registration, should_stop=_seconds_left(self.LOOK_SECONDS))
         self._tell(found)
         return HttpResponseRedirect(back)
 
     def _ask(self, registration: Registration, period: Period, back: str) -> HttpResponse:
-        should_stop = _seconds_left(LOOK_SECONDS)
+        should_stop = _seconds_left(self.LOOK_SECONDS)
         found = self._look(registration, period, should_stop)
         if not found.missing and found.is_complete:
             self._admin.message_user(self._request, gettext("No receipt is missing."), messages.SUCCESS)

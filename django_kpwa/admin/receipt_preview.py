@@ -29,13 +29,14 @@ from .links import admins_of
 from .search import MIN_PART, sources_by_reference
 
 MAX_NEWEST = 10
-MAX_REFERENCES = 100
-"""Number of the newest objects that are asked for their references."""
 _MAX_NAME_LENGTH = 100
 
 
 class Objects:
     """The objects of a receipt's model, as far as the user of `request` may see them."""
+
+    MAX_REFERENCES = 100
+    """Number of the newest objects that are asked for their references."""
 
     def __init__(self, site: AdminSite, request: HttpRequest, model: type[Model]) -> None:
         self._site = site
@@ -78,7 +79,7 @@ class Objects:
         if obj is not None or len(typed) < MIN_PART:
             return obj
         wanted = typed.casefold()
-        newest = [(self._reference_of(obj, receipt).casefold(), obj) for obj in self.newest(MAX_REFERENCES)]
+        newest = [(self._reference_of(obj, receipt).casefold(), obj) for obj in self.newest(self.MAX_REFERENCES)]
         for is_whole in (True, False):
             lookup = "iexact" if is_whole else "icontains"
             for source_id in sources_by_reference(self._model, self._using, **{lookup: typed}):

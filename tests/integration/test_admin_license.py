@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from django_kpwa import license_actions, outbox
-from django_kpwa.admin import license_state
+from django_kpwa.admin.license_admin import LicenseAdmin, LicenseChangeList
 from django_kpwa.admin.license_buttons import BUTTONS
 from django_kpwa.gateway import locmem
 from django_kpwa.license_conditions import license_condition
@@ -114,8 +114,8 @@ def test_the_page_shows_number_pause_last_error_and_what_waits(operator, license
 
 
 def test_what_waits_is_counted_up_to_a_limit(operator, license_, monkeypatch):
-    monkeypatch.setattr(license_state, "MAX_QUEUED", 2)
-    monkeypatch.setattr(license_state, "MAX_QUEUED_LISTED", 2)
+    monkeypatch.setattr(LicenseAdmin, "MAX_QUEUED", 2)
+    monkeypatch.setattr(LicenseChangeList, "MAX_QUEUED", 2)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(3))
 
     assert "<dd>2+</dd>" in page_of(operator, license_)

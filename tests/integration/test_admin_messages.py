@@ -12,13 +12,15 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.paginator import EmptyPage
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox
-from django_kpwa.admin import long_list, search
 from django_kpwa.admin.buttons import MAX_AT_ONCE
 from django_kpwa.admin.long_list import BoundedPaginator, LicenseFilter
+from django_kpwa.admin.message_export import csv_response
+from django_kpwa.admin.search import READ
 from django_kpwa.gateway.outcome import Cause, OutcomeKind
 from django_kpwa.models import EventKind, EventStatus, License, OutboundMessage, SendAttempt, Status, WebhookEvent
 from django_kpwa.webhooks.processing import process_event
@@ -35,6 +37,12 @@ def a_message(status=Status.QUEUED, text="Struk 7\nKopi Rp 18.000", to=NUMBER, *
     OutboundMessage.objects.filter(pk=message.pk).update(status=status, **columns)
     message.refresh_from_db()
     return message
+
+
+def aged(message):
+    """As if as many messages as a search for parts reads had been stored since."""
+    OutboundMessage.objects.filter(pk=message.pk).update(id=F("id") - READ)
+    return OutboundMessage.objects.get(pk=message.pk - READ)
 
 
 def an_attempt(message, number=1, **fields):
@@ -173,9 +181,8 @@ def test_a_number_is_found_by_its_beginning_and_by_any_three_digits(operator, li
     assert bool(listed(operator, f"?q={digits}")) is finds
 
 
-def test_only_the_beginning_of_a_number_is_found_in_old_messages(operator, license_, monkeypatch):
-    monkeypatch.setattr(search, "READ", 1)
-    old = a_message()
+def test_only_the_beginning_of_a_number_is_found_in_old_messages(operator, license_):
+    old = aged(a_message())
     a_message(to="085712345678")
 
     assert listed(operator, "?q=567890") == []
@@ -195,9 +202,8 @@ def test_words_find_the_messages_that_say_them_and_those_that_were_answered_with
     assert listed(operator, "?q=ro") == []
 
 
-def test_a_group_is_found_in_any_case_with_all_that_it_was_sent(operator, license_, monkeypatch):
-    monkeypatch.setattr(search, "READ", 2)
-    old = outbox.send_group_message("Dapur Bandung", "Pesanan 1")
+def test_a_group_is_found_in_any_case_with_all_that_it_was_sent(operator, license_):
+    old = aged(outbox.send_group_message("Dapur Bandung", "Pesanan 1"))
     a_message()
     new = outbox.send_group_message("Dapur Bandung", "Pesanan 2")
 
@@ -254,7 +260,7 @@ def test_dates_that_do_not_exist_break_nothing(operator, license_):
 
 @pytest.mark.parametrize("list_url", [LIST, "/admin/django_kpwa/webhookevent/"])
 def test_of_many_licenses_the_first_are_offered_and_the_chosen_one(operator, license_, monkeypatch, list_url):
-    monkeypatch.setattr(long_list, "MAX_LICENSES_OFFERED", 2)
+    monkeypatch.setattr(LicenseFilter, "MOST_OFFERED", 2)
     for name in ("Cabang A", "Cabang B", "Cabang C"):
         License.objects.create(name=name)
 
@@ -274,7 +280,7 @@ def test_of_many_licenses_the_first_are_offered_and_the_chosen_one(operator, lic
 
 
 def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(operator, license_, monkeypatch):
-    monkeypatch.setattr(long_list, "MAX_COUNTED", 100)
+    monkeypatch.setattr(BoundedPaginator, "MOST_LISTED", 100)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(100))
     assert "there are more" not in operator.get(LIST).content.decode()
     a_message()
@@ -285,13 +291,15 @@ def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(op
     assert operator.get(f"{LIST}?p=3").status_code == 302
 
 
-def test_the_paginator_holds_at_its_edges(license_, monkeypatch):
-    monkeypatch.setattr(long_list, "MAX_COUNTED", 4)
+def test_the_paginator_holds_at_its_edges(license_):
+    class OfFour(BoundedPaginator):
+        MOST_LISTED = 4
+
     rows = OutboundMessage.objects.order_by("-pk")
-    empty = BoundedPaginator(rows, 2)
+    empty = OfFour(rows, 2)
     assert (empty.count, empty.num_pages, empty.is_cut, list(empty.page(1))) == (0, 1, False, [])
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(5))
-    cut = BoundedPaginator(rows, 3)
+    cut = OfFour(rows, 3)
     assert (cut.count, cut.num_pages, cut.is_cut) == (4, 2, True)
     assert [len(cut.page(1)), len(cut.page(2))] == [3, 1]
     with pytest.raises(EmptyPage):
@@ -497,11 +505,9 @@ def test_the_export_neutralises_formulas_and_holds_all_that_match(operator, lice
     assert row["reason"] == "the gateway refused the message"
 
 
-def test_the_export_reads_in_pieces_and_gives_each_message_once(operator, license_, monkeypatch):
-    monkeypatch.setattr("django_kpwa.admin.message_export._ROWS_PER_QUERY", 3)
+def test_the_export_reads_in_pieces_and_gives_each_message_once(license_):
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(6))
-    first = OutboundMessage.objects.first()
-    answer = operator.post(LIST, {"action": "export", "_selected_action": [first.pk], "select_across": "1"})
+    answer = csv_response(OutboundMessage.objects.all(), rows_per_query=3)
     lines = b"".join(answer.streaming_content).decode().splitlines()
 
     assert len(lines) == len(set(lines)) == 7

@@ -10,9 +10,10 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from django_kpwa import receipts
-from django_kpwa.admin import receipt_missing
+from django_kpwa.admin.receipt_missing import MissingPage
 from django_kpwa.models import OutboundMessage, ReceiptFailure
-from django_kpwa.receipts import looks, missing
+from django_kpwa.receipts import looks
+from django_kpwa.receipts.missing import Found, classes
 from tests.shop.models import Sale, Ticket
 from tests.shop.whatsapp import PaidReceipt
 
@@ -90,19 +91,19 @@ def test_what_fails_when_it_is_sent_is_told(operator):
 
 
 def test_a_long_time_is_looked_at_for_some_seconds_and_the_command_named(operator, monkeypatch):
-    monkeypatch.setattr(receipt_missing, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(MissingPage, "LOOK_SECONDS", 0.0)
     untold()
     shown = words_of(operator.get(PAGE))
     assert "Time was up after 0 sales." in shown
     assert "manage.py kpwa missing --since" in shown
     assert "not all sales were looked at" in words_of(press(operator, confirmed=False))
-    monkeypatch.setattr(receipt_missing, "SEND_SECONDS", 0.0)
+    monkeypatch.setattr(MissingPage, "SEND_SECONDS", 0.0)
     assert "Press again for the rest." in words_of(press(operator))
     assert not OutboundMessage.objects.exists()
 
 
 def test_the_first_hundred_are_listed(operator, monkeypatch):
-    monkeypatch.setattr(missing, "MAX_NAMED", 5)
+    monkeypatch.setattr(Found, "MAX_NAMED", 5)
     untold(8)
     shown = words_of(operator.get(PAGE))
     assert len(re.findall(r"INV-\d+", shown)) == 5
@@ -206,7 +207,7 @@ def test_the_link_of_the_dashboard_leads_to_what_it_tells_of(operator):
 
 
 def test_a_site_whose_classes_name_no_candidates_has_no_such_part(operator, monkeypatch):
-    for registration in missing.classes():
+    for registration in classes():
         receipt_class = type(registration.receipt)
         monkeypatch.setattr(receipt_class, "get_candidates", receipt_class.__mro__[-2].get_candidates)
     assert "Missing receipts" not in words_of(operator.get(DASHBOARD))

@@ -14,8 +14,8 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy
 
 from django_kpwa import outbox, receipts
-from django_kpwa.admin import receipt_admin, receipt_preview
-from django_kpwa.admin.receipt_preview import MAX_NEWEST
+from django_kpwa.admin.receipt_admin import RegisteredReceiptAdmin
+from django_kpwa.admin.receipt_preview import MAX_NEWEST, Objects, _newest_first
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure, Status
 from django_kpwa.receipts import registry
 from django_kpwa.receipts.render import render_receipt
@@ -130,7 +130,7 @@ def test_failures_are_counted_to_a_limit_and_linked(operator, staff, monkeypatch
     assert operator.get(link).context["cl"].result_count == 1
     assert operator.get(f"{FAILURES}?receipt=shop.sale.RefundReceipt").context["cl"].result_count == 0
 
-    monkeypatch.setattr(receipt_admin, "MAX_FAILURES_COUNTED", 2)
+    monkeypatch.setattr(RegisteredReceiptAdmin, "MAX_FAILURES_COUNTED", 2)
     a_failure(source_id="8")
     a_failure(source_id="9")
     assert "2+ failures" in operator.get(LIST).content.decode()
@@ -212,7 +212,7 @@ def test_the_newest_are_offered_with_what_became_of_their_receipts(operator, lic
 
 def test_an_object_is_found_by_its_reference_or_a_part_of_it(operator, license_, registered, monkeypatch):
     address = registered(TicketReceipt, Ticket)
-    monkeypatch.setattr(receipt_preview, "MAX_REFERENCES", 2)
+    monkeypatch.setattr(Objects, "MAX_REFERENCES", 2)
     known, old, whole, part = (Ticket.objects.create(holder=name) for name in ("KS-1", "KS-2", "KS-77", "KS-770"))
     OutboundMessage.objects.filter(source_id=str(known.pk)).update(source_reference="INV-2026-001")
     OutboundMessage.objects.exclude(source_id=str(known.pk)).delete()
@@ -248,7 +248,7 @@ def test_the_newest_are_those_of_the_models_own_order(operator, license_, monkey
     second = a_sale(sold_at=timezone.now() - timedelta(days=1))
     offered = [each["pk"] for each in operator.get(PAID).context["newest"]]
 
-    assert receipt_preview._newest_first(Sale) == expected
+    assert _newest_first(Sale) == expected
     assert offered == ([first.pk, second.pk] if expected[0] == "-sold_at" else [second.pk, first.pk])
 
 

@@ -7,8 +7,9 @@ from time import monotonic
 import pytest
 
 from django_kpwa import license_actions, webhook_address
-from django_kpwa.admin import license_link
+from django_kpwa.admin.license_link import CHECK_DEADLINE_SECONDS
 from django_kpwa.gateway.http import HttpGateway
+from django_kpwa.license_actions import WEB_SECONDS
 from django_kpwa.models import License
 
 from .misbehaving import answer, full_port, response
@@ -43,17 +44,30 @@ def late(peer):
     peer.send(response({"message": "OK", "status": "qr", "code": 20001}))
 
 
+class HurriedGateway(HttpGateway):
+    """Has `SECONDS` for what a web request may ask for `WEB_SECONDS`, and for a check of the link."""
+
+    CONNECT_TIMEOUT_SECONDS = SECONDS / 4
+
+    def __setattr__(self, name, value):
+        if name == "ends_at":
+            value = monotonic() + (value - monotonic()) * SECONDS / WEB_SECONDS
+        super().__setattr__(name, value)
+
+    def get_status(self, *, deadline_seconds=None):
+        if deadline_seconds is not None:
+            deadline_seconds *= SECONDS / CHECK_DEADLINE_SECONDS
+        return super().get_status(deadline_seconds=deadline_seconds)
+
+
 @pytest.fixture
 def shop(server, settings, monkeypatch):
     """A license whose first base URL takes no connection, and whose second misbehaves; a call may take 45 seconds."""
-    monkeypatch.setattr(license_actions, "WEB_SECONDS", SECONDS)
-    monkeypatch.setattr(license_link, "CHECK_DEADLINE_SECONDS", SECONDS)
     monkeypatch.setattr(webhook_address, "check", lambda *_, **__: None)
-    monkeypatch.setattr(HttpGateway, "CONNECT_TIMEOUT_SECONDS", SECONDS / 4)
     with full_port() as port:
         settings.KPWA = {
             **settings.KPWA,
-            "GATEWAY": "django_kpwa.gateway.http.HttpGateway",
+            "GATEWAY": f"{__name__}.HurriedGateway",
             "BASE_URLS": [f"http://127.0.0.1:{port}/backend", server.url],
         }
         license_ = License(name="Toko")
@@ -88,13 +102,20 @@ def test_no_page_of_a_license_holds_its_worker_while_the_gateway_stalls(operator
     assert server.requests, "it was asked"
 
 
+def test_a_check_that_took_too_long_says_so(operator, shop, server):
+    server.behave(stall)
+    answer = operator.post(f"{LIST}{shop.pk}/link/check/", headers={"X-Kpwa-Part": "panel"})
+    assert "No answer in time" in answer.content.decode()
+
+
 def test_all_that_a_page_may_ask_for_takes_less_than_a_worker_has(settings):
     del settings.KPWA
-    assert license_actions.WEB_SECONDS + webhook_address.TRY_SECONDS < 28
+    assert WEB_SECONDS + webhook_address.TRY_SECONDS < 28
 
 
 def test_who_asks_without_such_a_bound_has_the_deadline_of_each_call(shop, server, settings):
-    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 60, "BASE_URLS": [server.url]}
+    unhurried = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "CALL_DEADLINE_SECONDS": 60}
+    settings.KPWA = {**settings.KPWA, **unhurried, "BASE_URLS": [server.url]}
     server.behave(late, late)
     license_actions.restart(shop)
     assert len(server.requests) == 2

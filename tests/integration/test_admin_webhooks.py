@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox
-from django_kpwa.admin import event_admin, long_list
 from django_kpwa.admin.event_admin import MAX_REPROCESSED_AT_ONCE as MAX_AT_ONCE
+from django_kpwa.admin.event_admin import WebhookEventAdmin
+from django_kpwa.admin.long_list import BoundedPaginator
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import EventKind, EventStatus, OutboundMessage, SendAttempt, Status, WebhookEvent, body_digest
 from django_kpwa.phone import written
@@ -161,13 +162,13 @@ def test_what_nobody_understood_stands_above_the_list_counted_to_a_limit(operato
     assert "<strong>1</strong>" in page
     assert listed(operator, "?status__exact=unrecognised") == [unrecognised.pk]
 
-    monkeypatch.setattr(event_admin, "MAX_COUNTED", 1)
+    monkeypatch.setattr(WebhookEventAdmin, "MAX_COUNTED", 1)
     arrived({"hello": 2})
     assert "<strong>1+</strong>" in operator.get(LIST).content.decode()
 
 
 def test_pages_end_at_their_limit_and_say_so(operator, arrived, monkeypatch):
-    monkeypatch.setattr(long_list, "MAX_COUNTED", 2)
+    monkeypatch.setattr(BoundedPaginator, "MOST_LISTED", 2)
     for number in range(2):
         arrived(wrote(id=f"A{number}"))
     assert "there are more" not in operator.get(LIST).content.decode()
