@@ -170,12 +170,12 @@ def process_webhook(event_id: int) -> None:
 
 
 @_task(wake.PROCESS_DUE_WEBHOOKS)
-def process_due_webhooks() -> None:
+def process_due_webhooks(slice_seconds: float = SLICE_SECONDS) -> None:
     """Process all webhook events that are due, for one slice; then publish a task for the rest.
 
     These are events that arrived close together, those whose task was lost, and unmatched ones that are tried again.
     """
-    ends_at = time.monotonic() + SLICE_SECONDS
+    ends_at = time.monotonic() + slice_seconds
     webhooks.process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
     if time.monotonic() >= ends_at and not is_shutting_down():
         wake.publish_due_webhooks()
@@ -194,12 +194,12 @@ def look_for_missing() -> None:
 
 
 @_task("django_kpwa.purge")
-def purge() -> None:
+def purge(seconds: float = _HOUSEKEEPING_SECONDS) -> None:
     """Delete rows that are older than `KPWA["RETENTION_DAYS"]`; what one purge leaves is deleted by the next."""
-    retention.purge(should_stop=_ends_soon())
+    retention.purge(should_stop=_ends_soon(seconds))
 
 
-def _ends_soon() -> Callable[[], bool]:
+def _ends_soon(seconds: float = _HOUSEKEEPING_SECONDS) -> Callable[[], bool]:
     """Return what says whether a task that began now has to end."""
-    ends_at = time.monotonic() + _HOUSEKEEPING_SECONDS
+    ends_at = time.monotonic() + seconds
     return lambda: is_shutting_down() or time.monotonic() >= ends_at

@@ -40,15 +40,15 @@ class Way:
 Works = dict[str, Callable[[], Failure | None]]
 
 
-def tell(told: Told, license_: License | None = None) -> list[Way]:
-    """Tell by all ways that are configured, for at most `SECONDS`.
+def tell(told: Told, license_: License | None = None, *, seconds: float = SECONDS) -> list[Way]:
+    """Tell by all ways that are configured, for at most `seconds`.
 
     The address of `license_` is told too; of what concerns the whole site, the addresses of all licenses are.
     """
     conf = kpwa_settings()
     own = _own_emails() if license_ is None else {license_.name: license_.alert_email}
     mailing = _mailing(EMAIL, told, conf.ALERT_EMAILS, own.values())
-    ways = _take({**mailing, **_posting(told, conf)}, SECONDS)
+    ways = _take({**mailing, **_posting(told, conf, seconds)}, seconds)
     for way in ways:
         if way.failure is not None:
             logger.warning("An alert could not be told by %s: %s.", way.name, way.failure.in_english)
@@ -61,7 +61,7 @@ def try_ways(seconds: float) -> list[Way]:
     works = _mailing(EMAIL, told, conf.ALERT_EMAILS)
     for name, email in list(_own_emails().items())[:_MOST_TRIED]:
         works |= _mailing(f"{EMAIL} ({name})", told, (), [email])
-    return _take({**works, **_posting(told, conf)}, seconds)
+    return _take({**works, **_posting(told, conf, seconds)}, seconds)
 
 
 def _take(works: Works, seconds: float) -> list[Way]:
@@ -98,21 +98,21 @@ def _mail(told: Told, to: list[str], bcc: list[str]) -> None:
     EmailMessage(subject=told.title, body=body, to=to, bcc=bcc).send()
 
 
-def _posting(told: Told, conf: Settings) -> Works:
+def _posting(told: Told, conf: Settings, seconds: float) -> Works:
     works: Works = {}
     for url, template in conf.ALERT_URLS.items():
-        works[_name(url, works)] = partial(_post, told, url, template, conf)
+        works[_name(url, works)] = partial(_post, told, url, template, conf, seconds)
     return works
 
 
-def _post(told: Told, url: str, template: str, conf: Settings) -> Failure | None:
+def _post(told: Told, url: str, template: str, conf: Settings, seconds: float) -> Failure | None:
     if not is_page(url, may_be_in_the_clear=conf.ALERT_OVER_HTTP):
         return Failure(_("the address is not https, or not plain enough"))
     try:
         body = body_of(told, template)
     except (KeyError, ValueError):
         return Failure(_("the template of its body is not valid"))
-    return outside.ask(url, SECONDS, body)
+    return outside.ask(url, seconds, body)
 
 
 def _name(url: str, taken: Works) -> str:

@@ -130,6 +130,8 @@ class _Driver:
     max_seconds_before_call = 5.0
     """Maximum time from asking for a claim to its call. A process that took longer was frozen, and the message may
     already be another worker's."""
+    max_seconds_rendering = 10.0
+    """Maximum time of writing a text. It delays every other message of the license."""
 
     def __init__(
         self,
@@ -206,7 +208,7 @@ class _Driver:
                 if ended is not None:
                     return ended
             elif isinstance(found, Unrendered):
-                render_message(found.message_id, found.due_at)
+                render_message(found.message_id, found.due_at, self.max_seconds_rendering)
             elif isinstance(found, Claim):
                 recorded = self._send(found)
                 if recorded is None:

@@ -33,24 +33,25 @@ from .deadline import TookTooLongError, call_within
 logger = get_logger("django_kpwa.dispatch")
 
 MOST_RENDERINGS = 3
-# A rendering that takes this long delays every other message of the license.
-MOST_RENDER_SECONDS = 10.0
 # Waits after the first and the second failed rendering: an outage of ten minutes then loses no receipt.
 _WAITS_SECONDS = (60.0, 600.0)
 _MOST_CHANGED = 500
 
 
-def render_message(message_id: int, due_at: datetime) -> None:
+def render_message(message_id: int, due_at: datetime, most_seconds: float) -> None:
     """Render and store a message's text; or cancel the message, give it to another license, or make it `failed`.
 
     `due_at`: its place in the queue, which it gets back with its text: it is then the next to be sent, and no other
-    text is written before that. The recipient and the license are determined again, and stored with the text. After a
-    temporary error (see `_passes()`) the message stays queued for another try.
+    text is written before that. `most_seconds`: time after which the rendering is interrupted. The recipient and the
+    license are determined again, and stored with the text. After a temporary error (see `_passes()`) the message stays
+    queued for another try.
 
     Re-raises a task's soft time limit, after the message is stored as queued or failed.
     """
     # The license is fetched by the same query: lazily, a site's router could read it from a replica that lags.
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
+    # The lease must not expire while its driver is rendering.
+    most_seconds = min(most_seconds, lease_seconds(kpwa_settings()) / 2)
     if message.renderings_begun > MOST_RENDERINGS:
         logger.error(
             "Gave up on the text of message %s: rendering it was started too many times and never finished.", message_id
@@ -58,13 +59,13 @@ def render_message(message_id: int, due_at: datetime) -> None:
         _fail(message, _words_of_giving_up())
         return
     try:
-        rendered = call_within(_most_seconds(), lambda: render_receipt(message))
+        rendered = call_within(most_seconds, lambda: render_receipt(message))
         if isinstance(rendered, Rendered) and not (rendered.text.strip() or rendered.image_url):
             raise ValueError("it rendered neither a text nor an image")
     except (Exception, TookTooLongError) as error:
         logger.error("The text of message %s could not be rendered: %s", message_id, masked_traceback(error))
         _leave_connections(error)
-        words = _words_of_slowness() if isinstance(error, TookTooLongError) else words_of(error)
+        words = _words_of_slowness(most_seconds) if isinstance(error, TookTooLongError) else words_of(error)
         if _passes(error) and message.renderings_begun < MOST_RENDERINGS:
             wait = _WAITS_SECONDS[max(message.renderings_begun, 1) - 1]
             # A message whose rendering hung was moved back already, and needs no other wait.
@@ -113,11 +114,6 @@ def is_time_limit(error: BaseException) -> bool:
     return type(error).__name__ == "SoftTimeLimitExceeded"
 
 
-def _most_seconds() -> float:
-    """Maximum seconds of a rendering: well below the lease, which must not expire while its driver is rendering."""
-    return min(MOST_RENDER_SECONDS, lease_seconds(kpwa_settings()) / 2)
-
-
 def _passes(error: BaseException) -> bool:
     """True if a later try may succeed: database or network failed, time ran out, or no license can be chosen yet."""
     if isinstance(error, LicenseChoiceError):
@@ -154,6 +150,6 @@ def _words_of_giving_up() -> str:
         return gettext("Writing its text was started %(count)d times and never finished.") % {"count": MOST_RENDERINGS}
 
 
-def _words_of_slowness() -> str:
+def _words_of_slowness(seconds: float) -> str:
     with translation.override(settings.LANGUAGE_CODE):
-        return gettext("Writing its text took longer than %(seconds)d seconds.") % {"seconds": _most_seconds()}
+        return gettext("Writing its text took longer than %(seconds)d seconds.") % {"seconds": seconds}

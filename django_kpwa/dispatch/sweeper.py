@@ -41,7 +41,7 @@ class Swept:
     has_events: bool = False
 
 
-def sweep() -> Swept:
+def sweep(*, most_expired: int = _MOST_EXPIRED, expired_at_once: int = _EXPIRED_AT_ONCE) -> Swept:
     """Settle abandoned lanes and overdue messages, and find the lanes that have to be driven.
 
     On an idle site this is a single statement.
@@ -51,7 +51,7 @@ def sweep() -> Swept:
     swept = Swept(has_events=waiting.events)
     # A lane that was settled may have given messages back.
     if waiting.messages or abandoned:
-        expired = _expire()
+        expired = _expire(most_expired, expired_at_once)
         _give_unassigned()
         if store().bring_back_messages_ahead():
             logger.warning("Messages were stored while the database's clock was ahead; they are due now.")
@@ -79,13 +79,13 @@ def _settle_abandoned() -> int:
     return len(abandoned)
 
 
-def _expire() -> int:
+def _expire(most: int, at_once: int) -> int:
     count = 0
-    while count < _MOST_EXPIRED:
-        changed = store().expire_overdue(_EXPIRED_AT_ONCE)
+    while count < most:
+        changed = store().expire_overdue(at_once)
         announce.messages_moved(changed)
         count += len(changed)
-        if len(changed) < _EXPIRED_AT_ONCE:
+        if len(changed) < at_once:
             break
     return count
 

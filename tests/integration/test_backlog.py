@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_kpwa.dispatch import sweep, sweeper
+from django_kpwa.dispatch import sweep
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
 from django_kpwa.store import Store, store
 from django_kpwa.store.results import Pause
@@ -122,14 +122,12 @@ def test_many_overdue_messages_are_settled_in_few_statements():
     assert OutboundMessage.objects.exclude(status=Status.QUEUED).filter(settled_at=None).count() == 0
 
 
-def test_no_more_expire_than_were_asked_for_and_a_sweep_settles_the_rest(monkeypatch):
+def test_no_more_expire_than_were_asked_for_and_a_sweep_settles_the_rest():
     (license_id,) = make_licenses(1)
     OutboundMessage.objects.bulk_create(overdue(license_id) for _ in range(7))
     assert len(store().expire_overdue(2)) == 2
-    monkeypatch.setattr(sweeper, "_EXPIRED_AT_ONCE", 2)
-    monkeypatch.setattr(sweeper, "_MOST_EXPIRED", 4)
-    assert sweep().expired_messages == 4
-    assert sweep().expired_messages == 1
+    assert sweep(most_expired=4, expired_at_once=2).expired_messages == 4
+    assert sweep(most_expired=4, expired_at_once=2).expired_messages == 1
     assert statuses() == [Status.EXPIRED] * 7
 
 

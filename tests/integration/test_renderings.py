@@ -15,6 +15,7 @@ from django.utils import timezone
 from django_kpwa import outbox, tasks
 from django_kpwa.cli.lane_pool import LanePool
 from django_kpwa.dispatch import deadline, drive, render, sweep
+from django_kpwa.dispatch.driver import _Driver
 from django_kpwa.gateway import locmem
 from django_kpwa.models import Lane, OutboundMessage, Status
 from django_kpwa.outbox import send_message
@@ -101,7 +102,7 @@ def test_a_rendering_that_hangs_is_interrupted_tried_again_and_given_up_while_ot
 ):
     # That of pytest-timeout: a site's own alarm would be left alone.
     signal.setitimer(signal.ITIMER_REAL, 0)
-    monkeypatch.setattr(render, "MOST_RENDER_SECONDS", 0.3)
+    monkeypatch.setattr(_Driver, "max_seconds_rendering", 0.3)
     message = renders(hang)
     for count in range(1, 4):
         send_message(NUMBER, f"{count}", license=license_)
@@ -116,7 +117,7 @@ def test_a_rendering_that_hangs_is_interrupted_tried_again_and_given_up_while_ot
 
 
 def test_in_a_thread_it_is_interrupted_too(license_, renders, monkeypatch):
-    monkeypatch.setattr(render, "MOST_RENDER_SECONDS", 0.3)
+    monkeypatch.setattr(_Driver, "max_seconds_rendering", 0.3)
     message = renders(spin)
     pool = LanePool(1)
     pool.start([license_.pk])

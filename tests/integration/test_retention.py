@@ -104,11 +104,9 @@ def plain(sql):
     return sql.replace('"', "").replace("`", "").replace("django_kpwa_", "")
 
 
-def test_the_task_leaves_what_it_has_no_time_for_to_the_next(license_, monkeypatch):
+def test_the_task_leaves_what_it_has_no_time_for_to_the_next(license_):
     message(Status.SENT)
-    monkeypatch.setattr(tasks, "_HOUSEKEEPING_SECONDS", 0.0)
-    tasks.purge()
+    tasks.purge(seconds=0.0)
     assert OutboundMessage.objects.count() == 1
-    monkeypatch.setattr(tasks, "_HOUSEKEEPING_SECONDS", 60.0)
     tasks.purge()
     assert OutboundMessage.objects.count() == 0

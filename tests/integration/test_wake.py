@@ -271,13 +271,11 @@ def test_every_webhook_of_a_burst_is_processed_without_beat(license_, use_broker
     assert WebhookEvent.objects.count() == 100
 
 
-def test_a_task_that_processes_webhooks_ends_with_its_slice_and_another_goes_on(license_, published, monkeypatch):
-    monkeypatch.setattr(tasks, "SLICE_SECONDS", 0.0)
+def test_a_task_that_processes_webhooks_ends_with_its_slice_and_another_goes_on(license_, published):
     store_event(license_.pk, b"x", "text/plain")
-    process_due_webhooks()
+    process_due_webhooks(slice_seconds=0.0)
     assert published() == [("django_kpwa.process_due_webhooks", [])]
     assert WebhookEvent.objects.filter(status="pending").count() == 1
-    monkeypatch.setattr(tasks, "SLICE_SECONDS", 20.0)
     process_due_webhooks()
     assert published() == []
     assert not WebhookEvent.objects.filter(status="pending").exists()
