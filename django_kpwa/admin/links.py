@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.http import urlencode
 
-from ..models import OutboundMessage, ReceiptFailure, stored_name
+from ..models import OutboundMessage, ReceiptFailure, name_by_key, stored_name
 from ..site_urls import find_url
 
 
@@ -76,7 +76,7 @@ class Links:
         # No query for each record: Django caches content types in memory.
         content_type = ContentType.objects.get_for_id(record.source_content_type_id)
         model = content_type.model_class()
-        name = record.source_reference or f"{content_type.name} {record.source_id}"
+        name = record.source_reference or name_by_key(content_type.name, record.source_id)
         if record.source_database != (stored_name(router.db_for_write(model)) if model else ""):
             # No link: the page would show another object that has the same key in the model's own database.
             return Source(f"{name} ({record.source_database or DEFAULT_DB_ALIAS})")

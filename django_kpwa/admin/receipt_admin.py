@@ -32,7 +32,7 @@ from django.utils.translation import gettext_lazy as _
 from .. import phone
 from ..containing import outside_transactions
 from ..counts import count_up_to
-from ..formatting import date_and_time
+from ..formatting import short_time
 from ..models import OutboundMessage, ReceiptFailure, RegisteredReceipt, stored_name
 from ..receipts import Receipt, Registration, registry, send_now
 from ..receipts.missing import classes
@@ -45,7 +45,7 @@ from .links import Links, Source
 from .long_list import LongListAdmin, WhenFilter
 from .message_admin import MAY_DECIDE
 from .receipt_missing import MissingPage
-from .receipt_preview import Objects, name_of, result_of
+from .receipt_preview import Objects, result_of
 
 MAX_SENT_AT_ONCE = 100
 """Maximum number of failures per press: the site's own receipt class runs for each, and may be slow."""
@@ -122,7 +122,8 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
             "label": label,
             "list_url": self.url_of("changelist"),
             "may_view": objects.may_view,
-            "typed": typed,
+            # The link from a failure names the primary key, which nobody types.
+            "typed": "" if obj is not None else typed,
             "newest": self._newest(registration, objects),
             **(self._previewed(request, registration, objects, obj) if obj is not None else {}),
         }
@@ -150,9 +151,8 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(back)
         if "confirmed" not in request.POST:
             asked = gettext("The receipt goes to %(number)s.") % {"number": phone.written(shown.recipient)}
-            return confirmation(
-                self, request, gettext("Send now"), [asked], [name_of(obj)], back=back, fields=[("pk", str(obj.pk))]
-            )
+            names, fields = [objects.name_of(obj, registration.receipt)], [("pk", str(obj.pk))]
+            return confirmation(self, request, gettext("Send now"), [asked], names, back=back, fields=fields)
         self._send(request, registration, obj)
         return HttpResponseRedirect(back)
 
@@ -177,7 +177,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         return [
             {
                 "pk": obj.pk,
-                "name": name_of(obj),
+                "name": objects.name_of(obj, registration.receipt),
                 "url": self._preview_url(registration.label, obj),
                 "mark": STATUSES[known[obj.pk].status] if obj.pk in known else None,
             }
@@ -192,7 +192,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         result_mark, result_words = result_of(shown)
         return {
             "chosen": obj,  # not `object`: admin themes treat that as the object that the page belongs to
-            "object_name": name_of(obj),
+            "object_name": objects.name_of(obj, registration.receipt),
             "object_url": objects.url_of(obj),
             "preview": shown,
             "recipient": phone.written(shown.recipient),
@@ -365,7 +365,7 @@ class ReceiptFailureAdmin(LongListAdmin):
 
     @admin.display(description=_("when"), ordering="occurred_at")
     def occurred(self, failure: ReceiptFailure) -> str:
-        return date_and_time(failure.occurred_at)
+        return short_time(failure.occurred_at)
 
     def _preview_url(self, request: HttpRequest, failure: ReceiptFailure) -> str:
         """Return the URL of the preview of the same receipt for the same object; empty if there is no such page."""

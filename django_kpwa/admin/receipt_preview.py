@@ -16,11 +16,11 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import router
 from django.db.models import DateField, IntegerField, Model, QuerySet
 from django.http import HttpRequest
-from django.utils.text import Truncator, capfirst
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from ..containing import contained
-from ..models import source_id_of
+from ..models import name_by_key, source_id_of
 from ..receipts import Receipt
 from ..receipts.preview import Preview
 from ..site_urls import find_url
@@ -90,7 +90,13 @@ class Objects:
                     return self.get(str(obj.pk))
         return None
 
+    def name_of(self, obj: Model, receipt: Receipt) -> str:
+        """Return what people call the object, cut if it is long: its reference, or else its model and primary key."""
+        name = self._reference_of(obj, receipt) or name_by_key(str(obj._meta.verbose_name), str(obj.pk))
+        return Truncator(name).chars(_MAX_NAME_LENGTH)
+
     def _reference_of(self, obj: Model, receipt: Receipt) -> str:
+        """The reference; empty if the class, which is the site's own code, raises an error."""
         reference = ""
         with contained(self._using):
             reference = str(receipt.get_reference(obj) or "")
@@ -160,17 +166,6 @@ def _newest_first(model: type[Model]) -> list[str]:
     if isinstance(opts.pk, IntegerField):
         return ["-pk"]
     return [*(f"-{name}" for name, field in times.items() if field.auto_now_add), "-pk"][-2:]
-
-
-def name_of(obj: Model) -> str:
-    """Return the object's `str()`, cut if it is long.
-
-    `__str__()` is the site's own code: if it raises an error, the object is shown by its model and primary key.
-    """
-    name = ""
-    with contained(router.db_for_read(type(obj), instance=obj)):
-        name = str(obj)
-    return Truncator(name or f"{capfirst(obj._meta.verbose_name)} {obj.pk}").chars(_MAX_NAME_LENGTH)
 
 
 Result = tuple[Mark, Words]

@@ -10,7 +10,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from .database import OutboxManager
-from .source import MAX_DATABASE_LENGTH, MAX_REFERENCE_LENGTH, ExactCharField
+from .source import MAX_DATABASE_LENGTH, MAX_REFERENCE_LENGTH, ExactCharField, name_by_key
 
 
 class FailureCause(models.TextChoices):
@@ -64,7 +64,7 @@ class ReceiptFailure(models.Model):
 
     def __str__(self) -> str:
         type_ = ContentType.objects.get_for_id(self.source_content_type_id)
-        return self.source_reference or f"{type_.name} {self.source_id}"
+        return self.source_reference or name_by_key(type_.name, self.source_id)
 
 
 class RegisteredReceipt(ReceiptFailure):

@@ -5,6 +5,7 @@ Rows with the same key in two databases are two sources. The proxies of a model 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from django.contrib.contenttypes.models import ContentType, ContentTypeManager
 from django.core.exceptions import ValidationError
 from django.db import DEFAULT_DB_ALIAS, connections, models, router
 from django.db.models import Q
+from django.utils.text import capfirst
 
 from .database import write_alias
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_DATABASE_LENGTH = 100
 MAX_REFERENCE_LENGTH = 80
+_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
 
 class ExactCharField(models.CharField):  # type: ignore[type-arg]
@@ -72,6 +75,12 @@ def source_id_of(obj: models.Model) -> str:
         except (ValidationError, ValueError, TypeError):
             pass
     return str(key)
+
+
+def name_by_key(model_name: str, source_id: str) -> str:
+    """What an object is called that has no reference: `Sale 7`. A UUID is cut, because nobody reads one to its end."""
+    key = f"{source_id[:8]}…" if _UUID.fullmatch(source_id) else source_id
+    return f"{capfirst(model_name)} {key}"
 
 
 def content_types() -> ContentTypeManager:

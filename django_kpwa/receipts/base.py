@@ -92,8 +92,8 @@ class Receipt:
         """What people call `obj`: an invoice number, for example. Shown in lists, found by their search, and exported.
 
         It is cut at 80 characters. By default it is `str(obj)`, and empty if the model does not define `__str__()`;
-        where it is empty, lists show the model's name and the primary key. If it raises, the receipt is sent without,
-        unless that is an error of the database.
+        where it is empty, lists show the model's name and the primary key (of a UUID, its beginning). If it raises, the
+        receipt is sent without, unless that is an error of the database.
         Called when the receipt is queued, and again when its text is rendered.
         """
         return name_of(obj)

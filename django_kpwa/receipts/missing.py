@@ -17,7 +17,6 @@ from typing import Any, ClassVar, cast
 
 from django.db import models, router
 from django.utils import timezone
-from django.utils.text import capfirst
 
 from .. import phone
 from ..containing import contained
@@ -31,6 +30,7 @@ from ..models import (
     Status,
     about,
     idempotency_digest,
+    name_by_key,
     stored_name,
     types_of,
     write_alias,
@@ -367,7 +367,7 @@ class _Look:
         reference = ""
         with contained(self.alias, write_alias()):
             reference = reference_of(self.registration, obj)
-        return reference or f"{capfirst(obj._meta.verbose_name)} {obj.pk}"
+        return reference or name_by_key(str(obj._meta.verbose_name), str(obj.pk))
 
 
 def _messages_about(model: type[models.Model], alias: str, source_ids: Iterable[str]) -> Mapping[str, list[_Told]]:

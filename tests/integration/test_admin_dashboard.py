@@ -443,7 +443,7 @@ def test_a_message_in_doubt_is_told_with_what_happened_and_its_buttons(operator,
     message = outbox.send_message(NUMBER, "*Struk 7*\nKopi Rp 18.000", source=sale)
     OutboundMessage.objects.update(status=Status.UNKNOWN, reason="timeout", settled_at=timezone.now())
     page = shown(operator)
-    for words in ("0812-3456-7890", "Struk 7", "no answer in time", f"sale {sale.pk}"):
+    for words in ("0812-3456-7890", "Struk 7", "no answer in time", f"Sale {sale.pk}"):
         assert words in page
     assert "Kopi" not in page
     for name in ("send_again", "it_arrived", "leave_it"):

@@ -203,7 +203,7 @@ def test_the_list_its_export_and_the_dashboard_say_the_reference(operator, refer
     for address in (LIST, f"{LIST}{message.pk}/change/", "/admin/django_kpwa/dashboard/"):
         page = operator.get(address).content.decode()
         assert shown in page
-        assert f"sale {sale.pk}" not in page
+        assert f"Sale {sale.pk}" not in page
     answer = operator.post(LIST, {"action": "export", "_selected_action": [message.pk]})
     [row] = csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig")))
     assert row["about"] == f"INV-<{sale.pk}>"
@@ -217,7 +217,7 @@ def test_failures_are_listed_with_the_reference(operator, refers):
 
 def test_a_row_without_a_reference_shows_model_and_key(operator):
     sale = sold()
-    assert f"sale {sale.pk}" in operator.get(LIST).content.decode()
+    assert f"Sale {sale.pk}" in operator.get(LIST).content.decode()
 
 
 @pytest.mark.parametrize("term", ["INV/2026/0017", "inv/2026/0017", "0017", "v/2026/00"])
