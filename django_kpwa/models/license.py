@@ -281,7 +281,7 @@ class License(models.Model):
 
     @property
     def pace_seconds(self) -> tuple[float, float]:
-        """Shortest and longest pause between two messages, in seconds: its own, else those of `PACE_SECONDS`."""
+        """Shortest and longest gap between two messages, in seconds: its own, else those of `PACE_SECONDS`."""
         if self.pace_min_seconds is None or self.pace_max_seconds is None:
             low, high = kpwa_settings().PACE_SECONDS
             return low, high
