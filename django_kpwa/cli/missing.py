@@ -80,7 +80,7 @@ def _progress(console: Console) -> Callable[[Found], None]:
             next_at = time.monotonic() + _PROGRESS_SECONDS
             queued = f", queued {found.queued:,}" if found.queued else ""
             console.report(
-                f"{found.registration.label}: {found.looked_at:,} looked at, {found.missing:,} missing{queued} …"
+                f"{found.registration.name}: {found.looked_at:,} looked at, {found.missing:,} missing{queued} …"
             )
 
     return tell
@@ -101,7 +101,8 @@ def _described(found: Found) -> dict[str, Any]:
 
 
 def _show(console: Console, found: Found, limit: int, *, was_sent: bool) -> None:
-    console.say(f"{found.registration.label}, {moment(found.since)} to {moment(found.until)}")
+    registration = found.registration
+    console.say(f"{registration.name} ({registration.label}), {moment(found.since)} to {moment(found.until)}")
     if found.error:
         console.say(f"  get_candidates() cannot be used: {found.error}")
     rows = [(f"{count:,}".rjust(9), in_english(FATES[fate].label)) for fate in Fate if (count := found.counts[fate])]

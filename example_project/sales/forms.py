@@ -27,7 +27,7 @@ class PaymentForm(forms.Form):
             try:
                 phone.parse(typed)
             except InvalidPhoneNumberError:
-                raise forms.ValidationError("Nomor WhatsApp ini tidak benar. Contoh: 0812 3456 7890.") from None
+                raise forms.ValidationError("Nomor WhatsApp ini tidak valid. Contoh: 0812 3456 7890.") from None
         return typed
 
     def clean(self) -> dict:
@@ -43,9 +43,9 @@ class PaymentForm(forms.Form):
             if prefix != "quantity" or value in ("", "0"):
                 continue
             if not (product_id.isdecimal() and value.isdecimal() and len(product_id) < 10 and len(value) < 4):
-                raise forms.ValidationError("Jumlah barang tidak benar.")
+                raise forms.ValidationError("Jumlah produk tidak valid.")
             if int(value) > MAX_QUANTITY:
-                raise forms.ValidationError(f"Paling banyak {MAX_QUANTITY} dari satu barang.")
+                raise forms.ValidationError(f"Maksimal {MAX_QUANTITY} untuk satu produk.")
             asked[int(product_id)] = int(value)
         return asked
 
@@ -55,5 +55,5 @@ class PaymentForm(forms.Form):
             raise forms.ValidationError("Keranjang masih kosong.")
         products = list(Product.objects.filter(pk__in=asked, is_available=True))
         if len(products) != len(asked):
-            raise forms.ValidationError("Salah satu barang tidak tersedia lagi.")
+            raise forms.ValidationError("Salah satu produk sudah tidak tersedia.")
         return [Item(product.name, product.price, asked[product.pk]) for product in products]

@@ -77,8 +77,8 @@ class SaleLine(models.Model):
     quantity = models.PositiveSmallIntegerField("jumlah", default=1)
 
     class Meta:
-        verbose_name = "baris"
-        verbose_name_plural = "baris"
+        verbose_name = "item"
+        verbose_name_plural = "item"
         ordering = ["pk"]
 
     def __str__(self) -> str:

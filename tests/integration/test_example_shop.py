@@ -146,10 +146,10 @@ def test_the_same_form_sent_twice_is_one_sale(till):
     ("quantities", "fields", "words"),
     [
         ({}, {}, "Keranjang masih kosong"),
-        ({1: -3}, {}, "Jumlah barang tidak benar"),
-        ({1: 100}, {}, "Paling banyak 99"),
-        ({999: 1}, {}, "tidak tersedia lagi"),
-        ({1: 1}, {"customer_phone": "0812"}, "Nomor WhatsApp ini tidak benar"),
+        ({1: -3}, {}, "Jumlah produk tidak valid"),
+        ({1: 100}, {}, "Maksimal 99"),
+        ({999: 1}, {}, "sudah tidak tersedia"),
+        ({1: 1}, {"customer_phone": "0812"}, "Nomor WhatsApp ini tidak valid"),
     ],
 )
 def test_what_cannot_be_sold_is_refused_with_the_reason_and_the_cart_kept(till, quantities, fields, words):

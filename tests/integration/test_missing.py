@@ -444,6 +444,7 @@ def test_the_command_tells_names_and_sends(monkeypatch):
     row = unheard(sale())[0]
     code, told = run_kpwa("missing", "--since", "2h", "--receipt", PAID)
     assert code == 1
+    assert f"Paid receipt ({PAID}), " in told
     assert "1  never queued" in told
     assert "1  waiting" in told
     assert f"INV-{row.pk}" in told

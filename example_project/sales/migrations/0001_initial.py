@@ -100,8 +100,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "baris",
-                "verbose_name_plural": "baris",
+                "verbose_name": "item",
+                "verbose_name_plural": "item",
                 "ordering": ["pk"],
             },
         ),
