@@ -198,6 +198,11 @@ def look(max_licenses: int = MAX_LICENSES) -> Health:
     return Health(now, licenses, is_cut, sending, found)
 
 
+def nobody_sends() -> Finding | None:
+    """What keeps every message from going out, whatever its license: for a page of one; None if nothing does."""
+    return next((finding for finding in _sending(senders(), timezone.now()) if finding.code in NOBODY_SENDS), None)
+
+
 def is_quiet() -> bool:
     """True if `look()` would find nothing that concerns the counter; one query, for each page of a till.
 

@@ -31,6 +31,7 @@ from .buttons import Button, ButtonsAdmin, Done, counted
 from .event_content import GIST_FIELDS, START_CHARACTERS, body_of, gist_of, parts_of
 from .links import Links
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter, has_several_licenses
+from .message_content import recipient_of
 from .search import search_events
 
 MAX_REPROCESSED_AT_ONCE = 100
@@ -175,13 +176,14 @@ class WebhookEventAdmin(LongListAdmin):
             parts, more = parts_of(event)
             context |= {
                 # Django's subtitle would repeat the status.
-                "subtitle": event.get_kind_display(),
+                "subtitle": event.get_kind_display() if event.kind else "",
                 "kpwa_status": event_row(event),
                 "kpwa_parts": parts,
                 "kpwa_more_parts": more,
                 "kpwa_body": body_of(event),
                 "kpwa_message": event.message and STATUSES[event.message.status],
                 "kpwa_message_url": event.kpwa_message_url,
+                "kpwa_recipient": event.message and recipient_of(event.message),
                 "kpwa_received_at": date_and_second(event.received_at),
                 "kpwa_last_received_at": date_and_second(event.last_received_at),
             }

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -26,7 +27,7 @@ from .. import phone
 from ..containing import outside_transactions
 from ..gateway import addresses
 from ..license_conditions import lane_of
-from ..models import DatabaseNow, License
+from ..models import Dashboard, DatabaseNow, License
 from ..wake import wake_license_on_commit
 from .base import hiding_filter, mark_html
 from .buttons import ButtonsAdmin, OfferedButton
@@ -34,6 +35,7 @@ from .license_buttons import BUTTONS, MAY_OPERATE
 from .license_form import LicenseForm, key_hint
 from .license_link import MAY_LINK, check_view, link_view
 from .license_state import condition_of, note_queued, state_of
+from .links import Links
 from .number_pages import MAY_SEND, check_number, send_test
 
 WAKING_FIELDS = frozenset({"api_key", "is_active"})
@@ -74,7 +76,7 @@ class LicenseAdmin(ButtonsAdmin):
     change_form_template = "admin/django_kpwa/license/change_form.html"
     change_list_template = "admin/django_kpwa/license/change_list.html"
     # Whether it is active is part of the condition, and which key is stored stands on its page.
-    list_display = ["name", "condition", "linked_number", "queued", "is_default"]
+    list_display = ["named", "condition", "linked_number", "queued"]
     list_filter = [ArchivedFilter, "is_active"]
     search_fields = ["name"]
     fieldsets = [
@@ -108,6 +110,13 @@ class LicenseAdmin(ButtonsAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LicenseChangeList]:
         return LicenseChangeList
 
+    @admin.display(description=_("name"), ordering="name")
+    def named(self, license_: License) -> str:
+        # In a column of its own, every other license would have a red cross.
+        if not license_.is_default:
+            return license_.name
+        return format_html('{}<span class="kpwa-under">{}</span>', license_.name, gettext("default"))
+
     @admin.display(description=_("WhatsApp"), ordering="lane__session_status")
     def condition(self, license_: License) -> str:
         return mark_html(condition_of(license_))
@@ -121,7 +130,9 @@ class LicenseAdmin(ButtonsAdmin):
 
     @admin.display(description=_("waiting"))
     def queued(self, license_: License) -> str:
-        return str(getattr(license_, "kpwa_queued", ""))
+        # Without the list's head, as on a phone, a number alone says nothing.
+        words = '<span class="kpwa-label">{}: </span>{}'
+        return format_html(words, capfirst(gettext("waiting")), getattr(license_, "kpwa_queued", ""))
 
     @admin.display(description=_("API key"))
     def stored_key(self, license_: License) -> str:
@@ -180,6 +191,7 @@ class LicenseAdmin(ButtonsAdmin):
         if license_ is not None:
             context |= {
                 "kpwa_state": state_of(license_, max_queued=self.MAX_QUEUED),
+                "kpwa_dashboard_url": Links(self.admin_site, request).to_page(Dashboard, "changelist"),
                 **self._what_helps(request, license_),
             }
         return super().render_change_form(request, context, *args, **kwargs)

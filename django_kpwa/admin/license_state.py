@@ -14,10 +14,11 @@ from django.utils.translation import gettext
 from .. import phone
 from ..counts import BoundedCount, count_up_to
 from ..formatting import grouped
+from ..health import nobody_sends
 from ..license_conditions import lane_of, license_condition
 from ..models import License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
-from ..words import Condition, error_told
+from ..words import Condition, Tone, error_told
 
 
 def state_of(license_: License, *, max_queued: int) -> dict[str, Any]:
@@ -34,11 +35,14 @@ def state_of(license_: License, *, max_queued: int) -> dict[str, Any]:
         lane.pause_reason == PauseReason.KEY_UNREADABLE
         or (not is_gateways and lane.last_error.endswith(lane.pause_words))
     )
+    condition = condition_of(license_)
     return {
         "error": error,
         "error_is_gateways": is_gateways,
         "pause_words": lane.pause_words if lane and not is_ours else "",
-        "condition": condition_of(license_),
+        "condition": condition,
+        # What is wrong with the license goes first; a license that works sends nothing either, where nobody sends.
+        "nobody_sends": nobody_sends() if condition.tone == Tone.GOOD else None,
         "lane": lane,
         "linked_number": phone.written(lane.linked_number) if lane else "",
         "confirmed_number": phone.written(lane.confirmed_number) if lane else "",
@@ -106,7 +110,7 @@ def _last_event_at(license_: License) -> datetime | None:
 
 
 def between(low: float, high: float) -> str:
-    """Return a pause in words, for example "4 to 8 seconds, at random"; "none" if `high` is not above 0."""
+    """Return a gap in words, for example "4 to 8 seconds, at random"; "none" if `high` is not above 0."""
     if high <= 0:
         return gettext("none")
     low_words, high_words = _seconds(low), _seconds(high)
@@ -116,7 +120,7 @@ def between(low: float, high: float) -> str:
 
 
 def pace_of(license_: License) -> str:
-    """Return how fast a license sends, in words: the pause between two messages, and the messages per hour."""
+    """Return how fast a license sends, in words: the gap between two messages, and the messages per hour."""
     low, high = license_.pace_seconds
     if low + high <= 0:
         return gettext("no gap between two messages")

@@ -19,8 +19,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox
 from ..formatting import short_time
+from ..health import nobody_sends
 from ..license_conditions import held_by
-from ..models import RESENDABLE, OutboundMessage, RecipientType, Status
+from ..models import RESENDABLE, Dashboard, OutboundMessage, RecipientType, Status
 from ..words import NOT_ON_WHATSAPP, STATUSES, Words, reason_row, status_row, who_said
 from .base import mark_html
 from .bubble import bubble_of
@@ -244,6 +245,8 @@ class MessageAdmin(LongListAdmin):
                 "subtitle": recipient_of(message),
                 "kpwa_status": status_row(message),
                 "kpwa_held": held_by(message),
+                "kpwa_nobody_sends": nobody_sends() if message.status == Status.QUEUED else None,
+                "kpwa_dashboard_url": Links(self.admin_site, request).to_page(Dashboard, "changelist"),
                 "kpwa_reason": reason_row(message),
                 "kpwa_who_said": who_said(message),
                 "kpwa_bubble": bubble_of(message, instead=instead_of_text(message)),

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from django.db.models import QuerySet
 from django.db.models.functions import Substr
-from django.utils.text import Truncator
+from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext
 
 from .. import phone
@@ -116,11 +116,17 @@ def _own_times(message: OutboundMessage) -> Iterator[Moment]:
         (message.read_at, Status.READ),
     ):
         if at is not None:
-            yield Moment(at, STATUSES[status])
+            yield Moment(at, _began(status))
     if message.settled_at is not None and message.status in RESENDABLE and message.status != Status.UNKNOWN:
-        yield Moment(message.settled_at, STATUSES[message.status])
+        yield Moment(message.settled_at, _began(message.status))
     if message.dismissed_at is not None:
         yield Moment(message.dismissed_at, Mark(Tone.NEUTRAL, "–", gettext("Left as it is")))
+
+
+def _began(status: str) -> Mark:
+    """The mark of a status, with its label as the beginning of a sentence, as the other moments have theirs."""
+    row = STATUSES[status]
+    return Mark(row.tone, row.symbol, capfirst(str(row.label)))
 
 
 def _attempts(message: OutboundMessage) -> list[SendAttempt]:

@@ -71,7 +71,7 @@ def send_to_another_number(admin: KpwaAdmin, request: HttpRequest, object_id: st
             admin.message_user(request, gettext("The message is queued for the other number."), messages.SUCCESS)
             return HttpResponseRedirect(admin.url_of("change", sent.pk))
     intro = gettext("The same text is sent to this number as a new message. The first message stays as it is.")
-    title, back = gettext("Send to another number"), gettext("No, take me back")
+    title, back = gettext("Send to another number"), gettext("Back to the message")
     return _page(admin, request, message, form, title, intro, submit=gettext("Send"), back=back)
 
 

@@ -19,7 +19,16 @@ from django_kpwa.admin.license_admin import LicenseAdmin, LicenseChangeList
 from django_kpwa.admin.license_buttons import BUTTONS
 from django_kpwa.gateway import locmem
 from django_kpwa.license_conditions import license_condition
-from django_kpwa.models import EventStatus, Lane, License, OutboundMessage, PauseReason, WebhookEvent, WebhookToken
+from django_kpwa.models import (
+    EventStatus,
+    Heartbeat,
+    Lane,
+    License,
+    OutboundMessage,
+    PauseReason,
+    WebhookEvent,
+    WebhookToken,
+)
 from django_kpwa.phone import written
 from django_kpwa.words import Help
 
@@ -84,11 +93,22 @@ def test_the_help_of_every_condition_is_a_page_of_the_license(operator, license_
     ],
 )
 def test_the_page_says_in_a_sentence_what_the_state_means(operator, license_, columns, mark, sentence):
+    Heartbeat.objects.note("sweep")
     a_lane(license_, **columns)
     page = page_of(operator, license_)
 
     assert f"</span> {mark}</span>" in page
     assert sentence in page
+
+
+def test_where_nobody_sends_a_license_that_works_does_not_promise_it(operator, license_):
+    a_lane(license_)
+    page = page_of(operator, license_)
+
+    assert "the sending service is not running" in page
+    assert "are sent automatically" not in page
+    a_lane(license_, pause_reason="logged_out")
+    assert "the sending service is not running" not in page_of(operator, license_)
 
 
 def test_the_page_says_so_where_there_is_no_key_no_lane_or_it_is_not_active(operator, license_):
@@ -119,7 +139,7 @@ def test_what_waits_is_counted_up_to_a_limit(operator, license_, monkeypatch):
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(3))
 
     assert "<dd>2+</dd>" in page_of(operator, license_)
-    assert 'class="field-queued">3+<' in operator.get(LIST).content.decode()
+    assert "</span>3+<" in operator.get(LIST).content.decode()
 
 
 def test_the_pace_is_told_in_words(operator, license_, settings):
@@ -163,6 +183,7 @@ def test_the_page_says_what_is_registered_and_when_the_last_event_came(operator,
 
 
 def test_the_page_and_the_list_take_as_many_queries_however_much_there_is(operator, license_):
+    a_lane(license_, linked_number=OLD)
     for page in (f"{LIST}{license_.pk}/change/", LIST):
         operator.get(page)
     with CaptureQueriesContext(connection) as page_before:
@@ -170,7 +191,6 @@ def test_the_page_and_the_list_take_as_many_queries_however_much_there_is(operat
     with CaptureQueriesContext(connection) as list_before:
         operator.get(LIST)
     license_actions.set_webhook(license_)
-    a_lane(license_, linked_number=OLD)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(30))
     for number in range(20):
         License.objects.create(name=f"Cabang {number}")
@@ -190,7 +210,10 @@ def test_the_list_shows_the_condition_and_what_waits(operator, license_):
 
     assert 'class="kpwa-mark kpwa-bad"' in page
     assert "Needs a scan" in page
-    assert 'class="field-queued">1<' in page
+    assert "</span>1<" in page
+    assert f'{license_.name}<span class="kpwa-under">default<' in page
+    License.objects.update(is_default=False)
+    assert 'class="kpwa-under">default<' not in operator.get(LIST).content.decode()
 
 
 def test_who_adds_a_license_and_may_link_goes_on_to_the_code(operator, staff):

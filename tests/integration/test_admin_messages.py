@@ -22,8 +22,18 @@ from django_kpwa.admin.long_list import BoundedPaginator, LicenseFilter
 from django_kpwa.admin.message_export import csv_response
 from django_kpwa.admin.search import READ
 from django_kpwa.gateway.outcome import Cause, OutcomeKind
-from django_kpwa.models import EventKind, EventStatus, License, OutboundMessage, SendAttempt, Status, WebhookEvent
+from django_kpwa.models import (
+    EventKind,
+    EventStatus,
+    Heartbeat,
+    License,
+    OutboundMessage,
+    SendAttempt,
+    Status,
+    WebhookEvent,
+)
 from django_kpwa.webhooks.processing import process_event
+from django_kpwa.words import STATUSES
 from tests.shop.models import Sale
 from tests.unit.test_exported_cells import MARKS
 
@@ -132,7 +142,7 @@ def test_a_source_is_linked_where_the_site_shows_it_and_the_person_may_see_it(op
     page = operator.get(LIST).content.decode()
 
     assert link in page
-    assert "sale " in page  # the shop's sales are in no admin: named, not linked
+    assert ">Sale " in page  # the shop's sales are in no admin: named, not linked
     page = staff("view_outboundmessage").get(LIST).content.decode()
     assert link not in page
     assert license_.name in page
@@ -336,6 +346,17 @@ def test_a_reason_is_told_in_words(operator, license_, cause):
     assert ("Why: " in page) is bool(cause)
 
 
+def test_where_nobody_sends_a_waiting_message_does_not_promise_it(operator, license_):
+    message = a_message(Status.QUEUED)
+    Heartbeat.objects.note("sweep")
+    assert str(STATUSES[Status.QUEUED].explained) in page_of(operator, message)
+    Heartbeat.objects.update(seen_at=timezone.now() - timedelta(hours=3))
+    page = page_of(operator, message)
+
+    assert "the sending service is not running" in page
+    assert str(STATUSES[Status.QUEUED].explained) not in page
+
+
 def test_a_cause_says_what_it_means_and_what_to_do(operator, license_):
     page = page_of(operator, a_message(Status.FAILED, reason=Cause.NOT_CONNECTED))
 
@@ -361,8 +382,8 @@ def test_the_page_tells_what_happened_in_order(operator, license_):
         "the gateway&#x27;s own sentence",
         "Attempt 2",
         "3EB0",
-        "delivered",
-        "> read",
+        "Delivered",
+        "> Read",
     )
     places = [timeline.index(words) for words in told]
     assert places == sorted(places)

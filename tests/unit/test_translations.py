@@ -50,8 +50,9 @@ ODD = (
     "dengan sendirinya",
     "detak",
     "sidik isi",
+    "terhubung",
 )
-"""What read oddly to somebody who grew up with the language."""
+"""What read oddly to somebody who grew up with the language, or is a second word for one thing (tertaut)."""
 
 
 def test_it_reads_as_somebody_from_there_would_write_it(catalog):
