@@ -79,13 +79,17 @@ class Chromium:
 
     def open(self, url: str, *, width: int = 1200, height: int = 900) -> None:
         """Load `url` in a window of so many CSS pixels; returns when the page has loaded."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self._call("Emulation.setDeviceMetricsOverride", **size)
+        self.resize(width, height)
         self._events.clear()
         started = self._call("Page.navigate", url=url)
         # The load of the page before may be told only now. An error's page comes under another name.
         loader = "" if "errorText" in started else started.get("loaderId", "")
         self._wait(lambda: any(self._has_loaded(event, loader) for event in self._events), 20, f"{url} to load")
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page that is shown a window of so many CSS pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
 
     @contextlib.contextmanager
     def loading(self, what: str = "a page") -> Iterator[None]:

@@ -21,12 +21,14 @@ def main() -> None:
     from django.core.management import call_command
     from django.urls import reverse
 
+    from .models import add_orders
     from .routes import routes_of
     from .shop import Shop
 
     call_command("migrate", verbosity=0, interactive=False, run_syncdb=True)
     get_user_model().objects.create_superuser(USERNAME, password=PASSWORD)
     shop = Shop().fill()
+    shop.objects["outboundmessage"] += add_orders()
     site = import_module(settings.ROOT_URLCONF).admin_site
     index = reverse("admin:index", current_app=site.name)
     pages = [("index", index), ("app", f"{index}django_kpwa/"), ("counter", reverse("counter"))]
