@@ -26,6 +26,7 @@ from django_kpwa.models import (
     EventKind,
     EventStatus,
     Heartbeat,
+    Lane,
     License,
     OutboundMessage,
     SendAttempt,
@@ -347,6 +348,7 @@ def test_a_reason_is_told_in_words(operator, license_, cause):
 
 
 def test_where_nobody_sends_a_waiting_message_does_not_promise_it(operator, license_):
+    Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
     message = a_message(Status.QUEUED)
     Heartbeat.objects.note("sweep")
     assert str(STATUSES[Status.QUEUED].explained) in page_of(operator, message)
