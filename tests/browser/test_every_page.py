@@ -99,7 +99,7 @@ def test_every_page_is_accessible_fits_and_breaks_no_policy(site, browser, axe_s
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    product(("outboundmessage/", "webhookevent/", "receiptfailure/", "license/"), (DESK, PHONE)),
+    [*product(("outboundmessage/", "webhookevent/", "receiptfailure/", "license/"), (DESK, PHONE))],
 )
 def test_a_list_cuts_nothing_off_and_has_rows_of_two_lines(site, browser, name, size):
     browser.prefer(language="id")
