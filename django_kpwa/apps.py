@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from django.db import models, transaction
 from django.db.migrations import Migration
 from django.db.models.signals import post_delete, post_save, pre_migrate
+from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 from .logs import mask_paths_in
@@ -83,12 +84,13 @@ class KpwaConfig(AppConfig):
         pre_migrate.connect(_refuse_to_lose_messages, sender=self, dispatch_uid="django_kpwa.refuse_to_lose_messages")
         # The paths of webhooks are secrets, see `logs`.
         mask_paths_in("django.server", "django.request")
-        from . import checks  # noqa: F401 - registers the system checks
+        from .checks import register_with_django
         from .models import License
+
+        register_with_django()
 
         # After any change of a license, it may be possible to choose one for messages that wait for a license.
         for changed in (post_save, post_delete):
             changed.connect(_give_unassigned, sender=License, dispatch_uid="django_kpwa.give_unassigned")
-        from .receipts import autodiscover
-
-        autodiscover()
+        # As the admin imports `admin`; a site without any of these modules does not import `receipts` for them.
+        autodiscover_modules("whatsapp")

@@ -4,6 +4,6 @@ Checks that query the database have Django's `database` tag: they run with `migr
 None of these is an error, because an error would stop the `migrate` that may be the remedy.
 """
 
-from . import alerts, configuration, database, gateways, receipts, webhooks
+from .registration import register_with_django
 
-__all__ = ["alerts", "configuration", "database", "gateways", "receipts", "webhooks"]
+__all__ = ["register_with_django"]

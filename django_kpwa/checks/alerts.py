@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, register
+from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from .. import announce
 from ..conf import kpwa_settings
-from .configuration import TAG, make_warning
+from .configuration import make_warning
+from .registration import register
 
 
-@register(TAG, deploy=True)
+@register(deploy=True)
 def check_alerts(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W084, W085: whether somebody is told when receipts stop going out."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 from django.utils.module_loading import import_string
@@ -31,10 +31,9 @@ from ..heartbeat_url import is_askable
 from ..rehearsal import is_rehearsal
 from ..schedule import TASK_LIMIT_SECONDS
 from ..store import store
+from .registration import Check, register
 
 _HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
-TAG = "kpwa"
-_Check = Callable[..., list[CheckMessage]]
 
 
 def make_error(number: str, problem: str, hint: str) -> CheckMessage:
@@ -45,7 +44,7 @@ def make_warning(number: str, problem: str, hint: str) -> CheckMessage:
     return Warning(problem, hint=hint, id=f"kpwa.{number}")
 
 
-def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
+def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> Check:
     """Register a check that needs `KPWA`. It is skipped if the settings are invalid, which E001 reports."""
 
     def checked(app_configs: Any, **_: Any) -> list[CheckMessage]:
@@ -55,11 +54,10 @@ def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> _Check:
             return []
         return check(conf)
 
-    register(checked, TAG)
-    return checked
+    return register()(checked)
 
 
-@register(TAG)
+@register()
 def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E001: names, types and values of `KPWA`."""
     import phonenumbers  # see `phone`
@@ -152,7 +150,7 @@ def _makes_json(template: Any) -> bool:
     return True
 
 
-@register(TAG)
+@register()
 def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E002: without USE_TZ, a message would be due hours early or late."""
     if settings.USE_TZ:
@@ -160,7 +158,7 @@ def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
     return [make_error("E002", "django-kpwa requires USE_TZ.", "Set USE_TZ = True in the settings.")]
 
 
-@register(TAG)
+@register()
 def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W001, W002, W009, W100: whether Celery is configured to wake the senders."""
     if broker.runs_tasks_at_once():
@@ -213,7 +211,7 @@ _MISSED = {
 }
 
 
-@register(TAG)
+@register()
 def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W011: a new connection for every task costs the database as much as a short task itself."""
     connection = store().connection

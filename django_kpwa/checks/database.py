@@ -7,7 +7,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Info, Tags, register
+from django.core.checks import CheckMessage, Error, Info
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, router
 from django.utils import translation
@@ -17,10 +17,11 @@ from ..exceptions import KeyForAnotherUrlError, KeyUnreadableError
 from ..health import unassigned
 from ..models import ExactCharField, License, exact_collation, write_alias
 from ..store import store
-from .configuration import TAG, is_documented, is_http, make_warning
+from .configuration import is_documented, is_http, make_warning
+from .registration import register
 
 
-@register(TAG)
+@register()
 def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W004: on SQLite, a transaction that begins with a read fails at its first write if another process writes."""
     connection = store().connection
@@ -30,7 +31,7 @@ def check_sqlite_transactions(app_configs: Any, **_: Any) -> list[CheckMessage]:
     return [_sqlite_warning("begins its transactions without a lock, so they can fail with 'database is locked'")]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W004: on SQLite without WAL, a sale waits while a message's outcome is recorded."""
     connection = store().connection
@@ -44,7 +45,7 @@ def check_sqlite_journal(app_configs: Any, databases: Sequence[str] | None = Non
     return [_sqlite_warning("has no write-ahead log, so readers and writers block each other")]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W110: messages wait because no license can be chosen for them."""
     if not is_asked(databases):
@@ -59,7 +60,7 @@ def check_unassigned(app_configs: Any, databases: Sequence[str] | None = None, *
         return [make_warning("W110", found.say("meaning"), found.say("advice"))]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_durability(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W090: if the database loses a commit in a power cut, the message that it recorded as sent is sent again."""
     connection = store().connection
@@ -111,7 +112,7 @@ _DURABILITY: dict[str, list[tuple[str, Callable[[str], bool], str]]] = {
 }
 
 
-@register(TAG)
+@register()
 def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E090: with TIME_ZONE set, Django would read and write our times, which are UTC, in another time zone."""
     connection = store().connection
@@ -128,7 +129,7 @@ def check_time_zone(app_configs: Any, **_: Any) -> list[CheckMessage]:
     ]
 
 
-@register(TAG)
+@register()
 def check_content_types(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W092: a message's source is a foreign key to the content types, which must be in the same database."""
     using = write_alias()
@@ -145,7 +146,7 @@ def check_content_types(app_configs: Any, **_: Any) -> list[CheckMessage]:
     ]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W003: without utf8mb4, a customer's emoji would make a sale fail."""
     connection = store().connection
@@ -180,7 +181,7 @@ def check_mysql_emoji(app_configs: Any, databases: Sequence[str] | None = None, 
     return found
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W065: with a case-insensitive collation, the sales `INV-a1` and `inv-a1` get each other's messages."""
     connection = store().connection
@@ -216,7 +217,7 @@ def check_exact_columns(app_configs: Any, databases: Sequence[str] | None = None
     ]
 
 
-@register(TAG)
+@register()
 def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W010: with AUTOCOMMIT off, messages are not committed, and no worker sees them."""
     if store().connection.settings_dict.get("AUTOCOMMIT", True):
@@ -230,7 +231,7 @@ def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
     ]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W010: above READ COMMITTED, PostgreSQL makes one of two workers fail that update the same row."""
     connection = store().connection
@@ -253,7 +254,7 @@ def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **
     ]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W010: a table with an engine without transactions may keep half of a change."""
     connection = store().connection
@@ -279,7 +280,7 @@ def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None
     ]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W006: licenses whose own base URL is the real service, while DEBUG is on."""
     if not settings.DEBUG or not is_asked(databases) or not is_http() or not has_licenses():
@@ -298,7 +299,7 @@ def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None
     ]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W007, I001: API keys that none of the secret keys decrypts, or only an older one."""
     if not is_asked(databases) or not has_licenses():

@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, register
+from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import kpwa_settings
 from ..gateway import addresses, load_gateway_class
 from ..models import License
-from .configuration import TAG, is_http, make_warning
+from .configuration import is_http, make_warning
 from .database import has_licenses, is_asked
+from .registration import register
 
 
-@register(TAG, deploy=True)
+@register(deploy=True)
 def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W081, W082, W083: settings of a live site by which receipts reach nobody, or are sent in the clear."""
     if settings.DEBUG:
@@ -60,7 +61,7 @@ def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessag
     return found
 
 
-@register(TAG, Tags.database, deploy=True)
+@register(database=True, deploy=True)
 def check_licenses_when_live(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W082: licenses whose own base URL is this machine (a sandbox), on a live site."""
     if settings.DEBUG or not is_asked(databases) or not is_http() or not has_licenses():
@@ -79,7 +80,7 @@ def check_licenses_when_live(app_configs: Any, databases: Sequence[str] | None =
     ]
 
 
-@register(TAG, Tags.database)
+@register(database=True)
 def check_base_urls(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W080: licenses whose base URL the site does not allow; nothing is sent to it."""
     if not is_asked(databases) or not is_http() or not has_licenses():

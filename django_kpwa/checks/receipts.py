@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.checks import CheckMessage, register
+from django.core.checks import CheckMessage
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.base import Template, VariableNode
 from django.template.loader import get_template
@@ -13,12 +13,13 @@ from django.template.loader_tags import ExtendsNode, IncludeNode
 
 from ..receipts import Receipt, registry
 from ..receipts.plain_text import is_plain, refusal
-from .configuration import TAG, make_warning
+from .configuration import make_warning
+from .registration import register
 
 _ESCAPING = frozenset(("escape", "force_escape", "escapeseq"))
 
 
-@register(TAG)
+@register()
 def check_receipt_templates(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W070 to W073: templates that are missing, do not compile, may escape for HTML, or do so by a filter."""
     found: dict[tuple[type[Receipt], str], list[CheckMessage]] = {}
