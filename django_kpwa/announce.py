@@ -9,7 +9,7 @@ forwards it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 from django.dispatch import Signal
@@ -21,8 +21,10 @@ from .logs import get_logger
 from .models import Alert, License, OutboundMessage, PauseReason, Status, WebhookEvent
 from .phone import mask
 from .store import store
-from .store.results import Pause
 from .words import PAUSES, Tone, what_to_do
+
+if TYPE_CHECKING:
+    from .store.results import Pause
 
 logger = get_logger("django_kpwa.announce")
 alerts = get_logger("django_kpwa.alerts")

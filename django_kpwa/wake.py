@@ -12,13 +12,15 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .broker import Broker
 from .models import outbox_key
 from .store import store
 from .store.heartbeats import note_alive
-from .store.messages import LaneSeen
+
+if TYPE_CHECKING:
+    from .store.messages import LaneSeen
 
 DISPATCH_LICENSE = "django_kpwa.dispatch_license"
 PROCESS_WEBHOOK = "django_kpwa.process_webhook"

@@ -21,15 +21,8 @@
 
 from __future__ import annotations
 
-from django.utils.module_loading import autodiscover_modules
-
 from . import registry
 from .base import Receipt, Registration
 from .registry import register, send_now, unregister
 
-__all__ = ["Receipt", "Registration", "autodiscover", "register", "registry", "send_now", "unregister"]
-
-
-def autodiscover() -> None:
-    """Import the `whatsapp` module of every installed app, as the admin imports `admin`."""
-    autodiscover_modules("whatsapp")
+__all__ = ["Receipt", "Registration", "register", "registry", "send_now", "unregister"]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from ..models import License
 
+FAMILY = "receipts"
+"""Prefix of `OutboundMessage.renderer` for receipts: the full value is `receipts/LABEL`."""
+
 _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 
 

@@ -38,9 +38,9 @@ from ..models import (
 from ..store import store
 from ..words import Fate
 from . import registry
-from .base import Receipt, Registration
+from .base import FAMILY, Receipt, Registration
 from .identity import Row, Whose, event_id_of, fingerprint_of, is_of_an_earlier_row, key_of, occurred_at, reference_of
-from .queueing import FAMILY, find_known, is_recent, queue
+from .queueing import find_known, is_recent, queue
 
 GRACE = timedelta(seconds=60)
 """Age from which an object without a message is missing one: until then, its receipt may just be being queued."""

@@ -25,14 +25,11 @@ from ..models import WITHDRAWN, License, OutboundMessage, Status, about, idempot
 from ..outbox import copy_key, send_rendered_later
 from ..store import store
 from ..wake import wake_license_on_commit
-from .base import Receipt, Registration
+from .base import FAMILY, Receipt, Registration
 from .failures import clear_failure, keep_failure
 from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_at, reference_of, whose
 
 logger = get_logger("django_kpwa.receipts")
-
-FAMILY = "receipts"
-"""Prefix of `OutboundMessage.renderer` for receipts: the full value is `receipts/LABEL`."""
 
 
 @dataclass(frozen=True)

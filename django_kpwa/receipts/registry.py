@@ -2,6 +2,8 @@
 
 Each message stores its receipt's label (`sales.sale.PaidReceipt`), so renaming a class fails the messages that still
 wait for their text.
+
+Registering imports nothing that queues: that is left to the first save.
 """
 
 from __future__ import annotations
@@ -22,9 +24,7 @@ from ..contents import says_something
 from ..exceptions import KpwaError
 from ..logs import get_logger
 from ..models import OutboundMessage, ReceiptFailure, database_of, is_saved
-from .base import Receipt, Registration
-from .identity import is_of_an_earlier_row, source_of
-from .queueing import FAMILY, queue, queue_saved
+from .base import FAMILY, Receipt, Registration
 
 logger = get_logger("django_kpwa.receipts")
 
@@ -100,6 +100,8 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
     if not asked_for:
         named = receipt_class.__name__ if receipt_class else "A receipt"
         raise LookupError(f"{named} is not registered for {type(obj)._meta.label}.")
+    from .queueing import queue
+
     using = database_of(obj)
     queued = [queue(registration, obj, using, is_asked_for=True) for registration in asked_for]
     return [message for message in queued if message is not None]
@@ -111,6 +113,9 @@ def try_again(failure: ReceiptFailure) -> OutboundMessage | None:
     None: it failed again, which the row then says; or it is no longer wanted, or its object was deleted, and the row is
     deleted. Raises `LookupError` if the receipt is no longer registered or its database is missing.
     """
+    from .identity import source_of
+    from .queueing import queue
+
     registration = find(failure.receipt)
     if registration is None:
         raise LookupError(f"No receipt is registered as {failure.receipt!r}.")
@@ -146,6 +151,8 @@ def without_earlier_rows(messages: list[OutboundMessage], obj: Model) -> list[Ou
     The list is cut at the first receipt of an earlier row with the same primary key: anything older is about that row
     or one before it. Raises `django.db.Error`.
     """
+    from .identity import is_of_an_earlier_row
+
     for place, message in enumerate(messages):
         registration = find(message.renderer.removeprefix(f"{FAMILY}/")) if message.renderer else None
         if registration is None:
@@ -242,5 +249,7 @@ def _dispatch_uid(model: type[Model]) -> str:
 def _saved(sender: type[Model], instance: Model, created: bool, raw: bool, using: str, **_: Any) -> None:
     if raw:  # loaded from a fixture: not a sale, and the rows it refers to may not exist yet
         return
+    from .queueing import queue_saved
+
     for registration in registrations(sender):
         queue_saved(registration, instance, using, is_new=created)

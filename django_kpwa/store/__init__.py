@@ -3,6 +3,19 @@
 `models` describes the tables. Only this package writes a status or a lane's columns.
 """
 
-from .engine import Store, store
+from __future__ import annotations
 
-__all__ = ["Store", "store"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine import Store
+
+__all__ = ["store"]
+
+
+def store() -> Store:
+    """The store of the database to which the site's routers send the outbox's writes."""
+    # The statements take as long to import as all models: a process that sends and stores nothing does without.
+    from . import engine
+
+    return engine.store()

@@ -28,6 +28,6 @@ ENGINES: dict[type[Dialect], type[Store]] = {PostgreSQL: PostgreSQLStore}
 
 
 def store() -> Store:
-    """The store of the database to which the site's routers send the outbox's writes."""
+    """The store of the outbox's database, see `django_kpwa.store.store()`."""
     using = write_alias()
     return ENGINES.get(dialect_of(using), Store)(using)

@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from django_kpwa.dispatch import sweep
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status
-from django_kpwa.store import Store, store
+from django_kpwa.store import store
+from django_kpwa.store.engine import Store
 from django_kpwa.store.results import Pause
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -26,7 +26,8 @@ from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind
 from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
 from django_kpwa.receipts.render import Rendered
-from django_kpwa.store import Store, store
+from django_kpwa.store import store
+from django_kpwa.store.engine import Store
 from django_kpwa.store.results import Claim, LaneVerdict, MessageVerdict, Pause
 from tests.shop.models import Sale
 from tests.stores import take_lane

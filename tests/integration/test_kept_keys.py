@@ -23,7 +23,7 @@ from django_kpwa.models import (
     idempotency_digest,
 )
 from django_kpwa.outbox import Message, send_message, send_messages
-from django_kpwa.store import Store
+from django_kpwa.store.engine import Store
 from tests.cli import kpwa
 from tests.shop.models import Sale
 from tests.shop.whatsapp import PaidReceipt

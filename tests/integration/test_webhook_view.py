@@ -23,7 +23,8 @@ from django.utils import timezone
 
 from django_kpwa.license_actions import token_digest
 from django_kpwa.models import DatabaseNow, EventStatus, License, WebhookEvent, WebhookToken
-from django_kpwa.store import Store, store
+from django_kpwa.store import store
+from django_kpwa.store.engine import Store
 from django_kpwa.webhooks import process_event
 from django_kpwa.webhooks.views import WebhookView
 from tests.stores import INSERTS, stored_by

@@ -25,7 +25,7 @@ from django_kpwa.models import (
     Status,
     WebhookEvent,
 )
-from django_kpwa.store import Store
+from django_kpwa.store.engine import Store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "django_kpwa"

@@ -31,7 +31,7 @@ class FailingConfig(AppConfig):
 
     def ready(self) -> None:
         from django_kpwa.dispatch import render
-        from django_kpwa.store import Store
+        from django_kpwa.store.engine import Store
 
         # How long a receipt waits whose worker was killed while it was written: a minute would be a minute's test.
         Store.RENDER_STEP_BACK_SECONDS = 5.0
