@@ -32,7 +32,26 @@ elif UNDER_UNFOLD:
 else:
     from django.contrib.admin import ModelAdmin, TabularInline
 
-__all__ = ["UNDER_UNFOLD", "KpwaAdmin", "ReadOnly", "ReadOnlyAdmin", "TabularInline", "hiding_filter", "mark_html"]
+__all__ = [
+    "MAY_DECIDE",
+    "MAY_LINK",
+    "MAY_OPERATE",
+    "MAY_SEND",
+    "UNDER_UNFOLD",
+    "KpwaAdmin",
+    "ReadOnly",
+    "ReadOnlyAdmin",
+    "TabularInline",
+    "hiding_filter",
+    "mark_html",
+]
+
+
+MAY_DECIDE = "decide_outboundmessage"
+MAY_LINK = "link_license"
+MAY_OPERATE = "operate_license"
+MAY_SEND = "add_outboundmessage"
+"""Codenames of permissions of our app, for `KpwaAdmin.may()`."""
 
 
 class KpwaAdmin(ModelAdmin):

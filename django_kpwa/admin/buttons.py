@@ -86,6 +86,10 @@ class ButtonsAdmin(KpwaAdmin):
     buttons: Sequence[Button] = ()
     change_form_template = "admin/django_kpwa/change_form.html"
 
+    def get_buttons(self) -> Sequence[Button]:
+        """Return `buttons`; an admin whose buttons are dear to import overrides this."""
+        return self.buttons
+
     def get_urls(self) -> list[Any]:
         own = [
             path(
@@ -95,7 +99,7 @@ class ButtonsAdmin(KpwaAdmin):
                 outside_transactions(self.admin_site.admin_view(self._view_of(button))),
                 name=self.url_name(button.name),
             )
-            for button in self.buttons
+            for button in self.get_buttons()
         ]
         # Before Django's own URLs, whose last pattern `<path:object_id>/` matches everything.
         return [*own, *super().get_urls()]
@@ -108,7 +112,7 @@ class ButtonsAdmin(KpwaAdmin):
                 replace(button, is_primary=button.is_primary and not button.question(obj)),
                 self.url_of(button.name, obj.pk),
             )
-            for button in self.buttons
+            for button in self.get_buttons()
             if self.may(request, button.permission) and button.is_offered(obj)
         ]
 

@@ -16,8 +16,8 @@ from ..license_conditions import Queue, lane_of
 from ..models import Lane, License
 from ..site_urls import find_url
 from ..words import INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, error_told
+from .base import MAY_OPERATE
 from .dashboard_charts import Counts
-from .license_buttons import MAY_OPERATE
 from .links import Links
 
 OLD_ERROR = timedelta(days=1)

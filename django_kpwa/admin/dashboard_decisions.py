@@ -19,9 +19,10 @@ from ..counts import MAX_COUNTED, count_up_to
 from ..formatting import short_time
 from ..models import OutboundMessage
 from ..words import reason_row
+from .base import MAY_DECIDE
 from .buttons import Button, OfferedButton
-from .message_admin import IT_ARRIVED, LEAVE_IT, MAY_DECIDE, SEND_AGAIN, MessageAdmin
-from .message_content import recipient_of
+from .message_admin import IT_ARRIVED, LEAVE_IT, SEND_AGAIN, MessageAdmin
+from .message_lines import recipient_of
 
 MAX_LISTED = 25
 CHOICES: dict[str, Button] = {button.name: button for button in (SEND_AGAIN, IT_ARRIVED, LEAVE_IT)}

@@ -24,15 +24,12 @@ from django.utils.translation import gettext_lazy as _
 from ..counts import count_up_to
 from ..formatting import date_and_second, short_time
 from ..models import NOT_UNDERSTOOD, OutboundMessage, WebhookEvent
-from ..webhooks import reprocess
 from ..words import EVENT_STATUSES, STATUSES, Tone, event_row
 from .base import mark_html
 from .buttons import Button, ButtonsAdmin, Done, counted
-from .event_content import GIST_FIELDS, START_CHARACTERS, body_of, gist_of, parts_of
 from .links import Links
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter, has_several_licenses
-from .message_content import recipient_of
-from .search import search_events
+from .message_lines import recipient_of
 
 MAX_REPROCESSED_AT_ONCE = 100
 """Maximum number of events per press: the site's own signal receivers run for each event, and may be slow."""
@@ -43,6 +40,8 @@ _GONE = _("Nothing was done: it has been deleted.")
 
 
 def _press(request: HttpRequest, event: WebhookEvent) -> Done:
+    from ..webhooks import reprocess
+
     if not reprocess(event):  # another process holds the event
         return Done(_BUSY, messages.WARNING, logged="")
     status = WebhookEvent.objects.filter(pk=event.pk).values_list("status", flat=True).first()
@@ -88,6 +87,8 @@ class WebhookEventAdmin(LongListAdmin):
     # The list
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEvent]:
+        from .event_content import GIST_FIELDS, START_CHARACTERS
+
         # Each event may hold a megabyte, of which the list shows two short texts: only their beginnings are read.
         events: QuerySet[WebhookEvent] = super().get_queryset(request)
         return events.defer("body", "error", "understood").annotate(
@@ -131,6 +132,8 @@ class WebhookEventAdmin(LongListAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[WebhookEvent], search_term: str
     ) -> tuple[QuerySet[WebhookEvent], bool]:
+        from .search import search_events
+
         return search_events(queryset, search_term), False
 
     @admin.display(description=_("status"))
@@ -140,6 +143,8 @@ class WebhookEventAdmin(LongListAdmin):
 
     @admin.display(description=_("what it says"))
     def gist(self, event: WebhookEvent) -> str:
+        from .event_content import GIST_FIELDS, gist_of
+
         who, what = gist_of({name: getattr(event, f"{name}_start", None) for name in GIST_FIELDS})
         return format_html('<span class="kpwa-who">{}</span> {}', who, what) if who else what
 
@@ -170,6 +175,8 @@ class WebhookEventAdmin(LongListAdmin):
     # The page of one event
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        from .event_content import body_of, parts_of
+
         event = context.get("original")
         if event is not None:
             self.prepare_page(request, [event])

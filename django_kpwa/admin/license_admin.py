@@ -6,7 +6,7 @@ Views that call the gateway run outside transactions and catch the errors that s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,14 +29,11 @@ from ..gateway import addresses
 from ..license_conditions import lane_of
 from ..models import Dashboard, DatabaseNow, License
 from ..wake import wake_license_on_commit
-from .base import hiding_filter, mark_html
-from .buttons import ButtonsAdmin, OfferedButton
-from .license_buttons import BUTTONS, MAY_OPERATE
+from .base import MAY_LINK, MAY_OPERATE, MAY_SEND, hiding_filter, mark_html
+from .buttons import Button, ButtonsAdmin, OfferedButton
 from .license_form import LicenseForm, key_hint
-from .license_link import MAY_LINK, check_view, link_view
 from .license_state import condition_of, note_queued, state_of
 from .links import Links
-from .number_pages import MAY_SEND, check_number, send_test
 
 WAKING_FIELDS = frozenset({"api_key", "is_active"})
 """After a change of one of these fields, the license is woken: messages that wait may be sendable now."""
@@ -72,7 +69,6 @@ class LicenseAdmin(ButtonsAdmin):
     """Waiting messages are of one license are counted up to this number on its page."""
 
     form = LicenseForm
-    buttons = BUTTONS
     change_form_template = "admin/django_kpwa/license/change_form.html"
     change_list_template = "admin/django_kpwa/license/change_list.html"
     # Whether it is active is part of the condition, and which key is stored stands on its page.
@@ -100,6 +96,11 @@ class LicenseAdmin(ButtonsAdmin):
         super().__init__(model, admin_site)
         # Created before any request: if creating it failed during one, the error report would contain the API key.
         self._hiding_filter = hiding_filter(keeps_secrets_under_debug=True)
+
+    def get_buttons(self) -> Sequence[Button]:
+        from .license_buttons import BUTTONS
+
+        return BUTTONS
 
     # The list
 
@@ -197,6 +198,9 @@ class LicenseAdmin(ButtonsAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[Any]:
+        from .license_link import check_view, link_view
+        from .number_pages import check_number, send_test
+
         views: dict[str, tuple[str, Callable[..., HttpResponse]]] = {
             "link": ("link/", link_view),
             "link_check": ("link/check/", check_view),

@@ -16,11 +16,11 @@ from ..license_conditions import lane_of
 from ..models import HELD_BY_PEOPLE, License, PauseReason
 from ..phone import mask, written
 from ..words import Words
+from .base import MAY_OPERATE
 from .buttons import Button, Done
 from .gateway_failures import ASKING_ERRORS, failure_of
 from .license_state import pause_of, webhook_of
 
-MAY_OPERATE = "operate_license"
 NOTHING_CHANGED = _("Nothing was changed: somebody else was faster, or it was done already.")
 _RESUMABLE = {reason.value for reason in license_actions.RESUMABLE} - {PauseReason.LOGGED_OUT.value}
 """Pause reasons with a "Resume" button. A log-out has none: without a new scan, the license would pause again."""

@@ -23,17 +23,15 @@ from ..exceptions import UnexpectedAnswerError
 from ..gateway import LoginQr, SessionStatus
 from ..license_conditions import lane_of
 from ..models import Dashboard, License
+from .base import MAY_LINK, MAY_OPERATE, MAY_SEND
 from .buttons import refusal
 from .gateway_failures import ASKING_ERRORS, ENTER_KEY, RESTART, Failure, failure_of, failure_of_code
-from .license_buttons import MAY_OPERATE
 from .license_state import condition_of
 from .links import Links
-from .number_pages import MAY_SEND
 
 if TYPE_CHECKING:
     from .license_admin import LicenseAdmin
 
-MAY_LINK = "link_license"
 REDRAW_SECONDS = 20
 """Seconds after which the page requests a new code; WhatsApp changes its code about this often."""
 POLL_SECONDS = 2

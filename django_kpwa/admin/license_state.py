@@ -14,7 +14,6 @@ from django.utils.translation import gettext
 from .. import phone
 from ..counts import BoundedCount, count_up_to
 from ..formatting import grouped
-from ..health import nobody_sends
 from ..license_conditions import lane_of, license_condition
 from ..models import License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
@@ -28,6 +27,8 @@ def state_of(license_: License, *, max_queued: int) -> dict[str, Any]:
         license_: Fetched with its lane, and annotated with `looked_at`, the database's time.
         max_queued: Waiting messages are counted up to this number.
     """
+    from ..health import nobody_sends
+
     lane = lane_of(license_)
     error, is_gateways = error_told(lane.last_error) if lane else ("", False)
     # These are ours, in English, for whoever reads the log: the condition and the last error say the same.

@@ -19,21 +19,15 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox
 from ..formatting import short_time
-from ..health import nobody_sends
 from ..license_conditions import held_by
 from ..models import RESENDABLE, Dashboard, OutboundMessage, RecipientType, Status
 from ..words import NOT_ON_WHATSAPP, STATUSES, Words, reason_row, status_row, who_said
-from .base import mark_html
-from .bubble import bubble_of
+from .base import MAY_DECIDE, MAY_SEND, mark_html
 from .buttons import Button, Done, OfferedButton
 from .links import Links, Source
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter, has_several_licenses
-from .message_content import first_line_of, instead_of_text, lines_repeated_in, recipient_of, starts_of, timeline_of
-from .message_export import csv_response
-from .number_pages import MAY_SEND, send_to_another_number
-from .search import search_messages
+from .message_lines import first_line_of, instead_of_text, lines_repeated_in, recipient_of, starts_of
 
-MAY_DECIDE = "decide_outboundmessage"
 COMPARED = 10
 """Number of the newest messages whose first lines are compared with those of a page."""
 SECOND_COPY = _("The customer may get a second copy of a message that did arrive after all.")
@@ -168,6 +162,8 @@ class MessageAdmin(LongListAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[OutboundMessage], search_term: str
     ) -> tuple[QuerySet[OutboundMessage], bool]:
+        from .search import search_messages
+
         return search_messages(queryset, search_term), False
 
     @admin.display(description=_("status"))
@@ -225,6 +221,8 @@ class MessageAdmin(LongListAdmin):
 
     @admin.action(description=_("Export as CSV"), permissions=["view"])
     def export(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        from .message_export import csv_response
+
         return csv_response(queryset)
 
     # The page of one message
@@ -236,6 +234,10 @@ class MessageAdmin(LongListAdmin):
         return [OfferedButton(replace(each.button, is_primary=False), each.url) for each in offered]
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        from ..health import nobody_sends
+        from .bubble import bubble_of
+        from .message_timeline import timeline_of
+
         message = context.get("original")
         if message is not None:
             self.prepare_page(request, [message])
@@ -258,6 +260,8 @@ class MessageAdmin(LongListAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[Any]:
+        from .number_pages import send_to_another_number
+
         hidden = sensitive_post_parameters("to")(partial(send_to_another_number, self))
         view = self.admin_site.admin_view(hidden)
         name = self.url_name("another_number")

@@ -22,7 +22,7 @@ from ..receipts import registry
 from ..words import STATUSES
 from .base import UNDER_UNFOLD, ReadOnly, TabularInline
 from .links import Links
-from .message_content import first_line_of, lines_repeated_in, recipient_of, starts_of
+from .message_lines import first_line_of, lines_repeated_in, recipient_of, starts_of
 
 MAX_SHOWN = 20
 

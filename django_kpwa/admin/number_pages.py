@@ -17,16 +17,14 @@ from .. import license_actions, outbox, phone
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
 from ..models import License, OutboundMessage
 from ..words import Mark, Tone, Words
-from .base import KpwaAdmin
+from .base import MAY_OPERATE, MAY_SEND, KpwaAdmin
 from .buttons import refusal
 from .gateway_failures import ASKING_ERRORS, failure_of
-from .license_buttons import MAY_OPERATE
 from .links import Links
 
 if TYPE_CHECKING:
     from .license_admin import LicenseAdmin
 
-MAY_SEND = "add_outboundmessage"
 SEND_TEST = _("Send a test message")
 CHECK_NUMBER = _("Check a number")
 _BACK = _("Back to the license")

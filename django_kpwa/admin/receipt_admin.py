@@ -9,52 +9,35 @@ to view the object's model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.core.exceptions import PermissionDenied
 from django.db import router
-from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.template.response import TemplateResponse
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import path
-from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.http import urlencode
 from django.utils.text import capfirst
-from django.utils.timesince import timesince
-from django.utils.translation import get_language_info, gettext
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from .. import phone
 from ..containing import outside_transactions
-from ..counts import count_up_to
 from ..formatting import short_time
-from ..models import OutboundMessage, ReceiptFailure, RegisteredReceipt, stored_name
-from ..receipts import Receipt, Registration, registry, send_now
-from ..receipts.missing import classes
-from ..receipts.preview import known_messages, preview
-from ..words import FAILURES, STATUSES
-from .base import ReadOnlyAdmin
-from .bubble import Bubble, image_link, wa_html
-from .buttons import Button, Done, confirmation
+from ..models import ReceiptFailure, RegisteredReceipt, stored_name
+from ..receipts import registry
+from ..words import FAILURES
+from .base import MAY_DECIDE, MAY_SEND, ReadOnlyAdmin
+from .buttons import Button, Done
 from .links import Links, Source
 from .long_list import LongListAdmin, WhenFilter
-from .message_admin import MAY_DECIDE
-from .receipt_missing import MissingPage
-from .receipt_preview import Objects, result_of
 
 MAX_SENT_AT_ONCE = 100
 """Maximum number of failures per press: the site's own receipt class runs for each, and may be slow."""
-_DEFAULT_EVENT_ID = Receipt.get_event_id
 
 
 class RegisteredReceiptAdmin(ReadOnlyAdmin):
-    MAX_FAILURES_COUNTED = 100
-
     def get_urls(self) -> list[Any]:
         # None of Django's own URLs: there are no rows to add, change or delete.
         wrap = self.admin_site.admin_view
@@ -70,193 +53,41 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         ]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        self.check_may_view(request)
-        links = Links(self.admin_site, request)
-        context = {
-            "title": capfirst(self.opts.verbose_name_plural),
-            "receipts": [
-                {
-                    "description": _described(registration),
-                    "url": self.url_of("preview", registration.label),
-                    "failures": self._failures_of(registration, links),
-                }
-                for registration in registry.registrations()
-            ],
-            "missing_url": self.url_of("missing") if classes() else "",
-            **(extra_context or {}),
-        }
-        return self._page(request, "list.html", context)
+        from .receipt_pages import ReceiptPages
 
-    def _failures_of(self, registration: Registration, links: Links) -> dict[str, Any] | None:
-        """Return how often a class raised an error, and the URL of the list; None if the user may not view it."""
-        url = links.to_page(ReceiptFailure, "changelist", receipt=registration.label)
-        if not url:
-            return None
-        failures = ReceiptFailure.objects.filter(receipt=registration.label)
-        return {"count": count_up_to(self.MAX_FAILURES_COUNTED, failures), "url": url}
+        self.check_may_view(request)
+        return ReceiptPages(self, request).show_list(extra_context or {})
 
     def missing_view(self, request: HttpRequest) -> HttpResponse:
+        from .receipt_missing import MissingPage
+
         self.check_may_view(request)
         return MissingPage(self, request).show()
 
     def send_missing_view(self, request: HttpRequest) -> HttpResponse:
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        self.check_may_view(request)
-        if not self.may(request, "add_outboundmessage"):
-            raise PermissionDenied
-        return MissingPage(self, request).send()
+        from .receipt_missing import MissingPage
+
+        return self._refused(request) or MissingPage(self, request).send()
 
     def preview_view(self, request: HttpRequest, label: str) -> HttpResponse:
+        from .receipt_pages import ReceiptPages
+
         self.check_may_view(request)
-        registration = self._registration_or_404(label)
-        objects = Objects(self.admin_site, request, registration.model)
-        typed = request.GET.get("pk", "").strip()
-        obj = None
-        if typed:
-            objects.check_may_view()
-            obj = objects.find(typed, registration.receipt)
-        context = {
-            "title": registration.name,
-            "description": _described(registration),
-            "label": label,
-            "list_url": self.url_of("changelist"),
-            "may_view": objects.may_view,
-            # The link from a failure names the primary key, which nobody types.
-            "typed": "" if obj is not None else typed,
-            "newest": self._newest(registration, objects),
-            **(self._previewed(request, registration, objects, obj) if obj is not None else {}),
-        }
-        return self._page(request, "preview.html", context)
+        return ReceiptPages(self, request).show_preview(label)
 
     def send_now_view(self, request: HttpRequest, label: str) -> HttpResponse:
+        from .receipt_pages import ReceiptPages
+
+        return self._refused(request) or ReceiptPages(self, request).send_now(label)
+
+    def _refused(self, request: HttpRequest) -> HttpResponse | None:
+        """Return the answer to what is no POST; raise `PermissionDenied` for a user who may not send."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         self.check_may_view(request)
-        if not self.may(request, "add_outboundmessage"):
+        if not self.may(request, MAY_SEND):
             raise PermissionDenied
-        registration = self._registration_or_404(label)
-        objects = Objects(self.admin_site, request, registration.model)
-        objects.check_may_view()
-        obj = objects.get(request.POST.get("pk", ""))
-        if obj is None:
-            raise Http404
-        back = self._preview_url(label, obj)
-        shown = preview(registration, obj)
-        if shown.known is not None:
-            self._tell(request, gettext("It has this receipt already."), shown.known, messages.WARNING)
-            return HttpResponseRedirect(back)
-        if not shown.can_be_sent:
-            self.message_user(request, gettext("Nothing was sent. The reason is shown below."), messages.WARNING)
-            return HttpResponseRedirect(back)
-        if "confirmed" not in request.POST:
-            asked = gettext("The receipt goes to %(number)s.") % {"number": phone.written(shown.recipient)}
-            names, fields = [objects.name_of(obj, registration.receipt)], [("pk", str(obj.pk))]
-            return confirmation(self, request, gettext("Send now"), [asked], names, back=back, fields=fields)
-        self._send(request, registration, obj)
-        return HttpResponseRedirect(back)
-
-    def _send(self, request: HttpRequest, registration: Registration, obj: Model) -> None:
-        sent = send_now(obj, type(registration.receipt))
-        if not sent:
-            self.message_user(request, gettext("Nothing was sent. The reason is shown below."), messages.WARNING)
-            return
-        label = gettext("Send now")
-        self.log_addition(request, sent[0], f"{label}: {registration.name}")
-        self._tell(request, gettext("The receipt is queued."), sent[0], messages.SUCCESS)
-
-    def _tell(self, request: HttpRequest, words: str, message: OutboundMessage, level: int) -> None:
-        address = self._url_of(request, message)
-        if address:
-            words = format_html('{} <a href="{}">{}</a>', words, address, gettext("Open the message"))
-        self.message_user(request, words, level)
-
-    def _newest(self, registration: Registration, objects: Objects) -> list[dict[str, Any]]:
-        newest = objects.newest() if objects.may_view else []
-        known = known_messages(registration, newest)
-        return [
-            {
-                "pk": obj.pk,
-                "name": objects.name_of(obj, registration.receipt),
-                "url": self._preview_url(registration.label, obj),
-                "mark": STATUSES[known[obj.pk].status] if obj.pk in known else None,
-            }
-            for obj in newest
-        ]
-
-    def _previewed(
-        self, request: HttpRequest, registration: Registration, objects: Objects, obj: Model
-    ) -> dict[str, Any]:
-        shown = preview(registration, obj)
-        rendered = shown.rendered
-        result_mark, result_words = result_of(shown)
-        return {
-            "chosen": obj,  # not `object`: admin themes treat that as the object that the page belongs to
-            "object_name": objects.name_of(obj, registration.receipt),
-            "object_url": objects.url_of(obj),
-            "preview": shown,
-            "recipient": phone.written(shown.recipient),
-            "result_mark": result_mark,
-            "result_words": result_words,
-            "bubble": Bubble(text=wa_html(rendered.text), image=image_link(rendered.image_url)) if rendered else None,
-            "message_mark": STATUSES[shown.known.status] if shown.known else None,
-            "message_url": self._url_of(request, shown.known) if shown.known else "",
-            "send_url": (
-                self.url_of("send_now", registration.label)
-                if shown.can_be_sent and self.may(request, "add_outboundmessage")
-                else ""
-            ),
-        }
-
-    def _url_of(self, request: HttpRequest, message: OutboundMessage) -> str:
-        """Return the URL of the message's page; empty if the message was purged or the user may not view it."""
-        return "" if message.was_purged else Links(self.admin_site, request).to_object(OutboundMessage, message.pk)
-
-    def _preview_url(self, label: str, obj: Model) -> str:
-        return f"{self.url_of('preview', label)}?{urlencode({'pk': obj.pk})}"
-
-    def _registration_or_404(self, label: str) -> Registration:
-        registration = registry.find(label)
-        if registration is None:
-            raise Http404
-        return registration
-
-    def _page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
-        return self.render_page(request, f"registeredreceipt/{template}", context)
-
-
-def _described(registration: Registration) -> dict[str, str]:
-    """Return what a receipt class declares, as text for people. `template` is empty if it renders its text itself."""
-    receipt = registration.receipt
-    has_own_ids = type(receipt).get_event_id is not _DEFAULT_EVENT_ID
-    return {
-        "name": registration.name,
-        "about": (type(receipt).__doc__ or "").strip().partition("\n")[0],
-        "model": str(capfirst(registration.model._meta.verbose_name)),
-        "event": gettext("told apart by get_event_id()") if has_own_ids else receipt.event or type(receipt).__name__,
-        "template": receipt.template_name,
-        "language": _language(receipt.language),
-        "max_age": _span(receipt.max_age),
-        "expires_after": _span(receipt.expires_after),
-    }
-
-
-def _span(span: timedelta | None) -> str:
-    if span is None:
-        return gettext("no limit")
-    now = timezone.now()
-    return timesince(now - span, now)
-
-
-def _language(code: str) -> str:
-    try:
-        name = str(get_language_info(code or settings.LANGUAGE_CODE)["name_translated"])
-    except KeyError:
-        name = code or settings.LANGUAGE_CODE
-    return name if code else gettext("%(language)s (the site's)") % {"language": name}
-
-
-# Failures
+        return None
 
 
 class ReceiptFilter(SimpleListFilter):
@@ -292,7 +123,7 @@ def _press_clear(request: HttpRequest, failure: ReceiptFailure) -> Done:
     return Done(_("Cleared."))
 
 
-SEND_NOW = Button("send_now", _("Send now"), "add_outboundmessage", _press_send_now, is_primary=True)
+SEND_NOW = Button("send_now", _("Send now"), MAY_SEND, _press_send_now, is_primary=True)
 CLEAR = Button(
     "clear",
     _("Clear"),

@@ -14,9 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox, statistics
-from django_kpwa.admin.dashboard_admin import DashboardAdmin
 from django_kpwa.admin.dashboard_charts import Statistics
 from django_kpwa.admin.dashboard_decisions import MAX_LISTED
+from django_kpwa.admin.dashboard_page import DashboardPage
 from django_kpwa.license_conditions import queues_of
 from django_kpwa.models import (
     Dashboard,
@@ -328,11 +328,11 @@ def test_a_backlog_is_counted_to_its_limit_and_no_further(operator, linked):
 
 
 def test_many_licenses_show_the_most_urgent_and_say_how_many_more_there_are(operator, linked, monkeypatch):
-    monkeypatch.setattr(DashboardAdmin, "MAX_CARDS", 2)
+    monkeypatch.setattr(DashboardPage, "MAX_CARDS", 2)
     for number in range(3):
         another_license(f"Cabang {number}")
     assert "2 more licenses" in shown(operator)
-    monkeypatch.setattr(DashboardAdmin, "MAX_LICENSES", 3)
+    monkeypatch.setattr(DashboardPage, "MAX_LICENSES", 3)
     assert "1+ more licenses" in shown(operator)
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy
 
 from django_kpwa import outbox, receipts
-from django_kpwa.admin.receipt_admin import RegisteredReceiptAdmin
+from django_kpwa.admin.receipt_pages import ReceiptPages
 from django_kpwa.admin.receipt_preview import MAX_NEWEST, Objects, _newest_first
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure, Status
 from django_kpwa.receipts import registry
@@ -130,7 +130,7 @@ def test_failures_are_counted_to_a_limit_and_linked(operator, staff, monkeypatch
     assert operator.get(link).context["cl"].result_count == 1
     assert operator.get(f"{FAILURES}?receipt=shop.sale.RefundReceipt").context["cl"].result_count == 0
 
-    monkeypatch.setattr(RegisteredReceiptAdmin, "MAX_FAILURES_COUNTED", 2)
+    monkeypatch.setattr(ReceiptPages, "MAX_FAILURES_COUNTED", 2)
     a_failure(source_id="8")
     a_failure(source_id="9")
     assert "2+ failures" in operator.get(LIST).content.decode()

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from django_kpwa import outbox, receipts, testing
-from django_kpwa.admin.message_content import timeline_of
+from django_kpwa.admin.message_timeline import timeline_of
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import NotConnectedError
 from django_kpwa.gateway import locmem

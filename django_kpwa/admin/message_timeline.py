@@ -1,19 +1,14 @@
-"""A message as the admin shows it: in one line, and as a timeline from the queue to the customer's answer."""
+"""A message's timeline, from the queue to the customer's answer, as its page in the admin shows it."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.db.models import QuerySet
-from django.db.models.functions import Substr
-from django.utils.text import Truncator, capfirst
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 
-from .. import phone
 from ..formatting import date_and_second
 from ..models import RESENDABLE, EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
 from ..words import CAUSES, OUTCOMES, STATUSES, Mark, Tone, Words
@@ -21,54 +16,6 @@ from .event_content import content_of
 
 MAX_ATTEMPTS = 50
 MAX_ANSWERS = 10
-_START_CHARACTERS = 200
-_LINE_CHARACTERS = 48
-# What WhatsApp shows as bold, italic and so on: `*KS-000005*`.
-_MARKED = re.compile(r"(?<!\w)([*_~`])(\S(?:.*?\S)?)\1(?!\w)")
-
-
-def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
-    """Return `messages` for a list: they load only the beginnings of their texts, which `first_line_of()` needs."""
-    return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
-
-
-def first_line_of(message: OutboundMessage, repeated: Container[str] = ()) -> str:
-    """Return the first line that says something of a message from `starts_of()`, cut if it is long.
-
-    Lines that are `repeated` are skipped, unless the beginning of the text has no others.
-    """
-    lines = _lines_of(message)
-    if not lines:
-        return instead_of_text(message) or gettext("(an image)")
-    return Truncator(next((line for line in lines if line not in repeated), lines[0])).chars(_LINE_CHARACTERS)
-
-
-def lines_repeated_in(messages: Iterable[OutboundMessage]) -> set[str]:
-    """Return the lines with which several different texts among `messages` begin: a shop's name and address, mostly."""
-    texts = {tuple(_lines_of(message)) for message in messages}
-    found = Counter(line for lines in texts for line in set(lines))
-    return {line for line, times in found.items() if times > 1}
-
-
-def _lines_of(message: OutboundMessage) -> list[str]:
-    """The visible lines at the beginning of a text, without rules of dashes and WhatsApp's formatting marks."""
-    start = str(getattr(message, "text_start", ""))
-    if len(start) > _START_CHARACTERS and "\n" in start:
-        start = start.rpartition("\n")[0]  # the last line is cut in the middle
-    lines = (_MARKED.sub(r"\2", line).strip("*_~` \t\r") for line in start.split("\n"))
-    return [line for line in lines if any(character.isalnum() for character in line)]
-
-
-def instead_of_text(message: OutboundMessage) -> str:
-    """Return what is shown instead of a text that is rendered only when it is sent; empty if there is a text."""
-    return gettext("(written when it is sent)") if message.needs_rendering else ""
-
-
-def recipient_of(message: OutboundMessage) -> str:
-    """Return the recipient for display: the formatted number, or the group's name."""
-    if message.recipient_type == RecipientType.GROUP:
-        return gettext("%(name)s (group)") % {"name": message.recipient}
-    return phone.written(message.recipient)
 
 
 @dataclass(frozen=True)
