@@ -45,7 +45,8 @@ from ..models import (
 from ..phone import mask
 from ..senders import senders
 from ..store import store
-from ..words import Problem, Tone, quoted
+from ..store.heartbeats import takes_changes
+from ..words import PROBLEMS, Problem, Tone, quoted
 from .arguments import license_named
 from .console import EXIT_NO, EXIT_OK, Console, Subcommand, duration
 from .licenses import why_paused
@@ -112,14 +113,20 @@ def _examine(license_name: str | None) -> Iterator[Line]:
         yield from _settings()
         yield _broker()
         licenses = [license_named(license_name)] if license_name else list(License.objects.kept())
+        # The answers of the gateway are stored.
+        is_writable = takes_changes()
+        if not is_writable:
+            yield _line(Finding(Problem.READ_ONLY, PROBLEMS[Problem.READ_ONLY]))
         for license_ in licenses:
-            if license_.is_active:
+            if license_.is_active and is_writable:
                 yield from _ask_gateway(license_)
         health = look()
         if health.senders.problem is None:
             yield Line(OK, "senders", f"the outbox was last swept {duration(health.senders.seen['sweep'])} ago.")
         names = {license_.pk for license_ in licenses}
         for finding in health.findings:
+            if finding.code == Problem.READ_ONLY:
+                continue  # told above
             if finding.license is None or finding.license.pk in names:
                 yield _line(finding)
         for license_ in licenses:
@@ -207,6 +214,12 @@ def _broker() -> Line:
             return Line(OK, "broker", "answers.")
         words = "does not answer. Nothing is lost; messages go out once it answers, or with: manage.py kpwa run"
         return Line(NOTE if senders().is_without_broker else PROBLEM, "broker", words)
+    if not broker.runs_tasks_at_once() and senders().is_alive("worker"):
+        words = (
+            "none is configured in this process, though a worker is running: receipts wait for beat's next sweep. "
+            "Import the site's Celery app in the project's __init__.py (kpwa.W001)."
+        )
+        return Line(NOTE, "broker", words)
     why = "tasks are not handed to it (kpwa.W100)" if broker.runs_tasks_at_once() else "none is configured"
     return Line(OK, "broker", f"{why}: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
 
