@@ -46,8 +46,12 @@ class SandboxProcess:
         """What belongs into `KPWA["BASE_URLS"]`, or a license's base URL."""
         return f"{self.url}/backend"
 
-    def start(self) -> None:
-        """Returns when the sandbox answers. Started again after `stop()`, it takes the same port."""
+    def start(self, *arguments: str) -> None:
+        """Returns when the sandbox answers. Started again after `stop()`, it takes the same port.
+
+        `arguments`: other ones from now on.
+        """
+        self._arguments = arguments or self._arguments
         port = self.url.rpartition(":")[2] or "0"
         command = [sys.executable, "-m", "django_kpwa.sandbox", "--port", port, *self._arguments]
         environ = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}

@@ -137,7 +137,13 @@ class Shop:
             app.control.purge()
 
     def start_worker(
-        self, pool: str = "prefork", *, concurrency: int = 2, clock_seconds: float = 0, **failpoints: object
+        self,
+        pool: str = "prefork",
+        *,
+        concurrency: int = 2,
+        queues: str = "",
+        clock_seconds: float = 0,
+        **failpoints: object,
     ) -> RunningProcess:
         """`start_worker(after_claim={"do": "kill", "at": 3})`; see `tests.faults.failing` for what can be done.
 
@@ -149,7 +155,11 @@ class Shop:
             environment |= {"KPWA_TEST_CLOCK_SECONDS": str(clock_seconds), "PYTHONPATH": path}
         return self._started(
             start_celery_worker(
-                self.brokers_before + self.broker_url, pool=pool, concurrency=concurrency, environment=environment
+                self.brokers_before + self.broker_url,
+                pool=pool,
+                concurrency=concurrency,
+                queues=queues,
+                environment=environment,
             )
         )
 

@@ -20,3 +20,6 @@ if "KPWA_TEST_SOFT_SHUTDOWN_SECONDS" in os.environ:
 if os.environ.get("KPWA_TEST_NEXT_RELEASE"):
     MIGRATION_MODULES = {"django_kpwa": "tests.faults.next_release"}
 DEBUG = bool(os.environ.get("KPWA_TEST_DEBUG"))
+if os.environ.get("KPWA_TEST_OTHER_SCHEDULE"):
+    CELERY_BEAT_SCHEDULE = {}
+ROOT_URLCONF = os.environ.get("KPWA_TEST_URLS", "tests.urls")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.core import mail
@@ -258,13 +259,16 @@ SITUATIONS = {
 def dashboard(client):
     page = client.get("/admin/django_kpwa/dashboard/fresh/").content.decode()
     said = re.search(r'<div data-kpwa-part="summary".*?(?=<section)', page, re.DOTALL)[0]
-    return " ".join(re.sub(r"<[^>]*>", " ", said).split())
+    return _text_of(said)
 
 
 def banner():
     template = engines["django"].from_string("{% load kpwa_counter %}{% kpwa_banner %}")
-    said = template.render({}, RequestFactory().get("/"))
-    return " ".join(re.sub(r"<[^>]*>", " ", said).split())
+    return _text_of(template.render({}, RequestFactory().get("/")))
+
+
+def _text_of(page):
+    return unescape(" ".join(re.sub(r"<[^>]*>", " ", page).split()))
 
 
 @pytest.mark.parametrize("name", SITUATIONS)

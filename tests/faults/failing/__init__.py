@@ -12,6 +12,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from django.apps import AppConfig
@@ -39,6 +40,8 @@ class FailingConfig(AppConfig):
         folder = Path(os.environ.get(FOLDER, ""))
         for name, plan in json.loads(os.environ.get(FAILPOINTS, "{}")).items():
             _install(name, _Failpoint(folder, name, plan))
+        if os.environ.get("KPWA_TEST_IMPORTS"):
+            import_module(os.environ["KPWA_TEST_IMPORTS"])
         if os.environ.get(HEARS):
             _listen(folder / "heard")
         if os.environ.get(CARELESS):

@@ -1,4 +1,4 @@
-"""What a site's own code can do wrong in a worker: raise, hang, or return nonsense. Of a certain message alone.
+"""What a site's own code can do wrong: raise, hang, or return nonsense.
 
 `{"render": "hang", "message_sent": "raise"}`, each for what has to do with a number that ends in `UNLUCKY`. What hangs
 does so for longer than any lease.
@@ -21,6 +21,9 @@ def make_careless(plan: dict[str, str]) -> None:
         _make_render_careless(plan["render"])
     if "message_sent" in plan:
         _make_receiver_careless(plan["message_sent"])
+    for method in ("get_phone_number", "get_candidates"):
+        if method in plan:
+            _make_receipt_careless(method, plan[method])
 
 
 def misbehave(how: str) -> Any:
@@ -45,6 +48,13 @@ def _make_render_careless(how: str) -> None:
         return original(self, sale, **context)
 
     PaidReceipt.render = render
+
+
+def _make_receipt_careless(method: str, how: str) -> None:
+    """Of every sale, whatever its number."""
+    from tests.shop.whatsapp import PaidReceipt
+
+    setattr(PaidReceipt, method, lambda *_: misbehave(how))
 
 
 def _make_receiver_careless(how: str) -> None:
