@@ -77,8 +77,14 @@ def check() -> list[Told]:
         found = _telling(health)
         _note(found, health)
         changed = list(islice(chain(_changed(found, health), _retaken()), MOST_AT_ONCE))
-        told = [_tell(alert_id, telling, found, health) for alert_id, telling in changed]
-        return [each for each in told if each is not None]
+        announced = (_announced(alert_id, telling, found, health) for alert_id, telling in changed)
+        news = [each for each in announced if each is not None]
+        ways_of = tell([(told, alert.license) for alert, told in news])
+        for (alert, _told), ways in zip(news, ways_of, strict=True):
+            # Each by itself: a process that dies now leaves the others to be told again, and this one not.
+            failed = bool(ways) and all(way.failure is not None for way in ways)
+            store().confirm_told(alert, has_failed=failed)
+        return [told for _alert, told in news]
 
 
 def _telling(health: Health) -> dict[str, Finding]:
@@ -158,7 +164,8 @@ def _retaken() -> Iterator[tuple[int, str]]:
             yield alert.pk, alert.untold
 
 
-def _tell(alert_id: int, telling: str, found: Mapping[str, Finding], health: Health) -> Told | None:
+def _announced(alert_id: int, telling: str, found: Mapping[str, Finding], health: Health) -> tuple[Alert, Told] | None:
+    """What is told of an alert, once the log and the site's receivers have heard of it."""
     alert = Alert.objects.select_related("license").filter(pk=alert_id, untold=telling).first()
     if alert is None:  # its license was deleted a moment ago, or somebody else tells what came after
         return None
@@ -171,6 +178,4 @@ def _tell(alert_id: int, telling: str, found: Mapping[str, Finding], health: Hea
         announce.alert_opened(alert, told.title, told.text, command, is_logged=is_logged)
     elif alert.failures == 0 and alert.untold == Telling.CLOSED:
         announce.alert_closed(alert, told.title, told.text)
-    ways = tell(told, alert.license)
-    store().confirm_told(alert, has_failed=bool(ways) and all(way.failure is not None for way in ways))
-    return told
+    return alert, told

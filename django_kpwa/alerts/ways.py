@@ -1,15 +1,20 @@
-"""The ways out: Django's mail, and addresses that JSON is posted to. Each is bounded in time."""
+"""The ways out: Django's mail, and addresses that JSON is posted to. Each is bounded in time.
+
+What is told at once goes to each address as one mail, with what concerns its license and no other's; other services
+take one thing at a time.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from string import Template
 from urllib.parse import urlsplit
 
 from django.core.mail import EmailMessage
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from .. import outside
@@ -17,7 +22,7 @@ from ..conf import Settings, kpwa_settings
 from ..gateway.addresses import is_page
 from ..health import MAX_LICENSES
 from ..logs import get_logger
-from ..models import License
+from ..models import License, Telling
 from ..outside import Failure
 from .texts import Told, trial
 
@@ -38,29 +43,37 @@ class Way:
 
 
 Works = dict[str, Callable[[], Failure | None]]
+News = tuple[Told, License | None]
+"""What is told, and the license that it concerns; None: the whole site."""
 
 
-def tell(told: Told, license_: License | None = None, *, seconds: float = SECONDS) -> list[Way]:
-    """Tell by all ways that are configured, for at most `seconds`.
+def tell(news: Sequence[News], *, seconds: float = SECONDS) -> Iterator[list[Way]]:
+    """Tell by all ways that are configured. Yields what became of each of `news`, for at most `seconds` each.
 
-    The address of `license_` is told too; of what concerns the whole site, the addresses of all licenses are.
+    The address of its license is told too; of what concerns the whole site, the addresses of all licenses are.
     """
     conf = kpwa_settings()
-    own = _own_emails() if license_ is None else {license_.name: license_.alert_email}
-    mailing = _mailing(EMAIL, told, conf.ALERT_EMAILS, own.values())
-    ways = _take({**mailing, **_posting(told, conf, seconds)}, seconds)
-    for way in ways:
-        if way.failure is not None:
-            logger.warning("An alert could not be told by %s: %s.", way.name, way.failure.in_english)
-    return ways
+    letters = {letter.name: letter for letter in _letters(news, conf.ALERT_EMAILS)}
+    works: Works = {name: letter.send for name, letter in letters.items()}
+    mailed: list[Way] = []
+    for index, (told, _license) in enumerate(news):
+        ways = _take({**works, **_posting(told, conf, seconds)}, seconds)
+        for way in ways:
+            if way.failure is not None:
+                logger.warning("An alert could not be told by %s: %s.", way.name, way.failure.in_english)
+        if works:
+            mailed, works = [way for way in ways if way.name in works], {}
+        posted = [way for way in ways if way.name not in letters]
+        yield [*(way for way in mailed if index in letters[way.name].indexes), *posted]
 
 
 def try_ways(seconds: float) -> list[Way]:
     """Tell by all ways, for at most `seconds`, that this is a test: also by the addresses of licenses' own."""
     conf, told = kpwa_settings(), trial()
-    works = _mailing(EMAIL, told, conf.ALERT_EMAILS)
+    to = sorted(set(conf.ALERT_EMAILS))
+    works: Works = {EMAIL: partial(_mail, told.title, _body([told]), to, [])} if to else {}
     for name, email in list(_own_emails().items())[:_MOST_TRIED]:
-        works |= _mailing(f"{EMAIL} ({name})", told, (), [email])
+        works[f"{EMAIL} ({name})"] = partial(_mail, told.title, _body([told]), [], [email])
     return _take({**works, **_posting(told, conf, seconds)}, seconds)
 
 
@@ -85,17 +98,53 @@ def _own_emails() -> dict[str, str]:
     return dict(own.values_list("name", "alert_email")[:MAX_LICENSES])
 
 
-def _mailing(name: str, told: Told, emails: Iterable[str], own: Iterable[str] = ()) -> Works:
-    """`own`: addresses of licenses, which do not see one another."""
+@dataclass(frozen=True)
+class _Letter:
+    """One mail. `indexes`: which of the news are in it. `bcc`: addresses of licenses, which do not see one another."""
+
+    name: str
+    indexes: tuple[int, ...]
+    send: Callable[[], None]
+
+
+def _letters(news: Sequence[News], emails: Iterable[str]) -> Iterator[_Letter]:
+    """A mail for each circle of addresses that are told the same."""
     to = sorted(set(emails))
-    bcc = sorted(set(own) - {*to, ""})
-    return {name: partial(_mail, told, to, bcc)} if to or bcc else {}
+    every = tuple(range(len(news)))
+    told_to: dict[str, list[int]] = {}
+    of_all = _own_emails() if any(license_ is None for _told, license_ in news) else {}
+    for index, (_told, license_) in enumerate(news):
+        own = set(of_all.values()) if license_ is None else {license_.alert_email}
+        for email in own - {*to, ""}:
+            told_to.setdefault(email, []).append(index)
+    circles: dict[tuple[int, ...], list[str]] = {every: []} if to and news else {}
+    for email, told_of in told_to.items():
+        circles.setdefault(tuple(told_of), []).append(email)
+    for indexes, bcc in circles.items():
+        told = [news[index][0] for index in indexes]
+        names = dict.fromkeys(each.license for each in told if each.license)
+        name = EMAIL if indexes == every else f"{EMAIL} ({', '.join(names) or '…'})"
+        send = partial(_mail, _subject(told), _body(told), to if indexes == every else [], sorted(bcc))
+        yield _Letter(name, indexes, send)
 
 
-def _mail(told: Told, to: list[str], bcc: list[str]) -> None:
+def _subject(told: Sequence[Told]) -> str:
+    """Names what is wrong rather than what is over, and says how much more there is."""
+    first = next((each for each in told if each.event != Telling.CLOSED), told[0])
+    if len(told) == 1:
+        return first.title
+    return gettext("%(title)s, and %(count)s more") % {"title": first.title, "count": len(told) - 1}
+
+
+def _body(told: Sequence[Told]) -> str:
+    if len(told) == 1:
+        return "\n\n".join(filter(None, (told[0].text, told[0].url)))
+    return "\n\n".join("\n".join(filter(None, (each.title, each.text, each.url))) for each in told)
+
+
+def _mail(subject: str, body: str, to: list[str], bcc: list[str]) -> None:
     # Without a connection of our own: Django 6.1 chooses it by MAILERS, earlier ones by EMAIL_BACKEND.
-    body = "\n\n".join(filter(None, (told.text, told.url)))
-    EmailMessage(subject=told.title, body=body, to=to, bcc=bcc).send()
+    EmailMessage(subject=subject, body=body, to=to, bcc=bcc).send()
 
 
 def _posting(told: Told, conf: Settings, seconds: float) -> Works:

@@ -82,7 +82,7 @@ def test_a_redirect_is_not_followed_and_an_answer_of_failure_is_one(kpwa, caplog
     moved = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere-secret\r\nContent-Length: 0\r\n\r\n"
     with listening(moved) as (url, requests):
         kpwa(ALERT_URLS={url: ""})
-        [way] = ways.tell(trial())
+        [[way]] = ways.tell([(trial(), None)])
     assert len(requests) == 1
     assert way.failure.in_english == "it answered 302"
     assert "could not be told by 127.0.0.1: it answered 302" in caplog.text
@@ -93,11 +93,11 @@ def test_a_mail_server_that_hangs_and_an_address_that_drips_are_left(kpwa, setti
     dripping = [b"HTTP/1.1 200 OK\r\n", *[b"X: y\r\n"] * 200]
     with silent_mail_server(settings), listening(*dripping, pause=0.1) as (url, _), listening(OK) as (good, _):
         kpwa(ALERT_EMAILS=["owner@shop.example"], ALERT_URLS={url: "", good: ""})
-        told = {way.name: str(way.failure or "") for way in ways.tell(trial(), seconds=2.0)}
+        told = {way.name: str(way.failure or "") for way in next(ways.tell([(trial(), None)], seconds=2.0))}
         assert told["e-mail"] == "it took longer than 2 seconds"
         assert "longer" in told["127.0.0.1"]
         assert told["127.0.0.1 (2)"] == ""
-        again = {way.name: str(way.failure or "") for way in ways.tell(trial(), seconds=2.0)}
+        again = {way.name: str(way.failure or "") for way in next(ways.tell([(trial(), None)], seconds=2.0))}
         assert again["e-mail"] == "an earlier one still waits for an answer", "a thread for each would pile up"
 
 

@@ -318,7 +318,41 @@ def test_many_alerts_at_once_are_told_look_by_look(well):
     look()
     pass_time(minutes=2)
     assert [len(look()) for _ in range(3)] == [compare.MOST_AT_ONCE, 15 - compare.MOST_AT_ONCE, 0]
-    assert len(set(subjects())) == 15
+    assert [subject.rpartition(", ")[2] for subject in subjects()] == ["and 10 more", "and 3 more"]
+    assert sum(told.body.count("WhatsApp of ") for told in mail.outbox) == 15
+
+
+def test_what_is_told_at_once_goes_to_each_address_as_one_mail_of_what_concerns_it(well):
+    License.objects.update(alert_email="toko@shop.example")
+    cabang = License.objects.create(name="Cabang", alert_email="cabang@shop.example", api_key_ciphertext="x")
+    Lane.objects.create(license=cabang)
+    pause()
+    look()
+    pass_time(minutes=2)
+    assert look() == ["opened", "opened"]
+
+    told = {(*message.to, *message.bcc): message for message in mail.outbox}
+    assert set(told) == {("owner@shop.example",), ("toko@shop.example",), ("cabang@shop.example",)}
+    assert told["owner@shop.example",].subject.endswith(": Needs a scan, and 1 more")
+    for name in ("Toko Utama", "Cabang"):
+        assert f"WhatsApp of {name}: Needs a scan\nWhatsApp logged out since" in told["owner@shop.example",].body
+    assert told["cabang@shop.example",].subject == "WhatsApp of Cabang: Needs a scan"
+    assert "Toko Utama" not in told["cabang@shop.example",].body
+    assert set(Alert.objects.values_list("untold", flat=True)) == {""}
+
+
+def test_a_mail_names_what_is_wrong_before_what_is_over(well):
+    pause()
+    look()
+    pass_time(minutes=2)
+    assert look() == ["opened"]
+    resume()
+    Heartbeat.objects.filter(name="sweep").update(seen_at=timezone.now() - timedelta(minutes=9))
+    look()
+    pass_time(seconds=61)
+    assert sorted(look()) == ["closed", "opened"]
+    assert mail.outbox[-1].subject.startswith("WhatsApp receipts: ")
+    assert "Connected again" in mail.outbox[-1].body
 
 
 def test_a_site_is_looked_at_once_in_25_seconds(well):
