@@ -132,6 +132,10 @@ class ButtonsAdmin(KpwaAdmin):
             self.log_change(request, obj, f"{button.label}: {logged}")
         return done
 
+    def called(self, obj: Any) -> str:
+        """Return what a confirmation calls `obj`, for somebody who may see it."""
+        return str(obj)
+
     def press_many(
         self,
         request: HttpRequest,
@@ -180,7 +184,7 @@ class ButtonsAdmin(KpwaAdmin):
                 len(found) - len(able),
             )
             warnings.append(skipped % {"count": len(found) - len(able)})
-        named: list[object] = list(able[:_MAX_NAMED])
+        named = [self.called(obj) for obj in able[:_MAX_NAMED]]
         if len(able) > _MAX_NAMED:
             named.append(gettext("… and %(count)s more") % {"count": len(able) - _MAX_NAMED})
         fields = [("action", button.name), *((ACTION_CHECKBOX_NAME, str(obj.pk)) for obj in able)]
@@ -196,7 +200,7 @@ class ButtonsAdmin(KpwaAdmin):
             back = _back(request, self.url_of("change", obj.pk))
             question = button.question(obj)
             if question and "confirmed" not in request.POST:
-                return confirmation(self, request, button.label, [question], [obj], back=back)
+                return confirmation(self, request, button.label, [question], [self.called(obj)], back=back)
             done = self.press(request, button, obj)
             self.message_user(request, str(done.words), done.level)
             return HttpResponseRedirect(back)
@@ -209,7 +213,7 @@ def confirmation(
     request: HttpRequest,
     label: Words,
     warnings: Sequence[Words],
-    objects: Sequence[object],
+    objects: Sequence[str],
     *,
     back: str,
     fields: Sequence[tuple[str, str]] = (),

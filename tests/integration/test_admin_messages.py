@@ -436,11 +436,12 @@ def test_stored_markup_and_addresses_never_become_live(operator, license_):
 
 
 def test_send_again_asks_first_and_is_kept_in_the_log(operator, license_):
-    message = a_message(Status.UNKNOWN)
+    message = a_message(Status.UNKNOWN, source_reference="KS-000042")
     address = f"{LIST}{message.pk}/send_again/"
     asked = operator.post(address).content.decode()
 
     assert "second copy" in asked
+    assert "<li>0812-3456-7890 · KS-000042 · in doubt</li>" in asked
     message.refresh_from_db()
     assert message.status == Status.UNKNOWN
     operator.post(address, {"confirmed": "yes"})
@@ -473,6 +474,7 @@ def test_many_are_decided_after_asking_and_the_others_are_told(staff, license_, 
     messages = [a_message(able), a_message(able), a_message(other)]
     asked = act(decider, action, messages).content.decode()
     assert "This applies to 2 messages." in asked
+    assert asked.count("<li>0812-3456-7890 · ") == 2
     assert "1 other is left unchanged" in asked
     assert ("second copy" in asked) is (action == "send_again")
     assert set(OutboundMessage.objects.values_list("status", flat=True)) == {able, other}
