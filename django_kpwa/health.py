@@ -169,9 +169,10 @@ class Health:
         return gettext("%(problem)s, %(waiting)s") % {"problem": said, "waiting": waiting} if waiting else said
 
 
-def look(max_licenses: int = MAX_LICENSES) -> Health:
+def look(max_licenses: int = MAX_LICENSES, *, with_urls: bool = True) -> Health:
     """Examine the site, and the first `max_licenses` licenses by name.
 
+    `with_urls`: also whether ours are included. That imports all of the site's, which only web processes have anyway.
     Raises `DatabaseError` if the database does not answer.
     """
     rows, now, is_cut = _licenses(max_licenses)
@@ -191,7 +192,7 @@ def look(max_licenses: int = MAX_LICENSES) -> Health:
         *_missing_receipts(),
         *_lateness(licenses, now),
         *_doubt(),
-        *_webhooks(licenses, now),
+        *_webhooks(licenses, now, with_urls),
         *_without_their_license(set(queues) - {license_.pk for license_ in rows}),
     ]
     found.sort(key=_urgency)
@@ -412,8 +413,8 @@ def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:
 # --- webhooks ---
 
 
-def _webhooks(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
-    if not find_url("django_kpwa:webhook", "token"):
+def _webhooks(licenses: Sequence[Looked], now: datetime, with_urls: bool) -> Iterator[Finding]:
+    if with_urls and not find_url("django_kpwa:webhook", "token"):
         yield Finding(Problem.NO_URLS, PROBLEMS[Problem.NO_URLS])
     # Unmatched events, which are tried again for an hour, have another status.
     pending = WebhookEvent.objects.filter(status=EventStatus.PENDING).order_by("received_at")
