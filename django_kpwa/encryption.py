@@ -61,7 +61,7 @@ class Secret:
 def clean_api_key(value: str) -> str:
     """Return `value` without surrounding white space.
 
-    Raises `InvalidApiKeyError` for a key that cannot be sent in an HTTP header: `requests` would quote it in its error.
+    Raises `InvalidApiKeyError` for a key that cannot be sent in an HTTP header: `http.client` would quote it.
     """
     __traceback_hide__ = True
     key = value.strip()

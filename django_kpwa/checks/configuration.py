@@ -279,7 +279,7 @@ def check_durations(conf: Settings) -> list[CheckMessage]:
 
 def is_http() -> bool:
     """True if the gateway class is `HttpGateway` or a subclass of it."""
-    from ..gateway.http import HttpGateway  # imports `requests`, which processes that run no checks do not need
+    from ..gateway.http import HttpGateway  # imports urllib3, which processes that run no checks do not need
 
     try:
         return issubclass(load_gateway_class(), HttpGateway)

@@ -1,8 +1,8 @@
-"""`HttpGateway`, the client of the real service, built on `requests`.
+"""`HttpGateway`, the client of the real service, built on urllib3.
 
-It uses the adapter of `requests` without a `Session`, on purpose. A session takes proxies and `.netrc` from the
-environment, keeps cookies, and reads a redirect's body to its end, past every cap, before it decides whether to follow.
-The only useful part, connections that stay open, belongs to the adapter.
+It does without `requests`, on purpose. That takes proxies and `.netrc` from the environment, keeps cookies, reads a
+redirect's body to its end, past every cap, before it decides whether to follow, and takes 4 MB of every sender's
+memory. The only useful part, connections that stay open, is urllib3's.
 
 Errors are raised outside the `except` blocks that caught their causes: a chained cause would hold the request, and with
 it the API key and the number in check-number's path.
@@ -14,19 +14,17 @@ import http.client
 import os
 import socket
 import ssl
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-import requests
+import certifi
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
-from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
@@ -52,6 +50,7 @@ _FORM = "application/x-www-form-urlencoded"
 _TRANSPORT_ERRORS = (OSError, HTTPError, http.client.HTTPException)
 
 _Read = TypeVar("_Read")
+_making_context = threading.Lock()
 
 
 class HttpGateway(Gateway):
@@ -83,10 +82,9 @@ class HttpGateway(Gateway):
             raise ImproperlyConfigured("KPWA['BASE_URLS'] is empty: there is no gateway to talk to.")
         super().__init__(Secret(clean_api_key(api_key.reveal())), base_urls=urls)
         self._deadline_seconds = settings.CALL_DEADLINE_SECONDS
-        self._timeouts = (self.CONNECT_TIMEOUT_SECONDS, self.READ_TIMEOUT_SECONDS)
+        self._timeouts = Timeout(connect=self.CONNECT_TIMEOUT_SECONDS, read=self.READ_TIMEOUT_SECONDS)
         self._call = Call(self.MAX_ANSWER_BYTES + _MAX_HEADER_BYTES)
-        self._adapter = _Adapter(self._call)
-        self._posts: dict[str, requests.PreparedRequest] = {}
+        self._pools = BoundedPools(self._call, _tls_context)
         self._used_at = monotonic()
 
     def restart(self) -> ServiceStatus:
@@ -126,7 +124,7 @@ class HttpGateway(Gateway):
         return self._ask("GET", "/openapi/wa/webhook/reset", answers.done)
 
     def close(self) -> None:
-        self._adapter.close()
+        self._pools.clear()
 
     @sensitive_variables()
     def _send(self, path: str, form: dict[str, str], text: str, image_url: str) -> SentMessage:
@@ -184,59 +182,43 @@ class HttpGateway(Gateway):
     ) -> Answer:
         """Send a request and return the answer, or raise the `GatewayError` that tells what is known of the failure."""
         if monotonic() - self._used_at > self.max_idle_seconds:
-            self._adapter.drop_connections()
+            self._pools.clear()
         self._call.begin(ends_at)
-        request = self._get(base_url + path) if body is None else self._post(base_url + path, body)
         try:
-            response = self._adapter.send(request, True, self._timeouts)
-            return Answer(response.status_code, response.headers, self._content(response), path, secrets)
+            response = _opened(self._pools, base_url + path, self._headers(body), body, self._timeouts)
+            return Answer(response.status, response.headers, self._content(response), path, secrets)
         except _TRANSPORT_ERRORS as error:
             failure = self._failure(error, base_url)
         finally:
             self._used_at = monotonic()
-            request.body = None  # the request is kept for reuse, without the customer's text
         raise failure
 
-    def _get(self, url: str) -> requests.PreparedRequest:
-        return self._prepared("GET", url, {})
-
-    def _post(self, url: str, body: bytes) -> requests.PreparedRequest:
-        """The request to `url`. It is prepared once, because only the body differs between messages."""
-        request = self._posts.get(url)
-        if request is None:
-            request = self._posts[url] = self._prepared("POST", url, {"Content-Type": _FORM})
-        request.body = body
-        request.headers["Content-Length"] = str(len(body))
-        return request
-
-    def _prepared(self, method: str, url: str, headers: dict[str, str]) -> requests.PreparedRequest:
-        headers |= {
+    def _headers(self, body: bytes | None) -> dict[str, str]:
+        """Made anew for each request: no attribute holds the key in the clear, so that no repr shows it."""
+        headers = {
             "X-API-KEY": self.api_key.reveal(),
             "Accept": "application/json",
-            "Accept-Encoding": "identity",  # so that the size limit applies to what is received
             "User-Agent": f"django-kpwa/{__version__}",
         }
-        request = requests.PreparedRequest()
-        request.prepare(method=method, url=url, headers=headers)
-        return request
+        return headers if body is None else headers | {"Content-Type": _FORM}
 
-    def _content(self, response: requests.Response) -> bytes:
+    def _content(self, response: BaseHTTPResponse) -> bytes:
         """The decompressed body. Raises `UnexpectedAnswerError` if it is longer than `MAX_ANSWER_BYTES`."""
         content = bytearray()
         is_whole = False
         try:
             # Read in pieces: for a single read, the interpreter would allocate as much as Content-Length claims.
-            while piece := response.raw.read(_READ_BYTES, decode_content=False):
+            while piece := response.read(_READ_BYTES, decode_content=False):
                 content += piece
                 if len(content) > self.MAX_ANSWER_BYTES:
                     raise self._too_long()
             is_whole = True
         finally:
             if not is_whole:
-                response.raw.close()
-        if response.status_code < 200:
+                response.close()
+        if response.status < 200:
             # A change of protocol: whatever follows on this connection does not answer the next request.
-            self._adapter.drop_connections()
+            self._pools.clear()
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         return bytes(content) if encoding in ("", "identity") else self._unpacked(content, encoding)
 
@@ -273,38 +255,6 @@ class HttpGateway(Gateway):
         return ConnectionLostError(f"The connection to {_origin(base_url)} broke before the answer was complete.")
 
 
-class _Adapter(HTTPAdapter):
-    """Connections of one `HttpGateway`: limited by its `Call`, verified and without proxies.
-
-    Nothing is ever retried here: a second request could send a message twice.
-    """
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        self.poolmanager = BoundedPools(self._call, num_pools=connections, maxsize=1, ssl_context=_tls_context())
-
-    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
-        return self.poolmanager.connection_from_url(request.url or "")
-
-    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        return request.path_url
-
-    def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
-        """Set only what `HttpGateway` reads, and skip cookies and encodings."""
-        response = requests.Response()
-        response.status_code, response.headers, response.raw = resp.status, CaseInsensitiveDict(resp.headers), resp
-        return response
-
-    def cert_verify(self, *_: Any, **__: Any) -> None:
-        """Do nothing: the TLS context already has the certificates. `requests` would read them for each connection."""
-
-    def drop_connections(self) -> None:
-        self.poolmanager.clear()
-
-
 def ask_once(
     url: str, headers: dict[str, str], call: Call, seconds: float, body: bytes | None = None
 ) -> BaseHTTPResponse:
@@ -315,18 +265,48 @@ def ask_once(
     Raises `OSError`, `ValueError`, or urllib3's `HTTPError`.
     """
     call.begin(monotonic() + seconds)
-    pools = BoundedPools(call, num_pools=1, maxsize=1, ssl_context=_tls_context())
-    options: dict[str, Any] = {"redirect": False, "retries": False, "decode_content": False}
-    options |= {"timeout": Timeout(seconds, seconds), "headers": headers | {"Accept-Encoding": "identity"}}
+    pools = BoundedPools(call, _tls_context)
     try:
-        return pools.urlopen("GET" if body is None else "POST", url, body=body, **options)
+        return _opened(pools, url, headers, body, Timeout(seconds, seconds), preload_content=True)
     finally:
         pools.clear()
 
 
-@lru_cache(maxsize=1)
+def _opened(
+    pools: BoundedPools,
+    url: str,
+    headers: dict[str, str],
+    body: bytes | None,
+    timeouts: Timeout,
+    *,
+    preload_content: bool = False,
+) -> BaseHTTPResponse:
+    """The answer to a GET, or to a POST of `body`; never to a second request, which could send a message twice.
+
+    No compression is asked for, so that the size limit applies to what is received, and none is undone.
+    """
+    return pools.urlopen(
+        "GET" if body is None else "POST",
+        url,
+        body=body,
+        headers=headers | {"Accept-Encoding": "identity"},
+        timeout=timeouts,
+        redirect=False,
+        retries=False,
+        preload_content=preload_content,
+        decode_content=False,
+    )
+
+
 def _tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+    # Threads that begin together would each make one of their own, of which all but the last are thrown away.
+    with _making_context:
+        return _made_context()
+
+
+@lru_cache(maxsize=1)
+def _made_context() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def _normalized(base_url: str) -> str:

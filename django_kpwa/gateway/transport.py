@@ -1,9 +1,9 @@
 """Sockets that limit a call's duration and its answer's size, and know whether any of the request has left.
 
-The read timeout of `requests` restarts with every byte, so that a server which sends slowly could hold a worker for
-ever. Here each read and write asks the current `Call` how long it may still take. The same code sees the first byte of
-the request leave: a failure before that is "not sent", a failure after it is in doubt. The type of the exception cannot
-decide that: a TLS handshake that times out looks like a read timeout to `requests`.
+urllib3's read timeout restarts with every byte, so that a server which sends slowly could hold a worker for ever. Here
+each read and write asks the current `Call` how long it may still take. The same code sees the first byte of the request
+leave: a failure before that is "not sent", a failure after it is in doubt. The type of the exception cannot decide
+that: a TLS handshake that times out looks like a read timeout to urllib3.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import ipaddress
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -58,17 +59,24 @@ class Call:
 
 
 class BoundedPools(PoolManager):
-    """Connection pools whose connections keep to the limits of `call`."""
+    """Connection pools whose connections keep to the limits of `call`, one connection for each address.
 
-    def __init__(self, call: Call, **options: Any) -> None:
-        super().__init__(**options)
+    `tls_context` is asked with the first https address: its certificates take 1.5 MB, and the sandbox has none.
+    """
+
+    def __init__(self, call: Call, tls_context: Callable[[], ssl.SSLContext]) -> None:
+        super().__init__(maxsize=1)
         self._call = call
+        self._tls_context = tls_context
 
     def _new_pool(
         self, scheme: str, host: str, port: int, request_context: dict[str, Any] | None = None
     ) -> HTTPConnectionPool:
+        kind: type[_BoundedConnection] = _HTTPConnection
+        if scheme == "https":
+            kind = _HTTPSConnection
+            request_context = {**(request_context or self.connection_pool_kw), "ssl_context": self._tls_context()}
         pool = super()._new_pool(scheme, host, port, request_context)
-        kind = _HTTPSConnection if scheme == "https" else _HTTPConnection
         pool.ConnectionCls = partial(kind, call=self._call)  # type: ignore[assignment]
         return pool
 

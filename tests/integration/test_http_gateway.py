@@ -14,6 +14,7 @@ import time
 import traceback
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -773,6 +774,20 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sen
     with pytest.raises(NotConnectedError, match="certificate is not valid"):
         send(make_gateway(tls_server.url))
     assert tls_server.requests == []
+
+
+def test_threads_that_begin_together_share_one_set_of_certificates():
+    http._made_context.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: http._tls_context(), range(8)))
+    assert len({id(context) for context in made}) == 1
+
+
+def test_plain_http_reads_no_certificates(server, make_gateway):
+    http._made_context.cache_clear()
+    server.behave(answer(SENT))
+    assert send(make_gateway(server.url)).id == "3EB0A1"
+    assert http._made_context.cache_info().currsize == 0
 
 
 # What is never shown

@@ -22,7 +22,10 @@ from tests.processes import ROOT, site_environment, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-_PRINT = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+_PRINT = """
+import json, sys
+print(json.dumps([name for name in sys.modules if "." not in name or name.startswith("django_kpwa.")]))
+"""
 _SETUP = "import django; django.setup()\n"
 _SALE = """
 from django.db import transaction
@@ -41,7 +44,7 @@ call_command("kpwa", "run")
 
 
 def modules_after(code, **environment):
-    """The top-level modules of a process of the site that has run `code`."""
+    """The top-level modules of a process of the site that has run `code`, and all of ours."""
     done = subprocess.run(
         [sys.executable, "-c", f"{_SETUP}{code}\n{_PRINT}"],
         cwd=ROOT,
@@ -62,7 +65,14 @@ def test_a_site_without_celery_never_imports_it(license_, code, sent):
 
 def test_setting_up_imports_nothing_that_only_sending_needs(license_):
     heavy = {"celery", "kombu", "requests", "urllib3", "rest_framework", "phonenumbers", "cryptography", "segno", "PIL"}
-    assert not modules_after("") & heavy
+    ours = {"health", "store.engine", "receipts.queueing", "webhooks", "checks.database", "admin.dashboard_page"}
+    assert not modules_after("") & (heavy | {f"django_kpwa.{name}" for name in ours})
+
+
+def test_a_look_for_alerts_imports_none_of_the_sites_urls(license_):
+    imported = modules_after("from django_kpwa.alerts import check; check()")
+    assert "django_kpwa.health" in imported
+    assert not imported & {"rest_framework", "django_kpwa.urls"}
 
 
 def test_a_broker_that_only_the_environment_names_is_used(license_):
