@@ -16,7 +16,6 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import translation
 
 from .. import broker, license_actions
@@ -159,6 +158,8 @@ def _seen(finding: Finding) -> str:
 
 
 def _database() -> Iterator[Line]:
+    from django.db.migrations.executor import MigrationExecutor
+
     connection = store().connection
     try:
         connection.ensure_connection()

@@ -8,6 +8,7 @@ skipped. With `-v 0` a round reports only problems that do not resolve by themse
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -17,10 +18,12 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections
 
-from .. import retention, statistics, webhooks
+from .. import retention, statistics
 from ..dispatch import sweep
+from ..gateway import load_gateway_class
 from ..health import unassigned
 from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
 from ..receipts import looks
@@ -50,6 +53,7 @@ def _add_threads_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(console: Console, options: dict[str, Any]) -> int:
+    _import_before_threads()
     pool = LanePool(options["threads"])
     with stopped_by_signals(pool):
         console.report("Running: sending, processing webhooks and housekeeping. Press Ctrl-C to stop.")
@@ -61,6 +65,18 @@ def _run(console: Console, options: dict[str, Any]) -> int:
             connections.close_all()
     console.report(f"Stopped. Sends attempted: {pool.attempts}.")
     return EXIT_OK
+
+
+def _import_before_threads() -> None:
+    """Import what every thread of the pool needs.
+
+    Each thread has a heap of its own: what several import together is spread over all of them, and takes more memory
+    for as long as the process lives.
+    """
+    from cryptography import fernet  # noqa: F401 - opens the API keys
+
+    with contextlib.suppress(ImproperlyConfigured, ImportError):  # told by whatever needs it
+        load_gateway_class()
 
 
 class _Loop:
@@ -108,6 +124,9 @@ class _Loop:
         looks.look_regularly(should_stop=self.pool.is_stopping)
 
     def _process_webhooks(self) -> None:
+        # Here, because a site whose webhook is not registered never needs them.
+        from .. import webhooks
+
         webhooks.process_due_events(should_stop=self.pool.is_stopping)
 
 
@@ -126,6 +145,8 @@ def _add_dispatch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _dispatch(console: Console, options: dict[str, Any]) -> int:
+    from .. import webhooks
+
     until = time.monotonic() + options["seconds"]
     note_alive("dispatch")
     pool = LanePool(options["threads"])

@@ -15,7 +15,7 @@ from django.core.management.base import CommandError
 from django.db.models import Count, Max
 from django.utils import translation
 
-from .. import license_actions, webhooks
+from .. import license_actions
 from ..exceptions import WebhookAddressError
 from ..models import NOT_UNDERSTOOD, License, WebhookEvent, WebhookToken
 from ..words import quoted
@@ -111,11 +111,13 @@ def _how_to_set(license_: License) -> str:
 
 
 def _replay(console: Console, options: dict[str, Any]) -> int:
+    from ..webhooks import reprocess
+
     event_ids = list(_chosen_events(options).values_list("pk", flat=True))
     processed = left = 0
     for event_id in event_ids:
         event = WebhookEvent.objects.get(pk=event_id)
-        processed += webhooks.reprocess(event)
+        processed += reprocess(event)
         event.refresh_from_db(fields=["status"])
         left += event.status in NOT_UNDERSTOOD
     missing = max(len(set(options["ids"])) - len(event_ids), 0)
