@@ -139,8 +139,9 @@ def begin() -> None:
         _made_folder = os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kpwa-tests-")
         atexit.register(_stop, os.getpid())
         if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-            # Containers like to set it, and each process that a test starts would compile all that it imports.
-            os.environ["PYTHONPYCACHEPREFIX"] = str(Path(_made_folder, "bytecode"))
+            # Containers like to set it, and each process of the tests would compile all that it imports. With another
+            # place for bytecode, Python would not find what pip has compiled.
+            sys.dont_write_bytecode = False
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = NOT_STARTED
     for name in ("DATABASE_URL", "REDIS_URL", "RABBITMQ_URL"):
