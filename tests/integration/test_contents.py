@@ -18,8 +18,8 @@ NUMBER = "081234567890"
 
 
 @pytest.fixture
-def receipt_that_says():
-    """Sells something whose receipt says what is given; returns its message, driven."""
+def receipts_that_say():
+    """Sells something for each text and image that are given, which its receipt says; returns the messages, driven."""
 
     class Said(receipts.Receipt):
         event = "said"
@@ -34,31 +34,33 @@ def receipt_that_says():
             return sale.sold_at
 
         def render(self, sale, **context):
-            return sale.text
+            return said[sale.pk][0]
 
         def get_image_url(self, sale):
-            return sale.image_url
+            return said[sale.pk][1]
 
-    def sell(license_, text, image_url=None):
-        Sale.text, Sale.image_url = text, image_url
-        Sale.objects.create(status=Sale.Status.OPEN)
+    said = {}
+
+    def sell(license_, *contents):
+        for content in contents:
+            said[Sale.objects.create(status=Sale.Status.OPEN).pk] = content
         OutboundMessage.objects.update(due_at=DatabaseNow())
         drive(license_.pk)
-        return OutboundMessage.objects.get()
+        return list(OutboundMessage.objects.order_by("pk"))
 
     receipts.register(Sale)(Said)
     yield sell
     receipts.unregister(Said)
-    del Sale.text, Sale.image_url
 
 
-def test_each_line_break_is_a_line_feed_in_every_message(license_, receipt_that_says):
+def test_each_line_break_is_a_line_feed_in_every_message(license_, receipts_that_say):
     typed, stored = "a\r\nb\rc\n\r\nd\r", "a\nb\nc\n\nd\n"
     assert send_message(NUMBER, typed).text == stored
     assert send_group_message("Dapur", typed).text == stored
     assert [message.text for message in send_messages([Message(NUMBER, typed)])] == [stored]
     OutboundMessage.objects.all().delete()
-    assert receipt_that_says(license_, typed).text == stored
+    [message] = receipts_that_say(license_, (typed, None))
+    assert message.text == stored
     assert locmem.outbox[-1].text == stored
 
 
@@ -85,7 +87,7 @@ INVISIBLE = [
 
 
 @pytest.mark.parametrize("text", INVISIBLE, ids=ascii)
-def test_invisible_characters_alone_say_nothing(license_, receipt_that_says, text):
+def test_invisible_characters_alone_say_nothing(license_, receipts_that_say, text):
     with pytest.raises(InvalidMessageError, match="neither a visible text nor"):
         send_message(NUMBER, text)
     with pytest.raises(InvalidMessageError, match="neither a visible text nor"):
@@ -93,7 +95,7 @@ def test_invisible_characters_alone_say_nothing(license_, receipt_that_says, tex
     with pytest.raises(InvalidMessageError):
         send_group_message(text, "Stok habis")
     assert not OutboundMessage.objects.exists()
-    message = receipt_that_says(license_, text)
+    [message] = receipts_that_say(license_, (text, None))
     assert (message.status, message.reason) == (Status.FAILED, "render_error")
     assert "neither a visible text nor an image" in message.reason_words
     assert locmem.outbox == []
@@ -104,10 +106,11 @@ def test_what_is_seen_is_sent_as_it_is(license_, text):
     assert send_message(NUMBER, text).text == text
 
 
-def test_an_image_needs_no_text(license_, receipt_that_says):
+def test_an_image_needs_no_text(license_, receipts_that_say):
     assert send_message(NUMBER, "\u200b", image_url="https://cdn.example/a.png").image_url
     OutboundMessage.objects.all().delete()
-    assert receipt_that_says(license_, "", "https://cdn.example/a.png").status == Status.SENT
+    [message] = receipts_that_say(license_, ("", "https://cdn.example/a.png"))
+    assert message.status == Status.SENT
 
 
 OUT_OF_REACH = [
@@ -167,14 +170,17 @@ OUT_OF_REACH = [
 ]
 
 
-@pytest.mark.parametrize("host", OUT_OF_REACH)
 @pytest.mark.parametrize("port", ["", ":8000"])
-def test_an_image_that_only_this_machine_could_reach_is_refused(license_, receipt_that_says, settings, host, port):
-    url = f"http://{host}{port}/logo.png"
-    with pytest.raises(InvalidImageUrlError):
-        send_message(NUMBER, "Struk", image_url=url)
+def test_an_image_that_only_this_machine_could_reach_is_refused(license_, receipts_that_say, port):
+    urls = [f"http://{host}{port}/logo.png" for host in OUT_OF_REACH]
+    for url in urls:
+        with pytest.raises(InvalidImageUrlError):
+            pytest.fail(f"{url} is taken: {send_message(NUMBER, 'Struk', image_url=url)}")
     assert not OutboundMessage.objects.exists()
-    assert receipt_that_says(license_, "Struk", url).status == Status.FAILED
+    messages = receipts_that_say(license_, *(("Struk", url) for url in urls))
+    taken = [url for url, message in zip(urls, messages, strict=True) if message.status != Status.FAILED]
+    assert taken == []
+    assert locmem.outbox == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "toko", "[::1]"])

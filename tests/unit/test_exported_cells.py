@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 
 import pytest
 
@@ -17,12 +18,11 @@ def test_a_cell_that_could_be_a_formula_becomes_text(cell):
 MARKS = ["=", "+", "-", "@", "＝", "＋", "－", "＠", "﹦", "\u2212"]
 
 
-@pytest.mark.parametrize("before", ["", " ", '"', "\u00a0", "\ufeff", "\u200b", '" '], ids=ascii)
 @pytest.mark.parametrize("separator", [";", "\t", ",", "|", "\n", "\r\n", "\r", "\u2028", "；"], ids=ascii)
-@pytest.mark.parametrize("mark", MARKS, ids=ascii)
-def test_no_separator_within_a_cell_begins_a_formula(mark, separator, before):
-    cell = f"Budi{separator}{before}{mark}1+1"
-    assert neutralised(cell) == f"Budi{separator}{before}'{mark}1+1"
+def test_no_separator_within_a_cell_begins_a_formula(separator):
+    for before, mark in product(["", " ", '"', "\u00a0", "\ufeff", "\u200b", '" '], MARKS):
+        cell = f"Budi{separator}{before}{mark}1+1"
+        assert neutralised(cell) == f"Budi{separator}{before}'{mark}1+1"
 
 
 @pytest.mark.parametrize("cell", ["Kopi - Susu", "a=b", "budi@toko.example", "2+2", "3 = 3; 4 = 4", "", "Rp 5, 6"])

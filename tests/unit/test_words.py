@@ -31,10 +31,10 @@ TABLES = {
     "alerts": (words.ALERTS, words.Tells),
 }
 CONDITIONS = ("CONNECTED", "INACTIVE", "NEVER_LINKED", "NEW_KEY", "NO_KEY", "NOT_SEEN", "UNCLEAR")
-ROWS = [
-    *(pytest.param(table[code], id=f"{name}-{code}") for name, (table, _) in TABLES.items() for code in table),
-    *(pytest.param(getattr(words, name), id=name) for name in CONDITIONS),
-]
+ROWS = {
+    **{f"{name}-{code}": row for name, (table, _) in TABLES.items() for code, row in table.items()},
+    **{name: getattr(words, name) for name in CONDITIONS},
+}
 OPTIONAL = {
     words.CauseRow: {"title", "asking"},
     words.Condition: {"help", "help_label", "counter", "command", "tells"},
@@ -60,12 +60,12 @@ def test_a_status_of_the_link_is_told_at_the_command_line():
     assert set(SESSION_WORDS) == set(SessionStatus)
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_every_field_of_a_row_says_something(row):
-    for field in fields(row):
-        if field.name not in OPTIONAL.get(type(row), ()):
-            value = getattr(row, field.name)
-            assert str(value.value if isinstance(value, Enum) else value).strip(), field.name
+def test_every_field_of_a_row_says_something():
+    for name, row in ROWS.items():
+        for field in fields(row):
+            if field.name not in OPTIONAL.get(type(row), ()):
+                value = getattr(row, field.name)
+                assert str(value.value if isinstance(value, Enum) else value).strip(), (name, field.name)
 
 
 def test_what_stops_a_license_and_does_not_end_by_itself_is_told():
@@ -74,23 +74,23 @@ def test_what_stops_a_license_and_does_not_end_by_itself_is_told():
     assert {row.tells for row in words.PROBLEMS.values()} - {""} <= set(words.ALERTS)
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_what_is_translated_has_other_words_in_indonesian(row):
-    for field in fields(row):
-        value = getattr(row, field.name)
-        if isinstance(value, Promise):
-            with translation.override("en"):
-                english = str(value)
-            with translation.override("id"):
-                assert str(value) != english, field.name
+def test_what_is_translated_has_other_words_in_indonesian():
+    for name, row in ROWS.items():
+        for field in fields(row):
+            value = getattr(row, field.name)
+            if isinstance(value, Promise):
+                with translation.override("en"):
+                    english = str(value)
+                with translation.override("id"):
+                    assert str(value) != english, (name, field.name)
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_only_commands_and_symbols_are_not_translated(row):
-    plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
-    # A text that is nothing but a figure is translated where the figure is made.
-    said = {name for name in plain if re.sub(r"^%\(\w+\)s$", "", getattr(row, name))}
-    assert said <= {"tone", "symbol", "code", "command", "error", "help", "part", "tells"}
+def test_only_commands_and_symbols_are_not_translated():
+    for name, row in ROWS.items():
+        plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
+        # A text that is nothing but a figure is translated where the figure is made.
+        said = {each for each in plain if re.sub(r"^%\(\w+\)s$", "", getattr(row, each))}
+        assert said <= {"tone", "symbol", "code", "command", "error", "help", "part", "tells"}, name
 
 
 @pytest.mark.parametrize("error", [GatewayError, *_errors_under(GatewayError)])
