@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -43,8 +44,9 @@ call_command("kpwa", "run")
 """
 
 
+@functools.cache
 def modules_after(code, **environment):
-    """The top-level modules of a process of the site that has run `code`, and all of ours."""
+    """The top-level modules of a process of the site that has run `code`, and all of ours; once for all who ask."""
     done = subprocess.run(
         [sys.executable, "-c", f"{_SETUP}{code}\n{_PRINT}"],
         cwd=ROOT,
