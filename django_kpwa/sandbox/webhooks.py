@@ -159,6 +159,18 @@ def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, An
     }
 
 
+def undelivered_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
+    """The payload for a message from the shop that was accepted and did not get there."""
+    return {
+        "id": message.id,
+        "ack": -1,
+        "error": "The message could not be delivered.",
+        "phone": chat.id,
+        "isFromMe": True,
+        "timestamp": int(utc_now().timestamp()),
+    }
+
+
 class Timeline:
     """Runs actions when they are due, in the order of their times: ticks, late webhooks, retries.
 

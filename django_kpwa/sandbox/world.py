@@ -18,7 +18,7 @@ from typing import Any
 from ..encryption import Secret, clean_api_key
 from .chats import Chat, ChatMessage, Delivery, Ticks, new_group_id, new_message_id, utc_now
 from .faults import FaultBoard
-from .webhooks import Deliveries, Timeline, Webhook, incoming_event, status_event
+from .webhooks import Deliveries, Timeline, Webhook, incoming_event, status_event, undelivered_event
 
 DEFAULT_LICENSE, DEFAULT_KEY = "sandbox", "sandbox-key"
 QR_SECONDS = 20.0
@@ -179,7 +179,7 @@ class Sandbox:
                 )
             )
             self._touch()
-        self._timeline.later(DELIVERED_AFTER_SECONDS, lambda: self._advance(account, chat, message, Ticks.DELIVERED))
+        self._timeline.later(DELIVERED_AFTER_SECONDS, lambda: self._reach_phone(account, chat, message))
         return message
 
     def answer(self, account: Account, chat_id: str, text: str, *, sender: str = "") -> ChatMessage:
@@ -268,6 +268,18 @@ class Sandbox:
             return account.chats[chat_id]
         except KeyError:
             raise LookupError("There is no such chat.") from None
+
+    def _reach_phone(self, account: Account, chat: Chat, message: ChatMessage) -> None:
+        """Deliver a message to the recipient's phone, subject to the faults."""
+        if self.faults.strikes("no_ticks"):
+            return
+        never, wrongly = self.faults.strikes("undelivered"), self.faults.strikes("undelivered_wrongly")
+        if never or wrongly:
+            self._post(account, "failed", undelivered_event(chat, message))
+        if wrongly and not never:
+            self._timeline.later(wrongly.amount, lambda: self._advance(account, chat, message, Ticks.DELIVERED))
+        elif not never:
+            self._advance(account, chat, message, Ticks.DELIVERED)
 
     def _advance(self, account: Account, chat: Chat, message: ChatMessage, ticks: Ticks) -> None:
         with self.changed:
