@@ -8,7 +8,7 @@ forwards it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -70,6 +70,19 @@ def messages_moved(moves: Iterable[tuple[int, Status]], event: WebhookEvent | No
         if message := messages.get(message_id):
             about = {"event": event} if status in _NAMES_ITS_EVENT else {}
             _send(_OF_STATUS[status], OutboundMessage, message=message, **about)
+
+
+def undelivered_has_listeners() -> bool:
+    """True if a receiver is connected to `message_undelivered`."""
+    return bool(signals.message_undelivered.has_listeners(OutboundMessage))
+
+
+def messages_undelivered(message_ids: Sequence[int], event: WebhookEvent) -> None:
+    """Send `message_undelivered` for each of these messages, which `event` reports on."""
+    if not message_ids or not undelivered_has_listeners():
+        return
+    for message in OutboundMessage.objects.filter(pk__in=message_ids).order_by("pk"):
+        _send(signals.message_undelivered, OutboundMessage, message=message, event=event)
 
 
 def session_became(license_: License, status: SessionStatus, previous: SessionStatus) -> None:

@@ -13,6 +13,14 @@ def grouped(number: int) -> str:
     return str(formats.number_format(number, force_grouping=True))
 
 
+def percent(share: float) -> str:
+    """A share between 0 and 1, in whole per cent: `97%`. Only 1 itself is 100%, and only 0 is 0%."""
+    rounded = round(100 * share)
+    if 0 < share < 1:
+        rounded = min(max(rounded, 1), 99)
+    return f"{rounded}%"
+
+
 def date_and_time(moment: datetime) -> str:
     return str(formats.date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT"))
 

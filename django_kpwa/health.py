@@ -17,10 +17,10 @@ from django.db.models import Exists, OuterRef, Subquery, Sum
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
-from . import broker
+from . import broker, ticks
 from .conf import kpwa_settings
 from .counts import MAX_COUNTED, BoundedCount, count_up_to
-from .formatting import duration, grouped, short_time
+from .formatting import duration, grouped, percent, short_time
 from .license_conditions import NO_QUEUE, Queue, license_condition, queues_of, stopped_since
 from .models import (
     SILENT_SECONDS,
@@ -192,6 +192,7 @@ def look(max_licenses: int = MAX_LICENSES, *, with_urls: bool = True) -> Health:
         *_missing_receipts(),
         *_lateness(licenses, now),
         *_doubt(),
+        *_undelivered(licenses, now),
         *_webhooks(licenses, now, with_urls),
         *_without_their_license(set(queues) - {license_.pk for license_ in rows}),
     ]
@@ -395,6 +396,18 @@ def _doubt() -> Iterator[Finding]:
     if doubtful > MOST_IN_DOUBT:
         figures = {"count": doubtful, "of": len(lately)}
         yield Finding(Problem.MUCH_DOUBT, PROBLEMS[Problem.MUCH_DOUBT], figures=figures)
+
+
+def _undelivered(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
+    """What the gateway says about messages that it had accepted."""
+    active = {each.license.pk: each.license for each in licenses if each.license.is_active}
+    reported, fallen = ticks.lately(now, active)
+    if reported:
+        yield Finding(Problem.UNDELIVERED, PROBLEMS[Problem.UNDELIVERED], figures={"count": grouped(reported)})
+    for license_id, shares in fallen.items():
+        figures = {"name": active[license_id].name, "sent": grouped(shares.sent)}
+        figures |= {"share": percent(shares.last), "usual": percent(shares.usual)}
+        yield Finding(Problem.FEW_DELIVERED, PROBLEMS[Problem.FEW_DELIVERED], active[license_id], figures)
 
 
 def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:

@@ -24,7 +24,6 @@ from .contents import says_something, with_line_feeds
 from .exceptions import InvalidMessageError, LicenseChoiceError
 from .logs import get_logger
 from .models import (
-    ARRIVED,
     NOT_KEPT,
     DatabaseNow,
     License,
@@ -227,7 +226,8 @@ def cancel(message: OutboundMessage) -> bool:
 def resend(message: OutboundMessage) -> bool:
     """Queue a failed, expired, cancelled or doubtful message again and refresh it. Returns True if it was queued.
 
-    Its expiry and its spent attempts are cleared. If the message was in doubt, the recipient may get it twice.
+    So is one that was sent and then reported as not delivered. Its expiry and its spent attempts are cleared. If the
+    message was in doubt, or the report was wrong, the recipient may get it twice.
     It is queued even if a copy of it arrived at another number, which is what a site's code asks for here; people are
     no longer offered it then, see `arrived_elsewhere()`.
     """
@@ -306,7 +306,7 @@ def arrived_elsewhere(message: OutboundMessage) -> OutboundMessage | None:
         if message.copied_to_id is None:
             return None
         copy = OutboundMessage.objects.defer("text").filter(pk=message.copied_to_id).first()
-        if copy is None or copy.status in ARRIVED:
+        if copy is None or copy.has_arrived:
             return copy
         message = copy
     return None

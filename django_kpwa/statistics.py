@@ -20,6 +20,9 @@ MOST_COUNTED_NOW = 5_000
 _ROLLED_UP_AFTER = timedelta(minutes=3)
 # These hours are counted anew by each roll-up, because a decision or a webhook may still change their messages.
 HOURS_COUNTED_AGAIN = 3
+# These are counted anew in the first minutes of each hour: many read a receipt in the evening, or the day after.
+HOURS_OF_TICKS_COUNTED_AGAIN = 48
+_MINUTES_OF_TICKS = 2
 # How far back hours are counted that were missed because beat did not run.
 MOST_HOURS_MADE_GOOD = 7 * 24
 # How far back an hour's messages in doubt are counted again: a person often decides about them only days later.
@@ -39,8 +42,11 @@ def roll_up(now: datetime | None = None) -> int:
 
     `now`: for tests; by default the database's time.
     """
-    last = (now or store().now()).replace(minute=0, second=0, microsecond=0)
+    now = now or store().now()
+    last = now.replace(minute=0, second=0, microsecond=0)
     since = _since(last)
+    if now.minute < _MINUTES_OF_TICKS:
+        since = min(since, last - timedelta(hours=HOURS_OF_TICKS_COUNTED_AGAIN))
     stored = _stored(since)
     # Of many licenses, few have sent something in the last minute.
     rows = [row for row in _rows(since, stored) if stored.get((row.license_id, row.hour)) != _figures(row)]
@@ -63,7 +69,9 @@ def running_hours(now: datetime, most_counted: int = MOST_COUNTED_NOW) -> tuple[
     return since, _rows(since, _stored(since))
 
 
-_FIGURES = ("sent", "failed", "unknown", "cancelled", "expired", "queued_to_sent")
+_FIGURES = (
+    "sent", "failed", "unknown", "cancelled", "expired", "delivered", "read", "undelivered", "queued_to_sent"
+)  # fmt: skip
 
 
 def _stored(since: datetime) -> dict[tuple[int, datetime], list[object]]:
@@ -135,26 +143,38 @@ def _rows(since: datetime, known: Iterable[tuple[int, datetime]]) -> list[Hourly
         )
         .order_by()
     )
-    rows = {key: HourlyStatistic(license_id=key[0], hour=key[1]) for key in known}
+    rows = {key: _row(*key) for key in known}
 
     def row_of(license_id: int, hour: datetime) -> HourlyStatistic:
         key = (license_id, hour)
         if key not in rows:
-            rows[key] = HourlyStatistic(license_id=license_id, hour=hour)
+            rows[key] = _row(license_id, hour)
         return rows[key]
 
-    by_status = list(settled.values_list("of_license", "hour", "of_status").annotate(count=Count("id")))
+    undelivered = Count("id", filter=Q(undelivered_at__isnull=False))
+    grouped = settled.values_list("of_license", "hour", "of_status")
+    by_status = list(grouped.annotate(count=Count("id"), undelivered=undelivered))
     if not by_status:
         return list(rows.values())
-    for license_id, hour, status, count in by_status:
+    for license_id, hour, status, count, reported in by_status:
         column = _COLUMN_OF.get(status)
         if column is not None:
             row = row_of(license_id, hour)
             setattr(row, column, getattr(row, column) + count)
+            if status in (Status.DELIVERED, Status.READ):
+                row.delivered = (row.delivered or 0) + count
+            if status == Status.READ:
+                row.read = count
+            if status == Status.SENT:
+                row.undelivered = reported
     by_time = settled.filter(sent_at__isnull=False).values_list("of_license", "hour").annotate(**_buckets())
     for license_id, hour, *buckets in by_time:
         row_of(license_id, hour).queued_to_sent = buckets
     return list(rows.values())
+
+
+def _row(license_id: int, hour: datetime) -> HourlyStatistic:
+    return HourlyStatistic(license_id=license_id, hour=hour, delivered=0, read=0, undelivered=0)
 
 
 def _buckets() -> dict[str, Count]:

@@ -15,7 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ..models import ARRIVED, OutboundMessage, Status
-from ..words import STATUSES, Mark
+from ..words import Mark, status_row
 
 _NOTHING = SafeString("")
 # The length is bounded: otherwise a text of nothing but opening marks takes quadratic time, because the search would
@@ -47,7 +47,7 @@ def bubble_of(message: OutboundMessage, instead: str = "") -> Bubble:
         text=wa_html(message.text),
         image=image_link(message.image_url),
         at=message.sent_at or message.created_at,
-        ticks=STATUSES[message.status] if message.status in ARRIVED else None,
+        ticks=status_row(message) if message.status in ARRIVED else None,
         is_read=message.status == Status.READ,
         instead=instead,
     )

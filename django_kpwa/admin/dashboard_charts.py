@@ -11,28 +11,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from datetime import date, datetime, time, timedelta
+from typing import Any
 
-from django.db.models import IntegerField, QuerySet, Sum
+from django.db.models import IntegerField, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 from django.utils import formats, timezone
 from django.utils.translation import gettext
 
-from ..formatting import duration, grouped
+from ..formatting import duration, grouped, percent
 from ..models import HISTOGRAM_SECONDS, HourlyStatistic
 from ..statistics import running_hours
 
 HOURS = 24
 DAYS = 30
 _BUCKETS = len(HISTOGRAM_SECONDS) + 1
-_SUMS = (Sum("sent"), Sum("failed"), Sum("unknown"))
+_SUMS = {
+    "sum_sent": Sum("sent"),
+    "sum_failed": Sum("failed"),
+    "sum_unknown": Sum("unknown"),
+    "sum_followed": Sum("sent", filter=Q(delivered__isnull=False), default=0),
+    "sum_delivered": Sum("delivered", default=0),
+    "sum_read": Sum("read", default=0),
+}
 _BUCKET_SUMS = {
     f"bucket_{bucket}": Sum(Cast(KT(f"queued_to_sent__{bucket}"), IntegerField())) for bucket in range(_BUCKETS)
 }
 
 KINDS = ("sent", "failed", "unknown")
+SHARES = ("delivered", "read")
 # In pixels: the height of a chart, and the y coordinates of the top and the bottom of its scale.
 HEIGHT = 200
 _TOP = 14
@@ -45,16 +54,19 @@ _MIN_HEIGHT = 3.0
 
 @dataclass
 class Counts:
-    """Numbers of messages by their result."""
+    """Numbers of messages by their result. Of those sent, `followed` are those of which ticks were counted."""
 
     sent: int = 0
     failed: int = 0
     unknown: int = 0
+    followed: int = 0
+    delivered: int = 0
+    read: int = 0
 
-    def add(self, sent: int, failed: int, unknown: int) -> None:
-        self.sent += sent
-        self.failed += failed
-        self.unknown += unknown
+    def add(self, *counted: int) -> None:
+        """Add numbers in the order of the fields."""
+        for field, number in zip(fields(self), counted, strict=True):
+            setattr(self, field.name, getattr(self, field.name) + number)
 
     @property
     def total(self) -> int:
@@ -62,8 +74,9 @@ class Counts:
 
     @property
     def shown(self) -> dict[str, str]:
-        """The numbers with separators, as pages show them."""
-        return {kind: grouped(getattr(self, kind)) for kind in KINDS}
+        """The numbers with separators, and the shares that were delivered and read, as pages show them."""
+        shares = {name: percent(getattr(self, name) / self.followed) if self.followed else "" for name in SHARES}
+        return {kind: grouped(getattr(self, kind)) for kind in KINDS} | shares
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Figures:
     def total(self) -> Counts:
         total = Counts()
         for counts in self.by_start.values():
-            total.add(counts.sent, counts.failed, counts.unknown)
+            total.add(*astuple(counts))
         return total
 
 
@@ -98,12 +111,12 @@ class Statistics:
         midnight = timezone.make_aware(datetime.combine(today, time.min))
         counts: dict[int, Counts] = {}
         rolled_up = self._rolled_up(midnight).filter(license_id__in=license_ids)
-        by_license = rolled_up.values_list("license_id").annotate(*_SUMS)
+        by_license = rolled_up.values_list("license_id").annotate(**_SUMS)
         for license_id, *sums in by_license:
             counts.setdefault(license_id, Counts()).add(*sums)
         for row in self._running:
             if row.hour >= midnight:
-                counts.setdefault(row.license_id, Counts()).add(row.sent, row.failed, row.unknown)
+                counts.setdefault(row.license_id, Counts()).add(*_counted(row))
         return counts
 
     def last_hours(self) -> Figures:
@@ -132,10 +145,10 @@ class Statistics:
         hours = HourlyStatistic.objects.filter(hour__gte=first, hour__lt=self._since)
         return hours.order_by()
 
-    def _by_hour(self, first: datetime) -> Iterable[tuple[datetime, int, int, int]]:
-        yield from self._rolled_up(first).values_list("hour").annotate(*_SUMS)
+    def _by_hour(self, first: datetime) -> Iterable[tuple[Any, ...]]:
+        yield from self._rolled_up(first).values_list("hour").annotate(**_SUMS)
         for row in self._running:
-            yield row.hour, row.sent, row.failed, row.unknown
+            yield row.hour, *_counted(row)
 
     def _delays(self, first: datetime) -> tuple[float | None, float | None]:
         histogram = [0] * _BUCKETS
@@ -146,6 +159,11 @@ class Statistics:
             for bucket, count in enumerate(row.queued_to_sent[:_BUCKETS]):
                 histogram[bucket] += count
         return percentile(histogram, 0.5), percentile(histogram, 0.95)
+
+
+def _counted(row: HourlyStatistic) -> tuple[int, ...]:
+    followed = 0 if row.delivered is None else row.sent
+    return row.sent, row.failed, row.unknown, followed, row.delivered or 0, row.read or 0
 
 
 def percentile(histogram: Sequence[int], share: float) -> float | None:
@@ -204,6 +222,8 @@ class Chart:
     ticks: list[tuple[str, str]]
     total: Counts
     delay: str
+    delivery: str
+    """How many reached a phone and were read; empty where the gateway tells of none."""
     height: int = HEIGHT
     bottom: int = _BOTTOM
 
@@ -270,7 +290,14 @@ def _chart(
             ticks.append((_percent((index + 0.5) * slot), words))
     lines = [(_pixels(_height(top - value, top) + _TOP), grouped(value)) for value in (0, top // 2, top)]
     delay = delay_words(figures.median, figures.percentile_95)
-    return Chart(name, title, column, bars, lines, ticks, figures.total, delay)
+    return Chart(name, title, column, bars, lines, ticks, figures.total, delay, delivery_words(figures.total))
+
+
+def delivery_words(total: Counts) -> str:
+    """Return a sentence about how many messages reached a phone and were read; empty if none are known to."""
+    if not total.delivered:
+        return ""
+    return gettext("Of those sent, %(delivered)s reached a phone and %(read)s were read.") % total.shown
 
 
 def delay_words(median: float | None, percentile_95: float | None) -> str:

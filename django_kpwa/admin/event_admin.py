@@ -24,7 +24,7 @@ from django.utils.translation import gettext_lazy as _
 from ..counts import count_up_to
 from ..formatting import date_and_second, short_time
 from ..models import NOT_UNDERSTOOD, OutboundMessage, WebhookEvent
-from ..words import EVENT_STATUSES, STATUSES, Tone, event_row
+from ..words import EVENT_STATUSES, STATUSES, Tone, event_row, status_row
 from .base import mark_html
 from .buttons import Button, ButtonsAdmin, Done, counted
 from .links import Links
@@ -188,7 +188,7 @@ class WebhookEventAdmin(LongListAdmin):
                 "kpwa_parts": parts,
                 "kpwa_more_parts": more,
                 "kpwa_body": body_of(event),
-                "kpwa_message": event.message and STATUSES[event.message.status],
+                "kpwa_message": event.message and status_row(event.message),
                 "kpwa_message_url": event.kpwa_message_url,
                 "kpwa_recipient": event.message and recipient_of(event.message),
                 "kpwa_received_at": date_and_second(event.received_at),

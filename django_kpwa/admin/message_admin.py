@@ -17,11 +17,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from .. import outbox
+from .. import outbox, ticks
 from ..formatting import short_time
 from ..license_conditions import held_by
-from ..models import RESENDABLE, Dashboard, OutboundMessage, RecipientType, Status
-from ..words import NOT_ON_WHATSAPP, STATUSES, Words, reason_row, status_row, who_said
+from ..models import Dashboard, OutboundMessage, RecipientType, Status
+from ..words import NOT_ON_WHATSAPP, Words, reason_row, status_row, who_said
 from .base import MAY_DECIDE, MAY_SEND, mark_html
 from .buttons import Button, Done, OfferedButton
 from .links import Links, Source
@@ -61,8 +61,8 @@ SEND_AGAIN = Button(
     _press_send_again,
     confirm=SECOND_COPY,
     # What failed, expired or was cancelled did not arrive.
-    confirm_for=lambda message: SECOND_COPY if message.status == Status.UNKNOWN else "",
-    is_offered=lambda message: message.status in RESENDABLE and outbox.arrived_elsewhere(message) is None,
+    confirm_for=lambda message: SECOND_COPY if message.may_have_arrived else "",
+    is_offered=lambda message: message.can_be_resent and outbox.arrived_elsewhere(message) is None,
     is_primary=True,
 )
 IT_ARRIVED = Button(
@@ -109,10 +109,28 @@ class NeedsDecisionFilter(admin.SimpleListFilter):
         return queryset
 
 
+class UndeliveredFilter(admin.SimpleListFilter):
+    title = _("reported as not delivered")
+    parameter_name = "undelivered"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, Any]]:
+        return [("yes", _("yes"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.undelivered() if self.value() == "yes" else queryset  # type: ignore[attr-defined]
+
+
 class MessageAdmin(LongListAdmin):
     list_display = ["status_shown", "recipient_shown", "content", "created"]
     list_display_links = ["status_shown", "recipient_shown"]
-    list_filter = [NeedsDecisionFilter, "status", WhenFilter, ("license", LicenseFilter), "recipient_type"]
+    list_filter = [
+        NeedsDecisionFilter,
+        UndeliveredFilter,
+        "status",
+        WhenFilter,
+        ("license", LicenseFilter),
+        "recipient_type",
+    ]
     filtered_by = ["status", "license", "recipient_type", "source_content_type", "source_id"]
     list_select_related = ["license"]
     search_fields = ["recipient"]
@@ -131,7 +149,18 @@ class MessageAdmin(LongListAdmin):
         (_("Recipient"), {"fields": ["recipient", "recipient_typed", "recipient_type", "license", "about"]}),
         (
             _("Times"),
-            {"fields": ["created_at", "due_at", "expires_at", "settled_at", "sent_at", "delivered_at", "read_at"]},
+            {
+                "fields": [
+                    "created_at",
+                    "due_at",
+                    "expires_at",
+                    "settled_at",
+                    "sent_at",
+                    "delivered_at",
+                    "read_at",
+                    "undelivered_at",
+                ]
+            },
         ),
         (_("Details"), {"fields": ["uuid", "idempotency_key", "priority", "renderer", "rendered_at", "attempts_made"]}),
     ]
@@ -154,6 +183,7 @@ class MessageAdmin(LongListAdmin):
         repeated = lines_repeated_in([*records, *newest])
         # If there is only one license, its name in every row is no information.
         has_several = has_several_licenses()
+        ticks.mark_lacking(records)
         for message in records:
             message.kpwa_source = links.to_source_of(message)
             message.kpwa_first_line = first_line_of(message, repeated)
@@ -168,7 +198,7 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("status"))
     def status_shown(self, message: OutboundMessage) -> str:
-        mark = mark_html(STATUSES[message.status])
+        mark = mark_html(status_row(message))
         if message.license is None or not message.kpwa_names_license:  # type: ignore[attr-defined]
             return mark
         return format_html('{}<span class="kpwa-under">{}</span>', mark, message.license.name)
@@ -227,7 +257,7 @@ class MessageAdmin(LongListAdmin):
 
     def called(self, obj: Any) -> str:
         # Not its `str()`, which hides the number from logs.
-        parts = (recipient_of(obj), obj.source_reference, str(STATUSES[obj.status].label))
+        parts = (recipient_of(obj), obj.source_reference, str(status_row(obj).label))
         return " · ".join(filter(None, parts))
 
     # The page of one message
@@ -281,7 +311,7 @@ class MessageAdmin(LongListAdmin):
         copy = outbox.arrived_elsewhere(message) or newest
         if copy is None:
             return None
-        return {"recipient": recipient_of(copy), "mark": STATUSES[copy.status], "url": self.url_of("change", copy.pk)}
+        return {"recipient": recipient_of(copy), "mark": status_row(copy), "url": self.url_of("change", copy.pk)}
 
     def _another_number_url(self, request: HttpRequest, message: OutboundMessage) -> str:
         # A text that is rendered only when the message is sent can't be copied before.

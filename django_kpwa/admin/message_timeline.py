@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 
 from ..formatting import date_and_second
 from ..models import RESENDABLE, EventKind, OutboundMessage, RecipientType, SendAttempt, Status, WebhookEvent
-from ..words import CAUSES, OUTCOMES, STATUSES, Mark, Tone, Words
+from ..words import CAUSES, OUTCOMES, STATUSES, Mark, Tone, Words, status_row
 from .event_content import content_of
 
 MAX_ATTEMPTS = 50
@@ -64,6 +64,9 @@ def _own_times(message: OutboundMessage) -> Iterator[Moment]:
     ):
         if at is not None:
             yield Moment(at, _began(status))
+    if message.is_undelivered and message.undelivered_at is not None:
+        mark = replace(status_row(message), label=capfirst(gettext("reported as not delivered")))
+        yield Moment(message.undelivered_at, mark, quote=message.undelivered_words, is_gateways=True)
     if message.settled_at is not None and message.status in RESENDABLE and message.status != Status.UNKNOWN:
         yield Moment(message.settled_at, _began(message.status))
     if message.dismissed_at is not None:

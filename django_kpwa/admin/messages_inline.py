@@ -16,10 +16,10 @@ from django.forms.models import BaseModelFormSet, modelformset_factory
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from .. import outbox
+from .. import outbox, ticks
 from ..models import OutboundMessage, database_of, source_id_of, stored_name, types_of
 from ..receipts import registry
-from ..words import STATUSES
+from ..words import status_row
 from .base import UNDER_UNFOLD, ReadOnly, TabularInline
 from .links import Links
 from .message_lines import first_line_of, lines_repeated_in, recipient_of, starts_of
@@ -56,7 +56,7 @@ class MessagesFormSet(_FormSet):
         return [
             {
                 "message": message,
-                "mark": STATUSES[message.status],
+                "mark": status_row(message),
                 "recipient": recipient_of(message),
                 "first_line": first_line_of(message, repeated),
                 "needs_somebody": message.needs_somebody and outbox.arrived_elsewhere(message) is None,
@@ -146,4 +146,6 @@ class KpwaMessagesInline(ReadOnly, TabularInline):
 
 def _about(source: Model) -> list[OutboundMessage]:
     messages = OutboundMessage.objects.for_source(source)
-    return registry.without_earlier_rows(list(starts_of(messages).order_by("-pk")[: MAX_SHOWN + 1]), source)
+    newest = list(starts_of(messages).order_by("-pk")[: MAX_SHOWN + 1])
+    ticks.mark_lacking(newest)
+    return registry.without_earlier_rows(newest, source)

@@ -17,8 +17,8 @@ from django.utils import translation
 
 from .. import broker, outbox, phone
 from ..exceptions import InvalidPhoneNumberError
-from ..models import ARRIVED, UNSETTLED, OutboundMessage, Status
-from ..words import STATUSES, reason_row
+from ..models import UNSETTLED, OutboundMessage, Status
+from ..words import reason_row, status_row
 from .arguments import (
     add_action,
     add_license_argument,
@@ -85,9 +85,9 @@ def _show_message(console: Console, message: OutboundMessage, options: dict[str,
     reason = ": ".join(part for part in (message.reason, message.reason_words) if part)
     shown = f"{message.status} ({reason})" if reason else message.status
     console.say(f"Message {message.uuid} to {message.masked_recipient}: {shown}")
-    if message.status in ARRIVED:
+    if message.has_arrived:
         return EXIT_OK
-    row = STATUSES[message.status]
+    row = status_row(message)
     if message.status not in UNSETTLED:
         with translation.override("en"):
             said = " ".join(filter(None, (str(row.meaning), reason_row(message).explained)))
@@ -110,6 +110,8 @@ def _described(message: OutboundMessage) -> dict[str, Any]:
         "status": message.status,
         "reason": message.reason,
         "reason_words": message.reason_words,
+        "undelivered": message.is_undelivered,
+        "undelivered_words": message.undelivered_words,
     }
 
 
@@ -131,7 +133,11 @@ def _send_group(console: Console, options: dict[str, Any]) -> int:
 
 
 _DECISIONS: dict[str, tuple[Callable[[OutboundMessage], bool], str, str]] = {
-    "resend": (outbox.resend, "queued again", "queue again what failed, expired, was cancelled or is in doubt"),
+    "resend": (
+        outbox.resend,
+        "queued again",
+        "queue again what failed, expired, was cancelled, is in doubt or was not delivered",
+    ),
     "cancel": (outbox.cancel, "cancelled", "cancel what is still waiting"),
     "mark-sent": (outbox.mark_sent, "marked as sent", "mark a message in doubt as sent"),
     "dismiss": (outbox.dismiss, "dismissed", "leave a message in doubt as it is, and take it off the list"),
@@ -145,6 +151,9 @@ def _add_messages_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="STATUS",
         help=f"only messages with this status; may be repeated: {', '.join(Status.values)}",
+    )
+    parser.add_argument(
+        "--undelivered", action="store_true", help="only messages that were sent and then reported as not delivered"
     )
     parser.add_argument("--license", metavar="NAME", help="only messages of this license")
     parser.add_argument("--to", metavar="NUMBER", help="only messages to this number or group")
@@ -204,14 +213,18 @@ def _list(console: Console, options: dict[str, Any]) -> int:
 
 def _reason(message: OutboundMessage) -> str:
     """Return the reason shortened for a line of the table; `--json` and the admin have the full text."""
-    words = " ".join(message.reason_words.split())
-    return ": ".join(filter(None, (message.reason, textwrap.shorten(words, 60, placeholder="…"))))
+    reason, words = message.reason, message.reason_words
+    if message.is_undelivered:
+        reason, words = "reported as not delivered", message.undelivered_words
+    return ": ".join(filter(None, (reason, textwrap.shorten(" ".join(words.split()), 60, placeholder="…"))))
 
 
 def _filtered(options: dict[str, Any]) -> Any:
     messages = OutboundMessage.objects.all()
     if options["status"]:
         messages = messages.filter(status__in=options["status"])
+    if options["undelivered"]:
+        messages = messages.undelivered()
     if options["license"]:
         messages = messages.filter(license=license_named(options["license"]))
     if options["to"]:

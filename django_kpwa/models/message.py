@@ -40,6 +40,7 @@ UNSETTLED = (Status.QUEUED, Status.SENDING)
 """Statuses of a message that is still to be sent, or is being sent."""
 
 RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
+"""Statuses from which a message may be sent again; a `sent` one may be as well if it was reported as not delivered."""
 
 
 RENDER_ERROR, WITHDRAWN = "render_error", "withdrawn"
@@ -87,6 +88,14 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
     def undecided(self) -> OutboundMessageQuerySet:
         """Messages in doubt that wait for a person's decision."""
         return self.filter(status=Status.UNKNOWN, dismissed_at=None)
+
+    def undelivered(self) -> OutboundMessageQuerySet:
+        """Accepted messages that the gateway reported as not delivered, and no phone as received since."""
+        return self.filter(undelivered_at__isnull=False, status=Status.SENT)
+
+    def resendable(self) -> OutboundMessageQuerySet:
+        """Messages that did not arrive or may not have, and so may be sent again."""
+        return self.filter(Q(status__in=RESENDABLE) | Q(status=Status.SENT, undelivered_at__isnull=False))
 
     def for_source(self, source: models.Model) -> OutboundMessageQuerySet:
         """Messages about `source`, a saved instance, including those stored under another proxy of its model."""
@@ -161,10 +170,19 @@ class OutboundMessage(models.Model):
     sent_at = models.DateTimeField(_("sent"), null=True)
     delivered_at = models.DateTimeField(_("delivered"), null=True)
     read_at = models.DateTimeField(_("read"), null=True)
+    # When the gateway reported an accepted message as not delivered, and its words. It is no status: a "delivered" may
+    # follow, and then both are emptied. `db_default` as above.
+    undelivered_at = models.DateTimeField(_("reported as not delivered"), null=True)
+    undelivered_words = models.CharField(
+        _("why it was not delivered, in the gateway's words"), max_length=500, blank=True, default="", db_default=""
+    )
     dismissed_at = models.DateTimeField(_("dismissed"), null=True)
     # The primary key of the copy for another number that arrived, else of the newest one. No foreign key: one to this
     # table would be looked up without an index whenever messages are purged.
     copied_to_id = models.BigIntegerField(_("copy for another number"), null=True)
+
+    lacks_tick = False
+    """True if it is `sent` and no phone has received it for long, though others were; set by `ticks.mark_lacking()`."""
 
     was_purged = False
     """True if the row was purged, and this object was made of what is kept of it (`KeptKey.as_message()`)."""
@@ -197,6 +215,13 @@ class OutboundMessage(models.Model):
             models.Index(fields=["status", "created_at"], name="kpwa_message_status"),
             models.Index(fields=["license", "created_at"], name="kpwa_message_license"),
             models.Index(fields=["recipient_type", "created_at"], name="kpwa_message_kind"),
+            # Few messages have one, and storing the others must not write an index entry. MariaDB has no partial
+            # indexes, and Django creates none there: it reads along `kpwa_message_status`.
+            models.Index(
+                fields=["undelivered_at"],
+                name="kpwa_message_undelivered",
+                condition=Q(undelivered_at__isnull=False),
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["idempotency_digest"], name="kpwa_message_once"),
@@ -219,8 +244,29 @@ class OutboundMessage(models.Model):
 
     @property
     def needs_somebody(self) -> bool:
-        """True if it failed, or is in doubt and was not dismissed."""
-        return self.status == Status.FAILED or (self.status == Status.UNKNOWN and self.dismissed_at is None)
+        """True if it failed or was reported as not delivered, or is in doubt and was not dismissed."""
+        is_in_doubt = self.status == Status.UNKNOWN and self.dismissed_at is None
+        return self.status == Status.FAILED or self.is_undelivered or is_in_doubt
+
+    @property
+    def is_undelivered(self) -> bool:
+        """True if the gateway accepted it and reported later that it was not delivered."""
+        return self.status == Status.SENT and self.undelivered_at is not None
+
+    @property
+    def has_arrived(self) -> bool:
+        """True if the gateway accepted it and has not reported since that it was not delivered."""
+        return self.status in ARRIVED and not self.is_undelivered
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """True if sending it again may bring the customer a second copy."""
+        return self.status == Status.UNKNOWN or self.is_undelivered
+
+    @property
+    def can_be_resent(self) -> bool:
+        """True if it did not arrive or may not have."""
+        return self.status in RESENDABLE or self.is_undelivered
 
     @property
     def needs_rendering(self) -> bool:

@@ -22,6 +22,11 @@ class HourlyStatistic(models.Model):
     unknown = models.PositiveIntegerField(_("in doubt"), default=0)
     cancelled = models.PositiveIntegerField(_("cancelled"), default=0)
     expired = models.PositiveIntegerField(_("expired"), default=0)
+    # Of those sent: how many a phone has received, how many were read, and how many were reported as not delivered.
+    # NULL: counted by a release that did not know them.
+    delivered = models.PositiveIntegerField(_("delivered"), null=True)
+    read = models.PositiveIntegerField(_("read"), null=True)
+    undelivered = models.PositiveIntegerField(_("reported as not delivered"), null=True)
     # A count for each bucket of HISTOGRAM_SECONDS, and one for what took longer.
     queued_to_sent = models.JSONField(_("queued to sent"), default=list)
 

@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST
 
 from .. import outbox, phone
 from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
-from ..models import OutboundMessage, ReceiptFailure, Status
+from ..models import OutboundMessage, ReceiptFailure
 from ..receipts import registry
 from ..site_urls import find_url, is_url_of_this_site
 from ..words import FAILURES
@@ -57,14 +57,14 @@ def _message(message_uuid: uuid.UUID) -> OutboundMessage:
 def resend(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
     """Queue a message again.
 
-    A message in doubt needs `confirmed` in the POST, because the customer may get a second copy; without it, the
-    confirmation page is returned.
+    A message in doubt, or reported as not delivered, needs `confirmed` in the POST, because the customer may get a
+    second copy; without it, the confirmation page is returned.
     """
     message = _message(message_uuid)
     if outbox.arrived_elsewhere(message) is not None:
         messages.warning(request, _("Nothing was sent: it arrived at another number."), fail_silently=True)
         return HttpResponseRedirect(_back(request))
-    if message.status == Status.UNKNOWN and "confirmed" not in request.POST:
+    if message.may_have_arrived and "confirmed" not in request.POST:
         return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
     if outbox.resend(message):
         _log(request, message, _("Sent again from the counter."))

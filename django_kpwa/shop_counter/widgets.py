@@ -16,15 +16,13 @@ from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
 from django.utils.translation import gettext
 
-from .. import phone
+from .. import phone, ticks
 from ..alerts import check_soon
 from ..formatting import short_time
 from ..gateway.outcome import Cause
 from ..health import STOPPED, Finding, Health, is_quiet, look
 from ..license_conditions import held_by
 from ..models import (
-    ARRIVED,
-    RESENDABLE,
     UNSETTLED,
     OutboundMessage,
     ReceiptFailure,
@@ -36,7 +34,7 @@ from ..models import (
 )
 from ..receipts import registry
 from ..site_urls import find_url
-from ..words import CAUSES, FAILURES, STATUSES, Help, Mark, Problem, Tone, reason_row
+from ..words import CAUSES, FAILURES, Help, Mark, Problem, Tone, reason_row, status_row
 
 MAX_MESSAGES = 5
 """Maximum number of messages that are read per object, newest first."""
@@ -140,7 +138,7 @@ def _arrived_elsewhere(messages: Sequence[OutboundMessage]) -> set[int]:
     A copy is about the same object and newer, so it is among them.
     """
     found: set[int] = set()
-    arrived = {message.pk for message in messages if message.status in ARRIVED}
+    arrived = {message.pk for message in messages if message.has_arrived}
     for message in messages:  # newest first: a copy comes before its original
         if message.copied_to_id in arrived or message.copied_to_id in found:
             found.add(message.pk)
@@ -177,6 +175,7 @@ def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
         for message in _newest(about(table, alias, by_id)):
             for number in by_id.get(message.source_id, ()):
                 found[number].append(message)
+    ticks.mark_lacking(message for messages in found for message in messages)
     return [registry.without_earlier_rows(messages, obj) for messages, obj in zip(found, instances, strict=True)]
 
 
@@ -195,18 +194,18 @@ def _is_for_another(message: OutboundMessage) -> bool:
 
 def _shown(message: OutboundMessage, person: Person) -> Shown:
     may_view = person.may("view_outboundmessage")
-    may_resend = message.status in RESENDABLE and person.may("decide_outboundmessage")
+    may_resend = message.can_be_resent and person.may("decide_outboundmessage")
     may_send_to = _is_for_another(message) and may_view and person.may("add_outboundmessage")
     at = _moment(message)
     return Shown(
         status=message.status,
-        mark=STATUSES[message.status],
+        mark=status_row(message),
         at=at,
         at_words=short_time(at) if at else "",
         why=_why(message) if may_view else "",
         recipient=phone.written(message.recipient) if may_view else "",
         resend_url=find_url("django_kpwa:message_resend", message.uuid) if may_resend else "",
-        asks_first=message.status == Status.UNKNOWN,
+        asks_first=message.may_have_arrived,
         send_to_url=find_url("django_kpwa:message_send_to", message.uuid) if may_send_to else "",
     )
 
@@ -243,7 +242,9 @@ def _why(message: OutboundMessage) -> str:
     if held is not None and message.license is not None:
         told = {"name": message.license.name, "condition": held.label}
         return gettext("the license %(name)s: %(condition)s") % told
-    is_told = message.status in RESENDABLE or message.license_id is None
+    if message.is_undelivered and message.undelivered_words:
+        return gettext("the gateway said: %(words)s") % {"words": message.undelivered_words}
+    is_told = message.can_be_resent or message.license_id is None
     return str(reason_row(message).label) if is_told else ""
 
 

@@ -23,7 +23,6 @@ from ..gateway.outcome import OutcomeKind
 from ..models.database import DatabaseNow, in_seconds, write_alias
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.message import (
-    RESENDABLE,
     WITHDRAWN,
     OutboundMessage,
     OutboundMessageQuerySet,
@@ -45,6 +44,9 @@ BACKLOG_AFTER_SECONDS = 300.0
 CLOCK_SECONDS = 60.0
 """Tolerance. A stored time that lies further in the future than it can, by more than this, was written while the
 database's clock was ahead."""
+
+_NOT_UNDELIVERED: dict[str, Any] = {"undelivered_at": None, "undelivered_words": ""}
+"""A phone has received it after all, or it is sent again."""
 
 
 def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | None]:
@@ -99,19 +101,20 @@ class Decisions(Lanes):
 
     @_decision
     def resend(self, message_id: int) -> bool:
-        """Queue a message again that did not arrive or may not have (`RESENDABLE`). True if it was queued.
+        """Queue a message again that did not arrive or may not have (`can_be_resent`). True if it was queued.
 
         Its expiry and its spent attempts are cleared.
         """
         return bool(
             _message(message_id)
-            .filter(status__in=RESENDABLE)
+            .resendable()
             .update(
                 status=Status.QUEUED,
                 due_at=DatabaseNow(),
                 expires_at=None,
                 settled_at=None,
                 dismissed_at=None,
+                **_NOT_UNDELIVERED,
                 attempts_spent=0,
                 renderings_begun=0,
                 reason="",
@@ -193,6 +196,16 @@ class Decisions(Lanes):
                 attempt.filter(outcome=OutcomeKind.IN_DOUBT).update(outcome=OutcomeKind.ACCEPTED)
         return became_sent
 
+    def note_undelivered(self, message_id: int, attempt_number: int, words: str) -> bool:
+        """Keep that the gateway reported an attempt as not delivered. True if that is new.
+
+        Nothing is kept of a message that is not `sent` by its last attempt: a phone has received it, or it is being
+        sent again.
+        """
+        with brief_statements(self.using):
+            sent = _message(message_id).filter(status=Status.SENT, attempts_made=attempt_number, undelivered_at=None)
+            return bool(sent.update(undelivered_at=DatabaseNow(), undelivered_words=words[:500]))
+
     def advance(self, message_id: int, status: Status) -> bool:
         """Move an accepted message forward to `delivered` or `read`, never back. Returns True if it moved."""
         with brief_statements(self.using):
@@ -203,7 +216,7 @@ class Decisions(Lanes):
         if status == Status.DELIVERED:
             # A compiled query, because this runs for nearly each message that is sent.
             where = {"pk": message_id, "status": Status.SENT}
-            columns = {"status": Status.DELIVERED, "delivered_at": DatabaseNow()}
+            columns = {"status": Status.DELIVERED, "delivered_at": DatabaseNow(), **_NOT_UNDELIVERED}
             if update_where(self.connection, OutboundMessage, where, columns):
                 return True
             # A "delivered" that arrives after "read" only fills in the time.
@@ -211,7 +224,10 @@ class Decisions(Lanes):
             return False
         return bool(
             message.filter(status__in=[Status.SENT, Status.DELIVERED]).update(
-                status=Status.READ, read_at=DatabaseNow(), delivered_at=Coalesce("delivered_at", DatabaseNow())
+                status=Status.READ,
+                read_at=DatabaseNow(),
+                delivered_at=Coalesce("delivered_at", DatabaseNow()),
+                **_NOT_UNDELIVERED,
             )
         )
 
@@ -251,10 +267,13 @@ class Decisions(Lanes):
             late = [pk for pk in before if wanted[pk] == Status.DELIVERED and reached[pk] == Status.READ]
             messages.filter(pk__in=late, delivered_at=None).update(delivered_at=DatabaseNow())
             messages.filter(pk__in=arrived[Status.DELIVERED]).update(
-                status=Status.DELIVERED, delivered_at=DatabaseNow()
+                status=Status.DELIVERED, delivered_at=DatabaseNow(), **_NOT_UNDELIVERED
             )
             messages.filter(pk__in=arrived[Status.READ]).update(
-                status=Status.READ, read_at=DatabaseNow(), delivered_at=Coalesce("delivered_at", DatabaseNow())
+                status=Status.READ,
+                read_at=DatabaseNow(),
+                delivered_at=Coalesce("delivered_at", DatabaseNow()),
+                **_NOT_UNDELIVERED,
             )
             for status, moved in arrived.items():
                 for pk in moved:

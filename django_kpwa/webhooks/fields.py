@@ -80,6 +80,12 @@ _TIMES = (
     "timestamp", "messagetimestamp", "time", "t", "momment", "moment", "datetime", "date", "createdat", "sentat",
     "receivedat",
 )  # fmt: skip
+# Why a message was not delivered, the plainest first. Their values may be objects, or a list of these.
+_REASONS = (
+    "errormessage", "errordescription", "failurereason", "failreason", "failedreason", "errortext", "errors", "error",
+    "failure", "reason", "errorcode",
+)  # fmt: skip
+_REASONS_IN = ("message", "title", "description", "reason", "details", "code")
 _MEDIA = (
     "mediaurl", "imageurl", "audiourl", "videourl", "documenturl", "stickerurl", "downloadurl", "fileurl", "mediaurl0",
     "media", "image", "file", "url", "attachment", "link", "video", "audio", "voice", "document", "sticker",
@@ -92,6 +98,11 @@ _DEVICE_HOLDERS = ("me", "device", "instancedata", "metadata")
 _NOT_IN_NAMES = re.compile(r"[_\-\s]")
 _TRUE, _FALSE = ("true", "1", "yes", "out", "outbound", "outgoing"), ("false", "0", "no", "in", "inbound", "incoming")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+
+def _is_flag(text: str) -> bool:
+    """True if a field such as `error` only says that there is one."""
+    return text.lower() in (*_TRUE, *_FALSE)
 
 
 def is_group_jid(value: str) -> bool:
@@ -163,6 +174,24 @@ class Fields:
     @cached_property
     def occurred_at(self) -> str:
         return self._text(_TIMES)
+
+    @property
+    def failure_words(self) -> str:
+        """What the payload says about why a message was not delivered, with its code; empty if it says nothing."""
+        for values, name in self._places(_REASONS):
+            held = values[name]
+            if isinstance(held, list):
+                held = next(iter(held), None)
+            if isinstance(held, dict):
+                inner = self.renamed(held)
+                said = [text for part in _REASONS_IN if (text := as_text(inner.get(part)))]
+                words = ", ".join(dict.fromkeys([*said[:1], *said[-1:]]))
+            else:
+                words = as_text(held)
+            if words and not _is_flag(words):
+                code = as_text(self.value("errorcode"))
+                return f"{words}, {code}"[:_MAX_WORDS] if code and code not in words else words[:_MAX_WORDS]
+        return ""
 
     @cached_property
     def status_words(self) -> list[tuple[str, str]]:

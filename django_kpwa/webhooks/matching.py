@@ -17,6 +17,7 @@ from typing import Any
 from django.db.models import Q
 from django.utils.dateparse import parse_datetime
 
+from .. import phone
 from ..gateway.outcome import OutcomeKind
 from ..models import (
     ARRIVED,
@@ -67,6 +68,8 @@ class Finding:
     """True if the part reports on a message that was not found, or that could not be moved yet."""
     may_come: bool = False
     """True if a later try may find or move the message."""
+    is_undelivered: bool = False
+    """True if the part reported the message as not delivered, and that was new."""
     is_repeat: bool = False
     """True for a customer's message that an earlier event or part already brought."""
 
@@ -273,7 +276,11 @@ def time_of(written: str) -> datetime | None:
 
 
 def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[Attempt | None]) -> dict[int, Finding]:
-    """Move each message that was found to the most advanced status that any part reports for it."""
+    """Move each message that was found to the most advanced status that any part reports for it.
+
+    Afterwards it is noted of those that are still `sent` if a part reports them as not delivered: whatever came in
+    which order, a phone that has the message is right.
+    """
     findings: dict[int, Finding] = {}
     firsts: dict[int, int] = {}
     statuses: dict[int, Status] = {}
@@ -289,7 +296,8 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
             statuses[attempt.message_id] = max(known, status, key=_STEPS.index)
     moves = {}
     for message_id, number in firsts.items():
-        if (attempt := found[number]) is not None:
+        attempt = found[number]
+        if attempt is not None and not _says_nothing_new(attempt, statuses[message_id]):
             moves[number] = (attempt, statuses[message_id], parts[number].gateway_id)
     became = _carry_out(list(moves.values()))
     unmoved = [
@@ -303,6 +311,12 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
         waits = now.get(attempt.message_id) in _BEFORE[status]
         told = tuple(became.get(attempt.message_id, []))
         findings[number] = replace(findings[number], moved=told, is_missing=waits, may_come=waits)
+    for number in telling:
+        attempt = found[number]
+        if attempt is not None and parts[number].state == DeliveryState.FAILED:
+            words = phone.mask_numbers(parts[number].state_words)
+            if store().note_undelivered(attempt.message_id, attempt.number, words):
+                findings[number] = replace(findings[number], is_undelivered=True)
     return findings
 
 
@@ -322,6 +336,12 @@ def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[S
         if status != Status.SENT and store().advance(attempt.message_id, status):
             steps.append(status)
     return became
+
+
+def _says_nothing_new(attempt: Attempt, status: Status) -> bool:
+    """True for a "sent" about an attempt that was accepted. A message that was reported as not delivered may have been
+    queued again since, which such a tick, posted once more, must not undo."""
+    return status == Status.SENT and attempt.outcome == OutcomeKind.ACCEPTED and bool(attempt.gateway_id)
 
 
 def _is_proven(attempt: Attempt) -> bool:

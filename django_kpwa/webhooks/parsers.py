@@ -71,6 +71,8 @@ class ParsedEvent:
     group: str = ""
     """The group's name."""
     state: DeliveryState = DeliveryState.NONE
+    state_words: str = ""
+    """Why a message was not delivered, in the gateway's words, for the state `failed`."""
     session_status: str = ""
     """The gateway's word for the status of the session, in a session event."""
     occurred_at: str = ""
@@ -256,7 +258,8 @@ def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
     if state != DeliveryState.NONE and (ids or parties.is_own):
         to_number = payload.to_number if payload.to_number != parties.own else ""
         recipient = parties.recipient or parties.sender or to_number
-        return ParsedEvent(EventKind.STATE, state=state, recipient=recipient, **common)
+        why = payload.failure_words if state == DeliveryState.FAILED else ""
+        return ParsedEvent(EventKind.STATE, state=state, state_words=why, recipient=recipient, **common)
     if not content.says_something or (content.is_no_message and not content.text):
         return None
     if parties.is_own:

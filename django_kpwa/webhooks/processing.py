@@ -105,6 +105,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
     announce.messages_moved(
         [(finding.message_id, status) for finding in findings if finding.message_id for status in finding.moved], told
     )
+    announce.messages_undelivered([f.message_id for f in findings if f.message_id and f.is_undelivered], told)
     if recorded and announces:
         paired = zip(parts, findings, strict=True)
         announce.event_processed(
@@ -235,6 +236,8 @@ def _give_up(event: WebhookEvent, error: str) -> None:
 
 def _has_listeners(findings: Sequence[matching.Finding]) -> bool:
     """True if a receiver is connected for the event or a message that it moved; else the event is not read again."""
-    return announce.events_have_listeners() or any(
-        announce.has_listeners(status) for finding in findings for status in finding.moved
+    return (
+        announce.events_have_listeners()
+        or any(announce.has_listeners(status) for finding in findings for status in finding.moved)
+        or (any(finding.is_undelivered for finding in findings) and announce.undelivered_has_listeners())
     )

@@ -113,6 +113,25 @@ STATUSES = Table[StatusRow](
     },
     otherwise=StatusRow(Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE, command=UPDATE_COMMAND),
 )
+_UNDELIVERED = StatusRow(
+    Tone.ATTENTION,
+    "!",
+    label=_("sent, but reported as not delivered"),
+    meaning=_("The gateway took it, and reported later that it did not reach the customer."),
+    advice=_("Ask the customer. If it is not there, press “Send again”, or send it to another number."),
+    command=(
+        "Ask the customer. If it is not there: manage.py kpwa messages resend {id}; the customer may get a second copy."
+    ),
+)
+_ONE_TICK = replace(
+    STATUSES[Status.SENT],
+    tone=Tone.ATTENTION,
+    label=_("one tick only"),
+    meaning=_(
+        "WhatsApp has it, but the customer's phone has not received it for half an hour. Others got theirs sooner."
+    ),
+    advice=_("The phone may be off or without a connection. Ask the customer whether the number is right."),
+)
 _LEFT = replace(
     STATUSES[Status.UNKNOWN],
     meaning=_("Nobody knows whether the customer got it, and somebody decided to leave it that way."),
@@ -134,7 +153,11 @@ _TRIED = replace(
 
 
 def status_row(message: OutboundMessage) -> StatusRow:
-    """Return the row of the message's status, adapted to its other columns."""
+    """Return the row of the message's status, adapted to its other columns and to `lacks_tick`."""
+    if message.is_undelivered:
+        return _UNDELIVERED
+    if message.status == Status.SENT and message.lacks_tick:
+        return _ONE_TICK
     if message.status == Status.UNKNOWN and message.dismissed_at is not None:
         return _LEFT
     if message.status == Status.QUEUED and message.license_id is None:

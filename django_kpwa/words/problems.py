@@ -42,6 +42,10 @@ class Problem(str, Enum):
     LATE = "late"
     MUCH_DOUBT = "much_doubt"
     DOUBT = "doubt"
+    UNDELIVERED = "undelivered"
+    """The gateway accepted messages and reported later that they were not delivered."""
+    FEW_DELIVERED = "few_delivered"
+    """Far fewer of a license's messages reach a phone than usual."""
     WEBHOOKS_SILENT = "webhooks_silent"
     WEBHOOKS_LATE = "webhooks_late"
     NO_URLS = "no_urls"
@@ -49,7 +53,7 @@ class Problem(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemRow(Row):
-    """A problem of the site. Texts may hold the figures of a finding: `%(count)s`, `%(time)s`, `%(name)s`, `%(why)s`.
+    """A problem of the site. Texts may hold the figures of a finding: `%(count)s`, `%(name)s` and so on.
 
     `urgency` is the rank among problems, 0 is the most urgent. `blocks`: no receipt goes out.
     `headline` is the dashboard's sentence if nothing is more urgent; empty if receipts are going out all the same.
@@ -321,6 +325,30 @@ PROBLEMS = Table[ProblemRow](
             urgency=44,
             command="Decide about them: manage.py kpwa messages --status unknown",
             part="kpwa-decisions",
+        ),
+        Problem.FEW_DELIVERED: ProblemRow(
+            Tone.ATTENTION,
+            "!",
+            label=_("Few delivered"),
+            meaning=_(
+                "Of the %(sent)s messages that “%(name)s” sent in the last hour, %(share)s reached a phone; "
+                "usually %(usual)s do."
+            ),
+            advice=_("Look at the shop's own phone: WhatsApp may be limiting it."),
+            urgency=43,
+            headline=_("Receipts are going out, but far fewer reach a phone than usual."),
+            command="Look at the shop's own phone: WhatsApp may limit it. See: manage.py kpwa messages --status sent",
+            part="kpwa-days",
+        ),
+        Problem.UNDELIVERED: ProblemRow(
+            Tone.ATTENTION,
+            "!",
+            label=_("Not delivered"),
+            meaning=_("Sent in the last day, but reported as not delivered: %(count)s."),
+            advice=_("Open the list of messages under “reported as not delivered”, and ask the customers."),
+            urgency=44,
+            headline=_("Receipts are going out, but the gateway reports some as not delivered: %(count)s."),
+            command="Look at them, and send again what is not there: manage.py kpwa messages --undelivered",
         ),
         Problem.WEBHOOKS_SILENT: ProblemRow(
             Tone.ATTENTION,

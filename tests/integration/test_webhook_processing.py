@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db
 NUMBER = "6281234567890"
 ALL_SIGNALS = [
     "webhook_received", "message_received", "message_sent", "message_delivered", "message_read",
-    "message_failed", "message_unknown", "license_status_changed",
+    "message_failed", "message_unknown", "message_undelivered", "license_status_changed",
 ]  # fmt: skip
 
 

@@ -88,3 +88,26 @@ def test_an_answer_in_a_group_names_the_group_and_its_member(sandbox, linked):
     process_until(WebhookEvent.objects.filter(kind=EventKind.INCOMING).exists, "the answer")
     understood = WebhookEvent.objects.get().understood
     assert (understood["is_group"], understood["group"], understood["sender"]) == (True, "Dapur", CUSTOMER)
+
+
+def test_what_is_reported_as_not_delivered_and_gets_there_ends_delivered(sandbox, linked):
+    with sandbox.having_faults(undelivered_wrongly={"count": 1, "amount": 0.5}):
+        message = send_message(CUSTOMER, "Struk Anda")
+        drive(linked.pk)
+        undelivered = OutboundMessage.objects.undelivered().filter(pk=message.pk)
+        process_until(undelivered.exists, "the negative tick")
+        assert undelivered.get().undelivered_words == "The message could not be delivered."
+        process_until(lambda: status_of(message) == Status.DELIVERED, "the delivered tick")
+    assert not undelivered.exists()
+
+
+@pytest.mark.parametrize(("fault", "is_reported"), [("undelivered", True), ("no_ticks", False)])
+def test_what_gets_to_no_phone_stays_sent(sandbox, linked, fault, is_reported):
+    with sandbox.having_faults(**{fault: {"count": 1}}):
+        message = send_message(CUSTOMER, "Struk Anda")
+        drive(linked.pk)
+        other = send_message(CUSTOMER, "Struk lain")
+        drive(linked.pk)
+        process_until(lambda: status_of(other) == Status.DELIVERED, "the tick of the next")
+    assert status_of(message) == Status.SENT
+    assert OutboundMessage.objects.get(pk=message.pk).is_undelivered is is_reported

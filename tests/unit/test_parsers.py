@@ -104,6 +104,7 @@ def test_a_body_is_read_by_what_it_is(body, content_type):
         ({"id": "A1", "status": "Delivered"}, DeliveryState.DELIVERED),
         ({"id": "A1", "status": "Read"}, DeliveryState.READ),
         ({"id": "A1", "status": "Failed"}, DeliveryState.FAILED),
+        ({"id": "A1", "status": "undelivered"}, DeliveryState.FAILED),
         ({"id": "A1", "status": "Pending"}, DeliveryState.PENDING),
         ({"id": "A1", "state": "SERVER_ACK"}, DeliveryState.SENT),
         ({"id": "A1", "state": "DELIVERY_ACK"}, DeliveryState.DELIVERED),
@@ -304,3 +305,32 @@ def test_a_parsed_event_is_storable_whatever_a_parser_puts_into_it():
 def test_a_parsed_event_refuses_other_types_with_the_fields_name(wrong):
     with pytest.raises(TypeError, match=next(iter(wrong))):
         ParsedEvent(EventKind.INCOMING, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        ({"error": "no route to the phone"}, "no route to the phone"),
+        ({"reason": "blocked", "error": True}, "blocked"),
+        ({"failure_reason": "blocked", "error_code": 463}, "blocked, 463"),
+        ({"error": {"code": 463, "message": "reach-out time-lock"}}, "reach-out time-lock, 463"),
+        ({"errors": [{"code": 131026, "title": "Message undeliverable"}]}, "Message undeliverable, 131026"),
+        ({"errors": [{"title": "Blocked", "code": 1}, {"title": "never mind"}]}, "Blocked, 1"),
+        ({"error": {"code": 463}}, "463"),
+        ({"errorCode": 463}, "463"),
+        ({"error": True}, ""),
+        ({"errors": []}, ""),
+        ({"error": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_why_a_message_was_not_delivered_is_read_under_many_names(payload, words):
+    body = json.dumps({"event": "message.ack", "id": "A1", "ack": -1, **payload}).encode()
+    [event] = DefaultParser().parse(body, "application/json", linked_number="")
+    assert (event.state, event.state_words) == (DeliveryState.FAILED, words)
+
+
+def test_words_of_a_state_that_is_no_failure_are_not_kept():
+    body = json.dumps({"event": "message.ack", "id": "A1", "ack": 2, "reason": "none"}).encode()
+    [event] = DefaultParser().parse(body, "application/json", linked_number="")
+    assert (event.state, event.state_words) == (DeliveryState.DELIVERED, "")
