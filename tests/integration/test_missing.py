@@ -119,11 +119,11 @@ import os, signal, django
 django.setup()
 from django.db.models.signals import post_save
 from tests.shop.models import Sale
-from django_kpwa.receipts import registry
+from django_kpwa.receipts import queueing
 from datetime import timedelta
 from django.utils import timezone
 # The sale is committed by itself; the process is killed before its receipt is.
-registry.queue_saved = lambda *args, **given: os.kill(os.getpid(), signal.SIGKILL)
+queueing.queue_saved = lambda *args, **given: os.kill(os.getpid(), signal.SIGKILL)
 Sale.objects.create(status="paid", customer_phone="0812 3456 7890", sold_at=timezone.now() - timedelta(minutes=10))
 """
 
