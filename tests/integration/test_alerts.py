@@ -416,8 +416,7 @@ def test_ten_processes_that_look_at_once_tell_once(well, tmp_path, kpwa):
     pass_time(minutes=2)
     subprocess.run([sys.executable, "-c", TEN_THAT_LOOK], cwd=ROOT, env=environment, check=True, timeout=60)
     told = [path.read_text() for path in tmp_path.iterdir()]
-    assert sorted(re.findall(r"^Subject: (.*)$", "\n".join(told), re.MULTILINE)) == [
-        "WhatsApp of Cabang: Needs a scan",
-        "WhatsApp of Toko Utama: Needs a scan",
-    ]
+    # One process may find both, and tells them in one mail.
+    for name in ("Cabang", "Toko Utama"):
+        assert [f"WhatsApp of {name}: Needs a scan" in text for text in told].count(True) == 1, told
     assert set(Alert.objects.values_list("untold", flat=True)) == {""}
