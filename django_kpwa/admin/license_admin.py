@@ -197,13 +197,20 @@ class LicenseAdmin(ButtonsAdmin):
             }
         return super().render_change_form(request, context, *args, **kwargs)
 
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        from .license_buttons import HARD_TO_GET_BACK
+
+        context = {"hard_to_get_back": HARD_TO_GET_BACK, **(extra_context or {})}
+        return super().delete_view(request, object_id, context)
+
     def get_urls(self) -> list[Any]:
-        from .license_link import check_view, link_view
+        from .license_link import check_view, link_view, passkey_view
         from .number_pages import check_number, send_test
 
         views: dict[str, tuple[str, Callable[..., HttpResponse]]] = {
             "link": ("link/", link_view),
             "link_check": ("link/check/", check_view),
+            "passkey": ("link/passkey/", passkey_view),
             "send_test": ("send_test/", send_test),
             "check_number": ("check_number/", check_number),
         }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from django.contrib import messages
 from django.http import HttpRequest
+from django.utils.text import format_lazy
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -124,15 +125,23 @@ def _confirming(*, keep: bool) -> _Press:
     return press
 
 
+HARD_TO_GET_BACK = _(
+    "A link that is lost may be hard to get back: WhatsApp asks some accounts for a passkey, which not every gateway "
+    "can answer."
+)
 CHECK_STATUS = Button("check_status", _("Check status"), MAY_OPERATE, _asking(_check))
 RESTART = Button(
     "restart",
     _("Restart"),
     MAY_OPERATE,
     _asking(_restart),
-    confirm=_(
-        "The gateway's WhatsApp service is restarted. Messages wait in the meantime. Afterwards the code may "
-        "have to be scanned again."
+    confirm=format_lazy(
+        "{} {}",
+        _(
+            "The gateway's WhatsApp service is restarted. Messages wait in the meantime. Afterwards the code may "
+            "have to be scanned again."
+        ),
+        HARD_TO_GET_BACK,
     ),
 )
 PAUSE = Button(
@@ -208,7 +217,11 @@ ARCHIVE = Button(
     _("Archive"),
     MAY_OPERATE,
     _archive,
-    confirm=_("It no longer sends, is never chosen for a message, and is hidden from the lists. Its messages stay."),
+    confirm=format_lazy(
+        "{} {}",
+        _("It no longer sends, is never chosen for a message, and is hidden from the lists. Its messages stay."),
+        HARD_TO_GET_BACK,
+    ),
     # An active license has to be made inactive first.
     is_offered=lambda license_: license_.archived_at is None and not license_.is_active,
 )

@@ -26,6 +26,7 @@ from ..models import Dashboard, License
 from .base import MAY_LINK, MAY_OPERATE, MAY_SEND
 from .buttons import refusal
 from .gateway_failures import ASKING_ERRORS, ENTER_KEY, RESTART, Failure, failure_of, failure_of_code
+from .license_buttons import HARD_TO_GET_BACK
 from .license_state import condition_of
 from .links import Links
 
@@ -36,6 +37,8 @@ REDRAW_SECONDS = 20
 """Seconds after which the page requests a new code; WhatsApp changes its code about this often."""
 POLL_SECONDS = 2
 """Seconds between two checks whether the code was scanned."""
+PASSKEY_SECONDS = 60
+"""Seconds after the first code after which the page asks whether the phone asks for a passkey."""
 STOP_SECONDS = 180
 """Seconds after which the page stops requesting codes by itself."""
 CHECK_DEADLINE_SECONDS = 5.0
@@ -105,6 +108,20 @@ def check_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> Htt
     return _answer(admin, request, license_, _checked(admin, request, license_))
 
 
+def passkey_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+    """Show what to do if the phone asks for a passkey after the scan."""
+    if not admin.may(request, MAY_LINK):
+        return _private(refusal(admin, request, MAY_LINK))
+    license_ = _license(admin, request, object_id)
+    context = {
+        "title": gettext("The phone asks for a passkey"),
+        "original": license_,
+        "list_url": admin.url_of("changelist") if admin.has_view_permission(request) else "",
+        "link_url": admin.url_of("link", license_.pk),
+    }
+    return admin.render_page(request, "license/passkey.html", context)
+
+
 @sensitive_variables("qr", "drawing")
 def _asked_for_code(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
     try:
@@ -166,6 +183,7 @@ def _answer(admin: LicenseAdmin, request: HttpRequest, license_: License, panel:
         "redraw_seconds": REDRAW_SECONDS,
         "poll_seconds": POLL_SECONDS,
         "stop_seconds": STOP_SECONDS,
+        "passkey_seconds": PASSKEY_SECONDS,
         "warns": not _was_linked_before(license_),
     }
     return _private(admin.render_page(request, "license/link.html", context))
@@ -180,6 +198,8 @@ def _panel_context(admin: LicenseAdmin, request: HttpRequest, license_: License,
         "panel": panel,
         "link_url": admin.url_of("link", license_.pk),
         "check_url": admin.url_of("link_check", license_.pk),
+        "passkey_url": admin.url_of("passkey", license_.pk),
+        "hard_to_get_back": HARD_TO_GET_BACK,
         "license_url": admin.url_of("change", license_.pk) if may_view else "",
     }
     help_ = panel.failure.help if panel.failure else ""

@@ -126,6 +126,23 @@ def test_a_license_is_linked_by_a_scan_on_the_phone_and_the_page_notices_within_
     assert OutboundMessage.objects.get().recipient == "6281234567890"
 
 
+def test_after_a_minute_without_a_link_the_page_asks_about_a_passkey(browser, site, shop, sandbox):
+    question = "!document.querySelector('[data-kpwa-passkey]').hidden"
+    open_page(browser, site, shop, passkeySeconds=1)
+    assert not browser.evaluate(question)
+    show_code(browser)
+    browser.wait_for(question)
+    browser.click("[data-kpwa-passkey] a")
+    browser.wait_for("document.querySelector('.kpwa-ready')")
+    assert "“Toko”" in browser.evaluate("document.querySelector('.kpwa-ready').value")
+    open_page(browser, site, shop, passkeySeconds=1)
+    show_code(browser)
+    browser.wait_for(question)
+    sandbox.scan()
+    wait_for_step(browser, "linked")
+    assert not browser.evaluate(question)
+
+
 def test_the_code_is_drawn_anew_without_reloading(browser, site, shop, sandbox):
     open_page(browser, site, shop, redrawSeconds=0.5)
     show_code(browser)

@@ -313,3 +313,44 @@ def test_an_image_whose_modules_cannot_be_made_out_is_shown_as_it_came():
     drawing = drawing_of(LoginQr.from_image(saved.getvalue()))
     assert (drawing.path, drawing.side) == ("", 0)
     assert base64.b64decode(drawing.image.partition(",")[2]) == saved.getvalue()
+
+
+# --- accounts that are asked for a passkey ---
+
+
+def test_the_page_says_what_to_mind_before_the_first_code(operator, shop):
+    page = operator.get(f"{LIST}{shop.pk}/link/").content.decode()
+    assert "Not a fresh SIM card" in page
+    assert "the owner&#x27;s own" in page or "the owner's own" in page
+    assert "Fewer than four linked devices" in page
+    passkey = re.search(r"<p[^>]*data-kpwa-passkey hidden>.*?</p>", page, re.DOTALL)[0]
+    assert "passkey" in passkey
+    assert f"{LIST}{shop.pk}/link/passkey/" in passkey
+
+
+def test_what_to_do_about_a_passkey_is_a_page_with_a_text_for_the_support(operator, shop):
+    page = operator.get(f"{LIST}{shop.pk}/link/passkey/").content.decode()
+    assert re.search(r"<textarea[^>]* readonly[^>]*>Hello, we scan the code of our license “Toko”", page)
+    for said in ("What to do", "What helped others", "What does not help", "a new device was linked"):
+        assert said in page
+
+
+def test_the_page_about_passkeys_needs_the_permission_to_link(staff, shop):
+    assert staff("view_license").get(f"{LIST}{shop.pk}/link/passkey/").status_code == 403
+    assert staff_with_link(staff).get(f"{LIST}{shop.pk}/link/passkey/").status_code == 200
+
+
+def staff_with_link(staff):
+    get_user_model().objects.filter(username="ani").delete()
+    return staff("link_license")
+
+
+def test_whoever_may_lose_a_link_is_warned_first(operator, shop):
+    said = "A link that is lost may be hard to get back"
+    address = f"{LIST}{shop.pk}/"
+    assert said in operator.get(f"{address}delete/").content.decode()
+    assert said in operator.post(f"{address}restart/").content.decode()
+    Lane.objects.update_or_create(license=shop, defaults={"session_status": "connected"})
+    assert said in operator.get(f"{address}link/").content.decode()
+    License.objects.update(is_active=False)
+    assert said in operator.post(f"{address}archive/").content.decode()

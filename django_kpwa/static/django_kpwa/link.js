@@ -13,6 +13,7 @@
   const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
   const instead = (name) =>
     root.querySelector(`[data-kpwa-instead=${name}]`).content.firstElementChild.cloneNode(true);
+  const passkey = root.querySelector("[data-kpwa-passkey]");
   let run = 0; // a run ends when another one, or the time's end, has counted this up
 
   // The panel of the answer; null where there is none: no connection, logged out, no longer permitted.
@@ -56,7 +57,10 @@
     const answer = await ask(root.dataset.code);
     if (mine !== run) return;
     show(answer ?? instead("offline"));
-    if (panel().dataset.step === "code") watch();
+    if (panel().dataset.step === "code") {
+      askAboutPasskey();
+      watch();
+    }
   }
 
   async function watch() {
@@ -72,6 +76,7 @@
       if (mine !== run) break;
       const step = answer?.dataset.step;
       if (step === "linked") {
+        passkey.hidden = true;
         show(answer);
         break;
       }
@@ -85,6 +90,11 @@
     clearTimeout(end);
   }
 
+  // After a minute without a link: some phones ask for more than the scan.
+  function askAboutPasskey() {
+    setTimeout(() => (passkey.hidden = panel().dataset.step === "linked"), milliseconds("passkeySeconds"));
+  }
+
   root.classList.add("kpwa-live");
   root.addEventListener("submit", (event) => {
     if (!event.target.matches("[data-kpwa-ask]")) return;
@@ -93,5 +103,8 @@
   });
   // A page that is left, and may be shown again by "back", keeps no code.
   addEventListener("pagehide", () => stop("expired"));
-  if (panel().dataset.step === "code") watch();
+  if (panel().dataset.step === "code") {
+    askAboutPasskey();
+    watch();
+  }
 })();
