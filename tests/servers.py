@@ -77,7 +77,7 @@ def _distribute(config, options):
     """Where no `-n` says how many processes run the tests: three for two cores for folders, else this one alone.
 
     Tests wait much of their time: for a lock that has a limit, for a pace, for another process.
-    A single file takes less time than others need to start, tests/unit is thousands of tests that take less than to
+    A single file takes less time than others need to start, tests/unit is many tests that take less than to
     hand them out, and the suites that are chosen by a marker are timed, or share what they break. With another `-n`,
     two of those would meet in one broker.
     """
