@@ -21,7 +21,7 @@ _MAX_SWEEP_SECONDS = 60.0
 def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
     """Return the entries for `CELERY_BEAT_SCHEDULE`.
 
-    `sweep_seconds`: interval of the tasks that recover what was lost, above 0 and at most 60. Raises `ValueError`
+    `sweep_seconds`: interval of the task that recovers what was lost, above 0 and at most 60. Raises `ValueError`
     for another value: a site without a sweep for a minute and a half is reported as dead.
 
     Every entry expires, so that a worker that was stopped for days does not find thousands of them. Workers compare
@@ -37,7 +37,6 @@ def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
 
     return {
         "kpwa-dispatch-due": every(sweep_seconds, "django_kpwa.dispatch_due"),
-        "kpwa-process-webhooks": every(sweep_seconds, "django_kpwa.process_due_webhooks"),
         "kpwa-roll-up-statistics": every(60.0, "django_kpwa.roll_up_statistics"),
         "kpwa-look-for-missing": every(3600.0, "django_kpwa.look_for_missing"),
         "kpwa-purge": every(3600.0, "django_kpwa.purge"),

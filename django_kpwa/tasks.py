@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import struct
 import threading
 import time
 import uuid
@@ -27,8 +28,10 @@ from .store.heartbeats import NOTE_EVERY_SECONDS, note_alive
 from .store.locks import lacks_tables, waited_too_long
 from .store.results import Lease
 
-# One byte that a prefork worker shares with its children: only the parent gets the shutdown signal.
+# Memory that a prefork worker shares with its children. One byte: only the parent gets the shutdown signal. And the
+# time of the last sweep here, by the clock of `time.monotonic()`, which is the same in all of them.
 _shutting_down = mmap.mmap(-1, 1)
+_swept_at = mmap.mmap(-1, 8)
 
 # Set for each task, because otherwise the site's `task_soft_time_limit` would apply, and a few seconds of that would
 # interrupt sends.
@@ -94,7 +97,8 @@ def _end_old_connections(sender: Any = None, **_: Any) -> None:
 class _WorkerIsAlive(bootsteps.StartStopStep):
     """Stores that this worker takes tasks, also while none come; not while it has lost the broker.
 
-    It runs in the process that starts the pool's, whenever the worker has connected to the broker.
+    It runs in the process that starts the pool's, whenever the worker has connected to the broker. While the worker
+    gets beat's sweeps, those store the same, and this process needs no connection to the database.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -104,10 +108,18 @@ class _WorkerIsAlive(bootsteps.StartStopStep):
         consumer.timer.call_repeatedly(NOTE_EVERY_SECONDS, self._note)
 
     def _note(self) -> None:
-        note_alive("worker" if broker.consumes(wake.DISPATCH_LICENSE) else "other worker")
-        alerts.check_soon()
+        is_ours = broker.consumes(wake.DISPATCH_LICENSE)
+        if is_ours and _has_just_swept():
+            return
+        note_alive("worker" if is_ours else "other worker")
+        alerts.check_soon(asks_first=True)
         # This process has no other use for a connection, and its children must not inherit one.
         store().connection.close()
+
+
+def _has_just_swept() -> bool:
+    (swept_at,) = struct.unpack("d", _swept_at[:])
+    return bool(swept_at) and time.monotonic() - swept_at < NOTE_EVERY_SECONDS
 
 
 @signals.celeryd_init.connect(weak=False)
@@ -123,9 +135,10 @@ def _beat_is_alive(sender: Any, **_: Any) -> None:
 
     def note() -> None:
         while True:
+            # Kept for as long as the site's CONN_MAX_AGE allows.
+            store().connection.close_if_unusable_or_obsolete()
             note_alive(name)
-            alerts.check_soon()
-            store().connection.close()
+            alerts.check_soon(asks_first=True)
             time.sleep(NOTE_EVERY_SECONDS)
 
     threading.Thread(target=note, name="kpwa-beat-is-alive", daemon=True).start()
@@ -153,8 +166,21 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
 
 @_task(wake.DISPATCH_DUE)
 def dispatch_due() -> None:
-    """Sweep (see `dispatch.sweep`), and wake each lane that has a message due and is not driven."""
-    for license_id in dispatch.sweep().license_ids:
+    """Sweep (see `dispatch.sweep`), and wake each lane that has a message due and is not driven.
+
+    Webhook events that are due have their task published: beat needs none for them, which would mostly find nothing.
+    """
+    swept = dispatch.sweep()
+    _, schema = outbox_key()
+    if not schema:
+        # With a schema per tenant, the tasks of each tell of that one only.
+        _swept_at[:] = struct.pack("d", time.monotonic())
+    if swept.has_events and broker.runs_tasks_at_once():
+        with suppress(TaskFailedError):
+            process_due_webhooks()
+    elif swept.has_events:
+        wake.publish_due_webhooks()
+    for license_id in swept.license_ids:
         if broker.runs_tasks_at_once():
             # Eager mode: this is beat's own process or a person's, so no sale waits, and no worker drives the lane.
             with suppress(TaskFailedError):

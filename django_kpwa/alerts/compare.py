@@ -11,6 +11,7 @@ A check runs in a thread of its own, so that neither a sweep nor a request waits
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, islice
 
 from django.conf import settings
@@ -20,11 +21,11 @@ from django.utils import timezone, translation
 from .. import announce, outside
 from ..health import STOPPED, Finding, Health, look
 from ..logs import get_logger
-from ..models import Alert, Telling, outbox_key
+from ..models import Alert, Telling, outbox_key, write_alias
 from ..rehearsal import is_rehearsal
 from ..store import store
 from ..store.alerts import LOOK_EVERY_SECONDS, REMIND_SECONDS, TELL_SECONDS
-from ..store.locks import lacks_tables
+from ..store.locks import brief_statements, lacks_tables
 from ..words import PauseRow, Tells, Tone
 from .texts import Told, told_of
 from .ways import SECONDS, tell
@@ -40,24 +41,42 @@ looking = outside.Gate()
 logging = outside.Gate()
 
 
-def check_soon() -> None:
+def check_soon(*, asks_first: bool = False) -> None:
     """Start a check in a thread, unless this process did a moment ago. Never raises, and does not wait.
 
     A sweep, a request that shows the state of the site, a worker and beat call it. The site as a whole looks once in
     `LOOK_EVERY_SECONDS`, so that what falls silent is told within two minutes.
+
+    `asks_first`: find out over the caller's own connection whether the site has just looked. The thread would open one
+    for that, which is most of what an idle process costs; but whoever calls it so may wait for the database.
     """
     # A little later than the site may look, or a process alone would come a moment too early, and twice as late then.
     if is_rehearsal() or not looking.passes(1.05 * LOOK_EVERY_SECONDS, outbox_key()):
         return
+    if asks_first and not _may_look():
+        return
     _, schema = outbox_key()
-    outside.in_a_thread(lambda: _check_in_thread(schema))
+    outside.in_a_thread(lambda: _check_in_thread(schema, may_look=asks_first))
 
 
-def _check_in_thread(schema: str) -> None:
+def _may_look() -> bool:
+    may_look = False
+    with _failures_logged(), brief_statements(write_alias()):
+        may_look = store().may_look_for_alerts()
+    return may_look
+
+
+def _check_in_thread(schema: str, *, may_look: bool = False) -> None:
+    with _failures_logged(), store().own_connection(schema) as is_there:
+        if is_there and (may_look or store().may_look_for_alerts()):
+            check()
+
+
+@contextmanager
+def _failures_logged() -> Iterator[None]:
+    """Log what the block raises, at most once in `LOG_EVERY_SECONDS`."""
     try:
-        with store().own_connection(schema) as is_there:
-            if is_there and store().may_look_for_alerts():
-                check()
+        yield
     except (DatabaseError, InterfaceError) as error:
         # Only the type is logged: messages of databases quote rows.
         if not lacks_tables(error) and logging.passes(LOG_EVERY_SECONDS):

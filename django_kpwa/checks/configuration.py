@@ -203,8 +203,7 @@ _EAGER = make_warning(
     "or `manage.py kpwa run` (or `kpwa dispatch` from cron), and add 'kpwa.W100' to SILENCED_SYSTEM_CHECKS.",
 )
 _MISSED = {
-    "django_kpwa.dispatch_due": "Messages whose wake-up is lost are never sent.",
-    "django_kpwa.process_due_webhooks": "Webhooks whose task is lost are never processed.",
+    "django_kpwa.dispatch_due": "Messages whose wake-up is lost are never sent, nor webhooks processed.",
     "django_kpwa.roll_up_statistics": "The figures on the dashboard are not updated.",
     "django_kpwa.look_for_missing": "Sales whose receipt was never queued are found by nobody.",
     "django_kpwa.purge": "Old messages and webhooks are never deleted.",

@@ -17,6 +17,7 @@ from django_kpwa.dispatch import sweep
 from django_kpwa.gateway.addresses import is_page
 from django_kpwa.models import Alert, Heartbeat, License, OutboundMessage, Status
 from django_kpwa.outbox import send_message
+from django_kpwa.store.alerts import LOOK_EVERY_SECONDS, LOOKS
 from django_kpwa.testing import deliver
 from tests.cli import kpwa as command
 from tests.cli import kpwa_json
@@ -136,6 +137,23 @@ def test_a_process_looks_once_and_no_more_in_its_time(well, monkeypatch):  # noq
         alerts.check_soon()
         sweep()
     assert len(looks) == 1
+
+
+def test_who_asks_first_starts_no_thread_where_the_site_has_just_looked(well, monkeypatch):  # noqa: F811
+    """A thread has a connection of its own to open, which is most of what beat would cost."""
+    threads = []
+    monkeypatch.setattr(outside, "in_a_thread", threads.append)
+
+    def asked():
+        monkeypatch.setattr(compare, "looking", outside.Gate())
+        alerts.check_soon(asks_first=True)
+        return len(threads)
+
+    Heartbeat.objects.note(LOOKS)
+    assert asked() == 0
+    pass_time(seconds=LOOK_EVERY_SECONDS)
+    assert asked() == 1
+    assert asked() == 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from django_kpwa.broker import Broker
 from django_kpwa.dispatch import drive
 from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.outbox import Message, send_message, send_messages
-from django_kpwa.tasks import process_due_webhooks
+from django_kpwa.tasks import dispatch_due, process_due_webhooks
 from django_kpwa.webhooks.arrivals import store_event
 from tests.own_redis import OwnRedis
 from tests.processes import start_celery_worker, wait_until
@@ -435,3 +435,18 @@ def test_beat_itself_sends_where_no_task_goes_to_a_worker(license_, use_broker):
     tasks.dispatch_due.delay()
     message.refresh_from_db()
     assert message.status == Status.SENT
+
+
+def test_a_sweep_has_webhooks_processed_that_are_due(license_, published):
+    dispatch_due()
+    assert published() == []
+    store_event(license_.pk, b"x", "text/plain")
+    dispatch_due()
+    assert published() == [("django_kpwa.process_due_webhooks", [])]
+
+
+def test_a_sweep_processes_webhooks_itself_where_tasks_run_at_once(license_, use_broker):
+    use_broker("memory://", task_always_eager=True)
+    store_event(license_.pk, b"x", "text/plain")
+    dispatch_due()
+    assert not WebhookEvent.objects.filter(status="pending").exists()
