@@ -44,17 +44,21 @@ def measure(scale: Scale) -> list[Result]:
 
 def _by_run(gateway: str, license_ids: list[int], others: list[int], each: int) -> Sample:
     """Through `kpwa run`, on the site as it is without a broker; what it does at its start is not counted."""
-    from django_kpwa.models import OutboundMessage
+    from django_kpwa.models import License, OutboundMessage
 
     sent = OutboundMessage.objects.filter(status="sent")
+    theirs = License.objects.filter(pk__in=license_ids)
     refill(others, 0)
     with started(["-m", "django", "kpwa", "run"], ready="Running", BENCH_BROKER_URL="") as process:
         refill(others, 1)
         until(lambda: sent.count() >= HISTORY + 5)
+        # It looks by itself: nothing must be sent before the counting begins.
+        theirs.update(is_active=False)
         refill(license_ids, each)
         reset_gateway(gateway)
         count = len(license_ids) * each
         with Watched([process.pid], database="postgres") as watched:
+            theirs.update(is_active=True)
             until(lambda: sent_count(gateway) >= count)
             until(lambda: sent.count() >= HISTORY + count)
     assert sent_count(gateway) == count, sent_count(gateway)
