@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import queue
+import select
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 from django.db import DatabaseError, InterfaceError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import dispatch
 from ..conf import SLICE_SECONDS, kpwa_settings, lease_seconds
@@ -75,6 +77,11 @@ class LanePool:
         """Return True if any lane is driven, queued or waiting for its pace in this pool."""
         with self._lock:
             return bool(self._underway)
+
+    def license_ids(self) -> list[int]:
+        """Return the licenses whose lanes are driven, queued or waiting for their pace in this pool."""
+        with self._lock:
+            return list(self._underway)
 
     def start(self, license_ids: Iterable[int]) -> int:
         """Start driving these lanes, except those that this pool drives already.
@@ -271,10 +278,26 @@ def _close_broken_connections() -> None:
     """Close this thread's connections that the database has ended meanwhile, so that the next statement opens others:
     a lane that was passed on would otherwise wait until its lease expires."""
     for connection in connections.all(initialized_only=True):
-        if connection.connection is not None and not connection.is_usable():
+        if connection.connection is not None and _may_be_broken(connection) and not connection.is_usable():
             # It is forgotten even where closing it fails.
             with contextlib.suppress(DatabaseError, InterfaceError):
                 connection.close()
+
+
+def _may_be_broken(connection: BaseDatabaseWrapper) -> bool:
+    """False if the server has said nothing since the last answer, and so has not ended the connection.
+
+    That is a look at the socket, where `is_usable()` is a statement, of which a message would have a third then.
+    """
+    if connection.errors_occurred or not hasattr(select, "poll"):
+        return True
+    try:
+        socket = connection.connection.fileno()
+    except (AttributeError, connection.Database.Error):  # type: ignore[attr-defined]  # missing in the stubs
+        return True
+    arrived = select.poll()
+    arrived.register(socket, select.POLLIN)
+    return bool(arrived.poll(0))
 
 
 class _Underway:

@@ -22,7 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections
 
 from .. import retention, statistics
-from ..dispatch import sweep
+from ..dispatch import Swept, look, sweep
 from ..gateway import load_gateway_class
 from ..health import unassigned
 from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
@@ -38,6 +38,8 @@ SHORTEST_LOOK_SECONDS = 1.0
 """Seconds between two polls while there is something to do."""
 LONGEST_LOOK_SECONDS = 3.0
 """Seconds between two polls when idle. A new message waits at most this long before it is noticed."""
+SWEEP_SECONDS = 15.0
+"""Seconds between two polls that also settle what was lost, as often as beat does."""
 STATISTICS_SECONDS = 60.0
 PURGE_SECONDS = 3600.0
 
@@ -85,7 +87,7 @@ class _Loop:
     def __init__(self, pool: LanePool) -> None:
         self.pool = pool
         self.look_seconds = SHORTEST_LOOK_SECONDS
-        self.next_look = self.next_statistics = self.next_purge = 0.0
+        self.next_look = self.next_sweep = self.next_statistics = self.next_purge = 0.0
 
     def run(self) -> None:
         while not self.pool.is_stopping():
@@ -107,7 +109,7 @@ class _Loop:
         """Poll once: start the lanes that a sweep finds, and the processing of due webhook events."""
         note_alive("run")
         try:
-            swept = sweep()
+            swept = self._sweep_or_look()
             found = self.pool.start(swept.license_ids)
             if swept.has_events:
                 found += 1
@@ -119,6 +121,13 @@ class _Loop:
             found = 0
         is_busy = found or self.pool.is_driving()
         self.look_seconds = SHORTEST_LOOK_SECONDS if is_busy else min(self.look_seconds * 1.25, LONGEST_LOOK_SECONDS)
+
+    def _sweep_or_look(self) -> Swept:
+        now = time.monotonic()
+        if now < self.next_sweep:
+            return look(self.pool.license_ids())
+        self.next_sweep = now + SWEEP_SECONDS
+        return sweep()
 
     def _look_for_missing(self) -> None:
         looks.look_regularly(should_stop=self.pool.is_stopping)

@@ -1,6 +1,6 @@
-"""Sending: `drive` drives one license's lane, `sweep` finds the lanes that need driving."""
+"""Sending: `drive` drives one license's lane, `sweep` and `look` find the lanes that need driving."""
 
 from .driver import Driven, drive
-from .sweeper import Swept, sweep
+from .sweeper import Swept, look, sweep
 
-__all__ = ["Driven", "Swept", "drive", "sweep"]
+__all__ = ["Driven", "Swept", "drive", "look", "sweep"]

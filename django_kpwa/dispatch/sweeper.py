@@ -7,6 +7,7 @@ messages row by row either (`store.backlog`), so a sweep after an outage of a da
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db import DatabaseError
@@ -56,10 +57,26 @@ def sweep(*, most_expired: int = _MOST_EXPIRED, expired_at_once: int = _EXPIRED_
         if store().bring_back_messages_ahead():
             logger.warning("Messages were stored while the database's clock was ahead; they are due now.")
         swept = Swept(tuple(_startable_license_ids()), abandoned, expired, waiting.events)
+    _tell_of_it()
+    return swept
+
+
+def look(driven: Collection[int]) -> Swept:
+    """Between two sweeps, only find the lanes that have to be driven, beside those that the caller drives (`driven`).
+
+    Nothing is settled. Where nothing else waits than messages of the lanes that are driven, these are two statements,
+    so that a process can look every second while its lanes wait for their pace.
+    """
+    waiting = store().look()
+    found = _startable_license_ids(frozenset(driven)) if waiting.messages else []
+    _tell_of_it()
+    return Swept(tuple(found), has_events=waiting.events)
+
+
+def _tell_of_it() -> None:
     note_alive("sweep")
     heartbeat_url.ask()
     alerts.check_soon()
-    return swept
 
 
 def _settle_abandoned() -> int:
@@ -97,13 +114,16 @@ def _give_unassigned() -> None:
             break
 
 
-def _startable_license_ids() -> list[int]:
+def _startable_license_ids(skipped: Collection[int] = ()) -> list[int]:
     """The licenses whose lanes are free, may send now and have a message due; a missing lane counts as free.
 
     Before that, corrects the lanes' times that were stored while the database's clock was ahead.
     """
     found: list[int] = []
-    for license_ids in store().queued_license_ids():
+    for queued in store().queued_license_ids():
+        license_ids = [license_id for license_id in queued if license_id not in skipped]
+        if not license_ids:
+            continue
         lanes = Lane.objects.filter(pk__in=license_ids)
         known = dict(lanes.annotate(is_ahead=may_be_ahead(kpwa_settings())).values_list("pk", "is_ahead"))
         if ahead := store().bring_back_times_ahead([license_id for license_id, is_ahead in known.items() if is_ahead]):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import struct
 import subprocess
 import sys
+import time
 
 import pytest
+from celery import Celery
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -15,9 +18,9 @@ from django_kpwa import statistics, tasks
 from django_kpwa.cli import run
 from django_kpwa.cli.lane_pool import LanePool
 from django_kpwa.dispatch import Swept, sweep
-from django_kpwa.models import DatabaseNow, Lane, Status, WebhookEvent, in_seconds
+from django_kpwa.models import DatabaseNow, Heartbeat, Lane, Status, WebhookEvent, in_seconds
 from django_kpwa.outbox import send_message
-from django_kpwa.store import store
+from django_kpwa.store import heartbeats, store
 from django_kpwa.webhooks.arrivals import store_event
 from tests.processes import ROOT, site_environment, wait_until
 
@@ -101,6 +104,24 @@ def test_an_idle_look_of_kpwa_run_is_one_statement(license_):
     assert len(captured) == 1
 
 
+def test_a_look_of_kpwa_run_asks_nothing_of_lanes_that_it_drives_itself(license_):
+    """It looks every second while its lanes wait for their pace, and settles as seldom as beat."""
+    pool = LanePool(1)
+    try:
+        loop = run._Loop(pool)
+        loop._look()
+        send_message("0812 3456 7890", "struk", license=license_)
+        pool._underway[license_.pk] = None
+        with CaptureQueriesContext(connection) as captured:
+            loop._look()
+        assert len(captured) == 2
+        del pool._underway[license_.pk]
+        loop._look()
+        wait_until(lambda: license_.messages.filter(status=Status.SENT).exists())
+    finally:
+        pool.close()
+
+
 def test_idle_tasks_ask_little(license_):
     """An hour of beat's schedule, in statements: 240 sweeps, 240 looks for webhooks, 60 roll-ups, and signs of life."""
     every = [(tasks.dispatch_due, 1), (tasks.process_due_webhooks, 1), (tasks.roll_up_statistics, 5)]
@@ -110,6 +131,22 @@ def test_idle_tasks_ask_little(license_):
         with CaptureQueriesContext(connection) as captured:
             task()
         assert len(captured) <= most, task.name
+
+
+def test_a_worker_that_sweeps_leaves_its_sign_of_life_to_the_sweeps(license_):
+    """Its first process would connect for each; where no sweep comes any more, it says itself that it is there."""
+    with Celery("idle-tests", broker="memory://", set_as_current=True):
+        sign = tasks._WorkerIsAlive(None)
+        tasks.dispatch_due()
+        with CaptureQueriesContext(connection) as captured:
+            sign._note()
+        assert not captured.captured_queries
+
+        Heartbeat.objects.all().delete()
+        heartbeats._noted_at.clear()
+        tasks._swept_at[:] = struct.pack("d", time.monotonic() - heartbeats.NOTE_EVERY_SECONDS)
+        sign._note()
+    assert Heartbeat.objects.filter(name="worker").exists()
 
 
 def test_a_look_tells_what_waits(license_):
