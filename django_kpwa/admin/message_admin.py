@@ -277,12 +277,14 @@ class MessageAdmin(LongListAdmin):
         if message is not None:
             self.prepare_page(request, [message])
             message.refresh_from_db(fields=["reason_words"])  # deferred; `reason_row()` loads none
+            # One without a license waits for its choice first.
+            is_for_a_sender = message.status == Status.QUEUED and message.license_id is not None
             context |= {
                 # Django's subtitle would repeat the status.
                 "subtitle": recipient_of(message),
                 "kpwa_status": status_row(message),
                 "kpwa_held": held_by(message),
-                "kpwa_nobody_sends": nobody_sends() if message.status == Status.QUEUED else None,
+                "kpwa_nobody_sends": nobody_sends() if is_for_a_sender else None,
                 "kpwa_dashboard_url": Links(self.admin_site, request).to_page(Dashboard, "changelist"),
                 "kpwa_reason": reason_row(message),
                 "kpwa_who_said": who_said(message),
