@@ -36,6 +36,8 @@ FASTER = {
     "django_kpwa.store.alerts.FLAPPING_SECONDS": 6.0,
 }
 TWO_MINUTES = 120 / 10
+SLACK_SECONDS = 20.0
+"""What a busy machine takes longer: the processes' own work is no tenth of what it is."""
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +76,7 @@ def test_what_is_left_tells_what_was_killed(tmp_path, killed, said):
             wait_until(is_looked_after, what="sweeps and looks")
             assert told(folder) == []
             {"worker": worker.kill_all, "beat": beat.kill_all, "broker": redis.kill}[killed]()
-            wait_until(lambda: told(folder), seconds=TWO_MINUTES, what="a mail")
+            wait_until(lambda: told(folder), seconds=TWO_MINUTES + SLACK_SECONDS, what="a mail")
             [subject] = told(folder)
             assert re.fullmatch(f"WhatsApp receipts: {said}", subject)
 
@@ -92,5 +94,5 @@ def test_a_sender_without_celery_that_was_killed_is_told_by_a_request(tmp_path, 
         operator.get("/admin/django_kpwa/dashboard/fresh/")
         return Alert.objects.filter(opened_at__isnull=False, untold="").exists()
 
-    wait_until(is_told, seconds=TWO_MINUTES, what="an alert")
+    wait_until(is_told, seconds=TWO_MINUTES + SLACK_SECONDS, what="an alert")
     assert [message.subject for message in mail.outbox] == ["WhatsApp receipts: Nobody sends"]
