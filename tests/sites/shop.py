@@ -81,15 +81,16 @@ class Shop:
             _license("Tidak aktif", SessionStatus.CONNECTED, is_active=False),
         ]
         self.objects["outboundmessage"] += [self._message(status) for status in Status if status != Status.UNKNOWN]
+        reported = {"undelivered_at": timezone.now(), "undelivered_words": "reach-out time-lock, 463"}
+        self.objects["outboundmessage"].append(self._message(Status.SENT, **reported))
         self.objects["webhookevent"] += [
             self._event(EventStatus.PROCESSED, kind=EventKind.INCOMING, message=self.message),
             self._event(EventStatus.FAILED, kind=EventKind.STATE, error="KeyError: 'state'"),
         ]
         hour = timezone.now().replace(minute=0, second=0, microsecond=0)
         for ago in (0, 1, 2, 5, 9, 26, 200):
-            HourlyStatistic.objects.create(
-                license=self.license, hour=hour - timedelta(hours=ago), sent=40 + ago, failed=ago % 3, unknown=ago % 2
-            )
+            figures = {"sent": 40 + ago, "failed": ago % 3, "unknown": ago % 2, "delivered": 38 + ago, "read": 15}
+            HourlyStatistic.objects.create(license=self.license, hour=hour - timedelta(hours=ago), **figures)
         Heartbeat.objects.create(name="sweep", seen_at=timezone.now() - timedelta(minutes=20))
         return self
 
