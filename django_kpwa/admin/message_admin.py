@@ -96,28 +96,33 @@ def _is_for_another_number(message: OutboundMessage) -> bool:
     return reason_row(message) is NOT_ON_WHATSAPP or message.copied_to_id is not None
 
 
-class NeedsDecisionFilter(admin.SimpleListFilter):
+class YesFilter(admin.SimpleListFilter):
+    """Offers a part of the messages, or all."""
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, Any]]:
+        return [("yes", _("yes"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return self.part_of(queryset) if self.value() == "yes" else queryset
+
+    def part_of(self, messages: Any) -> QuerySet[Any]:
+        raise NotImplementedError
+
+
+class NeedsDecisionFilter(YesFilter):
     title = _("needs a decision")
     parameter_name = "needs_decision"
 
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, Any]]:
-        return [("yes", _("yes"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() == "yes":
-            return queryset.filter(status=Status.UNKNOWN, dismissed_at=None)
-        return queryset
+    def part_of(self, messages: Any) -> QuerySet[Any]:
+        return messages.undecided()  # type: ignore[no-any-return]
 
 
-class UndeliveredFilter(admin.SimpleListFilter):
+class UndeliveredFilter(YesFilter):
     title = _("reported as not delivered")
     parameter_name = "undelivered"
 
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, Any]]:
-        return [("yes", _("yes"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.undelivered() if self.value() == "yes" else queryset  # type: ignore[attr-defined]
+    def part_of(self, messages: Any) -> QuerySet[Any]:
+        return messages.undelivered()  # type: ignore[no-any-return]
 
 
 class MessageAdmin(LongListAdmin):

@@ -19,6 +19,7 @@ from django.utils.dateparse import parse_datetime
 
 from .. import phone
 from ..gateway.outcome import OutcomeKind
+from ..logs import without_controls
 from ..models import (
     ARRIVED,
     EventKind,
@@ -314,7 +315,7 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
     for number in telling:
         attempt = found[number]
         if attempt is not None and parts[number].state == DeliveryState.FAILED:
-            words = phone.mask_numbers(parts[number].state_words)
+            words = phone.mask_numbers(without_controls(parts[number].state_words))
             if store().note_undelivered(attempt.message_id, attempt.number, words):
                 findings[number] = replace(findings[number], is_undelivered=True)
     return findings

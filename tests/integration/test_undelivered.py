@@ -29,7 +29,7 @@ from tests.shop.models import Sale
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NUMBER = "6281234567890"
-WORDS = "463: reach-out time-lock for 081234567890"
+WORDS = "reach-out time-lock\u202efor 081234567890"
 STATES = {"sent": 1, "delivered": 2, "read": 3, "failed": -1}
 
 
@@ -60,12 +60,12 @@ def test_a_negative_tick_is_kept_with_the_gateways_words_and_told_once(license_)
     signals.message_undelivered.connect(receiver := lambda **named: told.append(named), weak=False)
     try:
         for _ in range(2):
-            tick(license_, message, "failed", error={"code": 463, "message": WORDS.partition(": ")[2]})
+            tick(license_, message, "failed", error={"code": 463, "message": f"{WORDS}\x1b"})
     finally:
         signals.message_undelivered.disconnect(receiver)
     after = fresh(message)
     assert (after.status, after.is_undelivered, after.may_have_arrived) == (Status.SENT, True, True)
-    assert after.undelivered_words == "reach-out time-lock for 0812•••••890, 463"
+    assert after.undelivered_words == "reach-out time-lock for 0812•••••890 , 463"
     assert [(named["message"], named["event"].message_id) for named in told] == [(message, message.pk)]
     row = status_row(after)
     assert (row.tone, str(row.label)) == (Tone.ATTENTION, "sent, but reported as not delivered")
