@@ -251,10 +251,10 @@ def chart_of_days(figures: Figures) -> Chart:
     days = list(figures.by_start)
 
     def name(start: date) -> str:
-        return str(formats.date_format(start, "MONTH_DAY_FORMAT"))
+        return str(formats.date_format(start, "j M"))
 
     def tick(start: date) -> str:
-        return str(formats.date_format(start, "j M")) if (days[-1] - start).days % 7 == 0 else ""
+        return name(start) if (days[-1] - start).days % 7 == 0 else ""
 
     return _chart("days", gettext("The last 30 days"), gettext("Day"), figures, name, tick)
 

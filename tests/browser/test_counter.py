@@ -104,3 +104,21 @@ def test_the_till_says_by_its_looks_that_it_could_not_ask_again(demo, browser, a
     browser.open(f"{shop}/")
     browser.evaluate("window.fetch = () => Promise.reject(new TypeError('gone'))")
     browser.wait_for("document.querySelector('.kpwa-banner.kpwa-stale')")
+
+
+def test_a_receipt_reported_as_not_delivered_says_so_by_itself_and_is_sent_again(demo, browser, api):  # noqa: F811
+    shop, _ = demo
+    log_in(browser, shop)
+    api("PUT", "faults", {"undelivered": {"count": 1}})
+    sell(browser, shop, "0812 4444 5555", "Pak Budi")
+    mark = "document.querySelector('li.sale .kpwa-mark')"
+    browser.wait_for(f"/tidak sampai/.test({mark}?.innerText)", 30)
+    # The longest of all marks stays within the narrow list of sales.
+    assert browser.evaluate(
+        f"{mark}.getBoundingClientRect().right <= {mark}.closest('li').getBoundingClientRect().right"
+    )
+    browser.click("li.sale .kpwa-actions details:first-child summary")
+    browser.click("li.sale .kpwa-actions details[open] button")
+    browser.wait_for("document.querySelector('.notice.success')")
+    browser.wait_for(f"/✓✓/.test({mark}?.innerText)", 30)
+    assert len(deliveries_to(api, "6281244445555")) == 2

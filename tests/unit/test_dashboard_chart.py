@@ -93,7 +93,7 @@ def test_days_are_marked_a_week_apart_back_from_today():
     first = date(2026, 2, 3)
     chart = chart_of_days(Figures({first + timedelta(days=day): Counts() for day in range(30)}, None, None))
     assert [words for _, words in chart.ticks] == ["4 Feb", "11 Feb", "18 Feb", "25 Feb", "4 Mar"]
-    assert chart.bars[-1].name == "March 4"
+    assert chart.bars[-1].name == "4 Mar"
 
 
 def test_the_delay_is_said_in_units_that_fit():
