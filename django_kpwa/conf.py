@@ -65,6 +65,14 @@ class Settings:
     """User name for `WEBHOOK_PASSWORD`; empty: any."""
     WEBHOOK_PASSWORD: str = field(default="", repr=False)
     """If set, webhooks need HTTP basic authentication with this password, besides the token in their path."""
+    STOP_WORDS: tuple[str, ...] = ("stop", "berhenti", "unsub", "unsubscribe", "unreg", "jangan kirim lagi")
+    """A customer whose whole message is one of these gets nothing more, from any license of the site."""
+    WRONG_NUMBER_WORDS: tuple[str, ...] = ("salah nomor", "salah sambung", "wrong number")
+    """The same, and what was sent to that number lately is marked: it did not reach the customer."""
+    START_WORDS: tuple[str, ...] = ("mulai", "start")
+    """A message that is one of these ends its author's stop."""
+    ANSWERS_STOPS: bool = True
+    """Confirm a stop by one message, at most once a day."""
     HEALTH_SECRET: str = field(default="", repr=False)
     """The secret in the addresses of `health/` and `metrics/`. Empty: neither of them exists."""
     HEARTBEAT_URL: str = field(default="", repr=False)

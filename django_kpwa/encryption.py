@@ -2,7 +2,7 @@
 
 `Secret` keeps a value out of reprs, logs, tracebacks and pickles. `encrypt` and `decrypt` store API keys under rotating
 Fernet keys (`cryptography.fernet.MultiFernet`), derived from `KPWA["SECRET_KEYS"]`, newest first, or else from
-`SECRET_KEY` and `SECRET_KEY_FALLBACKS`.
+`SECRET_KEY` and `SECRET_KEY_FALLBACKS`. `keyed_digests` is what is kept of a phone number that is to be forgotten.
 
 A function that holds a secret in plain text sets `__traceback_hide__`, so that error reports (Django's, also under
 DEBUG, and Sentry's) omit its frame. `sensitive_variables` is not enough: it has no effect under DEBUG or in Sentry.
@@ -119,11 +119,27 @@ def _fernets() -> list[Fernet]:
     # Imported here, because processes that only queue messages never decrypt a key and should not load this.
     from cryptography.fernet import Fernet
 
+    return [Fernet(_derived_key(secret)) for secret in _secrets()]
+
+
+@sensitive_variables()
+def keyed_digests(value: str) -> list[str]:
+    """`value`'s HMAC-SHA-256 in hex under each configured secret, newest first: what is kept of a forgotten number.
+
+    A number has so few digits that a digest without a key could be reversed by trying them all.
+    """
+    return [
+        hmac.new(b"django_kpwa.forgotten" + secret, value.encode(), hashlib.sha256).hexdigest() for secret in _secrets()
+    ]
+
+
+@sensitive_variables()
+def _secrets() -> list[bytes]:
     secrets: Sequence[str | bytes] = kpwa_settings().SECRET_KEYS or (
         settings.SECRET_KEY,
         *settings.SECRET_KEY_FALLBACKS,
     )
-    return [Fernet(_derived_key(force_bytes(secret))) for secret in secrets]
+    return [force_bytes(secret) for secret in secrets]
 
 
 @sensitive_variables()

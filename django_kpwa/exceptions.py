@@ -7,6 +7,7 @@
     ├── KnownReceiptError                 a receipt's key belongs to a message that may be about another row
     ├── InvalidMessageError (ValueError)  refused before anything was stored
     │   ├── InvalidPhoneNumberError
+    │   ├── RecipientStoppedError         the owner of the number wants no messages
     │   └── InvalidImageUrlError
     ├── TransactionLostError (OperationalError)  the caller's transaction ended while something was stored in it
     ├── RolledBackError                   an atomic() block was rolled back, and no exception said so
@@ -90,6 +91,13 @@ class InvalidMessageError(KpwaError, ValueError):
 
 class InvalidPhoneNumberError(InvalidMessageError):
     """The value is not a valid phone number; the message says why, with the number masked."""
+
+
+class RecipientStoppedError(InvalidMessageError):
+    """The owner of the number has written that they want no messages, or that the number is not the customer's.
+
+    Nothing is sent there until they write that they do, or a person ends the stop.
+    """
 
 
 class InvalidImageUrlError(InvalidMessageError):

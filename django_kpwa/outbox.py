@@ -21,7 +21,7 @@ from . import announce, phone
 from .conf import Settings, kpwa_settings
 from .containing import loud
 from .contents import says_something, with_line_feeds
-from .exceptions import InvalidMessageError, LicenseChoiceError
+from .exceptions import InvalidMessageError, LicenseChoiceError, RecipientStoppedError
 from .logs import get_logger
 from .models import (
     NOT_KEPT,
@@ -29,6 +29,8 @@ from .models import (
     License,
     OutboundMessage,
     Priority,
+    Recipient,
+    RecipientType,
     Status,
     in_seconds,
     is_saved,
@@ -106,8 +108,8 @@ def send_message(
     `reference`: what people call that, e.g. an invoice number, for the admin's lists and their search; it is cut at 80
     characters. Empty: `str(source)`, if its model defines `__str__()`.
 
-    Raises `InvalidMessageError` (its subclasses say what is wrong), or `LicenseChoiceError` if no license has the given
-    name; nothing is stored then.
+    Raises `InvalidMessageError` (its subclasses say what is wrong; `RecipientStoppedError`: the owner of the number
+    wants no messages), or `LicenseChoiceError` if no license has the given name; nothing is stored then.
     """
     return _enqueue(
         Message(to, text, "", image_url, license, idempotency_key, priority, send_after, expires_at, source, reference)
@@ -146,8 +148,8 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
 
     Where an `idempotency_key` is known already, or occurs twice in `messages`, the existing row is returned for it.
 
-    Raises `InvalidMessageError`, whose `index` is the position of the invalid message, or `LicenseChoiceError`; nothing
-    is stored then.
+    Raises `InvalidMessageError` (also `RecipientStoppedError`), whose `index` is the position of the invalid message,
+    or `LicenseChoiceError`; nothing is stored then.
     """
     conf = kpwa_settings()
     chosen: dict[str | None, License | None] = {}
@@ -164,6 +166,7 @@ def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
             rows.append(_build(message, license_, conf))
         except InvalidMessageError as error:
             raise type(error)(error.reason, index=index) from None
+    _check_stops(rows, is_many=True)
     stored = _store_many(rows)
     for license_id in {row.license_id for row in rows}:
         wake_license_on_commit(license_id)
@@ -194,6 +197,8 @@ def send_rendered_later(
     `render_after_seconds`: delay before the text is written, for a source that is not committed all at once.
     `expires_after_seconds`: by the database's clock, counted from when the message was stored; None: it never expires.
 
+    If the owner of the number wants no messages, the row is stored as `cancelled`, with that reason.
+
     Raises as `send_message()` does.
     """
     message = Message(to, license=license, idempotency_key=idempotency_key, source=source)
@@ -203,7 +208,19 @@ def send_rendered_later(
         row.due_at = in_seconds(render_after_seconds)
     if expires_after_seconds is not None:
         row.expires_at = in_seconds(expires_after_seconds)
-    return _store(row, kpwa_settings(), wake_after_seconds=render_after_seconds)
+    try:
+        return _store(row, kpwa_settings(), wake_after_seconds=render_after_seconds)
+    except RecipientStoppedError:
+        return _store_cancelled(row)
+
+
+@sensitive_variables()
+@loud(write_alias)
+def send_stop_answer(license: License, stopped: Recipient, number: str, text: str) -> None:
+    """Queue the message that confirms a stop, which is sent in spite of it; at most one a day."""
+    answer = store().store_answer(stopped, _build(Message(number, text), license, kpwa_settings()))
+    if answer is not None:
+        wake_license_on_commit(license.pk, lane=answer.lane)
 
 
 @loud(write_alias)
@@ -230,7 +247,10 @@ def resend(message: OutboundMessage) -> bool:
     message was in doubt, or the report was wrong, the recipient may get it twice.
     It is queued even if a copy of it arrived at another number, which is what a site's code asks for here; people are
     no longer offered it then, see `arrived_elsewhere()`.
+
+    Raises `RecipientStoppedError`, with nothing changed, if the owner of its number wants no messages.
     """
+    _check_stops([message])
     queued = bool(store().resend(message.pk))
     if queued:
         wake_license_on_commit(message.license_id)
@@ -414,11 +434,35 @@ def _store(row: OutboundMessage, conf: Settings, *, wake_after_seconds: float = 
     if inserted is None:
         existing = _known(row.idempotency_digest)
         if existing is None:
+            _check_stops([row])
             raise _not_stored()
         _log_difference(existing, row)
         return existing
     wake_license_on_commit(row.license_id, countdown_seconds=wake_after_seconds, lane=inserted.lane)
     return row
+
+
+@sensitive_variables()
+def _store_cancelled(row: OutboundMessage) -> OutboundMessage:
+    """Store a receipt that the owner of its number does not want, so that the sale shows why there is none."""
+    if not store().store_stopped(row, kpwa_settings().DEFAULT_LICENSE):
+        return _known(row.idempotency_digest) or row
+    announce.message_became_on_commit(Status.CANCELLED, row.pk)
+    return row
+
+
+@sensitive_variables()
+def _check_stops(rows: Sequence[OutboundMessage], *, is_many: bool = False) -> None:
+    """Raise `RecipientStoppedError` if the owner of one of the rows' numbers wants no messages.
+
+    `is_many`: the error names the position of the row.
+    """
+    numbers = [row.recipient if row.recipient_type == RecipientType.NUMBER else "" for row in rows]
+    stopped = store().find_stopped({number for number in numbers if number})
+    for index, number in enumerate(numbers):
+        if number in stopped:
+            told = f"the owner of {phone.mask(number)} has asked for no more messages."
+            raise RecipientStoppedError(told, index=index if is_many else None)
 
 
 @sensitive_variables()

@@ -24,7 +24,7 @@ from ..gateway import Gateway, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
 from ..masking import masked_traceback, words_of
-from ..models import Lane, License, RecipientType
+from ..models import Lane, License, RecipientType, Status
 from ..store import store
 from ..store.locks import waited_too_long
 from ..store.results import (
@@ -246,6 +246,8 @@ class _Driver:
                 "Message %s was returned to the queue unsent: this process had stopped for too long.", claim.message_id
             )
             return None
+        if claim.has_stops and self._withdraw_stopped(claim):
+            return Recorded(None, Step(Ready()))
         self.has_unrecorded_call = True
         outcome, session_status = self._call(claim)
         failpoints.after_post()
@@ -273,6 +275,22 @@ class _Driver:
             self._tell_of_lane(lane, paused=recorded.paused)
         announce.messages_became(recorded.status, [claim.message_id])
         return recorded
+
+    def _withdraw_stopped(self, claim: Claim) -> bool:
+        """Cancel a claimed message whose recipient has asked to stop since it was queued. True if that is so."""
+        content = claim.content
+        if content.recipient_type != RecipientType.NUMBER:
+            return False
+        reason = store().why_stopped(content.recipient, claim.message_id)
+        if reason is None:
+            return False
+        status = store().give_back(claim)
+        self.claim = None
+        if status == Status.QUEUED:
+            announce.messages_moved(store().cancel_stopped(content.recipient, reason))
+        else:
+            announce.messages_became(status, [claim.message_id])
+        return True
 
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
         """Alert people about what this send revealed about the lane, and remember it for the next send."""

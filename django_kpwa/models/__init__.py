@@ -23,6 +23,7 @@ from .message import (
 )
 from .receipt_failure import FailureCause, ReceiptFailure, RegisteredReceipt
 from .receipt_look import ReceiptLook
+from .recipient import FORGOTTEN, Recipient, StopReason
 from .source import (
     MAX_DATABASE_LENGTH,
     MAX_REFERENCE_LENGTH,
@@ -43,6 +44,7 @@ from .webhook_event import NOT_UNDERSTOOD, EventKind, EventStatus, SeenId, Webho
 __all__ = [
     "ARRIVED",
     "ENDED_BY_STATUS",
+    "FORGOTTEN",
     "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
     "LIVE",
@@ -73,11 +75,13 @@ __all__ = [
     "Priority",
     "ReceiptFailure",
     "ReceiptLook",
+    "Recipient",
     "RecipientType",
     "RegisteredReceipt",
     "SeenId",
     "SendAttempt",
     "Status",
+    "StopReason",
     "Telling",
     "WebhookEvent",
     "WebhookToken",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Coalesce
 from django.views.decorators.debug import sensitive_variables
 
@@ -21,6 +21,7 @@ from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.license import License
 from ..models.message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, SendAttempt, Status
+from ..models.recipient import Recipient
 from .base import StoreBase
 from .columns import (
     answer_columns,
@@ -53,7 +54,7 @@ from .results import (
 _LOOKED_AT = (
     "pk", "due_at", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent", "in_doubt",
     *CONTENT_COLUMNS,
-    "now", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
+    "now", "has_stops", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
 )  # fmt: skip
 
 
@@ -251,7 +252,9 @@ class Lanes(StoreBase):
         began = {"message_id": found["pk"], "number": number, "started_at": DatabaseNow()}
         attempt_id = insert_row(self.connection, SendAttempt, began)
         content = Content(**{column: found[column] for column in CONTENT_COLUMNS})
-        return Claim(found["pk"], attempt_id, number, found["attempts_spent"] + 1, content)
+        return Claim(
+            found["pk"], attempt_id, number, found["attempts_spent"] + 1, content, has_stops=bool(found["has_stops"])
+        )
 
     def _claim_or_release(self, lease: Lease) -> Step:
         """Claim the next due message; if there is nothing to send, give the lane back in the same transaction."""
@@ -415,7 +418,9 @@ _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
 def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
     """The columns `_LOOKED_AT` of the messages that are due, in the order in which they are sent."""
     due = OutboundMessage.objects.filter(license_id=license_id, status=Status.QUEUED, due_at__lte=DatabaseNow())
-    looked_at: QuerySet[OutboundMessage, Any] = due.annotate(now=DatabaseNow()).values(*_LOOKED_AT)
+    looked_at: QuerySet[OutboundMessage, Any] = due.annotate(
+        now=DatabaseNow(), has_stops=Exists(Recipient.objects.filter(stopped_at__isnull=False))
+    ).values(*_LOOKED_AT)
     return looked_at.order_by("priority", "due_at", "id")
 
 

@@ -23,13 +23,15 @@ from django.views.decorators.debug import sensitive_variables
 
 from ..models.database import DatabaseNow, in_seconds
 from ..models.license import License
-from ..models.message import NOT_KEPT, KeptKey, OutboundMessage, SendAttempt, idempotency_digest
+from ..models.message import NOT_KEPT, KeptKey, OutboundMessage, RecipientType, SendAttempt, Status, idempotency_digest
+from ..models.recipient import Recipient, StopReason
 from ..models.webhook_event import WebhookEvent
-from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import can_write, columns_of, insert, written
+from .recipients import Recipients
 
 MOST_ROWS_PER_STATEMENT = 500
+_ANSWERED_FOR_SECONDS = 86_400.0
 RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
 """The columns of a message that the database computes, or that may be chosen while it is inserted."""
 
@@ -50,22 +52,28 @@ class Inserted:
     lane: LaneSeen | None = None
 
 
-class Messages(StoreBase):
+class Messages(Recipients):
     def look_at_lane(self, license_id: int) -> LaneSeen | None:
         """The present state of a license's lane; None if there is no such license."""
         found = first_of(self.connection, _LOOKS["license", False], {"license": license_id})
         return None if found is None else _lane_of(found)
 
     @sensitive_variables()
-    def store_message(self, row: OutboundMessage, default_name: str = "") -> Inserted | None:
+    def store_message(
+        self, row: OutboundMessage, default_name: str = "", *, heeds_stops: bool = True
+    ) -> Inserted | None:
         """Insert one unsaved message, and set the row's primary key, license and times.
 
         `default_name`: the value of `KPWA["DEFAULT_LICENSE"]`. A row without a license gets the one that is chosen (see
         `choosing`); if none can be chosen, it is stored without one, and waits.
 
-        Returns None, with nothing inserted, if its idempotency key is known (also from a purged message), or if its
-        license was deleted.
+        `heeds_stops`: False for the answer to a stop, and for a message that is stored as cancelled by it.
+
+        Returns None, with nothing inserted, if its idempotency key is known (also from a purged message), if its
+        license was deleted, or if its recipient wants no messages (`why_stopped()`).
         """
+        if heeds_stops and row.recipient_type == RecipientType.NUMBER and self.why_stopped(row.recipient):
+            return None
         found, is_kept = self._look(row, default_name)
         if is_kept or (found is None and row.license_id is not None):
             return None
@@ -73,6 +81,29 @@ class Messages(StoreBase):
             row.license_id = found["pk"]
         inserted = row.uuid in self._insert([row])
         return Inserted(_lane_of(found) if found is not None else None) if inserted else None
+
+    @sensitive_variables()
+    def store_stopped(self, row: OutboundMessage, default_name: str = "") -> bool:
+        """Insert a receipt as `cancelled`, because its recipient wants no messages, so that the sale says why.
+
+        Returns False, with nothing inserted, if its idempotency key is known or its license was deleted.
+        """
+        row.reason = self.why_stopped(row.recipient) or StopReason.STOPPED
+        row.status, row.settled_at = Status.CANCELLED, DatabaseNow()
+        return self.store_message(row, default_name, heeds_stops=False) is not None
+
+    @sensitive_variables()
+    def store_answer(self, stopped: Recipient, row: OutboundMessage) -> Inserted | None:
+        """Insert the message that confirms a stop, and is sent in spite of it. None: one was stored within a day."""
+        recipient = Recipient.objects.filter(pk=stopped.pk)
+        # In one transaction: a driver must not see the message before it is known as the answer.
+        with self.brief():
+            unanswered = Q(answered_at=None) | Q(answered_at__lte=in_seconds(-_ANSWERED_FOR_SECONDS))
+            if not recipient.filter(unanswered).update(answered_at=DatabaseNow()):
+                return None
+            inserted = self.store_message(row, heeds_stops=False)
+            recipient.update(answer_id=row.pk)
+            return inserted
 
     @sensitive_variables()
     def store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:

@@ -54,6 +54,8 @@ class Claim:
     attempt_number: int
     attempts_spent: int
     content: Content
+    has_stops: bool = False
+    """True if anybody wants no messages, so that the driver has to ask whether this recipient does."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from ..models import (
 from ..schedule import TASK_LIMIT_SECONDS
 from ..store import store
 from ..store.locks import waited_too_long
-from . import matching
+from . import matching, stops
 from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 
 logger = get_logger("django_kpwa.webhooks")
@@ -82,6 +82,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         return True
     try:
         findings = matching.act(event, parts)
+        stops.heed(event, [part for part, finding in zip(parts, findings, strict=True) if not finding.is_repeat])
     except DatabaseError as error:
         # A stalled process holds the lock on one of the messages. Other events must not wait for it.
         if not store().can_be_left(error):

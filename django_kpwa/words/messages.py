@@ -10,7 +10,7 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway.outcome import Cause, OutcomeKind
-from ..models import RENDER_ERROR, WITHDRAWN, FailureCause, OutboundMessage, PauseReason, Status
+from ..models import RENDER_ERROR, WITHDRAWN, FailureCause, OutboundMessage, PauseReason, Status, StopReason
 from .rows import (
     NOTHING_TO_DO,
     UNHEARD_OF,
@@ -132,6 +132,14 @@ _ONE_TICK = replace(
     ),
     advice=_("The phone may be off or without a connection. Ask the customer whether the number is right."),
 )
+_WRONG_NUMBER = StatusRow(
+    Tone.ATTENTION,
+    "!",
+    label=StopReason.WRONG_NUMBER.label,
+    meaning=_("It was sent, and whoever has this number wrote that they are not the customer."),
+    advice=_("Ask the customer for the right number, then send the receipt there."),
+    command="Ask the customer for the right number, then: press “Send to another number” in the admin",
+)
 _LEFT = replace(
     STATUSES[Status.UNKNOWN],
     meaning=_("Nobody knows whether the customer got it, and somebody decided to leave it that way."),
@@ -156,6 +164,8 @@ def status_row(message: OutboundMessage) -> StatusRow:
     """Return the row of the message's status, adapted to its other columns and to `lacks_tick`."""
     if message.is_undelivered:
         return _UNDELIVERED
+    if message.has_arrived and message.reason == StopReason.WRONG_NUMBER:
+        return _WRONG_NUMBER
     if message.status == Status.SENT and message.lacks_tick:
         return _ONE_TICK
     if message.status == Status.UNKNOWN and message.dismissed_at is not None:
@@ -273,6 +283,16 @@ CAUSES = Table[CauseRow](
             label=_("its text could not be written"),
             meaning=_NOTHING_SENT,
             advice=_("Fix the receipt class or its template; the error is in the site's log."),
+        ),
+        StopReason.STOPPED: CauseRow(
+            label=StopReason.STOPPED.label,
+            meaning=_("The customer wrote that they want no more messages."),
+            advice=_("If the customer asks for them again, press “The customer asks again”."),
+        ),
+        StopReason.WRONG_NUMBER: CauseRow(
+            label=StopReason.WRONG_NUMBER.label,
+            meaning=_("Whoever has this number wrote that they are not the customer."),
+            advice=_("Ask the customer for the right number, then send the receipt there."),
         ),
         WITHDRAWN: CauseRow(
             label=_("cancelled before it was sent again"),

@@ -17,10 +17,13 @@ from django_kpwa.models import (
     OutboundMessage,
     ReceiptFailure,
     ReceiptLook,
+    Recipient,
     WebhookEvent,
 )
 
-MOVED = (Alert, Heartbeat, HourlyStatistic, Lane, OutboundMessage, ReceiptFailure, ReceiptLook, WebhookEvent)
+MOVED = (
+    Alert, Heartbeat, HourlyStatistic, Lane, OutboundMessage, ReceiptFailure, ReceiptLook, Recipient, WebhookEvent,
+)  # fmt: skip
 
 
 def pass_time(**time: float) -> None:

@@ -175,7 +175,8 @@ def test_a_method_of_the_store_names_the_statuses_that_the_table_says():
 
 
 def test_what_is_stored_begins_where_the_table_does():
-    assert [after for before, after, _ in TRANSITIONS if not before] == [OutboundMessage().status]
+    stored = [after for before, after, _ in TRANSITIONS if not before]
+    assert stored == [OutboundMessage().status, Status.CANCELLED], "cancelled: a receipt that its recipient stopped"
 
 
 # What an answer means

@@ -132,7 +132,8 @@ _FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
   next.id AS next_id, next.due_at, next.is_unrendered, next.is_overdue,
   EXTRACT(EPOCH FROM held.next_send_at - {_NOW})::float8 AS wait_seconds,
   claimed.id AS claimed_id, started.id AS attempt_id, claimed.attempts_made, claimed.attempts_spent,
-  {", ".join(f"claimed.{name}" for name in CONTENT_COLUMNS)}"""
+  {", ".join(f"claimed.{name}" for name in CONTENT_COLUMNS)},
+  EXISTS (SELECT 1 FROM django_kpwa_recipient WHERE stopped_at IS NOT NULL) AS has_stops"""
 _FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id
   LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true"""
@@ -324,7 +325,9 @@ def _found(row: Row) -> Step | None:
     if row["attempt_id"] is None:
         return Step(Unrendered(row["claimed_id"], row["due_at"]))
     content = Content(**{name: row[name] for name in CONTENT_COLUMNS})
-    claim = Claim(row["claimed_id"], row["attempt_id"], row["attempts_made"], row["attempts_spent"], content)
+    claim = Claim(
+        row["claimed_id"], row["attempt_id"], row["attempts_made"], row["attempts_spent"], content, row["has_stops"]
+    )
     return Step(claim)
 
 

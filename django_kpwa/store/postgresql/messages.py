@@ -11,9 +11,10 @@ from uuid import UUID
 from django.views.decorators.debug import sensitive_variables
 
 from ...models.database import DatabaseNow
-from ...models.message import OutboundMessage
+from ...models.message import OutboundMessage, RecipientType
 from ..insertion import in_lists, insert, written
 from ..messages import RETURNED, Inserted, LaneSeen, Messages
+from ..recipients import forms_of
 
 _NOW = "STATEMENT_TIMESTAMP()"
 # MIN, because a subquery that returned two rows would be an error, and the site's checkout would fail.
@@ -22,6 +23,8 @@ _CHOSEN = """(
   SELECT MIN(license.id) FROM django_kpwa_license license
   WHERE license.is_active AND (license.is_default OR NOT EXISTS (
     SELECT 1 FROM django_kpwa_license other WHERE other.is_active AND other.id <> license.id)))"""
+_MAY_BE_SENT_TO = """ AND NOT EXISTS (
+  SELECT 1 FROM django_kpwa_recipient stop WHERE stop.number = ANY(%s) AND stop.stopped_at IS NOT NULL)"""
 _IS_KNOWN = " AND NOT EXISTS (SELECT 1 FROM django_kpwa_keptkey kept WHERE kept.digest = %s)"
 # Not EXISTS: that becomes a join, which may change the order of the rows. The rows have to be inserted in the order of
 # their keys, against deadlocks (`store_messages()`).
@@ -35,7 +38,9 @@ _AND_LANE = f"""{RETURNED}, (
 
 class PostgreSQLMessages(Messages):
     @sensitive_variables()
-    def store_message(self, row: OutboundMessage, default_name: str = "") -> Inserted | None:
+    def store_message(
+        self, row: OutboundMessage, default_name: str = "", *, heeds_stops: bool = True
+    ) -> Inserted | None:
         if row.license_id is not None:
             license_sql: tuple[str, list[Any]] = ("license.id", [])
             # Selects no row, so that nothing is inserted, if the license was deleted.
@@ -46,6 +51,8 @@ class PostgreSQLMessages(Messages):
             where, parameters = "WHERE TRUE", []
         connection = self.connection
         values, given = written(OutboundMessage, row.__dict__, connection, {"license_id": license_sql})
+        if heeds_stops and row.recipient_type == RecipientType.NUMBER:
+            where, parameters = where + _MAY_BE_SENT_TO, [*parameters, forms_of(row.recipient)]
         if row.idempotency_digest is not None:
             where, parameters = where + _IS_KNOWN, [*parameters, row.idempotency_digest]
         source = (f"SELECT {values} {where}", [*given, *parameters])

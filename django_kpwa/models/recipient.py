@@ -1,0 +1,73 @@
+"""Who must not be written to: numbers whose owner has asked the shop to stop.
+
+A stop holds for every license of the site. What a gateway says about a number never makes one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ..phone import mask
+from .database import OutboxManager
+from .license import License
+
+FORGOTTEN = "forgotten:"
+"""In place of a number that was forgotten, followed by its keyed digest (`encryption.keyed_digests()`)."""
+
+
+class StopReason(models.TextChoices):
+    """What the owner of a number wrote. These are reasons of messages as well, see `words.messages.CAUSES`."""
+
+    STOPPED = "stopped", _("the customer wants no messages")
+    WRONG_NUMBER = "wrong_number", _("the customer says that the number is wrong")
+
+
+class Recipient(models.Model):
+    # The license that the number's owner wrote to. The stop outlives it. No constraint, as for a message's license.
+    license = models.ForeignKey(
+        License,
+        models.SET_NULL,
+        null=True,
+        related_name="recipients",
+        verbose_name=_("license"),
+        db_index=False,
+        db_constraint=False,
+    )
+    # Digits with the country code, or `FORGOTTEN` and a digest.
+    number = models.CharField(_("number"), max_length=80)
+    # WhatsApp's name for somebody whose number it does not disclose (`…@lid`), learnt from a payload that has both.
+    lid = models.CharField(_("hidden id"), max_length=64, blank=True)
+    stopped_at = models.DateTimeField(_("stopped"), null=True)
+    stop_reason = models.CharField(_("reason"), max_length=16, choices=StopReason.choices, blank=True)
+    # When a stop or its end was last decided: an event that came before that changes nothing.
+    decided_at = models.DateTimeField(_("decided"), null=True)
+    # The message that confirms the stop, and is sent in spite of it; and when the last one was queued.
+    answer_id = models.BigIntegerField(_("answer"), null=True)
+    answered_at = models.DateTimeField(_("answered"), null=True)
+
+    objects = OutboxManager()
+
+    if TYPE_CHECKING:
+        license_id: int | None
+
+    class Meta:
+        verbose_name = _("stopped number")
+        verbose_name_plural = _("stopped numbers")
+        default_permissions = ("view",)
+        permissions = [("lift_recipient", _("Can end a stop, because the customer asks for messages again"))]
+        constraints = [models.UniqueConstraint(fields=["number", "license"], name="kpwa_recipient_once")]
+        indexes = [
+            models.Index(fields=["stopped_at"], name="kpwa_recipient_stopped"),
+            models.Index(fields=["lid"], name="kpwa_recipient_lid"),
+        ]
+
+    def __str__(self) -> str:
+        return str(_("a forgotten number")) if self.is_forgotten else mask(self.number)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """True if only a digest of the number is kept."""
+        return self.number.startswith(FORGOTTEN)

@@ -1,0 +1,133 @@
+"""Numbers that must not be written to, because their owners asked the shop to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from django.db.models import QuerySet
+from django.views.decorators.debug import sensitive_variables
+
+from ..encryption import keyed_digests
+from ..models.database import DatabaseNow, in_seconds
+from ..models.message import ARRIVED, WITHDRAWN, OutboundMessage, RecipientType, Status
+from ..models.recipient import FORGOTTEN, Recipient, StopReason
+from .base import StoreBase
+from .results import Change
+
+MARKED_DAYS = 30
+"""How far back messages are marked whose number turns out to be wrong."""
+_AT_ONCE = 500
+
+
+@sensitive_variables()
+def forms_of(number: str) -> list[str]:
+    """What the column `number` may hold for this number: itself, or what is kept of it once it was forgotten."""
+    return [number, *(f"{FORGOTTEN}{digest}" for digest in keyed_digests(number))]
+
+
+class Recipients(StoreBase):
+    @sensitive_variables()
+    def stop(self, license_id: int, number: str, reason: StopReason, heard_at: datetime) -> Recipient | None:
+        """Keep that the owner of `number`, in digits, wants no messages; returns the row that says so.
+
+        `heard_at`: when that was heard. None: something newer was decided about the number.
+        """
+        with self.brief():
+            Recipient.objects.bulk_create([Recipient(license_id=license_id, number=number)], ignore_conflicts=True)
+            rows = self._recipients(number)
+            rows.exclude(decided_at__gte=heard_at).update(stopped_at=heard_at, decided_at=heard_at, stop_reason=reason)
+            return rows.filter(decided_at=heard_at, stopped_at=heard_at).order_by("pk").first()
+
+    @sensitive_variables()
+    def lift_stop(self, number: str, heard_at: datetime | None = None) -> bool:
+        """End the stop of `number`. Returns False if there is none, or if it is newer than `heard_at`."""
+        with self.brief():
+            stopped = self._recipients(number).filter(stopped_at__isnull=False)
+            if heard_at is not None:
+                stopped = stopped.filter(decided_at__lt=heard_at)
+            ended = {"stopped_at": None, "stop_reason": "", "answer_id": None}
+            if not stopped.update(**ended, decided_at=DatabaseNow() if heard_at is None else heard_at):
+                return False
+            wrong = OutboundMessage.objects.filter(recipient=number, status__in=ARRIVED)
+            wrong.filter(reason=StopReason.WRONG_NUMBER).update(reason="")
+            return True
+
+    @sensitive_variables()
+    def why_stopped(self, number: str, message_id: int | None = None) -> StopReason | None:
+        """Why `number` must not be written to; None if it may be.
+
+        `message_id`: of a message that may be the answer to the stop, which is sent all the same.
+        """
+        stops = self._stops([number])
+        if message_id is not None:
+            stops = stops.exclude(answer_id=message_id)
+        reason = stops.order_by("pk").values_list("stop_reason", flat=True).first()
+        return None if reason is None else StopReason(reason)
+
+    @sensitive_variables()
+    def find_stopped(self, numbers: Collection[str]) -> set[str]:
+        """Those of `numbers` that must not be written to."""
+        if not numbers or not Recipient.objects.filter(stopped_at__isnull=False).exists():
+            return set()
+        number_of = {form: number for number in numbers for form in forms_of(number)}
+        found: set[str] = set()
+        forms = list(number_of)
+        for start in range(0, len(forms), _AT_ONCE):
+            stops = Recipient.objects.filter(number__in=forms[start : start + _AT_ONCE], stopped_at__isnull=False)
+            found |= {number_of[form] for form in stops.values_list("number", flat=True)}
+        return found
+
+    @sensitive_variables()
+    def cancel_stopped(self, number: str, reason: StopReason) -> list[Change]:
+        """Withdraw what is queued to `number`, except the answer to its stop; returns the messages that changed.
+
+        A message that a driver has locked is left: the driver asks for stops itself before it calls the gateway.
+        """
+        answers = [answer for answer in self._stops([number]).values_list("answer_id", flat=True) if answer]
+        waiting = _to(number).filter(status=Status.QUEUED).exclude(pk__in=answers)
+        changed: list[Change] = []
+        while True:
+            with self.brief():
+                ids = list(self.locked(waiting).values_list("pk", flat=True)[:_AT_ONCE])
+                changed += [Change(pk, status) for pk in ids if (status := self._withdraw(pk, reason))]
+            if len(ids) < _AT_ONCE:
+                return changed
+
+    @sensitive_variables()
+    def mark_wrong_number(self, number: str) -> None:
+        """Note on what was sent to `number` lately that its owner is not the customer."""
+        lately = _to(number).filter(status__in=ARRIVED, sent_at__gte=in_seconds(-86_400 * MARKED_DAYS))
+        lately.update(reason=StopReason.WRONG_NUMBER, reason_words="")
+
+    def learn_hidden_id(self, license_id: int, number: str, lid: str) -> None:
+        """Keep which number WhatsApp's hidden id `lid` stands for."""
+        with self.brief():
+            own = Recipient.objects.filter(license_id=license_id, number=number)
+            if not own.filter(lid=lid).exists():
+                Recipient.objects.bulk_create([Recipient(license_id=license_id, number=number)], ignore_conflicts=True)
+                own.update(lid=lid)
+
+    def number_behind(self, lid: str) -> str:
+        """The number that a hidden id stands for, in digits; empty if it was not learnt, or was forgotten."""
+        known = Recipient.objects.filter(lid=lid).exclude(number__startswith=FORGOTTEN)
+        return known.values_list("number", flat=True).order_by("-pk").first() or ""
+
+    def _withdraw(self, message_id: int, reason: StopReason) -> Status | None:
+        queued = OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED)
+        settled = {"settled_at": DatabaseNow(), "reason_words": ""}
+        if queued.filter(in_doubt=False).update(status=Status.CANCELLED, reason=reason, **settled):
+            return Status.CANCELLED
+        doubtful = queued.filter(in_doubt=True).update(status=Status.UNKNOWN, reason=WITHDRAWN, **settled)
+        return Status.UNKNOWN if doubtful else None
+
+    def _recipients(self, number: str) -> QuerySet[Recipient]:
+        return Recipient.objects.filter(number__in=forms_of(number))
+
+    def _stops(self, numbers: Collection[str]) -> QuerySet[Recipient]:
+        forms = [form for number in numbers for form in forms_of(number)]
+        return Recipient.objects.filter(number__in=forms, stopped_at__isnull=False)
+
+
+def _to(number: str) -> QuerySet[OutboundMessage]:
+    return OutboundMessage.objects.filter(recipient=number, recipient_type=RecipientType.NUMBER)

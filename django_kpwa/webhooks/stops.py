@@ -1,0 +1,117 @@
+"""Heeds customers who write that they want no more messages, that the number is not theirs, or that they do again.
+
+Only a whole message counts: a sentence that contains such a word does nothing. What a gateway reports never stops a
+number, nor does anything from a group or from the shop itself.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
+
+from .. import announce
+from ..conf import Settings, kpwa_settings
+from ..exceptions import KpwaError
+from ..logs import get_logger
+from ..models import EventKind, OutboundMessage, Recipient, StopReason, WebhookEvent
+from ..outbox import send_stop_answer
+from ..store import store
+from .parsers import ParsedEvent
+
+logger = get_logger("django_kpwa.webhooks")
+
+ANSWERED_FOR = timedelta(hours=1)
+"""An older event, which waited or is processed again, is heeded but not answered."""
+_WRITTEN = ("", "text", "button", "list")
+_HIDDEN = "@lid"
+
+
+def what_is_asked(text: str, conf: Settings) -> StopReason | bool | None:
+    """What a customer's whole message asks for: the reason of a stop, True for its end, None for neither.
+
+    Case, white space, punctuation and emoji do not count.
+    """
+    said = _bare(text)
+    if not said:
+        return None
+    for words, asked in (
+        (conf.WRONG_NUMBER_WORDS, StopReason.WRONG_NUMBER),
+        (conf.STOP_WORDS, StopReason.STOPPED),
+        (conf.START_WORDS, True),
+    ):
+        if said in {_bare(word) for word in words}:
+            return asked
+    return None
+
+
+@sensitive_variables()
+def heed(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
+    """Do what the customers' messages among `parts` ask for. Safe to repeat: what was decided later stays.
+
+    Raises `django.db.Error`.
+    """
+    incoming = [part for part in parts if part.kind == EventKind.INCOMING and not part.is_group and not part.is_own]
+    if not incoming:
+        return
+    conf = kpwa_settings()
+    for part in incoming:
+        if part.sender and part.sender_is_certain and part.chat.lower().endswith(_HIDDEN):
+            store().learn_hidden_id(event.license_id, part.sender, part.chat)
+        asked = what_is_asked(part.text, conf) if part.content in _WRITTEN else None
+        if asked is None:
+            continue
+        number = _author(event, part)
+        if not number:
+            logger.warning("Webhook event %s asks for a stop, but whose number it is from is not known.", event.uuid)
+        elif isinstance(asked, StopReason):
+            _stop(event, number, asked, conf)
+        elif store().lift_stop(number, event.received_at):
+            logger.info("A customer asked for messages again (webhook event %s).", event.uuid)
+
+
+def _author(event: WebhookEvent, part: ParsedEvent) -> str:
+    """The number of whoever wrote the message, in digits; empty if it is not known for certain."""
+    if not part.sender:
+        return store().number_behind(part.chat) if part.chat.lower().endswith(_HIDDEN) else ""
+    # Where the field may hold the linked phone, only somebody whom the license has written to can be meant.
+    written_to = OutboundMessage.objects.filter(recipient=part.sender, license_id=event.license_id)
+    return part.sender if part.sender_is_certain or written_to.exists() else ""
+
+
+def _stop(event: WebhookEvent, number: str, reason: StopReason, conf: Settings) -> None:
+    stopped = store().stop(event.license_id, number, reason, event.received_at)
+    if stopped is None:
+        return
+    logger.info("A customer asked for a stop (%s, webhook event %s).", reason.value, event.uuid)
+    announce.messages_moved(store().cancel_stopped(number, reason))
+    if reason == StopReason.WRONG_NUMBER:
+        store().mark_wrong_number(number)
+    if conf.ANSWERS_STOPS and timezone.now() - event.received_at < ANSWERED_FOR:
+        _answer(event, stopped, number, reason)
+
+
+@sensitive_variables()
+def _answer(event: WebhookEvent, stopped: Recipient, number: str, reason: StopReason) -> None:
+    with translation.override(settings.LANGUAGE_CODE):
+        if reason == StopReason.WRONG_NUMBER:
+            text = _("We are sorry. We will send nothing more to this number.")
+        else:
+            text = _("You will get no more messages from us. To get them again, write: %(word)s") % {
+                "word": kpwa_settings().START_WORDS[0].upper()
+            }
+    try:
+        send_stop_answer(event.license, stopped, number, text)
+    except KpwaError as error:
+        logger.warning("A stop could not be answered (%s).", type(error).__name__)
+
+
+def _bare(text: str) -> str:
+    """The letters and digits of `text`, casefolded."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(character for character in folded if character.isalnum())

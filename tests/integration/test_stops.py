@@ -1,0 +1,247 @@
+"""A customer who asks the shop to stop gets nothing more, until they ask for messages again or a person says so."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+
+import pytest
+from django.db import connection, transaction
+
+from django_kpwa import outbox, signals
+from django_kpwa.dispatch import drive
+from django_kpwa.exceptions import GatewayTimeoutError, RecipientStoppedError
+from django_kpwa.gateway import locmem
+from django_kpwa.models import License, OutboundMessage, Recipient, Status, StopReason, WebhookEvent
+from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
+from django_kpwa.store import store
+from django_kpwa.webhooks import process_event, reprocess
+from django_kpwa.webhooks.arrivals import store_event
+from django_kpwa.words import reason_row, status_row
+from tests.integration.times import pass_time
+from tests.shop.models import Sale
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NUMBER, OTHER = "6281234567890", "6281298765432"
+ANSWER = "You will get no more messages from us. To get them again, write: MULAI"
+PAID = {"status": Sale.Status.PAID, "customer_phone": NUMBER}
+_ids = itertools.count(1)
+
+
+def hear(license_, text, sender=NUMBER, **more):
+    """The gateway posts what somebody wrote to the shop; returns the event."""
+    payload = {"event": "message", "id": f"in-{next(_ids)}", "from": sender, "text": text, "fromMe": False, **more}
+    event_id = store_event(license_.pk, json.dumps(payload).encode(), "application/json")
+    assert process_event(event_id)
+    return WebhookEvent.objects.get(pk=event_id)
+
+
+def to(number=NUMBER):
+    return OutboundMessage.objects.filter(recipient=number).order_by("pk")
+
+
+def arrived():
+    return [(message.to, message.text) for message in locmem.outbox]
+
+
+@pytest.fixture
+def another(license_):
+    License.objects.update(is_default=True)
+    second = License(name="Cabang", pace_min_seconds=0, pace_max_seconds=0)
+    second.set_api_key("another-api-key-0002")
+    second.save()
+    return second
+
+
+def test_what_waits_is_cancelled_for_every_license_and_one_answer_goes_out(license_, another):
+    waiting = [send_message(NUMBER, text, license=which) for which in (license_, another) for text in ("a", "b")]
+    spared = send_message(OTHER, "c", license=license_)
+    told = []
+    signals.message_cancelled.connect(receiver := lambda message, **_: told.append(message.pk), weak=False)
+    hear(license_, "STOP!! 🙏")
+    signals.message_cancelled.disconnect(receiver)
+    assert {(row.status, row.reason) for row in to().filter(pk__in=[m.pk for m in waiting])} == {
+        (Status.CANCELLED, StopReason.STOPPED)
+    }
+    assert sorted(told) == [message.pk for message in waiting]
+    drive(license_.pk)
+    drive(another.pk)
+    assert sorted(arrived()) == [(NUMBER, ANSWER), (OTHER, spared.text)]
+    assert str(reason_row(to().first()).label) == "the customer wants no messages"
+
+
+def test_what_would_come_is_refused_and_nothing_is_stored(license_):
+    hear(license_, "berhenti")
+    before = to().count()
+    with pytest.raises(RecipientStoppedError, match=r"62812•••••890 has asked for no more messages"):
+        send_message(NUMBER, "promo")
+    with pytest.raises(RecipientStoppedError) as raised:
+        send_messages([Message(OTHER, "a"), Message("0812 3456 7890", "b")])
+    assert raised.value.index == 1
+    with transaction.atomic():
+        with pytest.raises(RecipientStoppedError):
+            send_message(NUMBER, "promo", idempotency_key="once")
+        Sale.objects.create(status=Sale.Status.OPEN)
+    assert (to().count(), to(OTHER).count(), Sale.objects.count()) == (before, 0, 1)
+
+
+def test_a_known_key_still_returns_its_message(license_):
+    message = send_message(NUMBER, "a", idempotency_key="once")
+    hear(license_, "stop")
+    assert send_message(NUMBER, "a", idempotency_key="once") == message
+
+
+def test_a_receipt_is_cancelled_at_once_and_the_sale_goes_on(license_):
+    hear(license_, "stop")
+    told = []
+    signals.message_cancelled.connect(receiver := lambda message, **_: told.append(message.pk), weak=False)
+    sale = Sale.objects.create(**PAID)
+    signals.message_cancelled.disconnect(receiver)
+    message = OutboundMessage.objects.for_source(sale).get()
+    assert (message.status, message.reason, told) == (Status.CANCELLED, StopReason.STOPPED, [message.pk])
+    assert message.settled_at is not None
+    sale.save()
+    assert OutboundMessage.objects.for_source(sale).get() == message
+    hear(license_, "mulai")
+    assert outbox.resend(message)
+    drive(license_.pk)
+    assert f"Struk {sale.pk}" in [text for _, text in arrived()]
+
+
+@pytest.mark.parametrize("word", ["mulai", "START."])
+def test_the_customer_ends_it_by_a_word(license_, another, word):
+    hear(license_, "stop")
+    hear(another, word)
+    assert send_message(NUMBER, "a").status == Status.QUEUED
+    assert not Recipient.objects.filter(stopped_at__isnull=False).exists()
+
+
+def test_what_was_decided_later_stays_when_an_old_event_is_processed_again(license_):
+    first = hear(license_, "stop")
+    hear(license_, "mulai")
+    assert reprocess(first)
+    assert store().why_stopped(NUMBER) is None
+    again = hear(license_, "stop")
+    assert store().lift_stop(NUMBER)
+    assert reprocess(again)
+    assert store().why_stopped(NUMBER) is None
+
+
+def test_it_is_answered_once_a_day_in_spite_of_the_stop(license_):
+    for text in ("stop", "Stop!", "unreg"):
+        hear(license_, text)
+    drive(license_.pk)
+    assert arrived() == [(NUMBER, ANSWER)]
+    pass_time(days=1)
+    hear(license_, "stop")
+    drive(license_.pk)
+    assert arrived() == [(NUMBER, ANSWER)] * 2
+
+
+def test_the_answer_can_be_switched_off(license_, kpwa):
+    kpwa(ANSWERS_STOPS=False)
+    hear(license_, "stop")
+    assert not to().exists()
+    assert store().why_stopped(NUMBER) == StopReason.STOPPED
+
+
+def test_a_wrong_number_marks_what_was_sent_there_lately(license_):
+    sale = Sale.objects.create(**PAID)
+    OutboundMessage.objects.update(due_at=sale.sold_at)
+    drive(license_.pk)
+    message = OutboundMessage.objects.for_source(sale).get()
+    assert message.status == Status.SENT
+    hear(license_, "Salah nomor!!")
+    message.refresh_from_db()
+    row = status_row(message)
+    assert (str(row.label), row.tone.value) == ("the customer says that the number is wrong", "attention")
+    assert store().why_stopped(NUMBER) == StopReason.WRONG_NUMBER
+    drive(license_.pk)
+    assert arrived()[-1] == (NUMBER, "We are sorry. We will send nothing more to this number.")
+    hear(license_, "mulai")
+    message.refresh_from_db()
+    assert (message.reason, str(status_row(message).label)) == ("", "sent")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"text": "stop dulu ya"},
+        {"fromMe": True},
+        {"from": "120363040000000000@g.us", "participant": f"{NUMBER}@s.whatsapp.net"},
+        {"isGroup": True, "participant": NUMBER},
+        {"from": "123456789012345@lid"},
+    ],
+    ids=["a sentence", "its own", "a group", "a group by a flag", "a hidden number"],
+)
+def test_what_is_no_stop(license_, more):
+    hear(license_, **{"text": "stop", **more})
+    assert not Recipient.objects.filter(stopped_at__isnull=False).exists()
+    assert not to().exists()
+
+
+def test_a_gateways_error_stops_nobody(license_):
+    send_message(NUMBER, "a")
+    locmem.fail_next(GatewayTimeoutError("stop"))
+    drive(license_.pk)
+    assert not Recipient.objects.exists()
+
+
+def test_a_hidden_number_is_known_once_a_payload_named_both(license_):
+    hidden = "123456789012345@lid"
+    hear(license_, "halo", sender=hidden, senderPn=f"{NUMBER}@s.whatsapp.net")
+    hear(license_, "stop", sender=hidden)
+    assert store().why_stopped(NUMBER) == StopReason.STOPPED
+
+
+def test_a_message_that_the_look_did_not_see_is_not_sent(license_):
+    """The sale's transaction asked before the stop, and was committed after it."""
+    with transaction.atomic():
+        message = send_message(NUMBER, "a")
+        stopping = threading.Thread(target=lambda: (hear(license_, "stop"), connection.close()))
+        if connection.vendor != "sqlite":  # which has one writer at a time
+            stopping.start()
+            stopping.join()
+    if connection.vendor == "sqlite":
+        Recipient.objects.create(number=NUMBER, stopped_at=message.created_at, stop_reason=StopReason.STOPPED)
+    drive(license_.pk)
+    message.refresh_from_db()
+    assert (message.status, message.reason) == (Status.CANCELLED, StopReason.STOPPED)
+    assert "a" not in [text for _, text in arrived()]
+
+
+def test_what_is_in_doubt_stays_in_doubt(license_):
+    send_message(NUMBER, "a")
+    locmem.fail_next(GatewayTimeoutError("no answer"))
+    drive(license_.pk)
+    message = to().get()
+    assert message.status == Status.UNKNOWN
+    outbox.resend(message)
+    hear(license_, "stop")
+    message.refresh_from_db()
+    assert message.status == Status.UNKNOWN
+    with pytest.raises(RecipientStoppedError):
+        outbox.resend(message)
+
+
+def test_groups_are_never_stopped(license_):
+    hear(license_, "stop")
+    assert send_group_message(NUMBER, "laporan").status == Status.QUEUED
+    drive(license_.pk)
+    assert ("", "laporan") in arrived()
+
+
+def test_a_stop_outlives_its_license(license_, another):
+    hear(another, "stop")
+    OutboundMessage.objects.filter(license=another).delete()
+    WebhookEvent.objects.all().delete()
+    another.delete()
+    assert store().why_stopped(NUMBER) == StopReason.STOPPED
+
+
+def test_many_wait_and_none_of_them_goes_out(license_):
+    send_messages([Message(NUMBER, f"{number}") for number in range(1200)])
+    hear(license_, "stop")
+    assert to().filter(status=Status.CANCELLED).count() == 1200
