@@ -68,7 +68,7 @@ def check_status(license_: License, *, deadline_seconds: float | None = None) ->
     """
     with _asking(license_, None) as gateway:
         status = gateway.get_status(deadline_seconds=deadline_seconds)
-    note_status(license_, status.session_status)
+    note_status(license_, status)
     return status
 
 
@@ -78,7 +78,7 @@ def restart(license_: License, *, within_seconds: float | None = None) -> Servic
     with _asking(license_, within_seconds) as gateway:
         gateway.restart()
         status = gateway.get_status()
-    note_status(license_, status.session_status)
+    note_status(license_, status)
     return status
 
 
@@ -92,7 +92,7 @@ def get_login_qr(license_: License, *, within_seconds: float | None = None) -> L
                 raise
             # The gateway may answer with an error because the license is linked; the status tells.
             status = gateway.get_status()
-            note_status(license_, status.session_status)
+            note_status(license_, status)
             if status.session_status == SessionStatus.CONNECTED:
                 return None
             raise
@@ -105,13 +105,14 @@ def check_number(license_: License, phone_number: str, *, within_seconds: float 
         return gateway.check_number(phone_number)
 
 
-def note_status(license_: License, session_status: SessionStatus, *, lease: Lease | None = None) -> bool:
-    """Store a session status that the gateway reported, and pause the lane or end its pause accordingly.
+def note_status(license_: License, status: ServiceStatus, *, lease: Lease | None = None) -> bool:
+    """Store a status that the gateway reported, and pause the lane or end its pause accordingly.
 
     `lease`: the lease of a caller that drives the lane and continues by itself; without it, a lane whose pause ended is
     woken. Returns False if the lane has to wait for a scan.
     """
-    previous = store().note_session(license_.pk, session_status)
+    session_status = status.session_status
+    previous = store().note_session(license_.pk, session_status, status.word)
     announce.session_became(license_, session_status, previous)
     lane = Lane.objects.get(pk=license_.pk)
     lane.license = license_
@@ -235,7 +236,7 @@ def reset_webhook(license_: License, *, within_seconds: float | None = None) -> 
     """Remove the webhook from the gateway, let the license's tokens expire in a day, and return the status."""
     with _asking(license_, within_seconds) as gateway:
         status = gateway.reset_webhook()
-    note_status(license_, status.session_status)
+    note_status(license_, status)
     store().expire_tokens(license_.pk)
     return status
 

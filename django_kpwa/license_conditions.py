@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from . import words
 from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
-from .gateway import SessionStatus
+from .gateway import SessionStatus, session_trouble_of
 from .models import LIVE, Lane, License, OutboundMessage, OutboundMessageQuerySet, PauseReason, Status
 from .store import store
 from .words import Condition, Tone
@@ -48,6 +48,9 @@ def license_condition(license_: License, now: datetime) -> Condition:
         return words.NEVER_LINKED
     if lane.has_new_key:
         return words.NEW_KEY
+    trouble = _trouble(lane)
+    if trouble is not None:
+        return trouble
     if lane.pause_reason:
         return words.PAUSES[lane.pause_reason]
     if lane.session_status == SessionStatus.QR.value:
@@ -57,6 +60,18 @@ def license_condition(license_: License, now: datetime) -> Condition:
     if lane.session_status == SessionStatus.UNKNOWN.value:
         return words.UNCLEAR
     return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
+
+
+# What the gateway's own word says goes before these pauses: they would advise to link anew, or to wait.
+_LESS_THAN_TROUBLE = (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.FAILING)
+
+
+def _trouble(lane: Lane) -> Condition | None:
+    """The condition that the gateway's own word for an unknown status tells; None if it tells none."""
+    if lane.session_status != SessionStatus.UNKNOWN.value or lane.pause_reason not in _LESS_THAN_TROUBLE:
+        return None
+    trouble = session_trouble_of(lane.session_word)
+    return None if trouble is None else words.TROUBLES[trouble]
 
 
 def held_by(message: OutboundMessage) -> Condition | None:

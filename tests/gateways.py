@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from django_kpwa.gateway import ServiceStatus
 from django_kpwa.gateway.locmem import LocmemGateway
 
 HOOKED = "tests.gateways.HookedGateway"
 
 
 class HookedGateway(LocmemGateway):
-    """Calls `before_send(text)` and `after_send(text)` around each send; a raised exception is the send's."""
+    """Calls `before_send(text)` and `after_send(text)` around each send; a raised exception is the send's.
+
+    `on_status()` is called before a status is answered; a `ServiceStatus` that it returns is the answer.
+    """
 
     before_send = None
     after_send = None
@@ -24,6 +28,7 @@ class HookedGateway(LocmemGateway):
         return sent
 
     def get_status(self, *, deadline_seconds=None):
-        if type(self).on_status:
-            type(self).on_status()
+        answer = type(self).on_status() if type(self).on_status else None
+        if isinstance(answer, ServiceStatus):
+            return answer
         return super().get_status(deadline_seconds=deadline_seconds)

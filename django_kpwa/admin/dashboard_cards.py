@@ -15,7 +15,7 @@ from ..health import NOBODY_SENDS, Health, Looked
 from ..license_conditions import Queue, lane_of
 from ..models import Lane, License
 from ..site_urls import find_url
-from ..words import INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, Condition, Help, Tone, error_told
+from ..words import INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, TROUBLES, Condition, Help, Tone, error_told
 from .base import MAY_OPERATE
 from .dashboard_charts import Counts
 from .links import Links
@@ -23,9 +23,9 @@ from .links import Links
 OLD_ERROR = timedelta(days=1)
 """Age from which an error is no longer shown on the card of a license that works."""
 
-_PERMISSIONS = {Help.LINK: "link_license", Help.ENTER_KEY: "change_license"}
+_PERMISSIONS = {Help.LINK: "link_license", Help.PASSKEY: "link_license", Help.ENTER_KEY: "change_license"}
 """Permissions for the kinds of help that are pages; the buttons of `license_buttons` all need `MAY_OPERATE`."""
-_OPENED = (Help.LINK, Help.ENTER_KEY)
+_OPENED = (Help.LINK, Help.PASSKEY, Help.ENTER_KEY)
 """Kinds of help that open a page. All others are buttons that send a POST."""
 
 
@@ -96,7 +96,7 @@ class Cards:
 def _sending(condition: Condition, lane: Lane | None, queue: Queue, health: Health) -> str:
     """Return a sentence about what the license is doing now."""
     now = health.now
-    if condition in (INACTIVE, NO_KEY, NEW_KEY, NEVER_LINKED):
+    if condition in (INACTIVE, NO_KEY, NEW_KEY, NEVER_LINKED, *TROUBLES.values()):
         return condition.explained
     if lane is not None and lane.pause_reason:
         return _paused(lane, now)

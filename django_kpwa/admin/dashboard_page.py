@@ -20,7 +20,7 @@ from ..health import MAX_LICENSES, STOPPED, Finding, Health, look
 from ..license_conditions import lane_of
 from ..models import OutboundMessage, PauseReason
 from ..site_urls import find_url
-from ..words import Help, Mark, Problem, Tone
+from ..words import TROUBLES, Condition, Help, Mark, Problem, Tone
 from .base import MAY_OPERATE, KpwaAdmin
 from .dashboard_alerts import look_at_alerts
 from .dashboard_cards import Cards
@@ -116,6 +116,9 @@ def _stopped(stopped: Sequence[Finding], active: int) -> Mark:
         words = gettext("Receipts are not going out: a person paused them.")
     elif active == 1 and stopped[0].help == Help.LINK and not _was_linked(stopped[0]):
         words = gettext("WhatsApp is not linked yet.")
+    elif active == 1 and isinstance(worst, Condition) and worst.code in TROUBLES:
+        # Of a restricted number, some may go out.
+        words = f"{worst.counter}."
     else:
         words = gettext("Receipts are not going out.")
     return Mark(worst.tone, "✕" if worst.tone == Tone.BAD else "!", words)

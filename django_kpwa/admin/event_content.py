@@ -12,10 +12,11 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import phone
 from ..formatting import date_and_time
+from ..gateway import session_trouble_of
 from ..models import EventKind, WebhookEvent
 from ..webhooks.matching import time_of
 from ..webhooks.parsers import DeliveryState
-from ..words import Words
+from ..words import TROUBLES, Words
 from .bubble import Bubble, wa_html
 
 MAX_PARTS = 20
@@ -114,7 +115,12 @@ def _bubble(fields: dict[str, Any], kind: str) -> Bubble | None:
 
 def _state(fields: dict[str, Any]) -> str:
     state = _text(fields, "state")
-    return str(_STATES.get(state, state)) or _text(fields, "session_status")
+    return str(_STATES.get(state, state)) or _session(_text(fields, "session_status"))
+
+
+def _session(word: str) -> str:
+    trouble = session_trouble_of(word)
+    return word if trouble is None else f"{TROUBLES[trouble].label} ({word})"
 
 
 def _number(fields: dict[str, Any], name: str) -> str:

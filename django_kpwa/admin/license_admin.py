@@ -29,6 +29,7 @@ from ..gateway import addresses
 from ..license_conditions import lane_of
 from ..models import Dashboard, DatabaseNow, License
 from ..wake import wake_license_on_commit
+from ..words import Help
 from .base import MAY_LINK, MAY_OPERATE, MAY_SEND, hiding_filter, mark_html
 from .buttons import Button, ButtonsAdmin, OfferedButton
 from .license_form import LicenseForm, key_hint
@@ -241,6 +242,9 @@ class LicenseAdmin(ButtonsAdmin):
         return {
             "kpwa_helps": helps,
             "kpwa_link_url": self.url_of("link", license_.pk) if self.may(request, MAY_LINK) else "",
+            "kpwa_passkey_url": (
+                self.url_of("passkey", license_.pk) if helps == Help.PASSKEY and self.may(request, MAY_LINK) else ""
+            ),
             "kpwa_whatsapp_buttons": buttons("check_status", "resume", "pause", "restart"),
             "kpwa_archive_buttons": buttons("archive", "take_back"),
             "kpwa_number_buttons": buttons("confirm_number", "keep_number"),

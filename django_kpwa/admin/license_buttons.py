@@ -12,11 +12,11 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import license_actions
 from ..conf import kpwa_settings
-from ..gateway import ServiceStatus, SessionStatus
+from ..gateway import ServiceStatus, SessionStatus, session_trouble_of
 from ..license_conditions import lane_of
 from ..models import HELD_BY_PEOPLE, License, PauseReason
 from ..phone import mask, written
-from ..words import Words
+from ..words import TROUBLES, Words
 from .base import MAY_OPERATE
 from .buttons import Button, Done
 from .gateway_failures import ASKING_ERRORS, failure_of
@@ -58,6 +58,9 @@ def told(status: ServiceStatus) -> Done:
         return Done(_("WhatsApp is linked."))
     if status.session_status == SessionStatus.QR:
         return Done(_("WhatsApp is not linked. Press “Link WhatsApp” and scan the code."), messages.WARNING)
+    trouble = session_trouble_of(status.word)
+    if trouble is not None:
+        return Done(TROUBLES[trouble].explained, messages.WARNING)
     words = gettext(
         "The gateway does not say whether WhatsApp is linked; its answer is “%(word)s”. Check again in a minute."
     )

@@ -20,9 +20,10 @@ from django.views.decorators.debug import sensitive_variables
 
 from .. import license_actions
 from ..exceptions import UnexpectedAnswerError
-from ..gateway import LoginQr, SessionStatus
+from ..gateway import LoginQr, SessionStatus, SessionTrouble, session_trouble_of
 from ..license_conditions import lane_of
 from ..models import Dashboard, License
+from ..words import TROUBLES
 from .base import MAY_LINK, MAY_OPERATE, MAY_SEND
 from .buttons import refusal
 from .gateway_failures import ASKING_ERRORS, ENTER_KEY, RESTART, Failure, failure_of, failure_of_code
@@ -84,6 +85,7 @@ class Panel:
     step: Step
     drawing: Drawing | None = None
     failure: Failure | None = None
+    asks_for_passkey: bool = False
 
 
 def link_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -142,7 +144,12 @@ def _checked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Pa
         return Panel(Step.FAILED, failure=failure_of(error))
     if status.session_status == SessionStatus.CONNECTED:
         return _linked(admin, request, license_)
-    return Panel(Step.WAITING)
+    trouble = session_trouble_of(status.word)
+    if trouble in (None, SessionTrouble.PASSKEY):
+        # With a passkey the phone may still get linked, so the page goes on asking.
+        return Panel(Step.WAITING, asks_for_passkey=trouble is not None)
+    row = TROUBLES[trouble]
+    return Panel(Step.FAILED, failure=Failure(row.label, row.explained, status.word))
 
 
 def _linked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:

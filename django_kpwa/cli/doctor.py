@@ -28,7 +28,7 @@ from ..exceptions import (
     UnauthorizedError,
     WebhookAddressError,
 )
-from ..gateway import SessionStatus, load_gateway_class
+from ..gateway import SessionStatus, load_gateway_class, session_trouble_of
 from ..gateway.locmem import LocmemGateway
 from ..health import STOPPED, Finding, last_seen, look
 from ..models import (
@@ -241,7 +241,8 @@ def _ask_gateway(license_: License) -> Iterator[Line]:
             number = Lane.objects.get(pk=license_.pk).linked_number
             yield Line(OK, subject, f"WhatsApp is linked{f' ({mask(number)})' if number else ''}.")
         elif status.session_status == SessionStatus.UNKNOWN:
-            yield Line(NOTE, subject, f"the gateway reports the undocumented status {status.word!r}.")
+            undocumented = "" if session_trouble_of(status.word) else "undocumented "
+            yield Line(NOTE, subject, f"the gateway reports the {undocumented}status {status.word!r}.")
 
 
 def _of_license(license_: License) -> Iterator[Line]:

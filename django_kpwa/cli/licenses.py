@@ -83,6 +83,7 @@ def _list(console: Console) -> int:
                 "api_key_hint": license_.api_key_hint,
                 "base_url": license_.base_url,
                 "session_status": lane.session_status,
+                "session_word": lane.session_word,
                 "session_seen_at": lane.session_seen_at,
                 "linked_number": mask(lane.linked_number),
                 "confirmed_number": mask(lane.confirmed_number),

@@ -18,10 +18,10 @@ from django.core.management.base import CommandError
 
 from .. import license_actions, phone
 from ..exceptions import GatewayError
-from ..gateway import LoginQr, ServiceStatus, SessionStatus
+from ..gateway import LoginQr, ServiceStatus, SessionStatus, session_trouble_of
 from ..models import Lane, License, OutboundMessage, PauseReason, Status
 from ..phone import mask
-from ..words import PAUSES
+from ..words import PAUSES, TROUBLES, quoted
 from .arguments import add_license_argument, chosen_license
 from .console import EXIT_NO, EXIT_OK, Console, Subcommand, in_english, moment
 from .licenses import why_paused
@@ -65,6 +65,10 @@ def _show_status(console: Console, license_: License, status: ServiceStatus) -> 
     word = f" (the gateway says {status.word!r})" if status.session_status == SessionStatus.UNKNOWN else ""
     number = f", {mask(lane.linked_number)}" if lane.linked_number else ""
     console.say(f"{license_.name}: {SESSION_WORDS[status.session_status]}{word}{number}")
+    trouble = session_trouble_of(status.word)
+    if trouble is not None:
+        row = TROUBLES[trouble]
+        console.say(f"{in_english(row.meaning)} {row.command.format(name=quoted(license_.name))}")
     if lane.pause_reason == PauseReason.NUMBER_CHANGED:
         console.say(f"Nothing is sent: {why_paused(license_, lane)}")
     elif lane.pause_reason != PauseReason.NONE:

@@ -20,7 +20,7 @@ from django.db import DatabaseError, InterfaceError
 from .. import announce
 from ..conf import SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
-from ..gateway import Gateway, SessionStatus
+from ..gateway import Gateway, ServiceStatus, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
 from ..masking import masked_traceback, words_of
@@ -249,14 +249,14 @@ class _Driver:
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
         self.has_unrecorded_call = True
-        outcome, session_status = self._call(claim)
+        outcome, session = self._call(claim)
         failpoints.after_post()
         known = Circumstances(
             claim.attempts_spent,
             self.failures,
             self.lane.license.api_key_version,
             self.lane.license.pace_seconds,
-            session_status,
+            session,
             self.lane.confirmed_number,
         )
         outcome, verdict, lane = judge(outcome, known, self.conf)
@@ -305,8 +305,8 @@ class _Driver:
             announce.session_became(self.lane.license, lane.session_status, SessionStatus(self.lane.session_status))
             self.lane.session_status = lane.session_status.value
 
-    def _call(self, claim: Claim) -> tuple[Outcome, SessionStatus | None]:
-        """Send the message; returns the outcome, and the session status if the outcome asks for it.
+    def _call(self, claim: Claim) -> tuple[Outcome, ServiceStatus | None]:
+        """Send the message; returns the outcome, and the answer to a status check if the outcome asks for one.
 
         Any `Exception` of the gateway class becomes an outcome, because the attempt has to be recorded.
         """
@@ -330,9 +330,9 @@ class _Driver:
             return outcome_of_error(error), None
         return outcome, self._ask_status(gateway) if outcome.asks_for_status else None
 
-    def _ask_status(self, gateway: Gateway) -> SessionStatus | None:
+    def _ask_status(self, gateway: Gateway) -> ServiceStatus | None:
         try:
-            return gateway.get_status(deadline_seconds=self.conf.status_deadline_seconds).session_status
+            return gateway.get_status(deadline_seconds=self.conf.status_deadline_seconds)
         except GatewayError as error:
             logger.info(
                 "The gateway's status could not be checked after a refused or failed send (%s).", type(error).__name__

@@ -65,14 +65,14 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: 
     if gateway is None:
         return False
     try:
-        status = gateway.get_status(deadline_seconds=conf.status_deadline_seconds).session_status
+        status = gateway.get_status(deadline_seconds=conf.status_deadline_seconds)
     except GatewayError as error:
         outcome = outcome_of_error(error)
         if not error.said:
             logger.warning("The status of license %s could not be asked: %s", lane.license_id, words_of(error))
         stop(lane, _reason(error, lane), outcome.words, lease=lease, error=error_words(outcome))
         return False
-    lane.session_status = status.value
+    lane.session_status = status.session_status.value
     return note_status(lane.license, status, lease=lease)
 
 

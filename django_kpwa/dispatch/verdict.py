@@ -14,7 +14,7 @@ from django.utils import translation
 
 from .. import pace, phone
 from ..conf import Settings
-from ..gateway import SessionStatus
+from ..gateway import ServiceStatus, SessionStatus, session_trouble_of
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
 from ..models import PauseReason, Status
 from ..store.results import LaneVerdict, MessageVerdict, Pause
@@ -44,7 +44,7 @@ class Circumstances:
     """What the driver knows besides the outcome.
 
     `attempts_spent`: the message's, this one included. `failures`: the lane's failed sends in a row before this one.
-    `session_status`: the result of the status check after a 400 or 500; None if it was not made or failed.
+    `session`: the answer to the status check after a 400 or 500; None if it was not made or failed.
     `confirmed_number`: the phone that is meant to send, in digits; empty before the first send.
     """
 
@@ -52,8 +52,12 @@ class Circumstances:
     failures: int
     key_version: int
     pace_seconds: tuple[float, float]
-    session_status: SessionStatus | None = None
+    session: ServiceStatus | None = None
     confirmed_number: str = field(default="", repr=False)
+
+    @property
+    def session_status(self) -> SessionStatus | None:
+        return self.session.session_status if self.session else None
 
 
 def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
@@ -91,11 +95,13 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
     if outcome.cause in PAUSED_AT_ONCE:
         wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
-    # A refusal is final only if the license is known to be linked, because a logged-out one may refuse everything. And
-    # a gateway that refuses every message at present says little about this one, unless it mentions the recipient.
+    # A refusal is final only if nothing is known to be wrong with the account: one that is logged out, restricted or
+    # banned may refuse everything. And a gateway that refuses every message at present says little about this one,
+    # unless it mentions the recipient.
     is_final = (
         outcome.kind == OutcomeKind.REFUSED
-        and known.session_status is not None
+        and known.session is not None
+        and session_trouble_of(known.session.word) is None
         and (known.failures == 0 or _ABOUT_RECIPIENT.search(outcome.words) is not None)
     )
     if is_final or not may_try_again:
@@ -115,7 +121,14 @@ def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict
     # A rate limit or a refused license pauses the lane at once, and is no failure of the gateway.
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
         failures = known.failures
-    return LaneVerdict(wait, failures, session_status=known.session_status, pause=pause, error=error_words(outcome))
+    return LaneVerdict(
+        wait,
+        failures,
+        session_status=known.session_status,
+        session_word=known.session.word if known.session else "",
+        pause=pause,
+        error=error_words(outcome),
+    )
 
 
 def _accepted(outcome: Outcome, known: Circumstances, wait: float) -> LaneVerdict:

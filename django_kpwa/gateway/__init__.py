@@ -9,8 +9,10 @@ from .base import (
     SentMessage,
     ServiceStatus,
     SessionStatus,
+    SessionTrouble,
     WebhookAnswer,
     load_gateway_class,
+    session_trouble_of,
 )
 from .qr import LoginQr
 
@@ -21,6 +23,8 @@ __all__ = [
     "SentMessage",
     "ServiceStatus",
     "SessionStatus",
+    "SessionTrouble",
     "WebhookAnswer",
     "load_gateway_class",
+    "session_trouble_of",
 ]

@@ -6,6 +6,7 @@ paths and their shapes follow the gateway's reference, kept in `django_kpwa/sand
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,17 @@ class SessionStatus(str, Enum):
     QR = "qr"
     """Not linked: the QR code has to be scanned."""
     CONNECTED = "connected"
+
+
+class SessionTrouble(str, Enum):
+    """What a status word tells of an account that cannot be used as it should be. Its `SessionStatus` is `UNKNOWN`."""
+
+    PASSKEY = "passkey_asked"
+    """The phone is asked for a passkey before it can be linked."""
+    RESTRICTED = "restricted"
+    """WhatsApp restricts the number, mostly for some days."""
+    BANNED = "banned"
+    """The number is banned by WhatsApp, or blocked."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,23 @@ def session_status_of(word: object) -> SessionStatus:
         return SessionStatus(str(word).strip().lower())
     except ValueError:
         return SessionStatus.UNKNOWN
+
+
+# Words of newer gateways of this family, in lower case and without anything but letters.
+_TROUBLE_OF = {
+    "passkeyrequired": SessionTrouble.PASSKEY,
+    "passkeyrequire": SessionTrouble.PASSKEY,
+    "suspended": SessionTrouble.RESTRICTED,
+    "yellowcard": SessionTrouble.RESTRICTED,
+    "restricted": SessionTrouble.RESTRICTED,
+    "banned": SessionTrouble.BANNED,
+    "blocked": SessionTrouble.BANNED,
+}
+
+
+def session_trouble_of(word: str) -> SessionTrouble | None:
+    """Read a status word, in any case and with any separators; None if it tells of no trouble that is known."""
+    return _TROUBLE_OF.get(re.sub(r"[\W_]+", "", word[:100]).lower())
 
 
 def require_content(text: str, image_url: str) -> None:

@@ -11,6 +11,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name='lane',
+            name='session_word',
+            field=models.CharField(blank=True, db_default='', default='', editable=False, max_length=64, verbose_name="in the gateway's words"),
+        ),
         migrations.CreateModel(
             name='Recipient',
             fields=[

@@ -68,6 +68,10 @@ class Lane(models.Model):
         ],
         default=SessionStatus.UNKNOWN.value,
     )
+    # The gateway's own word where the status is unknown, for example `yellowCard`; masked.
+    session_word = models.CharField(
+        _("in the gateway's words"), max_length=64, blank=True, default="", db_default="", editable=False
+    )
     session_seen_at = models.DateTimeField(_("last seen"), null=True)
     # In digits, from the answer to the newest accepted message: the gateway's status does not contain the number.
     linked_number = models.CharField(_("linked number"), max_length=32, blank=True)

@@ -55,6 +55,8 @@ KNOWN_FAULTS = (
     Fault("html_200", "200 with a page of HTML; not delivered"),
     Fault("malformed_json_200", "200 with JSON cut short; delivered"),
     Fault("no_id_200", "200 without result.id; delivered", operation=ANY_SEND),
+    Fault("suspended", "WhatsApp restricts the number: the status is “suspended”", operation="status"),
+    Fault("passkey_asked", "The phone asks for a passkey after the scan: it is not linked"),
     Fault("no_ticks", "No phone receives it: no tick follows"),
     Fault("undelivered", "Accepted, then reported as not delivered: a tick of -1"),
     Fault("undelivered_wrongly", "Reported as not delivered, and delivered all the same", amount=1, unit="s"),

@@ -149,6 +149,8 @@ class _Call:
             return answer.with_body(answer.body[: len(answer.body) // 2], status=200)
         if answer.status == 200 and self._strikes("no_id_200"):
             return answer.with_body(_without_id(answer.body))
+        if answer.status == 200 and self._operation == "status" and self._strikes("suspended"):
+            answer = answer.with_body(_suspended(answer.body))
         if drip := self._strikes("drip"):
             self.drip_seconds = drip.amount / 1000
         return answer
@@ -182,6 +184,10 @@ def _without_id(body: bytes) -> bytes:
     content = json.loads(body)
     content.get("result", {}).pop("id", None)
     return json.dumps(content).encode()
+
+
+def _suspended(body: bytes) -> bytes:
+    return json.dumps({**json.loads(body), "status": "suspended"}).encode()
 
 
 def _dripping(body: bytes, seconds: float) -> Iterator[bytes]:

@@ -94,9 +94,9 @@ class Sandbox:
         raise LookupError(f"There is no license {name!r}.")
 
     def scan(self, account: Account) -> None:
-        """Link the phone, as if the QR code had been scanned."""
+        """Link the phone, as if the QR code had been scanned, unless it is asked for a passkey then."""
         with self.changed:
-            account.linked = True
+            account.linked = account.linked or not self.faults.strikes("passkey_asked")
             self._touch()
 
     def log_out(self, account: Account) -> None:

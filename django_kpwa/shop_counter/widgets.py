@@ -281,8 +281,8 @@ def _help(person: Person, finding: Finding) -> tuple[str, str]:
     if not person.is_staff:
         return "", ""
     license_, may_see_licenses = finding.license, person.may("view_license") or person.may("change_license")
-    if license_ is not None and finding.help == Help.LINK and person.may("link_license"):
-        url = find_url("admin:django_kpwa_license_link", license_.pk)
+    if license_ is not None and finding.help in (Help.LINK, Help.PASSKEY) and person.may("link_license"):
+        url = find_url(f"admin:django_kpwa_license_{finding.help.value}", license_.pk)
         if url:
             return url, str(finding.help_label)
     if license_ is not None and may_see_licenses:

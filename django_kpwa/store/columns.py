@@ -8,8 +8,10 @@ from django.db.models import F
 
 from ..gateway import SentMessage, SessionStatus
 from ..gateway.outcome import Outcome
+from ..logs import without_controls
 from ..models.database import DatabaseNow, in_seconds
 from ..models.message import Status
+from ..phone import mask_numbers
 from .results import LaneVerdict, MessageVerdict, Pause
 
 
@@ -65,7 +67,7 @@ def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
         "failures": lane.failures,
     }
     if lane.session_status is not None:
-        columns |= session_columns(lane.session_status)
+        columns |= session_columns(lane.session_status, lane.session_word)
     if lane.linked_number:
         columns["linked_number"] = lane.linked_number
         if lane.confirms_number:
@@ -77,8 +79,15 @@ def error_columns(error: str) -> dict[str, Any]:
     return {"last_error": error, "last_error_at": DatabaseNow()} if error else {}
 
 
-def session_columns(session_status: SessionStatus) -> dict[str, Any]:
-    return {"session_status": session_status.value, "session_seen_at": DatabaseNow()}
+def session_columns(session_status: SessionStatus, word: str) -> dict[str, Any]:
+    """`word`: the gateway's own, which is kept only where the status says nothing."""
+    # Masked here as well, because a site's own gateway class or parser may not have done so.
+    storable = word.encode("utf-8", "replace").decode() if session_status == SessionStatus.UNKNOWN else ""
+    return {
+        "session_status": session_status.value,
+        "session_word": mask_numbers(without_controls(storable)).strip()[:64],
+        "session_seen_at": DatabaseNow(),
+    }
 
 
 def pause_columns(pause: Pause) -> dict[str, Any]:

@@ -280,11 +280,14 @@ class Decisions(Lanes):
                     became.setdefault(pk, []).append(status)
         return became
 
-    def note_session(self, license_id: int, session_status: SessionStatus) -> SessionStatus:
-        """Store the session status that the gateway just reported; returns the one that was stored before."""
+    def note_session(self, license_id: int, session_status: SessionStatus, word: str = "") -> SessionStatus:
+        """Store the session status that the gateway just reported, and its own word for it.
+
+        Returns the status that was stored before.
+        """
         self.ensure_lane(license_id)
         lane = Lane.objects.filter(pk=license_id)
-        columns = session_columns(session_status)
+        columns = session_columns(session_status, word)
         with transaction.atomic(using=self.using):
             # A read before the write could miss a status that another process stores in between. An UPDATE does not
             # return the old value portably, so each possible old value is tried as a condition.
@@ -293,6 +296,20 @@ class Decisions(Lanes):
                     return previous
             lane.update(**columns)
         return session_status
+
+    def note_session_word(self, license_id: int, word: str, heard_at: datetime) -> SessionStatus | None:
+        """Store a word of an event that came at `heard_at`, unless the gateway was heard later; safe to repeat.
+
+        The status becomes unknown, so that it is asked before the next message. Returns the status that was stored
+        before, or None if nothing was stored.
+        """
+        self.ensure_lane(license_id)
+        lane = Lane.objects.filter(pk=license_id).filter(Q(session_seen_at=None) | Q(session_seen_at__lt=heard_at))
+        columns = session_columns(SessionStatus.UNKNOWN, word) | {"session_seen_at": heard_at}
+        # One UPDATE for each status that it may leave, as in `note_session()`.
+        with brief_statements(self.using):
+            left = (before for before in SessionStatus if lane.filter(session_status=before.value).update(**columns))
+            return next(left, None)
 
     def pause_license(self, license_id: int, pause_: Pause) -> bool:
         """Pause a lane, also while a worker drives it.

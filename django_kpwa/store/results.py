@@ -151,6 +151,7 @@ class LaneVerdict:
     next_send_in_seconds: float = 0.0
     failures: int = 0
     session_status: SessionStatus | None = None
+    session_word: str = ""
     linked_number: str = field(default="", repr=False)
     confirms_number: bool = False
     pause: Pause | None = None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
+from ..gateway import session_trouble_of
 from ..models import EventKind
 from ..phone import number_of
 from .fields import Fields, fields_of
@@ -374,7 +375,13 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
     is_named = bool(words & _SESSION_EVENT_WORDS) or words >= {"state", "change"} or words >= {"status", "find"}
     of_session = [word for name, word in found if name in _SESSION_FIELDS]
     told = [word for name, word in found if name not in ("session", *_SESSION_FIELDS)]
-    known = [word for word in (*of_session, *told) if _spelled(word) in _SESSION_WORDS]
+    # A customer may be blocked as well: of somebody who is named, such a word says nothing about the session.
+    names_somebody = bool(parties.sender or parties.recipient or payload.chat)
+    known = [
+        word
+        for word in (*of_session, *told)
+        if _spelled(word) in _SESSION_WORDS or (not names_somebody and session_trouble_of(word))
+    ]
     if is_named:
         qr = "qr" if words & {"qr", "qrcode"} or payload.value("qr") else ""
         return next(iter([*known, *of_session, *told]), "") or qr or payload.event_name

@@ -1,10 +1,10 @@
 """Processes stored events: parses them, acts on them, records the result and sends the site's signals.
 
-An event is only somebody's claim, so all that it can do is move a message of its own license forward. Acting twice
-changes nothing, because every move is conditional on the status that it leaves. A worker holds an event by a lease
-(`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds the event again. Signals are sent after the
-result is recorded and before `processed_at` is set: if a worker is killed in between, they are sent again, so none is
-lost.
+An event is only somebody's claim, so all that it can do is move a message of its own license forward, or have the
+license's status asked anew. Acting twice changes nothing, because every move is conditional on the status that it
+leaves. A worker holds an event by a lease (`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds
+the event again. Signals are sent after the result is recorded and before `processed_at` is set: if a worker is killed
+in between, they are sent again, so none is lost.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from django.utils.module_loading import import_string
 from .. import announce, phone
 from ..conf import kpwa_settings
 from ..containing import contained
+from ..gateway import SessionStatus, session_trouble_of
 from ..logs import get_logger, without_controls
 from ..masking import masked_traceback
 from ..models import (
@@ -83,6 +84,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
     try:
         findings = matching.act(event, parts)
         stops.heed(event, [part for part, finding in zip(parts, findings, strict=True) if not finding.is_repeat])
+        _note_session(event, parts)
     except DatabaseError as error:
         # A stalled process holds the lock on one of the messages. Other events must not wait for it.
         if not store().can_be_left(error):
@@ -228,6 +230,16 @@ def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding])
         columns["sender_number"] = parts[0].sender[:64] if is_new else ""
     message_id = next((finding.message_id for finding in findings if finding.message_id), None)
     return columns if message_id is None else columns | {"message_id": message_id}
+
+
+def _note_session(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
+    """Store what the event says is wrong with the account. Any other status is asked of the gateway itself."""
+    words = [part.session_status for part in parts if part.kind == EventKind.SESSION]
+    if not words or session_trouble_of(words[-1]) is None:
+        return
+    previous = store().note_session_word(event.license_id, words[-1], event.received_at)
+    if previous is not None:
+        announce.session_became(event.license, SessionStatus.UNKNOWN, previous)
 
 
 def _give_up(event: WebhookEvent, error: str) -> None:

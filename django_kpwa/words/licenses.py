@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.utils.translation import gettext_lazy as _
 
+from ..gateway import SessionTrouble
 from ..models import PauseReason
 from ..store.choosing import Unchosen
 from .rows import (
@@ -245,6 +248,64 @@ UNCLEAR = Condition(
     help=Help.CHECK_STATUS,
     help_label=_CHECK,
 )
+
+_CHECK_COMMAND = "manage.py kpwa status --license {name}"
+
+TROUBLES = Table[Condition](
+    {
+        SessionTrouble.PASSKEY: Condition(
+            Tone.BAD,
+            "!",
+            code=SessionTrouble.PASSKEY.value,
+            label=_("Passkey asked for"),
+            meaning=_("WhatsApp asks the phone for a passkey before it links. Until then nothing goes out."),
+            advice=_("“What to do then” has the steps, and a text for the gateway's support."),
+            urgency=1,
+            tells=Tells.LICENSE_STOPPED,
+            help=Help.PASSKEY,
+            help_label=_("What to do then"),
+            counter=_("WhatsApp asks for a passkey"),
+            command="See docs/linking.md, “A passkey”, and ask the gateway's support. Then: " + _CHECK_COMMAND,
+        ),
+        SessionTrouble.RESTRICTED: Condition(
+            Tone.ATTENTION,
+            "!",
+            code=SessionTrouble.RESTRICTED.value,
+            label=_("Number restricted"),
+            meaning=_("WhatsApp restricts this number, the gateway says. Some messages, or all, are refused."),
+            advice=_(
+                "Wait: a restriction mostly ends after some days. Until then do not link the phone anew, and do not "
+                "send to new customers. WhatsApp on the shop's phone may say until when."
+            ),
+            urgency=1,
+            tells=Tells.LICENSE_STOPPED,
+            help=Help.CHECK_STATUS,
+            help_label=_CHECK,
+            counter=_("WhatsApp restricts the shop's number"),
+            command="Wait. Do not link it anew, do not send to new customers. Look again: " + _CHECK_COMMAND,
+        ),
+        SessionTrouble.BANNED: Condition(
+            Tone.BAD,
+            "✕",
+            code=SessionTrouble.BANNED.value,
+            label=_("Number banned"),
+            meaning=_("The gateway says that this number is banned or blocked. Nothing goes out."),
+            advice=_(
+                "Open WhatsApp on the shop's phone, and ask for a review if it says so too. If it works there, ask "
+                "the gateway's support."
+            ),
+            urgency=0,
+            tells=Tells.LICENSE_STOPPED,
+            help=Help.CHECK_STATUS,
+            help_label=_CHECK,
+            counter=_("The shop's number is banned or blocked at WhatsApp"),
+            command="Ask for a review in WhatsApp on the phone, or ask the gateway's support. Then: " + _CHECK_COMMAND,
+        ),
+    },
+    otherwise=replace(UNCLEAR, label=""),
+)
+"""Conditions by the gateway's own word for a status that is unknown, see `gateway.session_trouble_of()`."""
+
 INACTIVE = Condition(
     Tone.NEUTRAL,
     "–",

@@ -29,6 +29,7 @@ class Help(str, Enum):
 
     NONE = ""
     LINK = "link"
+    PASSKEY = "passkey"
     ENTER_KEY = "change"
     CONFIRM_NUMBER = "confirm_number"
     CHECK_STATUS = "check_status"

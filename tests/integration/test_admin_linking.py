@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw
 
 from django_kpwa import license_actions
 from django_kpwa.admin.license_link import STOP_SECONDS, drawing_of
-from django_kpwa.gateway import LoginQr
+from django_kpwa.gateway import LoginQr, ServiceStatus, SessionStatus
+from django_kpwa.gateway.http import HttpGateway
 from django_kpwa.models import Lane, License, PauseReason
 from tests.contract.gateway_case import scanned
 from tests.sandbox import SandboxProcess
@@ -333,6 +334,21 @@ def test_what_to_do_about_a_passkey_is_a_page_with_a_text_for_the_support(operat
     assert re.search(r"<textarea[^>]* readonly[^>]*>Hello, we scan the code of our license “Toko”", page)
     for said in ("What to do", "What helped others", "What does not help", "a new device was linked"):
         assert said in page
+
+
+def test_the_page_asks_about_the_passkey_at_once_where_the_gateway_says_so(operator, shop, monkeypatch):
+    def say(word):
+        status = ServiceStatus(SessionStatus.UNKNOWN, word)
+        monkeypatch.setattr(HttpGateway, "get_status", lambda self, **_: status)
+        return ask(operator, shop, "link/check/", **PANEL).content.decode()
+
+    panel = say("passkey_required")
+    assert 'data-step="waiting"' in panel
+    assert re.search(r"<p data-kpwa-asks-for-passkey>.*link/passkey/", panel)
+    panel = say("banned")
+    assert 'data-step="failed"' in panel
+    assert "Number banned" in panel
+    assert "data-kpwa-asks-for-passkey" not in panel
 
 
 def test_the_page_about_passkeys_needs_the_permission_to_link(staff, shop):

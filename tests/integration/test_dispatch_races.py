@@ -21,7 +21,7 @@ from django_kpwa.exceptions import (
     NotConnectedError,
     RateLimitedError,
 )
-from django_kpwa.gateway import SessionStatus, locmem
+from django_kpwa.gateway import ServiceStatus, SessionStatus, locmem
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind
 from django_kpwa.models import Lane, OutboundMessage, PauseReason, Status
 from django_kpwa.outbox import Message, send_group_message, send_message, send_messages
@@ -433,8 +433,8 @@ def test_a_person_who_pauses_during_a_status_check_that_fails_is_not_overruled(l
 
 def test_a_status_that_somebody_asked_for_does_not_overrule_a_persons_pause(license_):
     store().pause_license(license_.pk, Pause(PauseReason.BY_PERSON, None))
-    license_actions.note_status(license_, SessionStatus.QR)
-    license_actions.note_status(license_, SessionStatus.CONNECTED)
+    license_actions.note_status(license_, ServiceStatus(SessionStatus.QR))
+    license_actions.note_status(license_, ServiceStatus(SessionStatus.CONNECTED))
     assert Lane.objects.get().pause_reason == PauseReason.BY_PERSON
 
 
@@ -488,9 +488,9 @@ def test_a_changed_number_whose_record_went_unanswered_stops_the_lane_and_alerts
 
 def test_a_changed_number_goes_before_a_pause_that_ends_by_itself(license_, hooks, another_phone):
     send_message(NUMBER, "a")
-    hooks.before_send = lambda _: license_actions.note_status(license_, SessionStatus.QR)
+    hooks.before_send = lambda _: license_actions.note_status(license_, ServiceStatus(SessionStatus.QR))
     drive(license_.pk)
-    license_actions.note_status(license_, SessionStatus.CONNECTED)
+    license_actions.note_status(license_, ServiceStatus(SessionStatus.CONNECTED))
     assert Lane.objects.get().pause_reason == PauseReason.NUMBER_CHANGED
 
 
@@ -542,7 +542,7 @@ def test_nothing_is_read_from_a_replica(license_, settings):
     assert drive(license_.pk).attempts == 2
     sweep()
     outbox.cancel(message)
-    license_actions.note_status(license_, SessionStatus.QR)
+    license_actions.note_status(license_, ServiceStatus(SessionStatus.QR))
     assert OutboundMessage.objects.using("default").for_source(sale).get().status == Status.SENT
 
 

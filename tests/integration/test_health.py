@@ -77,6 +77,10 @@ def pause(reason, **columns):
     Lane.objects.update(pause_reason=reason, paused_at=minutes_ago(5), **columns)
 
 
+def say(word):
+    Lane.objects.update(session_status="unknown", session_word=word)
+
+
 def make_late(**columns):
     message = send_message(NUMBER, "struk")
     OutboundMessage.objects.filter(pk=message.pk).update(due_at=minutes_ago(25), **columns)
@@ -217,6 +221,20 @@ SITUATIONS = {
         lambda site: Lane.objects.all().delete(), health.STOPPED, False, "WhatsApp is not linked yet", "not linked yet",
         "", "blocked",
     ),
+    "number restricted": (
+        lambda site: say("yellowCard"), health.STOPPED, False, "WhatsApp restricts the shop's number",
+        "restricts the shop's number",
+        "license_stopped", "blocked",
+    ),
+    "number banned": (
+        lambda site: say("banned"), health.STOPPED, False, "is banned or blocked", "is banned or blocked",
+        "license_stopped", "blocked",
+    ),
+    "passkey asked for, after a log-out": (
+        lambda site: (pause(PauseReason.LOGGED_OUT), say("PassKeyRequire")), health.STOPPED, False,
+        "asks for a passkey", "asks for a passkey",
+        "license_stopped", "blocked",
+    ),
     "late": (lambda site: make_late(), Problem.LATE, True, "going out late", "going out late", "late", "attention"),
     "a number that is none": (
         lambda site: Sale.objects.create(status=Sale.Status.PAID, customer_phone="0812"),
@@ -313,7 +331,10 @@ def test_people_and_machines_are_told_what_is_found_and_nothing_secret(well, cli
     assert [canary for canary in CANARIES if canary in said] == []
 
 
-ASKED_AGAIN = ("logged out", "gateway failing", "key refused before the first send", "never linked")
+ASKED_AGAIN = (
+    "logged out", "gateway failing", "key refused before the first send", "never linked", "number restricted",
+    "number banned", "passkey asked for, after a log-out",
+)  # fmt: skip
 """The doctor asks the gateway in memory, which is linked and takes the key, so that these end with its question."""
 
 

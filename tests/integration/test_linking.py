@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_kpwa import license_actions, signals
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import GatewayError, UnauthorizedError
-from django_kpwa.gateway import SessionStatus
+from django_kpwa.gateway import ServiceStatus, SessionStatus
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, Status, WebhookToken
 from django_kpwa.outbox import send_message
 from tests.sandbox import SandboxProcess
@@ -143,8 +143,8 @@ def test_a_persons_pause_is_lifted_by_a_person_and_said_once(license_):
 def test_a_changed_number_is_confirmed_and_nothing_else_ends_its_pause(license_):
     assert not license_actions.confirm_number(license_)
     stop_for_another_number(license_)
-    license_actions.note_status(license_, SessionStatus.QR)
-    license_actions.note_status(license_, SessionStatus.CONNECTED)
+    license_actions.note_status(license_, ServiceStatus(SessionStatus.QR))
+    license_actions.note_status(license_, ServiceStatus(SessionStatus.CONNECTED))
     assert not license_actions.pause(license_)
     assert not license_actions.resume(license_)
     assert lane_of(license_).pause_reason == PauseReason.NUMBER_CHANGED

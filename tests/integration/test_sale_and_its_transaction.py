@@ -18,7 +18,7 @@ from django.urls import path
 from django_kpwa import license_actions, receipts
 from django_kpwa.containing import contained
 from django_kpwa.exceptions import KpwaError, RolledBackError, TransactionLostError
-from django_kpwa.gateway import SessionStatus
+from django_kpwa.gateway import ServiceStatus, SessionStatus
 from django_kpwa.models import License, OutboundMessage, ReceiptFailure
 from django_kpwa.outbox import Message, cancel, send_message, send_messages
 from django_kpwa.receipts.preview import preview
@@ -455,7 +455,7 @@ def test_a_signals_receiver_that_fails_on_the_database_leaves_the_transaction_al
     try:
         with transaction.atomic():
             sale = Sale.objects.create()
-            license_actions.note_status(license_, SessionStatus.CONNECTED)
+            license_actions.note_status(license_, ServiceStatus(SessionStatus.CONNECTED))
     finally:
         license_status_changed.disconnect(receiver)
     assert is_there(sale.pk)

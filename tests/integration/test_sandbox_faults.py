@@ -89,6 +89,30 @@ def test_a_stall_answers_nothing_until_the_client_gives_up(sandbox, session, fau
     assert len(sandbox.ledger()) == delivered
 
 
+def test_a_suspended_number_is_told_by_the_status_alone(sandbox):
+    sandbox.set_faults(suspended={"count": 1})
+    with HttpGateway(Secret(sandbox.key), base_urls=[sandbox.base_url]) as gateway:
+        assert outcome_of_a_send(sandbox).kind is OutcomeKind.ACCEPTED
+        assert gateway.get_status().word == "suspended"
+        assert sandbox.log()[-1]["fault"] == "suspended"
+        assert gateway.get_status().word == "connected"
+
+
+def test_a_phone_that_is_asked_for_a_passkey_is_not_linked_by_the_scan(sandbox):
+    sandbox.logout()
+    sandbox.set_faults(passkey_asked={"count": 2})
+    with HttpGateway(Secret(sandbox.key), base_urls=[sandbox.base_url]) as gateway:
+        for word in ("qr", "qr", "connected"):
+            sandbox.scan()
+            assert gateway.get_status().word == word
+
+
+def test_a_scan_of_a_phone_that_is_linked_leaves_it_linked(sandbox):
+    sandbox.set_faults(passkey_asked=1)
+    sandbox.scan()
+    assert outcome_of_a_send(sandbox).kind is OutcomeKind.ACCEPTED
+
+
 def test_a_stall_ends_with_the_connection(sandbox, session):
     sandbox.set_faults(stall_after={"amount": 0.2})
     started_at = time.monotonic()

@@ -34,7 +34,7 @@ from django_kpwa.exceptions import (
     ServerError,
     UnauthorizedError,
 )
-from django_kpwa.gateway import SentMessage, SessionStatus, locmem
+from django_kpwa.gateway import SentMessage, ServiceStatus, SessionStatus, locmem
 from django_kpwa.gateway.outcome import OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.models import (
     ARRIVED,
@@ -140,7 +140,9 @@ class Outbox(RuleBasedStateMachine):
             outcome = outcome_of_error(DOUBTS[0] if call.accepted else error)
         if session == SessionStatus.QR and outcome.kind == OutcomeKind.IN_DOUBT:
             session = None  # by default the policy sends these again
-        known = Circumstances(call.claim.attempts_spent, 0, self.license_.api_key_version, (0.0, 0.0), session)
+        known = Circumstances(
+            call.claim.attempts_spent, 0, self.license_.api_key_version, (0.0, 0.0), session and ServiceStatus(session)
+        )
         outcome, message_verdict, lane_verdict = judge(outcome, known, kpwa_settings())
         arguments = (call.lease, call.claim, outcome, message_verdict, lane_verdict)
         recorded = store().record(*arguments, lease_seconds=600, claims_next=claims_next)

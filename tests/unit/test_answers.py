@@ -19,7 +19,7 @@ from django_kpwa.exceptions import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
-from django_kpwa.gateway import SessionStatus, answers
+from django_kpwa.gateway import SessionStatus, SessionTrouble, answers, session_trouble_of
 from django_kpwa.gateway.answers import Answer, retry_after_seconds
 
 KEY = "secret-key-4711"
@@ -50,6 +50,35 @@ def test_a_status_word_that_nobody_documented_is_unknown_and_kept(word, status):
     read = answers.service_status(answer({"message": "OK", "status": word, "code": None}))
     assert read.session_status is status
     assert read.word == word.strip()
+
+
+TROUBLES = {
+    "passkey_required": SessionTrouble.PASSKEY,
+    "PassKeyRequire": SessionTrouble.PASSKEY,
+    "suspended": SessionTrouble.RESTRICTED,
+    "yellowCard": SessionTrouble.RESTRICTED,
+    "yellow card": SessionTrouble.RESTRICTED,
+    "restricted": SessionTrouble.RESTRICTED,
+    "banned": SessionTrouble.BANNED,
+    "blocked": SessionTrouble.BANNED,
+}
+
+
+@pytest.mark.parametrize("spell", [str, str.upper, str.lower, str.title, " {}\n".format])
+@pytest.mark.parametrize(("word", "trouble"), TROUBLES.items())
+@pytest.mark.parametrize("read", [answers.service_status, answers.done])
+def test_a_word_that_tells_of_trouble_is_known_in_any_case_kept_and_never_connected(word, trouble, spell, read):
+    status = read(answer({"message": "OK", "status": spell(word), "code": None}))
+    assert status.session_status is SessionStatus.UNKNOWN
+    assert status.word == spell(word).strip()
+    assert session_trouble_of(status.word) is trouble
+
+
+@pytest.mark.parametrize(
+    "word", ["", "qr", "connected", "ready", "unknown", "phone_offline", "unrestricted", "not banned", "unblocked"]
+)
+def test_any_other_word_tells_of_no_trouble(word):
+    assert session_trouble_of(word) is None
 
 
 @pytest.mark.parametrize("content", [{"message": "OK"}, {"status": None}, {"status": 1}, {"status": ["qr"]}])

@@ -266,6 +266,9 @@ PAYLOADS = {
     "z-api device": ({"type": "DisconnectedCallback", "momment": 1, "instanceId": "I1", "disconnected": True, "error": "gone"}, session("DisconnectedCallback")),
     "green-api state of the instance": ({"typeWebhook": "stateInstanceChanged", "instanceData": {"wid": f"{SHOP}@c.us"}, "stateInstance": "notAuthorized"}, session("notAuthorized")),
     "whatsapp-web.js disconnected": ({"dataType": "disconnected", "data": {"reason": "LOGOUT"}, "sessionId": "toko"}, session("disconnected")),
+    "green-api yellow card": ({"typeWebhook": "stateInstanceChanged", "instanceData": {"wid": f"{SHOP}@c.us"}, "stateInstance": "yellowCard"}, session("yellowCard")),
+    "waha passkey": (waha("session.status", name="default", status="PASSKEY_REQUIRED"), session("PASSKEY_REQUIRED")),
+    "a status alone": ({"status": "suspended"}, session("suspended")),
     "wuzapi logged out": ({"type": "LoggedOut", "event": {"OnConnect": False, "Reason": 401}, "instanceName": "toko"}, session("LoggedOut")),
 }  # fmt: skip
 

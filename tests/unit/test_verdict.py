@@ -18,7 +18,7 @@ from django_kpwa.exceptions import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
-from django_kpwa.gateway import SentMessage, SessionStatus
+from django_kpwa.gateway import SentMessage, ServiceStatus, SessionStatus
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.models import PauseReason, Status
 
@@ -26,7 +26,7 @@ READ = Settings()
 
 
 def judged(error, *, attempts_spent=1, failures=0, session_status=None, read=READ):
-    known = Circumstances(attempts_spent, failures, 7, (0.0, 0.0), session_status)
+    known = Circumstances(attempts_spent, failures, 7, (0.0, 0.0), session_status and ServiceStatus(session_status))
     return judge(outcome_of_error(error), known, read)
 
 
@@ -105,6 +105,13 @@ def test_a_refusal_while_logged_out_keeps_the_message_and_pauses_the_lane():
     assert outcome.cause == Cause.LOGGED_OUT
     assert (message.status, message.refunds_attempt) == (Status.QUEUED, True)
     assert (lane.pause.reason, lane.session_status) == (PauseReason.LOGGED_OUT, SessionStatus.QR)
+
+
+@pytest.mark.parametrize("word", ["yellowCard", "banned", "passkey_required"])
+def test_a_refusal_of_an_account_in_trouble_is_not_final_and_its_word_is_kept(word):
+    known = Circumstances(1, 0, 7, (0.0, 0.0), ServiceStatus(SessionStatus.UNKNOWN, word))
+    _, message, lane = judge(outcome_of_error(BadRequestError("Bad")), known, READ)
+    assert (message.status, lane.session_status, lane.session_word) == (Status.QUEUED, SessionStatus.UNKNOWN, word)
 
 
 def test_a_refusal_whose_status_check_failed_is_tried_again():

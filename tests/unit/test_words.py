@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django_kpwa import words
 from django_kpwa.cli.linking import SESSION_WORDS
 from django_kpwa.exceptions import GatewayError
-from django_kpwa.gateway import SessionStatus
+from django_kpwa.gateway import SessionStatus, SessionTrouble
 from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_error
 from django_kpwa.models import EventStatus, FailureCause, OutboundMessage, PauseReason, Status, WebhookEvent
 from django_kpwa.store.choosing import Unchosen
@@ -29,6 +29,7 @@ TABLES = {
     "failures": (words.FAILURES, FailureCause),
     "fates": (words.FATES, words.Fate),
     "alerts": (words.ALERTS, words.Tells),
+    "troubles": (words.TROUBLES, SessionTrouble),
 }
 CONDITIONS = ("CONNECTED", "INACTIVE", "NEVER_LINKED", "NEW_KEY", "NO_KEY", "NOT_SEEN", "UNCLEAR")
 ROWS = {
@@ -101,13 +102,16 @@ def test_every_error_of_the_gateway_is_told_to_the_person_who_asked(error):
 
 
 def test_a_help_button_has_a_label():
-    for row in [*words.PAUSES.values(), *(getattr(words, name) for name in CONDITIONS)]:
+    for row in [*words.PAUSES.values(), *words.TROUBLES.values(), *(getattr(words, name) for name in CONDITIONS)]:
         assert bool(row.help.value) is bool(row.help_label)
 
 
 def test_each_condition_has_a_code_of_its_own():
     assert {reason: row.code for reason, row in words.PAUSES.items()} == {reason: reason for reason in words.PAUSES}
     assert {getattr(words, name).code for name in CONDITIONS} == {name.lower() for name in CONDITIONS}
+    assert {trouble: row.code for trouble, row in words.TROUBLES.items()} == {
+        trouble: trouble for trouble in words.TROUBLES
+    }
 
 
 @pytest.mark.parametrize("name", TABLES)

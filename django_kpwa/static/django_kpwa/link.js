@@ -80,6 +80,7 @@
         show(answer);
         break;
       }
+      if (answer?.querySelector("[data-kpwa-asks-for-passkey]")) passkey.hidden = false;
       if (step === "code") {
         panel().querySelector("[data-kpwa-code]").replaceWith(answer.querySelector("[data-kpwa-code]"));
         drawnAt = Date.now();

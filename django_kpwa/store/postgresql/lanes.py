@@ -83,7 +83,7 @@ _RECORDED = f"""running AS MATERIALIZED (
     lease_expires_at = CASE WHEN {_GOES_ON} THEN {_LEASE_EXPIRES_AT} END,
     next_send_at = {_NOW} + make_interval(secs => %(next_send_in_seconds)s),
     failures = %(failures)s,
-    session_status = %(session_status)s, session_seen_at = {_NOW},
+    session_status = %(session_status)s, session_word = '', session_seen_at = {_NOW},
     linked_number = CASE WHEN %(linked_number)s <> '' THEN %(linked_number)s ELSE linked_number END,
     confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
   FROM patience
