@@ -45,10 +45,10 @@ pytestmark = [
 ]
 
 SHORTER = {
-    "django_kpwa.models.statistics.SILENT_SECONDS": 6.0,
-    "django_kpwa.senders.SILENT_SECONDS": 6.0,
-    "django_kpwa.health.SILENT_SECONDS": 6.0,
-    "django_kpwa.senders.MISSED_BEAT_SECONDS": 3.0,
+    "django_kpwa.models.statistics.SILENT_SECONDS": 8.0,
+    "django_kpwa.senders.SILENT_SECONDS": 8.0,
+    "django_kpwa.health.SILENT_SECONDS": 8.0,
+    "django_kpwa.senders.MISSED_BEAT_SECONDS": 4.0,
     "django_kpwa.senders.STARTING_SECONDS": 4.0,
     "django_kpwa.store.heartbeats.NOTE_EVERY_SECONDS": 1.0,
     "django_kpwa.tasks.NOTE_EVERY_SECONDS": 1.0,

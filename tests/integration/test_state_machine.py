@@ -286,7 +286,7 @@ def few_attempts(settings):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("form")
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(12, 30), pytest.param(150, 60, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+    ("examples", "steps"), [(12, 30), pytest.param(100, 60, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
 def test_whatever_happens_in_whatever_order_the_outbox_keeps_its_promises(license_, few_attempts, examples, steps):
     machine = type("Outbox", (Outbox,), {"license_": license_})
