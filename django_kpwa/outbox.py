@@ -32,6 +32,7 @@ from .models import (
     Recipient,
     RecipientType,
     Status,
+    StopReason,
     in_seconds,
     is_saved,
     write_alias,
@@ -330,6 +331,36 @@ def arrived_elsewhere(message: OutboundMessage) -> OutboundMessage | None:
             return copy
         message = copy
     return None
+
+
+@sensitive_variables()
+def mark_stopped(messages: Iterable[OutboundMessage]) -> None:
+    """Set `is_stopped` of those of `messages` whose recipients want none.
+
+    It takes no query if none of them could be sent again, or was withdrawn by a stop.
+    """
+    asked = [
+        message
+        for message in messages
+        if message.recipient_type == RecipientType.NUMBER
+        and (message.can_be_resent or message.reason in StopReason.values)
+    ]
+    stopped = store().find_stopped({message.recipient for message in asked}) if asked else set()
+    for message in asked:
+        message.is_stopped = message.recipient in stopped
+
+
+@sensitive_variables()
+@loud(write_alias)
+def asks_again(message: OutboundMessage) -> bool:
+    """End the stop of the number that `message` is to, because the customer asks for messages again.
+
+    Returns False if there is none. Nothing is sent by it: `resend()` is possible again.
+    """
+    if message.recipient_type != RecipientType.NUMBER:
+        return False
+    message.is_stopped = False
+    return store().lift_stop(message.recipient)
 
 
 def copy_key(message: OutboundMessage, recipient: str) -> str:

@@ -34,6 +34,7 @@ else:
 
 __all__ = [
     "MAY_DECIDE",
+    "MAY_LIFT",
     "MAY_LINK",
     "MAY_OPERATE",
     "MAY_SEND",
@@ -48,6 +49,7 @@ __all__ = [
 
 
 MAY_DECIDE = "decide_outboundmessage"
+MAY_LIFT = "lift_recipient"
 MAY_LINK = "link_license"
 MAY_OPERATE = "operate_license"
 MAY_SEND = "add_outboundmessage"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.apps import apps
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import model_ngettext
@@ -104,8 +105,12 @@ class ButtonsAdmin(KpwaAdmin):
         # Before Django's own URLs, whose last pattern `<path:object_id>/` matches everything.
         return [*own, *super().get_urls()]
 
+    def prepare_buttons(self, objects: Sequence[Any]) -> None:
+        """Look up for all `objects` at once what the buttons' `is_offered` asks them."""
+
     def offered_buttons(self, request: HttpRequest, obj: Model) -> list[OfferedButton]:
         """Return the buttons that the user may press and that the object's state allows."""
+        self.prepare_buttons([obj])
         return [
             # A button that has to ask is not to be pressed by habit.
             OfferedButton(
@@ -162,6 +167,7 @@ class ButtonsAdmin(KpwaAdmin):
             self.message_user(request, words, messages.ERROR)
             return None
         found = list(self.get_queryset(request).filter(pk__in=ids).order_by("-pk"))
+        self.prepare_buttons(found)
         if "confirmed" not in request.POST:
             return self._ask_for_many(request, found, button, back or request.get_full_path())
         done = [self.press(request, button, obj) for obj in found if button.is_offered(obj)]
@@ -242,7 +248,10 @@ def confirmation(
 
 def refusal(admin: KpwaAdmin, request: HttpRequest, codename: str) -> TemplateResponse:
     """Return a page with status 403 that names the missing permission of our app."""
-    permission = dict(admin.opts.permissions).get(codename, codename)
+    named: dict[str, Words] = {}
+    for model in apps.get_app_config(admin.opts.app_label).get_models():
+        named |= dict(model._meta.permissions)
+    permission = named.get(codename, codename)
     context = {"title": gettext("You may not do this"), "permission": permission}
     return admin.render_page(request, "refused.html", context, status=403)
 

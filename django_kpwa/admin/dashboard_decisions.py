@@ -45,6 +45,7 @@ def look_at_decisions(site: AdminSite, request: HttpRequest, names: Mapping[int,
     undecided = admin.get_queryset(request).undecided()  # type: ignore[attr-defined]
     found = list(undecided.select_related(None).order_by("-created_at", "-pk")[:MAX_LISTED])
     admin.prepare_page(request, found)
+    admin.prepare_buttons(found)
     rows = [_row(admin, message, names, may_decide) for message in found]
     return {
         "total": total,

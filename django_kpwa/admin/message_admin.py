@@ -18,11 +18,12 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox, ticks
+from ..exceptions import RecipientStoppedError
 from ..formatting import short_time
 from ..license_conditions import held_by
 from ..models import Dashboard, OutboundMessage, RecipientType, Status
 from ..words import NOT_ON_WHATSAPP, Words, reason_row, status_row, who_said
-from .base import MAY_DECIDE, MAY_SEND, mark_html
+from .base import MAY_DECIDE, MAY_LIFT, MAY_SEND, mark_html
 from .buttons import Button, Done, OfferedButton
 from .links import Links, Source
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter, has_several_licenses
@@ -51,7 +52,16 @@ _resend = _pressing(outbox.resend, _("The message is queued again."))
 def _press_send_again(request: HttpRequest, message: OutboundMessage) -> Done:
     if outbox.arrived_elsewhere(message) is not None:
         return Done(_("Nothing was sent: it arrived at another number."), messages.WARNING, logged="")
-    return _resend(request, message)
+    try:
+        return _resend(request, message)
+    except RecipientStoppedError:
+        return Done(_("Nothing was sent: the owner of this number wants no messages."), messages.WARNING, logged="")
+
+
+def _press_asks_again(request: HttpRequest, message: OutboundMessage) -> Done:
+    if outbox.asks_again(message):
+        return Done(_("This number gets messages again. Nothing was sent."))
+    return Done(_("Nothing was changed: messages to this number are not stopped."), messages.WARNING, logged="")
 
 
 SEND_AGAIN = Button(
@@ -62,8 +72,18 @@ SEND_AGAIN = Button(
     confirm=SECOND_COPY,
     # What failed, expired or was cancelled did not arrive.
     confirm_for=lambda message: SECOND_COPY if message.may_have_arrived else "",
-    is_offered=lambda message: message.can_be_resent and outbox.arrived_elsewhere(message) is None,
+    is_offered=lambda message: (
+        message.can_be_resent and not message.is_stopped and outbox.arrived_elsewhere(message) is None
+    ),
     is_primary=True,
+)
+ASKS_AGAIN = Button(
+    "asks_again",
+    _("The customer asks again"),
+    MAY_LIFT,
+    _press_asks_again,
+    confirm=_("Press this only if the customer has asked for messages again. It holds for every license."),
+    is_offered=lambda message: message.is_stopped,
 )
 IT_ARRIVED = Button(
     "it_arrived",
@@ -88,7 +108,7 @@ CANCEL = Button(
     is_offered=lambda message: message.status == Status.QUEUED,
 )
 
-DECISIONS = (SEND_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
+DECISIONS = (SEND_AGAIN, ASKS_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
 
 
 def _is_for_another_number(message: OutboundMessage) -> bool:
@@ -266,6 +286,9 @@ class MessageAdmin(LongListAdmin):
         return " · ".join(filter(None, parts))
 
     # The page of one message
+
+    def prepare_buttons(self, objects: Sequence[Any]) -> None:
+        outbox.mark_stopped(objects)
 
     def offered_buttons(self, request: HttpRequest, obj: Any) -> list[OfferedButton]:
         offered = super().offered_buttons(request, obj)

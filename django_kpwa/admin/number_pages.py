@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from .. import license_actions, outbox, phone
-from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
+from ..exceptions import InvalidMessageError, InvalidPhoneNumberError, RecipientStoppedError
 from ..models import License, OutboundMessage
 from ..words import Mark, Tone, Words
 from .base import MAY_OPERATE, MAY_SEND, KpwaAdmin
@@ -61,6 +61,8 @@ def send_to_another_number(admin: KpwaAdmin, request: HttpRequest, object_id: st
     if form.is_valid():
         try:
             sent = outbox.send_to_another_number(message, form.cleaned_data["to"])
+        except RecipientStoppedError:
+            form.add_error("to", gettext("Nothing was sent: the owner of this number wants no messages."))
         except InvalidMessageError:
             form.add_error(None, gettext("This message cannot be sent to another number."))
         else:
@@ -83,6 +85,8 @@ def send_test(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> Http
     if form.is_valid():
         try:
             message = outbox.send_message(form.cleaned_data["to"], _test_text(license_), license=license_)
+        except RecipientStoppedError:
+            form.add_error("to", gettext("Nothing was sent: the owner of this number wants no messages."))
         except InvalidMessageError as error:
             form.add_error(None, error.reason)
         else:

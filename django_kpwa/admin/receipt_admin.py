@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..containing import outside_transactions
 from ..formatting import short_time
-from ..models import ReceiptFailure, RegisteredReceipt, stored_name
+from ..models import ReceiptFailure, RegisteredReceipt, StopReason, stored_name
 from ..receipts import registry
 from ..words import FAILURES
 from .base import MAY_DECIDE, MAY_SEND, ReadOnlyAdmin
@@ -108,6 +108,8 @@ def _press_send_now(request: HttpRequest, failure: ReceiptFailure) -> Done:
         message = registry.try_again(failure)
     except LookupError:
         return Done(_("Nothing was sent: the site no longer has this receipt."), messages.ERROR, logged="")
+    if message is not None and message.reason in StopReason.values:
+        return Done(_("Nothing was sent: the owner of this number wants no messages."), messages.WARNING)
     if message is not None:
         return Done(_("It will be sent."))
     still = ReceiptFailure.objects.filter(pk=failure.pk).first()

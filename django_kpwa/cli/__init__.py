@@ -16,6 +16,7 @@ from .licenses import LICENSES
 from .linking import CHECK_NUMBER, QR, RESTART, STATUS
 from .messages import MESSAGES, SEND, SEND_GROUP
 from .missing import MISSING
+from .recipients import LIFT_STOP
 from .run import DISPATCH, PURGE, RUN, SANDBOX
 from .webhook import WEBHOOK
 
@@ -32,6 +33,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "send-group": SEND_GROUP,
     "messages": MESSAGES,
     "missing": MISSING,
+    "lift-stop": LIFT_STOP,
     "licenses": LICENSES,
     "groups": GROUPS,
     "webhook": WEBHOOK,

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import translation
 
 from .. import broker, outbox, phone
-from ..exceptions import InvalidPhoneNumberError
+from ..exceptions import InvalidPhoneNumberError, RecipientStoppedError
 from ..models import UNSETTLED, OutboundMessage, Status
 from ..words import reason_row, status_row
 from .arguments import (
@@ -255,7 +255,15 @@ def _decide(console: Console, decision: str, ids: list[str]) -> int:
             outcomes.append({"id": given, "done": False, "status": message.status})
             console.say(f"{given}: left unchanged, because it arrived at another number as message {copy.pk}.")
             continue
-        changed = decide(message)
+        try:
+            changed = decide(message)
+        except RecipientStoppedError:
+            outcomes.append({"id": given, "done": False, "status": message.status})
+            console.say(
+                f"{given}: left unchanged, because the owner of {message.masked_recipient} wants no messages. If they "
+                "ask for them again: manage.py kpwa lift-stop NUMBER"
+            )
+            continue
         outcomes.append({"id": given, "done": changed, "status": message.status})
         console.say(f"{given}: {done}." if changed else f"{given}: left unchanged, because it is {message.status}.")
     console.document(outcomes)

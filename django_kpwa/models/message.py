@@ -184,6 +184,9 @@ class OutboundMessage(models.Model):
     lacks_tick = False
     """True if it is `sent` and no phone has received it for long, though others were; set by `ticks.mark_lacking()`."""
 
+    is_stopped = False
+    """True if the owner of its number wants no messages; set by `outbox.mark_stopped()` where that matters."""
+
     was_purged = False
     """True if the row was purged, and this object was made of what is kept of it (`KeptKey.as_message()`)."""
 

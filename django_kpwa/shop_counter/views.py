@@ -18,8 +18,8 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_POST
 
 from .. import outbox, phone
-from ..exceptions import InvalidMessageError, InvalidPhoneNumberError
-from ..models import OutboundMessage, ReceiptFailure
+from ..exceptions import InvalidMessageError, InvalidPhoneNumberError, RecipientStoppedError
+from ..models import OutboundMessage, ReceiptFailure, StopReason
 from ..receipts import registry
 from ..site_urls import find_url, is_url_of_this_site
 from ..words import FAILURES
@@ -66,11 +66,29 @@ def resend(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
         return HttpResponseRedirect(_back(request))
     if message.may_have_arrived and "confirmed" not in request.POST:
         return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
-    if outbox.resend(message):
+    try:
+        queued = outbox.resend(message)
+    except RecipientStoppedError:
+        messages.warning(request, _stopped(), fail_silently=True)
+        return HttpResponseRedirect(_back(request))
+    if queued:
         _log(request, message, _("Sent again from the counter."))
         messages.success(request, _("It will be sent again."), fail_silently=True)
     else:
         messages.warning(request, _("Nothing was sent: it is already on its way, or has arrived."), fail_silently=True)
+    return HttpResponseRedirect(_back(request))
+
+
+@_pressed_by("lift_recipient")
+def asks_again(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
+    """End the stop of the message's number, because the customer asks for messages again."""
+    message = _message(message_uuid)
+    if outbox.asks_again(message):
+        _log(request, message, _("The customer asks again: pressed at the counter."))
+        messages.success(request, _("This number gets messages again. Nothing was sent."), fail_silently=True)
+    else:
+        words = _("Nothing was changed: messages to this number are not stopped.")
+        messages.warning(request, words, fail_silently=True)
     return HttpResponseRedirect(_back(request))
 
 
@@ -84,6 +102,8 @@ def send_to(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
         copy = outbox.send_to_another_number(message, typed)
     except InvalidPhoneNumberError:
         return _ask_again(request, typed, _("This is not a phone number. Please check it."))
+    except RecipientStoppedError:
+        return _ask_again(request, typed, _stopped())
     except InvalidMessageError:
         return _ask_again(request, typed, _("This message cannot be sent to another number."))
     _log(request, message, _("Sent to another number from the counter."))
@@ -102,7 +122,9 @@ def send_now(request: HttpRequest, failure_id: int) -> HttpResponse:
         words = _("Nothing was sent: the site no longer has this receipt.")
         messages.error(request, words, fail_silently=True)
         return HttpResponseRedirect(_back(request))
-    if message is not None:
+    if message is not None and message.reason in StopReason.values:
+        messages.warning(request, _stopped(), fail_silently=True)
+    elif message is not None:
         _log(request, message, _("Sent from the counter, after it had failed."))
         messages.success(request, _("It will be sent."), fail_silently=True)
     elif (still := ReceiptFailure.objects.filter(pk=failure.pk).first()) is not None:
@@ -112,6 +134,10 @@ def send_now(request: HttpRequest, failure_id: int) -> HttpResponse:
     else:
         messages.warning(request, _("Nothing was sent: the receipt is no longer wanted."), fail_silently=True)
     return HttpResponseRedirect(_back(request))
+
+
+def _stopped() -> str:
+    return _("Nothing was sent: the owner of this number wants no messages.")
 
 
 def _ask_again(request: HttpRequest, typed: str, error: str) -> HttpResponse:

@@ -16,7 +16,7 @@ from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
 from django.utils.translation import gettext
 
-from .. import phone, ticks
+from .. import outbox, phone, ticks
 from ..alerts import check_soon
 from ..formatting import short_time
 from ..gateway.outcome import Cause
@@ -90,6 +90,7 @@ class Shown:
     asks_first: bool = False
     send_to_url: str = ""
     send_now_url: str = ""
+    asks_again_url: str = ""
 
 
 def messages_about(objects: Iterable[Model]) -> dict[Model, list[OutboundMessage]]:
@@ -175,7 +176,9 @@ def _messages_about(instances: Sequence[Model]) -> list[list[OutboundMessage]]:
         for message in _newest(about(table, alias, by_id)):
             for number in by_id.get(message.source_id, ()):
                 found[number].append(message)
-    ticks.mark_lacking(message for messages in found for message in messages)
+    every = [message for messages in found for message in messages]
+    ticks.mark_lacking(every)
+    outbox.mark_stopped(every)
     return [registry.without_earlier_rows(messages, obj) for messages, obj in zip(found, instances, strict=True)]
 
 
@@ -194,7 +197,8 @@ def _is_for_another(message: OutboundMessage) -> bool:
 
 def _shown(message: OutboundMessage, person: Person) -> Shown:
     may_view = person.may("view_outboundmessage")
-    may_resend = message.can_be_resent and person.may("decide_outboundmessage")
+    may_resend = message.can_be_resent and not message.is_stopped and person.may("decide_outboundmessage")
+    may_lift = message.is_stopped and person.may("lift_recipient")
     may_send_to = _is_for_another(message) and may_view and person.may("add_outboundmessage")
     at = _moment(message)
     return Shown(
@@ -207,6 +211,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
         resend_url=find_url("django_kpwa:message_resend", message.uuid) if may_resend else "",
         asks_first=message.may_have_arrived,
         send_to_url=find_url("django_kpwa:message_send_to", message.uuid) if may_send_to else "",
+        asks_again_url=find_url("django_kpwa:message_asks_again", message.uuid) if may_lift else "",
     )
 
 

@@ -140,6 +140,14 @@ _WRONG_NUMBER = StatusRow(
     advice=_("Ask the customer for the right number, then send the receipt there."),
     command="Ask the customer for the right number, then: press “Send to another number” in the admin",
 )
+_STOPPED = replace(
+    STATUSES[Status.CANCELLED],
+    advice=NOTHING_TO_DO,
+    command=(
+        "If the customer asks for messages again: manage.py kpwa lift-stop NUMBER, "
+        "then: manage.py kpwa messages resend {id}"
+    ),
+)
 _LEFT = replace(
     STATUSES[Status.UNKNOWN],
     meaning=_("Nobody knows whether the customer got it, and somebody decided to leave it that way."),
@@ -168,6 +176,8 @@ def status_row(message: OutboundMessage) -> StatusRow:
         return _WRONG_NUMBER
     if message.status == Status.SENT and message.lacks_tick:
         return _ONE_TICK
+    if message.status == Status.CANCELLED and message.reason in StopReason.values:
+        return _STOPPED
     if message.status == Status.UNKNOWN and message.dismissed_at is not None:
         return _LEFT
     if message.status == Status.QUEUED and message.license_id is None:
@@ -287,7 +297,7 @@ CAUSES = Table[CauseRow](
         StopReason.STOPPED: CauseRow(
             label=StopReason.STOPPED.label,
             meaning=_("The customer wrote that they want no more messages."),
-            advice=_("If the customer asks for them again, press “The customer asks again”."),
+            advice=_("If the customer asks for them again, press “The customer asks again”, then “Send again”."),
         ),
         StopReason.WRONG_NUMBER: CauseRow(
             label=StopReason.WRONG_NUMBER.label,

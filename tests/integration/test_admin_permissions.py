@@ -31,6 +31,7 @@ PEOPLE = ("anonymous", "staff", "viewer", "operator", "superuser")
 OPERATES = (
     "decide_outboundmessage",
     "add_outboundmessage",
+    "lift_recipient",
     "link_license",
     "operate_license",
     "reprocess_webhookevent",
@@ -66,6 +67,7 @@ license/<path:object_id>/change/                  login no    ok    ok    ok    
 license/<path:object_id>/                         login back  back  back  back  | login back  back  back  back
 outboundmessage/<path:object_id>/another_number/  login no    no    ok    ok    | login no    no    done  done
 outboundmessage/<path:object_id>/send_again/      login 405   405   405   405   | login no    no    done  done
+outboundmessage/<path:object_id>/asks_again/      login 405   405   405   405   | login no    no    back  back
 outboundmessage/<path:object_id>/it_arrived/      login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/leave_it/        login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/cancel/          login 405   405   405   405   | login no    no    back  back
@@ -88,6 +90,7 @@ kpwa:metrics/<str:secret>/                        404   404   404   404   404   
 kpwa:metrics/<str:secret>                         404   404   404   404   404   | 404   404   404   404   404
 kpwa:messages/<uuid:message_uuid>/resend/         405   405   405   405   405   | no    no    no    done  done
 kpwa:messages/<uuid:message_uuid>/send-to/        405   405   405   405   405   | no    no    no    done  done
+kpwa:messages/<uuid:message_uuid>/asks-again/     405   405   405   405   405   | no    no    no    back  back
 kpwa:receipts/<int:failure_id>/send-now/          405   405   405   405   405   | no    no    no    done  done
 """
 # Django's own pages of what nobody writes by hand. A row of EXPECTED goes first.

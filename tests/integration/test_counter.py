@@ -398,7 +398,7 @@ def test_an_unknown_message_is_not_found(client, db):
     assert client.post("/kpwa/messages/00000000-0000-4000-8000-000000000000/resend/").status_code == 404
 
 
-def test_the_chips_of_twelve_sales_cost_two_queries(linked):
+def test_the_chips_of_twelve_sales_cost_three_queries(linked):
     sales = [Sale.objects.create() for _ in range(12)]
     for sale in sales:
         a_message(linked, sale, Status.FAILED)
@@ -412,7 +412,7 @@ def test_the_chips_of_twelve_sales_cost_two_queries(linked):
             sales=Sale.objects.order_by("pk"),
         )
     assert page.count("◷") == 12
-    assert len(queries) == 3  # the sales, their messages, and receipts that never became any
+    assert len(queries) == 4  # the sales, their messages, whether any number is stopped, and receipts that never were
     assert '"text"' not in queries[1]["sql"]
 
 

@@ -7,9 +7,12 @@ import json
 import threading
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.messages import get_messages
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
-from django_kpwa import outbox, signals
+from django_kpwa import outbox, shop_counter, signals
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import GatewayTimeoutError, RecipientStoppedError
 from django_kpwa.gateway import locmem
@@ -19,6 +22,7 @@ from django_kpwa.store import store
 from django_kpwa.webhooks import process_event, reprocess
 from django_kpwa.webhooks.arrivals import store_event
 from django_kpwa.words import reason_row, status_row
+from tests.cli import kpwa, kpwa_json
 from tests.integration.times import pass_time
 from tests.shop.models import Sale
 
@@ -245,3 +249,94 @@ def test_many_wait_and_none_of_them_goes_out(license_):
     send_messages([Message(NUMBER, f"{number}") for number in range(1200)])
     hear(license_, "stop")
     assert to().filter(status=Status.CANCELLED).count() == 1200
+
+
+def log_of(message):
+    return [entry.change_message for entry in LogEntry.objects.filter(object_id=message.pk).order_by("pk")]
+
+
+def page_of(client, message):
+    return client.get(f"/admin/django_kpwa/outboundmessage/{message.pk}/change/").content.decode()
+
+
+@pytest.fixture
+def stopped(license_):
+    """A message that a stop has cancelled."""
+    message = send_message(NUMBER, "a")
+    hear(license_, "stop")
+    message.refresh_from_db()
+    return message
+
+
+def test_a_person_ends_it_on_the_messages_page_and_the_log_has_who(stopped, admin_client):
+    page = page_of(admin_client, stopped)
+    assert "The customer asks again" in page
+    assert 'send_again/"' not in page
+    assert "sends it anyway" not in page
+    address = f"/admin/django_kpwa/outboundmessage/{stopped.pk}/asks_again/"
+    assert "It holds for every license" in admin_client.post(address).content.decode()
+    assert store().why_stopped(NUMBER) == StopReason.STOPPED
+    admin_client.post(address, {"confirmed": "yes"})
+    assert store().why_stopped(NUMBER) is None
+    [entry] = log_of(stopped)
+    assert entry.startswith("The customer asks again: This number gets messages again.")
+    page = page_of(admin_client, stopped)
+    assert 'asks_again/"' not in page
+    assert 'send_again/"' in page
+    told = admin_client.post(address, {"confirmed": "yes"}, follow=True).content.decode()
+    assert "messages to this number are not stopped" in told
+    assert len(log_of(stopped)) == 1
+
+
+def test_what_is_pressed_on_an_old_page_is_refused_in_words(stopped, admin_client):
+    address = f"/admin/django_kpwa/outboundmessage/{stopped.pk}/"
+    told = admin_client.post(f"{address}send_again/", {"confirmed": "yes"}, follow=True).content.decode()
+    assert "the owner of this number wants no messages" in told
+    told = admin_client.post(f"{address}another_number/", {"to": NUMBER}).content.decode()
+    assert "the owner of this number wants no messages" in told
+    test = admin_client.post(f"/admin/django_kpwa/license/{stopped.license_id}/send_test/", {"to": NUMBER})
+    assert "the owner of this number wants no messages" in test.content.decode()
+    chosen = {"action": "send_again", "_selected_action": [stopped.pk], "confirmed": "yes"}
+    told = admin_client.post("/admin/django_kpwa/outboundmessage/", chosen, follow=True).content.decode()
+    assert "was left unchanged" in told
+    stopped.refresh_from_db()
+    assert stopped.status == Status.CANCELLED
+    assert log_of(stopped) == []
+
+
+def test_the_chip_offers_it_to_who_may_and_says_why_nothing_goes_out(license_, admin_client, admin_user):
+    hear(license_, "stop")
+    sale = Sale.objects.create(**PAID)
+    message = OutboundMessage.objects.for_source(sale).get()
+    [shown] = shop_counter.widgets.chip(sale, shop_counter.widgets.Person(admin_user))
+    assert (shown.resend_url, shown.why) == ("", "the customer wants no messages")
+    told = admin_client.post(f"/kpwa/messages/{message.uuid}/resend/")
+    assert "the owner of this number wants no messages" in str(*get_messages(told.wsgi_request))
+    again = admin_client.post(f"/kpwa/messages/{message.uuid}/send-to/", {"to": NUMBER})
+    assert (again.status_code, "wants no messages" in again.content.decode()) == (422, True)
+    admin_client.post(shown.asks_again_url)
+    assert store().why_stopped(NUMBER) is None
+    assert log_of(message) == ["The customer asks again: pressed at the counter."]
+    [shown] = shop_counter.widgets.chip(Sale.objects.get(), shop_counter.widgets.Person(admin_user))
+    assert (bool(shown.resend_url), shown.asks_again_url) == (True, "")
+
+
+def test_chips_of_what_arrived_ask_nothing_about_stops(license_, admin_user):
+    sale = Sale.objects.create(**PAID)
+    OutboundMessage.objects.update(status=Status.DELIVERED)
+    with CaptureQueriesContext(connection) as queries:
+        shop_counter.widgets.chip(sale, shop_counter.widgets.Person(admin_user))
+    assert not [query for query in queries if "recipient_" in query["sql"] and "stopped_at" in query["sql"]]
+
+
+def test_the_command_line_ends_it_and_says_why_nothing_is_sent(stopped):
+    code, told = kpwa("messages", "resend", str(stopped.pk))
+    assert code == 1
+    assert "the owner of 62812•••••890 wants no messages" in told
+    assert kpwa_json("messages", "resend", str(stopped.pk)) == (
+        1,
+        [{"id": str(stopped.pk), "done": False, "status": "cancelled"}],
+    )
+    assert kpwa_json("lift-stop", "0812 3456 7890") == (0, {"number": "62812•••••890", "lifted": True})
+    assert kpwa("lift-stop", "0812 3456 7890") == (1, "62812•••••890 is not stopped; nothing was changed.\n")
+    assert kpwa("messages", "resend", str(stopped.pk))[0] == 0
