@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from datetime import time
 from typing import Any
 
 from django.conf import settings
@@ -18,6 +19,11 @@ DOCUMENTED_BASE_URLS = ("https://wa.kpntr.com/backend", "https://kpwa.kpntr.com/
 MIN_SECRET_LENGTH = 32
 MIN_SECRET_CHARACTERS = 5
 _PATH_SECRET = re.compile(rf"[\w-]{{{MIN_SECRET_LENGTH},}}", re.ASCII)
+
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+
+LATE_AFTER_SECONDS = 1800.0
+"""A message that goes out this long after it was first to be sent is late: nobody waits for it any more."""
 
 SLICE_SECONDS = 20.0
 """How long one task drives a lane, or processes webhooks, before another task continues: long enough for a shop's burst
@@ -55,6 +61,8 @@ class Settings:
     """Number of sends in a row that were not accepted, for whatever reasons, after which the lane is paused."""
     PROBE_SECONDS: float = 30.0
     """How long a paused lane waits for the first status check; doubled up to ten times that while checks fail."""
+    QUIET_HOURS: tuple[str, ...] | None = ("21:00", "07:00")
+    """Begin and end of the hours, in `TIME_ZONE`, in which bulk and late messages are not sent. None: no such hours."""
     RENDER_DELAY_SECONDS: float = 3.0
     """Delay before the receipt of a sale saved outside a transaction is rendered: its lines may be saved later."""
     RESEND_UNKNOWN: tuple[str, ...] = ()
@@ -85,6 +93,11 @@ class Settings:
     """Post to public addresses by http as well, in the clear."""
     RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
     """Days after which `kpwa purge` deletes rows, by kind. Messages that are not settled are kept for ever."""
+
+    @property
+    def quiet_hours(self) -> tuple[time, time] | None:
+        """`QUIET_HOURS` as times of day, or None."""
+        return None if self.QUIET_HOURS is None else _quiet_hours(self.QUIET_HOURS)
 
     @property
     def status_deadline_seconds(self) -> float:
@@ -118,9 +131,13 @@ def kpwa_settings() -> Settings:
     for name, value in given.items():
         if name not in _KNOWN:
             raise ImproperlyConfigured(f"KPWA[{name!r}] is not a setting of django-kpwa. Known: {', '.join(_KNOWN)}.")
-        values[name] = _coerced(name, value, getattr(_DEFAULTS, name))
+        values[name] = (
+            None if value is None and name in _MAY_BE_NONE else _coerced(name, value, getattr(_DEFAULTS, name))
+        )
     for secret in values.get("SECRET_KEYS", ()):
         _check_secret(secret)
+    if values.get("QUIET_HOURS") is not None:
+        _quiet_hours(values["QUIET_HOURS"])
     return Settings(**values)
 
 
@@ -135,6 +152,18 @@ def lease_seconds(conf: Settings) -> float:
     If it expired during any of these, another worker would declare the message in doubt.
     """
     return conf.CALL_DEADLINE_SECONDS + conf.status_deadline_seconds + conf.record_seconds + 5
+
+
+def _quiet_hours(given: tuple[Any, ...]) -> tuple[time, time]:
+    """The two times of day. Raises `ImproperlyConfigured` if they are none, or the same."""
+    if len(given) == 2 and all(isinstance(each, str) and _TIME_OF_DAY.fullmatch(each) for each in given):
+        begins, ends = (time(int(each[:2]), int(each[3:])) for each in given)
+        if begins != ends:
+            return begins, ends
+    raise ImproperlyConfigured(
+        f"KPWA['QUIET_HOURS'] is {given!r}; it must be two different times of day, for example ('21:00', '07:00'), or "
+        "None for no quiet hours."
+    )
 
 
 def _check_secret(secret: Any) -> None:
@@ -168,4 +197,5 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
 
 
 _DEFAULTS = Settings()
+_MAY_BE_NONE = ("QUIET_HOURS",)
 _KNOWN = [setting.name for setting in fields(Settings)]

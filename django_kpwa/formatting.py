@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.utils import formats, timezone
 from django.utils.translation import gettext, ngettext
@@ -31,6 +31,14 @@ def short_time(moment: datetime, *, seconds: bool = False) -> str:
     if local.date() != timezone.localdate():
         return date_and_time(moment)
     return _to_the_second(local) if seconds else str(formats.date_format(local, "TIME_FORMAT"))
+
+
+def coming_time(moment: datetime) -> str:
+    """The time of day of something that is still to come, with the date if that is a day away or more."""
+    local = timezone.localtime(moment)
+    if moment - timezone.now() >= timedelta(days=1):
+        return date_and_time(moment)
+    return str(formats.date_format(local, "TIME_FORMAT"))
 
 
 def date_and_second(moment: datetime) -> str:

@@ -12,7 +12,17 @@ from django.utils import timezone
 from . import words
 from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
 from .gateway import SessionStatus, session_trouble_of
-from .models import LIVE, Lane, License, OutboundMessage, OutboundMessageQuerySet, PauseReason, Status
+from .models import (
+    LIVE,
+    DatabaseNow,
+    HoldReason,
+    Lane,
+    License,
+    OutboundMessage,
+    OutboundMessageQuerySet,
+    PauseReason,
+    Status,
+)
 from .store import store
 from .words import Condition, Tone
 
@@ -22,16 +32,27 @@ _MOST_OLDEST_READ = 1000
 
 
 @dataclass(frozen=True)
+class PutOff:
+    """Waiting messages that are put off for one reason until `until`, the first of them; `count`: None if unknown."""
+
+    reason: str
+    until: datetime
+    count: BoundedCount | None = None
+
+
+@dataclass(frozen=True)
 class Queue:
     """A license's waiting messages: their number, when the oldest was created, and when the first is due.
 
-    `live_due_at` is when the first is due that is `LIVE`. The times are None if they are unknown.
+    `live_due_at` is when the first is due that is `LIVE`. The times are None if they are unknown. Of a long backlog,
+    `put_off` has at most the message that is next.
     """
 
     waiting: BoundedCount
     oldest_at: datetime | None = None
     due_at: datetime | None = None
     live_due_at: datetime | None = None
+    put_off: tuple[PutOff, ...] = ()
 
 
 NO_QUEUE = Queue(BoundedCount(0))
@@ -116,9 +137,27 @@ def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int |
     if count_up_to(most, queued).is_more:
         return _backlog(queued, license_ids, most)
     live = Min("due_at", filter=Q(priority__in=LIVE))
-    counts = (Count("pk"), Min("created_at"), Min("due_at"))
-    grouped = queued.order_by().values_list("license_id").annotate(*counts, live=live)
-    return {license_id: Queue(bounded(most, waiting), *times) for license_id, waiting, *times in grouped}
+    is_put_off = Q(reason__in=HoldReason.values, due_at__gt=DatabaseNow())
+    columns = (Count("pk"), Min("created_at"), Min("due_at"))
+    grouped = (
+        queued.order_by()
+        .values_list("license_id")
+        .annotate(*columns, live=live, put_off=Count("pk", filter=is_put_off))
+    )
+    found = list(grouped)
+    put_off = _put_off(most) if any(row[-1] for row in found) else {}
+    return {
+        license_id: Queue(bounded(most, waiting), oldest_at, due_at, live_due_at, put_off.get(license_id, ()))
+        for license_id, waiting, oldest_at, due_at, live_due_at, _ in found
+    }
+
+
+def _put_off(most: int) -> dict[int | None, tuple[PutOff, ...]]:
+    found: dict[int | None, tuple[PutOff, ...]] = {}
+    put_off = OutboundMessage.objects.put_off().order_by("reason").values_list("license_id", "reason")
+    for license_id, reason, until, count in put_off.annotate(Min("due_at"), Count("pk")):
+        found[license_id] = (*found.get(license_id, ()), PutOff(reason, until, bounded(most, count)))
+    return found
 
 
 def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: int) -> dict[int | None, Queue]:
@@ -131,7 +170,11 @@ def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: 
         of_license = queued.filter(license_id=license_id)
         waiting = count_up_to(most, of_license)
         if waiting:
-            by_turn = of_license.order_by("priority", "due_at", "id").values_list("due_at", "priority")
-            due_at, priority = by_turn.first() or (None, None)
-            queues[license_id] = Queue(waiting, oldest.get(license_id), due_at, due_at if priority in LIVE else None)
+            next_one = (
+                of_license.order_by("priority", "due_at", "id").only("due_at", "priority", "reason", "status").first()
+            )
+            due_at = next_one.due_at if next_one else None
+            live_due_at = due_at if next_one and next_one.priority in LIVE else None
+            put_off = (PutOff(next_one.reason, next_one.due_at),) if next_one and next_one.is_put_off else ()
+            queues[license_id] = Queue(waiting, oldest.get(license_id), due_at, live_due_at, put_off)
     return queues

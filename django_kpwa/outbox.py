@@ -260,6 +260,19 @@ def resend(message: OutboundMessage) -> bool:
 
 
 @loud(write_alias)
+def send_now(message: OutboundMessage) -> bool:
+    """Send a message that was put off (`is_put_off`) without further waiting, and refresh it.
+
+    A bulk message becomes a normal one. Returns False if it is not put off.
+    """
+    is_due = bool(store().send_now(message.pk))
+    if is_due:
+        wake_license_on_commit(message.license_id)
+    _refresh(message)
+    return is_due
+
+
+@loud(write_alias)
 def mark_sent(message: OutboundMessage) -> bool:
     """Record that a message in doubt did arrive, and refresh it. Returns False if it is not in doubt."""
     marked = bool(store().mark_sent(message.pk))
@@ -450,6 +463,8 @@ def _build(
     if not renderer:
         label = f"the {type(message.source).__name__} of a message" if message.source else "a message"
         row.source_reference = reference_by(lambda: message.reference or name_of(message.source), label)
+    if message.send_after is not None:
+        row.first_due_at = row.due_at
     if license_ is not None:
         row.license = license_
     return row

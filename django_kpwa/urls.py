@@ -20,6 +20,7 @@ urlpatterns = [
     path("metrics/<str:secret>/", monitoring.metrics, name="metrics"),
     path("metrics/<str:secret>", monitoring.metrics),
     path("messages/<uuid:message_uuid>/resend/", shop_counter.resend, name="message_resend"),
+    path("messages/<uuid:message_uuid>/send-now/", shop_counter.send_message_now, name="message_send_now"),
     path("messages/<uuid:message_uuid>/send-to/", shop_counter.send_to, name="message_send_to"),
     path("messages/<uuid:message_uuid>/asks-again/", shop_counter.asks_again, name="message_asks_again"),
     path("receipts/<int:failure_id>/send-now/", shop_counter.send_now, name="receipt_send_now"),

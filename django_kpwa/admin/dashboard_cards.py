@@ -10,12 +10,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 
 from .. import phone
-from ..formatting import duration, short_time
+from ..formatting import coming_time, duration, short_time
 from ..health import NOBODY_SENDS, Health, Looked
-from ..license_conditions import Queue, lane_of
+from ..license_conditions import PutOff, Queue, lane_of
 from ..models import Lane, License
 from ..site_urls import find_url
-from ..words import INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, TROUBLES, Condition, Help, Tone, error_told
+from ..words import CAUSES, INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, TROUBLES, Condition, Help, Tone, error_told
 from .base import MAY_OPERATE
 from .dashboard_charts import Counts
 from .links import Links
@@ -64,6 +64,7 @@ class Cards:
             "sending": _sending(condition, lane, queue, self._health),
             "waiting": queue.waiting,
             "oldest": _age(queue.oldest_at, now),
+            "put_off": [_told_of(put_off) for put_off in queue.put_off],
             "today": self._today.get(license_.pk, Counts()),
             "error": error,
             "error_is_gateways": is_gateways,
@@ -116,6 +117,13 @@ def _sending(condition: Condition, lane: Lane | None, queue: Queue, health: Heal
     if wait:
         return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
     return gettext("The next message goes out in a moment.")
+
+
+def _told_of(put_off: PutOff) -> str:
+    told = {"time": coming_time(put_off.until), "why": CAUSES[put_off.reason].label}
+    if put_off.count is None:
+        return gettext("waits until %(time)s: %(why)s") % told
+    return gettext("%(count)s until %(time)s: %(why)s") % {"count": put_off.count, **told}
 
 
 def _paused(lane: Lane, now: datetime) -> str:

@@ -85,6 +85,13 @@ ASKS_AGAIN = Button(
     confirm=_("Press this only if the customer has asked for messages again. It holds for every license."),
     is_offered=lambda message: message.is_stopped,
 )
+SEND_NOW = Button(
+    "send_now",
+    _("Send now"),
+    MAY_DECIDE,
+    _pressing(outbox.send_now, _("It will be sent.")),
+    is_offered=lambda message: message.is_put_off,
+)
 IT_ARRIVED = Button(
     "it_arrived",
     _("It arrived"),
@@ -108,7 +115,7 @@ CANCEL = Button(
     is_offered=lambda message: message.status == Status.QUEUED,
 )
 
-DECISIONS = (SEND_AGAIN, ASKS_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
+DECISIONS = (SEND_AGAIN, SEND_NOW, ASKS_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
 
 
 def _is_for_another_number(message: OutboundMessage) -> bool:
@@ -166,7 +173,7 @@ class MessageAdmin(LongListAdmin):
     sortable_by = ["created"]
     ordering = ["-created_at", "-pk"]
     date_hierarchy = "created_at"
-    actions = ["send_again", "it_arrived", "cancel", "export"]
+    actions = ["send_again", "send_now", "it_arrived", "cancel", "export"]
     buttons = DECISIONS
     change_form_template = "admin/django_kpwa/outboundmessage/change_form.html"
     readonly_fields = ["about"]
@@ -177,6 +184,7 @@ class MessageAdmin(LongListAdmin):
             {
                 "fields": [
                     "created_at",
+                    "first_due_at",
                     "due_at",
                     "expires_at",
                     "settled_at",
@@ -265,6 +273,10 @@ class MessageAdmin(LongListAdmin):
     @admin.action(description=_("Send again"), permissions=["decide"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         return self.press_many(request, queryset, SEND_AGAIN)
+
+    @admin.action(description=_("Send now"), permissions=["decide"])
+    def send_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return self.press_many(request, queryset, SEND_NOW)
 
     @admin.action(description=_("It arrived"), permissions=["decide"])
     def it_arrived(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:

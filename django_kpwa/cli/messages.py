@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import Q
-from django.utils import translation
+from django.utils import timezone, translation
 
 from .. import broker, outbox, phone
 from ..exceptions import InvalidPhoneNumberError, RecipientStoppedError
@@ -94,7 +94,7 @@ def _show_message(console: Console, message: OutboundMessage, options: dict[str,
         console.say(f"{said} {row.command.format(id=message.pk)}")
         return EXIT_NO
     if options["wait"]:
-        console.say(f"It is still waiting. {row.command}")
+        console.say(f"It is still waiting. {row.command.format(id=message.pk)}")
         return EXIT_NO
     if not broker.is_configured():
         console.say("This site has no broker: `manage.py kpwa run` or `manage.py kpwa dispatch` sends it.")
@@ -110,6 +110,7 @@ def _described(message: OutboundMessage) -> dict[str, Any]:
         "status": message.status,
         "reason": message.reason,
         "reason_words": message.reason_words,
+        "put_off_until": message.due_at if message.is_put_off else None,
         "undelivered": message.is_undelivered,
         "undelivered_words": message.undelivered_words,
     }
@@ -138,6 +139,7 @@ _DECISIONS: dict[str, tuple[Callable[[OutboundMessage], bool], str, str]] = {
         "queued again",
         "queue again what failed, expired, was cancelled, is in doubt or was not delivered",
     ),
+    "send-now": (outbox.send_now, "due now", "send what was put off without waiting"),
     "cancel": (outbox.cancel, "cancelled", "cancel what is still waiting"),
     "mark-sent": (outbox.mark_sent, "marked as sent", "mark a message in doubt as sent"),
     "dismiss": (outbox.dismiss, "dismissed", "leave a message in doubt as it is, and take it off the list"),
@@ -214,6 +216,8 @@ def _list(console: Console, options: dict[str, Any]) -> int:
 def _reason(message: OutboundMessage) -> str:
     """Return the reason shortened for a line of the table; `--json` and the admin have the full text."""
     reason, words = message.reason, message.reason_words
+    if message.is_put_off:
+        words = f"until {timezone.localtime(message.due_at):%Y-%m-%d %H:%M}"
     if message.is_undelivered:
         reason, words = "reported as not delivered", message.undelivered_words
     return ": ".join(filter(None, (reason, textwrap.shorten(" ".join(words.split()), 60, placeholder="…"))))

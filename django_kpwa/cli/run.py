@@ -29,7 +29,7 @@ from ..models import DatabaseNow, Lane, License, OutboundMessage, Status
 from ..receipts import looks
 from ..store import store
 from ..store.heartbeats import note_alive
-from ..words import PAUSES, Tone, quoted
+from ..words import CAUSES, PAUSES, Tone, quoted
 from .arguments import positive_count, positive_seconds
 from .console import EXIT_OK, Console, Subcommand, duration, in_english
 from .lane_pool import LanePool, report, stopped_by_signals
@@ -313,6 +313,8 @@ def _why(license_: License, lane: Lane | None) -> tuple[str, bool]:
 
 
 def _not_due(first: OutboundMessage) -> str:
+    if first.is_put_off:
+        return f"put off: {in_english(CAUSES[first.reason].label)}"
     if first.attempts_made:
         said = f" ({first.reason_words or first.reason})" if first.reason else ""
         return f"the last attempt sent nothing{said}, and it is tried again"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
 
 from .. import announce
 from ..conf import SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
@@ -29,6 +30,8 @@ from ..store import store
 from ..store.locks import waited_too_long
 from ..store.results import (
     Claim,
+    Facts,
+    Hold,
     Idle,
     LaneVerdict,
     Lease,
@@ -40,6 +43,7 @@ from ..store.results import (
     Unrendered,
 )
 from . import failpoints
+from .hold import why_not_now
 from .render import is_time_limit, render_message
 from .session import may_send
 from .verdict import Circumstances, judge
@@ -208,7 +212,11 @@ class _Driver:
                 if ended is not None:
                     return ended
             elif isinstance(found, Unrendered):
-                render_message(found.message_id, found.due_at, self.max_seconds_rendering)
+                hold = self._hold(found.facts)
+                if hold is None:
+                    render_message(found.message_id, found.due_at, self.max_seconds_rendering)
+                else:
+                    store().put_off_unrendered(found, hold)
             elif isinstance(found, Claim):
                 recorded = self._send(found)
                 if recorded is None:
@@ -237,7 +245,10 @@ class _Driver:
         return None
 
     def _send(self, claim: Claim) -> Recorded | None:
-        """Make one attempt and record its outcome. None: no attempt was made, because this process was frozen."""
+        """Make one attempt and record its outcome. None: no attempt was made, because this process was frozen.
+
+        No attempt is made either for a message that must not go out yet: it is put off instead.
+        """
         failpoints.after_claim()
         if _elapsed() - self.began_at > self.max_seconds_before_call:
             status = store().give_back(claim)
@@ -248,6 +259,12 @@ class _Driver:
             return None
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
+        hold = self._hold(claim.facts)
+        if hold is not None:
+            status = store().give_back(claim, hold)
+            self.claim = None
+            announce.messages_became(status, [claim.message_id])
+            return Recorded(status, Step(Ready()))
         self.has_unrecorded_call = True
         outcome, session = self._call(claim)
         failpoints.after_post()
@@ -291,6 +308,9 @@ class _Driver:
         else:
             announce.messages_became(status, [claim.message_id])
         return True
+
+    def _hold(self, facts: Facts) -> Hold | None:
+        return why_not_now(facts, timezone.localtime(facts.now, self.lane.license.time_zone), self.conf)
 
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
         """Alert people about what this send revealed about the lane, and remember it for the next send."""

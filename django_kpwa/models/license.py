@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
+from datetime import tzinfo
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -278,6 +279,11 @@ class License(models.Model):
     def _may_be_reached(self, conf: Settings) -> bool:
         # Forms refuse an address of this machine unless DEBUG is on; one that a site's own code or tests set is used.
         return addresses.is_allowed(self.base_url, conf) or addresses.is_loopback(self.base_url)
+
+    @property
+    def time_zone(self) -> tzinfo:
+        """The time zone of its nights and days: the site's `TIME_ZONE`."""
+        return timezone.get_default_timezone()
 
     @property
     def pace_seconds(self) -> tuple[float, float]:

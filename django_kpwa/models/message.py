@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway.outcome import Cause, OutcomeKind
@@ -46,6 +47,12 @@ RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
 RENDER_ERROR, WITHDRAWN = "render_error", "withdrawn"
 """Values of `reason` besides the causes of attempts (`gateway.outcome.Cause`): the text could not be rendered; the
 message was withdrawn."""
+
+
+class HoldReason(models.TextChoices):
+    """Values of `reason` of a queued message that was put off: policy says that it must not go out before `due_at`."""
+
+    QUIET_HOURS = "quiet_hours", _("quiet hours")
 
 
 class RecipientType(models.TextChoices):
@@ -97,6 +104,10 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
         """Messages that did not arrive or may not have, and so may be sent again."""
         return self.filter(Q(status__in=RESENDABLE) | Q(status=Status.SENT, undelivered_at__isnull=False))
 
+    def put_off(self) -> OutboundMessageQuerySet:
+        """Queued messages that policy has put off until their `due_at`."""
+        return self.filter(status=Status.QUEUED, reason__in=HoldReason.values, due_at__gt=DatabaseNow())
+
     def for_source(self, source: models.Model) -> OutboundMessageQuerySet:
         """Messages about `source`, a saved instance, including those stored under another proxy of its model."""
         return self.filter(about(type(source), database_of(source), [source_id_of(source)]))
@@ -141,6 +152,8 @@ class OutboundMessage(models.Model):
     priority = models.PositiveSmallIntegerField(_("priority"), default=Priority.NORMAL)
     created_at = models.DateTimeField(_("queued"))
     due_at = models.DateTimeField(_("due"))
+    # When it was first to be sent: `due_at` moves with each retry. NULL: at once, so at `created_at`.
+    first_due_at = models.DateTimeField(_("first due"), null=True)
     expires_at = models.DateTimeField(_("expires"), null=True)
     source_content_type = models.ForeignKey(
         ContentType, models.SET_NULL, null=True, related_name="+", verbose_name=_("source type"), db_index=False
@@ -270,6 +283,11 @@ class OutboundMessage(models.Model):
     def can_be_resent(self) -> bool:
         """True if it did not arrive or may not have."""
         return self.status in RESENDABLE or self.is_undelivered
+
+    @property
+    def is_put_off(self) -> bool:
+        """True if policy has put it off until `due_at`, for the `HoldReason` in `reason`."""
+        return self.status == Status.QUEUED and self.reason in HoldReason.values and self.due_at > timezone.now()
 
     @property
     def needs_rendering(self) -> bool:

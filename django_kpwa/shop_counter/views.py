@@ -92,6 +92,18 @@ def asks_again(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
     return HttpResponseRedirect(_back(request))
 
 
+@_pressed_by("decide_outboundmessage")
+def send_message_now(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
+    """Send a message that was put off without further waiting."""
+    message = _message(message_uuid)
+    if outbox.send_now(message):
+        _log(request, message, _("Sent from the counter without waiting."))
+        messages.success(request, _("It will be sent."), fail_silently=True)
+    else:
+        messages.warning(request, _("Nothing was changed: it no longer waits for a later time."), fail_silently=True)
+    return HttpResponseRedirect(_back(request))
+
+
 @sensitive_post_parameters("to")
 # Users can read a text by sending it to their own phone, so this requires the permission to view messages as well.
 @_pressed_by("add_outboundmessage", "view_outboundmessage")

@@ -199,6 +199,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
     may_view = person.may("view_outboundmessage")
     may_resend = message.can_be_resent and not message.is_stopped and person.may("decide_outboundmessage")
     may_lift = message.is_stopped and person.may("lift_recipient")
+    may_send_now = message.is_put_off and person.may("decide_outboundmessage")
     may_send_to = _is_for_another(message) and may_view and person.may("add_outboundmessage")
     at = _moment(message)
     return Shown(
@@ -211,6 +212,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
         resend_url=find_url("django_kpwa:message_resend", message.uuid) if may_resend else "",
         asks_first=message.may_have_arrived,
         send_to_url=find_url("django_kpwa:message_send_to", message.uuid) if may_send_to else "",
+        send_now_url=find_url("django_kpwa:message_send_now", message.uuid) if may_send_now else "",
         asks_again_url=find_url("django_kpwa:message_asks_again", message.uuid) if may_lift else "",
     )
 

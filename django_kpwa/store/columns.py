@@ -12,7 +12,7 @@ from ..logs import without_controls
 from ..models.database import DatabaseNow, in_seconds
 from ..models.message import Status
 from ..phone import mask_numbers
-from .results import LaneVerdict, MessageVerdict, Pause
+from .results import Hold, LaneVerdict, MessageVerdict, Pause
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:
@@ -59,6 +59,11 @@ def verdict_columns(verdict: MessageVerdict) -> dict[str, Any]:
     else:
         columns["settled_at"] = DatabaseNow()
     return columns
+
+
+def hold_columns(hold: Hold) -> dict[str, Any]:
+    """The columns of a queued message that is put off."""
+    return {"due_at": hold.until, "reason": hold.reason, "reason_words": ""}
 
 
 def lane_columns(lane: LaneVerdict) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db import DatabaseError, transaction
 from django.db.models import BooleanField, Case, ExpressionWrapper, F, Q, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Least
 
 from .. import pace
 from ..conf import Settings, kpwa_settings, lease_seconds
@@ -24,6 +24,7 @@ from ..models.database import DatabaseNow, in_seconds, write_alias
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.message import (
     WITHDRAWN,
+    HoldReason,
     OutboundMessage,
     OutboundMessageQuerySet,
     Priority,
@@ -111,12 +112,31 @@ class Decisions(Lanes):
             .update(
                 status=Status.QUEUED,
                 due_at=DatabaseNow(),
+                first_due_at=DatabaseNow(),
                 expires_at=None,
                 settled_at=None,
                 dismissed_at=None,
                 **_NOT_UNDELIVERED,
                 attempts_spent=0,
                 renderings_begun=0,
+                reason="",
+                reason_words="",
+            )
+        )
+
+    @_decision
+    def send_now(self, message_id: int) -> bool:
+        """Make a message that was put off due now, as if it had been sent now. False: it is not put off.
+
+        It is no bulk message any more, because somebody waits for it.
+        """
+        return bool(
+            _message(message_id)
+            .put_off()
+            .update(
+                due_at=DatabaseNow(),
+                first_due_at=DatabaseNow(),
+                priority=Least(F("priority"), Priority.NORMAL),
                 reason="",
                 reason_words="",
             )
@@ -135,6 +155,7 @@ class Decisions(Lanes):
             withdrawn.update(
                 status=Status.QUEUED,
                 due_at=in_seconds(due_in_seconds),
+                first_due_at=in_seconds(due_in_seconds),
                 expires_at=None if expires_in_seconds is None else in_seconds(expires_in_seconds),
                 settled_at=None,
                 renderings_begun=0,
@@ -384,7 +405,8 @@ class Decisions(Lanes):
                 changed.append(lane.license_id)
         longest = max(pace.MAX_RETRY_SECONDS * 1.2, self.RENDER_STEP_BACK_SECONDS) + CLOCK_SECONDS
         waiting = OutboundMessage.objects.filter(license_id__in=changed, status=Status.QUEUED)
-        tried = waiting.filter(Q(attempts_made__gt=0) | Q(renderings_begun__gt=0))
+        # What was put off by that clock is looked at again, and put off again where that is right.
+        tried = waiting.filter(Q(attempts_made__gt=0) | Q(renderings_begun__gt=0) | Q(reason__in=HoldReason.values))
         tried.filter(due_at__gt=in_seconds(longest)).update(due_at=DatabaseNow())
         return changed
 

@@ -26,6 +26,7 @@ from .base import StoreBase
 from .columns import (
     answer_columns,
     error_columns,
+    hold_columns,
     lane_columns,
     outcome_columns,
     pause_columns,
@@ -36,9 +37,12 @@ from .compiled import Parameter, first_of, insert_row, update_where
 from .locks import TAKE_SECONDS
 from .results import (
     CONTENT_COLUMNS,
+    FACT_COLUMNS,
     Change,
     Claim,
     Content,
+    Facts,
+    Hold,
     Idle,
     LaneVerdict,
     Lease,
@@ -53,7 +57,7 @@ from .results import (
 
 _LOOKED_AT = (
     "pk", "due_at", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent", "in_doubt",
-    *CONTENT_COLUMNS,
+    *CONTENT_COLUMNS, *FACT_COLUMNS,
     "now", "has_stops", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
 )  # fmt: skip
 
@@ -182,14 +186,27 @@ class Lanes(StoreBase):
         with self.durable():
             return self._claim(lease) if self._renew(lease, seconds) else Step(LeaseLost())
 
-    def give_back(self, claim: Claim) -> Status | None:
+    def give_back(self, claim: Claim, hold: Hold | None = None) -> Status | None:
         """Put a claimed message that was not sent back into the queue; returns its status.
+
+        `hold`: the message is due when that ends, and says why. Its attempt is then forgotten, as if it had not begun.
 
         That is `queued`, or `sent` if proof of an earlier attempt has arrived. None: the lease ran out, and the message
         was already declared in doubt.
         """
+        # By the attempt itself, not by its number, which the next claim uses again after a hold: this may be the repeat
+        # of a call whose COMMIT succeeded unnoticed, and by now another worker may be sending the message.
+        running = SendAttempt.objects.filter(pk=claim.attempt_id, outcome=OutcomeKind.RUNNING)
+        sending = _sending(claim.message_id, claim.attempt_number).filter(Exists(running))
         with self.durable():
-            return self._undo_claim(claim.message_id, claim.attempt_number)
+            return self._undo_claim(sending, running, hold)
+
+    def put_off_unrendered(self, found: Unrendered, hold: Hold) -> bool:
+        """Put off a message whose text is still to be written, before that. False: it is no longer queued."""
+        with self.durable():
+            # With the rendering that was counted when it was found.
+            begun = OutboundMessage.objects.filter(pk=found.message_id, status=Status.QUEUED, renderings_begun__gt=0)
+            return bool(begun.update(**hold_columns(hold), renderings_begun=F("renderings_begun") - 1))
 
     def _claim(self, lease: Lease) -> Step:
         """Find and claim the next due message, and expire overdue ones before it. The lane's row is locked already."""
@@ -208,7 +225,7 @@ class Lanes(StoreBase):
                 changed += [Change(found["pk"], status)] if status else []
             elif self._wants_its_text(found, now):
                 if self._step_back_to_render(found["pk"]):
-                    return Step(Unrendered(found["pk"], found["due_at"]), tuple(changed))
+                    return Step(Unrendered(found["pk"], found["due_at"], _facts(found)), tuple(changed))
             elif next_send_at is not None and next_send_at > now:
                 return Step(Idle(wait_seconds=(next_send_at - now).total_seconds()), tuple(changed))
             elif claim := self._start(found):
@@ -252,9 +269,8 @@ class Lanes(StoreBase):
         began = {"message_id": found["pk"], "number": number, "started_at": DatabaseNow()}
         attempt_id = insert_row(self.connection, SendAttempt, began)
         content = Content(**{column: found[column] for column in CONTENT_COLUMNS})
-        return Claim(
-            found["pk"], attempt_id, number, found["attempts_spent"] + 1, content, has_stops=bool(found["has_stops"])
-        )
+        spent, has_stops = found["attempts_spent"] + 1, bool(found["has_stops"])
+        return Claim(found["pk"], attempt_id, number, spent, content, _facts(found), has_stops=has_stops)
 
     def _claim_or_release(self, lease: Lease) -> Step:
         """Claim the next due message; if there is nothing to send, give the lane back in the same transaction."""
@@ -272,12 +288,18 @@ class Lanes(StoreBase):
                 return status
         return None
 
-    def _undo_claim(self, message_id: int, attempt_number: int) -> Status | None:
-        sending = _sending(message_id, attempt_number)
-        queued = _unproven(sending).update(status=Status.QUEUED, attempts_spent=F("attempts_spent") - 1)
-        undone = Status.QUEUED if queued else _settle_as_proven(sending)
-        if undone:
-            _running(message_id, attempt_number).update(outcome=OutcomeKind.NOT_SENT, finished_at=DatabaseNow())
+    def _undo_claim(
+        self, sending: OutboundMessageQuerySet, running: QuerySet[SendAttempt], hold: Hold | None = None
+    ) -> Status | None:
+        columns: dict[str, Any] = {"status": Status.QUEUED, "attempts_spent": F("attempts_spent") - 1}
+        if hold is not None:
+            columns |= {"attempts_made": F("attempts_made") - 1, **hold_columns(hold)}
+        is_queued = _unproven(sending).update(**columns)
+        undone = Status.QUEUED if is_queued else _settle_as_proven(sending)
+        if is_queued and hold is not None:
+            running.delete()
+        elif undone:
+            running.update(outcome=OutcomeKind.NOT_SENT, finished_at=DatabaseNow())
         return undone
 
     # --- records ---
@@ -392,7 +414,7 @@ class Lanes(StoreBase):
         """Put back what an earlier try of this record claimed: the gateway was never called for it."""
         unstarted = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
         for message_id, number in list(unstarted.values_list("pk", "attempts_made")):
-            self._undo_claim(message_id, number)
+            self._undo_claim(_sending(message_id, number), _running(message_id, number))
 
     def _settle_lost(self, license_id: int, resend_lost: bool, max_attempts: int) -> tuple[Change, ...]:
         """Settle the messages that a lost worker was sending: whether they were sent is unknown.
@@ -422,6 +444,10 @@ def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
         now=DatabaseNow(), has_stops=Exists(Recipient.objects.filter(stopped_at__isnull=False))
     ).values(*_LOOKED_AT)
     return looked_at.order_by("priority", "due_at", "id")
+
+
+def _facts(found: dict[str, Any]) -> Facts:
+    return Facts(found["now"], **{column: found[column] for column in FACT_COLUMNS})
 
 
 def _first_due() -> QuerySet[OutboundMessage, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..gateway import SessionStatus
 from ..models.lane import Lane, PauseReason
-from ..models.message import Status
+from ..models.message import HoldReason, Status
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,33 @@ CONTENT_COLUMNS = tuple(column.name for column in fields(Content))
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What decides whether a message may go out now: the database's time, and columns of the message."""
+
+    now: datetime
+    priority: int
+    created_at: datetime
+    first_due_at: datetime | None
+
+    @property
+    def late_seconds(self) -> float:
+        """How long ago the message was first to be sent, whatever has delayed it since."""
+        first_due_at = self.created_at if self.first_due_at is None else max(self.first_due_at, self.created_at)
+        return (self.now - first_due_at).total_seconds()
+
+
+FACT_COLUMNS = tuple(column.name for column in fields(Facts) if column.name != "now")
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A message must not go out before `until`, for `reason`."""
+
+    reason: HoldReason
+    until: datetime
+
+
+@dataclass(frozen=True)
 class Claim:
     """A message that is now `sending`, and the attempt that was begun for it.
 
@@ -54,6 +81,7 @@ class Claim:
     attempt_number: int
     attempts_spent: int
     content: Content
+    facts: Facts
     has_stops: bool = False
     """True if anybody wants no messages, so that the driver has to ask whether this recipient does."""
 
@@ -64,6 +92,7 @@ class Unrendered:
 
     message_id: int
     due_at: datetime
+    facts: Facts
 
 
 @dataclass(frozen=True)

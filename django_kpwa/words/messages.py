@@ -7,10 +7,21 @@ from dataclasses import replace
 
 from django.conf import settings
 from django.utils import translation
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ..formatting import coming_time
 from ..gateway.outcome import Cause, OutcomeKind
-from ..models import RENDER_ERROR, WITHDRAWN, FailureCause, OutboundMessage, PauseReason, Status, StopReason
+from ..models import (
+    RENDER_ERROR,
+    WITHDRAWN,
+    FailureCause,
+    HoldReason,
+    OutboundMessage,
+    PauseReason,
+    Status,
+    StopReason,
+)
 from .rows import (
     NOTHING_TO_DO,
     UNHEARD_OF,
@@ -161,6 +172,12 @@ _NOT_CHOSEN = replace(
         "automatically."
     ),
 )
+_PUT_OFF = replace(
+    STATUSES[Status.QUEUED],
+    meaning=_("It was put off, and is sent automatically then."),
+    advice=_("“Send now” sends it without waiting."),
+    command="To send it without waiting: manage.py kpwa messages send-now {id}",
+)
 _TRIED = replace(
     STATUSES[Status.QUEUED],
     meaning=_("It was tried and did not go out yet."),
@@ -182,9 +199,16 @@ def status_row(message: OutboundMessage) -> StatusRow:
         return _LEFT
     if message.status == Status.QUEUED and message.license_id is None:
         return _NOT_CHOSEN
-    if message.status == Status.QUEUED and message.reason:
+    if message.is_put_off:
+        return replace(_PUT_OFF, label=_waits_until(message))
+    if message.status == Status.QUEUED and message.reason and message.reason not in HoldReason.values:
         return _TRIED
     return STATUSES[message.status]
+
+
+def _waits_until(message: OutboundMessage) -> str:
+    told = {"time": coming_time(message.due_at), "why": CAUSES[message.reason].label}
+    return gettext("waits until %(time)s: %(why)s") % told
 
 
 OUTCOMES = Table[Mark](
@@ -289,6 +313,11 @@ CAUSES = Table[CauseRow](
             meaning=_("Its license sends nothing until WhatsApp is linked again."),
             advice=_("Scan the code of its license with the shop's phone."),
         ),
+        HoldReason.QUIET_HOURS: CauseRow(
+            label=HoldReason.QUIET_HOURS.label,
+            meaning=_("During these hours, neither bulk messages nor late ones are sent."),
+            advice=NOTHING_TO_DO,
+        ),
         RENDER_ERROR: CauseRow(
             label=_("its text could not be written"),
             meaning=_NOTHING_SENT,
@@ -388,12 +417,18 @@ _SAYS_NOT_ON_WHATSAPP = re.compile(
 )
 
 
+_WAITED_IN_VAIN = (Status.EXPIRED, Status.UNKNOWN)
+
+
 def reason_row(message: OutboundMessage) -> CauseRow:
     """Return why the message has its status; a row with an empty label if there is nothing to say."""
     if message.license_id is None and message.status == Status.QUEUED:
         return _NO_LICENSE
     if message.status == Status.CANCELLED and message.reason == WITHDRAWN:
         return _UNWANTED
+    if message.reason in HoldReason.values and not (message.is_put_off or message.status in _WAITED_IN_VAIN):
+        # It went on since, and nothing has told why it is where it is.
+        return _NO_REASON
     # Only where the words are loaded: a list defers them, and would ask for each row's.
     words = "" if "reason_words" in message.get_deferred_fields() else message.reason_words
     if message.reason == Cause.REFUSED and _SAYS_NOT_ON_WHATSAPP.search(words):

@@ -68,6 +68,7 @@ license/<path:object_id>/                         login back  back  back  back  
 outboundmessage/<path:object_id>/another_number/  login no    no    ok    ok    | login no    no    done  done
 outboundmessage/<path:object_id>/send_again/      login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/asks_again/      login 405   405   405   405   | login no    no    back  back
+outboundmessage/<path:object_id>/send_now/        login 405   405   405   405   | login no    no    back  back
 outboundmessage/<path:object_id>/it_arrived/      login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/leave_it/        login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/cancel/          login 405   405   405   405   | login no    no    back  back
@@ -89,6 +90,7 @@ kpwa:health/<str:secret>                          404   404   404   404   404   
 kpwa:metrics/<str:secret>/                        404   404   404   404   404   | 404   404   404   404   404
 kpwa:metrics/<str:secret>                         404   404   404   404   404   | 404   404   404   404   404
 kpwa:messages/<uuid:message_uuid>/resend/         405   405   405   405   405   | no    no    no    done  done
+kpwa:messages/<uuid:message_uuid>/send-now/       405   405   405   405   405   | no    no    no    back  back
 kpwa:messages/<uuid:message_uuid>/send-to/        405   405   405   405   405   | no    no    no    done  done
 kpwa:messages/<uuid:message_uuid>/asks-again/     405   405   405   405   405   | no    no    no    back  back
 kpwa:receipts/<int:failure_id>/send-now/          405   405   405   405   405   | no    no    no    done  done
@@ -159,10 +161,12 @@ CASHIER = {
     ("outboundmessage/<path:object_id>/another_number/", "GET"): "ok",
     ("outboundmessage/<path:object_id>/another_number/", "POST"): "done",
     ("outboundmessage/<path:object_id>/send_again/", "POST"): "done",
+    ("outboundmessage/<path:object_id>/send_now/", "POST"): "back",
     ("outboundmessage/<path:object_id>/it_arrived/", "POST"): "done",
     ("outboundmessage/<path:object_id>/leave_it/", "POST"): "done",
     ("outboundmessage/<path:object_id>/cancel/", "POST"): "back",
     ("kpwa:messages/<uuid:message_uuid>/resend/", "POST"): "done",
+    ("kpwa:messages/<uuid:message_uuid>/send-now/", "POST"): "back",
     ("kpwa:messages/<uuid:message_uuid>/send-to/", "POST"): "done",
     ("kpwa:receipts/<int:failure_id>/send-now/", "POST"): "done",
 }

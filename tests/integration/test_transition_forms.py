@@ -18,7 +18,17 @@ from django_kpwa.gateway import SentMessage, SessionStatus
 from django_kpwa.gateway.outcome import outcome_of_answer
 from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, Status
 from django_kpwa.store import store
-from django_kpwa.store.results import Claim, Content, Idle, LaneVerdict, Lease, LeaseLost, MessageVerdict, Unrendered
+from django_kpwa.store.results import (
+    Claim,
+    Content,
+    Facts,
+    Idle,
+    LaneVerdict,
+    Lease,
+    LeaseLost,
+    MessageVerdict,
+    Unrendered,
+)
 from tests.stores import stored_by
 
 pytestmark = [
@@ -48,6 +58,7 @@ WAITING = st.fixed_dictionaries(
         "due_at": REQUIRED_MOMENTS,
         "expires_at": MOMENTS,
         "priority": st.sampled_from([10, 50]),
+        "first_due_at": MOMENTS,
         "renderer": st.sampled_from(["", "", "tests.renderer"]),
         "rendered_at": MOMENTS,
         "attempts_made": st.integers(0, 2),
@@ -174,7 +185,14 @@ class Stored:
             attempt = SendAttempt.objects.create(
                 message=message, number=number, started_at=self.began_at, outcome=outcome
             )
-            self.claim = Claim(message.pk, attempt.pk, number, 1, Content("number", "62812", "x", ""))
+            self.claim = Claim(
+                message.pk,
+                attempt.pk,
+                number,
+                1,
+                Content("number", "62812", "x", ""),
+                Facts(self.began_at, 50, self.began_at, None),
+            )
         for columns in waiting:
             self._message(columns, text="" if columns["renderer"] else "x")
 
@@ -223,17 +241,21 @@ class Stored:
 
         return {name: relative(value) for name, value in row.items()}
 
+    def _facts(self, found):
+        return self._relative(vars(found.facts))
+
     def seen(self, step):
         """What was found, with ids as positions."""
         found = step.next
         if isinstance(found, Claim):
             position = self.ids.index(found.message_id)
-            found = (Claim, position, found.attempt_number, found.attempts_spent, found.content)
+            found = (Claim, position, found.attempt_number, found.attempts_spent, found.content, self._facts(found))
         elif isinstance(found, Unrendered):
             found = (
                 Unrendered,
                 self.ids.index(found.message_id),
                 round((found.due_at - self.began_at).total_seconds()),
+                self._facts(found),
             )
         elif isinstance(found, Idle) and found.wait_seconds is not None:
             found = (Idle, round(found.wait_seconds / 10))

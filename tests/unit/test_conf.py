@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import time
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -40,6 +41,15 @@ def test_a_whole_number_serves_for_seconds(settings):
     settings.KPWA = {"CALL_DEADLINE_SECONDS": 30, "PACE_SECONDS": [0, 0]}
     assert isinstance(kpwa_settings().CALL_DEADLINE_SECONDS, float)
     assert kpwa_settings().PACE_SECONDS == (0, 0)
+
+
+def test_the_quiet_hours_are_times_of_day_or_none(settings):
+    settings.KPWA = {"QUIET_HOURS": ["22:30", "06:15"]}
+    assert kpwa_settings().quiet_hours == (time(22, 30), time(6, 15))
+    settings.KPWA = {"QUIET_HOURS": None}
+    assert kpwa_settings().quiet_hours is None
+    settings.KPWA = {}
+    assert kpwa_settings().quiet_hours == (time(21), time(7))
 
 
 def test_a_name_that_is_not_known_is_refused_with_those_that_are(settings):

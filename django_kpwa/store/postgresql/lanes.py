@@ -26,8 +26,10 @@ from ..lanes import Lanes
 from ..locks import FINISH_SECONDS, TAKE_SECONDS
 from ..results import (
     CONTENT_COLUMNS,
+    FACT_COLUMNS,
     Claim,
     Content,
+    Facts,
     Idle,
     LaneVerdict,
     Lease,
@@ -118,7 +120,7 @@ _CLAIMED = f"""claimed AS (
     AND NOT next.is_overdue AND license.id = held.license_id AND license.is_active AND held.pause_reason = '' {{when}}
     AND (next.is_unrendered OR held.next_send_at IS NULL OR held.next_send_at <= {_NOW})
   RETURNING message.id, message.attempts_made, message.attempts_spent,
-    {", ".join(f"message.{name}" for name in CONTENT_COLUMNS)}
+    {", ".join(f"message.{name}" for name in (*CONTENT_COLUMNS, *FACT_COLUMNS))}
 ), started AS (
   INSERT INTO django_kpwa_sendattempt
     (message_id, number, started_at, outcome, cause, code, words, gateway_id, read_as, gateway_created_at)
@@ -132,7 +134,7 @@ _FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
   next.id AS next_id, next.due_at, next.is_unrendered, next.is_overdue,
   EXTRACT(EPOCH FROM held.next_send_at - {_NOW})::float8 AS wait_seconds,
   claimed.id AS claimed_id, started.id AS attempt_id, claimed.attempts_made, claimed.attempts_spent,
-  {", ".join(f"claimed.{name}" for name in CONTENT_COLUMNS)},
+  {", ".join(f"claimed.{name}" for name in (*CONTENT_COLUMNS, *FACT_COLUMNS))}, {_NOW} AS now,
   EXISTS (SELECT 1 FROM django_kpwa_recipient WHERE stopped_at IS NOT NULL) AS has_stops"""
 _FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id
@@ -322,12 +324,12 @@ def _found(row: Row) -> Step | None:
     if row["claimed_id"] is None:
         waits = not (row["is_overdue"] or row["is_unrendered"]) and wait is not None and wait > 0
         return Step(Idle(wait_seconds=wait)) if waits else None
+    facts = Facts(row["now"], **{name: row[name] for name in FACT_COLUMNS})
     if row["attempt_id"] is None:
-        return Step(Unrendered(row["claimed_id"], row["due_at"]))
+        return Step(Unrendered(row["claimed_id"], row["due_at"], facts))
     content = Content(**{name: row[name] for name in CONTENT_COLUMNS})
-    claim = Claim(
-        row["claimed_id"], row["attempt_id"], row["attempts_made"], row["attempts_spent"], content, row["has_stops"]
-    )
+    made, spent = row["attempts_made"], row["attempts_spent"]
+    claim = Claim(row["claimed_id"], row["attempt_id"], made, spent, content, facts, has_stops=row["has_stops"])
     return Step(claim)
 
 

@@ -1,0 +1,41 @@
+"""The policy: whether a message whose turn has come may go out now, or is put off. Pure functions, without a database.
+
+Somebody waits for a live message, and it is never put off. Every hold ends by itself: the message is due again at a
+time that is less than two days away, and is then looked at anew.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta, timezone
+
+from ..conf import LATE_AFTER_SECONDS, Settings
+from ..models import HoldReason, Priority
+from ..store.results import Facts, Hold
+
+
+def why_not_now(facts: Facts, now: datetime, conf: Settings) -> Hold | None:
+    """Why the message must not go out now, and until when; None if it may.
+
+    `now`: `facts.now` in the license's time zone.
+    """
+    is_live = facts.priority < Priority.BULK and facts.late_seconds <= LATE_AFTER_SECONDS
+    if is_live or conf.quiet_hours is None:
+        return None
+    until = _end_of_quiet(now, *conf.quiet_hours)
+    return None if until is None else Hold(HoldReason.QUIET_HOURS, until)
+
+
+def _end_of_quiet(now: datetime, begins: time, ends: time) -> datetime | None:
+    """When the quiet hours from `begins` to `ends` that `now` lies in are over, in UTC; None if it lies in none."""
+    clock = now.time()
+    if begins < ends:
+        is_quiet, days = begins <= clock < ends, 0
+    else:
+        is_quiet, days = clock >= begins or clock < ends, int(clock >= begins)
+    if not is_quiet:
+        return None
+    # Where clocks are put back, the end comes twice, and its first time may have passed. Compared in UTC: datetimes of
+    # one time zone are compared by what their clocks show.
+    end, present = datetime.combine(now.date() + timedelta(days), ends, now.tzinfo), now.astimezone(timezone.utc)
+    times = (end, end.replace(fold=1), datetime.combine(end.date() + timedelta(1), ends, now.tzinfo))
+    return next(moment for each in times if (moment := each.astimezone(timezone.utc)) > present)

@@ -1,0 +1,141 @@
+"""The policy of `dispatch.hold`: which message must not go out now, and until when."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from django_kpwa.conf import Settings
+from django_kpwa.dispatch.hold import why_not_now
+from django_kpwa.models import HoldReason, Priority
+from django_kpwa.store.results import Facts
+
+# Without summer time; with it; with one of half an hour.
+ZONES = [ZoneInfo(name) for name in ("Asia/Jakarta", "Europe/Berlin", "Australia/Lord_Howe")]
+JAKARTA, BERLIN, _ = ZONES
+USUAL = Settings()
+
+
+def held(now, *, late=timedelta(hours=2), priority=Priority.NORMAL, hours=("21:00", "07:00"), first_due_at=None):
+    facts = Facts(now.astimezone(timezone.utc), priority, (now - late).astimezone(timezone.utc), first_due_at)
+    return why_not_now(facts, now, Settings(QUIET_HOURS=hours))
+
+
+def end_of(now, hours=("21:00", "07:00")):
+    hold = held(now, hours=hours)
+    return None if hold is None else hold.until.astimezone(now.tzinfo)
+
+
+@pytest.mark.parametrize(
+    ("at", "until"),
+    [
+        ("2026-11-28 20:59:59", None),
+        ("2026-11-28 21:00:00", "2026-11-29 07:00:00"),
+        ("2026-11-28 23:59:59", "2026-11-29 07:00:00"),
+        ("2026-11-29 00:00:00", "2026-11-29 07:00:00"),
+        ("2026-11-29 06:59:59", "2026-11-29 07:00:00"),
+        ("2026-11-29 07:00:00", None),
+        ("2026-12-31 22:00:00", "2027-01-01 07:00:00"),
+    ],
+)
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_late_message_waits_for_the_end_of_the_quiet_hours_of_its_zone(at, until, zone):
+    expected = datetime.fromisoformat(until).replace(tzinfo=zone) if until else None
+    assert end_of(datetime.fromisoformat(at).replace(tzinfo=zone)) == expected
+
+
+@pytest.mark.parametrize(("at", "until"), [("11:59", None), ("12:00", "13:30"), ("13:29", "13:30"), ("13:30", None)])
+def test_quiet_hours_may_lie_within_a_day(at, until):
+    day = datetime(2026, 11, 28, tzinfo=JAKARTA)
+    expected = datetime.combine(day, time.fromisoformat(until), JAKARTA) if until else None
+    assert end_of(datetime.combine(day, time.fromisoformat(at), JAKARTA), ("12:00", "13:30")) == expected
+
+
+NIGHT = datetime(2026, 11, 28, 23, tzinfo=JAKARTA)
+
+
+@pytest.mark.parametrize(
+    ("late", "priority", "is_held"),
+    [
+        (timedelta(0), Priority.NORMAL, False),
+        (timedelta(minutes=30), Priority.NORMAL, False),
+        (timedelta(minutes=30, seconds=1), Priority.NORMAL, True),
+        (timedelta(minutes=31), Priority.URGENT, True),
+        # The backlog after an outage has one more.
+        (timedelta(minutes=6), Priority.NORMAL + 1, False),
+        (timedelta(0), Priority.BULK, True),
+        (timedelta(0), Priority.BULK + 1, True),
+        # The database's clock was ahead when it was stored.
+        (timedelta(hours=-5), Priority.NORMAL, False),
+    ],
+)
+def test_only_what_is_late_or_bulk_is_held(late, priority, is_held):
+    hold = held(NIGHT, late=late, priority=priority)
+    assert (hold is not None) == is_held
+    assert hold is None or hold.reason == HoldReason.QUIET_HOURS
+
+
+def test_a_message_for_later_is_late_by_the_time_that_it_was_for():
+    assert held(NIGHT, late=timedelta(days=3), first_due_at=NIGHT - timedelta(minutes=29)) is None
+    assert held(NIGHT, late=timedelta(days=3), first_due_at=NIGHT - timedelta(minutes=31)) is not None
+    # It was for a time before it was queued, so it was due at once.
+    assert held(NIGHT, late=timedelta(0), first_due_at=NIGHT - timedelta(days=1)) is None
+
+
+def test_without_quiet_hours_nothing_is_held():
+    assert held(NIGHT, hours=None, priority=Priority.BULK) is None
+
+
+def test_where_clocks_are_put_forward_an_end_that_does_not_exist_is_as_much_later():
+    # At 2:00 it is 3:00.
+    assert end_of(datetime(2027, 3, 28, 1, 30, tzinfo=BERLIN), ("21:00", "02:30")) == datetime(
+        2027, 3, 28, 1, 30, tzinfo=timezone.utc
+    )
+
+
+def test_where_clocks_are_put_back_the_end_that_is_still_to_come_counts():
+    # 2:00 to 3:00 comes twice.
+    first, second = (datetime(2026, 10, 25, 2, 10, tzinfo=BERLIN, fold=fold) for fold in (0, 1))
+    ends = [held(now, hours=("21:00", "02:30")).until for now in (first, second)]
+    assert ends == [datetime(2026, 10, 25, hour, 30, tzinfo=timezone.utc) for hour in (0, 1)]
+
+
+TIMES = st.times().map(lambda at: f"{at:%H:%M}")
+HOURS = st.tuples(TIMES, TIMES).filter(lambda hours: hours[0] != hours[1])
+MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2028, 1, 1), timezones=st.just(timezone.utc))
+
+
+@given(now=MOMENTS, hours=HOURS, zone=st.sampled_from(ZONES))
+@example(now=datetime(2026, 10, 25, 1, 10, tzinfo=timezone.utc), hours=("21:00", "02:30"), zone=BERLIN)
+def test_every_hold_ends_within_a_day_and_the_hour_of_a_changed_clock(now, hours, zone):
+    hold = held(now.astimezone(zone), hours=hours)
+    if hold is not None:
+        assert now < hold.until <= now + timedelta(hours=25)
+        at_end = hold.until.astimezone(zone)
+        held_again = held(at_end, hours=hours)
+        # Only where the end's hour comes twice is it quiet once more.
+        assert held_again is None or at_end.utcoffset() != held_again.until.astimezone(zone).utcoffset()
+
+
+@given(
+    now=MOMENTS,
+    hours=HOURS,
+    zone=st.sampled_from(ZONES),
+    late=st.timedeltas(timedelta(0), timedelta(minutes=30)),
+    priority=st.integers(0, Priority.BULK - 1),
+    scheduled=st.booleans(),
+)
+def test_no_live_message_is_ever_held(now, hours, zone, late, priority, scheduled):
+    created_at, first_due_at = (now - timedelta(days=9), now - late) if scheduled else (now - late, None)
+    facts = Facts(now, priority, created_at, first_due_at)
+    assert why_not_now(facts, now.astimezone(zone), Settings(QUIET_HOURS=hours)) is None
+
+
+@given(now=MOMENTS)
+def test_a_whole_day_of_sites_that_set_nothing_has_ten_quiet_hours(now):
+    day = [now + timedelta(minutes=minutes) for minutes in range(0, 1440, 10)]
+    assert sum(held(each.astimezone(JAKARTA), hours=USUAL.QUIET_HOURS) is not None for each in day) == 60
