@@ -21,6 +21,10 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('number', models.CharField(max_length=80, verbose_name='number')),
+                ('first_sent_at', models.DateTimeField(null=True, verbose_name='first sent')),
+                ('last_sent_at', models.DateTimeField(null=True, verbose_name='last sent')),
+                ('last_inbound_at', models.DateTimeField(null=True, verbose_name='last wrote')),
+                ('sent_since_inbound', models.PositiveIntegerField(db_default=0, default=0, verbose_name='sent since then')),
                 ('lid', models.CharField(blank=True, max_length=64, verbose_name='hidden id')),
                 ('stopped_at', models.DateTimeField(null=True, verbose_name='stopped')),
                 ('stop_reason', models.CharField(blank=True, choices=[('stopped', 'the customer wants no messages'), ('wrong_number', 'the customer says that the number is wrong')], max_length=16, verbose_name='reason')),
@@ -30,8 +34,8 @@ class Migration(migrations.Migration):
                 ('license', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='recipients', to='django_kpwa.license', verbose_name='license')),
             ],
             options={
-                'verbose_name': 'stopped number',
-                'verbose_name_plural': 'stopped numbers',
+                'verbose_name': 'recipient',
+                'verbose_name_plural': 'recipients',
                 'permissions': [('lift_recipient', 'Can end a stop, because the customer asks for messages again')],
                 'default_permissions': ('view',),
                 'indexes': [models.Index(fields=['stopped_at'], name='kpwa_recipient_stopped'), models.Index(fields=['lid'], name='kpwa_recipient_lid')],

@@ -1,6 +1,8 @@
-"""Who must not be written to: numbers whose owner has asked the shop to stop.
+"""Who was written to and who wrote, by license; and whose owner has asked the shop to stop.
 
-A stop holds for every license of the site. What a gateway says about a number never makes one.
+WhatsApp restricts numbers that write to many people who have not written to them: such a recipient is *cold*, and one
+who wrote lately is *warm*. A stop holds for every license of the site, and what a gateway says about a number never
+makes one.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class StopReason(models.TextChoices):
 
 
 class Recipient(models.Model):
-    # The license that the number's owner wrote to. The stop outlives it. No constraint, as for a message's license.
+    # A stop outlives its license. No constraint, as for a message's license.
     license = models.ForeignKey(
         License,
         models.SET_NULL,
@@ -38,6 +40,11 @@ class Recipient(models.Model):
     )
     # Digits with the country code, or `FORGOTTEN` and a digest.
     number = models.CharField(_("number"), max_length=80)
+    # Of messages that the gateway accepted, or that may have been sent.
+    first_sent_at = models.DateTimeField(_("first sent"), null=True)
+    last_sent_at = models.DateTimeField(_("last sent"), null=True)
+    last_inbound_at = models.DateTimeField(_("last wrote"), null=True)
+    sent_since_inbound = models.PositiveIntegerField(_("sent since then"), default=0, db_default=0)
     # WhatsApp's name for somebody whose number it does not disclose (`…@lid`), learnt from a payload that has both.
     lid = models.CharField(_("hidden id"), max_length=64, blank=True)
     stopped_at = models.DateTimeField(_("stopped"), null=True)
@@ -54,8 +61,8 @@ class Recipient(models.Model):
         license_id: int | None
 
     class Meta:
-        verbose_name = _("stopped number")
-        verbose_name_plural = _("stopped numbers")
+        verbose_name = _("recipient")
+        verbose_name_plural = _("recipients")
         default_permissions = ("view",)
         permissions = [("lift_recipient", _("Can end a stop, because the customer asks for messages again"))]
         constraints = [models.UniqueConstraint(fields=["number", "license"], name="kpwa_recipient_once")]

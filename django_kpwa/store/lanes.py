@@ -20,7 +20,14 @@ from ..gateway.outcome import Cause, Outcome, OutcomeKind
 from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.license import License
-from ..models.message import ARRIVED, OutboundMessage, OutboundMessageQuerySet, SendAttempt, Status
+from ..models.message import (
+    ARRIVED,
+    OutboundMessage,
+    OutboundMessageQuerySet,
+    RecipientType,
+    SendAttempt,
+    Status,
+)
 from ..models.recipient import Recipient
 from .base import StoreBase
 from .columns import (
@@ -332,6 +339,8 @@ class Lanes(StoreBase):
             paused = held and lane.pause is not None and self._pause(lease, lane.pause, probes=0)
             status = self._settle(claim, outcome, verdict)
             self._finish_attempt(claim, outcome)
+            if outcome.kind in (OutcomeKind.ACCEPTED, OutcomeKind.IN_DOUBT):
+                self._note_sent(lease.license_id, claim.content)
             if not held:
                 return Recorded(status, Step(LeaseLost()))
             if is_retry:
@@ -348,6 +357,21 @@ class Lanes(StoreBase):
         for kind in before:
             if update_where(self.connection, SendAttempt, {"pk": claim.attempt_id, "outcome": kind}, columns):
                 return
+
+    @sensitive_variables()
+    def _note_sent(self, license_id: int, content: Content) -> None:
+        """Keep that the recipient was written to, or may have been."""
+        if content.recipient_type != RecipientType.NUMBER:
+            return
+        where = {"license_id": license_id, "number": content.recipient}
+        columns = {
+            "first_sent_at": Coalesce("first_sent_at", DatabaseNow()),
+            "last_sent_at": DatabaseNow(),
+            "sent_since_inbound": F("sent_since_inbound") + 1,
+        }
+        if not update_where(self.connection, Recipient, where, columns):
+            Recipient.objects.bulk_create([Recipient(**where)], ignore_conflicts=True)
+            update_where(self.connection, Recipient, where, columns)
 
     def _settle(self, claim: Claim, outcome: Outcome, verdict: MessageVerdict) -> Status | None:
         """Apply the verdict to the message; returns its new status, or None if it had another status meanwhile."""
@@ -416,6 +440,7 @@ class Lanes(StoreBase):
         for message_id, number in list(unstarted.values_list("pk", "attempts_made")):
             self._undo_claim(_sending(message_id, number), _running(message_id, number))
 
+    @sensitive_variables()
     def _settle_lost(self, license_id: int, resend_lost: bool, max_attempts: int) -> tuple[Change, ...]:
         """Settle the messages that a lost worker was sending: whether they were sent is unknown.
 
@@ -424,13 +449,15 @@ class Lanes(StoreBase):
         sending = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
         most_spent = max_attempts - 1 if resend_lost else -1
         changed = []
-        for message_id, number in list(sending.values_list("pk", "attempts_made")):
+        names = ("pk", "attempts_made", *CONTENT_COLUMNS)
+        for message_id, number, *content in list(sending.values_list(*names)):
             status = _lose(sending.filter(pk=message_id), most_spent)
             if status is not None and status != Status.QUEUED:
                 changed.append(Change(message_id, status))
             _running(message_id, number).update(
                 outcome=OutcomeKind.IN_DOUBT, cause=Cause.WORKER_LOST.value, finished_at=DatabaseNow()
             )
+            self._note_sent(license_id, Content(*content))
         return tuple(changed)
 
 

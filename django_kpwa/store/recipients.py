@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from django.db.models import QuerySet
+from django.db.models import Case, F, QuerySet, When
 from django.views.decorators.debug import sensitive_variables
 
 from ..encryption import keyed_digests
@@ -42,16 +42,17 @@ class Recipients(StoreBase):
     @sensitive_variables()
     def lift_stop(self, number: str, heard_at: datetime | None = None) -> bool:
         """End the stop of `number`. Returns False if there is none, or if it is newer than `heard_at`."""
+        stopped = self._recipients(number).filter(stopped_at__isnull=False)
+        if heard_at is not None:
+            stopped = stopped.filter(decided_at__lt=heard_at)
+        ended = {"stopped_at": None, "stop_reason": "", "answer_id": None}
         with self.brief():
-            stopped = self._recipients(number).filter(stopped_at__isnull=False)
-            if heard_at is not None:
-                stopped = stopped.filter(decided_at__lt=heard_at)
-            ended = {"stopped_at": None, "stop_reason": "", "answer_id": None}
             if not stopped.update(**ended, decided_at=DatabaseNow() if heard_at is None else heard_at):
                 return False
-            wrong = OutboundMessage.objects.filter(recipient=number, status__in=ARRIVED)
-            wrong.filter(reason=StopReason.WRONG_NUMBER).update(reason="")
-            return True
+        # Not in that transaction: whoever records a send locks the message before the recipient.
+        with self.brief():
+            _to(number).filter(status__in=ARRIVED, reason=StopReason.WRONG_NUMBER).update(reason="")
+        return True
 
     @sensitive_variables()
     def why_stopped(self, number: str, message_id: int | None = None) -> StopReason | None:
@@ -99,6 +100,19 @@ class Recipients(StoreBase):
         """Note on what was sent to `number` lately that its owner is not the customer."""
         lately = _to(number).filter(status__in=ARRIVED, sent_at__gte=in_seconds(-86_400 * MARKED_DAYS))
         lately.update(reason=StopReason.WRONG_NUMBER, reason_words="")
+
+    @sensitive_variables()
+    def note_inbound(self, license_id: int, number: str, heard_at: datetime) -> None:
+        """Keep that the owner of `number` wrote to the license at `heard_at`. An older event changes nothing."""
+        own = Recipient.objects.filter(license_id=license_id, number=number)
+        with self.brief():
+            Recipient.objects.bulk_create([Recipient(license_id=license_id, number=number)], ignore_conflicts=True)
+            newer = own.exclude(last_inbound_at__gte=heard_at)
+            # What was sent since then is still to be answered: it was sent after the customer wrote.
+            newer.update(
+                last_inbound_at=heard_at,
+                sent_since_inbound=Case(When(last_sent_at__gt=heard_at, then=F("sent_since_inbound")), default=0),
+            )
 
     def learn_hidden_id(self, license_id: int, number: str, lid: str) -> None:
         """Keep which number WhatsApp's hidden id `lid` stands for."""

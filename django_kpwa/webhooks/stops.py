@@ -63,10 +63,12 @@ def heed(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
     for part in incoming:
         if part.sender and part.sender_is_certain and part.chat.lower().endswith(_HIDDEN):
             store().learn_hidden_id(event.license_id, part.sender, part.chat)
+        number = _author(event, part)
+        if number:
+            store().note_inbound(event.license_id, number, event.received_at)
         asked = what_is_asked(part.text, conf) if part.content in _WRITTEN else None
         if asked is None:
             continue
-        number = _author(event, part)
         if not number:
             logger.warning("Webhook event %s asks for a stop, but whose number it is from is not known.", event.uuid)
         elif isinstance(asked, StopReason):

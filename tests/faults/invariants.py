@@ -172,6 +172,7 @@ def check_secrets(
 _MAY_HOLD_NUMBERS = {
     "outboundmessage": {"recipient", "recipient_typed", "text", "image_url", "idempotency_key"},
     "webhookevent": {"body", "understood", "sender_number"},
+    "recipient": {"number"},
     "sendattempt": {"read_as"},
     "lane": {"linked_number", "confirmed_number"},
 }

@@ -20,7 +20,7 @@ from django.views.decorators.debug import sensitive_variables
 from ...gateway.outcome import Outcome
 from ...models.lane import Lane
 from ...models.license import License
-from ...models.message import Status
+from ...models.message import RecipientType, Status
 from ..columns import answer_columns, outcome_columns
 from ..lanes import Lanes
 from ..locks import FINISH_SECONDS, TAKE_SECONDS
@@ -105,6 +105,13 @@ _RECORDED = f"""running AS MATERIALIZED (
   FROM sent
   WHERE attempt.id = %(attempt_id)s
   RETURNING attempt.id
+), met AS (
+  INSERT INTO django_kpwa_recipient AS recipient
+    (license_id, number, lid, stop_reason, first_sent_at, last_sent_at, sent_since_inbound)
+  SELECT %(license_id)s, %(number)s, '', '', {_NOW}, {_NOW}, 1 FROM finished WHERE %(number)s <> ''
+  ON CONFLICT (number, license_id) DO UPDATE
+  SET first_sent_at = COALESCE(recipient.first_sent_at, {_NOW}), last_sent_at = {_NOW},
+    sent_since_inbound = recipient.sent_since_inbound + 1
 )"""
 
 # A message that needs its text is not claimed but moved back in the queue, until its text is written.
@@ -185,7 +192,7 @@ _TYPES = {
     "next_send_in_seconds": "float8", "failures": "smallint", "session_status": "text",
     "linked_number": "text", "confirms_number": "boolean", "outcome": "text", "cause": "text",
     "http_status": "smallint", "code": "text", "words": "text", "gateway_id": "text", "read_as": "text",
-    "gateway_created_at": "text",
+    "gateway_created_at": "text", "number": "text",
 }  # fmt: skip
 
 _CLAIM = Statement(
@@ -346,6 +353,8 @@ def _usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane:
         "failures": lane.failures,
         "session_status": lane.session_status.value,
         "linked_number": lane.linked_number,
+        # Empty for a group.
+        "number": claim.content.recipient if claim.content.recipient_type == RecipientType.NUMBER else "",
         "confirms_number": bool(lane.confirms_number and lane.linked_number),
         **outcome_columns(outcome),
         **answer_columns(outcome.answer),
