@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from .. import announce
-from ..conf import SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
+from ..conf import LATE_AFTER_SECONDS, SLICE_SECONDS, Settings, kpwa_settings, lease_seconds
 from ..exceptions import GatewayError
 from ..gateway import Gateway, ServiceStatus, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
@@ -214,7 +214,8 @@ class _Driver:
             elif isinstance(found, Unrendered):
                 hold = self._hold(found.facts)
                 if hold is None:
-                    render_message(found.message_id, found.due_at, self.max_seconds_rendering)
+                    is_late = found.facts.age_seconds > LATE_AFTER_SECONDS
+                    render_message(found.message_id, found.due_at, self.max_seconds_rendering, is_late=is_late)
                 else:
                     store().put_off_unrendered(found, hold)
             elif isinstance(found, Claim):

@@ -38,18 +38,19 @@ _WAITS_SECONDS = (60.0, 600.0)
 _MOST_CHANGED = 500
 
 
-def render_message(message_id: int, due_at: datetime, most_seconds: float) -> None:
+def render_message(message_id: int, due_at: datetime, most_seconds: float, *, is_late: bool = False) -> None:
     """Render and store a message's text; or cancel the message, give it to another license, or make it `failed`.
 
     `due_at`: its place in the queue, which it gets back with its text: it is then the next to be sent, and no other
-    text is written before that. `most_seconds`: time after which the rendering is interrupted. The recipient and the
-    license are determined again, and stored with the text. After a temporary error (see `_passes()`) the message stays
-    queued for another try.
+    text is written before that. `most_seconds`: time after which the rendering is interrupted. `is_late`: the text is
+    written so long after the message was queued that it says so. The recipient and the license are determined again,
+    and stored with the text. After a temporary error (see `_passes()`) the message stays queued for another try.
 
     Re-raises a task's soft time limit, after the message is stored as queued or failed.
     """
     # The license is fetched by the same query: lazily, a site's router could read it from a replica that lags.
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
+    message.is_written_late = is_late
     # The lease must not expire while its driver is rendering.
     most_seconds = min(most_seconds, lease_seconds(kpwa_settings()) / 2)
     if message.renderings_begun > MOST_RENDERINGS:

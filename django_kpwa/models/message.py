@@ -200,6 +200,9 @@ class OutboundMessage(models.Model):
     is_stopped = False
     """True if the owner of its number wants no messages; set by `outbox.mark_stopped()` where that matters."""
 
+    is_written_late = False
+    """True while its text is written long after it was queued; set by `dispatch.render`."""
+
     was_purged = False
     """True if the row was purged, and this object was made of what is kept of it (`KeptKey.as_message()`)."""
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.functional import Promise
 from django.utils.text import camel_case_to_spaces, capfirst
+from django.utils.translation import gettext
 
+from ..formatting import date_and_time
 from ..validation import name_of
 from .plain_text import render_plain
 
@@ -100,6 +102,14 @@ class Receipt:
         Called when the receipt is queued, and again when its text is rendered.
         """
         return name_of(obj)
+
+    def get_late_notice(self, obj: Any, queued_at: datetime) -> str:
+        """The line with which a text begins that is written more than 30 minutes after it was queued; empty: none.
+
+        Called in the receipt's language. `{% kpwa_late_notice %}` gives it another place in the template.
+        """
+        words = gettext("Sorry, this message comes late. It was to be sent on %(time)s.")
+        return words % {"time": date_and_time(queued_at)}
 
     def get_candidates(self, since: datetime, until: datetime) -> QuerySet[Any] | None:
         """A queryset of the objects from `since` to `until` (aware) that could have had this receipt, wanted or not.

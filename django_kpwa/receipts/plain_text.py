@@ -7,7 +7,10 @@ entity. So escaping is switched off in the engine, and an engine for which that 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +18,37 @@ from django.core.exceptions import ImproperlyConfigured
 from django.template import Context
 from django.template.base import Template
 from django.template.loader import get_template
+
+
+@dataclass
+class LateNotice:
+    """The line about a receipt that is written late. `is_written`: the template has put it into the text."""
+
+    line: str
+    is_written: bool = False
+
+
+_late_notice: ContextVar[LateNotice | None] = ContextVar("kpwa_late_notice", default=None)
+
+
+@contextmanager
+def written_late(line: str) -> Iterator[LateNotice]:
+    """While a text is written, have `take_late_notice()` return `line`; empty: the text is not late."""
+    notice = LateNotice(line)
+    token = _late_notice.set(notice)
+    try:
+        yield notice
+    finally:
+        _late_notice.reset(token)
+
+
+def take_late_notice() -> str:
+    """The line about a text that is being written late, for its own place in it; empty if it is not late."""
+    notice = _late_notice.get()
+    if notice is None:
+        return ""
+    notice.is_written = True
+    return notice.line
 
 
 class PlainContext(Context):

@@ -204,6 +204,7 @@ def _check_receipt_class(receipt_class: object) -> None:
     for method, context in _ASKED.items():
         _check_method(receipt_class(), method, "the object", 1, context)
     _check_method(receipt_class(), "get_candidates", "since and until", 2, ())
+    _check_method(receipt_class(), "get_late_notice", "the object and when it was queued", 2, ())
     if receipt_class.language and not check_for_language(receipt_class.language):
         raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not support.")
 

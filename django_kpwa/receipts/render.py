@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, models
@@ -17,11 +18,12 @@ from ..models import License, OutboundMessage, idempotency_digest, is_saved
 from ..outbox import license_of
 from ..store import store
 from ..store.choosing import choose
-from ..validation import check_content
+from ..validation import MAX_TEXT_LENGTH, check_content
 from . import registry
 from .base import Receipt
 from .failures import keep_failure
 from .identity import event_id_of, fingerprint_of, occurred_at, reference_of, source_of
+from .plain_text import written_late
 
 _MOST_TYPED = 255
 
@@ -95,7 +97,8 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
         fingerprint = fingerprint_of(receipt, obj, occurred_at(receipt, obj))
         if fingerprint != message.source_fingerprint:
             store().keep_fingerprint(message, fingerprint)
-        rendered = write(receipt, obj, message.license, event_id_of(message.idempotency_key))
+        queued_at = message.created_at if message.is_written_late else None
+        rendered = write(receipt, obj, message.license, event_id_of(message.idempotency_key), late_since=queued_at)
         if to is not None and to.digits == message.recipient:
             to = None
         return replace(rendered, to=to, reference=reference_of(registration, obj))
@@ -125,15 +128,27 @@ def _license_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) 
     return choose(name).license
 
 
-def write(receipt: Receipt, obj: models.Model, license_: License | None, event_id: str) -> Rendered:
+def write(
+    receipt: Receipt, obj: models.Model, license_: License | None, event_id: str, *, late_since: datetime | None = None
+) -> Rendered:
     """Render text and image URL, in the receipt's language or else the site's.
+
+    `late_since`: when it was queued, if that is long ago. The text then begins with the receipt's late notice, unless
+    its template has put that elsewhere.
 
     Raises `InvalidMessageError` for a message that cannot be sent, and whatever the class and its template raise.
     """
     with translation.override(receipt.language or settings.LANGUAGE_CODE):
-        text = with_line_feeds(receipt.render(obj, license=license_, event_id=event_id))
+        line = "" if late_since is None else str(receipt.get_late_notice(obj, late_since) or "").strip()
+        with written_late(line) as notice:
+            text = with_line_feeds(receipt.render(obj, license=license_, event_id=event_id))
         image_url = receipt.get_image_url(obj) or ""
     _check(text, image_url)
+    if notice.line and not notice.is_written:
+        begun = with_line_feeds(f"{notice.line}\n\n{text}".rstrip())
+        # A text that is as long as it may be goes out without.
+        text = begun if len(begun) <= MAX_TEXT_LENGTH else text
+        _check(text, image_url)
     return Rendered(text, image_url)
 
 

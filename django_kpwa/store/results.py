@@ -51,6 +51,11 @@ class Facts:
     first_due_at: datetime | None
 
     @property
+    def age_seconds(self) -> float:
+        """How long ago the message was queued."""
+        return (self.now - self.created_at).total_seconds()
+
+    @property
     def late_seconds(self) -> float:
         """How long ago the message was first to be sent, whatever has delayed it since."""
         first_due_at = self.created_at if self.first_due_at is None else max(self.first_due_at, self.created_at)

@@ -2,6 +2,7 @@
 
     {{ sale.total|rupiah }}                          Rp 1.250.000
     {{ sale.customer_name|wa_bold }}                 *Budi*
+    {% kpwa_late_notice %}                           Sorry, this message comes late. …
     {% struk_line line.name line.total|rupiah %}     Kopi Susu Gula Aren    Rp 18.000
 
 A customer's text may contain WhatsApp's formatting marks, or a line break that forges a line of the receipt. Marks are
@@ -19,6 +20,8 @@ from numbers import Integral, Real
 from django import template
 from django.utils.functional import Promise
 from wcwidth import iter_graphemes, wcswidth
+
+from ..receipts.plain_text import take_late_notice
 
 STRUK_WIDTH = 32
 """Number of columns of a thermal printer's 58 mm paper, and of a narrow phone in WhatsApp's monospaced font."""
@@ -142,6 +145,15 @@ def struk_center(value: object, width: int = STRUK_WIDTH) -> str:
 def struk_rule(mark: str = "-", width: int = STRUK_WIDTH) -> str:
     """Return a line across the struk: `width` times `mark`."""
     return mark * width
+
+
+@register.simple_tag
+def kpwa_late_notice() -> str:
+    """Return the line that says that this receipt is late; empty if it is not, as in a preview.
+
+    Without this tag, the text of a late receipt begins with that line. See `Receipt.get_late_notice()`.
+    """
+    return take_late_notice()
 
 
 # A text such as `18.000` is rejected: it was formatted and means eighteen thousand, but Python reads 18. `0.125` and
