@@ -67,6 +67,10 @@ class Settings:
     """Delay before the receipt of a sale saved outside a transaction is rendered: its lines may be saved later."""
     RESEND_UNKNOWN: tuple[str, ...] = ()
     """Causes of doubt after which a message is sent again, at the risk of a second copy."""
+    RESTRICTION_MARKS: tuple[str, ...] = (
+        "463", "reachout", "reach-out", "timelock", "time-lock", "restricted", "RESTRICT_ALL_COMPANIONS", "dibatasi",
+    )  # fmt: skip
+    """Whole words, in any case, by which a 400 or 500 says that WhatsApp restricts the number: nothing was sent."""
     WEBHOOK_PARSER: str = "django_kpwa.webhooks.parsers.DefaultParser"
     """Dotted path of the class that parses what the gateway posts."""
     WEBHOOK_USERNAME: str = field(default="", repr=False)

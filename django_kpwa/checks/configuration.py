@@ -35,6 +35,8 @@ from .registration import Check, register
 
 _HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 
+_MARK = re.compile(r"[^\W_](.*[^\W_])?")
+
 
 def make_error(number: str, problem: str, hint: str) -> CheckMessage:
     return Error(problem, hint=hint, id=f"kpwa.{number}")
@@ -80,6 +82,11 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 not set(conf.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
                 "KPWA['RESEND_UNKNOWN'] names a cause that does not exist.",
                 f"Known causes: {', '.join(cause.value for cause in Cause if cause.value)}.",
+            ),
+            (
+                not all(isinstance(mark, str) and _MARK.fullmatch(mark) for mark in conf.RESTRICTION_MARKS),
+                "KPWA['RESTRICTION_MARKS'] must contain words only, which begin and end with a letter or a digit.",
+                "For example: 'RESTRICTION_MARKS': ['463', 'reach-out', 'dibatasi'].",
             ),
             (
                 not all(isinstance(host, str) and _HOST.fullmatch(host) for host in conf.ALLOWED_GATEWAY_HOSTS),

@@ -15,7 +15,7 @@ from django.utils import translation
 from .. import pace, phone
 from ..conf import Settings
 from ..gateway import ServiceStatus, SessionStatus, session_trouble_of
-from ..gateway.outcome import Cause, Outcome, OutcomeKind
+from ..gateway.outcome import Cause, Outcome, OutcomeKind, is_restriction
 from ..models import PauseReason, Status
 from ..store.results import LaneVerdict, MessageVerdict, Pause
 
@@ -37,6 +37,10 @@ PAUSED_AT_ONCE = {
 
 The attempt of a message that was not sent for one of them is refunded.
 """
+
+
+RESTRICTED_SECONDS = 86_400.0
+"""How long a message waits that WhatsApp turned down, because trying again makes a restriction longer."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,12 @@ class Circumstances:
 def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
     """Return the outcome as it is to be recorded, and the verdicts on the message and the lane.
 
-    The outcome changes if the status check shows that the license was logged out.
+    The outcome changes if WhatsApp restricts the number, or the status check shows that the license was logged out.
     """
-    if outcome.asks_for_status and known.session_status == SessionStatus.QR:
+    is_logged_out = outcome.asks_for_status and known.session_status == SessionStatus.QR
+    if is_restriction(outcome, conf.RESTRICTION_MARKS):
+        outcome = outcome.because_restricted()
+    if is_logged_out:
         outcome = outcome.because_logged_out()
     return outcome, _message(outcome, known, conf), _lane(outcome, known, conf)
 
@@ -95,6 +102,8 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
     if outcome.cause in PAUSED_AT_ONCE:
         wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
+    if outcome.cause == Cause.RESTRICTED:
+        return MessageVerdict(Status.QUEUED, reason, words, RESTRICTED_SECONDS, refunds_attempt=True)
     # A refusal is final only if nothing is known to be wrong with the account: one that is logged out, restricted or
     # banned may refuse everything. And a gateway that refuses every message at present says little about this one,
     # unless it mentions the recipient.

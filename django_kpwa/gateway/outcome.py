@@ -12,15 +12,19 @@
 | 500 in the documented shape | in doubt | `server_error` |
 | read timeout or total deadline passed, 502, 504 | in doubt | `timeout` |
 | reset after the request left, a body cut short | in doubt | `connection_lost` |
+| a 400 or 500 that has a mark of a restriction | not sent | `restricted` |
 | any other status, a redirect, a 200 that fits no documented shape | in doubt | `bad_answer` |
 
-`answers.TURNED_AWAY` lists the statuses of `turned_away`. The causes `worker_lost` (a lease ran out) and `logged_out`
+`answers.TURNED_AWAY` lists the statuses of `turned_away`. Marks of a restriction are those of the settings; the caller
+asks `is_restriction()`. The causes `worker_lost` (a lease ran out) and `logged_out`
 (a status check after a 400 or 500 said so) are added by the caller. They do not change the kind: a message that was
 answered with 500 may have been sent, even if the phone is logged out when the status is checked.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from django.db import models
@@ -68,6 +72,7 @@ class Cause(models.TextChoices):
     BAD_ANSWER = "bad_answer", _("an answer that was not understood")
     WORKER_LOST = "worker_lost", _("the worker stopped while sending")
     LOGGED_OUT = "logged_out", _("WhatsApp was logged out")
+    RESTRICTED = "restricted", _("WhatsApp restricts the number")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,10 @@ class Outcome:
         """The same outcome, with the cause that the license is not linked."""
         return replace(self, cause=Cause.LOGGED_OUT)
 
+    def because_restricted(self) -> Outcome:
+        """The outcome of a send that WhatsApp turned down, because it restricts the number."""
+        return replace(self, kind=OutcomeKind.NOT_SENT, cause=Cause.RESTRICTED)
+
 
 def outcome_of_answer(answer: SentMessage) -> Outcome:
     """The outcome of a send that returned."""
@@ -113,6 +122,22 @@ def outcome_of_error(error: BaseException) -> Outcome:
         words=_words_and_reasons(error),
         retry_after_seconds=error.retry_after_seconds if isinstance(error, _TELLS_WHEN) else None,
     )
+
+
+def is_restriction(outcome: Outcome, marks: Sequence[str]) -> bool:
+    """True if a 400 or 500 has one of `marks`, as a whole word in any case, in the gateway's words or code.
+
+    A word ends at anything but a letter or a digit, and, as in `reachoutTimelock`, where capitals begin.
+    """
+    if outcome.status_code not in (400, 500) or outcome.kind == OutcomeKind.ACCEPTED or not marks:
+        return False
+    said = f"{outcome.words}\n{outcome.code}"
+    either = f"{said}\n{_CAMEL_CASE.sub(' ', said)}".casefold()
+    wanted = "|".join(re.escape(mark.casefold()) for mark in marks)
+    return re.search(rf"(?<![^\W_])(?:{wanted})(?![^\W_])", either) is not None
+
+
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def _words_and_reasons(error: GatewayError) -> str:

@@ -11,6 +11,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterField(
+            model_name='sendattempt',
+            name='cause',
+            field=models.CharField(blank=True, choices=[('', 'none'), ('not_connected', 'no connection to the gateway'), ('rate_limited', 'the gateway asked to wait'), ('refused', 'the gateway refused the message'), ('unauthorized', 'the gateway refused the API key'), ('turned_away', 'rejected before reaching WhatsApp'), ('server_error', 'the gateway failed'), ('timeout', 'no answer in time'), ('connection_lost', 'the connection broke'), ('bad_answer', 'an answer that was not understood'), ('worker_lost', 'the worker stopped while sending'), ('logged_out', 'WhatsApp was logged out'), ('restricted', 'WhatsApp restricts the number')], max_length=32, verbose_name='cause'),
+        ),
         migrations.AddField(
             model_name='lane',
             name='session_word',

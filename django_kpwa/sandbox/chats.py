@@ -59,6 +59,8 @@ class Delivery:
     group: str
     text: str
     image_url: str
+    is_cold: bool
+    """True if the recipient, a number, had not written to the phone."""
     accepted_at: str
     """ISO 8601 in UTC with microseconds."""
 

@@ -55,6 +55,9 @@ KNOWN_FAULTS = (
     Fault("html_200", "200 with a page of HTML; not delivered"),
     Fault("malformed_json_200", "200 with JSON cut short; delivered"),
     Fault("no_id_200", "200 without result.id; delivered", operation=ANY_SEND),
+    Fault("restricted_400", "400 to all cold contacts from this one on; not delivered", amount=12, unit="contacts"),
+    Fault("restricted_500", "500 to all cold contacts from this one on; not delivered", amount=12, unit="contacts"),
+    Fault("restricted_tick", "A tick of -1 to all cold contacts from this one on", amount=12, unit="contacts"),
     Fault("suspended", "WhatsApp restricts the number: the status is “suspended”", operation="status"),
     Fault("passkey_asked", "The phone asks for a passkey after the scan: it is not linked"),
     Fault("no_ticks", "No phone receives it: no tick follows"),
@@ -74,10 +77,15 @@ class FaultBoard:
         self._random = random.Random(seed)
         self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
 
-    def strikes(self, name: str, operation: str = ANY) -> Fault | None:
-        """Decide at random if the fault strikes. Returns it if so, and reduces its `count`; else None."""
+    def strikes(self, name: str, operation: str = ANY, *, nth: int | None = None) -> Fault | None:
+        """Decide at random if the fault strikes. Returns it if so, and reduces its `count`; else None.
+
+        `nth`: it does not strike while this is below its amount.
+        """
         with self._lock:
             fault = self._faults[name]
+            if nth is not None and nth < fault.amount:
+                return None
             if not fault.probability or not fault.concerns(operation) or self._random.random() >= fault.probability:
                 return None
             if fault.count is not None:

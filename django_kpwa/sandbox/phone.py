@@ -24,7 +24,7 @@ from ..gateway.qr import LoginQr
 from ..phone import gateway_reading
 from .chats import ChatMessage
 from .contract import SUCCESS_CODE
-from .world import Account, Sandbox, current
+from .world import RESTRICTED, Account, Sandbox, current
 
 # The reference names no zone for created_at; Jakarta's is assumed. The package itself never relies on it.
 _JAKARTA = timezone(timedelta(hours=7))
@@ -77,6 +77,7 @@ class SandboxGateway(Gateway):
         require_content(text, image_url)
         if not self._sandbox.is_registered(number):
             raise _refused("The number is not registered on WhatsApp.")
+        self._turn_down_cold(account, number)
         return _sent(account, number, self._sandbox.accept(account, number, text, image_url))
 
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
@@ -102,6 +103,13 @@ class SandboxGateway(Gateway):
         if account is None:
             raise UnauthorizedError("The API key is not valid.", status_code=401)
         return account
+
+    def _turn_down_cold(self, account: Account, number: str) -> None:
+        if self._sandbox.restricts(account, number, "restricted_400"):
+            raise _refused(RESTRICTED, "The account is restricted.")
+        if self._sandbox.restricts(account, number, "restricted_500"):
+            reason = "RESTRICT_ALL_COMPANIONS"
+            raise ServerError("WhatsApp did not take the message.", status_code=500, code=463, errors=(reason,))
 
     def _linked_account(self) -> Account:
         account = self._account()

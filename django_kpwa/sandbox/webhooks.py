@@ -159,12 +159,14 @@ def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, An
     }
 
 
-def undelivered_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
+def undelivered_event(
+    chat: Chat, message: ChatMessage, error: str = "The message could not be delivered."
+) -> dict[str, Any]:
     """The payload for a message from the shop that was accepted and did not get there."""
     return {
         "id": message.id,
         "ack": -1,
-        "error": "The message could not be delivered.",
+        "error": error,
         "phone": chat.id,
         "isFromMe": True,
         "timestamp": int(utc_now().timestamp()),

@@ -24,6 +24,8 @@ DEFAULT_LICENSE, DEFAULT_KEY = "sandbox", "sandbox-key"
 QR_SECONDS = 20.0
 DELIVERED_AFTER_SECONDS = 0.3
 LOG_ENTRIES_KEPT = 300
+RESTRICTED = "463: reach-out time-lock"
+"""What WhatsApp says of a message to somebody who has not written to a number that it restricts."""
 _TICKS_IN_ORDER = list(Ticks)
 
 
@@ -37,6 +39,10 @@ class Account:
     linked: bool = False
     webhook_url: str = field(default="", repr=False)
     chats: dict[str, Chat] = field(default_factory=dict, repr=False)
+    wrote: set[str] = field(default_factory=set, repr=False)
+    """Numbers that have written to the phone. All others are cold."""
+    cold_contacts: set[str] = field(default_factory=set, repr=False)
+    """Numbers to which a message was sent while they were cold, also if it was turned down."""
     qr_text: str = field(default="", repr=False)
     qr_serial: int = 0
     qr_expires_at: float = 0.0
@@ -175,12 +181,21 @@ class Sandbox:
                     group=chat.name if chat.is_group else "",
                     text=text,
                     image_url=image_url,
+                    is_cold=not chat.is_group and chat_id not in account.wrote,
                     accepted_at=message.at.isoformat(timespec="microseconds"),
                 )
             )
             self._touch()
         self._timeline.later(DELIVERED_AFTER_SECONDS, lambda: self._reach_phone(account, chat, message))
         return message
+
+    def restricts(self, account: Account, number: str, fault: str) -> bool:
+        """Note a message to `number`. True if WhatsApp turns it down by `fault`: it is cold, and too many were."""
+        with self.changed:
+            if number in account.wrote:
+                return False
+            account.cold_contacts.add(number)
+            return self.faults.strikes(fault, nth=len(account.cold_contacts)) is not None
 
     def answer(self, account: Account, chat_id: str, text: str, *, sender: str = "") -> ChatMessage:
         """Add a message that a customer writes, and post its webhook. In a group, `sender` is the member's number."""
@@ -191,6 +206,7 @@ class Sandbox:
                     raise LookupError("There is no such chat.")
                 chat = account.chats[chat_id] = Chat(chat_id, f"+{chat_id}")
             author = sender or ("6281299990001" if chat.is_group else chat_id)
+            account.wrote.add(author)
             message = ChatMessage(new_message_id(), text, "", utc_now(), sender=author)
             chat.messages.append(message)
             chat.changed_at = message.at
@@ -228,6 +244,8 @@ class Sandbox:
             self.unlinked_status = 400
             for account in self.accounts:
                 account.webhook_url = ""
+                account.wrote.clear()
+                account.cold_contacts.clear()
                 groups = [chat for chat in account.chats.values() if chat.is_group]
                 account.chats = {group.id: Chat(group.id, group.name, is_group=True) for group in groups}
             self._touch()
@@ -273,6 +291,9 @@ class Sandbox:
         """Deliver a message to the recipient's phone, subject to the faults."""
         if self.faults.strikes("no_ticks"):
             return
+        if self._turns_out_restricted(account, chat):
+            self._post(account, "failed", undelivered_event(chat, message, RESTRICTED))
+            return
         never, wrongly = self.faults.strikes("undelivered"), self.faults.strikes("undelivered_wrongly")
         if never or wrongly:
             self._post(account, "failed", undelivered_event(chat, message))
@@ -280,6 +301,12 @@ class Sandbox:
             self._timeline.later(wrongly.amount, lambda: self._advance(account, chat, message, Ticks.DELIVERED))
         elif not never:
             self._advance(account, chat, message, Ticks.DELIVERED)
+
+    def _turns_out_restricted(self, account: Account, chat: Chat) -> bool:
+        with self.changed:
+            # Unless a reset has replaced the chat meanwhile.
+            is_known = account.chats.get(chat.id) is chat and not chat.is_group
+            return is_known and self.restricts(account, chat.id, "restricted_tick")
 
     def _advance(self, account: Account, chat: Chat, message: ChatMessage, ticks: Ticks) -> None:
         with self.changed:

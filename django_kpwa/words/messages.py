@@ -318,6 +318,14 @@ CAUSES = Table[CauseRow](
             meaning=_("During these hours, neither bulk messages nor late ones are sent."),
             advice=NOTHING_TO_DO,
         ),
+        Cause.RESTRICTED: CauseRow(
+            label=Cause.RESTRICTED.label,
+            meaning=_("Nothing was sent: WhatsApp turns down messages to customers who have not written to the shop."),
+            advice=_(
+                "It is tried again after a day. Sending it again sooner may make the restriction longer; if the "
+                "customer writes to the shop first, it may go through."
+            ),
+        ),
         RENDER_ERROR: CauseRow(
             label=_("its text could not be written"),
             meaning=_NOTHING_SENT,

@@ -64,6 +64,28 @@ def test_a_refused_number_fails_at_once_after_the_status_was_asked_and_holds_up_
     assert requests.count(("message", 400)) == 1
 
 
+@pytest.mark.parametrize(("fault", "status"), [("restricted_400", 400), ("restricted_500", 500)])
+def test_a_restriction_leaves_no_doubt_and_what_is_warm_goes_out(shop, phone, fault, status):
+    phone.set_faults(**{fault: {"amount": 3}})
+    for n in (4, 5):
+        phone.answer("Terima kasih", chat=f"62813{n:07}")
+    shop.start_worker()
+    beat = shop.start_beat()
+    messages = shop.send(6)
+    wait_for(lambda: status_of(messages[-1]) == Status.SENT, "the warm messages")
+    wait_for_beats(beat, 3)
+    assert [status_of(message) for message in messages] == [Status.SENT] * 2 + [Status.QUEUED] * 2 + [Status.SENT] * 2
+    assert set(OutboundMessage.objects.filter(status=Status.QUEUED).values_list("reason", "attempts_spent")) == {
+        ("restricted", 0)
+    }
+    assert not attempts(OutcomeKind.IN_DOUBT)
+    assert [entry["status"] for entry in phone.log() if entry["operation"] == "message"].count(status) == 2
+    phone.clear_faults()
+    OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=DatabaseNow())
+    shop.settle()
+    assert shop.statuses() == {Status.SENT: 6}
+
+
 @pytest.fixture
 def in_doubt(shop, phone):
     """A message that arrived, and whose answer did not: its worker and beat run."""

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from django_kpwa.conf import Settings
 from django_kpwa.encryption import Secret
 from django_kpwa.exceptions import GatewayError
 from django_kpwa.gateway.http import HttpGateway
-from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_answer, outcome_of_error
+from django_kpwa.gateway.outcome import Cause, OutcomeKind, is_restriction, outcome_of_answer, outcome_of_error
 from django_kpwa.sandbox.faults import FaultBoard
 from tests.sandbox import SandboxProcess
 
@@ -87,6 +88,33 @@ def test_a_stall_answers_nothing_until_the_client_gives_up(sandbox, session, fau
             f"{sandbox.base_url}/openapi/wa/message", data={"phoneNumber": "0812000111", "message": "a"}, timeout=0.5
         )
     assert len(sandbox.ledger()) == delivered
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("restricted_400", OutcomeKind.REFUSED), ("restricted_500", OutcomeKind.IN_DOUBT)]
+)
+def test_cold_contacts_are_turned_down_from_the_nth_on_and_warm_ones_are_not(sandbox, fault, kind):
+    sandbox.set_faults(**{fault: {"amount": 3}})
+    sandbox.answer("Halo", chat="6281200000009")
+    numbers = [f"628120000000{n}" for n in (1, 1, 2, 3, 9, 1, 4)]
+    with HttpGateway(Secret(sandbox.key), base_urls=[sandbox.base_url]) as gateway:
+        outcomes = [outcome_to(gateway, number) for number in numbers]
+    turned_down = [
+        outcome.kind is kind and is_restriction(outcome, Settings().RESTRICTION_MARKS) for outcome in outcomes
+    ]
+    assert turned_down == [False, False, False, True, False, True, True]
+    assert [delivery["is_cold"] for delivery in sandbox.ledger()] == [True, True, True, False]
+    sandbox.answer("Halo", chat=numbers[-1])
+    assert outcome_of_a_send(sandbox).kind is kind
+    with HttpGateway(Secret(sandbox.key), base_urls=[sandbox.base_url]) as gateway:
+        assert outcome_to(gateway, numbers[-1]).kind is OutcomeKind.ACCEPTED
+
+
+def outcome_to(gateway, number):
+    try:
+        return outcome_of_answer(gateway.send_message(number, "Struk"))
+    except GatewayError as error:
+        return outcome_of_error(error)
 
 
 def test_a_suspended_number_is_told_by_the_status_alone(sandbox):

@@ -99,7 +99,7 @@ def test_the_ledger_has_every_delivery_in_order_and_can_be_read_from_a_point(san
     assert [entry["sequence"] for entry in ledger] == [1, 2, 3, 4, 5]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", ledger[0]["accepted_at"])
     assert set(ledger[0]) == {
-        *("sequence", "id", "license", "recipient", "group", "text", "image_url", "accepted_at"),
+        *("sequence", "id", "license", "recipient", "group", "text", "image_url", "is_cold", "accepted_at"),
     }
     assert sandbox.ledger(after=3) == ledger[3:]
 

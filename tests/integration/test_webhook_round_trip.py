@@ -101,9 +101,11 @@ def test_what_is_reported_as_not_delivered_and_gets_there_ends_delivered(sandbox
     assert not undelivered.exists()
 
 
-@pytest.mark.parametrize(("fault", "is_reported"), [("undelivered", True), ("no_ticks", False)])
+@pytest.mark.parametrize(
+    ("fault", "is_reported"), [("undelivered", True), ("restricted_tick", True), ("no_ticks", False)]
+)
 def test_what_gets_to_no_phone_stays_sent(sandbox, linked, fault, is_reported):
-    with sandbox.having_faults(**{fault: {"count": 1}}):
+    with sandbox.having_faults(**{fault: {"count": 1, "amount": 1}}):
         message = send_message(CUSTOMER, "Struk Anda")
         drive(linked.pk)
         other = send_message(CUSTOMER, "Struk lain")

@@ -191,6 +191,7 @@ def test_the_outcomes_of_the_page_are_those_of_the_code():
         (OutcomeKind.LICENSE_REFUSED.value, Cause.UNAUTHORIZED.value),
         (OutcomeKind.IN_DOUBT.value, Cause.BAD_ANSWER.value),
         (OutcomeKind.IN_DOUBT.value, Cause.WORKER_LOST.value),
+        (OutcomeKind.NOT_SENT.value, Cause.RESTRICTED.value),
     }
     assert {name for _, _, cause, _ in rows for name in codes(cause)} == set(Cause) - {Cause.NONE}
     pausing = {codes(cause)[0] for _, _, cause, then in rows if "the lane is paused" in then.lower()}

@@ -39,6 +39,8 @@ def found(databases: tuple[str, ...] = ()) -> dict[str, checks.CheckMessage]:
         ({"GATEWAY": "shop.Nowhere"}, "cannot be imported"),
         ({"GATEWAY": "django_kpwa.models.License"}, "not a subclass"),
         ({"WEBHOOK_PARSER": "shop.nowhere.Parser"}, "No module named 'shop"),
+        ({"RESTRICTION_MARKS": (463,)}, "must contain words only"),
+        ({"RESTRICTION_MARKS": ("463", " ")}, "must contain words only"),
         ({"RESEND_UNKNOWN": ("time_out",)}, "names a cause that does not exist"),
         ({"ALLOWED_GATEWAY_HOSTS": ["https://wa.example"]}, "must contain host names only"),
         ({"ALLOWED_GATEWAY_HOSTS": ["wa.example", 5]}, "must contain host names only"),

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 from django_kpwa import exceptions
+from django_kpwa.conf import Settings
 from django_kpwa.exceptions import (
     AnsweredError,
     BadRequestError,
@@ -21,7 +22,7 @@ from django_kpwa.exceptions import (
     UnexpectedAnswerError,
 )
 from django_kpwa.gateway import SentMessage
-from django_kpwa.gateway.outcome import Cause, OutcomeKind, outcome_of_answer, outcome_of_error
+from django_kpwa.gateway.outcome import Cause, OutcomeKind, is_restriction, outcome_of_answer, outcome_of_error
 
 TABLE = [
     (NotConnectedError, OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED),
@@ -40,6 +41,54 @@ TABLE = [
 def test_every_error_has_its_row(error, kind, cause):
     outcome = outcome_of_error(error("ours", words="words"))
     assert (outcome.kind, outcome.cause, outcome.words) == (kind, cause, "words")
+
+
+MARKS = Settings().RESTRICTION_MARKS
+
+
+@pytest.mark.parametrize(
+    ("said", "is_marked"),
+    [
+        ({"words": "Error 463"}, True),
+        ({"words": "error: 463."}, True),
+        ({"words": "no", "code": 463}, True),
+        ({"words": "no", "code": "REACHOUT_TIMELOCK"}, True),
+        ({"words": "no", "errors": ("reach-out time-lock",)}, True),
+        ({"words": "reachoutTimelock until Sunday"}, True),
+        ({"words": "Your account is RESTRICTED"}, True),
+        ({"words": "RESTRICT_ALL_COMPANIONS"}, True),
+        ({"words": "Nomor dibatasi oleh WhatsApp"}, True),
+        ({"words": "TIME-LOCK"}, True),
+        ({"words": "please reach out to support"}, False),
+        ({"words": "order 14633"}, False),
+        ({"words": "unrestricted"}, False),
+        ({"words": "restrictions may apply"}, False),
+        ({"words": "", "code": None}, False),
+        ({"words": "Number not registered", "code": 400}, False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "status"), [(BadRequestError, 400), (ServerError, 500), (UnexpectedAnswerError, 500)]
+)
+def test_a_restriction_is_known_by_whole_words_in_any_case(error, status, said, is_marked):
+    outcome = outcome_of_error(error("ours", status_code=status, **said))
+    assert is_restriction(outcome, MARKS) is is_marked
+    assert not is_restriction(outcome, ())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TurnedAwayError("ours", status_code=403, words="restricted"),
+        UnauthorizedError("ours", status_code=401, words="restricted"),
+        GatewayTimeoutError("ours", status_code=504, words="restricted"),
+        ConnectionLostError("restricted"),
+        ValueError("restricted"),
+    ],
+)
+def test_only_a_400_or_a_500_can_tell_of_a_restriction(error):
+    assert not is_restriction(outcome_of_error(error), MARKS)
+    assert not is_restriction(outcome_of_answer(SentMessage("A1", message="restricted", code=463)), MARKS)
 
 
 @pytest.mark.parametrize("error", [error for error, _, _ in TABLE])
@@ -107,4 +156,4 @@ def test_a_logged_out_license_changes_the_cause_and_not_the_kind():
 
 def test_every_cause_but_those_of_the_driver_comes_from_the_table():
     from_the_table = {cause for _, _, cause in TABLE}
-    assert set(Cause) - from_the_table == {Cause.NONE, Cause.WORKER_LOST, Cause.LOGGED_OUT}
+    assert set(Cause) - from_the_table == {Cause.NONE, Cause.WORKER_LOST, Cause.LOGGED_OUT, Cause.RESTRICTED}

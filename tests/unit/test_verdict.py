@@ -21,6 +21,7 @@ from django_kpwa.exceptions import (
 from django_kpwa.gateway import SentMessage, ServiceStatus, SessionStatus
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.models import PauseReason, Status
+from django_kpwa.store.results import MessageVerdict
 
 READ = Settings()
 
@@ -112,6 +113,35 @@ def test_a_refusal_of_an_account_in_trouble_is_not_final_and_its_word_is_kept(wo
     known = Circumstances(1, 0, 7, (0.0, 0.0), ServiceStatus(SessionStatus.UNKNOWN, word))
     _, message, lane = judge(outcome_of_error(BadRequestError("Bad")), known, READ)
     assert (message.status, lane.session_status, lane.session_word) == (Status.QUEUED, SessionStatus.UNKNOWN, word)
+
+
+@pytest.mark.parametrize("error", [BadRequestError, ServerError])
+@pytest.mark.parametrize("session_status", [None, SessionStatus.CONNECTED, SessionStatus.UNKNOWN])
+def test_a_restriction_says_that_nothing_was_sent_and_the_message_waits_a_day(error, session_status):
+    said = error("ours", status_code=400 if error is BadRequestError else 500, words="Error 463")
+    outcome, message, lane = judged(said, attempts_spent=99, session_status=session_status)
+    assert (outcome.kind, outcome.cause) == (OutcomeKind.NOT_SENT, Cause.RESTRICTED)
+    assert message == MessageVerdict(Status.QUEUED, "restricted", "Error 463", 86_400.0, refunds_attempt=True)
+    assert (lane.failures, lane.pause) == (1, None)
+    assert judged(said, failures=2, session_status=session_status)[2].pause.reason == PauseReason.FAILING
+
+
+def test_a_restriction_is_read_by_the_settings_words():
+    said = ServerError("ours", status_code=500, words="nomor sedang dihukum")
+    assert judged(said)[1].status == Status.UNKNOWN
+    assert judged(said, read=Settings(RESTRICTION_MARKS=("Dihukum",)))[1].reason == "restricted"
+    said = ServerError("ours", status_code=500, words="restricted")
+    assert judged(said, read=Settings(RESTRICTION_MARKS=()))[1].status == Status.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "error", [BadRequestError("no", status_code=400, words="463"), ServerError("no", status_code=500, words="463")]
+)
+def test_a_restriction_of_a_license_that_is_logged_out_waits_for_the_scan_and_is_no_doubt(error):
+    outcome, message, lane = judged(error, session_status=SessionStatus.QR)
+    assert (outcome.kind, outcome.cause) == (OutcomeKind.NOT_SENT, Cause.LOGGED_OUT)
+    assert (message.status, message.due_in_seconds, message.refunds_attempt) == (Status.QUEUED, None, True)
+    assert lane.pause.reason == PauseReason.LOGGED_OUT
 
 
 def test_a_refusal_whose_status_check_failed_is_tried_again():
