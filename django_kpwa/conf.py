@@ -63,6 +63,11 @@ class Settings:
     """How long a paused lane waits for the first status check; doubled up to ten times that while checks fail."""
     QUIET_HOURS: tuple[str, ...] | None = ("21:00", "07:00")
     """Begin and end of the hours, in `TIME_ZONE`, in which bulk and late messages are not sent. None: no such hours."""
+    WARM_DAYS: int = 28
+    """Somebody who wrote to the license within so many days is no new customer: WhatsApp restricts nobody for them."""
+    COLD_RAMP: tuple[tuple[int, int], ...] = ((4, 20), (8, 50), (15, 100), (31, 200))
+    """Messages to new customers that a license sends a day, while its number has been in use for less than so many
+    days; after the last of them there is no limit. A license may have a limit of its own."""
     RENDER_DELAY_SECONDS: float = 3.0
     """Delay before the receipt of a sale saved outside a transaction is rendered: its lines may be saved later."""
     RESEND_UNKNOWN: tuple[str, ...] = ()
@@ -140,6 +145,8 @@ def kpwa_settings() -> Settings:
         )
     for secret in values.get("SECRET_KEYS", ()):
         _check_secret(secret)
+    if "COLD_RAMP" in values:
+        values["COLD_RAMP"] = _ramp(values["COLD_RAMP"])
     if values.get("QUIET_HOURS") is not None:
         _quiet_hours(values["QUIET_HOURS"])
     return Settings(**values)
@@ -167,6 +174,22 @@ def _quiet_hours(given: tuple[Any, ...]) -> tuple[time, time]:
     raise ImproperlyConfigured(
         f"KPWA['QUIET_HOURS'] is {given!r}; it must be two different times of day, for example ('21:00', '07:00'), or "
         "None for no quiet hours."
+    )
+
+
+def _ramp(given: tuple[Any, ...]) -> tuple[tuple[int, int], ...]:
+    """The pairs of days and messages a day. Raises `ImproperlyConfigured` if they are none."""
+    pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else () for pair in given]
+    are_counts = all(
+        len(pair) == 2 and all(isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in pair)
+        for pair in pairs
+    )
+    days = [pair[0] for pair in pairs if pair]
+    if are_counts and days == sorted(set(days)):
+        return tuple(pairs)
+    raise ImproperlyConfigured(
+        f"KPWA['COLD_RAMP'] is {given!r}; it must be pairs of days and messages a day, in the order of the days, for "
+        "example ((4, 20), (8, 50)), or () for no limit."
     )
 
 

@@ -95,6 +95,26 @@ def _trouble(lane: Lane) -> Condition | None:
     return None if trouble is None else words.TROUBLES[trouble]
 
 
+@dataclass(frozen=True)
+class NewCustomers:
+    """A license's messages of today to people who have not written to it. `most`: None if there is no limit.
+
+    `is_asked`: nobody has said how long its number has been in use, which would decide whether there is one.
+    """
+
+    sent: int
+    most: int | None
+    is_asked: bool
+
+
+def new_customers(license_: License, now: datetime) -> NewCustomers:
+    """What `license_`, fetched with its lane, has sent to new customers today; `now`: by the database's clock."""
+    today = timezone.localtime(now, license_.time_zone).date()
+    lane, most = lane_of(license_), license_.cold_limit_on(today)
+    sent = lane.cold_sent if lane is not None and lane.cold_day == today else 0
+    return NewCustomers(sent, most, license_.in_use_since is None and license_.cold_limit is None)
+
+
 def held_by(message: OutboundMessage) -> Condition | None:
     """The condition of its license that keeps a waiting message from being sent; None if nothing of its license does.
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 from .. import phone
 from ..formatting import coming_time, duration, short_time
 from ..health import NOBODY_SENDS, Health, Looked
-from ..license_conditions import PutOff, Queue, lane_of
+from ..license_conditions import PutOff, Queue, lane_of, new_customers
 from ..models import Lane, License
 from ..site_urls import find_url
 from ..words import CAUSES, INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, TROUBLES, Condition, Help, Tone, error_told
@@ -65,6 +65,7 @@ class Cards:
             "waiting": queue.waiting,
             "oldest": _age(queue.oldest_at, now),
             "put_off": [_told_of(put_off) for put_off in queue.put_off],
+            "new_customers": new_customers(license_, now),
             "today": self._today.get(license_.pk, Counts()),
             "error": error,
             "error_is_gateways": is_gateways,

@@ -28,6 +28,7 @@ from ..containing import outside_transactions
 from ..gateway import addresses
 from ..license_conditions import lane_of
 from ..models import Dashboard, DatabaseNow, License
+from ..store import store
 from ..wake import wake_license_on_commit
 from ..words import Help
 from .base import MAY_LINK, MAY_OPERATE, MAY_SEND, hiding_filter, mark_html
@@ -38,6 +39,10 @@ from .links import Links
 
 WAKING_FIELDS = frozenset({"api_key", "is_active"})
 """After a change of one of these fields, the license is woken: messages that wait may be sendable now."""
+
+
+LIMITS = frozenset({"in_use_since", "cold_limit"})
+"""After a change of one of these fields, messages that wait for the limit of new customers are looked at again."""
 
 
 class ArchivedFilter(admin.SimpleListFilter):
@@ -85,6 +90,17 @@ class LicenseAdmin(ButtonsAdmin):
                 "description": _(
                     "The gap between two messages is a random time between these two. WhatsApp restricts "
                     "numbers that send like a machine, so choose slower rather than faster."
+                ),
+            },
+        ),
+        (
+            _("New customers"),
+            {
+                "fields": [("in_use_since", "cold_limit")],
+                "description": _(
+                    "A new customer is one who has not written to this number in the last weeks. A number that is new "
+                    "to WhatsApp and writes to many of them is restricted. What is above the limit waits for the next "
+                    "day."
                 ),
             },
         ),
@@ -171,7 +187,8 @@ class LicenseAdmin(ButtonsAdmin):
             if default is None:
                 words = gettext("There are several licenses now, and none is the default: tick “default” on one.")
             self.message_user(request, words % {"name": default} if default else words, messages.WARNING)
-        if WAKING_FIELDS.intersection(form.changed_data):
+        changes_limit = change and bool(LIMITS.intersection(form.changed_data)) and store().end_cold_holds(obj.pk)
+        if changes_limit or WAKING_FIELDS.intersection(form.changed_data):
             wake_license_on_commit(obj.pk)
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
@@ -205,13 +222,14 @@ class LicenseAdmin(ButtonsAdmin):
         return super().delete_view(request, object_id, context)
 
     def get_urls(self) -> list[Any]:
-        from .license_link import check_view, link_view, passkey_view
+        from .license_link import check_view, in_use_view, link_view, passkey_view
         from .number_pages import check_number, send_test
 
         views: dict[str, tuple[str, Callable[..., HttpResponse]]] = {
             "link": ("link/", link_view),
             "link_check": ("link/check/", check_view),
             "passkey": ("link/passkey/", passkey_view),
+            "in_use": ("link/in_use/", in_use_view),
             "send_test": ("send_test/", send_test),
             "check_number": ("check_number/", check_number),
         }

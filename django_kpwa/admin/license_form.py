@@ -37,7 +37,10 @@ class LicenseForm(_ModelForm):
 
     class Meta:
         model = License
-        fields = ["name", "is_active", "is_default", "alert_email", "base_url", "pace_min_seconds", "pace_max_seconds"]
+        fields = [
+            "name", "is_active", "is_default", "alert_email", "base_url", "pace_min_seconds", "pace_max_seconds",
+            "in_use_since", "cold_limit",
+        ]  # fmt: skip
         labels = {
             "pace_min_seconds": _("Shortest gap (seconds)"),
             "pace_max_seconds": _("Longest gap (seconds)"),

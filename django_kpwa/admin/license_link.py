@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.admin.utils import unquote
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from .. import license_actions
@@ -44,6 +47,14 @@ STOP_SECONDS = 180
 """Seconds after which the page stops requesting codes by itself."""
 CHECK_DEADLINE_SECONDS = 5.0
 """Deadline of one check. It is short because the next check follows after `POLL_SECONDS` anyway."""
+
+IN_USE = {
+    "0": _("less than a week"),
+    "7": _("less than a month"),
+    "31": _("less than half a year"),
+    "183": _("longer"),
+}
+"""How long a number has been in use with WhatsApp: the fewest days of each answer, which is what counts."""
 
 PANEL_HEADER = "X-Kpwa-Part"
 """Request header with which `link.js` asks for the panel only."""
@@ -124,6 +135,20 @@ def passkey_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> H
     return admin.render_page(request, "license/passkey.html", context)
 
 
+def in_use_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
+    """Keep how long the number has been in use with WhatsApp (POST only), and return to the page that asks."""
+    if not admin.may(request, MAY_LINK):
+        return _private(refusal(admin, request, MAY_LINK))
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    license_, days = _license(admin, request, object_id), request.POST.get("days", "")
+    if days in IN_USE:
+        license_.in_use_since = timezone.localdate(timezone=license_.time_zone) - timedelta(days=int(days))
+        license_.save(update_fields=["in_use_since", "updated_at"])
+        admin.log_change(request, license_, gettext("Said how long the number has been in use."))
+    return _private(HttpResponseRedirect(admin.url_of("link", license_.pk)))
+
+
 @sensitive_variables("qr", "drawing")
 def _asked_for_code(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
     try:
@@ -192,6 +217,8 @@ def _answer(admin: LicenseAdmin, request: HttpRequest, license_: License, panel:
         "stop_seconds": STOP_SECONDS,
         "passkey_seconds": PASSKEY_SECONDS,
         "warns": not _was_linked_before(license_),
+        "in_use_url": admin.url_of("in_use", license_.pk) if license_.in_use_since is None else "",
+        "in_use": IN_USE,
     }
     return _private(admin.render_page(request, "license/link.html", context))
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 from .. import phone
 from ..counts import BoundedCount, count_up_to
 from ..formatting import grouped
-from ..license_conditions import lane_of, license_condition
+from ..license_conditions import lane_of, license_condition, new_customers
 from ..models import License, OutboundMessage, PauseReason, Status, WebhookEvent, WebhookToken
 from ..webhook_address import webhook_url
 from ..words import Condition, Tone, error_told
@@ -51,6 +51,7 @@ def state_of(license_: License, *, max_queued: int) -> dict[str, Any]:
         "another_phone": pause_of(license_) == PauseReason.NUMBER_CHANGED,
         "queued": count_up_to(max_queued, OutboundMessage.objects.filter(license_id=license_.pk, status=Status.QUEUED)),
         "pace": pace_of(license_),
+        "new_customers": new_customers(license_, license_.looked_at),  # type: ignore[attr-defined] # annotated
         "webhook": webhook_of(license_),
         "webhook_address": webhook_address(),
         "last_event_at": _last_event_at(license_),

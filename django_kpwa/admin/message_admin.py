@@ -90,7 +90,7 @@ SEND_NOW = Button(
     _("Send now"),
     MAY_DECIDE,
     _pressing(outbox.send_now, _("It will be sent.")),
-    is_offered=lambda message: message.is_put_off,
+    is_offered=lambda message: message.can_be_sent_now,
 )
 IT_ARRIVED = Button(
     "it_arrived",

@@ -348,6 +348,26 @@ def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, 
     return found
 
 
+@register(database=True)
+def check_new_numbers(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """I002: licenses of which nobody has said how long WhatsApp has known their numbers."""
+    if not is_asked(databases) or not has_licenses():
+        return []
+    unsaid = License.objects.active().filter(in_use_since=None, cold_limit=None)
+    names = list(unsaid.values_list("name", flat=True)[:10])
+    if not names:
+        return []
+    return [
+        Info(
+            "Nobody has said since when the numbers of these licenses have been in use with WhatsApp: "
+            f"{', '.join(names)}. So they write to any number of new customers, "
+            "and a number that is new may be restricted for that.",
+            hint="Say it on the license's page, or: manage.py kpwa licenses new-customers NAME --in-use-since DATE",
+            id="kpwa.I002",
+        )
+    ]
+
+
 def is_asked(databases: Sequence[str] | None) -> bool:
     """True if the check may query the outbox's database."""
     return write_alias() in (databases or ())

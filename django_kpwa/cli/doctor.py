@@ -31,6 +31,7 @@ from ..exceptions import (
 from ..gateway import SessionStatus, load_gateway_class, session_trouble_of
 from ..gateway.locmem import LocmemGateway
 from ..health import STOPPED, Finding, last_seen, look
+from ..license_conditions import new_customers
 from ..models import (
     DatabaseNow,
     Lane,
@@ -254,6 +255,7 @@ def _of_license(license_: License) -> Iterator[Line]:
         return
     waiting = OutboundMessage.objects.filter(license=license_, status=Status.QUEUED)
     yield Line(OK, subject, f"messages waiting: {count_up_to(MAX_COUNTED, waiting)}.")
+    yield _of_new_customers(license_)
     registered = WebhookToken.objects.filter(license=license_, registered_at__isnull=False, expires_at=None)
     if not registered.exists():
         words = "no webhook is registered, so neither ticks nor answers arrive. Register it"
@@ -265,6 +267,23 @@ def _of_license(license_: License) -> Iterator[Line]:
     if newest is not None:
         last = f"the last event arrived {duration((newest[1] - newest[0]).total_seconds())} ago"
     yield Line(OK, subject, f"its webhook is registered; {last}.")
+
+
+def _of_new_customers(license_: License) -> Line:
+    subject, name = f"license {license_.name}", quoted(license_.name)
+    fresh = License.objects.select_related("lane").get(pk=license_.pk)
+    found = new_customers(fresh, store().now())
+    if found.is_asked:
+        words = "nobody has said since when its number has been in use, so new customers are not limited. Say it"
+        return Line(NOTE, subject, f"{words}: manage.py kpwa licenses new-customers {name} --in-use-since DATE")
+    if found.most is None:
+        return Line(OK, subject, "new customers are not limited.")
+    words = f"new customers today: {found.sent} of at most {found.most}."
+    if found.sent < found.most:
+        return Line(OK, subject, words)
+    return Line(
+        NOTE, subject, f"{words} Others wait for tomorrow. Change it: manage.py kpwa licenses new-customers {name}"
+    )
 
 
 def _public_url(licenses: list[License]) -> Iterator[Line]:

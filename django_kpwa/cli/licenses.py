@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+from datetime import date
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -15,8 +16,10 @@ from django.db.models import F, ProtectedError
 
 from .. import license_actions
 from ..conf import kpwa_settings
+from ..license_conditions import new_customers
 from ..models import Lane, License, OutboundMessage, PauseReason, Status
 from ..phone import mask
+from ..store import store
 from ..store.choosing import choose
 from ..wake import wake_license
 from ..words import PAUSES, UNCHOSEN, quoted, what_to_do
@@ -41,6 +44,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         ("delete", "delete a license that has neither messages nor webhook events"),
     ):
         add_action(actions, action, explained).add_argument("name")
+    new = add_action(actions, "new-customers", "show or change how many new customers a license writes to a day")
+    new.add_argument("name")
+    new.add_argument("--in-use-since", metavar="DATE", type=_day, help="since when its number is in use: 2026-01-31")
+    new.add_argument(
+        "--limit",
+        metavar="N",
+        type=_limit,
+        help="at most so many; `none`: no limit; `usual`: by the number's age",
+    )
     confirm = add_action(actions, "confirm-number", "send again after another phone was linked")
     confirm.add_argument("name")
     confirm.add_argument("--keep", action="store_true", help="the previous phone has been linked again")
@@ -53,6 +65,8 @@ def _run(console: Console, options: dict[str, Any]) -> int:
     if action == "add":
         return _add(console, options["name"], options["base_url"])
     license_ = license_named(options["name"])
+    if action == "new-customers":
+        return _new_customers(console, license_, options["in_use_since"], options["limit"])
     if action == "confirm-number":
         return _confirm_number(console, license_, keep=options["keep"])
     return _ACTIONS[action](console, license_)
@@ -170,6 +184,47 @@ def _confirm_number(console: Console, license_: License, *, keep: bool) -> int:
         return EXIT_NO
     console.say(f"{license_.name} sends again, from {number}.")
     return EXIT_OK
+
+
+def _new_customers(console: Console, license_: License, since: date | None, limit: tuple[int | None] | None) -> int:
+    if since is not None:
+        license_.in_use_since = since
+    if limit is not None:
+        (license_.cold_limit,) = limit
+    if since is not None or limit is not None:
+        license_.full_clean()
+        license_.save(update_fields=["in_use_since", "cold_limit", "updated_at"])
+        if store().end_cold_holds(license_.pk):
+            wake_license(license_.pk)
+    found = new_customers(License.objects.select_related("lane").get(pk=license_.pk), store().now())
+    console.document(
+        {
+            "name": license_.name,
+            "in_use_since": license_.in_use_since,
+            "limit": found.most,
+            "sent_today": found.sent,
+        }
+    )
+    of = "not limited" if found.most is None else f"{found.sent} of at most {found.most} today"
+    since_when = f"in use since {license_.in_use_since}" if license_.in_use_since else "nobody has said since when"
+    console.say(f"{license_.name}: new customers: {of}; its number: {since_when}.")
+    return EXIT_OK
+
+
+def _day(given: str) -> date:
+    try:
+        return date.fromisoformat(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a day such as 2026-01-31") from None
+
+
+def _limit(given: str) -> tuple[int | None]:
+    """The value of `License.cold_limit`, in a tuple, because None is one as well."""
+    if given in ("none", "usual"):
+        return (0 if given == "none" else None,)
+    if not given.isdecimal() or int(given) == 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is not a number above 0, `none` or `usual`")
+    return (int(given),)
 
 
 def _default(console: Console, license_: License) -> int:

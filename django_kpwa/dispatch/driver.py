@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError
@@ -43,7 +44,7 @@ from ..store.results import (
     Unrendered,
 )
 from . import failpoints
-from .hold import why_not_now
+from .hold import until_tomorrow, why_not_now
 from .render import is_time_limit, render_message
 from .session import may_send
 from .verdict import Circumstances, judge
@@ -260,7 +261,7 @@ class _Driver:
             return None
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
-        hold = self._hold(claim.facts)
+        hold = self._hold(claim.facts) or self._hold_cold(claim)
         if hold is not None:
             status = store().give_back(claim, hold)
             self.claim = None
@@ -311,7 +312,21 @@ class _Driver:
         return True
 
     def _hold(self, facts: Facts) -> Hold | None:
-        return why_not_now(facts, timezone.localtime(facts.now, self.lane.license.time_zone), self.conf)
+        return why_not_now(facts, self._local(facts), self.conf)
+
+    def _hold_cold(self, claim: Claim) -> Hold | None:
+        """Put off a message to a new customer if the day's limit is reached; else count it, where there is a limit."""
+        now, content = self._local(claim.facts), claim.content
+        most = self.lane.license.cold_limit_on(now.date())
+        if most is None or content.recipient_type != RecipientType.NUMBER:
+            return None
+        if store().has_written(self.lease.license_id, content.recipient, self.conf.WARM_DAYS):
+            return None
+        is_counted = store().count_cold(self.lease, claim.message_id, now.date(), most)
+        return None if is_counted else until_tomorrow(now)
+
+    def _local(self, facts: Facts) -> datetime:
+        return timezone.localtime(facts.now, self.lane.license.time_zone)
 
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
         """Alert people about what this send revealed about the lane, and remember it for the next send."""

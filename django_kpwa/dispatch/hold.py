@@ -25,6 +25,12 @@ def why_not_now(facts: Facts, now: datetime, conf: Settings) -> Hold | None:
     return None if until is None else Hold(HoldReason.QUIET_HOURS, until)
 
 
+def until_tomorrow(now: datetime) -> Hold:
+    """A hold of a message to a new customer, when the day's limit is reached; `now`: in the license's time zone."""
+    tomorrow = datetime.combine(now.date() + timedelta(1), time(), now.tzinfo)
+    return Hold(HoldReason.COLD_LIMIT, tomorrow.astimezone(timezone.utc))
+
+
 def _end_of_quiet(now: datetime, begins: time, ends: time) -> datetime | None:
     """When the quiet hours from `begins` to `ends` that `now` lies in are over, in UTC; None if it lies in none."""
     clock = now.time()

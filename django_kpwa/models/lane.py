@@ -92,6 +92,9 @@ class Lane(models.Model):
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
     # Kept when the lease is given back: no worker has taken a wake-up yet that was published after this time.
     lease_taken_at = models.DateTimeField(_("lease taken"), null=True)
+    # Messages to new customers on this day, in the license's time zone: each is counted before it is sent.
+    cold_day = models.DateField(_("day of the count"), null=True)
+    cold_sent = models.PositiveIntegerField(_("messages to new customers"), default=0, db_default=0)
     next_send_at = models.DateTimeField(_("next send"), null=True)
 
     objects = OutboxManager.from_queryset(LaneQuerySet)()

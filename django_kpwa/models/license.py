@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from datetime import tzinfo
+from datetime import date, tzinfo
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,19 @@ class License(models.Model):
         _("active"),
         default=True,
         help_text=_("Inactive: messages are accepted and held; nothing is sent."),
+    )
+    # None: nobody has said it, and there is no limit for new customers. Linking anew does not change it.
+    in_use_since = models.DateField(
+        _("number in use with WhatsApp since"),
+        null=True,
+        blank=True,
+        help_text=_("A number that is new to WhatsApp writes to few new customers a day at first."),
+    )
+    cold_limit = models.PositiveIntegerField(
+        _("messages to new customers a day"),
+        null=True,
+        blank=True,
+        help_text=_("Empty: as many as fit the age of the number. 0: no limit."),
     )
     # True for at most one license, which `save()` ensures. The default is also the database's (`db_default`), because
     # workers of the previous release, which run during an upgrade, do not name this column in an INSERT.
@@ -211,6 +224,8 @@ class License(models.Model):
             raise ValidationError(_("Give both the shortest and the longest gap, or neither."))
         if low is not None and high is not None and low > high:
             raise ValidationError(_("The shortest gap is longer than the longest."))
+        if self.in_use_since is not None and self.in_use_since > timezone.localdate(timezone=self.time_zone):
+            raise ValidationError({"in_use_since": _("This day is still to come.")})
 
     def has_history(self) -> bool:
         """True if it has messages or webhook events, so that it can be archived but not deleted."""
@@ -284,6 +299,18 @@ class License(models.Model):
     def time_zone(self) -> tzinfo:
         """The time zone of its nights and days: the site's `TIME_ZONE`."""
         return timezone.get_default_timezone()
+
+    def cold_limit_on(self, day: date) -> int | None:
+        """How many messages to new customers it may send on `day`; None: there is no limit.
+
+        New customers are people who have not written to it for `WARM_DAYS`.
+        """
+        if self.cold_limit is not None:
+            return self.cold_limit or None
+        if self.in_use_since is None:
+            return None
+        age = (day - self.in_use_since).days
+        return next((most for days, most in kpwa_settings().COLD_RAMP if age < days), None)
 
     @property
     def pace_seconds(self) -> tuple[float, float]:

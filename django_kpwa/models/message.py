@@ -53,6 +53,7 @@ class HoldReason(models.TextChoices):
     """Values of `reason` of a queued message that was put off: policy says that it must not go out before `due_at`."""
 
     QUIET_HOURS = "quiet_hours", _("quiet hours")
+    COLD_LIMIT = "cold_limit", _("enough new customers for one day")
 
 
 class RecipientType(models.TextChoices):
@@ -179,6 +180,8 @@ class OutboundMessage(models.Model):
     in_doubt = models.BooleanField(_("has an attempt in doubt"), default=False)
     # When proof of an accepted attempt arrived; it takes effect when an attempt that is running then is recorded.
     proven_at = models.DateTimeField(_("proven"), null=True)
+    # The last day, in the license's time zone, on which it was counted as one to a new customer (`Lane.cold_sent`).
+    cold_on = models.DateField(_("counted as one to a new customer"), null=True)
     settled_at = models.DateTimeField(_("settled"), null=True)
     sent_at = models.DateTimeField(_("sent"), null=True)
     delivered_at = models.DateTimeField(_("delivered"), null=True)
@@ -286,6 +289,11 @@ class OutboundMessage(models.Model):
     def can_be_resent(self) -> bool:
         """True if it did not arrive or may not have."""
         return self.status in RESENDABLE or self.is_undelivered
+
+    @property
+    def can_be_sent_now(self) -> bool:
+        """True if it was put off for a reason that a person may overrule. A limit is changed on the license instead."""
+        return self.is_put_off and self.reason != HoldReason.COLD_LIMIT
 
     @property
     def is_put_off(self) -> bool:

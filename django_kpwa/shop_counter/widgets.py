@@ -199,7 +199,7 @@ def _shown(message: OutboundMessage, person: Person) -> Shown:
     may_view = person.may("view_outboundmessage")
     may_resend = message.can_be_resent and not message.is_stopped and person.may("decide_outboundmessage")
     may_lift = message.is_stopped and person.may("lift_recipient")
-    may_send_now = message.is_put_off and person.may("decide_outboundmessage")
+    may_send_now = message.can_be_sent_now and person.may("decide_outboundmessage")
     may_send_to = _is_for_another(message) and may_view and person.may("add_outboundmessage")
     at = _moment(message)
     return Shown(

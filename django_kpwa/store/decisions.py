@@ -126,13 +126,15 @@ class Decisions(Lanes):
 
     @_decision
     def send_now(self, message_id: int) -> bool:
-        """Make a message that was put off due now, as if it had been sent now. False: it is not put off.
+        """Make a message that was put off due now, as if it had been sent now. False: it is not put off, or by the
+        limit for new customers, which is changed on the license.
 
         It is no bulk message any more, because somebody waits for it.
         """
         return bool(
             _message(message_id)
             .put_off()
+            .exclude(reason=HoldReason.COLD_LIMIT)
             .update(
                 due_at=DatabaseNow(),
                 first_due_at=DatabaseNow(),
@@ -163,6 +165,20 @@ class Decisions(Lanes):
                 reason_words="",
             )
         )
+
+    def end_cold_holds(self, license_id: int, number: str = "") -> bool:
+        """Make due what waits as one to a new customer: the limit was changed, or the owner of `number` wrote.
+
+        Returns True if anything is due now. A message that is locked elsewhere is left.
+        """
+        held = OutboundMessage.objects.put_off().filter(license_id=license_id, reason=HoldReason.COLD_LIMIT)
+        if number:
+            held = held.filter(recipient=number)
+        if not held.exists():
+            return False
+        with self.brief():
+            ids = list(self.locked(held).values_list("pk", flat=True)[: self.STEPPED_AT_ONCE])
+            return bool(held.filter(pk__in=ids).update(due_at=DatabaseNow(), reason=""))
 
     @_decision
     def mark_sent(self, message_id: int) -> bool:

@@ -9,7 +9,7 @@ committed. Recording is durable: it is never part of a caller's transaction.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db.models import Exists, F, QuerySet
@@ -308,6 +308,21 @@ class Lanes(StoreBase):
         elif undone:
             running.update(outcome=OutcomeKind.NOT_SENT, finished_at=DatabaseNow())
         return undone
+
+    def count_cold(self, lease: Lease, message_id: int, day: date, most: int) -> bool:
+        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `most` were already.
+
+        A message is counted once a day, however often it is tried. What is killed before it is sent stays counted.
+        """
+        with self.durable():
+            lane = self._held(lease)
+            lane.exclude(cold_day=day).update(cold_day=day, cold_sent=0)
+            message = OutboundMessage.objects.filter(pk=message_id)
+            if message.filter(cold_on=day).exists():
+                return True
+            if not lane.filter(cold_sent__lt=most).update(cold_sent=F("cold_sent") + 1):
+                return False
+            return bool(message.update(cold_on=day))
 
     # --- records ---
 

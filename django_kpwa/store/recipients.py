@@ -114,6 +114,12 @@ class Recipients(StoreBase):
                 sent_since_inbound=Case(When(last_sent_at__gt=heard_at, then=F("sent_since_inbound")), default=0),
             )
 
+    @sensitive_variables()
+    def has_written(self, license_id: int, number: str, days: int) -> bool:
+        """True if the owner of `number` wrote to the license within `days`."""
+        lately = Recipient.objects.filter(last_inbound_at__gte=in_seconds(-86_400 * days))
+        return lately.filter(license_id=license_id, number=number).exists()
+
     def learn_hidden_id(self, license_id: int, number: str, lid: str) -> None:
         """Keep which number WhatsApp's hidden id `lid` stands for."""
         with self.brief():

@@ -22,6 +22,7 @@ from ..logs import get_logger
 from ..models import EventKind, OutboundMessage, Recipient, StopReason, WebhookEvent
 from ..outbox import send_stop_answer
 from ..store import store
+from ..wake import wake_license_on_commit
 from .parsers import ParsedEvent
 
 logger = get_logger("django_kpwa.webhooks")
@@ -66,6 +67,8 @@ def heed(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
         number = _author(event, part)
         if number:
             store().note_inbound(event.license_id, number, event.received_at)
+            if store().end_cold_holds(event.license_id, number):
+                wake_license_on_commit(event.license_id)
         asked = what_is_asked(part.text, conf) if part.content in _WRITTEN else None
         if asked is None:
             continue

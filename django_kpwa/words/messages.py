@@ -178,6 +178,13 @@ _PUT_OFF = replace(
     advice=_("“Send now” sends it without waiting."),
     command="To send it without waiting: manage.py kpwa messages send-now {id}",
 )
+_PUT_OFF_AS_COLD = replace(
+    _PUT_OFF,
+    advice=_(
+        "Whoever has written to the shop in the last weeks does not wait. The limit is on the page of the license."
+    ),
+    command="See the limit, and change it: manage.py kpwa licenses new-customers NAME",
+)
 _TRIED = replace(
     STATUSES[Status.QUEUED],
     meaning=_("It was tried and did not go out yet."),
@@ -200,7 +207,8 @@ def status_row(message: OutboundMessage) -> StatusRow:
     if message.status == Status.QUEUED and message.license_id is None:
         return _NOT_CHOSEN
     if message.is_put_off:
-        return replace(_PUT_OFF, label=_waits_until(message))
+        row = _PUT_OFF_AS_COLD if message.reason == HoldReason.COLD_LIMIT else _PUT_OFF
+        return replace(row, label=_waits_until(message))
     if message.status == Status.QUEUED and message.reason and message.reason not in HoldReason.values:
         return _TRIED
     return STATUSES[message.status]
@@ -325,6 +333,11 @@ CAUSES = Table[CauseRow](
                 "It is tried again after a day. Sending it again sooner may make the restriction longer; if the "
                 "customer writes to the shop first, it may go through."
             ),
+        ),
+        HoldReason.COLD_LIMIT: CauseRow(
+            label=HoldReason.COLD_LIMIT.label,
+            meaning=_("WhatsApp restricts numbers that write to many people who have not written to them."),
+            advice=NOTHING_TO_DO,
         ),
         RENDER_ERROR: CauseRow(
             label=_("its text could not be written"),

@@ -46,6 +46,7 @@ dashboard/alerts/                                 login 405   405   405   405   
 license/<path:object_id>/link/                    login no    no    ok    ok    | login no    no    ok+   ok+
 license/<path:object_id>/link/check/              login no    no    405   405   | login no    no    ok+   ok+
 license/<path:object_id>/link/passkey/            login no    no    ok    ok    | login no    no    ok    ok
+license/<path:object_id>/link/in_use/             login no    no    405   405   | login no    no    back  back
 license/<path:object_id>/send_test/               login no    no    ok    ok    | login no    no    done  done
 license/<path:object_id>/check_number/            login no    no    ok    ok    | login no    no    ok+   ok+
 license/<path:object_id>/check_status/            login 405   405   405   405   | login no    no    done  done

@@ -217,6 +217,7 @@ WRITES_ELSEWHERE = {
 }
 SAVES_ELSEWHERE = {
     "admin/license_form.py": "a person's form for a license",
+    "admin/license_link.py": "a person's answer about a license's number",
     "cli/licenses.py": "a person's command about a license",
     "models/license.py": "a license",
     "testing.py": "a license for a site's own tests",

@@ -1,0 +1,192 @@
+"""A number that is new to WhatsApp writes to few new customers a day, and to everybody who has written to it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import connection, connections
+from django.utils import timezone
+
+from django_kpwa.dispatch import drive
+from django_kpwa.exceptions import NotConnectedError
+from django_kpwa.gateway import locmem
+from django_kpwa.license_conditions import new_customers
+from django_kpwa.models import HoldReason, Lane, License, OutboundMessage, Status
+from django_kpwa.outbox import send_group_message, send_message
+from django_kpwa.words import status_row
+from tests.cli import kpwa, kpwa_json
+from tests.integration.test_stops import hear
+from tests.integration.times import pass_time
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def new(license_):
+    """The license, with a limit of three new customers a day."""
+    License.objects.update(in_use_since=timezone.localdate(), cold_limit=3)
+    license_.refresh_from_db()
+    return license_
+
+
+def number(n):
+    return f"62812345{n:05}"
+
+
+def send(license_, *numbers):
+    """Queue a message to each, and drive the license; returns the numbers that it wrote to."""
+    before = len(locmem.outbox)
+    for n in numbers:
+        send_message(number(n), "struk", license=license_)
+    drive(license_.pk)
+    return [message.to for message in locmem.outbox[before:]]
+
+
+def held():
+    return OutboundMessage.objects.filter(status=Status.QUEUED, reason=HoldReason.COLD_LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("age", "limit"),
+    [(0, 20), (3, 20), (4, 50), (7, 50), (8, 100), (14, 100), (15, 200), (30, 200), (31, None), (4000, None)],
+)
+def test_the_limit_grows_with_the_age_of_the_number(age, limit):
+    today = date(2026, 11, 28)
+    assert License(in_use_since=today - timedelta(days=age)).cold_limit_on(today) == limit
+
+
+def test_a_site_and_a_license_have_limits_of_their_own(kpwa):
+    today = date(2026, 11, 28)
+    assert License().cold_limit_on(today) is None
+    assert License(in_use_since=today, cold_limit=7).cold_limit_on(today) == 7
+    assert License(cold_limit=7).cold_limit_on(today) == 7
+    assert License(in_use_since=today, cold_limit=0).cold_limit_on(today) is None
+    kpwa(COLD_RAMP=[(10, 5)])
+    assert License(in_use_since=today).cold_limit_on(today + timedelta(days=9)) == 5
+    assert License(in_use_since=today).cold_limit_on(today + timedelta(days=10)) is None
+    kpwa(COLD_RAMP=[])
+    assert License(in_use_since=today).cold_limit_on(today) is None
+
+
+def test_a_day_that_is_still_to_come_is_refused(license_):
+    license_.in_use_since = timezone.localdate() + timedelta(days=2)
+    with pytest.raises(ValidationError, match="still to come"):
+        license_.full_clean()
+
+
+def test_above_the_limit_new_customers_wait_for_tomorrow_and_others_do_not(new, form):
+    hear(new, "halo", sender=number(90))
+    assert send(new, 1, 2, 3, 4, 90, 5, 90) == [number(n) for n in (1, 2, 3, 90, 90)]
+    send_group_message("Kasir", "laporan", license=new)
+    drive(new.pk)
+    assert locmem.outbox[-1].group_name == "Kasir"
+    tomorrow = timezone.localdate() + timedelta(days=1)
+    assert [timezone.localtime(message.due_at).date() for message in held()] == [tomorrow] * 2
+    assert {message.attempts_made for message in held()} == {0}
+    assert "enough new customers for one day" in str(status_row(held().first()).label)
+    lane = Lane.objects.get()
+    assert (lane.cold_sent, lane.cold_day) == (3, timezone.localdate())
+    pass_time(days=1)
+    Lane.objects.update(cold_day=timezone.localdate() - timedelta(days=1))
+    drive(new.pk)
+    assert [message.to for message in locmem.outbox[-2:]] == [number(4), number(5)]
+
+
+def test_a_message_is_counted_once_a_day_however_often_it_is_tried(new):
+    for _ in range(2):
+        locmem.fail_next(NotConnectedError("no route"))
+        send(new, *([] if OutboundMessage.objects.exists() else [1]))
+        OutboundMessage.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    assert Lane.objects.get().cold_sent == 1
+    drive(new.pk)
+    assert send(new, 2, 3, 4) == [number(2), number(3)]
+
+
+def test_whoever_writes_does_not_wait(new):
+    send(new, 1, 2, 3, 4)
+    assert held().count() == 1
+    hear(new, "struknya mana?", sender=number(4))
+    assert not held().exists()
+    drive(new.pk)
+    assert locmem.outbox[-1].to == number(4)
+
+
+def test_a_worker_killed_before_its_call_stays_counted(new, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill():
+        raise Killed
+
+    send_message(number(1), "struk", license=new)
+    monkeypatch.setattr("django_kpwa.dispatch.driver._Driver._call", lambda *_: kill())
+    with pytest.raises(Killed):
+        drive(new.pk)
+    monkeypatch.undo()
+    pass_time(hours=1)
+    Lane.objects.update(cold_day=timezone.localdate())
+    assert send(new, 2, 3, 4) == [number(2), number(3)]
+
+
+def test_workers_that_drive_at_once_keep_to_the_limit(new):
+    if connection.vendor == "sqlite":
+        workers = 1
+    else:
+        workers = 4
+    for n in range(12):
+        send_message(number(n), "struk", license=new)
+
+    def work(_):
+        try:
+            drive(new.pk)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers * 3)))
+    assert len(locmem.outbox) == 3
+    assert held().count() == 9
+
+
+def test_where_nobody_has_answered_nothing_waits_and_it_is_asked_for(license_):
+    assert len(send(license_, *range(30))) == 30
+    lane = Lane.objects.select_related("license").get()
+    lane.license.lane = lane
+    assert new_customers(lane.license, timezone.now()).is_asked
+    assert "nobody has said since when its number has been in use" in kpwa("doctor")[1]
+    assert Lane.objects.get().cold_sent == 0
+
+
+def test_a_higher_limit_lets_them_go_at_once(new, operator):
+    send(new, 1, 2, 3, 4, 5)
+    assert held().count() == 2
+    code, told = kpwa_json("licenses", "new-customers", new.name, "--limit", "4")
+    assert (code, told["limit"], told["sent_today"]) == (0, 4, 3)
+    drive(new.pk)
+    assert held().count() == 1
+    assert kpwa("licenses", "new-customers", new.name)[1] == (
+        f"{new.name}: new customers: 4 of at most 4 today; its number: in use since {timezone.localdate()}.\n"
+    )
+    assert kpwa_json("licenses", "new-customers", new.name, "--limit", "none")[1]["limit"] is None
+    drive(new.pk)
+    assert not held().exists()
+
+
+def test_the_page_that_links_asks_once(license_, operator):
+    page = f"/admin/django_kpwa/license/{license_.pk}/link/"
+    assert "How long has this number been in use with WhatsApp?" in operator.get(page).content.decode()
+    assert operator.post(f"{page}in_use/", {"days": "7"}).url == page
+    license_.refresh_from_db()
+    assert license_.in_use_since == timezone.localdate() - timedelta(days=7)
+    assert "How long has this number" not in operator.get(page).content.decode()
+    assert "0 of 50 today" in operator.get(f"/admin/django_kpwa/license/{license_.pk}/change/").content.decode()
+
+
+@pytest.mark.parametrize("days", ["", "1", "-5", "yesterday"])
+def test_an_answer_that_is_none_changes_nothing(license_, operator, days):
+    operator.post(f"/admin/django_kpwa/license/{license_.pk}/link/in_use/", {"days": days})
+    license_.refresh_from_db()
+    assert license_.in_use_since is None
