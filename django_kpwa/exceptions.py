@@ -8,6 +8,7 @@
     ├── InvalidMessageError (ValueError)  refused before anything was stored
     │   ├── InvalidPhoneNumberError
     │   ├── RecipientStoppedError         the owner of the number wants no messages
+    │   ├── RecipientForgottenError       the message's number and text were forgotten
     │   └── InvalidImageUrlError
     ├── TransactionLostError (OperationalError)  the caller's transaction ended while something was stored in it
     ├── RolledBackError                   an atomic() block was rolled back, and no exception said so
@@ -98,6 +99,10 @@ class RecipientStoppedError(InvalidMessageError):
 
     Nothing is sent there until they write that they do, or a person ends the stop.
     """
+
+
+class RecipientForgottenError(InvalidMessageError):
+    """The number and the text of the message were emptied (`kpwa forget`), so it cannot be sent again."""
 
 
 class InvalidImageUrlError(InvalidMessageError):

@@ -21,7 +21,7 @@ from . import announce, phone
 from .conf import Settings, kpwa_settings
 from .containing import loud
 from .contents import says_something, with_line_feeds
-from .exceptions import InvalidMessageError, LicenseChoiceError, RecipientStoppedError
+from .exceptions import InvalidMessageError, LicenseChoiceError, RecipientForgottenError, RecipientStoppedError
 from .logs import get_logger
 from .models import (
     NOT_KEPT,
@@ -249,8 +249,10 @@ def resend(message: OutboundMessage) -> bool:
     It is queued even if a copy of it arrived at another number, which is what a site's code asks for here; people are
     no longer offered it then, see `arrived_elsewhere()`.
 
-    Raises `RecipientStoppedError`, with nothing changed, if the owner of its number wants no messages.
+    Raises, with nothing changed, `RecipientStoppedError` if the owner of its number wants no messages, and
+    `RecipientForgottenError` if its number was forgotten.
     """
+    _check_known(message)
     _check_stops([message])
     queued = bool(store().resend(message.pk))
     if queued:
@@ -301,12 +303,14 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     Returns the copy. A second call with the same number returns the first call's copy. If the text of `message` is not
     written yet, it is written for the original and for the copy separately when each is sent.
 
-    Raises `InvalidPhoneNumberError`, or `InvalidMessageError` as `send_message()` does.
+    Raises `InvalidPhoneNumberError`, `InvalidMessageError` as `send_message()` does, or `RecipientForgottenError`: the
+    text went with the number.
     """
     recipient = phone.parse(to)
     conf = kpwa_settings()
     # Fetched again: the caller's instance may be stale, or have its text deferred.
     original = OutboundMessage.objects.select_related("license").get(pk=message.pk)
+    _check_known(original)
     is_written = not original.needs_rendering
     row = _build(
         Message(
@@ -356,6 +360,7 @@ def mark_stopped(messages: Iterable[OutboundMessage]) -> None:
         message
         for message in messages
         if message.recipient_type == RecipientType.NUMBER
+        and not message.is_forgotten
         and (message.can_be_resent or message.reason in StopReason.values)
     ]
     stopped = store().find_stopped({message.recipient for message in asked}) if asked else set()
@@ -370,7 +375,7 @@ def asks_again(message: OutboundMessage) -> bool:
 
     Returns False if there is none. Nothing is sent by it: `resend()` is possible again.
     """
-    if message.recipient_type != RecipientType.NUMBER:
+    if message.recipient_type != RecipientType.NUMBER or message.is_forgotten:
         return False
     message.is_stopped = False
     return store().lift_stop(message.recipient)
@@ -497,6 +502,12 @@ def _store_cancelled(row: OutboundMessage) -> OutboundMessage:
     return row
 
 
+def _check_known(message: OutboundMessage) -> None:
+    """Raise `RecipientForgottenError` if the number and the text of a message were emptied."""
+    if message.is_forgotten:
+        raise RecipientForgottenError("its number and its text were forgotten.")
+
+
 @sensitive_variables()
 def _check_stops(rows: Sequence[OutboundMessage], *, is_many: bool = False) -> None:
     """Raise `RecipientStoppedError` if the owner of one of the rows' numbers wants no messages.
@@ -547,7 +558,7 @@ def _not_stored() -> LicenseChoiceError:
 
 def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
     """Warn of a repeat with another content: most likely the site's idempotency key is not unique enough."""
-    if existing.was_purged or (row.pk is not None and existing.pk == row.pk):
+    if existing.was_purged or existing.is_forgotten or (row.pk is not None and existing.pk == row.pk):
         return
     if existing.recipient != row.recipient or (not row.renderer and existing.text != row.text):
         logger.warning(

@@ -171,6 +171,30 @@ def parse(number: object, region: str | None = None) -> str:
     return _read(digits, is_international, is_link, region, number)
 
 
+@sensitive_variables()
+def national(number: str) -> str:
+    """The digits of `number`, given with its country code, without that code and a leading 0."""
+    import phonenumbers
+
+    try:
+        return str(phonenumbers.parse(f"+{number}").national_number)
+    except phonenumbers.NumberParseException:
+        return number
+
+
+@sensitive_variables()
+def spellings(number: str) -> re.Pattern[str]:
+    """A pattern that finds `number`, digits with country code, however it is written in a text or a JID.
+
+    It finds the number within longer runs of digits as well.
+    """
+    own = national(number)
+    between = r"[^0-9A-Za-z]{0,5}"
+    code = number.removesuffix(own) if number.endswith(own) else ""
+    before = rf"(?:\+?{between.join(code)}{between})?" if code else ""
+    return re.compile(rf"{before}{between.join(own)}")
+
+
 def written(number: str) -> str:
     """Format digits with country code for people: national in `KPWA["DEFAULT_REGION"]`, else international.
 

@@ -44,7 +44,7 @@ class Bubble:
 def bubble_of(message: OutboundMessage, instead: str = "") -> Bubble:
     """Return the bubble of a message that this site sent; `instead` is shown if the message has no text."""
     return Bubble(
-        text=wa_html(message.text),
+        text=_NOTHING if message.is_forgotten else wa_html(message.text),
         image=image_link(message.image_url),
         at=message.sent_at or message.created_at,
         ticks=status_row(message) if message.status in ARRIVED else None,

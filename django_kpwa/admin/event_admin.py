@@ -36,12 +36,15 @@ MAX_REPROCESSED_AT_ONCE = 100
 
 _LEVELS = {Tone.GOOD: messages.SUCCESS, Tone.BAD: messages.ERROR}
 _BUSY = _("Nothing was done: it is being processed right now.")
+_NO_BODY = _("Nothing was done: its body was not kept.")
 _GONE = _("Nothing was done: it has been deleted.")
 
 
 def _press(request: HttpRequest, event: WebhookEvent) -> Done:
     from ..webhooks import reprocess
 
+    if not event.body:
+        return Done(_NO_BODY, messages.WARNING, logged="")
     if not reprocess(event):  # another process holds the event
         return Done(_BUSY, messages.WARNING, logged="")
     status = WebhookEvent.objects.filter(pk=event.pk).values_list("status", flat=True).first()

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import outbox, ticks
-from ..exceptions import RecipientStoppedError
+from ..exceptions import RecipientForgottenError, RecipientStoppedError
 from ..formatting import short_time
 from ..license_conditions import held_by
 from ..models import Dashboard, OutboundMessage, RecipientType, Status
@@ -56,6 +56,8 @@ def _press_send_again(request: HttpRequest, message: OutboundMessage) -> Done:
         return _resend(request, message)
     except RecipientStoppedError:
         return Done(_("Nothing was sent: the owner of this number wants no messages."), messages.WARNING, logged="")
+    except RecipientForgottenError:
+        return Done(_("Nothing was sent: its number and its text were forgotten."), messages.WARNING, logged="")
 
 
 def _press_asks_again(request: HttpRequest, message: OutboundMessage) -> Done:
@@ -356,7 +358,7 @@ class MessageAdmin(LongListAdmin):
         return {"recipient": recipient_of(copy), "mark": status_row(copy), "url": self.url_of("change", copy.pk)}
 
     def _another_number_url(self, request: HttpRequest, message: OutboundMessage) -> str:
-        # A text that is rendered only when the message is sent can't be copied before.
-        if message.needs_rendering or not self.may(request, MAY_SEND):
+        # A text that is rendered only when the message is sent can't be copied before; one that was forgotten is gone.
+        if message.needs_rendering or message.is_forgotten or not self.may(request, MAY_SEND):
             return ""
         return self.url_of("another_number", message.pk)

@@ -31,7 +31,7 @@ def first_line_of(message: OutboundMessage, repeated: Container[str] = ()) -> st
     Lines that are `repeated` are skipped, unless the beginning of the text has no others.
     """
     lines = _lines_of(message)
-    if not lines:
+    if not lines or message.is_forgotten:
         return instead_of_text(message) or gettext("(an image)")
     return Truncator(next((line for line in lines if line not in repeated), lines[0])).chars(_LINE_CHARACTERS)
 
@@ -53,7 +53,9 @@ def _lines_of(message: OutboundMessage) -> list[str]:
 
 
 def instead_of_text(message: OutboundMessage) -> str:
-    """Return what is shown instead of a text that is rendered only when it is sent; empty if there is a text."""
+    """Return what is shown instead of a text that is not written yet or was forgotten; empty if there is a text."""
+    if message.is_forgotten:
+        return gettext("(forgotten)")
     return gettext("(written when it is sent)") if message.needs_rendering else ""
 
 
@@ -61,4 +63,4 @@ def recipient_of(message: OutboundMessage) -> str:
     """Return the recipient for display: the formatted number, or the group's name."""
     if message.recipient_type == RecipientType.GROUP:
         return gettext("%(name)s (group)") % {"name": message.recipient}
-    return phone.written(message.recipient)
+    return gettext("a forgotten number") if message.is_forgotten else phone.written(message.recipient)

@@ -106,7 +106,7 @@ def _of_attempt(attempt: SendAttempt) -> Moment:
 
 def _answers(message: OutboundMessage) -> list[WebhookEvent]:
     """Return the first messages that the customer wrote to the license after `message` was sent."""
-    if message.sent_at is None or message.recipient_type != RecipientType.NUMBER:
+    if message.sent_at is None or message.recipient_type != RecipientType.NUMBER or message.is_forgotten:
         return []
     events = WebhookEvent.objects.filter(
         sender_number=message.recipient,

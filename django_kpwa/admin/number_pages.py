@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from .. import license_actions, outbox, phone
-from ..exceptions import InvalidMessageError, InvalidPhoneNumberError, RecipientStoppedError
+from ..exceptions import InvalidMessageError, InvalidPhoneNumberError, RecipientForgottenError, RecipientStoppedError
 from ..models import License, OutboundMessage
 from ..words import Mark, Tone, Words
 from .base import MAY_OPERATE, MAY_SEND, KpwaAdmin
@@ -63,6 +63,8 @@ def send_to_another_number(admin: KpwaAdmin, request: HttpRequest, object_id: st
             sent = outbox.send_to_another_number(message, form.cleaned_data["to"])
         except RecipientStoppedError:
             form.add_error("to", gettext("Nothing was sent: the owner of this number wants no messages."))
+        except RecipientForgottenError:
+            form.add_error(None, gettext("Nothing was sent: its number and its text were forgotten."))
         except InvalidMessageError:
             form.add_error(None, gettext("This message cannot be sent to another number."))
         else:

@@ -16,7 +16,7 @@ from .licenses import LICENSES
 from .linking import CHECK_NUMBER, QR, RESTART, STATUS
 from .messages import MESSAGES, SEND, SEND_GROUP
 from .missing import MISSING
-from .recipients import LIFT_STOP
+from .recipients import EXPORT, FORGET, LIFT_STOP
 from .run import DISPATCH, PURGE, RUN, SANDBOX
 from .webhook import WEBHOOK
 
@@ -34,6 +34,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "messages": MESSAGES,
     "missing": MISSING,
     "lift-stop": LIFT_STOP,
+    "forget": FORGET,
+    "export": EXPORT,
     "licenses": LICENSES,
     "groups": GROUPS,
     "webhook": WEBHOOK,

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils import timezone, translation
 
 from .. import broker, outbox, phone
-from ..exceptions import InvalidPhoneNumberError, RecipientStoppedError
+from ..exceptions import InvalidPhoneNumberError, RecipientForgottenError, RecipientStoppedError
 from ..models import UNSETTLED, OutboundMessage, Status
 from ..words import reason_row, status_row
 from .arguments import (
@@ -261,6 +261,10 @@ def _decide(console: Console, decision: str, ids: list[str]) -> int:
             continue
         try:
             changed = decide(message)
+        except RecipientForgottenError:
+            outcomes.append({"id": given, "done": False, "status": message.status})
+            console.say(f"{given}: left unchanged, because its number and its text were forgotten.")
+            continue
         except RecipientStoppedError:
             outcomes.append({"id": given, "done": False, "status": message.status})
             console.say(

@@ -1,15 +1,17 @@
-"""`kpwa lift-stop`: what a person decides about a number that must not be written to."""
+"""`kpwa lift-stop`, `forget` and `export`: what a person decides or asks about one phone number."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
+from django.core.management.base import CommandError
 from django.views.decorators.debug import sensitive_variables
 
-from .. import phone
+from .. import personal_data, phone
 from ..store import store
-from .console import EXIT_NO, EXIT_OK, Console, Subcommand
+from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, Subcommand
 
 
 def _add_number_argument(parser: argparse.ArgumentParser) -> None:
@@ -31,4 +33,48 @@ def _lift_stop(console: Console, options: dict[str, Any]) -> int:
     return EXIT_OK
 
 
+def _add_forget_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_number_argument(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+@sensitive_variables()
+def _forget(console: Console, options: dict[str, Any]) -> int:
+    number = phone.parse(options["number"])
+    if not options["yes"] and not _is_confirmed(console, number):
+        raise CommandError("Nothing was emptied.", returncode=EXIT_NO)
+    told = personal_data.forget(number)
+    console.document({"number": phone.mask(number), "done": told.is_done, **asdict(told)})
+    if told.cancelled:
+        console.report(f"Messages cancelled, which were waiting: {told.cancelled}.")
+    console.report(
+        f"Emptied: {told.messages} messages, {told.attempts} attempts, {told.events} webhook events, "
+        f"{told.failures} receipt failures."
+    )
+    if told.is_stopped:
+        console.report("Its stop still holds: of the number, a keyed digest is kept.")
+    if told.left_messages:
+        console.say(f"Messages on their way, which keep the number: {told.left_messages}. Try again in a minute.")
+    if told.left_events:
+        console.say(f"Webhook events that wait to be processed: {told.left_events}. Try again in a minute.")
+    return EXIT_OK if told.is_done else EXIT_NO
+
+
+def _is_confirmed(console: Console, number: str) -> bool:
+    if console.as_json:
+        raise CommandError("With --json, add --yes: nobody is asked.", returncode=EXIT_USAGE)
+    console.say(f"All that is held about {phone.mask(number)} will be emptied, and cannot be brought back.")
+    console.say("Type “forget” to go on:")
+    return console.stdin.readline().strip().lower() == "forget"
+
+
+@sensitive_variables()
+def _export(console: Console, options: dict[str, Any]) -> int:
+    console.as_json = True
+    console.document(personal_data.held_about(phone.parse(options["number"])))
+    return EXIT_OK
+
+
 LIFT_STOP = Subcommand("write to a customer again who had asked to stop", _add_number_argument, _lift_stop)
+FORGET = Subcommand("empty all that is held about a number; its stop still holds", _add_forget_arguments, _forget)
+EXPORT = Subcommand("write all that is held about a number, as JSON", _add_number_argument, _export)

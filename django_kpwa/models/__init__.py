@@ -6,8 +6,10 @@ from .lane import ENDED_BY_STATUS, HELD_BY_PEOPLE, Lane, PauseReason
 from .license import Dashboard, License, WebhookToken
 from .message import (
     ARRIVED,
+    FORGOTTEN_TEXT,
     LIVE,
     NOT_KEPT,
+    NUMBER_FORGOTTEN,
     RENDER_ERROR,
     RESENDABLE,
     UNSETTLED,
@@ -46,6 +48,7 @@ __all__ = [
     "ARRIVED",
     "ENDED_BY_STATUS",
     "FORGOTTEN",
+    "FORGOTTEN_TEXT",
     "HELD_BY_PEOPLE",
     "HISTOGRAM_SECONDS",
     "LIVE",
@@ -53,6 +56,7 @@ __all__ = [
     "MAX_REFERENCE_LENGTH",
     "NOT_KEPT",
     "NOT_UNDERSTOOD",
+    "NUMBER_FORGOTTEN",
     "RENDER_ERROR",
     "RESENDABLE",
     "SILENT_SECONDS",

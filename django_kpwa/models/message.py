@@ -13,6 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from ..gateway.outcome import Cause, OutcomeKind
@@ -47,6 +48,12 @@ RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
 RENDER_ERROR, WITHDRAWN = "render_error", "withdrawn"
 """Values of `reason` besides the causes of attempts (`gateway.outcome.Cause`): the text could not be rendered; the
 message was withdrawn."""
+
+
+NUMBER_FORGOTTEN = "forgotten"
+"""The `reason` of a message that waited when the data about its number were emptied (`personal_data.forget()`)."""
+FORGOTTEN_TEXT = "(forgotten)"
+"""In place of the text of a message that was emptied: a message must have a text, an image or a renderer."""
 
 
 class HoldReason(models.TextChoices):
@@ -103,7 +110,8 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
 
     def resendable(self) -> OutboundMessageQuerySet:
         """Messages that did not arrive or may not have, and so may be sent again."""
-        return self.filter(Q(status__in=RESENDABLE) | Q(status=Status.SENT, undelivered_at__isnull=False))
+        open_again = Q(status__in=RESENDABLE) | Q(status=Status.SENT, undelivered_at__isnull=False)
+        return self.filter(open_again).exclude(recipient="")
 
     def put_off(self) -> OutboundMessageQuerySet:
         """Queued messages that policy has put off until their `due_at`."""
@@ -262,11 +270,20 @@ class OutboundMessage(models.Model):
 
     @property
     def masked_recipient(self) -> str:
+        if self.is_forgotten:
+            return gettext("a forgotten number")
         return mask(self.recipient) if self.recipient_type == RecipientType.NUMBER else self.recipient
+
+    @property
+    def is_forgotten(self) -> bool:
+        """True if its number and its text were emptied (`personal_data.forget()`)."""
+        return not self.recipient and self.status not in UNSETTLED and not self.was_purged
 
     @property
     def needs_somebody(self) -> bool:
         """True if it failed or was reported as not delivered, or is in doubt and was not dismissed."""
+        if self.is_forgotten:
+            return False
         is_in_doubt = self.status == Status.UNKNOWN and self.dismissed_at is None
         return self.status == Status.FAILED or self.is_undelivered or is_in_doubt
 
@@ -287,8 +304,8 @@ class OutboundMessage(models.Model):
 
     @property
     def can_be_resent(self) -> bool:
-        """True if it did not arrive or may not have."""
-        return self.status in RESENDABLE or self.is_undelivered
+        """True if it did not arrive or may not have, and is known to whom it is."""
+        return not self.is_forgotten and (self.status in RESENDABLE or self.is_undelivered)
 
     @property
     def can_be_sent_now(self) -> bool:

@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_POST
 
 from .. import outbox, phone
-from ..exceptions import InvalidMessageError, InvalidPhoneNumberError, RecipientStoppedError
+from ..exceptions import InvalidMessageError, InvalidPhoneNumberError, RecipientForgottenError, RecipientStoppedError
 from ..models import OutboundMessage, ReceiptFailure, StopReason
 from ..receipts import registry
 from ..site_urls import find_url, is_url_of_this_site
@@ -68,8 +68,8 @@ def resend(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
         return render(request, "django_kpwa/counter/confirm.html", {"back": _back(request), "address": request.path})
     try:
         queued = outbox.resend(message)
-    except RecipientStoppedError:
-        messages.warning(request, _stopped(), fail_silently=True)
+    except (RecipientStoppedError, RecipientForgottenError) as error:
+        messages.warning(request, _why_not(error), fail_silently=True)
         return HttpResponseRedirect(_back(request))
     if queued:
         _log(request, message, _("Sent again from the counter."))
@@ -114,8 +114,8 @@ def send_to(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
         copy = outbox.send_to_another_number(message, typed)
     except InvalidPhoneNumberError:
         return _ask_again(request, typed, _("This is not a phone number. Please check it."))
-    except RecipientStoppedError:
-        return _ask_again(request, typed, _stopped())
+    except (RecipientStoppedError, RecipientForgottenError) as error:
+        return _ask_again(request, typed, _why_not(error))
     except InvalidMessageError:
         return _ask_again(request, typed, _("This message cannot be sent to another number."))
     _log(request, message, _("Sent to another number from the counter."))
@@ -135,7 +135,7 @@ def send_now(request: HttpRequest, failure_id: int) -> HttpResponse:
         messages.error(request, words, fail_silently=True)
         return HttpResponseRedirect(_back(request))
     if message is not None and message.reason in StopReason.values:
-        messages.warning(request, _stopped(), fail_silently=True)
+        messages.warning(request, _why_not(), fail_silently=True)
     elif message is not None:
         _log(request, message, _("Sent from the counter, after it had failed."))
         messages.success(request, _("It will be sent."), fail_silently=True)
@@ -148,7 +148,9 @@ def send_now(request: HttpRequest, failure_id: int) -> HttpResponse:
     return HttpResponseRedirect(_back(request))
 
 
-def _stopped() -> str:
+def _why_not(error: Exception | None = None) -> str:
+    if isinstance(error, RecipientForgottenError):
+        return _("Nothing was sent: its number and its text were forgotten.")
     return _("Nothing was sent: the owner of this number wants no messages.")
 
 

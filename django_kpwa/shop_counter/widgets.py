@@ -192,7 +192,8 @@ def _newest(wanted: Q) -> list[OutboundMessage]:
 
 def _is_for_another(message: OutboundMessage) -> bool:
     """Return True if the message's text may be sent to another number: it is settled, and was not to a group."""
-    return message.recipient_type == RecipientType.NUMBER and message.status not in UNSETTLED
+    is_to_number = message.recipient_type == RecipientType.NUMBER and not message.is_forgotten
+    return is_to_number and message.status not in UNSETTLED
 
 
 def _shown(message: OutboundMessage, person: Person) -> Shown:
@@ -242,6 +243,8 @@ def _moment(message: OutboundMessage) -> datetime | None:
 
 def _why(message: OutboundMessage) -> str:
     """Return why the message is not or was not sent; a refusal that we have no words for in the gateway's own."""
+    if message.is_forgotten:
+        return message.masked_recipient
     is_unknown = reason_row(message) is CAUSES[Cause.REFUSED]
     if message.status == Status.FAILED and is_unknown and message.reason_words:
         return gettext("the gateway said: %(words)s") % {"words": message.reason_words}

@@ -150,9 +150,11 @@ class Decisions(Lanes):
 
         Only a receipt whose text was not written and that no attempt was made for.
         """
-        withdrawn = _message(message_id).filter(
-            status=Status.CANCELLED, reason=WITHDRAWN, rendered_at=None, attempts_made=0
-        )
+        withdrawn = (
+            _message(message_id)
+            .filter(status=Status.CANCELLED, reason=WITHDRAWN, rendered_at=None, attempts_made=0)
+            .exclude(recipient="")
+        )  # whose number was forgotten
         return bool(
             withdrawn.update(
                 status=Status.QUEUED,

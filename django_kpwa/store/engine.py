@@ -7,6 +7,7 @@ from .alerts import Alerts
 from .backlog import Backlog
 from .decisions import Decisions
 from .events import Events
+from .forgetting import Forgetting
 from .messages import Messages
 from .postgresql.events import PostgreSQLEvents
 from .postgresql.lanes import PostgreSQLLanes
@@ -15,7 +16,7 @@ from .sql import Dialect, PostgreSQL, dialect_of
 from .texts import Texts
 
 
-class Store(Decisions, Messages, Texts, Events, Backlog, Alerts):
+class Store(Decisions, Messages, Forgetting, Texts, Events, Backlog, Alerts):
     """The portable store: the ORM's queries, for every case and every database. It defines the correct behaviour."""
 
 

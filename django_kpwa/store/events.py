@@ -170,12 +170,14 @@ class Events(StoreBase):
             return bool(old.update(digest=None))
 
     def free_event(self, event_id: int) -> bool:
-        """Make a stored event due now, as if it had not been tried. Returns False if a worker is processing it.
+        """Make a stored event due now, as if it had not been tried. Returns False if a worker is processing it, or
+        if it has no body.
 
         Its signals are sent again only if it was not understood before.
         """
         held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
-        idle = WebhookEvent.objects.filter(~held, pk=event_id)
+        # What has no body any more would be taken for something that was not understood.
+        idle = WebhookEvent.objects.filter(~held, pk=event_id).exclude(body=b"")
         not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
         anew = {"next_try_at": DatabaseNow(), "tries": 0}
         return bool(

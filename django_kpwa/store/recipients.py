@@ -51,7 +51,7 @@ class Recipients(StoreBase):
                 return False
         # Not in that transaction: whoever records a send locks the message before the recipient.
         with self.brief():
-            _to(number).filter(status__in=ARRIVED, reason=StopReason.WRONG_NUMBER).update(reason="")
+            messages_to(number).filter(status__in=ARRIVED, reason=StopReason.WRONG_NUMBER).update(reason="")
         return True
 
     @sensitive_variables()
@@ -86,19 +86,12 @@ class Recipients(StoreBase):
         A message that a driver has locked is left: the driver asks for stops itself before it calls the gateway.
         """
         answers = [answer for answer in self._stops([number]).values_list("answer_id", flat=True) if answer]
-        waiting = _to(number).filter(status=Status.QUEUED).exclude(pk__in=answers)
-        changed: list[Change] = []
-        while True:
-            with self.brief():
-                ids = list(self.locked(waiting).values_list("pk", flat=True)[:_AT_ONCE])
-                changed += [Change(pk, status) for pk in ids if (status := self._withdraw(pk, reason))]
-            if len(ids) < _AT_ONCE:
-                return changed
+        return self._withdraw_many(messages_to(number).exclude(pk__in=answers), reason)
 
     @sensitive_variables()
     def mark_wrong_number(self, number: str) -> None:
         """Note on what was sent to `number` lately that its owner is not the customer."""
-        lately = _to(number).filter(status__in=ARRIVED, sent_at__gte=in_seconds(-86_400 * MARKED_DAYS))
+        lately = messages_to(number).filter(status__in=ARRIVED, sent_at__gte=in_seconds(-86_400 * MARKED_DAYS))
         lately.update(reason=StopReason.WRONG_NUMBER, reason_words="")
 
     @sensitive_variables()
@@ -133,7 +126,18 @@ class Recipients(StoreBase):
         known = Recipient.objects.filter(lid=lid).exclude(number__startswith=FORGOTTEN)
         return known.values_list("number", flat=True).order_by("-pk").first() or ""
 
-    def _withdraw(self, message_id: int, reason: StopReason) -> Status | None:
+    @sensitive_variables()
+    def _withdraw_many(self, messages: QuerySet[OutboundMessage], reason: str) -> list[Change]:
+        waiting = messages.filter(status=Status.QUEUED)
+        changed: list[Change] = []
+        while True:
+            with self.brief():
+                ids = list(self.locked(waiting).values_list("pk", flat=True)[:_AT_ONCE])
+                changed += [Change(pk, status) for pk in ids if (status := self._withdraw(pk, reason))]
+            if len(ids) < _AT_ONCE:
+                return changed
+
+    def _withdraw(self, message_id: int, reason: str) -> Status | None:
         queued = OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED)
         settled = {"settled_at": DatabaseNow(), "reason_words": ""}
         if queued.filter(in_doubt=False).update(status=Status.CANCELLED, reason=reason, **settled):
@@ -149,5 +153,6 @@ class Recipients(StoreBase):
         return Recipient.objects.filter(number__in=forms, stopped_at__isnull=False)
 
 
-def _to(number: str) -> QuerySet[OutboundMessage]:
+def messages_to(number: str) -> QuerySet[OutboundMessage]:
+    """The messages to the number `number`."""
     return OutboundMessage.objects.filter(recipient=number, recipient_type=RecipientType.NUMBER)

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from ..formatting import coming_time
 from ..gateway.outcome import Cause, OutcomeKind
 from ..models import (
+    NUMBER_FORGOTTEN,
     RENDER_ERROR,
     WITHDRAWN,
     FailureCause,
@@ -194,6 +195,11 @@ _TRIED = replace(
 
 def status_row(message: OutboundMessage) -> StatusRow:
     """Return the row of the message's status, adapted to its other columns and to `lacks_tick`."""
+    row = _status_row(message)
+    return replace(row, advice=NOTHING_TO_DO, command=_NO_COMMAND) if message.is_forgotten else row
+
+
+def _status_row(message: OutboundMessage) -> StatusRow:
     if message.is_undelivered:
         return _UNDELIVERED
     if message.has_arrived and message.reason == StopReason.WRONG_NUMBER:
@@ -354,6 +360,11 @@ CAUSES = Table[CauseRow](
             meaning=_("Whoever has this number wrote that they are not the customer."),
             advice=_("Ask the customer for the right number, then send the receipt there."),
         ),
+        NUMBER_FORGOTTEN: CauseRow(
+            label=_("its number was forgotten"),
+            meaning=_("Somebody had all data about this number emptied while the message was waiting."),
+            advice=NOTHING_TO_DO,
+        ),
         WITHDRAWN: CauseRow(
             label=_("cancelled before it was sent again"),
             meaning=_("An earlier attempt is in doubt."),
@@ -454,7 +465,8 @@ def reason_row(message: OutboundMessage) -> CauseRow:
     words = "" if "reason_words" in message.get_deferred_fields() else message.reason_words
     if message.reason == Cause.REFUSED and _SAYS_NOT_ON_WHATSAPP.search(words):
         return NOT_ON_WHATSAPP
-    return CAUSES[message.reason] if message.reason else _NO_REASON
+    row = CAUSES[message.reason] if message.reason else _NO_REASON
+    return replace(row, advice=NOTHING_TO_DO) if message.is_forgotten else row
 
 
 def who_said(message: OutboundMessage) -> Words:

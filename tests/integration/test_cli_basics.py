@@ -17,7 +17,7 @@ from tests.processes import ROOT, run_manage, start_manage
 
 SUBCOMMANDS = (
     *("doctor", "alerts", "status", "qr", "restart", "check-number", "send", "send-group", "messages", "missing"),
-    *("lift-stop", "licenses", "groups", "webhook", "run", "dispatch", "purge", "sandbox"),
+    *("lift-stop", "forget", "export", "licenses", "groups", "webhook", "run", "dispatch", "purge", "sandbox"),
 )
 
 

@@ -1,0 +1,123 @@
+"""What is held about a phone number: all of it, for whoever asks what is known of them; and nothing more, on demand.
+
+The site's own tables, backups and logs are not part of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from django.views.decorators.debug import sensitive_variables
+
+from . import announce, phone
+from .containing import loud
+from .logs import get_logger
+from .models import OutboundMessage, SendAttempt, WebhookEvent, write_alias
+from .store import store
+
+logger = get_logger("django_kpwa.personal_data")
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What `forget()` did: how many messages it cancelled first, and how many rows of each kind it emptied.
+
+    `is_stopped`: the number is not to be written to, and still is not. `left_messages` are being sent, and
+    `left_events` not processed yet. `is_complete` is False if there was no time to look through all events.
+    """
+
+    cancelled: int
+    messages: int
+    attempts: int
+    events: int
+    failures: int
+    is_stopped: bool
+    left_messages: int
+    left_events: int
+    is_complete: bool
+
+    @property
+    def is_done(self) -> bool:
+        """True if nothing is left, so that it need not be done again."""
+        return self.is_complete and not self.left_messages and not self.left_events
+
+
+@sensitive_variables()
+@loud(write_alias)
+def forget(number: str, *, within_seconds: float | None = None) -> Forgotten:
+    """Cancel what waits for `number`, in digits, and empty what is held about it. Harmless to repeat.
+
+    A stop of the number still holds afterwards, by a keyed digest. `within_seconds`: for how long webhook events are
+    looked through; None: until all were. Raises `django.db.Error`; what was emptied until then stays so.
+    """
+    until = None if within_seconds is None else time.monotonic() + within_seconds
+    cancelled = store().cancel_all(number)
+    announce.messages_moved(cancelled)
+    emptied = store().empty_messages(number)
+    events, left_events, is_complete = store().empty_events(
+        number, lambda: until is not None and time.monotonic() > until
+    )
+    failures = store().empty_failures(number)
+    # Last: until then a hidden id tells which events are from this number.
+    is_stopped = store().forget_recipient(number) if is_complete else bool(store().why_stopped(number))
+    told = Forgotten(
+        cancelled=len(cancelled),
+        messages=emptied.messages,
+        attempts=emptied.attempts,
+        events=emptied.events + events,
+        failures=failures,
+        is_stopped=is_stopped,
+        left_messages=store().count_left(number),
+        left_events=left_events,
+        is_complete=is_complete,
+    )
+    logger.info("The data about a number were emptied (%s messages, %s events).", told.messages, told.events)
+    return told
+
+
+@sensitive_variables()
+def held_about(number: str) -> dict[str, Any]:
+    """All that is held about `number`, in digits, as columns of our tables by their names. Raises `django.db.Error`."""
+    messages = list(OutboundMessage.objects.filter(recipient=number).order_by("pk").values())
+    attempts = SendAttempt.objects.filter(message_id__in=[message["id"] for message in messages])
+    by_message: dict[int, list[Any]] = {}
+    for attempt in attempts.order_by("message_id", "number").values():
+        by_message.setdefault(attempt["message_id"], []).append(attempt)
+    pattern = phone.spellings(number)
+    failures = store().find_failures(number).order_by("pk").values()
+    return {
+        "number": number,
+        "messages": [message | {"attempts": by_message.get(message["id"], [])} for message in messages],
+        "events": [_event(row) for row in _events_about(number, [message["id"] for message in messages])],
+        "failures": [row for row in failures if pattern.search(f"{row['error']} {row['source_reference']}")],
+        "stops": list(store().recipients_of(number).order_by("pk").values()),
+    }
+
+
+@sensitive_variables()
+def _events_about(number: str, message_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The events from `number`, about its messages, or that name it, each once."""
+    told: set[int] = set()
+    by_message = (
+        list(WebhookEvent.objects.filter(message_id=message_id).order_by("pk").values_list("pk", flat=True))
+        for message_id in message_ids
+    )
+    for ids in chain(by_message, store().find_events(number, lambda: False)):
+        new = [pk for pk in ids or () if pk not in told]
+        told.update(new)
+        rows: Any = WebhookEvent.objects.filter(pk__in=new).order_by("pk").values()
+        yield from rows
+
+
+def _event(row: dict[str, Any]) -> dict[str, Any]:
+    """An event's columns, with its body as text, or in base64 if it is none."""
+    body = bytes(row.pop("body"))
+    try:
+        return row | {"body": body.decode()}
+    except UnicodeDecodeError:
+        return row | {"body_base64": base64.b64encode(body).decode("ascii")}
