@@ -252,13 +252,6 @@ class _Driver:
         No attempt is made either for a message that must not go out yet: it is put off instead.
         """
         failpoints.after_claim()
-        if _elapsed() - self.began_at > self.max_seconds_before_call:
-            status = store().give_back(claim)
-            announce.messages_became(status, [claim.message_id])
-            logger.warning(
-                "Message %s was returned to the queue unsent: this process had stopped for too long.", claim.message_id
-            )
-            return None
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
         hold = self._hold(claim.facts) or self._hold_cold(claim)
@@ -267,6 +260,14 @@ class _Driver:
             self.claim = None
             announce.messages_became(status, [claim.message_id])
             return Recorded(status, Step(Ready()))
+        # Last before the call: what the database was asked since the claim may have taken long as well.
+        if _elapsed() - self.began_at > self.max_seconds_before_call:
+            status = store().give_back(claim)
+            announce.messages_became(status, [claim.message_id])
+            logger.warning(
+                "Message %s was returned to the queue unsent: this process had stopped for too long.", claim.message_id
+            )
+            return None
         self.has_unrecorded_call = True
         outcome, session = self._call(claim)
         failpoints.after_post()

@@ -13,7 +13,7 @@ from django_kpwa import outbox
 from django_kpwa.conf import Settings
 from django_kpwa.dispatch import drive, driver, sweep
 from django_kpwa.dispatch.hold import why_not_now
-from django_kpwa.models import HoldReason, OutboundMessage, Priority, SendAttempt, Status
+from django_kpwa.models import HoldReason, License, OutboundMessage, Priority, SendAttempt, Status
 from django_kpwa.outbox import Message, send_message, send_messages
 from django_kpwa.store import store
 from django_kpwa.store.results import Claim, Hold
@@ -118,17 +118,25 @@ def test_a_slice_of_holds_ends_as_one_of_sends_does(license_, night):
     assert OutboundMessage.objects.put_off().count() <= 1
 
 
-def test_each_is_called_within_its_own_seconds(license_, night, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """The driver's clock, which stands still but for what is added to its only element."""
+    elapsed = [0.0]
+    monkeypatch.setattr(driver, "_elapsed", lambda: elapsed[0])
+    return elapsed
+
+
+def test_each_is_called_within_its_own_seconds(license_, night, monkeypatch, clock):
     """Many holds in a row must not make the driver take itself for frozen."""
-    monkeypatch.setattr(driver._Driver, "max_seconds_before_call", 0.5)
-    waits = iter([0.3] * 4)
 
-    def slow(*arguments):
-        driver.time.sleep(next(waits, 0))
-        return why_not_now(*arguments)
+    def slowly(*arguments):
+        hold = why_not_now(*arguments)
+        clock[0] += 3.0 if hold else 0.0
+        return hold
 
-    monkeypatch.setattr(driver, "why_not_now", slow)
-    send_messages([Message(NUMBER, f"{place}", priority=Priority.BULK) for place in range(4)])
+    monkeypatch.setattr(driver, "why_not_now", slowly)
+    for message in send_messages([Message(NUMBER, f"{place}", priority=Priority.URGENT) for place in range(4)]):
+        make_late(message)
     send_message(NUMBER, "live")
     drive(license_.pk)
     assert texts() == ["live"]
@@ -290,3 +298,24 @@ def test_the_facts_of_both_forms_are_the_messages(form, license_):
 
 def test_the_sites_own_quiet_hours_are_the_nights():
     assert Settings().QUIET_HOURS == ("21:00", "07:00")
+
+
+def test_a_worker_that_stands_still_while_it_asks_for_the_policy_does_not_call(license_, monkeypatch, clock):
+    """It may have lost its lease by then, and the message may be another worker's."""
+    message = send_message(NUMBER, "x")
+    License.objects.update(cold_limit=5)
+    count = type(store()).count_cold
+
+    def stand_still(*arguments):
+        clock[0] += 6.0
+        return count(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store()), "count_cold", stand_still)
+        driven = drive(license_.pk)
+    assert (driven.attempts, driven.has_more, texts()) == (0, True, [])
+    assert fresh(message).status == Status.QUEUED
+    # It was counted, and is not again.
+    drive(license_.pk)
+    assert texts() == ["x"]
+    assert lane_of(license_).cold_sent == 1
