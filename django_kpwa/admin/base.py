@@ -34,6 +34,7 @@ else:
 
 __all__ = [
     "MAY_DECIDE",
+    "MAY_FORGET",
     "MAY_LIFT",
     "MAY_LINK",
     "MAY_OPERATE",
@@ -49,6 +50,7 @@ __all__ = [
 
 
 MAY_DECIDE = "decide_outboundmessage"
+MAY_FORGET = "forget_recipient"
 MAY_LIFT = "lift_recipient"
 MAY_LINK = "link_license"
 MAY_OPERATE = "operate_license"

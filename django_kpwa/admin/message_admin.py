@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
@@ -17,13 +18,14 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from .. import outbox, ticks
+from .. import outbox, personal_data, ticks
 from ..exceptions import RecipientForgottenError, RecipientStoppedError
 from ..formatting import short_time
 from ..license_conditions import held_by
 from ..models import Dashboard, OutboundMessage, RecipientType, Status
+from ..store.locks import waited_too_long
 from ..words import NOT_ON_WHATSAPP, Words, reason_row, status_row, who_said
-from .base import MAY_DECIDE, MAY_LIFT, MAY_SEND, mark_html
+from .base import MAY_DECIDE, MAY_FORGET, MAY_LIFT, MAY_SEND, mark_html
 from .buttons import Button, Done, OfferedButton
 from .links import Links, Source
 from .long_list import LicenseFilter, LongListAdmin, WhenFilter, has_several_licenses
@@ -31,6 +33,8 @@ from .message_lines import first_line_of, instead_of_text, lines_repeated_in, re
 
 COMPARED = 10
 """Number of the newest messages whose first lines are compared with those of a page."""
+FORGET_SECONDS = 10.0
+"""For how long a page looks through webhook events."""
 SECOND_COPY = _("The customer may get a second copy of a message that did arrive after all.")
 
 
@@ -64,6 +68,30 @@ def _press_asks_again(request: HttpRequest, message: OutboundMessage) -> Done:
     if outbox.asks_again(message):
         return Done(_("This number gets messages again. Nothing was sent."))
     return Done(_("Nothing was changed: messages to this number are not stopped."), messages.WARNING, logged="")
+
+
+def _press_forget(request: HttpRequest, message: OutboundMessage) -> Done:
+    if not _is_to_known_number(message):
+        return Done(_("Nothing was changed: it has no number."), messages.WARNING, logged="")
+    try:
+        told = personal_data.forget(message.recipient, within_seconds=FORGET_SECONDS)
+    except DatabaseError as error:
+        if not waited_too_long(error):
+            raise
+        return Done(_("Not all of it was emptied: a row is in use. Try again in a minute."), messages.WARNING)
+    message.refresh_from_db()
+    words = gettext("Emptied: %(messages)s messages and %(events)s webhook events.") % asdict(told)
+    if not told.is_complete:
+        left = gettext("There was no time to look through all events; the site's developer can: %(command)s")
+        return Done(f"{words} {left % {'command': 'manage.py kpwa forget'}}", messages.WARNING)
+    if not told.is_done:
+        left = gettext("Something is still on its way. Do the same again in a minute, on that message's page.")
+        return Done(f"{words} {left}", messages.WARNING)
+    return Done(words)
+
+
+def _is_to_known_number(message: OutboundMessage) -> bool:
+    return message.recipient_type == RecipientType.NUMBER and not message.is_forgotten
 
 
 SEND_AGAIN = Button(
@@ -115,6 +143,18 @@ CANCEL = Button(
     _pressing(outbox.cancel, _("The message was cancelled.")),
     confirm=_("It will not be sent."),
     is_offered=lambda message: message.status == Status.QUEUED,
+)
+FORGET = Button(
+    "forget",
+    _("Forget this number…"),
+    MAY_FORGET,
+    _press_forget,
+    confirm=_(
+        "All that this app holds about this number is emptied, for every license: the number, texts, pictures, answers "
+        "and keys, in messages and webhook events. What waits is cancelled. Nobody can bring it back. If its owner "
+        "asked to stop, that still holds."
+    ),
+    is_offered=_is_to_known_number,
 )
 
 DECISIONS = (SEND_AGAIN, SEND_NOW, ASKS_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
@@ -176,7 +216,7 @@ class MessageAdmin(LongListAdmin):
     ordering = ["-created_at", "-pk"]
     date_hierarchy = "created_at"
     actions = ["send_again", "send_now", "it_arrived", "cancel", "export"]
-    buttons = DECISIONS
+    buttons = (*DECISIONS, FORGET)
     change_form_template = "admin/django_kpwa/outboundmessage/change_form.html"
     readonly_fields = ["about"]
     fieldsets = [

@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'recipient',
                 'verbose_name_plural': 'recipients',
-                'permissions': [('lift_recipient', 'Can end a stop, because the customer asks for messages again')],
+                'permissions': [('lift_recipient', 'Can end a stop, because the customer asks for messages again'), ('forget_recipient', 'Can empty all that is held about a number')],
                 'default_permissions': ('view',),
                 'indexes': [models.Index(fields=['stopped_at'], name='kpwa_recipient_stopped'), models.Index(fields=['lid'], name='kpwa_recipient_lid')],
                 'constraints': [models.UniqueConstraint(fields=('number', 'license'), name='kpwa_recipient_once')],

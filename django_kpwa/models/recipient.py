@@ -64,7 +64,10 @@ class Recipient(models.Model):
         verbose_name = _("recipient")
         verbose_name_plural = _("recipients")
         default_permissions = ("view",)
-        permissions = [("lift_recipient", _("Can end a stop, because the customer asks for messages again"))]
+        permissions = [
+            ("lift_recipient", _("Can end a stop, because the customer asks for messages again")),
+            ("forget_recipient", _("Can empty all that is held about a number")),
+        ]
         constraints = [models.UniqueConstraint(fields=["number", "license"], name="kpwa_recipient_once")]
         indexes = [
             models.Index(fields=["stopped_at"], name="kpwa_recipient_stopped"),

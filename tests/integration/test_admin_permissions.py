@@ -70,6 +70,7 @@ outboundmessage/<path:object_id>/another_number/  login no    no    ok    ok    
 outboundmessage/<path:object_id>/send_again/      login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/asks_again/      login 405   405   405   405   | login no    no    back  back
 outboundmessage/<path:object_id>/send_now/        login 405   405   405   405   | login no    no    back  back
+outboundmessage/<path:object_id>/forget/          login 405   405   405   405   | login no    no    no    done
 outboundmessage/<path:object_id>/it_arrived/      login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/leave_it/        login 405   405   405   405   | login no    no    done  done
 outboundmessage/<path:object_id>/cancel/          login 405   405   405   405   | login no    no    back  back

@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.core.management import CommandError
 from django.db import connection
 from django.utils import timezone
@@ -330,3 +332,49 @@ def test_many_messages_and_events_are_emptied_in_parts(license_):
     code, told = kpwa_json("forget", TYPED, "--yes")
     assert (code, told["cancelled"], told["messages"], told["events"]) == (0, 450, 450, 1400)
     assert traces() == []
+
+
+def test_a_person_forgets_a_number_on_a_messages_page_and_the_log_has_who(known, admin_client, admin_user):
+    message = known["sent"]
+    assert "Forget this number…" in page_of(admin_client, message)
+    address = f"/admin/django_kpwa/outboundmessage/{message.pk}/forget/"
+    before = sorted(every_value())
+    assert "Nobody can bring it back" in admin_client.post(address).content.decode()
+    assert sorted(every_value()) == before
+    answer = admin_client.post(address, {"confirmed": "yes"}, follow=True)
+    assert "Emptied: 6 messages and " in answer.content.decode()
+    assert traces() == []
+    [entry] = LogEntry.objects.filter(object_id=message.pk)
+    assert entry.user == admin_user
+    assert entry.change_message.startswith("Forget this number…: Emptied: 6 messages and ")
+    assert entry.object_repr.endswith("a forgotten number")
+    assert "Forget this number…" not in page_of(admin_client, message)
+    again = admin_client.post(address, {"confirmed": "yes"}, follow=True).content.decode()
+    assert "Nothing was changed: it has no number." in again
+    group = outbox.send_group_message("Dapur", "a")
+    assert "Forget this number…" not in page_of(admin_client, group)
+
+
+def test_the_page_says_what_is_left(known, admin_client, monkeypatch):
+    address = f"/admin/django_kpwa/outboundmessage/{known['sent'].pk}/forget/"
+    monkeypatch.setattr("django_kpwa.admin.message_admin.FORGET_SECONDS", -1)
+    told = admin_client.post(address, {"confirmed": "yes"}, follow=True).content.decode()
+    assert "There was no time to look through all events" in told
+    monkeypatch.undo()
+    left = send_message(OTHER, "a")
+    OutboundMessage.objects.filter(pk=left.pk).update(status=Status.SENDING)
+    address = f"/admin/django_kpwa/outboundmessage/{left.pk}/forget/"
+    told = admin_client.post(address, {"confirmed": "yes"}, follow=True).content.decode()
+    assert "Something is still on its way" in told
+
+
+def test_who_may_decide_about_messages_may_not_forget_numbers(known, client, django_user_model):
+    clerk = django_user_model.objects.create_user("clerk", is_staff=True)
+    codenames = ("view_outboundmessage", "decide_outboundmessage", "add_outboundmessage", "lift_recipient")
+    clerk.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    client.force_login(clerk)
+    assert "Forget this number…" not in page_of(client, known["sent"])
+    address = f"/admin/django_kpwa/outboundmessage/{known['sent'].pk}/forget/"
+    refused = client.post(address, {"confirmed": "yes"})
+    assert (refused.status_code, "Can empty all that is held about a number" in refused.content.decode()) == (403, True)
+    assert traces() != []
