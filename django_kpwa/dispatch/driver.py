@@ -213,7 +213,7 @@ class _Driver:
                 if ended is not None:
                     return ended
             elif isinstance(found, Unrendered):
-                hold = self._hold(found.facts)
+                hold = self._hold(found.facts) or self._hold_cold_unrendered(found)
                 if hold is None:
                     is_late = found.facts.age_seconds > LATE_AFTER_SECONDS
                     render_message(found.message_id, found.due_at, self.max_seconds_rendering, is_late=is_late)
@@ -325,6 +325,16 @@ class _Driver:
             return None
         is_counted = store().count_cold(self.lease, claim.message_id, now.date(), most)
         return None if is_counted else until_tomorrow(now)
+
+    def _hold_cold_unrendered(self, found: Unrendered) -> Hold | None:
+        """The same before the text is written, if the limit is reached already. Nothing is counted."""
+        now = self._local(found.facts)
+        most = self.lane.license.cold_limit_on(now.date())
+        if most is None:
+            return None
+        license_id, warm_days = self.lease.license_id, self.conf.WARM_DAYS
+        is_over = store().is_over_cold_limit(license_id, found.message_id, now.date(), most, warm_days)
+        return until_tomorrow(now) if is_over else None
 
     def _local(self, facts: Facts) -> datetime:
         return timezone.localtime(facts.now, self.lane.license.time_zone)

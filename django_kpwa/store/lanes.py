@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, F, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.views.decorators.debug import sensitive_variables
 
@@ -323,6 +323,21 @@ class Lanes(StoreBase):
             if not lane.filter(cold_sent__lt=most).update(cold_sent=F("cold_sent") + 1):
                 return False
             return bool(message.update(cold_on=day))
+
+    def is_over_cold_limit(self, license_id: int, message_id: int, day: date, most: int, warm_days: int) -> bool:
+        """True if `most` messages to new customers were counted on `day`, and this one would be another.
+
+        `warm_days`: somebody who wrote within so many days is no new customer.
+        """
+        if not Lane.objects.filter(pk=license_id, cold_day=day, cold_sent__gte=most).exists():
+            return False
+        wrote = Recipient.objects.filter(
+            license_id=license_id,
+            number=OuterRef("recipient"),
+            last_inbound_at__gte=in_seconds(-86_400 * warm_days),
+        )
+        message = OutboundMessage.objects.filter(pk=message_id, recipient_type=RecipientType.NUMBER)
+        return message.filter(Q(cold_on=None) | ~Q(cold_on=day)).exclude(Exists(wrote)).exists()
 
     # --- records ---
 

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import connection, connections
 from django.utils import timezone
 
-from django_kpwa.dispatch import drive
+from django_kpwa.dispatch import drive, driver
 from django_kpwa.exceptions import NotConnectedError
 from django_kpwa.gateway import locmem
 from django_kpwa.license_conditions import new_customers
@@ -190,3 +190,41 @@ def test_an_answer_that_is_none_changes_nothing(license_, operator, days):
     operator.post(f"/admin/django_kpwa/license/{license_.pk}/link/in_use/", {"days": days})
     license_.refresh_from_db()
     assert license_.in_use_since is None
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The messages whose texts a driver has begun to write; none is finished."""
+    begun = []
+    monkeypatch.setattr(driver, "render_message", lambda message_id, *_, **__: begun.append(message_id))
+    return begun
+
+
+def unwritten(license_, n, **columns):
+    message = send_message(number(n), "struk", license=license_)
+    OutboundMessage.objects.filter(pk=message.pk).update(renderer="receipts/none", text="", **columns)
+    return message
+
+
+def test_beyond_the_limit_no_text_is_written_for_a_new_customer(new, written, form):
+    send(new, 1, 2, 3)
+    waits = unwritten(new, 4)
+    drive(new.pk)
+    waits.refresh_from_db()
+    assert written == []
+    assert (waits.is_put_off, waits.reason, waits.renderings_begun) == (True, HoldReason.COLD_LIMIT, 0)
+    assert Lane.objects.get().cold_sent == 3
+
+
+def test_the_texts_of_all_others_are_written(new, written, form):
+    hear(new, "halo", sender=number(90))
+    send(new, 1, 2)
+    within = unwritten(new, 3)
+    drive(new.pk)
+    assert written == [within.pk]
+    send(new, 4)
+    counted = unwritten(new, 5, cold_on=timezone.localdate())
+    warm = unwritten(new, 90)
+    drive(new.pk)
+    assert written == [within.pk, counted.pk, warm.pk]
+    assert not held().exists()
