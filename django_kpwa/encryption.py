@@ -128,9 +128,7 @@ def keyed_digests(value: str) -> list[str]:
 
     A number has so few digits that a digest without a key could be reversed by trying them all.
     """
-    return [
-        hmac.new(b"django_kpwa.forgotten" + secret, value.encode(), hashlib.sha256).hexdigest() for secret in _secrets()
-    ]
+    return [hmac.digest(b"django_kpwa.forgotten" + secret, value.encode(), "sha256").hex() for secret in _secrets()]
 
 
 @sensitive_variables()

@@ -24,7 +24,7 @@ _CHOSEN = """(
   WHERE license.is_active AND (license.is_default OR NOT EXISTS (
     SELECT 1 FROM django_kpwa_license other WHERE other.is_active AND other.id <> license.id)))"""
 _MAY_BE_SENT_TO = """ AND NOT EXISTS (
-  SELECT 1 FROM django_kpwa_recipient stop WHERE stop.number = ANY(%s) AND stop.stopped_at IS NOT NULL)"""
+  SELECT 1 FROM django_kpwa_recipient stop WHERE stop.number IN ({}) AND stop.stopped_at IS NOT NULL)"""
 _IS_KNOWN = " AND NOT EXISTS (SELECT 1 FROM django_kpwa_keptkey kept WHERE kept.digest = %s)"
 # Not EXISTS: that becomes a join, which may change the order of the rows. The rows have to be inserted in the order of
 # their keys, against deadlocks (`store_messages()`).
@@ -52,7 +52,9 @@ class PostgreSQLMessages(Messages):
         connection = self.connection
         values, given = written(OutboundMessage, row.__dict__, connection, {"license_id": license_sql})
         if heeds_stops and row.recipient_type == RecipientType.NUMBER:
-            where, parameters = where + _MAY_BE_SENT_TO, [*parameters, forms_of(row.recipient)]
+            forms = forms_of(row.recipient)
+            where += _MAY_BE_SENT_TO.format(", ".join(["%s"] * len(forms)))
+            parameters += forms
         if row.idempotency_digest is not None:
             where, parameters = where + _IS_KNOWN, [*parameters, row.idempotency_digest]
         source = (f"SELECT {values} {where}", [*given, *parameters])
