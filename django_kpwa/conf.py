@@ -100,8 +100,11 @@ class Settings:
     """Secret URLs that alerts are posted to as JSON, each with the template of its body; empty: the usual body."""
     ALERT_OVER_HTTP: bool = False
     """Post to public addresses by http as well, in the clear."""
-    RETENTION_DAYS: dict[str, int] = field(default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730})
-    """Days after which `kpwa purge` deletes rows, by kind. Messages that are not settled are kept for ever."""
+    RETENTION_DAYS: dict[str, int] = field(
+        default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730, "strangers": 7}
+    )
+    """Days after which `kpwa purge` deletes rows, by kind. Messages that are not settled are kept for ever. After those
+    of `strangers`, it drops the bodies of webhook events from people who were never written to."""
 
     @property
     def quiet_hours(self) -> tuple[time, time] | None:

@@ -1,5 +1,7 @@
 """Deletes rows that are older than `KPWA["RETENTION_DAYS"]`, in small batches, so that no statement blocks the senders.
 
+The bodies of messages from strangers go earlier than their events.
+
 The idempotency key of a deleted message is kept (`KeptKey`), so that a repeat does not send it a second time.
 
 The purge moves forward along the index of the time by which a row is old, and never back: so neither deleted rows,
@@ -22,6 +24,7 @@ from .logs import get_logger
 from .models import (
     UNSETTLED,
     Alert,
+    EventKind,
     HourlyStatistic,
     OutboundMessage,
     ReceiptFailure,
@@ -42,11 +45,12 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Purged:
-    """How many rows of each kind were deleted."""
+    """How many rows of each kind were deleted; and `bodies`, how many events of strangers lost theirs."""
 
     messages: int
     events: int
     statistics: int
+    bodies: int
 
 
 def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = BATCH_SIZE) -> Purged:
@@ -66,6 +70,8 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = 
     seen = SeenId.objects.filter(seen_at__lt=in_seconds(-days["events"] * _DAY))
     alerts = Alert.objects.filter(closed_at__lt=in_seconds(-days["events"] * _DAY))
     tokens = WebhookToken.objects.filter(expires_at__lt=in_seconds(-_DAY))
+    # Before the events that are deleted, of which there may be so many that no time is left.
+    bodies = _drop_bodies_of_strangers(days["strangers"], should_stop, batch_size)
     # Events before messages: deleting a message updates its events, most of which are deleted anyway.
     counts = {
         name: _delete(rows, by, should_stop, batch_size)
@@ -79,7 +85,41 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = 
             ("statistics", statistics, "hour"),
         )
     }
-    return Purged(counts["messages"], counts["events"], counts["statistics"])
+    return Purged(counts["messages"], counts["events"], counts["statistics"], bodies)
+
+
+def _drop_bodies_of_strangers(days: int, should_stop: Callable[[], bool], batch_size: int) -> int:
+    """Drop the bodies of customers' messages that are older than `days`, from people who were never written to.
+
+    Returns how many. What was understood of them stays, as long as the events do.
+
+    Each event is looked at once, also by later purges, which begin where this one ended: an event whose sender had been
+    written to by then keeps its body.
+    """
+    dropped = 0
+    old = WebhookEvent.objects.filter(kind=EventKind.INCOMING, received_at__lt=in_seconds(-days * _DAY))
+    until = store().strangers_until()
+    ahead = old if until is None else old.filter(received_at__gte=until)
+    at_newest: set[int] = set()
+    while not should_stop():
+        began_at = time.monotonic()
+        # The events of the last batch's newest time were looked at, but others may have the same time.
+        found = dict(
+            ahead.exclude(pk__in=at_newest).order_by("received_at").values_list("pk", "received_at")[:batch_size]
+        )
+        if not found:
+            break
+        dropped += store().drop_bodies_of_strangers(list(found))
+        newest = max(found.values())
+        of_newest = {pk for pk, at in found.items() if at == newest}
+        at_newest = at_newest | of_newest if newest == until else of_newest
+        store().note_strangers_until(newest)
+        until = newest
+        ahead = old.filter(received_at__gte=newest)
+        if len(found) < batch_size:
+            break
+        time.sleep(min(time.monotonic() - began_at, _LONGEST_REST_SECONDS))
+    return dropped
 
 
 def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool], batch_size: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from . import broker
-from .models import SILENT_SECONDS, DatabaseNow, Heartbeat
+from .models import SILENT_SECONDS, STRANGERS, DatabaseNow, Heartbeat
 from .store.heartbeats import NOTE_EVERY_SECONDS
 from .words import Problem
 
@@ -50,7 +50,8 @@ def senders() -> Senders:
     """Which processes that send are alive, by their heartbeats."""
     seen: dict[str, float] = {}
     up: dict[str, float] = {}
-    for name, seen_at, since, now in Heartbeat.objects.values_list("name", "seen_at", "since", DatabaseNow()):
+    beats = Heartbeat.objects.exclude(name=STRANGERS)
+    for name, seen_at, since, now in beats.values_list("name", "seen_at", "since", DatabaseNow()):
         silence = (now - seen_at).total_seconds()
         # A heartbeat from the future was stored while the database's clock was ahead, and says nothing about now.
         if silence > -SILENT_SECONDS:

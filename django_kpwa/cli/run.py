@@ -227,6 +227,8 @@ def _purge(console: Console, options: dict[str, Any]) -> int:
     console.report(
         f"Deleted: messages {purged.messages}, webhook events {purged.events}, hours of statistics {purged.statistics}."
     )
+    if purged.bodies:
+        console.report(f"Dropped: bodies of {purged.bodies} webhook events from people who were never written to.")
     return EXIT_OK
 
 

@@ -41,7 +41,7 @@ from .source import (
     stored_name,
     types_of,
 )
-from .statistics import HISTOGRAM_SECONDS, SILENT_SECONDS, Heartbeat, HourlyStatistic
+from .statistics import HISTOGRAM_SECONDS, SILENT_SECONDS, STRANGERS, Heartbeat, HourlyStatistic
 from .webhook_event import NOT_UNDERSTOOD, EventKind, EventStatus, SeenId, WebhookEvent, body_digest
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "RENDER_ERROR",
     "RESENDABLE",
     "SILENT_SECONDS",
+    "STRANGERS",
     "UNSETTLED",
     "WITHDRAWN",
     "Alert",

@@ -62,6 +62,10 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
             self.bulk_create([noted], ignore_conflicts=True)
 
 
+STRANGERS = "strangers"
+"""The name of the heartbeat that is none, see there."""
+
+
 class Heartbeat(models.Model):
     """When a service was last seen alive, and since when without a silence of `SILENT_SECONDS`.
 
@@ -71,6 +75,7 @@ class Heartbeat(models.Model):
     `run`, `dispatch`: `kpwa run` looked for work; a round of `kpwa dispatch` began.
     `publish failed`: the broker did not take a task.
     `alerts`: some process looked whether people have to be told of something.
+    `strangers`: no service; `seen_at` is when the last event was received whose sender the purge has looked at.
     """
 
     name = models.CharField(_("name"), max_length=64, primary_key=True)

@@ -1,4 +1,4 @@
-"""Empties what is held about a phone number, in batches; no row of a message or of an event is deleted.
+"""Empties what is held about a phone number or from a stranger, in batches; no message and no event is deleted.
 
 Rows are emptied only where nothing follows from them any more: a message that is on its way and an event that waits to
 be processed are left, and `count_left()` tells of them. What goes on at the same time cannot fill an emptied row again:
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import BinaryField, F, Func, IntegerField, Q, QuerySet, TextField, Value
@@ -30,6 +31,7 @@ from ..models.message import (
 )
 from ..models.receipt_failure import ReceiptFailure
 from ..models.recipient import FORGOTTEN, Recipient
+from ..models.statistics import STRANGERS, Heartbeat
 from ..models.webhook_event import EventKind, EventStatus, WebhookEvent
 from .recipients import Recipients, messages_to
 from .results import Change
@@ -215,6 +217,50 @@ class Forgetting(Recipients):
         """What is kept of `number` as somebody who must not be written to, or whose hidden id was learnt."""
         return self._recipients(number)
 
+    # --- strangers ---
+
+    def strangers_until(self) -> datetime | None:
+        """Up to when events were received whose senders `drop_bodies_of_strangers()` has looked at; None: of none."""
+        return Heartbeat.objects.filter(name=STRANGERS).values_list("seen_at", flat=True).first()
+
+    def note_strangers_until(self, received_at: datetime) -> None:
+        """Keep that all events that were received before have been looked at."""
+        with self.brief():
+            if not Heartbeat.objects.filter(name=STRANGERS).update(seen_at=received_at):
+                Heartbeat.objects.bulk_create([Heartbeat(name=STRANGERS, seen_at=received_at)], ignore_conflicts=True)
+
+    @sensitive_variables()
+    def drop_bodies_of_strangers(self, ids: Collection[int]) -> int:
+        """Drop the bodies of those of these events that are about no message, and whose senders were never written to.
+
+        Returns how many. An event that waits to be processed is left.
+        """
+        events = WebhookEvent.objects.filter(pk__in=ids, message=None).exclude(status=EventStatus.PENDING)
+        senders = {pk: _senders_of(understood) for pk, understood in events.values_list("pk", "understood")}
+        known = self._written_to({sender for found in senders.values() for sender in found})
+        strangers = [pk for pk, found in senders.items() if not found & known]
+        with self.brief():
+            return WebhookEvent.objects.filter(pk__in=strangers).exclude(body=b"").update(body=b"")
+
+    @sensitive_variables()
+    def _written_to(self, senders: Collection[str]) -> set[str]:
+        """Those of these numbers and hidden ids whose owners some license has written to, or is about to."""
+        found: set[str] = set()
+        every = sorted(senders)
+        for start in range(0, len(every), _READ_AT_ONCE):
+            some = every[start : start + _READ_AT_ONCE]
+            names = {number: {number} for number in some}
+            for lid, number in Recipient.objects.filter(lid__in=some).values_list("lid", "number"):
+                names.setdefault(number, set()).add(lid)
+            messages = OutboundMessage.objects.filter(recipient__in=names)
+            met = Recipient.objects.filter(number__in=names, last_sent_at__isnull=False)
+            for number in {
+                *messages.order_by().values_list("recipient", flat=True).distinct(),
+                *met.values_list("number", flat=True),
+            }:
+                found |= names[number]
+        return found
+
     @sensitive_variables()
     def _hidden_ids(self, number: str) -> list[str]:
         lids = self._recipients(number).exclude(lid="").values_list("lid", flat=True)
@@ -227,6 +273,14 @@ class Forgetting(Recipients):
         named = Q(kind=EventKind.INCOMING) | Q(gateway_id__contains=phone.national(number))
         events.filter(named).update(gateway_id="")
         return events.update(**_EMPTY_EVENT)
+
+
+def _senders_of(understood: Any) -> set[str]:
+    """The numbers and hidden ids of whoever wrote the messages that an event tells of."""
+    first = understood if isinstance(understood, dict) else {}
+    more = first.get("more")
+    parts = [first, *(part for part in (more if isinstance(more, list) else []) if isinstance(part, dict))]
+    return {str(part[name]) for part in parts for name in ("sender", "chat") if part.get(name)}
 
 
 def _is_copy(key: str, digest: str | None) -> bool:

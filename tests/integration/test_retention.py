@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -10,8 +12,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import retention, tasks
-from django_kpwa.models import OutboundMessage, SendAttempt, Status, WebhookEvent, WebhookToken
+from django_kpwa.models import OutboundMessage, Recipient, SendAttempt, Status, WebhookEvent, WebhookToken
 from django_kpwa.outbox import send_message
+from django_kpwa.senders import senders
+from django_kpwa.webhooks import process_event, reprocess
+from django_kpwa.webhooks.arrivals import store_event
+from tests.cli import kpwa
 
 pytestmark = pytest.mark.django_db
 
@@ -110,3 +116,85 @@ def test_the_task_leaves_what_it_has_no_time_for_to_the_next(license_):
     assert OutboundMessage.objects.count() == 1
     tasks.purge()
     assert OutboundMessage.objects.count() == 0
+
+
+STRANGER, CUSTOMER = "6285700000001", "6281234567890"
+
+
+def heard(license_, sender=STRANGER, days=8.0, text="Buka jam berapa?", **more):
+    """An event of a customer's message, that many days old; it was processed then."""
+    payload = {"event": "message", "id": f"in-{uuid.uuid4()}", "from": sender, "text": text, "fromMe": False, **more}
+    event_id = store_event(license_.pk, json.dumps(payload).encode(), "application/json")
+    assert process_event(event_id)
+    WebhookEvent.objects.filter(pk=event_id).update(received_at=timezone.now() - timedelta(days=days))
+    return WebhookEvent.objects.get(pk=event_id)
+
+
+def bodies(*events):
+    return [bool(WebhookEvent.objects.get(pk=each.pk).body) for each in events]
+
+
+def test_bodies_of_strangers_are_dropped_and_what_was_understood_stays(license_):
+    old, recent = heard(license_), heard(license_, days=6)
+    purged = retention.purge()
+    assert (purged.bodies, purged.events, bodies(old, recent)) == (1, 0, [False, True])
+    now = WebhookEvent.objects.get(pk=old.pk)
+    for name in ("kind", "status", "received_at", "sender_number", "understood"):
+        assert getattr(now, name) == getattr(old, name)
+    assert now.understood["text"] == "Buka jam berapa?"
+    assert not reprocess(now)
+    assert retention.purge().bodies == 0
+
+
+def test_what_customers_write_and_what_nobody_understood_keeps_its_body(license_):
+    lid = "123456789012345@lid"
+    send_message(CUSTOMER, "x")
+    kept = [
+        heard(license_, CUSTOMER),
+        heard(license_, lid, senderPn=f"{CUSTOMER}@s.whatsapp.net"),
+        heard(license_, lid),
+        event(license_, timezone.now() - timedelta(days=8)),
+    ]
+    met = heard(license_, "6285700000002")
+    OutboundMessage.objects.filter(recipient="6285700000002").delete()
+    Recipient.objects.update_or_create(
+        number="6285700000002", license=license_, defaults={"last_sent_at": timezone.now()}
+    )
+    dropped = [
+        heard(license_, "999999999999999@lid"),
+        heard(license_, "120363040000000000@g.us", participant=f"{STRANGER}@s.whatsapp.net"),
+    ]
+    assert retention.purge().bodies == 2
+    assert bodies(*kept, met, *dropped) == [True] * 5 + [False] * 2
+
+
+def test_how_long_strangers_bodies_are_kept_is_the_sites_to_say(license_, settings):
+    old = heard(license_)
+    settings.KPWA = {**settings.KPWA, "RETENTION_DAYS": {"strangers": 30}}
+    assert retention.purge().bodies == 0
+    settings.KPWA = {**settings.KPWA, "RETENTION_DAYS": {"strangers": 1}}
+    assert (retention.purge().bodies, bodies(old)) == (1, [False])
+
+
+def test_each_event_is_looked_at_once_in_small_batches_and_by_the_index(license_):
+    at = timezone.now() - timedelta(days=10)
+    first = [heard(license_) for _ in range(7)]
+    WebhookEvent.objects.update(received_at=at)  # all at the same time
+    later = [heard(license_, days=9) for _ in range(4)]
+    stops = iter([False, False, True])
+    assert retention.purge(should_stop=lambda: next(stops, True), batch_size=2).bodies == 4
+    assert retention.purge(batch_size=2).bodies == 7
+    assert bodies(*first, *later) == [False] * 11
+    later_still = heard(license_, days=8)
+    with CaptureQueriesContext(connection) as queries:
+        assert retention.purge(batch_size=2).bodies == 1
+    looked = [query["sql"] for query in queries if "ORDER BY" in query["sql"] and "'incoming'" in query["sql"]]
+    assert 0 < len(looked) <= 4
+    assert bodies(later_still) == [False]
+
+
+def test_a_purge_tells_of_the_bodies_and_monitoring_of_no_such_service(license_):
+    heard(license_)
+    code, told = kpwa("purge")
+    assert (code, "bodies of 1 webhook events" in told) == (0, True)
+    assert "strangers" not in senders().seen

@@ -33,7 +33,7 @@ def test_the_sites_dict_is_not_written_to(settings):
     settings.KPWA = given
     read = kpwa_settings()
     assert given == {"RETENTION_DAYS": {"events": 7}, "BASE_URLS": ["http://127.0.0.1"]}
-    assert read.RETENTION_DAYS == {"messages": 365, "events": 7, "statistics": 730}
+    assert read.RETENTION_DAYS == {"messages": 365, "events": 7, "statistics": 730, "strangers": 7}
     assert read.BASE_URLS == ("http://127.0.0.1",)
 
 
