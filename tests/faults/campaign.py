@@ -47,6 +47,8 @@ FAULTS = {
     "webhook_late": {"probability": 0.02, "amount": 2},
     "webhook_out_of_order": {"probability": 0.05, "amount": 1},
 }
+NEW_CUSTOMERS = 60
+"""How many new customers a day one of the licenses may write to, as long as the faults last."""
 FAILPOINTS = ("before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 FAILPOINT_RATE = 0.0007
 KILL_SECONDS = (2.0, 6.0)

@@ -8,7 +8,9 @@
     E  the shop's request succeeds, and is not slowed beyond the bound
     F  a webhook answered 2xx is stored exactly once, and its effect happens once
     G  secrets are in no log, broker message, traceback or table that should not have them
-    N  the number is spared: a gateway that is being deployed costs each license a handful of attempts
+    N  the number is spared: a gateway that is being deployed costs each license a handful of attempts, and no more
+       messages a day go to new customers than the license's limit
+    S  who asked to stop gets nothing that was begun after the stop was processed
     L  nothing is lost: a committed sale has exactly one message, a withdrawn one has none
     T  the till was told, the sale is there
 
@@ -22,16 +24,20 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 
 from django.apps import apps
 from django.db import models
+from django.utils import timezone
 
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import (
     ARRIVED,
     HELD_BY_PEOPLE,
+    HoldReason,
     OutboundMessage,
     PauseReason,
+    Recipient,
     RecipientType,
     Status,
     WebhookEvent,
@@ -96,8 +102,46 @@ def check_settled() -> list[Violation]:
     """B, after the time it allows: whoever calls this has waited for as long as something moved."""
     waiting = OutboundMessage.objects.filter(status__in=ON_ITS_WAY, license__is_active=True)
     held = models.Q(license__lane__pause_reason__in=HELD, status=Status.QUEUED)
-    stuck = waiting.exclude(held).prefetch_related("attempts").order_by("pk")
+    put_off = models.Q(status=Status.QUEUED, reason__in=HoldReason.values, due_at__gt=timezone.now())
+    stuck = waiting.exclude(held).exclude(put_off).prefetch_related("attempts").order_by("pk")
     return [Violation("B", f"stays {message.status}: {describe(message)}") for message in stuck]
+
+
+def check_stops(ledger: Iterable[Mapping]) -> list[Violation]:
+    """S. What was on its way when the stop was processed may arrive; what was begun later may not."""
+    arrived = {(delivery["recipient"], delivery["text"]) for delivery in ledger}
+    found: list[Violation] = []
+    for stop in Recipient.objects.filter(stopped_at__isnull=False):
+        events = WebhookEvent.objects.filter(sender_number=stop.number, received_at=stop.decided_at)
+        processed_at = events.values_list("processed_at", flat=True).get()
+        if processed_at is None:
+            continue
+        messages = OutboundMessage.objects.filter(recipient=stop.number).exclude(pk=stop.answer_id)
+        for message in messages.prefetch_related("attempts"):
+            begun = [attempt.started_at for attempt in message.attempts.all()]
+            if (message.recipient, message.text) in arrived and min(begun) > processed_at:
+                found.append(Violation("S", f"begun after the stop: {describe(message)}"))
+    return found
+
+
+def check_new_customers(ledger: Iterable[Mapping], license_name: str, most: int) -> list[Violation]:
+    """N. A message that a person sent again is one message."""
+    cold = {
+        (day_of(delivery), delivery["recipient"], delivery["text"])
+        for delivery in ledger
+        if delivery["license"] == license_name and delivery["is_cold"]
+    }
+    counted = Counter(day for day, *_ in cold)
+    return [
+        Violation("N", f"{count} messages to new customers on {day}, at most {most} are allowed")
+        for day, count in counted.items()
+        if count > most
+    ]
+
+
+def day_of(delivery: Mapping) -> date:
+    """The site's day on which the phone accepted it."""
+    return timezone.localtime(datetime.fromisoformat(delivery["accepted_at"])).date()
 
 
 def check_sales(sold: Iterable[object], withdrawn: Iterable[object] = ()) -> list[Violation]:

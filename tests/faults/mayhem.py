@@ -18,8 +18,11 @@ from django.test import override_settings
 
 from django_kpwa import license_actions, outbox
 from django_kpwa.conf import kpwa_settings
-from django_kpwa.models import Lane, License, OutboundMessage, PauseReason, SendAttempt, WebhookEvent
+from django_kpwa.exceptions import RecipientStoppedError
+from django_kpwa.models import HoldReason, Lane, License, OutboundMessage, PauseReason, SendAttempt, WebhookEvent
 from django_kpwa.outbox import Message, send_messages
+from django_kpwa.store import store
+from django_kpwa.wake import wake_license_on_commit
 from tests.integration.misbehaving import free_port
 from tests.processes import RunningProcess
 from tests.sandbox import SandboxProcess
@@ -42,6 +45,10 @@ class Mayhem(Shop):
         self.deeds: Counter[str] = Counter()
         self.licenses = [self.license, *(self._another(n) for n in range(1, campaign.LICENSES))]
         self.secrets |= {f"{KEY}{n}" for n in range(1, campaign.LICENSES)}
+        # One whose number is new, until the faults end.
+        self.new = self.licenses[2]
+        License.objects.filter(pk=self.new.pk).update(cold_limit=campaign.NEW_CUSTOMERS)
+        self._found: list[invariants.Violation] = []
         plan = {"do": ["kill", "stop"], "rate": campaign.FAILPOINT_RATE, "seed": seed}
         self._failpoints = dict.fromkeys(campaign.FAILPOINTS, plan)
         self._workers: list[RunningProcess] = []
@@ -116,7 +123,8 @@ class Mayhem(Shop):
         return count
 
     def _waiting(self) -> int:
-        return OutboundMessage.objects.filter(status__in=["queued", "sending"]).count()
+        waiting = OutboundMessage.objects.filter(status__in=["queued", "sending"])
+        return waiting.exclude(reason=HoldReason.COLD_LIMIT).count()
 
     # --- what happens to it ---
 
@@ -171,8 +179,9 @@ class Mayhem(Shop):
         if message is None:
             return
         decision = self.draw.choice(["resend", "dismiss", "dismiss"])
-        if decision == "resend" and outbox.resend(message):
-            self.resends[message.pk] += 1
+        if decision == "resend":
+            with contextlib.suppress(RecipientStoppedError):
+                self.resends[message.pk] += outbox.resend(message)
         elif decision == "dismiss":
             outbox.dismiss(message)
 
@@ -181,8 +190,12 @@ class Mayhem(Shop):
         return super().is_busy() or Lane.objects.filter(pause_reason__in=["unauthorized", "logged_out"]).exists()
 
     def calm(self) -> None:
-        """No more faults; everything frozen is thawed, and what it learned is recorded."""
+        """No more faults; everything frozen is thawed, what it learned is recorded, and the new number is old."""
         self.phone.clear_faults()
+        self._found = invariants.check_new_customers(self.phone.ledger(), self.new.name, campaign.NEW_CUSTOMERS)
+        License.objects.filter(pk=self.new.pk).update(cold_limit=None)
+        while store().end_cold_holds(self.new.pk):
+            wake_license_on_commit(self.new.pk)
         self._next_deed_at = self._deployed_at = float("inf")
         for thread in self._holding:
             thread.join()
@@ -205,7 +218,8 @@ class Mayhem(Shop):
         return found
 
     def violations(self) -> list[invariants.Violation]:
-        return [*super().violations(), *self._burned_by_deployments()]
+        stops = invariants.check_stops(self.phone.ledger())
+        return [*super().violations(), *self._burned_by_deployments(), *self._found, *stops]
 
     def _burned_by_deployments(self) -> list[invariants.Violation]:
         """A gateway that is being deployed costs each license a handful of attempts, whatever it says in turn."""
@@ -291,6 +305,15 @@ def _deploy_the_gateway(site: Mayhem) -> None:
     site._deployed_at = time.monotonic() + site.draw.uniform(*campaign.DEPLOY_SECONDS)
 
 
+def _a_customer_stops(site: Mayhem) -> None:
+    """Somebody to whom a message waits or is on its way, at a license whose webhooks come."""
+    license_ = site.draw.choice(site.licenses[::2])
+    waiting = OutboundMessage.objects.filter(license=license_, status__in=["queued", "sending"])
+    message = waiting.filter(idempotency_key__startswith="pesan-").order_by("status", "-pk").first()
+    if message is not None:
+        site.phone.answer("STOP", chat=message.recipient, license=license_.name)
+
+
 def _hold_a_lanes_row(site: Mayhem) -> None:
     """As a worker that is frozen within its transaction does; sales must go on, and so must the other licenses."""
     license_, seconds = site.draw.choice(site.licenses), site.draw.uniform(*campaign.HELD_SECONDS)
@@ -336,6 +359,9 @@ DEEDS = (
     _flush_the_broker,
     _deploy_the_gateway,
     _hold_a_lanes_row,
+    _a_customer_stops,
+    _a_customer_stops,
+    _a_customer_stops,
     drop_connections,
 )
 

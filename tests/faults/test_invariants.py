@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.utils import timezone
 
 from django_kpwa.models import (
     DatabaseNow,
@@ -13,6 +15,7 @@ from django_kpwa.models import (
     License,
     OutboundMessage,
     PauseReason,
+    Recipient,
     SendAttempt,
     WebhookEvent,
     body_digest,
@@ -210,3 +213,30 @@ def test_a_secret_in_a_webhooks_bytes_is_found(license_):
     )
     [violation] = invariants.check_secrets(["kunci-1"], [], {})
     assert "WebhookEvent.body" in violation.words
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(-1, []), (1, ["S"])])
+def test_what_was_begun_after_a_stop_is_found(stored, license_, seconds, found):
+    at = timezone.now()
+    message = stored()
+    SendAttempt.objects.create(message=message, number=1, started_at=at + timedelta(seconds=seconds))
+    times = dict.fromkeys(("received_at", "last_received_at", "processed_at"), at)
+    WebhookEvent.objects.create(license=license_, body=BODY, digest="1", sender_number=NUMBER, **times)
+    Recipient.objects.create(license=license_, number=NUMBER, stopped_at=at, decided_at=at)
+    assert letters(invariants.check_stops([delivery()])) == found
+    assert invariants.check_stops([delivery(text="another")]) == []
+
+
+def test_more_new_customers_in_a_day_than_the_limit_are_found():
+    def cold(number, day, **columns):
+        row = {
+            "license": "Toko",
+            "is_cold": True,
+            "text": f"Struk {number}",
+            "accepted_at": f"2026-11-{day}T12:00:00+07:00",
+        }
+        return delivery(number, **row | columns)
+
+    ledger = [cold(1, 27), cold(2, 28), cold(3, 28), cold(3, 28), cold(4, 28, is_cold=False), cold(5, 28, license="B")]
+    assert invariants.check_new_customers(ledger, "Toko", 2) == []
+    assert letters(invariants.check_new_customers([*ledger, cold(6, 28)], "Toko", 2)) == ["N"]
