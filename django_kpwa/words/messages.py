@@ -207,7 +207,7 @@ def _status_row(message: OutboundMessage) -> StatusRow:
     if message.status == Status.SENT and message.lacks_tick:
         return _ONE_TICK
     if message.status == Status.CANCELLED and message.reason in StopReason.values:
-        return _STOPPED
+        return replace(_STOPPED, label=StopReason(message.reason).label)
     if message.status == Status.UNKNOWN and message.dismissed_at is not None:
         return _LEFT
     if message.status == Status.QUEUED and message.license_id is None:
@@ -461,6 +461,8 @@ def reason_row(message: OutboundMessage) -> CauseRow:
     if message.reason in HoldReason.values and not (message.is_put_off or message.status in _WAITED_IN_VAIN):
         # It went on since, and nothing has told why it is where it is.
         return _NO_REASON
+    if message.has_arrived and message.reason == StopReason.WRONG_NUMBER:
+        return _NO_REASON  # the status says it
     # Only where the words are loaded: a list defers them, and would ask for each row's.
     words = "" if "reason_words" in message.get_deferred_fields() else message.reason_words
     if message.reason == Cause.REFUSED and _SAYS_NOT_ON_WHATSAPP.search(words):

@@ -8,6 +8,7 @@ Safe to repeat: what is there stays, and only the addresses are brought up to da
 from __future__ import annotations
 
 import sys
+from datetime import date
 
 import django
 
@@ -49,6 +50,8 @@ def link_phone() -> None:
     if not license_.api_key_ciphertext:
         license_.set_api_key(API_KEY)
     license_.pace_min_seconds, license_.pace_max_seconds = PACE_SECONDS
+    # An old number: it may write to as many new customers as there are.
+    license_.in_use_since = license_.in_use_since or date(2020, 1, 1)
     license_.save()
     license_actions.check_status(license_)
     license_actions.set_webhook(license_)
