@@ -41,6 +41,19 @@ def coming_time(moment: datetime) -> str:
     return str(formats.date_format(local, "TIME_FORMAT"))
 
 
+def coming_day(moment: datetime) -> str:
+    """The time of day of something that is still to come, with the day of the week if that is not today.
+
+    For example `Sunday 2 p.m.`. What is a week away or more has the date.
+    """
+    local = timezone.localtime(moment)
+    days = (local.date() - timezone.localdate()).days
+    if not 0 <= days < 7:
+        return date_and_time(moment)
+    at = str(formats.date_format(local, "TIME_FORMAT"))
+    return f"{formats.date_format(local, 'l')} {at}" if days else at
+
+
 def date_and_second(moment: datetime) -> str:
     """The date, and the time of day with its seconds."""
     local = timezone.localtime(moment)

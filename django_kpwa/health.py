@@ -20,14 +20,15 @@ from django.utils.translation import gettext, ngettext
 from . import broker, ticks
 from .conf import kpwa_settings
 from .counts import MAX_COUNTED, BoundedCount, count_up_to
-from .formatting import duration, grouped, percent, short_time
-from .license_conditions import NO_QUEUE, Queue, license_condition, queues_of, stopped_since
+from .formatting import coming_day, duration, grouped, percent, short_time
+from .license_conditions import NO_QUEUE, Queue, lane_of, license_condition, queues_of, stopped_since
 from .models import (
     SILENT_SECONDS,
     DatabaseNow,
     EventStatus,
     FailureCause,
     Heartbeat,
+    HoldReason,
     HourlyStatistic,
     License,
     OutboundMessage,
@@ -193,6 +194,7 @@ def look(max_licenses: int = MAX_LICENSES, *, with_urls: bool = True) -> Health:
         *_lateness(licenses, now),
         *_doubt(),
         *_undelivered(licenses, now),
+        *(finding for each in licenses for finding in _restriction(each.license, now)),
         *_webhooks(licenses, now, with_urls),
         *_without_their_license(set(queues) - {license_.pk for license_ in rows}),
     ]
@@ -236,6 +238,9 @@ def is_quiet() -> bool:
 def _needs_a_look(license_: Any) -> bool:
     if not license_.is_active:
         return bool(license_.kpwa_waits)
+    lane = lane_of(license_)
+    if lane is not None and lane.restriction_step:
+        return True
     tone, now, due_at = license_condition(license_, license_.looked_at).tone, license_.looked_at, license_.kpwa_due_at
     is_late = due_at is not None and (now - due_at).total_seconds() > LATE_SECONDS
     return tone in (Tone.BAD, Tone.ATTENTION) or (is_late and tone != Tone.WAITING)
@@ -408,6 +413,21 @@ def _undelivered(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]
         figures = {"name": active[license_id].name, "sent": grouped(shares.sent)}
         figures |= {"share": percent(shares.last), "usual": percent(shares.usual)}
         yield Finding(Problem.FEW_DELIVERED, PROBLEMS[Problem.FEW_DELIVERED], active[license_id], figures)
+
+
+def _restriction(license_: License, now: datetime) -> Iterator[Finding]:
+    """What waits because WhatsApp restricts the number. The rest of the license's messages go out."""
+    lane = lane_of(license_)
+    if lane is None or not lane.restriction_step or lane.restricted_until is None or not license_.is_active:
+        return
+    waiting = OutboundMessage.objects.filter(status=Status.QUEUED, license=license_, reason=HoldReason.RESTRICTED)
+    count = count_up_to(MAX_COUNTED, waiting)
+    until = gettext("until one of them gets through")
+    if lane.restricted_until > now:
+        until = gettext("until %(time)s") % {"time": coming_day(lane.restricted_until)}
+    figures = {"name": license_.name, "quoted": quoted(license_.name), "until": until}
+    figures["count"] = receipts_waiting(count) or gettext("none waits")
+    yield Finding(Problem.RESTRICTED, PROBLEMS[Problem.RESTRICTED], license_, figures)
 
 
 def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:

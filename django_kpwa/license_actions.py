@@ -1,7 +1,8 @@
 """Actions on a license and its WhatsApp account: status, QR code, restart, pauses, and registration of the webhook.
 
 Functions that call the gateway may raise `GatewayError` or `KeyUnreadableError`, store a status that it reports in the
-lane, and must not be called inside a transaction. `pause()`, `resume()` and `confirm_number()` do not call it.
+lane, and must not be called inside a transaction. `pause()`, `resume()`, `end_restriction()` and `confirm_number()` do
+not call it.
 `within_seconds` limits all calls of one function together; None: each call has the deadline of the settings.
 """
 
@@ -185,6 +186,17 @@ def resume(license_: License) -> bool:
     if goes_on:
         wake_license(license_.pk)
     return goes_on
+
+
+def end_restriction(license_: License) -> bool:
+    """State that WhatsApp restricts the number no longer, and send what waits for that. False: nothing waited.
+
+    If WhatsApp still turns a message to a new customer down, the restriction begins anew.
+    """
+    has_ended = store().end_restriction(license_.pk)
+    if has_ended:
+        wake_license(license_.pk)
+    return has_ended
 
 
 def confirm_number(license_: License, *, keep: bool = False) -> bool:

@@ -263,9 +263,9 @@ def resend(message: OutboundMessage) -> bool:
 
 @loud(write_alias)
 def send_now(message: OutboundMessage) -> bool:
-    """Send a message that was put off (`is_put_off`) without further waiting, and refresh it.
+    """Send a message that was put off (`can_be_sent_now`) without further waiting, and refresh it.
 
-    A bulk message becomes a normal one. Returns False if it is not put off.
+    A bulk message becomes a normal one. Returns False if it is not put off, or because WhatsApp restricts the number.
     """
     is_due = bool(store().send_now(message.pk))
     if is_due:

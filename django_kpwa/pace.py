@@ -11,6 +11,11 @@ MAX_RETRY_SECONDS = 900.0
 MAX_RETRY_AFTER_SECONDS = 900.0
 """The longest Retry-After that is honoured: a gateway's mistake or wrong clock must not stop a shop for a day."""
 
+RESTRICTED_SECONDS = (86_400.0, 172_800.0, 604_800.0)
+"""How long messages to new customers wait once WhatsApp restricts the number, and after each further try that it turns
+down: trying again too soon makes a restriction longer."""
+LONGEST_RESTRICTION_SECONDS = RESTRICTED_SECONDS[-1]
+
 _random = random.SystemRandom()
 
 

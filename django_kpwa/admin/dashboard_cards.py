@@ -10,12 +10,25 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 
 from .. import phone
-from ..formatting import coming_time, duration, short_time
+from ..formatting import duration, short_time
 from ..health import NOBODY_SENDS, Health, Looked
 from ..license_conditions import PutOff, Queue, lane_of, new_customers
 from ..models import Lane, License
 from ..site_urls import find_url
-from ..words import CAUSES, INACTIVE, NEVER_LINKED, NEW_KEY, NO_KEY, PAUSES, TROUBLES, Condition, Help, Tone, error_told
+from ..words import (
+    CAUSES,
+    INACTIVE,
+    NEVER_LINKED,
+    NEW_KEY,
+    NO_KEY,
+    PAUSES,
+    TROUBLES,
+    Condition,
+    Help,
+    Tone,
+    error_told,
+    put_off_time,
+)
 from .base import MAY_OPERATE
 from .dashboard_charts import Counts
 from .links import Links
@@ -121,7 +134,7 @@ def _sending(condition: Condition, lane: Lane | None, queue: Queue, health: Heal
 
 
 def _told_of(put_off: PutOff) -> str:
-    told = {"time": coming_time(put_off.until), "why": CAUSES[put_off.reason].label}
+    told = {"time": put_off_time(put_off.reason, put_off.until), "why": CAUSES[put_off.reason].label}
     if put_off.count is None:
         return gettext("waits until %(time)s: %(why)s") % told
     return gettext("%(count)s until %(time)s: %(why)s") % {"count": put_off.count, **told}

@@ -263,7 +263,7 @@ class LicenseAdmin(ButtonsAdmin):
             "kpwa_passkey_url": (
                 self.url_of("passkey", license_.pk) if helps == Help.PASSKEY and self.may(request, MAY_LINK) else ""
             ),
-            "kpwa_whatsapp_buttons": buttons("check_status", "resume", "pause", "restart"),
+            "kpwa_whatsapp_buttons": buttons("check_status", "resume", "pause", "end_restriction", "restart"),
             "kpwa_archive_buttons": buttons("archive", "take_back"),
             "kpwa_number_buttons": buttons("confirm_number", "keep_number"),
             "kpwa_webhook_buttons": buttons("register_webhook", "renew_webhook", "reset_webhook"),

@@ -161,6 +161,17 @@ RESUME = Button(
     _deciding(license_actions.resume, _("Sending continues.")),
     is_offered=lambda license_: pause_of(license_) in _RESUMABLE,
 )
+END_RESTRICTION = Button(
+    "end_restriction",
+    _("End the restriction"),
+    MAY_OPERATE,
+    _deciding(license_actions.end_restriction, _("What waited for that is sent.")),
+    confirm=_(
+        "Press this only if WhatsApp on the shop's phone says that the restriction is over. Trying too soon makes it "
+        "longer."
+    ),
+    is_offered=lambda license_: _is_restricted(license_),
+)
 CONFIRM_NUMBER = Button(
     "confirm_number",
     _("Confirm this number"),
@@ -205,6 +216,11 @@ RESET_WEBHOOK = Button(
 )
 
 
+def _is_restricted(license_: License) -> bool:
+    lane = lane_of(license_)
+    return lane is not None and bool(lane.restriction_step)
+
+
 def _archive(request: HttpRequest, license_: License) -> Done:
     license_.archive()
     return Done(_("Archived. It no longer sends; its messages stay."))
@@ -238,5 +254,6 @@ TAKE_BACK = Button(
 
 BUTTONS = (
     ARCHIVE, TAKE_BACK,
-    CHECK_STATUS, RESTART, PAUSE, RESUME, CONFIRM_NUMBER, KEEP_NUMBER, REGISTER_WEBHOOK, RENEW_WEBHOOK, RESET_WEBHOOK
+    CHECK_STATUS, RESTART, PAUSE, RESUME, END_RESTRICTION,
+    CONFIRM_NUMBER, KEEP_NUMBER, REGISTER_WEBHOOK, RENEW_WEBHOOK, RESET_WEBHOOK
 )  # fmt: skip

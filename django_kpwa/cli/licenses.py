@@ -36,6 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         ("set-key", "store a new API key, asked for or read from standard input"),
         ("pause", "hold the license's messages until it is resumed"),
         ("resume", "end a pause, whatever its reason; a changed number is confirmed instead"),
+        ("end-restriction", "send to new customers again, because WhatsApp restricts the number no longer"),
         ("default", "let it send the messages that name no license"),
         ("activate", "let it send, and be chosen for messages that name no license"),
         ("deactivate", "hold its messages, and do not choose it for messages that name no license"),
@@ -102,6 +103,7 @@ def _list(console: Console) -> int:
                 "linked_number": mask(lane.linked_number),
                 "confirmed_number": mask(lane.confirmed_number),
                 "pause_reason": lane.pause_reason,
+                "restricted_until": lane.restricted_until,
                 "waiting": waiting,
             }
         )
@@ -171,6 +173,13 @@ def _resume(console: Console, license_: License) -> int:
         return EXIT_NO
     console.document({"name": license_.name, "paused": False, "changed": lifted})
     console.say(f"{license_.name} sends again." if lifted else f"{license_.name} was not paused.")
+    return EXIT_OK
+
+
+def _end_restriction(console: Console, license_: License) -> int:
+    ended = license_actions.end_restriction(license_)
+    console.document({"name": license_.name, "restricted_until": None, "changed": ended})
+    console.say(f"{license_.name} sends to new customers again." if ended else f"{license_.name} was not restricted.")
     return EXIT_OK
 
 
@@ -324,6 +333,7 @@ _ACTIONS = {
     "set-key": _set_key,
     "pause": _pause,
     "resume": _resume,
+    "end-restriction": _end_restriction,
     "default": _default,
     "activate": _activate,
     "deactivate": _deactivate,

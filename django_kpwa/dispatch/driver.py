@@ -30,6 +30,7 @@ from ..models import Lane, License, RecipientType, Status
 from ..store import store
 from ..store.locks import waited_too_long
 from ..store.results import (
+    UNRESTRICTED,
     Claim,
     Facts,
     Hold,
@@ -40,6 +41,7 @@ from ..store.results import (
     MessageVerdict,
     Ready,
     Recorded,
+    Standing,
     Step,
     Unrendered,
 )
@@ -213,7 +215,8 @@ class _Driver:
                 if ended is not None:
                     return ended
             elif isinstance(found, Unrendered):
-                hold = self._hold(found.facts) or self._hold_cold_unrendered(found)
+                standing = self._standing(found.message_id)
+                hold = self._hold(found.facts, standing) or self._hold_cold_unrendered(found)
                 if hold is None:
                     is_late = found.facts.age_seconds > LATE_AFTER_SECONDS
                     render_message(found.message_id, found.due_at, self.max_seconds_rendering, is_late=is_late)
@@ -254,7 +257,8 @@ class _Driver:
         failpoints.after_claim()
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
-        hold = self._hold(claim.facts) or self._hold_cold(claim)
+        standing = self._standing(claim.message_id)
+        hold = self._hold(claim.facts, standing) or self._hold_cold(claim)
         if hold is not None:
             status = store().give_back(claim, hold)
             self.claim = None
@@ -278,6 +282,8 @@ class _Driver:
             self.lane.license.pace_seconds,
             session,
             self.lane.confirmed_number,
+            standing,
+            standing.seconds_left(claim.facts.now),
         )
         outcome, verdict, lane = judge(outcome, known, self.conf)
         listens = announce.has_listeners(verdict.status)
@@ -312,8 +318,8 @@ class _Driver:
             announce.messages_became(status, [claim.message_id])
         return True
 
-    def _hold(self, facts: Facts) -> Hold | None:
-        return why_not_now(facts, self._local(facts), self.conf)
+    def _hold(self, facts: Facts, standing: Standing = UNRESTRICTED) -> Hold | None:
+        return why_not_now(facts, self._local(facts), self.conf, standing)
 
     def _hold_cold(self, claim: Claim) -> Hold | None:
         """Put off a message to a new customer if the day's limit is reached; else count it, where there is a limit."""
@@ -339,6 +345,13 @@ class _Driver:
     def _local(self, facts: Facts) -> datetime:
         return timezone.localtime(facts.now, self.lane.license.time_zone)
 
+    def _standing(self, message_id: int) -> Standing:
+        # Only a driver finds a restriction, so that a lane without one is not asked for each message; a person may have
+        # ended one meanwhile.
+        if not self.lane.restriction_step:
+            return UNRESTRICTED
+        return store().standing_of(self.lane.license_id, message_id, self.conf.WARM_DAYS)
+
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
         """Alert people about what this send revealed about the lane, and remember it for the next send."""
         if lane.pause is not None and paused:
@@ -348,6 +361,8 @@ class _Driver:
             self.lane.refresh_from_db(fields=["confirmed_number"])
         if lane.confirms_number:
             self.lane.confirmed_number = lane.linked_number
+        if lane.restriction is not None:
+            self.lane.restriction_step = lane.restriction.step
         if lane.session_status is not None:
             announce.session_became(self.lane.license, lane.session_status, SessionStatus(self.lane.session_status))
             self.lane.session_status = lane.session_status.value

@@ -1,7 +1,7 @@
 """The policy: whether a message whose turn has come may go out now, or is put off. Pure functions, without a database.
 
-Somebody waits for a live message, and it is never put off. Every hold ends by itself: the message is due again at a
-time that is less than two days away, and is then looked at anew.
+Somebody waits for a live message, and it is put off only while WhatsApp restricts the number, which would turn it down.
+Every hold ends by itself: the message is due again at a time that is at most a week away, and is then looked at anew.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from datetime import datetime, time, timedelta, timezone
 
 from ..conf import LATE_AFTER_SECONDS, Settings
 from ..models import HoldReason, Priority
-from ..store.results import Facts, Hold
+from ..store.results import UNRESTRICTED, Facts, Hold, Standing
 
 
-def why_not_now(facts: Facts, now: datetime, conf: Settings) -> Hold | None:
+def why_not_now(facts: Facts, now: datetime, conf: Settings, standing: Standing = UNRESTRICTED) -> Hold | None:
     """Why the message must not go out now, and until when; None if it may.
 
     `now`: `facts.now` in the license's time zone.
     """
+    if standing.is_cold and standing.until is not None and standing.seconds_left(facts.now):
+        return Hold(HoldReason.RESTRICTED, standing.until)
     is_live = facts.priority < Priority.BULK and facts.late_seconds <= LATE_AFTER_SECONDS
     if is_live or conf.quiet_hours is None:
         return None

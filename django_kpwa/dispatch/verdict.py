@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +17,7 @@ from ..conf import Settings
 from ..gateway import ServiceStatus, SessionStatus, session_trouble_of
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, is_restriction
 from ..models import PauseReason, Status
-from ..store.results import LaneVerdict, MessageVerdict, Pause
+from ..store.results import UNRESTRICTED, LaneVerdict, MessageVerdict, Pause, Restriction, Standing
 
 _MOST_FAILURES = 1000
 # Words of a refusal that concerns only its recipient, in the two languages that gateways of this family use.
@@ -39,17 +39,14 @@ The attempt of a message that was not sent for one of them is refunded.
 """
 
 
-RESTRICTED_SECONDS = 86_400.0
-"""How long a message waits that WhatsApp turned down, because trying again makes a restriction longer."""
-
-
 @dataclass(frozen=True)
 class Circumstances:
     """What the driver knows besides the outcome.
 
     `attempts_spent`: the message's, this one included. `failures`: the lane's failed sends in a row before this one.
     `session`: the answer to the status check after a 400 or 500; None if it was not made or failed.
-    `confirmed_number`: the phone that is meant to send, in digits; empty before the first send.
+    `confirmed_number`: the phone that is meant to send, in digits; empty before the first send. `standing`,
+    `seconds_left`: to a restriction by WhatsApp, and until the next try.
     """
 
     attempts_spent: int
@@ -58,6 +55,8 @@ class Circumstances:
     pace_seconds: tuple[float, float]
     session: ServiceStatus | None = None
     confirmed_number: str = field(default="", repr=False)
+    standing: Standing = UNRESTRICTED
+    seconds_left: float = 0.0
 
     @property
     def session_status(self) -> SessionStatus | None:
@@ -74,7 +73,28 @@ def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outco
         outcome = outcome.because_restricted()
     if is_logged_out:
         outcome = outcome.because_logged_out()
-    return outcome, _message(outcome, known, conf), _lane(outcome, known, conf)
+    restriction = restricted_after(outcome, known.standing, known.seconds_left)
+    message = _message(outcome, known, conf, restriction.seconds if restriction else known.seconds_left)
+    return outcome, message, replace(_lane(outcome, known, conf), restriction=restriction)
+
+
+def restricted_after(outcome: Outcome, standing: Standing, seconds_left: float) -> Restriction | None:
+    """What an outcome makes of a restriction by WhatsApp; None: what is known stays.
+
+    The first message to a new customer after its time is a try, which ends the restriction or makes it longer. One that
+    is in doubt says neither, and the next one is tried after the same time.
+    """
+    if outcome.cause == Cause.RESTRICTED:
+        # Turned down before its time was over, it says nothing new.
+        step = standing.step if seconds_left else min(standing.step + 1, len(pace.RESTRICTED_SECONDS))
+        return None if seconds_left else Restriction(step, pace.RESTRICTED_SECONDS[step - 1], outcome.words)
+    if not (standing.step and standing.is_cold):
+        return None
+    if outcome.kind == OutcomeKind.ACCEPTED:
+        return Restriction()
+    if outcome.kind == OutcomeKind.IN_DOUBT and not seconds_left:
+        return Restriction(standing.step, pace.RESTRICTED_SECONDS[standing.step - 1], None)
+    return None
 
 
 def error_words(outcome: Outcome) -> str:
@@ -88,7 +108,7 @@ def in_sites_language(words: Any) -> str:
         return str(words)
 
 
-def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageVerdict:
+def _message(outcome: Outcome, known: Circumstances, conf: Settings, restricted_seconds: float) -> MessageVerdict:
     reason, words = outcome.cause.value, outcome.words
     may_try_again = known.attempts_spent < conf.MAX_ATTEMPTS
     if outcome.kind == OutcomeKind.ACCEPTED:
@@ -103,7 +123,7 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
         wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
     if outcome.cause == Cause.RESTRICTED:
-        return MessageVerdict(Status.QUEUED, reason, words, RESTRICTED_SECONDS, refunds_attempt=True)
+        return MessageVerdict(Status.QUEUED, reason, words, restricted_seconds, refunds_attempt=True)
     # A refusal is final only if nothing is known to be wrong with the account: one that is logged out, restricted or
     # banned may refuse everything. And a gateway that refuses every message at present says little about this one,
     # unless it mentions the recipient.

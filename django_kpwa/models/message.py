@@ -61,6 +61,8 @@ class HoldReason(models.TextChoices):
 
     QUIET_HOURS = "quiet_hours", _("quiet hours")
     COLD_LIMIT = "cold_limit", _("enough new customers for one day")
+    RESTRICTED = "restricted", _("WhatsApp restricts the number")
+    """Also the cause of an attempt that WhatsApp turned down, after which the message waits like the others."""
 
 
 class RecipientType(models.TextChoices):
@@ -309,8 +311,11 @@ class OutboundMessage(models.Model):
 
     @property
     def can_be_sent_now(self) -> bool:
-        """True if it was put off for a reason that a person may overrule. A limit is changed on the license instead."""
-        return self.is_put_off and self.reason != HoldReason.COLD_LIMIT
+        """True if it was put off for a reason that a person may overrule.
+
+        A limit is changed on the license instead, and what WhatsApp would turn down is not tried.
+        """
+        return self.is_put_off and self.reason not in (HoldReason.COLD_LIMIT, HoldReason.RESTRICTED)
 
     @property
     def is_put_off(self) -> bool:

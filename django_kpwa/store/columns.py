@@ -12,7 +12,7 @@ from ..logs import without_controls
 from ..models.database import DatabaseNow, in_seconds
 from ..models.message import Status
 from ..phone import mask_numbers
-from .results import Hold, LaneVerdict, MessageVerdict, Pause
+from .results import Hold, LaneVerdict, MessageVerdict, Pause, Restriction
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:
@@ -77,7 +77,17 @@ def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
         columns["linked_number"] = lane.linked_number
         if lane.confirms_number:
             columns["confirmed_number"] = lane.linked_number
+    if lane.restriction is not None:
+        columns |= restriction_columns(lane.restriction)
     return columns | error_columns(lane.error)
+
+
+def restriction_columns(restriction: Restriction) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "restriction_step": restriction.step,
+        "restricted_until": in_seconds(restriction.seconds) if restriction.step else None,
+    }
+    return columns if restriction.words is None else columns | {"restriction_words": restriction.words[:500]}
 
 
 def error_columns(error: str) -> dict[str, Any]:

@@ -31,11 +31,11 @@ from ..models.message import (
     SendAttempt,
     Status,
 )
-from .columns import pause_columns, sent_columns, session_columns
+from .columns import pause_columns, restriction_columns, sent_columns, session_columns
 from .compiled import update_where
 from .lanes import Lanes
 from .locks import FINISH_SECONDS, brief_statements, brief_transaction, waited_too_long
-from .results import Change, Pause
+from .results import Change, Pause, Restriction
 
 Asked = ParamSpec("Asked")
 Decided = TypeVar("Decided")
@@ -126,15 +126,16 @@ class Decisions(Lanes):
 
     @_decision
     def send_now(self, message_id: int) -> bool:
-        """Make a message that was put off due now, as if it had been sent now. False: it is not put off, or by the
-        limit for new customers, which is changed on the license.
+        """Make a message that was put off due now, as if it had been sent now.
+
+        False: it is not put off, or not for a reason that a person may override.
 
         It is no bulk message any more, because somebody waits for it.
         """
         return bool(
             _message(message_id)
             .put_off()
-            .exclude(reason=HoldReason.COLD_LIMIT)
+            .exclude(reason__in=(HoldReason.COLD_LIMIT, HoldReason.RESTRICTED))
             .update(
                 due_at=DatabaseNow(),
                 first_due_at=DatabaseNow(),
@@ -173,9 +174,11 @@ class Decisions(Lanes):
 
         Returns True if anything is due now. A message that is locked elsewhere is left.
         """
-        held = OutboundMessage.objects.put_off().filter(license_id=license_id, reason=HoldReason.COLD_LIMIT)
+        held = OutboundMessage.objects.put_off().filter(license_id=license_id)
         if number:
-            held = held.filter(recipient=number)
+            held = held.filter(recipient=number, reason__in=(HoldReason.COLD_LIMIT, HoldReason.RESTRICTED))
+        else:
+            held = held.filter(reason=HoldReason.COLD_LIMIT)
         if not held.exists():
             return False
         with self.brief():
@@ -360,6 +363,19 @@ class Decisions(Lanes):
         lane = Lane.objects.filter(pk=license_id).exclude(pause_reason__in=stays)
         return bool(lane.update(**pause_columns(pause_), probes=0))
 
+    def end_restriction(self, license_id: int) -> bool:
+        """End a restriction by WhatsApp, and make due what waits for it. Returns False if there was nothing to end."""
+        lane = Lane.objects.filter(pk=license_id, restriction_step__gt=0)
+        has_ended = bool(lane.update(**restriction_columns(Restriction())))
+        waiting = OutboundMessage.objects.put_off().filter(license_id=license_id, reason=HoldReason.RESTRICTED)
+        while True:
+            with self.brief():
+                ids = list(self.locked(waiting).values_list("pk", flat=True)[: self.STEPPED_AT_ONCE])
+                waiting.filter(pk__in=ids).update(due_at=DatabaseNow(), reason="")
+            has_ended = has_ended or bool(ids)
+            if len(ids) < self.STEPPED_AT_ONCE:
+                return has_ended
+
     def lift_pause(self, license_id: int, *reasons: PauseReason) -> bool:
         """End a pause that has one of `reasons`, and move the backlog behind newer messages.
 
@@ -494,9 +510,9 @@ def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
         return moment is not None and moment > now + timedelta(seconds=most_seconds + CLOCK_SECONDS)
 
     columns: dict[str, Any] = {}
-    pace, lease = lane.license.pace_seconds[1], lease_seconds(conf)
-    if is_ahead(lane.next_send_at, pace):
-        columns["next_send_at"] = in_seconds(pace)
+    longest_gap, lease = lane.license.pace_seconds[1], lease_seconds(conf)
+    if is_ahead(lane.next_send_at, longest_gap):
+        columns["next_send_at"] = in_seconds(longest_gap)
     if is_ahead(lane.lease_taken_at):
         columns["lease_taken_at"] = DatabaseNow()
     # Twice the lease: another process may have been started with other settings.
@@ -508,6 +524,8 @@ def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
         columns["paused_until"] = in_seconds(min(max(asked, 0.0), longest))
     if is_ahead(lane.paused_at):
         columns["paused_at"] = DatabaseNow()
+    if is_ahead(lane.restricted_until, pace.LONGEST_RESTRICTION_SECONDS):
+        columns["restricted_until"] = in_seconds(pace.LONGEST_RESTRICTION_SECONDS)
     return columns
 
 

@@ -10,10 +10,11 @@ from django.views.decorators.debug import sensitive_variables
 
 from ..encryption import keyed_digests
 from ..models.database import DatabaseNow, in_seconds
+from ..models.lane import Lane
 from ..models.message import ARRIVED, WITHDRAWN, OutboundMessage, RecipientType, Status
 from ..models.recipient import FORGOTTEN, Recipient, StopReason
 from .base import StoreBase
-from .results import Change
+from .results import UNRESTRICTED, Change, Standing
 
 MARKED_DAYS = 30
 """How far back messages are marked whose number turns out to be wrong."""
@@ -106,6 +107,20 @@ class Recipients(StoreBase):
                 last_inbound_at=heard_at,
                 sent_since_inbound=Case(When(last_sent_at__gt=heard_at, then=F("sent_since_inbound")), default=0),
             )
+
+    @sensitive_variables()
+    def standing_of(self, license_id: int, message_id: int, warm_days: int) -> Standing:
+        """How a message stands to a restriction of the license's number.
+
+        Who has not written within `warm_days` is a new customer. Groups are neither new nor known.
+        """
+        lane = Lane.objects.filter(pk=license_id, restriction_step__gt=0)
+        found = lane.values_list("restriction_step", "restricted_until").first()
+        if found is None:
+            return UNRESTRICTED
+        message = OutboundMessage.objects.filter(pk=message_id, recipient_type=RecipientType.NUMBER)
+        number = message.values_list("recipient", flat=True).first()
+        return Standing(*found, is_cold=number is not None and not self.has_written(license_id, number, warm_days))
 
     @sensitive_variables()
     def has_written(self, license_id: int, number: str, days: int) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from django.conf import settings
 from django.utils import translation
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..formatting import coming_time
+from ..formatting import coming_day, coming_time
 from ..gateway.outcome import Cause, OutcomeKind
 from ..models import (
     NUMBER_FORGOTTEN,
@@ -186,6 +188,12 @@ _PUT_OFF_AS_COLD = replace(
     ),
     command="See the limit, and change it: manage.py kpwa licenses new-customers NAME",
 )
+_RESTRICTED = replace(
+    _PUT_OFF,
+    advice=_("It goes out sooner if the customer writes to the shop."),
+    command="It goes out sooner if the customer writes to the shop. See: manage.py kpwa doctor",
+)
+_NOT_HURRIED: Mapping[str, StatusRow] = {HoldReason.COLD_LIMIT: _PUT_OFF_AS_COLD, HoldReason.RESTRICTED: _RESTRICTED}
 _TRIED = replace(
     STATUSES[Status.QUEUED],
     meaning=_("It was tried and did not go out yet."),
@@ -213,7 +221,7 @@ def _status_row(message: OutboundMessage) -> StatusRow:
     if message.status == Status.QUEUED and message.license_id is None:
         return _NOT_CHOSEN
     if message.is_put_off:
-        row = _PUT_OFF_AS_COLD if message.reason == HoldReason.COLD_LIMIT else _PUT_OFF
+        row = _NOT_HURRIED.get(message.reason, _PUT_OFF)
         return replace(row, label=_waits_until(message))
     if message.status == Status.QUEUED and message.reason and message.reason not in HoldReason.values:
         return _TRIED
@@ -221,8 +229,13 @@ def _status_row(message: OutboundMessage) -> StatusRow:
 
 
 def _waits_until(message: OutboundMessage) -> str:
-    told = {"time": coming_time(message.due_at), "why": CAUSES[message.reason].label}
+    told = {"time": put_off_time(message.reason, message.due_at), "why": CAUSES[message.reason].label}
     return gettext("waits until %(time)s: %(why)s") % told
+
+
+def put_off_time(reason: str, until: datetime) -> str:
+    """When what was put off for `reason` is due, in words. A restriction lasts for days."""
+    return coming_day(until) if reason == HoldReason.RESTRICTED else coming_time(until)
 
 
 OUTCOMES = Table[Mark](
@@ -334,11 +347,8 @@ CAUSES = Table[CauseRow](
         ),
         Cause.RESTRICTED: CauseRow(
             label=Cause.RESTRICTED.label,
-            meaning=_("Nothing was sent: WhatsApp turns down messages to customers who have not written to the shop."),
-            advice=_(
-                "It is tried again after a day. Sending it again sooner may make the restriction longer; if the "
-                "customer writes to the shop first, it may go through."
-            ),
+            meaning=_("WhatsApp turns down messages to customers who have not written to the shop lately."),
+            advice=_("It is sent automatically once that may be over. Trying sooner makes the restriction longer."),
         ),
         HoldReason.COLD_LIMIT: CauseRow(
             label=HoldReason.COLD_LIMIT.label,

@@ -46,6 +46,8 @@ class Problem(str, Enum):
     """The gateway accepted messages and reported later that they were not delivered."""
     FEW_DELIVERED = "few_delivered"
     """Far fewer of a license's messages reach a phone than usual."""
+    RESTRICTED = "restricted"
+    """WhatsApp restricts a license's number: messages to new customers wait."""
     WEBHOOKS_SILENT = "webhooks_silent"
     WEBHOOKS_LATE = "webhooks_late"
     NO_URLS = "no_urls"
@@ -350,6 +352,21 @@ PROBLEMS = Table[ProblemRow](
             headline=_("Receipts are going out, but the gateway reports some as not delivered: %(count)s."),
             command="Look at them, and send again what is not there: manage.py kpwa messages --undelivered",
         ),
+        Problem.RESTRICTED: ProblemRow(
+            Tone.ATTENTION,
+            "!",
+            label=_("New customers wait"),
+            meaning=_("WhatsApp limits messages of “%(name)s” to new customers %(until)s; %(count)s."),
+            advice=_(
+                "Wait, and do not link the phone anew. Customers who write to the shop get theirs at once. If the "
+                "phone says that it is over, press “End the restriction” on the license's page."
+            ),
+            urgency=42,
+            tells=Tells.RESTRICTED,
+            headline=_("Receipts are going out, but WhatsApp limits messages to new customers %(until)s; %(count)s."),
+            counter=_("WhatsApp limits messages to new customers %(until)s; %(count)s"),
+            command="Wait. If the phone says that it is over: manage.py kpwa licenses end-restriction %(quoted)s",
+        ),
         Problem.WEBHOOKS_SILENT: ProblemRow(
             Tone.ATTENTION,
             "!",
@@ -415,6 +432,7 @@ ALERTS = Table[AlertRow](
         Tells.LATE: AlertRow(label=_("Late"), over=_("Receipts are no longer late")),
         Tells.MUCH_DOUBT: AlertRow(label=_("Much doubt"), over=_("Few messages are in doubt")),
         Tells.NEVER_QUEUED: AlertRow(label=_("Receipts never queued"), over=_("No receipt is missing any more")),
+        Tells.RESTRICTED: AlertRow(label=_("New customers wait"), over=_("Messages to new customers go out again")),
         Tells.WEBHOOKS_SILENT: AlertRow(label=_("No answers"), over=_("The webhook brings answers again")),
     },
     otherwise=AlertRow(label="", over=_("It is over")),

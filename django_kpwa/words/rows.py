@@ -51,6 +51,7 @@ class Tells(str, Enum):
     MUCH_DOUBT = "much_doubt"
     WEBHOOKS_SILENT = "webhooks_silent"
     NEVER_QUEUED = "never_queued"
+    RESTRICTED = "restricted"
 
 
 NOTHING_TO_DO = _("There is nothing to do.")

@@ -53,6 +53,7 @@ license/<path:object_id>/check_status/            login 405   405   405   405   
 license/<path:object_id>/restart/                 login 405   405   405   405   | login no    no    done  done
 license/<path:object_id>/pause/                   login 405   405   405   405   | login no    no    done  done
 license/<path:object_id>/resume/                  login 405   405   405   405   | login no    no    back  back
+license/<path:object_id>/end_restriction/         login 405   405   405   405   | login no    no    back  back
 license/<path:object_id>/confirm_number/          login 405   405   405   405   | login no    no    back  back
 license/<path:object_id>/keep_number/             login 405   405   405   405   | login no    no    back  back
 license/<path:object_id>/archive/                 login 405   405   405   405   | login no    no    done  done

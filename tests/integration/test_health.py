@@ -81,6 +81,13 @@ def say(word):
     Lane.objects.update(session_status="unknown", session_word=word)
 
 
+def restrict(license_, minutes):
+    until = timezone.now() + timedelta(minutes=minutes)
+    Lane.objects.update(restriction_step=1, restricted_until=until)
+    message = send_message(NUMBER, "struk")
+    OutboundMessage.objects.filter(pk=message.pk).update(due_at=until, reason="restricted")
+
+
 def make_late(**columns):
     message = send_message(NUMBER, "struk")
     OutboundMessage.objects.filter(pk=message.pk).update(due_at=minutes_ago(25), **columns)
@@ -261,6 +268,14 @@ SITUATIONS = {
     "many in doubt": (
         lambda site: put_in_doubt(5), Problem.MUCH_DOUBT, True, "nobody knows whether they arrived", "",
         "much_doubt", "attention",
+    ),
+    "new customers wait": (
+        lambda site: restrict(site, 60), Problem.RESTRICTED, True, "limits messages to new customers until",
+        "; 1 receipt waiting", "restricted", "attention",
+    ),
+    "a try is next": (
+        lambda site: restrict(site, -1), Problem.RESTRICTED, True, "until one of them gets through",
+        "until one of them gets through; 1 receipt waiting", "restricted", "attention",
     ),
     "webhooks silent": (
         silence_the_webhook, Problem.WEBHOOKS_SILENT, True, "no longer says whether they arrive", "",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from django_kpwa.conf import Settings
 from django_kpwa.dispatch.hold import why_not_now
 from django_kpwa.models import HoldReason, Priority
-from django_kpwa.store.results import Facts
+from django_kpwa.store.results import Facts, Hold, Standing
 
 # Without summer time; with it; with one of half an hour.
 ZONES = [ZoneInfo(name) for name in ("Asia/Jakarta", "Europe/Berlin", "Australia/Lord_Howe")]
@@ -53,6 +53,19 @@ def test_quiet_hours_may_lie_within_a_day(at, until):
     day = datetime(2026, 11, 28, tzinfo=JAKARTA)
     expected = datetime.combine(day, time.fromisoformat(until), JAKARTA) if until else None
     assert end_of(datetime.combine(day, time.fromisoformat(at), JAKARTA), ("12:00", "13:30")) == expected
+
+
+@pytest.mark.parametrize(
+    ("is_cold", "seconds_left", "is_held"), [(True, 60, True), (True, 0, False), (False, 60, False), (True, -60, False)]
+)
+@pytest.mark.parametrize("priority", [Priority.NORMAL, Priority.BULK])
+def test_only_new_customers_wait_while_whatsapp_restricts_the_number(is_cold, seconds_left, is_held, priority):
+    now = datetime(2026, 11, 28, 12, tzinfo=JAKARTA)
+    until = now + timedelta(seconds=seconds_left)
+    facts = Facts(now, priority, now, None)
+    hold = Hold(HoldReason.RESTRICTED, until) if is_held else None
+    assert why_not_now(facts, now, USUAL, Standing(1, until, is_cold)) == hold
+    assert why_not_now(facts, now, USUAL) is None
 
 
 NIGHT = datetime(2026, 11, 28, 23, tzinfo=JAKARTA)

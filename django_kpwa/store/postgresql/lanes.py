@@ -343,6 +343,7 @@ def _found(row: Row) -> Step | None:
 def _usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:
     """The parameters for recording an accepted send; None if this is not the usual case."""
     is_usual = verdict.status == Status.SENT and lane.session_status is not None and lane.pause is None
+    is_usual = is_usual and lane.restriction is None
     if not is_usual or outcome.answer is None or lane.session_status is None:
         return None
     return {

@@ -1,0 +1,219 @@
+"""WhatsApp restricts the number: what goes to new customers waits, and everything else goes out."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from django_kpwa import license_actions, outbox
+from django_kpwa.dispatch import drive
+from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, ServerError
+from django_kpwa.gateway import locmem
+from django_kpwa.models import OutboundMessage, Recipient, Status
+from django_kpwa.outbox import send_group_message, send_message
+from django_kpwa.store import store
+from django_kpwa.webhooks import process_event
+from django_kpwa.webhooks.arrivals import store_event
+from django_kpwa.words import status_row
+from tests.cli import kpwa, kpwa_json
+from tests.shop.models import Sale
+
+from .lanes import drive_once_connected, fresh, lane_of, set_lane, texts
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NEW, OTHER, KNOWN = "6281234567890", "6281234567891", "6281234567892"
+DAY = 86_400
+TURNED_DOWN = [
+    BadRequestError("no", status_code=400, words="463: reach-out time-lock"),
+    ServerError("no", status_code=500, words="Failed", errors=("RESTRICT_ALL_COMPANIONS",)),
+]
+LICENSES = "/admin/django_kpwa/license/"
+
+
+@pytest.fixture
+def shop(license_, form):
+    """A license that sends, with a customer who wrote a week ago and one who wrote too long ago."""
+    drive_once_connected(license_)
+    for number, days in ((KNOWN, 7), (OTHER, 29)):
+        Recipient.objects.create(license=license_, number=number, last_inbound_at=timezone.now() - timedelta(days=days))
+    return license_
+
+
+def turn_down(license_, error=TURNED_DOWN[0], to=NEW):
+    locmem.fail_next(error)
+    message = send_message(to, "turned down", license=license_)
+    drive(license_.pk)
+    return fresh(message)
+
+
+def seconds_to(moment):
+    return (moment - timezone.now()).total_seconds()
+
+
+def let_its_time_pass(license_):
+    """As if `restricted_until` had come, for what waits for it as well."""
+    past = timezone.now() - timedelta(seconds=1)
+    set_lane(license_, restricted_until=past)
+    OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=past)
+
+
+def post(license_, payload):
+    assert process_event(store_event(license_.pk, json.dumps(payload).encode(), "application/json"))
+
+
+@pytest.mark.parametrize("error", TURNED_DOWN)
+def test_a_message_that_is_turned_down_restricts_the_lane_and_is_no_doubt(shop, error):
+    message = turn_down(shop, error)
+    assert (message.status, message.reason, message.attempts_spent) == (Status.QUEUED, "restricted", 0)
+    assert not message.in_doubt
+    assert message.is_put_off
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.pause_reason) == (1, "")
+    assert lane.restriction_words == message.reason_words
+    assert 0.99 * DAY < seconds_to(lane.restricted_until) <= DAY
+    assert abs((message.due_at - lane.restricted_until).total_seconds()) < 5
+
+
+def test_new_customers_wait_and_known_ones_and_groups_do_not(shop):
+    turn_down(shop)
+    messages = [send_message(number, number, license=shop) for number in (NEW, OTHER, KNOWN)]
+    messages.append(send_group_message("Dapur", "dapur", license=shop))
+    drive(shop.pk)
+    assert texts() == [KNOWN, "dapur"]
+    new, other, known, group = map(fresh, messages)
+    assert (known.status, group.status) == (Status.SENT, Status.SENT)
+    for waiting in (new, other):
+        assert (waiting.status, waiting.reason, waiting.attempts_made) == (Status.QUEUED, "restricted", 0)
+        assert waiting.due_at == lane_of(shop).restricted_until
+    assert lane_of(shop).restriction_step == 1
+
+
+def test_the_text_of_what_waits_is_not_written(shop):
+    turn_down(shop)
+    sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone=OTHER)
+    message = OutboundMessage.objects.for_source(sale).get()
+    OutboundMessage.objects.filter(pk=message.pk).update(due_at=timezone.now())
+    drive(shop.pk)
+    message = fresh(message)
+    assert (message.reason, message.renderings_begun, message.rendered_at) == ("restricted", 0, None)
+
+
+def test_of_many_new_customers_one_is_tried_and_the_others_wait(shop):
+    locmem.fail_next(TURNED_DOWN[1])
+    messages = [send_message(f"62812345678{n:02}", "a", license=shop) for n in range(8)]
+    drive(shop.pk)
+    assert sum(fresh(message).attempts_made for message in messages) == 1
+    assert not texts()
+
+
+def test_a_try_that_gets_through_ends_it_for_all(shop):
+    turned_down = turn_down(shop)
+    send_message(OTHER, "other", license=shop)
+    drive(shop.pk)
+    let_its_time_pass(shop)
+    drive(shop.pk)
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.restricted_until, lane.restriction_words) == (0, None, "")
+    assert sorted(texts()) == ["other", "turned down"]
+    assert fresh(turned_down).status == Status.SENT
+
+
+def test_a_try_that_is_turned_down_makes_it_longer_and_no_other_follows(shop):
+    turn_down(shop)
+    send_message(OTHER, "other", license=shop)
+    drive(shop.pk)
+    for step, days in ((2, 2), (3, 7), (3, 7)):
+        let_its_time_pass(shop)
+        # As if known customers had got theirs meanwhile.
+        set_lane(shop, failures=0)
+        locmem.fail_next(TURNED_DOWN[0])
+        drive(shop.pk)
+        lane = lane_of(shop)
+        assert lane.restriction_step == step
+        assert 0.99 * days * DAY < seconds_to(lane.restricted_until) <= days * DAY
+        waiting = OutboundMessage.objects.filter(status=Status.QUEUED, reason="restricted")
+        assert waiting.filter(due_at__gt=timezone.now()).count() == 2
+    assert not texts()
+
+
+def test_a_try_that_is_in_doubt_is_followed_by_none_for_as_long(shop):
+    turn_down(shop)
+    send_message(OTHER, "other", license=shop)
+    drive(shop.pk)
+    let_its_time_pass(shop)
+    locmem.fail_next(GatewayTimeoutError("no answer"))
+    drive(shop.pk)
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.restriction_words) == (1, "463: reach-out time-lock")
+    assert seconds_to(lane.restricted_until) > 0.99 * DAY
+    assert sorted(OutboundMessage.objects.values_list("status", flat=True)) == [Status.QUEUED, Status.UNKNOWN]
+
+
+def test_a_customer_who_writes_gets_what_waits_for_them(shop):
+    turn_down(shop, to=OTHER)
+    message = send_message(NEW, "new", license=shop)
+    drive(shop.pk)
+    post(shop, {"id": "A1", "from": f"{NEW}@s.whatsapp.net", "message": "Halo", "isFromMe": False})
+    drive(shop.pk)
+    assert fresh(message).status == Status.SENT
+    assert (texts(), lane_of(shop).restriction_step) == (["new"], 1)
+
+
+def test_a_person_ends_it_and_what_waits_goes_out(shop, operator):
+    turn_down(shop)
+    message = send_message(OTHER, "other", license=shop)
+    drive(shop.pk)
+    page = operator.get(f"{LICENSES}{shop.pk}/change/").content.decode()
+    assert "End the restriction" in page
+    assert "463: reach-out time-lock" in page
+    assert "makes it longer" in operator.post(f"{LICENSES}{shop.pk}/end_restriction/").content.decode()
+    assert lane_of(shop).restriction_step == 1
+    operator.post(f"{LICENSES}{shop.pk}/end_restriction/", {"confirmed": "yes"})
+    assert lane_of(shop).restriction_step == 0
+    drive(shop.pk)
+    assert fresh(message).status == Status.SENT
+    assert "End the restriction" not in operator.get(f"{LICENSES}{shop.pk}/change/").content.decode()
+
+
+def test_the_command_line_ends_it(shop):
+    turn_down(shop)
+    assert kpwa_json("licenses")[1][0]["restricted_until"]
+    assert kpwa("licenses", "end-restriction", shop.name) == (0, f"{shop.name} sends to new customers again.\n")
+    assert kpwa("licenses", "end-restriction", shop.name) == (0, f"{shop.name} was not restricted.\n")
+    assert OutboundMessage.objects.due().count() == 1
+
+
+def test_what_a_killed_process_left_waiting_is_freed_by_the_next_press(shop):
+    turn_down(shop)
+    set_lane(shop, restriction_step=0, restricted_until=None)
+    assert license_actions.end_restriction(shop)
+    assert OutboundMessage.objects.due().count() == 1
+
+
+def test_nobody_hurries_a_message_that_whatsapp_would_turn_down(shop, operator):
+    message = turn_down(shop)
+    assert not outbox.send_now(message)
+    assert message.is_put_off
+    page = operator.get(f"/admin/django_kpwa/outboundmessage/{message.pk}/change/").content.decode()
+    assert "WhatsApp restricts the number" in page
+    assert "Trying sooner makes the restriction longer" in page
+    assert "writes to the shop" in status_row(message).explained
+    assert "Send now" not in page
+
+
+def test_three_in_a_row_pause_the_lane_as_ever(shop):
+    for number in (KNOWN, KNOWN, KNOWN):
+        turn_down(shop, to=number)
+        set_lane(shop, next_send_at=None)
+    assert lane_of(shop).pause_reason == "failing"
+
+
+def test_a_lane_without_a_restriction_is_not_asked_for_one(shop, monkeypatch):
+    monkeypatch.setattr(type(store()), "standing_of", None)
+    send_message(NEW, "a", license=shop)
+    drive(shop.pk)
+    assert texts() == ["a"]
