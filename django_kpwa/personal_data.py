@@ -114,6 +114,7 @@ def _events_about(number: str, message_ids: Sequence[int]) -> Iterator[dict[str,
         yield from rows
 
 
+@sensitive_variables()
 def _event(row: dict[str, Any]) -> dict[str, Any]:
     """An event's columns, with its body as text, or in base64 if it is none."""
     body = bytes(row.pop("body"))

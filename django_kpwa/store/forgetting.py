@@ -275,6 +275,7 @@ class Forgetting(Recipients):
         return events.update(**_EMPTY_EVENT)
 
 
+@sensitive_variables()
 def _senders_of(understood: Any) -> set[str]:
     """The numbers and hidden ids of whoever wrote the messages that an event tells of."""
     first = understood if isinstance(understood, dict) else {}
@@ -283,11 +284,13 @@ def _senders_of(understood: Any) -> set[str]:
     return {str(part[name]) for part in parts for name in ("sender", "chat") if part.get(name)}
 
 
+@sensitive_variables()
 def _is_copy(key: str, digest: str | None) -> bool:
     # The copy of a receipt has the key of its original, and its own digest.
     return digest is not None and (key.startswith(NOT_KEPT) or digest != idempotency_digest(key))
 
 
+@sensitive_variables()
 def _candidates(part: QuerySet[WebhookEvent], needles: Collection[str]) -> Any:
     found = Q()
     understood = Cast("understood", TextField())
@@ -300,5 +303,6 @@ def _candidates(part: QuerySet[WebhookEvent], needles: Collection[str]) -> Any:
     return rows.filter(found).values_list("pk", "body", "as_text", "error", "gateway_id")
 
 
+@sensitive_variables()
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")

@@ -157,6 +157,9 @@ def decide(world):
     world.post("django_kpwa:message_send_to", world.settled.uuid, to=TYPED)
     world.post("django_kpwa:message_send_to", world.settled.uuid, to=f"{TYPED}9999")
     world.post("django_kpwa:message_resend", world.settled.uuid, confirmed="yes")
+    world.post("django_kpwa:message_asks_again", world.settled.uuid)
+    world.post("admin:django_kpwa_outboundmessage_asks_again", world.settled.pk, confirmed="yes")
+    world.post("admin:django_kpwa_outboundmessage_forget", world.settled.pk, confirmed="yes")
 
 
 def type_commands(world):
@@ -167,6 +170,9 @@ def type_commands(world):
         (("check-number", TYPED, "--license", "Toko Utama"), ""),
         (("webhook", "set", "--license", "Toko Utama"), ""),
         (("messages", "--to", TYPED), ""),
+        (("lift-stop", TYPED), ""),
+        (("export", TYPED), ""),
+        (("forget", TYPED), "forget\n"),
         (("status",), ""),
     ):
         with suppress(SystemExit, CommandError):

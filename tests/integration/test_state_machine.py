@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from django_kpwa import outbox
+from django_kpwa import outbox, personal_data
 from django_kpwa.conf import kpwa_settings
 from django_kpwa.dispatch import drive, sweep
 from django_kpwa.dispatch.verdict import Circumstances, judge
@@ -203,6 +203,9 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(message=messages)
     def resend(self, message):
+        if OutboundMessage.objects.get(pk=message.pk).is_forgotten:
+            assert not store().resend(message.pk)
+            return
         was_reported = OutboundMessage.objects.undelivered().filter(pk=message.pk).exists()
         if outbox.resend(message):
             self.allowed[message.text] += 1
@@ -211,12 +214,19 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(message=messages)
     def mark_sent(self, message):
+        text = message.text
         if outbox.mark_sent(message):
-            self.vouched.add(message.text)
+            self.vouched.add(text)
 
     @rule(message=messages)
     def dismiss(self, message):
         outbox.dismiss(message)
+
+    @rule(wants=st.integers(0, 3))
+    def forget(self, wants):
+        if not wants:
+            told = personal_data.forget(NUMBER)
+            assert OutboundMessage.objects.filter(recipient=NUMBER).count() == told.left_messages
 
     @rule()
     def resume(self):
@@ -228,7 +238,7 @@ class Outbox(RuleBasedStateMachine):
         state=st.sampled_from([DeliveryState.SENT, DeliveryState.DELIVERED, DeliveryState.READ, DeliveryState.FAILED]),
     )
     def a_webhook_tells(self, message, state):
-        if self.accepted[message.text]:
+        if self.accepted.get(message.text):
             echo = ParsedEvent(EventKind.OWN, recipient=NUMBER, text=message.text, is_own=True, state=state)
             event = WebhookEvent(license=self.license_, received_at=timezone.now() + timedelta(seconds=1))
             act(event, [echo])
@@ -248,7 +258,12 @@ class Outbox(RuleBasedStateMachine):
     @invariant()
     def statuses_tell_what_the_phone_did(self):
         for message in OutboundMessage.objects.prefetch_related("attempts"):
-            accepted, status = self.accepted[message.text], Status(message.status)
+            status = Status(message.status)
+            if not message.recipient:
+                assert status not in (Status.QUEUED, Status.SENDING), "nobody can be sent to"
+                assert status != Status.UNKNOWN or message.dismissed_at is not None, "nobody can decide"
+                continue
+            accepted = self.accepted[message.text]
             assert message.undelivered_at is None or status == Status.SENT, "a phone that has it is right"
             if message.text in self.resent_after_report:
                 continue  # it was accepted once, and may still be cancelled, expire or fail
