@@ -266,7 +266,8 @@ class Messages(Recipients):
     def purge(self, rows: QuerySet[Any], ids: Sequence[int]) -> int:
         """Delete those of `rows`, of any of our tables, that have the primary keys `ids`; returns how many.
 
-        A message goes with its attempts, its events stay without it, and its idempotency key is kept.
+        A message goes with its attempts, its events stay without it, and its idempotency key is kept. With the last
+        message and event about a number goes what is kept of the number, unless its owner has asked to stop.
 
         Raises `IntegrityError`, with nothing deleted, if a table of the site refers to one of the rows.
         """
@@ -274,6 +275,9 @@ class Messages(Recipients):
             # Committed before the message is deleted, so that a concurrent send finds the key in at least one place.
             with self.brief():
                 self.keep_keys(rows.filter(pk__in=ids))
+        numbers: set[str] = set()
+        if column := _NUMBER_OF.get(rows.model):
+            numbers = set(rows.filter(pk__in=ids).order_by().values_list(column, flat=True))
         with self.brief():
             if rows.model is OutboundMessage:
                 # Filtered again: a person may have queued a message again since it was found.
@@ -282,6 +286,7 @@ class Messages(Recipients):
                 SendAttempt.objects.filter(message_id__in=ids)._raw_delete(self.using)
                 WebhookEvent.objects.filter(message_id__in=ids).update(message=None)
             rows.model._default_manager.filter(pk__in=ids)._raw_delete(self.using)
+        self.drop_recipients(numbers)
         return len(ids)
 
     def keep_keys(self, messages: QuerySet[OutboundMessage]) -> None:
@@ -297,6 +302,9 @@ class Messages(Recipients):
             ],
             ignore_conflicts=True,
         )
+
+
+_NUMBER_OF = {OutboundMessage: "recipient", WebhookEvent: "sender_number"}
 
 
 def in_order(rows: Iterable[OutboundMessage]) -> None:

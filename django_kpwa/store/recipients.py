@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from django.db.models import Case, F, QuerySet, When
+from django.db.models import Case, Exists, F, OuterRef, QuerySet, When
 from django.views.decorators.debug import sensitive_variables
 
 from ..encryption import keyed_digests
@@ -13,6 +13,7 @@ from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import Lane
 from ..models.message import ARRIVED, WITHDRAWN, OutboundMessage, RecipientType, Status
 from ..models.recipient import FORGOTTEN, Recipient, StopReason
+from ..models.webhook_event import WebhookEvent
 from .base import StoreBase
 from .results import UNRESTRICTED, Change, Standing
 
@@ -151,6 +152,17 @@ class Recipients(StoreBase):
                 changed += [Change(pk, status) for pk in ids if (status := self._withdraw(pk, reason))]
             if len(ids) < _AT_ONCE:
                 return changed
+
+    def drop_recipients(self, numbers: Collection[str]) -> None:
+        """Delete what is kept of those of `numbers` that no message and no event is about any more, except stops."""
+        if not numbers:
+            return
+        about = OutboundMessage.objects.filter(recipient=OuterRef("number")).order_by()
+        of = WebhookEvent.objects.filter(sender_number=OuterRef("number")).order_by()
+        rows = Recipient.objects.filter(number__in=numbers, stopped_at=None)
+        with self.brief():
+            ids = list(rows.filter(~Exists(about), ~Exists(of)).values_list("pk", flat=True))
+            rows.filter(pk__in=ids).delete()
 
     def _withdraw(self, message_id: int, reason: str) -> Status | None:
         queued = OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED)

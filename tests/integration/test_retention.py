@@ -55,6 +55,22 @@ def test_an_event_outlives_the_message_it_moved(license_):
     assert recent.message_id is None
 
 
+def test_with_the_last_that_is_about_a_number_goes_what_is_kept_of_it_but_a_stop(license_):
+    old, stopped, recent, wrote = ("6281234567890", "6281234567891", "6281234567892", "6281234567893")
+    for number in (old, stopped, recent, wrote):
+        row = send_message(number, "x")
+        OutboundMessage.objects.filter(pk=row.pk).update(status=Status.SENT, settled_at=LONG_AGO)
+        Recipient.objects.create(license=license_, number=number, last_sent_at=LONG_AGO)
+    Recipient.objects.filter(number=stopped).update(stopped_at=LONG_AGO)
+    event(license_, timezone.now(), sender_number=wrote)
+    send_message(recent, "y")
+    assert retention.purge().messages == 4
+    assert set(Recipient.objects.values_list("number", flat=True)) == {stopped, recent, wrote}
+    WebhookEvent.objects.update(received_at=LONG_AGO)
+    assert retention.purge().events == 1
+    assert set(Recipient.objects.values_list("number", flat=True)) == {stopped, recent}
+
+
 def test_expired_tokens_go_and_living_ones_stay(license_):
     now = timezone.now()
     WebhookToken.objects.create(license=license_, digest="a" * 64, created_at=LONG_AGO, expires_at=LONG_AGO)
