@@ -215,7 +215,7 @@ class _Driver:
                 if ended is not None:
                     return ended
             elif isinstance(found, Unrendered):
-                standing = self._standing(found.message_id)
+                standing = self._standing(found.facts, found.message_id)
                 hold = self._hold(found.facts, standing) or self._hold_cold_unrendered(found)
                 if hold is None:
                     is_late = found.facts.age_seconds > LATE_AFTER_SECONDS
@@ -257,7 +257,7 @@ class _Driver:
         failpoints.after_claim()
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
-        standing = self._standing(claim.message_id)
+        standing = self._standing(claim.facts, claim.message_id)
         hold = self._hold(claim.facts, standing) or self._hold_cold(claim)
         if hold is not None:
             status = store().give_back(claim, hold)
@@ -345,10 +345,9 @@ class _Driver:
     def _local(self, facts: Facts) -> datetime:
         return timezone.localtime(facts.now, self.lane.license.time_zone)
 
-    def _standing(self, message_id: int) -> Standing:
-        # Only a driver finds a restriction, so that a lane without one is not asked for each message; a person may have
-        # ended one meanwhile.
-        if not self.lane.restriction_step:
+    def _standing(self, facts: Facts, message_id: int) -> Standing:
+        # The claim says whether there is a restriction, so that a lane without one is not asked for each message.
+        if not facts.is_restricted:
             return UNRESTRICTED
         return store().standing_of(self.lane.license_id, message_id, self.conf.WARM_DAYS)
 
@@ -361,8 +360,6 @@ class _Driver:
             self.lane.refresh_from_db(fields=["confirmed_number"])
         if lane.confirms_number:
             self.lane.confirmed_number = lane.linked_number
-        if lane.restriction is not None:
-            self.lane.restriction_step = lane.restriction.step
         if lane.session_status is not None:
             announce.session_became(self.lane.license, lane.session_status, SessionStatus(self.lane.session_status))
             self.lane.session_status = lane.session_status.value

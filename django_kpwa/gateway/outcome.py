@@ -125,13 +125,19 @@ def outcome_of_error(error: BaseException) -> Outcome:
 
 
 def is_restriction(outcome: Outcome, marks: Sequence[str]) -> bool:
-    """True if a 400 or 500 has one of `marks`, as a whole word in any case, in the gateway's words or code.
+    """True if a 400 or 500 has one of `marks` in the gateway's words or code."""
+    if outcome.status_code not in (400, 500) or outcome.kind == OutcomeKind.ACCEPTED:
+        return False
+    return has_mark(f"{outcome.words}\n{outcome.code}", marks)
+
+
+def has_mark(said: str, marks: Sequence[str]) -> bool:
+    """True if one of `marks` is a whole word of `said`, in any case.
 
     A word ends at anything but a letter or a digit, and, as in `reachoutTimelock`, where capitals begin.
     """
-    if outcome.status_code not in (400, 500) or outcome.kind == OutcomeKind.ACCEPTED or not marks:
+    if not marks:
         return False
-    said = f"{outcome.words}\n{outcome.code}"
     either = f"{said}\n{_CAMEL_CASE.sub(' ', said)}".casefold()
     wanted = "|".join(re.escape(mark.casefold()) for mark in marks)
     return re.search(rf"(?<![^\W_])(?:{wanted})(?![^\W_])", either) is not None

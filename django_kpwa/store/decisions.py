@@ -363,6 +363,16 @@ class Decisions(Lanes):
         lane = Lane.objects.filter(pk=license_id).exclude(pause_reason__in=stays)
         return bool(lane.update(**pause_columns(pause_), probes=0))
 
+    def begin_restriction(self, license_id: int, words: str) -> bool:
+        """Keep that a gateway reported afterwards that WhatsApp restricts the number. False if that is known.
+
+        `words`: the gateway's, masked.
+        """
+        self.ensure_lane(license_id)
+        columns = restriction_columns(Restriction(1, pace.RESTRICTED_SECONDS[0], words))
+        with brief_statements(self.using):
+            return bool(Lane.objects.filter(pk=license_id, restriction_step=0).update(**columns))
+
     def end_restriction(self, license_id: int) -> bool:
         """End a restriction by WhatsApp, and make due what waits for it. Returns False if there was nothing to end."""
         lane = Lane.objects.filter(pk=license_id, restriction_step__gt=0)

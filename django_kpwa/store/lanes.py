@@ -66,6 +66,7 @@ _LOOKED_AT = (
     "pk", "due_at", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent", "in_doubt",
     *CONTENT_COLUMNS, *FACT_COLUMNS,
     "now", "has_stops", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
+    "license__lane__restriction_step",
 )  # fmt: skip
 
 
@@ -504,7 +505,8 @@ def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
 
 
 def _facts(found: dict[str, Any]) -> Facts:
-    return Facts(found["now"], **{column: found[column] for column in FACT_COLUMNS})
+    columns = {column: found[column] for column in FACT_COLUMNS}
+    return Facts(found["now"], **columns, is_restricted=bool(found["license__lane__restriction_step"]))
 
 
 def _first_due() -> QuerySet[OutboundMessage, Any]:

@@ -49,6 +49,8 @@ class Facts:
     priority: int
     created_at: datetime
     first_due_at: datetime | None
+    is_restricted: bool = False
+    """True if WhatsApp restricts the lane's number, so that the driver has to ask how the message stands to that."""
 
     @property
     def age_seconds(self) -> float:
@@ -62,7 +64,7 @@ class Facts:
         return (self.now - first_due_at).total_seconds()
 
 
-FACT_COLUMNS = tuple(column.name for column in fields(Facts) if column.name != "now")
+FACT_COLUMNS = tuple(column.name for column in fields(Facts) if column.name not in ("now", "is_restricted"))
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,32 @@ def test_a_customer_who_writes_gets_what_waits_for_them(shop):
     assert (texts(), lane_of(shop).restriction_step) == (["new"], 1)
 
 
+@pytest.mark.parametrize(("words", "step"), [("Error 463", 1), ("The phone is off.", 0)])
+def test_a_tick_that_says_so_restricts_the_lane_from_the_next_message_on(shop, words, step):
+    message = send_message(NEW, "new", license=shop)
+    drive(shop.pk)
+    gateway_id = fresh(message).attempts.get().gateway_id
+    tick = {"event": "message.ack", "id": gateway_id, "ack": -1, "error": words}
+    post(shop, tick)
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.restriction_words) == (step, words if step else "")
+    waiting = send_message(OTHER, "other", license=shop)
+    drive(shop.pk)
+    assert fresh(waiting).status == (Status.QUEUED if step else Status.SENT)
+    assert (fresh(message).status, fresh(message).is_undelivered) == (Status.SENT, True)
+    license_actions.end_restriction(shop)
+    post(shop, {**tick, "timestamp": 1})
+    assert lane_of(shop).restriction_step == 0, "the same tick again says nothing new"
+
+
+def test_a_driver_notices_a_restriction_that_begins_while_it_drives(shop, hooks):
+    hooks.after_send = lambda text: store().begin_restriction(shop.pk, "463")
+    send_message(OTHER, "first", license=shop)
+    waiting = send_message(NEW, "second", license=shop)
+    drive(shop.pk)
+    assert (texts(), fresh(waiting).reason) == (["first"], "restricted")
+
+
 def test_a_person_ends_it_and_what_waits_goes_out(shop, operator):
     turn_down(shop)
     message = send_message(OTHER, "other", license=shop)

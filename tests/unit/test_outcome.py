@@ -22,7 +22,14 @@ from django_kpwa.exceptions import (
     UnexpectedAnswerError,
 )
 from django_kpwa.gateway import SentMessage
-from django_kpwa.gateway.outcome import Cause, OutcomeKind, is_restriction, outcome_of_answer, outcome_of_error
+from django_kpwa.gateway.outcome import (
+    Cause,
+    OutcomeKind,
+    has_mark,
+    is_restriction,
+    outcome_of_answer,
+    outcome_of_error,
+)
 
 TABLE = [
     (NotConnectedError, OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED),
@@ -74,6 +81,12 @@ def test_a_restriction_is_known_by_whole_words_in_any_case(error, status, said, 
     outcome = outcome_of_error(error("ours", status_code=status, **said))
     assert is_restriction(outcome, MARKS) is is_marked
     assert not is_restriction(outcome, ())
+
+
+def test_a_tick_tells_of_a_restriction_by_the_same_words():
+    assert has_mark("463: reach-out time-lock", MARKS)
+    assert not has_mark("The message could not be delivered.", MARKS)
+    assert not has_mark("463", ())
 
 
 @pytest.mark.parametrize(

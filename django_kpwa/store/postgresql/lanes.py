@@ -68,7 +68,7 @@ _RENEWED = f"""held AS (
   UPDATE django_kpwa_lane SET lease_expires_at = {_LEASE_EXPIRES_AT}
   FROM patience
   WHERE license_id = %(license_id)s AND lease_token = %(lease)s
-  RETURNING license_id, lease_token, pause_reason, next_send_at
+  RETURNING license_id, lease_token, pause_reason, next_send_at, restriction_step
 )"""
 
 _GOES_ON = """%(keeps_lease)s OR EXISTS (SELECT 1 FROM next) AND pause_reason = ''
@@ -90,7 +90,7 @@ _RECORDED = f"""running AS MATERIALIZED (
     confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
   FROM patience
   WHERE license_id = %(license_id)s AND lease_token = %(lease)s AND EXISTS (SELECT 1 FROM running)
-  RETURNING license_id, lease_token, pause_reason, next_send_at
+  RETURNING license_id, lease_token, pause_reason, next_send_at, restriction_step
 ), sent AS (
   UPDATE django_kpwa_outboundmessage message
   SET status = 'sent', sent_at = {_NOW}, settled_at = {_NOW}, reason = '', reason_words = '', in_doubt = false,
@@ -142,7 +142,8 @@ _FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
   EXTRACT(EPOCH FROM held.next_send_at - {_NOW})::float8 AS wait_seconds,
   claimed.id AS claimed_id, started.id AS attempt_id, claimed.attempts_made, claimed.attempts_spent,
   {", ".join(f"claimed.{name}" for name in (*CONTENT_COLUMNS, *FACT_COLUMNS))}, {_NOW} AS now,
-  EXISTS (SELECT 1 FROM django_kpwa_recipient WHERE stopped_at IS NOT NULL) AS has_stops"""
+  EXISTS (SELECT 1 FROM django_kpwa_recipient WHERE stopped_at IS NOT NULL) AS has_stops,
+  held.restriction_step > 0 AS is_restricted"""
 _FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id
   LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true"""
@@ -331,7 +332,8 @@ def _found(row: Row) -> Step | None:
     if row["claimed_id"] is None:
         waits = not (row["is_overdue"] or row["is_unrendered"]) and wait is not None and wait > 0
         return Step(Idle(wait_seconds=wait)) if waits else None
-    facts = Facts(row["now"], **{name: row[name] for name in FACT_COLUMNS})
+    columns = {name: row[name] for name in FACT_COLUMNS}
+    facts = Facts(row["now"], **columns, is_restricted=row["is_restricted"])
     if row["attempt_id"] is None:
         return Step(Unrendered(row["claimed_id"], row["due_at"], facts))
     content = Content(**{name: row[name] for name in CONTENT_COLUMNS})
