@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import pytest
+from django.db.models import Q
+from django.utils import timezone
 
 from django_kpwa import license_actions
 from django_kpwa.dispatch import drive
-from django_kpwa.models import DatabaseNow, EventKind, EventStatus, OutboundMessage, Status, WebhookEvent, WebhookToken
+from django_kpwa.models import (
+    DatabaseNow,
+    EventKind,
+    EventStatus,
+    Lane,
+    OutboundMessage,
+    Status,
+    WebhookEvent,
+    WebhookToken,
+)
 from django_kpwa.outbox import send_message
 from django_kpwa.webhooks import process_due_events
 from tests.sandbox import SandboxProcess
@@ -113,3 +125,41 @@ def test_what_gets_to_no_phone_stays_sent(sandbox, linked, fault, is_reported):
         process_until(lambda: status_of(other) == Status.DELIVERED, "the tick of the next")
     assert status_of(message) == Status.SENT
     assert OutboundMessage.objects.get(pk=message.pk).is_undelivered is is_reported
+
+
+@pytest.mark.parametrize("fault", ["restricted_400", "restricted_500", "restricted_tick"])
+def test_a_number_that_is_restricted_at_its_twelfth_new_customer_tries_no_other_and_known_ones_get_theirs(
+    sandbox, linked, fault
+):
+    sandbox.answer("Halo", chat=CUSTOMER)
+    process_until(WebhookEvent.objects.filter(kind=EventKind.INCOMING).exists, "the customer's message")
+    with sandbox.having_faults(**{fault: {"amount": 12}}):
+        messages = [send_and_hear(linked, f"62812000000{n:02}") for n in range(16)]
+        assert send_and_hear(linked, CUSTOMER).status == Status.DELIVERED
+        lane = Lane.objects.get()
+        assert (lane.restriction_step, lane.pause_reason) == (1, "")
+        assert [message.status for message in messages[:11]] == [Status.DELIVERED] * 11
+        assert [message.attempts_made for message in messages] == [1] * 12 + [0] * 4
+        assert {message.reason for message in messages[12:]} == {"restricted"}
+        assert not OutboundMessage.objects.filter(in_doubt=True).exists()
+    # The restriction is over, and the next try shows it.
+    past = timezone.now() - timedelta(seconds=1)
+    Lane.objects.update(restricted_until=past)
+    OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=past)
+    drive(linked.pk)
+    assert not OutboundMessage.objects.filter(status=Status.QUEUED).exists()
+    assert Lane.objects.get().restriction_step == 0
+    recipients = [delivery["recipient"] for delivery in sandbox.ledger()]
+    assert sorted(recipients) == sorted({*recipients}), "nobody got anything twice"
+    assert len(recipients) == 17
+
+
+def send_and_hear(license_, number):
+    """Send a message, and process what the gateway says about it, unless it waits."""
+    message = send_message(number, "Struk", license=license_)
+    drive(license_.pk)
+    heard = OutboundMessage.objects.filter(pk=message.pk).filter(
+        Q(status__in=(Status.DELIVERED, Status.QUEUED)) | Q(undelivered_at__isnull=False)
+    )
+    process_until(heard.exists, "what became of the message")
+    return heard.get()
