@@ -369,8 +369,9 @@ class Lanes(StoreBase):
             held = self._update_held(lease, lane_columns(lane) | {"lease_expires_at": in_seconds(lease_seconds)})
             paused = held and lane.pause is not None and self._pause(lease, lane.pause, probes=0)
             status = self._settle(claim, outcome, verdict)
-            self._finish_attempt(claim, outcome)
-            if outcome.kind in (OutcomeKind.ACCEPTED, OutcomeKind.IN_DOUBT):
+            is_forgotten = not held and self._is_forgotten(claim.message_id)
+            self._finish_attempt(claim, outcome, without_words=is_forgotten)
+            if not is_forgotten and outcome.kind in (OutcomeKind.ACCEPTED, OutcomeKind.IN_DOUBT):
                 self._note_sent(lease.license_id, claim.content)
             if not held:
                 return Recorded(status, Step(LeaseLost()))
@@ -379,11 +380,21 @@ class Lanes(StoreBase):
                 self._give_back_unstarted(lease.license_id)
             return Recorded(status, self._claim_or_release(lease) if claims_next else Step(Ready()), paused)
 
-    def _finish_attempt(self, claim: Claim, outcome: Outcome) -> None:
-        """Complete the attempt. An attempt that was declared in doubt meanwhile may only become more certain."""
+    def _is_forgotten(self, message_id: int) -> bool:
+        """True if the number of this message was forgotten; if not, it is not until this transaction has ended."""
+        message = OutboundMessage.objects.filter(pk=message_id).select_for_update()
+        return "" in message.values_list("recipient", flat=True)
+
+    def _finish_attempt(self, claim: Claim, outcome: Outcome, *, without_words: bool = False) -> None:
+        """Complete the attempt. An attempt that was declared in doubt meanwhile may only become more certain.
+
+        `without_words`: store nothing in which the gateway may name the recipient.
+        """
         # Without an answer `gateway_id` is not written: a webhook may have stored it meanwhile.
         answered = answer_columns(outcome.answer) if outcome.answer is not None else {}
         columns = {"finished_at": DatabaseNow()} | outcome_columns(outcome) | answered
+        if without_words:
+            columns |= dict.fromkeys({"words", "gateway_id", "read_as"} & columns.keys(), "")
         before = [OutcomeKind.RUNNING] if outcome.kind == OutcomeKind.IN_DOUBT else _UNFINISHED
         for kind in before:
             if update_where(self.connection, SendAttempt, {"pk": claim.attempt_id, "outcome": kind}, columns):

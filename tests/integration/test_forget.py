@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import timedelta
 
 import pytest
 from django.apps import apps
@@ -16,13 +17,17 @@ from django.db import connection
 from django.utils import timezone
 
 from django_kpwa import outbox, personal_data, shop_counter
-from django_kpwa.dispatch import drive
+from django_kpwa.conf import kpwa_settings
+from django_kpwa.dispatch import drive, sweep
+from django_kpwa.dispatch.verdict import Circumstances, judge
 from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, RecipientForgottenError, RecipientStoppedError
-from django_kpwa.gateway import locmem
+from django_kpwa.gateway import SentMessage, locmem
+from django_kpwa.gateway.outcome import outcome_of_answer
 from django_kpwa.models import (
     FORGOTTEN,
     EventStatus,
     KeptKey,
+    Lane,
     OutboundMessage,
     ReceiptFailure,
     Recipient,
@@ -33,11 +38,13 @@ from django_kpwa.models import (
 from django_kpwa.outbox import send_message
 from django_kpwa.receipts import registry
 from django_kpwa.store import store
+from django_kpwa.store.results import Claim
 from django_kpwa.webhooks import process_event, reprocess
 from django_kpwa.webhooks.arrivals import store_event
 from tests.cli import kpwa, kpwa_json
 from tests.integration.test_stops import hear, page_of
 from tests.shop.models import Sale
+from tests.stores import take_lane
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -378,3 +385,24 @@ def test_who_may_decide_about_messages_may_not_forget_numbers(known, client, dja
     refused = client.post(address, {"confirmed": "yes"})
     assert (refused.status_code, "Can empty all that is held about a number" in refused.content.decode()) == (403, True)
     assert traces() != []
+
+
+def test_a_worker_that_was_lost_and_reports_late_brings_nothing_back(license_):
+    message = send_message(TYPED, "a")
+    Lane.objects.create(license=license_)
+    lease, step = take_lane(license_.pk, 600, 3)
+    claim = step.next if isinstance(step.next, Claim) else store().claim_next(lease, 600).next
+    Lane.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    sweep()
+    message.refresh_from_db()
+    assert message.status == Status.UNKNOWN
+    assert kpwa("forget", TYPED, "--yes")[0] == 0
+    answer = SentMessage(id=f"true_{NUMBER}@c.us_3EB0", to=NUMBER, body="a")
+    known = Circumstances(claim.attempts_spent, 0, license_.api_key_version, (0.0, 0.0), None)
+    outcome, message_verdict, lane_verdict = judge(outcome_of_answer(answer), known, kpwa_settings())
+    arguments = (lease, claim, outcome, message_verdict, lane_verdict)
+    recorded = store().record(*arguments, lease_seconds=600, claims_next=False)
+    assert recorded.status == Status.SENT
+    attempt = SendAttempt.objects.get()
+    assert (attempt.outcome, attempt.read_as, attempt.gateway_id) == ("accepted", "", "")
+    assert traces() == []
