@@ -57,11 +57,14 @@ FORGOTTEN_TEXT = "(forgotten)"
 
 
 class HoldReason(models.TextChoices):
-    """Values of `reason` of a queued message that was put off: policy says that it must not go out before `due_at`."""
+    """Values of `reason` of a queued message that was put off: policy says that it must not go out before `due_at`.
+
+    The labels are short, because they are part of a mark: two lines of a list.
+    """
 
     QUIET_HOURS = "quiet_hours", _("quiet hours")
-    COLD_LIMIT = "cold_limit", _("enough new customers for one day")
-    RESTRICTED = "restricted", _("WhatsApp restricts the number")
+    COLD_LIMIT = "cold_limit", _("limit for new customers")
+    RESTRICTED = "restricted", _("number restricted")
     """Also the cause of an attempt that WhatsApp turned down, after which the message waits like the others."""
 
 

@@ -229,7 +229,7 @@ def _status_row(message: OutboundMessage) -> StatusRow:
 
 
 def _waits_until(message: OutboundMessage) -> str:
-    told = {"time": put_off_time(message.reason, message.due_at), "why": CAUSES[message.reason].label}
+    told = {"time": put_off_time(message.reason, message.due_at), "why": HoldReason(message.reason).label}
     return gettext("waits until %(time)s: %(why)s") % told
 
 

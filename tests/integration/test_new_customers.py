@@ -86,7 +86,7 @@ def test_above_the_limit_new_customers_wait_for_tomorrow_and_others_do_not(new, 
     tomorrow = timezone.localdate() + timedelta(days=1)
     assert [timezone.localtime(message.due_at).date() for message in held()] == [tomorrow] * 2
     assert {message.attempts_made for message in held()} == {0}
-    assert "enough new customers for one day" in str(status_row(held().first()).label)
+    assert "limit for new customers" in str(status_row(held().first()).label)
     lane = Lane.objects.get()
     assert (lane.cold_sent, lane.cold_day) == (3, timezone.localdate())
     pass_time(days=1)

@@ -52,7 +52,7 @@ def put_off(sale, morning):
 def told(morning, language="en"):
     with translation.override(language):
         at = formats.date_format(morning, "TIME_FORMAT")
-    return f"menunggu sampai {at}: jam tenang" if language == "id" else f"waits until {at}: quiet hours"
+    return f"ditunda s.d. {at}: jam tenang" if language == "id" else f"waits until {at}: quiet hours"
 
 
 @pytest.mark.parametrize("language", ["en", "id"])

@@ -16,6 +16,7 @@ from django_kpwa.models import (
     EventKind,
     EventStatus,
     Heartbeat,
+    HoldReason,
     HourlyStatistic,
     Lane,
     License,
@@ -83,6 +84,10 @@ class Shop:
         self.objects["outboundmessage"] += [self._message(status) for status in Status if status != Status.UNKNOWN]
         reported = {"undelivered_at": timezone.now(), "undelivered_words": "reach-out time-lock, 463"}
         self.objects["outboundmessage"].append(self._message(Status.SENT, **reported))
+        later = timezone.now() + timedelta(hours=9)
+        self.objects["outboundmessage"] += [
+            self._message(Status.QUEUED, reason=reason, due_at=later) for reason in HoldReason
+        ]
         self.objects["webhookevent"] += [
             self._event(EventStatus.PROCESSED, kind=EventKind.INCOMING, message=self.message),
             self._event(EventStatus.FAILED, kind=EventKind.STATE, error="KeyError: 'state'"),
