@@ -1,10 +1,11 @@
 """Processes stored events: parses them, acts on them, records the result and sends the site's signals.
 
-An event is only somebody's claim, so all that it can do is move a message of its own license forward, or have the
-license's status asked anew. Acting twice changes nothing, because every move is conditional on the status that it
-leaves. A worker holds an event by a lease (`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds
-the event again. Signals are sent after the result is recorded and before `processed_at` is set: if a worker is killed
-in between, they are sent again, so none is lost.
+An event is only somebody's claim, so all that it can do is move a message of its own license forward, have the
+license's status asked anew, have its messages to new customers wait, or stop those to its author. Acting twice changes
+nothing, because every move is conditional on the status that it leaves. A worker holds an event by a lease
+(`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds the event again. Signals are sent after the
+result is recorded and before `processed_at` is set: if a worker is killed in between, they are sent again, so none is
+lost.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ import json
 from datetime import timedelta
 
 import pytest
-from django.utils import timezone
+import time_machine
+from django.utils import timezone, translation
 
 from django_kpwa import license_actions, outbox
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, ServerError
+from django_kpwa.formatting import coming_day
 from django_kpwa.gateway import locmem
 from django_kpwa.models import OutboundMessage, Recipient, Status
 from django_kpwa.outbox import send_group_message, send_message
@@ -229,6 +231,24 @@ def test_nobody_hurries_a_message_that_whatsapp_would_turn_down(shop, operator):
     assert "Trying sooner makes the restriction longer" in page
     assert "writes to the shop" in status_row(message).explained
     assert "Send now" not in page
+
+
+@pytest.mark.parametrize(
+    ("hours", "english", "indonesian"),
+    [
+        (3, "1 p.m.", "13.00"),
+        (24, "Sunday 10 a.m.", "Minggu 10.00"),
+        (48, "Monday 10 a.m.", "Senin 10.00"),
+        (168, "12/05/2026 10 a.m.", "05-12-2026 10.00"),
+    ],
+)
+@time_machine.travel("2026-11-28 10:00 +0700", tick=False)
+def test_until_when_it_lasts_is_said_by_the_day_of_the_week(settings, hours, english, indonesian):
+    settings.TIME_ZONE = "Asia/Jakarta"
+    until = timezone.now() + timedelta(hours=hours)
+    for language, expected in (("en", english), ("id", indonesian)):
+        with translation.override(language):
+            assert coming_day(until) == expected
 
 
 def test_three_in_a_row_pause_the_lane_as_ever(shop):
