@@ -251,6 +251,14 @@ def test_until_when_it_lasts_is_said_by_the_day_of_the_week(settings, hours, eng
             assert coming_day(until) == expected
 
 
+def test_no_restriction_outlasts_a_clock_that_was_ahead(shop):
+    turn_down(shop)
+    assert not store().bring_back_times_ahead([shop.pk])
+    set_lane(shop, restricted_until=timezone.now() + timedelta(days=300))
+    assert store().bring_back_times_ahead([shop.pk]) == [shop.pk]
+    assert 6 * DAY < seconds_to(lane_of(shop).restricted_until) <= 7 * DAY
+
+
 def test_three_in_a_row_pause_the_lane_as_ever(shop):
     for number in (KNOWN, KNOWN, KNOWN):
         turn_down(shop, to=number)
