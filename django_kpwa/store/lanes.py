@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Coalesce
 from django.views.decorators.debug import sensitive_variables
 
@@ -29,7 +29,6 @@ from ..models.message import (
     Status,
 )
 from ..models.recipient import Recipient
-from .base import StoreBase
 from .columns import (
     answer_columns,
     error_columns,
@@ -42,6 +41,7 @@ from .columns import (
 )
 from .compiled import Parameter, first_of, insert_row, update_where
 from .locks import TAKE_SECONDS
+from .recipients import Recipients
 from .results import (
     CONTENT_COLUMNS,
     FACT_COLUMNS,
@@ -70,7 +70,7 @@ _LOOKED_AT = (
 )  # fmt: skip
 
 
-class Lanes(StoreBase):
+class Lanes(Recipients):
     RENDER_STEP_BACK_SECONDS = 60.0
     """How far an unrendered message is moved back in the queue before its template runs: a template that hangs or kills
     the worker then does not block the messages behind it."""
@@ -332,13 +332,10 @@ class Lanes(StoreBase):
         """
         if not Lane.objects.filter(pk=license_id, cold_day=day, cold_sent__gte=most).exists():
             return False
-        wrote = Recipient.objects.filter(
-            license_id=license_id,
-            number=OuterRef("recipient"),
-            last_inbound_at__gte=in_seconds(-86_400 * warm_days),
-        )
         message = OutboundMessage.objects.filter(pk=message_id, recipient_type=RecipientType.NUMBER)
-        return message.filter(Q(cold_on=None) | ~Q(cold_on=day)).exclude(Exists(wrote)).exists()
+        # Not by a join: the tables of an old MariaDB may have other collations than newer ones.
+        number = message.exclude(cold_on=day).values_list("recipient", flat=True).first()
+        return number is not None and not self.has_written(license_id, number, warm_days)
 
     # --- records ---
 

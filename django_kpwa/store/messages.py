@@ -10,10 +10,10 @@ keys raises nothing on PostgreSQL and SQLite, and on MariaDB the failed statemen
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +28,7 @@ from ..models.recipient import Recipient, StopReason
 from ..models.webhook_event import WebhookEvent
 from .compiled import Parameter, first_of
 from .insertion import can_write, columns_of, insert, written
-from .recipients import Recipients
+from .recipients import Recipients, forms_of
 
 MOST_ROWS_PER_STATEMENT = 500
 _ANSWERED_FOR_SECONDS = 86_400.0
@@ -55,7 +55,7 @@ class Inserted:
 class Messages(Recipients):
     def look_at_lane(self, license_id: int) -> LaneSeen | None:
         """The present state of a license's lane; None if there is no such license."""
-        found = first_of(self.connection, _LOOKS["license", False], {"license": license_id})
+        found = first_of(self.connection, _looking("license", False, 0), {"license": license_id})
         return None if found is None else _lane_of(found)
 
     @sensitive_variables()
@@ -72,10 +72,11 @@ class Messages(Recipients):
         Returns None, with nothing inserted, if its idempotency key is known (also from a purged message), if its
         license was deleted, or if its recipient wants no messages (`why_stopped()`).
         """
-        if heeds_stops and row.recipient_type == RecipientType.NUMBER and self.why_stopped(row.recipient):
-            return None
-        found, is_kept = self._look(row, default_name)
+        forms = forms_of(row.recipient) if heeds_stops and row.recipient_type == RecipientType.NUMBER else []
+        found, is_kept = self._look(row, default_name, forms)
         if is_kept or (found is None and row.license_id is not None):
+            return None
+        if forms and (self.why_stopped(row.recipient) if found is None else found["is_stopped"]):
             return None
         if found is not None:
             row.license_id = found["pk"]
@@ -133,15 +134,18 @@ class Messages(Recipients):
         return set().union(*(self._insert(batch) for batch in self._batches(rows)))
 
     @sensitive_variables()
-    def _look(self, row: OutboundMessage, default_name: str) -> tuple[dict[str, Any] | None, bool]:
+    def _look(
+        self, row: OutboundMessage, default_name: str, forms: Sequence[str]
+    ) -> tuple[dict[str, Any] | None, bool]:
         """The license that sends the message, with its lane's state; and True if its key is that of a purged message.
 
-        The license is None if it was deleted, or if none can be chosen.
+        The license is None if it was deleted, or if none can be chosen. `forms`: of a number whose stops count.
         """
         by = "license" if row.license_id is not None else "name" if default_name else "choice"
         digest = row.idempotency_digest
         values = {"license": row.license_id, "name": default_name, "digest": digest}
-        found = first_of(self.connection, _LOOKS[by, digest is not None], values)
+        values |= {f"form {place}": form for place, form in enumerate(forms)}
+        found = first_of(self.connection, _looking(by, digest is not None, len(forms)), values)
         if found is None and digest is not None:
             return None, KeptKey.objects.filter(digest=digest).exists()
         return found, found is not None and digest is not None and found["is_kept"]
@@ -328,10 +332,11 @@ def _by_digest() -> QuerySet[OutboundMessage, Any]:
     return columns
 
 
-def _look(by: str, is_keyed: bool) -> QuerySet[License, Any]:
+def _look(by: str, is_keyed: bool, forms: int) -> QuerySet[License, Any]:
     """The license that sends a message, with its lane's state; without a name, the one that `choosing.choose()` takes.
 
-    `by`: a key of `_LOOKS`. `is_keyed`: also look whether the message's idempotency key is a purged message's.
+    `by`: `license`, `name` or `choice`. `is_keyed`: also look whether the message's idempotency key is a purged
+    message's. `forms`: if there are any, look whether the recipient, whose number has so many forms, wants no messages.
     """
     if by == "license":
         licenses = License.objects.filter(pk=Parameter("license", License._meta.pk))
@@ -349,13 +354,20 @@ def _look(by: str, is_keyed: bool) -> QuerySet[License, Any]:
         digest = Parameter("digest", KeptKey._meta.get_field("digest"))
         seen = seen.annotate(is_kept=Exists(KeptKey.objects.filter(digest=digest)))
         names.append("is_kept")
+    if forms:
+        number = Recipient._meta.get_field("number")
+        numbers = [Parameter(f"form {place}", number) for place in range(forms)]
+        stops = Recipient.objects.filter(number__in=numbers, stopped_at__isnull=False)
+        seen = seen.annotate(is_stopped=Exists(stops))
+        names.append("is_stopped")
     found: QuerySet[License, Any] = seen.values(*names)
     return found
 
 
-_LOOKS = {
-    (by, is_keyed): partial(_look, by, is_keyed) for by in ("license", "name", "choice") for is_keyed in (False, True)
-}
+@cache
+def _looking(by: str, is_keyed: bool, forms: int) -> Callable[[], QuerySet[License, Any]]:
+    """`_look()` with these arguments, always the same object: its query is compiled once for each."""
+    return partial(_look, by, is_keyed, forms)
 
 
 def _lane_of(found: Mapping[str, Any]) -> LaneSeen:

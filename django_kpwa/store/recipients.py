@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from django.db.models import Case, Exists, F, OuterRef, QuerySet, When
+from django.db.models import Case, F, QuerySet, When
 from django.views.decorators.debug import sensitive_variables
 
 from ..encryption import keyed_digests
@@ -157,12 +157,13 @@ class Recipients(StoreBase):
         """Delete what is kept of those of `numbers` that no message and no event is about any more, except stops."""
         if not numbers:
             return
-        about = OutboundMessage.objects.filter(recipient=OuterRef("number")).order_by()
-        of = WebhookEvent.objects.filter(sender_number=OuterRef("number")).order_by()
-        rows = Recipient.objects.filter(number__in=numbers, stopped_at=None)
+        # Compared here: the tables of an old MariaDB may have other collations than newer ones.
+        messages = OutboundMessage.objects.filter(recipient__in=numbers).order_by()
+        events = WebhookEvent.objects.filter(sender_number__in=numbers).order_by()
+        kept = {*messages.values_list("recipient", flat=True).distinct()}
+        kept |= {*events.values_list("sender_number", flat=True).distinct()}
         with self.brief():
-            ids = list(rows.filter(~Exists(about), ~Exists(of)).values_list("pk", flat=True))
-            rows.filter(pk__in=ids).delete()
+            Recipient.objects.filter(number__in={*numbers} - kept, stopped_at=None).delete()
 
     def _withdraw(self, message_id: int, reason: str) -> Status | None:
         queued = OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED)

@@ -103,7 +103,7 @@ def test_an_answer_in_a_group_names_the_group_and_its_member(sandbox, linked):
 
 
 def test_what_is_reported_as_not_delivered_and_gets_there_ends_delivered(sandbox, linked):
-    with sandbox.having_faults(undelivered_wrongly={"count": 1, "amount": 0.5}):
+    with sandbox.having_faults(undelivered_wrongly={"count": 1, "amount": 4}):
         message = send_message(CUSTOMER, "Struk Anda")
         drive(linked.pk)
         undelivered = OutboundMessage.objects.undelivered().filter(pk=message.pk)
