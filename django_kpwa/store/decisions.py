@@ -172,18 +172,14 @@ class Decisions(Lanes):
     def end_cold_holds(self, license_id: int, number: str = "") -> bool:
         """Make due what waits as one to a new customer: the limit was changed, or the owner of `number` wrote.
 
-        Returns True if anything is due now. A message that is locked elsewhere is left.
+        Returns True if anything is due now.
         """
         held = OutboundMessage.objects.put_off().filter(license_id=license_id)
         if number:
             held = held.filter(recipient=number, reason__in=(HoldReason.COLD_LIMIT, HoldReason.RESTRICTED))
         else:
             held = held.filter(reason=HoldReason.COLD_LIMIT)
-        if not held.exists():
-            return False
-        with self.brief():
-            ids = list(self.locked(held).values_list("pk", flat=True)[: self.STEPPED_AT_ONCE])
-            return bool(held.filter(pk__in=ids).update(due_at=DatabaseNow(), reason=""))
+        return held.exists() and self._end_holds(held)
 
     @_decision
     def mark_sent(self, message_id: int) -> bool:
@@ -378,10 +374,15 @@ class Decisions(Lanes):
         lane = Lane.objects.filter(pk=license_id, restriction_step__gt=0)
         has_ended = bool(lane.update(**restriction_columns(Restriction())))
         waiting = OutboundMessage.objects.put_off().filter(license_id=license_id, reason=HoldReason.RESTRICTED)
+        return self._end_holds(waiting) or has_ended
+
+    def _end_holds(self, held: OutboundMessageQuerySet) -> bool:
+        """Make due what was put off; True if anything was. A message that is locked elsewhere is left."""
+        has_ended = False
         while True:
             with self.brief():
-                ids = list(self.locked(waiting).values_list("pk", flat=True)[: self.STEPPED_AT_ONCE])
-                waiting.filter(pk__in=ids).update(due_at=DatabaseNow(), reason="")
+                ids = list(self.locked(held).values_list("pk", flat=True)[: self.STEPPED_AT_ONCE])
+                held.filter(pk__in=ids).update(due_at=DatabaseNow(), reason="")
             has_ended = has_ended or bool(ids)
             if len(ids) < self.STEPPED_AT_ONCE:
                 return has_ended

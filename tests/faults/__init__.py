@@ -3,6 +3,7 @@
     pytest -m faults                                    the quick part: one test a fault, some minutes
     pytest -m "faults or slow" tests/faults             and its variants: other pools, longer runs
     python -m tests.faults.campaign --messages 20000    the long part: every fault at random, prints its seed
+    python -m tests.faults.new_number --csv till.csv    a month of sales on a new number, with a worker killed each day
 
 A test breaks one thing, lets the shop sell, waits until nothing is on its way, and says what is expected. The promises
 A to G and L (see `invariants`) need no mention: they are checked at the end of every test by comparing the sandbox's

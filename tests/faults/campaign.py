@@ -65,7 +65,7 @@ def main() -> int:
     options = _parser().parse_args()
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
     sys.stdout.write(f"Seed {seed}, {options.messages} messages.\n")
-    with _site():
+    with site():
         from .mayhem import Mayhem
 
         with tempfile.TemporaryDirectory(prefix="kpwa-campaign-") as folder, _phone(seed) as phone:
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 @contextlib.contextmanager
-def _site() -> Iterator[None]:
+def site() -> Iterator[None]:
     """The test site in this process, on a test database of its own."""
     from tests import servers
 

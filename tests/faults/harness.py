@@ -20,10 +20,10 @@ import redis
 import requests
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import Count, Max
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import reverse
 
-from django_kpwa import outbox, wake
+from django_kpwa import license_actions, outbox, wake
 from django_kpwa.exceptions import KpwaError
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.license_actions import token_digest
@@ -189,6 +189,13 @@ class Shop:
         server.wait_for_output("Quit the server")
         self.web_url = f"http://127.0.0.1:{port}"
         return self.web_url
+
+    def register_webhook(self, license_: License) -> None:
+        """Register the web server's webhook with the phone."""
+        # A name with dots is a constant of the processes that are started.
+        kpwa = {name: value for name, value in self.kpwa.items() if "." not in name} | {"PUBLIC_URL": self.web_url}
+        with override_settings(KPWA=kpwa):
+            self.secrets.add(license_actions.set_webhook(license_).rstrip("/").rpartition("/")[2])
 
     def _started(self, process: contextlib.AbstractContextManager[RunningProcess]) -> RunningProcess:
         running = self._stack.enter_context(process)

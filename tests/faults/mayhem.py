@@ -14,9 +14,8 @@ from pathlib import Path
 import psutil
 import redis
 from django.db import DatabaseError, InterfaceError, connection, models, transaction
-from django.test import override_settings
 
-from django_kpwa import license_actions, outbox
+from django_kpwa import outbox
 from django_kpwa.conf import kpwa_settings
 from django_kpwa.exceptions import RecipientStoppedError
 from django_kpwa.models import HoldReason, Lane, License, OutboundMessage, PauseReason, SendAttempt, WebhookEvent
@@ -95,14 +94,7 @@ class Mayhem(Shop):
         self._beat = self.start_beat()
         # Half of them hear what becomes of their messages.
         for license_ in self.licenses[::2]:
-            self.secrets.add(self._register(license_))
-
-    def _register(self, license_: License) -> str:
-        """Register this site's webhook with the phone; returns the token."""
-        # A name with dots is a constant of the processes that are started.
-        kpwa = {name: value for name, value in self.kpwa.items() if "." not in name} | {"PUBLIC_URL": self.web_url}
-        with override_settings(KPWA=kpwa):
-            return license_actions.set_webhook(license_).rstrip("/").rpartition("/")[2]
+            self.register_webhook(license_)
 
     def start_broken_worker(self) -> RunningProcess:
         return self.start_worker(concurrency=CHILDREN, **self._failpoints)
@@ -194,7 +186,7 @@ class Mayhem(Shop):
         self.phone.clear_faults()
         self._found = invariants.check_new_customers(self.phone.ledger(), self.new.name, campaign.NEW_CUSTOMERS)
         License.objects.filter(pk=self.new.pk).update(cold_limit=None)
-        while store().end_cold_holds(self.new.pk):
+        if store().end_cold_holds(self.new.pk):
             wake_license_on_commit(self.new.pk)
         self._next_deed_at = self._deployed_at = float("inf")
         for thread in self._holding:
