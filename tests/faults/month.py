@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from django.utils import timezone
 
-from django_kpwa.models import HoldReason, Lane, License, OutboundMessage, Status, WebhookEvent
+from django_kpwa.models import HoldReason, HourlyStatistic, Lane, License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.outbox import Message, send_messages
 from tests.integration.times import pass_time
 from tests.sandbox import SandboxProcess
@@ -82,6 +82,7 @@ class Month(Shop):
         return waiting.exclude(pk__in=held.values("pk")).exists() or Lane.objects.exclude(lease_token=None).exists()
 
     def _pass_a_day(self) -> None:
+        HourlyStatistic.objects.all().delete()  # two of them would have one hour for a moment
         pass_time(days=1)
         for model, name in ((Lane, "cold_day"), (License, "in_use_since"), (OutboundMessage, "cold_on")):
             days = model.objects.exclude(**{name: None}).values_list(name, flat=True).distinct().order_by(name)

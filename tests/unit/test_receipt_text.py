@@ -279,14 +279,21 @@ def test_a_hostile_text_takes_linear_time(written):
         written(text)
         return time.process_time() - began
 
+    def is_linear(unit):
+        # Eight times as much; it would be 64 times as much if each character looked at all others.
+        short, long = seconds(unit, 4_000), seconds(unit, 32_000)
+        return long < 24 * max(short, 0.005)
+
     for name, unit in HOSTILE.items():
         seconds(unit, 1000)
-        short, long = seconds(unit, 4_000), seconds(unit, 32_000)
-        # Eight times as much; it would be 64 times as much if each character looked at all others.
-        assert long < 24 * max(short, 0.005), name
+        # Once in a while all garbage of a long run is collected in one of them.
+        assert any(is_linear(unit) for _ in range(3)), name
 
 
 def test_both_sides_of_a_row_take_linear_time():
-    began = time.process_time()
-    struk_line("\u0301" * 8000, "a\u0301" * 8000)
-    assert time.process_time() - began < 0.2
+    def seconds():
+        began = time.process_time()
+        struk_line("\u0301" * 8000, "a\u0301" * 8000)
+        return time.process_time() - began
+
+    assert min(seconds() for _ in range(3)) < 0.2
