@@ -41,6 +41,8 @@ class LicenseForm(_ModelForm):
             "name", "is_active", "is_default", "alert_email", "base_url", "pace_min_seconds", "pace_max_seconds",
             "in_use_since", "cold_limit",
         ]  # fmt: skip
+        # The browser's own calendar: the admin's has links whose names newer rules of accessibility refuse.
+        widgets = {"in_use_since": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})}
         labels = {
             "pace_min_seconds": _("Shortest gap (seconds)"),
             "pace_max_seconds": _("Longest gap (seconds)"),

@@ -228,3 +228,16 @@ def test_the_texts_of_all_others_are_written(new, written, form):
     drive(new.pk)
     assert written == [within.pk, counted.pk, warm.pk]
     assert not held().exists()
+
+
+@pytest.mark.parametrize("language", ["en", "id"])
+def test_the_form_of_a_license_takes_the_day_that_it_shows(new, operator, language):
+    page = f"/admin/django_kpwa/license/{new.pk}/change/"
+    shown = operator.get(page, headers={"accept-language": language}).content.decode()
+    assert f'<input type="date" name="in_use_since" value="{timezone.localdate().isoformat()}"' in shown
+    send(new, 1, 2, 3, 4)
+    data = {"name": new.name, "is_active": "on", "in_use_since": "2024-01-31", "cold_limit": ""}
+    assert operator.post(page, data, headers={"accept-language": language}).status_code == 302
+    new.refresh_from_db()
+    assert (new.in_use_since, new.cold_limit) == (date(2024, 1, 31), None)
+    assert not held().exists()
