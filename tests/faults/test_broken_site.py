@@ -30,6 +30,7 @@ from django_kpwa.models import (
 )
 from django_kpwa.outbox import send_message
 from django_kpwa.words import Problem
+from tests.integration.misbehaving import MisbehavingServer, answer
 from tests.integration.test_health import SECRET, SITUATIONS, another, banner, dashboard, sell_untold
 from tests.integration.times import pass_time
 from tests.own_redis import OwnRedis
@@ -239,6 +240,38 @@ def sell_faster_than_the_pace(site):
     site.sell(3)
 
 
+def is_said(word, *, after_a_logout=False):
+    """The gateway says `word` whenever it is asked for the status."""
+
+    def begin(site):
+        site.sell_and_wait()
+        if after_a_logout:
+            site.phone.logout()
+            site.manage("kpwa", "status", exit_codes=(0, 1))
+        server = MisbehavingServer()
+        server.behave(answer({"message": "OK", "status": word, "code": None}))
+        site._stack.callback(server.close)
+        site.license.base_url = server.url
+        site.license.set_api_key(KEY)
+        site.license.save()
+        site.manage("kpwa", "status", exit_codes=(0, 1))
+
+    return begin
+
+
+def restrict_the_number(site):
+    site.sell_and_wait()
+    site.phone.set_faults(restricted_400={"amount": 1})
+    site.sell()
+    wait_until(lambda: Lane.objects.filter(restriction_step__gt=0).exists(), 30, "the restriction")
+
+
+def wait_for_the_pace_with_a_try(site):
+    License.objects.update(pace_min_seconds=60, pace_max_seconds=60)
+    site.sell_and_wait()
+    as_an_owner_sets_it("a try is next")(site)
+
+
 def lose_answers(count):
     """Not in a row, which would be a gateway that fails."""
 
@@ -295,6 +328,9 @@ BREAK = {
     "asked to wait": ask_to_wait,
     "no key": as_an_owner_sets_it("no key"),
     "never linked": never_link,
+    "number restricted": is_said("yellowCard"),
+    "number banned": is_said("banned"),
+    "passkey asked for, after a log-out": is_said("PassKeyRequire", after_a_logout=True),
     "late": sell_faster_than_the_pace,
     "a number that is none": lambda site: (site.sell_and_wait(), site.sell_at_another_till(number="0812")),
     "a sale that nothing was told of": lambda site: (site.sell_and_wait(), sell_untold(), site.manage("kpwa", "purge")),
@@ -305,10 +341,14 @@ BREAK = {
     "every receipt class raises": lambda site: site.sell_at_another_till(3, careless={"get_phone_number": "raise"}),
     "a message in doubt": lose_answers(1),
     "many in doubt": lose_answers(5),
+    "new customers wait": restrict_the_number,
+    "a try is next": wait_for_the_pace_with_a_try,
     "webhooks silent": lose_the_webhook,
     "webhooks late": lambda site: (site.sell_and_wait(), site.post_webhook({"hang": "longer than it may wait"})),
     "a deleted license's message": delete_the_license,
 }
+LONGER = {"a try is next": {"django_kpwa.health.LATE_SECONDS": 600.0}}
+"""What must not be found beside it."""
 
 
 def test_every_situation_of_the_table_is_made():
@@ -317,7 +357,7 @@ def test_every_situation_of_the_table_is_made():
 
 @pytest.mark.parametrize("name", BREAK)
 def test_a_site_broken_in_earnest_says_so_everywhere(make_site, admin_client, name):
-    site = make_site(WEBHOOK_PARSER="tests.faults.failing.careless.CarelessParser")
+    site = make_site(WEBHOOK_PARSER="tests.faults.failing.careless.CarelessParser", **LONGER.get(name, {}))
     site.run()
     BREAK[name](site)
     code, can_send, headline, *others = SITUATIONS[name][1:]
