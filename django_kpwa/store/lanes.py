@@ -311,7 +311,8 @@ class Lanes(Recipients):
         return undone
 
     def count_cold(self, lease: Lease, message_id: int, day: date, most: int) -> bool:
-        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `most` were already.
+        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `most` were already,
+        or the lease was lost.
 
         A message is counted once a day, however often it is tried. What is killed before it is sent stays counted.
         """
@@ -320,7 +321,7 @@ class Lanes(Recipients):
             lane.exclude(cold_day=day).update(cold_day=day, cold_sent=0)
             message = OutboundMessage.objects.filter(pk=message_id)
             if message.filter(cold_on=day).exists():
-                return True
+                return lane.exists()
             if not lane.filter(cold_sent__lt=most).update(cold_sent=F("cold_sent") + 1):
                 return False
             return bool(message.update(cold_on=day))

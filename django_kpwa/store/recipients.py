@@ -100,14 +100,15 @@ class Recipients(StoreBase):
     def note_inbound(self, license_id: int, number: str, heard_at: datetime) -> None:
         """Keep that the owner of `number` wrote to the license at `heard_at`. An older event changes nothing."""
         own = Recipient.objects.filter(license_id=license_id, number=number)
+        newer = own.exclude(last_inbound_at__gte=heard_at)
+        # What was sent since then is still to be answered: it was sent after the customer wrote.
+        since = Case(When(last_sent_at__gt=heard_at, then=F("sent_since_inbound")), default=0)
+        columns = {"last_inbound_at": heard_at, "sent_since_inbound": since}
         with self.brief():
+            if newer.update(**columns) or own.exists():
+                return
             Recipient.objects.bulk_create([Recipient(license_id=license_id, number=number)], ignore_conflicts=True)
-            newer = own.exclude(last_inbound_at__gte=heard_at)
-            # What was sent since then is still to be answered: it was sent after the customer wrote.
-            newer.update(
-                last_inbound_at=heard_at,
-                sent_since_inbound=Case(When(last_sent_at__gt=heard_at, then=F("sent_since_inbound")), default=0),
-            )
+            newer.update(**columns)
 
     @sensitive_variables()
     def standing_of(self, license_id: int, message_id: int, warm_days: int) -> Standing:
@@ -129,6 +130,7 @@ class Recipients(StoreBase):
         lately = Recipient.objects.filter(last_inbound_at__gte=in_seconds(-86_400 * days))
         return lately.filter(license_id=license_id, number=number).exists()
 
+    @sensitive_variables()
     def learn_hidden_id(self, license_id: int, number: str, lid: str) -> None:
         """Keep which number WhatsApp's hidden id `lid` stands for."""
         with self.brief():
@@ -153,6 +155,7 @@ class Recipients(StoreBase):
             if len(ids) < _AT_ONCE:
                 return changed
 
+    @sensitive_variables()
     def drop_recipients(self, numbers: Collection[str]) -> None:
         """Delete what is kept of those of `numbers` that no message and no event is about any more, except stops."""
         if not numbers:

@@ -80,6 +80,7 @@ def heed(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
             logger.info("A customer asked for messages again (webhook event %s).", event.uuid)
 
 
+@sensitive_variables()
 def _author(event: WebhookEvent, part: ParsedEvent) -> str:
     """The number of whoever wrote the message, in digits; empty if it is not known for certain."""
     if not part.sender:
@@ -89,6 +90,7 @@ def _author(event: WebhookEvent, part: ParsedEvent) -> str:
     return part.sender if part.sender_is_certain or written_to.exists() else ""
 
 
+@sensitive_variables()
 def _stop(event: WebhookEvent, number: str, reason: StopReason, conf: Settings) -> None:
     stopped = store().stop(event.license_id, number, reason, event.received_at)
     if stopped is None:

@@ -6,7 +6,9 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
+from django_kpwa import receipts
 from tests.gateways import HOOKED, HookedGateway
+from tests.shop.models import Sale
 from tests.stores import FORMS, stored_by
 
 from .misbehaving import MisbehavingServer
@@ -53,3 +55,17 @@ def server():
     behaving = MisbehavingServer()
     yield behaving
     behaving.close()
+
+
+@pytest.fixture
+def register():
+    """Registers a receipt class for `Sale` until the test's end."""
+    registered = []
+
+    def register_(receipt_class):
+        registered.append(receipts.register(Sale)(receipt_class))
+        return receipt_class
+
+    yield register_
+    for receipt_class in registered:
+        receipts.unregister(receipt_class)

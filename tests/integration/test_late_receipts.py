@@ -9,7 +9,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.template import engines
 from django.utils import timezone
 
-from django_kpwa import receipts
 from django_kpwa.formatting import date_and_time
 from django_kpwa.models import Lane, OutboundMessage, Status
 from django_kpwa.receipts.plain_text import take_late_notice
@@ -19,20 +18,6 @@ from tests.shop.models import Sale
 from .test_receipts import PAID, Notice, drive_now, sent_texts
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("license_")]
-
-
-@pytest.fixture
-def register():
-    """Registers a receipt class for `Sale`, alone, until the test's end."""
-    registered = []
-
-    def register_(receipt_class):
-        registered.append(receipts.register(Sale)(receipt_class))
-        return receipt_class
-
-    yield register_
-    for receipt_class in registered:
-        receipts.unregister(receipt_class)
 
 
 def sold(minutes_ago):

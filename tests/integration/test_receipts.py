@@ -24,20 +24,6 @@ in_autocommit = pytest.mark.django_db(transaction=True)
 PAID = {"status": Sale.Status.PAID, "customer_phone": "0812 3456 7890"}
 
 
-@pytest.fixture
-def register():
-    """Registers a receipt class for `Sale` until the test's end."""
-    registered = []
-
-    def register_(receipt_class):
-        registered.append(receipts.register(Sale)(receipt_class))
-        return receipt_class
-
-    yield register_
-    for receipt_class in registered:
-        receipts.unregister(receipt_class)
-
-
 class Notice(receipts.Receipt):
     """A receipt that wants every paid sale; tests override what they are about."""
 
