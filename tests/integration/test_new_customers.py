@@ -16,10 +16,12 @@ from django_kpwa.gateway import locmem
 from django_kpwa.license_conditions import new_customers
 from django_kpwa.models import HoldReason, Lane, License, OutboundMessage, Status
 from django_kpwa.outbox import send_group_message, send_message
+from django_kpwa.store import store
 from django_kpwa.words import status_row
 from tests.cli import kpwa, kpwa_json
 from tests.integration.test_stops import hear
 from tests.integration.times import pass_time
+from tests.stores import take_lane
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -241,3 +243,16 @@ def test_the_form_of_a_license_takes_the_day_that_it_shows(new, operator, langua
     new.refresh_from_db()
     assert (new.in_use_since, new.cold_limit) == (date(2024, 1, 31), None)
     assert not held().exists()
+
+
+def test_who_has_lost_the_lease_counts_nothing_and_may_not_send(new, form):
+    message = send_message(number(1), "struk", license=new)
+    store().ensure_lane(new.pk)
+    lease, _ = take_lane(new.pk)
+    today = timezone.localdate()
+    assert store().count_cold(lease, message.pk, today, 3)
+    assert store().count_cold(lease, message.pk, today, 3), "it was counted"
+    store().release_lease(lease)
+    assert not store().count_cold(lease, message.pk, today, 3)
+    assert not store().count_cold(lease, send_message(number(2), "struk", license=new).pk, today, 3)
+    assert Lane.objects.get().cold_sent == 1
