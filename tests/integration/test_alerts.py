@@ -134,7 +134,7 @@ def test_a_site_in_indonesian_is_told_in_indonesian(well, settings):
     look()
     [told] = mail.outbox
     assert "Perlu" in told.subject or "pindai" in told.subject
-    assert re.search(r"\d\d\.\d\d", told.body)
+    assert re.search(r"\b\d{1,2}\.\d\d\b", told.body)
 
 
 def test_what_flaps_within_a_minute_opens_and_closes_nothing(well):
