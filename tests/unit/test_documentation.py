@@ -62,10 +62,19 @@ def test_every_receipt_class_of_the_pages_may_be_registered():
         receipts.unregister(receipt_class)
 
 
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that the usual forges, and the site of these pages, give to the headings of `page`."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for name, anchor in re.findall(r"\]\((?!\w+:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+            target = page.parent / name if name else page
+            assert target.exists(), f"{page.name} links to {name}"
+            assert not anchor or anchor in anchors_of(target), f"{page.name} links to {name}#{anchor}"
 
 
 def test_every_test_that_the_guarantees_name_is_there():
