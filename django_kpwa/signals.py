@@ -18,15 +18,28 @@ from __future__ import annotations
 from django.dispatch import Signal
 
 message_sent = Signal()
+"""The gateway accepted the message, or proof of that came later."""
 message_failed = Signal()
+"""It was refused, its text could not be written, or no attempts were left."""
 message_unknown = Signal()
+"""Whether it was sent is not known: it waits for a decision."""
 message_expired = Signal()
+"""It was not sent by its `expires_at`."""
 message_cancelled = Signal()
+"""It was withdrawn before it was sent."""
 message_delivered = Signal()
+"""The recipient's phone has it."""
 message_read = Signal()
+"""The recipient has opened it."""
 message_undelivered = Signal()
+"""The gateway accepted it and reported later that it was not delivered."""
 message_received = Signal()
+"""A customer has written. Sent at least once for each message of a webhook event."""
 webhook_received = Signal()
+"""A webhook event was processed, understood or not. Sent at least once."""
 license_status_changed = Signal()
+"""The gateway reported another `SessionStatus` of the license than before."""
 alert_opened = Signal()
+"""People are told that something keeps receipts from going out."""
 alert_closed = Signal()
+"""People are told that it is over."""

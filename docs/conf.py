@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pygments.lexers.special import TextLexer
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from django_kpwa import __version__  # noqa: E402 - found by the line above
 
@@ -22,7 +22,7 @@ project = "django-kpwa"
 author = "The django-kpwa maintainers"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx_llm.txt"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_llm.txt", "from_code"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -33,9 +33,16 @@ html_copy_source = False
 # The headings' anchors are those of the usual forges, so that a link works in both places.
 myst_heading_anchors = 4
 
+myst_enable_extensions = ["deflist"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+
 # A Markdown twin of each page, `PAGE.html.md`, and `llms.txt`, which lists them.
 llms_txt_description = "WhatsApp receipts and notices from a Django site, through the Kasirpintar WA gateway."
 llms_txt_suffix_mode = "append"
+llms_txt_suppress_unknown_node_warnings = ["abbreviation"]  # the `*` of a signature, which is written all the same
 
 PAGE_OF = {
     "README.md": "docs/index.md",

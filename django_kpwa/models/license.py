@@ -54,6 +54,8 @@ class LicenseQuerySet(models.QuerySet["License"]):
 
 
 class License(models.Model):
+    """One linked WhatsApp account at the gateway, with its API key."""
+
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(
         _("name"), max_length=100, unique=True, help_text=_("For people: the outlet or the number.")

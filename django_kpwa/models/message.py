@@ -24,6 +24,8 @@ from .source import MAX_DATABASE_LENGTH, MAX_REFERENCE_LENGTH, ExactCharField, a
 
 
 class Status(models.TextChoices):
+    """What became of a message so far."""
+
     QUEUED = "queued", _("waiting")
     SENDING = "sending", _("sending")
     SENT = "sent", _("sent")
@@ -97,6 +99,8 @@ def idempotency_digest(key: str) -> str:
 
 
 class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
+    """What `OutboundMessage.objects` has beyond a usual manager."""
+
     def due(self) -> OutboundMessageQuerySet:
         """Queued messages whose `due_at` has come. Their lane may be paused or have to wait all the same."""
         return self.filter(status=Status.QUEUED, due_at__lte=DatabaseNow())
@@ -128,6 +132,8 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
 
 
 class OutboundMessage(models.Model):
+    """A message of the outbox, to one number or group, and what became of it."""
+
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
     # NULL: no license could be chosen (`store.choosing`). Such a message waits, because claims are by license.
     # Without a foreign key constraint in the database, whose check would lock the license's row in every checkout.
@@ -275,6 +281,7 @@ class OutboundMessage(models.Model):
 
     @property
     def masked_recipient(self) -> str:
+        """The recipient as logs may show it: a number with its middle hidden, or a group's name."""
         if self.is_forgotten:
             return gettext("a forgotten number")
         return mask(self.recipient) if self.recipient_type == RecipientType.NUMBER else self.recipient

@@ -23,6 +23,8 @@ class FailureCause(models.TextChoices):
 
 
 class ReceiptFailure(models.Model):
+    """A receipt that an object did not get, and why."""
+
     receipt = models.CharField(_("receipt class"), max_length=200)
     source_content_type = models.ForeignKey(
         ContentType, models.CASCADE, related_name="+", verbose_name=_("source type")

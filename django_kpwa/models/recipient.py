@@ -28,6 +28,8 @@ class StopReason(models.TextChoices):
 
 
 class Recipient(models.Model):
+    """A number, by license: when it was written to and wrote, and whether its owner wants no messages."""
+
     # A stop outlives its license. No constraint, as for a message's license.
     license = models.ForeignKey(
         License,

@@ -14,6 +14,8 @@ from .message import OutboundMessage
 
 
 class EventStatus(models.TextChoices):
+    """What came of processing an event."""
+
     PENDING = "pending", _("waiting")
     PROCESSED = "processed", _("processed")
     UNMATCHED = "unmatched", _("no matching message yet")
@@ -26,6 +28,8 @@ NOT_UNDERSTOOD = (EventStatus.UNRECOGNISED, EventStatus.FAILED, EventStatus.UNMA
 
 
 class EventKind(models.TextChoices):
+    """What an event is about."""
+
     UNKNOWN = "", _("not understood")
     INCOMING = "incoming", _("a message from a customer")
     OWN = "own", _("a copy of a message from the shop")
@@ -45,6 +49,8 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent"]):
 
 
 class WebhookEvent(models.Model):
+    """What the gateway posted: the bytes as they came, and what was understood of them."""
+
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
     license = models.ForeignKey(
         License, models.CASCADE, related_name="webhook_events", verbose_name=_("license"), db_index=False

@@ -112,7 +112,7 @@ def struk_line(left: object, right: object = "", indent: int = 0, width: int = S
     """Return a row of a struk (till receipt): `left` at the left edge, `right` at the right edge.
 
     Every row has exactly `width` columns. If `left` is too long, it is wrapped; `right` is in the last row, or in a row
-    below if both do not fit. Use it between two ``` in the template, which make WhatsApp's font monospaced.
+    below if both do not fit. Use it between two lines of three backticks, which make WhatsApp's font monospaced.
 
     Args:
         indent: Number of columns before `left`.
