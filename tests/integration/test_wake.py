@@ -24,7 +24,7 @@ from django_kpwa.models import License, OutboundMessage, Status, WebhookEvent
 from django_kpwa.outbox import Message, send_message, send_messages
 from django_kpwa.tasks import dispatch_due, process_due_webhooks
 from django_kpwa.webhooks.arrivals import store_event
-from tests.own_redis import OwnRedis
+from tests.own_redis import OwnRedis, needs_own_redis
 from tests.processes import start_celery_worker, wait_until
 from tests.servers import HAS_REDIS
 from tests.shop.models import Line, Sale
@@ -291,7 +291,7 @@ def test_after_a_storm_the_first_worker_finds_one_task_and_sends_everything(lice
         assert worker.output.count("Task django_kpwa.dispatch_license") <= 4  # two lines each: received, succeeded
 
 
-@pytest.mark.skipif(not HAS_REDIS, reason="only Redis counts its connections; there is no wheel of it for this Python")
+@needs_own_redis
 def test_a_connection_is_kept_between_wake_ups(license_, use_broker):
     # A Redis counts the connections of all its clients, and the run's has others.
     with OwnRedis() as own, redis.Redis.from_url(own.url) as client:
