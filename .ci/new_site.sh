@@ -46,7 +46,7 @@ mkdir -p sales/templates/sales
 echo 'Terima kasih, nota {{ sale.pk }}' > sales/templates/sales/receipt.txt
 echo 'INSTALLED_APPS += ["sales"]' >> shop/settings.py
 # The steps are the blocks of README and docs/running.md that name a file in their first line.
-"$python" "$root/.ci/follow_readme.py" "$root" "$site"
+"$python" "$root/.ci/follow.py" "$site" "$root/README.md" "$root/docs/running.md"
 "$python" manage.py check --fail-level ERROR
 "$python" manage.py makemigrations -v 0 sales
 "$python" manage.py migrate -v 0
