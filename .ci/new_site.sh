@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the source distribution and from it the wheel, looks what is in it, and installs it into a new Django site that
-# follows the README's steps, outside of this checkout: a message and a receipt must come out.
+# Builds the source distribution and from it the wheel, looks what is in it, runs the tests that the former brings along
+# (those that need no server), and installs the latter into a new Django site that follows the README's steps, outside of this
+# checkout: a message and a receipt must come out.
 # Usage: .ci/new_site.sh EMPTY_FOLDER
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,6 +26,10 @@ for wanted in wanted_files:
 foreign = [name for name in names if not name.startswith(("django_kpwa/", "django_kpwa-"))]
 assert not foreign, f"The wheel holds what is not the package: {foreign}"
 EOF
+mkdir "$site/unpacked"
+tar -xzf "$site"/dist/*.tar.gz -C "$site/unpacked" --strip-components 1
+"${CI_PYTHON:-python3}" -m venv "$site/tests"
+(cd "$site/unpacked" && "$site/tests/bin/pip" install -q -e ".[test]" && "$site/tests/bin/python" -m pytest -q tests/unit)
 "$python" -m pip install -q "$(echo "$site"/dist/*.whl)[redis]"
 
 cd "$site"
