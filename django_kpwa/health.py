@@ -239,7 +239,7 @@ def _needs_a_look(license_: Any) -> bool:
     if not license_.is_active:
         return bool(license_.kpwa_waits)
     lane = lane_of(license_)
-    if lane is not None and lane.restriction_step:
+    if lane is not None and lane.restricted_until is not None:
         return True
     tone, now, due_at = license_condition(license_, license_.looked_at).tone, license_.looked_at, license_.kpwa_due_at
     is_late = due_at is not None and (now - due_at).total_seconds() > LATE_SECONDS
@@ -418,7 +418,7 @@ def _undelivered(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]
 def _restriction(license_: License, now: datetime) -> Iterator[Finding]:
     """What waits because WhatsApp restricts the number. The rest of the license's messages go out."""
     lane = lane_of(license_)
-    if lane is None or not lane.restriction_step or lane.restricted_until is None or not license_.is_active:
+    if lane is None or lane.restricted_until is None or not license_.is_active:
         return
     waiting = OutboundMessage.objects.filter(status=Status.QUEUED, license=license_, reason=HoldReason.RESTRICTED)
     count = count_up_to(MAX_COUNTED, waiting)

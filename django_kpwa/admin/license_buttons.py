@@ -218,7 +218,7 @@ RESET_WEBHOOK = Button(
 
 def _is_restricted(license_: License) -> bool:
     lane = lane_of(license_)
-    return lane is not None and bool(lane.restriction_step)
+    return lane is not None and lane.restricted_until is not None
 
 
 def _archive(request: HttpRequest, license_: License) -> Done:

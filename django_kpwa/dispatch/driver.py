@@ -26,7 +26,7 @@ from ..gateway import Gateway, ServiceStatus, SessionStatus
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from ..logs import get_logger
 from ..masking import masked_traceback, words_of
-from ..models import Lane, License, RecipientType, Status
+from ..models import HoldReason, Lane, License, RecipientType, Status
 from ..store import store
 from ..store.locks import waited_too_long
 from ..store.results import (
@@ -258,7 +258,7 @@ class _Driver:
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
         standing = self._standing(claim.facts, claim.message_id)
-        hold = self._hold(claim.facts, standing) or self._hold_cold(claim)
+        hold = self._hold(claim.facts, standing) or self._hold_cold(claim) or self._hold_try(claim, standing)
         if hold is not None:
             status = store().give_back(claim, hold)
             self.claim = None
@@ -282,8 +282,6 @@ class _Driver:
             self.lane.license.pace_seconds,
             session,
             self.lane.confirmed_number,
-            standing,
-            standing.seconds_left(claim.facts.now),
         )
         outcome, verdict, lane = judge(outcome, known, self.conf)
         listens = announce.has_listeners(verdict.status)
@@ -331,6 +329,13 @@ class _Driver:
             return None
         is_counted = store().count_cold(self.lease, claim.message_id, now.date(), most)
         return None if is_counted else until_tomorrow(now)
+
+    def _hold_try(self, claim: Claim, standing: Standing) -> Hold | None:
+        """Let one message to a new customer try whether WhatsApp still restricts the number, and put off the others."""
+        if standing.until is None or not standing.is_cold:
+            return None
+        until = store().begin_try(self.lease, claim)
+        return None if until is None else Hold(HoldReason.RESTRICTED, until)
 
     def _hold_cold_unrendered(self, found: Unrendered) -> Hold | None:
         """The same before the text is written, if the limit is reached already. Nothing is counted."""

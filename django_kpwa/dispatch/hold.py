@@ -18,7 +18,7 @@ def why_not_now(facts: Facts, now: datetime, conf: Settings, standing: Standing 
 
     `now`: `facts.now` in the license's time zone.
     """
-    if standing.is_cold and standing.until is not None and standing.seconds_left(facts.now):
+    if standing.is_cold and standing.until is not None and standing.until > facts.now:
         return Hold(HoldReason.RESTRICTED, standing.until)
     is_live = facts.priority < Priority.BULK and facts.late_seconds <= LATE_AFTER_SECONDS
     if is_live or conf.quiet_hours is None:

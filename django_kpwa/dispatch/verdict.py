@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
@@ -15,17 +15,13 @@ from django.utils import translation
 from .. import pace, phone
 from ..conf import Settings
 from ..gateway import ServiceStatus, SessionStatus, session_trouble_of
-from ..gateway.outcome import Cause, Outcome, OutcomeKind, is_restriction
+from ..gateway.outcome import Cause, Outcome, OutcomeKind, is_restriction, says_not_registered
 from ..models import PauseReason, Status
-from ..store.results import UNRESTRICTED, LaneVerdict, MessageVerdict, Pause, Restriction, Standing
+from ..store.results import LaneVerdict, MessageVerdict, Pause
 
 _MOST_FAILURES = 1000
 # Words of a refusal that concerns only its recipient, in the two languages that gateways of this family use.
-_ABOUT_RECIPIENT = re.compile(
-    r"\b(number|phone|recipient|group|jid|msisdn|nomor|nomer|penerima|grup)\b|not (registered|on whatsapp)|"
-    r"(tidak|belum) terdaftar",
-    re.IGNORECASE,
-)
+_ABOUT_RECIPIENT = re.compile(r"\b(number|phone|recipient|group|jid|msisdn|nomor|nomer|penerima|grup)\b", re.IGNORECASE)
 
 
 PAUSED_AT_ONCE = {
@@ -45,8 +41,7 @@ class Circumstances:
 
     `attempts_spent`: the message's, this one included. `failures`: the lane's failed sends in a row before this one.
     `session`: the answer to the status check after a 400 or 500; None if it was not made or failed.
-    `confirmed_number`: the phone that is meant to send, in digits; empty before the first send. `standing`,
-    `seconds_left`: to a restriction by WhatsApp, and until the next try.
+    `confirmed_number`: the phone that is meant to send, in digits; empty before the first send.
     """
 
     attempts_spent: int
@@ -55,8 +50,6 @@ class Circumstances:
     pace_seconds: tuple[float, float]
     session: ServiceStatus | None = None
     confirmed_number: str = field(default="", repr=False)
-    standing: Standing = UNRESTRICTED
-    seconds_left: float = 0.0
 
     @property
     def session_status(self) -> SessionStatus | None:
@@ -73,28 +66,7 @@ def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outco
         outcome = outcome.because_restricted()
     if is_logged_out:
         outcome = outcome.because_logged_out()
-    restriction = restricted_after(outcome, known.standing, known.seconds_left)
-    message = _message(outcome, known, conf, restriction.seconds if restriction else known.seconds_left)
-    return outcome, message, replace(_lane(outcome, known, conf), restriction=restriction)
-
-
-def restricted_after(outcome: Outcome, standing: Standing, seconds_left: float) -> Restriction | None:
-    """What an outcome makes of a restriction by WhatsApp; None: what is known stays.
-
-    The first message to a new customer after its time is a try, which ends the restriction or makes it longer. One that
-    is in doubt says neither, and the next one is tried after the same time.
-    """
-    if outcome.cause == Cause.RESTRICTED:
-        # Turned down before its time was over, it says nothing new.
-        step = standing.step if seconds_left else min(standing.step + 1, len(pace.RESTRICTED_SECONDS))
-        return None if seconds_left else Restriction(step, pace.RESTRICTED_SECONDS[step - 1], outcome.words)
-    if not (standing.step and standing.is_cold):
-        return None
-    if outcome.kind == OutcomeKind.ACCEPTED:
-        return Restriction()
-    if outcome.kind == OutcomeKind.IN_DOUBT and not seconds_left:
-        return Restriction(standing.step, pace.RESTRICTED_SECONDS[standing.step - 1], None)
-    return None
+    return outcome, _message(outcome, known, conf), _lane(outcome, known, conf)
 
 
 def error_words(outcome: Outcome) -> str:
@@ -108,7 +80,7 @@ def in_sites_language(words: Any) -> str:
         return str(words)
 
 
-def _message(outcome: Outcome, known: Circumstances, conf: Settings, restricted_seconds: float) -> MessageVerdict:
+def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageVerdict:
     reason, words = outcome.cause.value, outcome.words
     may_try_again = known.attempts_spent < conf.MAX_ATTEMPTS
     if outcome.kind == OutcomeKind.ACCEPTED:
@@ -123,7 +95,8 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings, restricted_
         wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
     if outcome.cause == Cause.RESTRICTED:
-        return MessageVerdict(Status.QUEUED, reason, words, restricted_seconds, refunds_attempt=True)
+        # Recording it has the message wait as long as the others.
+        return MessageVerdict(Status.QUEUED, reason, words, pace.RESTRICTED_SECONDS[0], refunds_attempt=True)
     # A refusal is final only if nothing is known to be wrong with the account: one that is logged out, restricted or
     # banned may refuse everything. And a gateway that refuses every message at present says little about this one,
     # unless it mentions the recipient.
@@ -131,12 +104,16 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings, restricted_
         outcome.kind == OutcomeKind.REFUSED
         and known.session is not None
         and session_trouble_of(known.session.word) is None
-        and (known.failures == 0 or _ABOUT_RECIPIENT.search(outcome.words) is not None)
+        and (known.failures == 0 or _is_about_recipient(outcome.words))
     )
     if is_final or not may_try_again:
         return MessageVerdict(Status.FAILED, reason, words)
     wait = pace.retry(known.attempts_spent, conf)
     return MessageVerdict(Status.QUEUED, reason, words, max(wait, _asked(outcome, conf)))
+
+
+def _is_about_recipient(words: str) -> bool:
+    return says_not_registered(words) or _ABOUT_RECIPIENT.search(words) is not None
 
 
 def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict:

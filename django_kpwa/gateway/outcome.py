@@ -131,6 +131,11 @@ def is_restriction(outcome: Outcome, marks: Sequence[str]) -> bool:
     return has_mark(f"{outcome.words}\n{outcome.code}", marks)
 
 
+def says_not_registered(words: str) -> bool:
+    """True if the gateway's words say that the number has no WhatsApp."""
+    return _NOT_REGISTERED.search(words) is not None
+
+
 def has_mark(said: str, marks: Sequence[str]) -> bool:
     """True if one of `marks` is a whole word of `said`, in any case.
 
@@ -143,6 +148,7 @@ def has_mark(said: str, marks: Sequence[str]) -> bool:
     return re.search(rf"(?<![^\W_])(?:{wanted})(?![^\W_])", either) is not None
 
 
+_NOT_REGISTERED = re.compile(r"not (registered|on whatsapp)|(tidak|belum) terdaftar", re.IGNORECASE)
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 

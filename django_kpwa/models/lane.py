@@ -78,12 +78,17 @@ class Lane(models.Model):
     # The number that is meant to send: the first one that was linked, until a person confirms another.
     confirmed_number = models.CharField(_("confirmed number"), max_length=32, blank=True)
     # WhatsApp restricts the number: messages to whoever has not written to it lately wait until then; the one that goes
-    # out next after it is a try. The step, from 1, says how often that was found in a row; 0: no restriction.
+    # out next after it is a try. NULL: no restriction. The step, from 1, says how often it was found in a row; it stays
+    # when a try ends it, until that one has surely arrived.
     restricted_until = models.DateTimeField(_("restricted until"), null=True)
+    restricted_at = models.DateTimeField(_("restricted since"), null=True)
     restriction_step = models.PositiveSmallIntegerField(_("restrictions in a row"), default=0, db_default=0)
     restriction_words = models.CharField(
         _("why it is restricted, in the gateway's words"), max_length=500, blank=True, default="", db_default=""
     )
+    # What was sent since the first message to a new customer that failed: ids of messages, and 0 for one to a known
+    # customer, see `store.restriction`. Empty if nothing points at a restriction.
+    cold_trail = models.CharField(_("sent to new customers"), max_length=500, blank=True, default="", db_default="")
     pause_reason = models.CharField(_("paused because"), max_length=16, choices=PauseReason.choices, blank=True)
     pause_words = models.TextField(_("in the gateway's words"), blank=True)
     paused_at = models.DateTimeField(_("paused since"), null=True)

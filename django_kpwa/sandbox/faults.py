@@ -58,6 +58,8 @@ KNOWN_FAULTS = (
     Fault("restricted_400", "400 to all cold contacts from this one on; not delivered", amount=12, unit="contacts"),
     Fault("restricted_500", "500 to all cold contacts from this one on; not delivered", amount=12, unit="contacts"),
     Fault("restricted_tick", "A tick of -1 to all cold contacts from this one on", amount=12, unit="contacts"),
+    Fault("cold_refused_400", "400 without a reason to all cold contacts from this one on", amount=12, unit="contacts"),
+    Fault("cold_failed_500", "500 without a reason to all cold contacts from this one on", amount=12, unit="contacts"),
     Fault("suspended", "WhatsApp restricts the number: the status is “suspended”", operation="status"),
     Fault("passkey_asked", "The phone asks for a passkey after the scan: it is not linked"),
     Fault("no_ticks", "No phone receives it: no tick follows"),

@@ -110,6 +110,10 @@ class SandboxGateway(Gateway):
         if self._sandbox.restricts(account, number, "restricted_500"):
             reason = "RESTRICT_ALL_COMPANIONS"
             raise ServerError("WhatsApp did not take the message.", status_code=500, code=463, errors=(reason,))
+        if self._sandbox.restricts(account, number, "cold_refused_400"):
+            raise BadRequestError("The message was not sent.", status_code=400)
+        if self._sandbox.restricts(account, number, "cold_failed_500"):
+            raise ServerError("The message was not sent.", status_code=500)
 
     def _linked_account(self) -> Account:
         account = self._account()

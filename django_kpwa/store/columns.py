@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import F
+from django.db.models.functions import Coalesce
 
 from ..gateway import SentMessage, SessionStatus
 from ..gateway.outcome import Outcome
@@ -12,7 +13,8 @@ from ..logs import without_controls
 from ..models.database import DatabaseNow, in_seconds
 from ..models.message import Status
 from ..phone import mask_numbers
-from .results import Hold, LaneVerdict, MessageVerdict, Pause, Restriction
+from .restriction import Known
+from .results import Hold, LaneVerdict, MessageVerdict, Pause
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:
@@ -77,17 +79,21 @@ def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
         columns["linked_number"] = lane.linked_number
         if lane.confirms_number:
             columns["confirmed_number"] = lane.linked_number
-    if lane.restriction is not None:
-        columns |= restriction_columns(lane.restriction)
     return columns | error_columns(lane.error)
 
 
-def restriction_columns(restriction: Restriction) -> dict[str, Any]:
+def restriction_columns(known: Known, words: str | None = None) -> dict[str, Any]:
+    """`words`: the gateway's, masked; None: those of before stay, unless there is no restriction any more."""
     columns: dict[str, Any] = {
-        "restriction_step": restriction.step,
-        "restricted_until": in_seconds(restriction.seconds) if restriction.step else None,
+        "restriction_step": known.step,
+        "cold_trail": ",".join(map(str, known.trail)),
     }
-    return columns if restriction.words is None else columns | {"restriction_words": restriction.words[:500]}
+    if not known.is_restricted:
+        return columns | {"restricted_until": None, "restricted_at": None, "restriction_words": ""}
+    if known.wait_seconds is not None:
+        columns["restricted_until"] = in_seconds(known.wait_seconds)
+    columns["restricted_at"] = Coalesce("restricted_at", DatabaseNow())
+    return columns if words is None else columns | {"restriction_words": words[:500]}
 
 
 def error_columns(error: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce, Least
 from .. import pace
 from ..conf import Settings, kpwa_settings, lease_seconds
 from ..gateway import SessionStatus
-from ..gateway.outcome import OutcomeKind
+from ..gateway.outcome import OutcomeKind, has_mark
 from ..models.database import DatabaseNow, in_seconds, write_alias
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.message import (
@@ -35,7 +35,8 @@ from .columns import pause_columns, restriction_columns, sent_columns, session_c
 from .compiled import update_where
 from .lanes import Lanes
 from .locks import FINISH_SECONDS, brief_statements, brief_transaction, waited_too_long
-from .results import Change, Pause, Restriction
+from .restriction import Known, Sign, begun
+from .results import CONTENT_COLUMNS, Change, Content, Pause
 
 Asked = ParamSpec("Asked")
 Decided = TypeVar("Decided")
@@ -235,14 +236,28 @@ class Decisions(Lanes):
         return became_sent
 
     def note_undelivered(self, message_id: int, attempt_number: int, words: str) -> bool:
-        """Keep that the gateway reported an attempt as not delivered. True if that is new.
+        """Keep that the gateway reported an attempt as not delivered, and what that says of a restriction by WhatsApp.
+
+        Returns True if that is new. `words`: the gateway's, masked.
 
         Nothing is kept of a message that is not `sent` by its last attempt: a phone has received it, or it is being
         sent again.
         """
-        with brief_statements(self.using):
-            sent = _message(message_id).filter(status=Status.SENT, attempts_made=attempt_number, undelivered_at=None)
-            return bool(sent.update(undelivered_at=DatabaseNow(), undelivered_words=words[:500]))
+        message = _message(message_id)
+        found = message.values_list("license_id", *CONTENT_COLUMNS).first()
+        if found is None or found[0] is None:
+            return False
+        license_id, content = found[0], Content(*found[1:])
+        self.ensure_lane(license_id)
+        sent = message.filter(status=Status.SENT, attempts_made=attempt_number, undelivered_at=None)
+        with self.brief():
+            # The lane is locked before the message, as by whoever records a send.
+            Lane.objects.filter(pk=license_id).update(cold_trail=F("cold_trail"))
+            if not sent.update(undelivered_at=DatabaseNow(), undelivered_words=words[:500]):
+                return False
+            is_marked = has_mark(words, kpwa_settings().RESTRICTION_MARKS)
+            self._weigh(license_id, message_id, content, Sign.MARKED if is_marked else Sign.FAILED, words)
+        return True
 
     def advance(self, message_id: int, status: Status) -> bool:
         """Move an accepted message forward to `delivered` or `read`, never back. Returns True if it moved."""
@@ -360,19 +375,23 @@ class Decisions(Lanes):
         return bool(lane.update(**pause_columns(pause_), probes=0))
 
     def begin_restriction(self, license_id: int, words: str) -> bool:
-        """Keep that a gateway reported afterwards that WhatsApp restricts the number. False if that is known.
+        """Keep that WhatsApp restricts the number, as somebody says. False if that is known.
 
         `words`: the gateway's, masked.
         """
         self.ensure_lane(license_id)
-        columns = restriction_columns(Restriction(1, pace.RESTRICTED_SECONDS[0], words))
+        free = Lane.objects.filter(pk=license_id, restricted_until=None)
         with brief_statements(self.using):
-            return bool(Lane.objects.filter(pk=license_id, restriction_step=0).update(**columns))
+            # One UPDATE for each step that it may go on from, as in `note_session()`.
+            return any(
+                free.filter(restriction_step=step).update(**restriction_columns(begun(Known(step)), words))
+                for step in range(len(pace.RESTRICTED_SECONDS) + 1)
+            )
 
     def end_restriction(self, license_id: int) -> bool:
         """End a restriction by WhatsApp, and make due what waits for it. Returns False if there was nothing to end."""
-        lane = Lane.objects.filter(pk=license_id, restriction_step__gt=0)
-        has_ended = bool(lane.update(**restriction_columns(Restriction())))
+        lane = Lane.objects.filter(pk=license_id, restricted_until__isnull=False)
+        has_ended = bool(lane.update(**restriction_columns(Known())))
         waiting = OutboundMessage.objects.put_off().filter(license_id=license_id, reason=HoldReason.RESTRICTED)
         return self._end_holds(waiting) or has_ended
 

@@ -8,15 +8,18 @@ committed. Recording is durable: it is never part of a caller's transaction.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, F, QuerySet
+from django.db.models import BooleanField, Exists, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.views.decorators.debug import sensitive_variables
 
+from ..conf import kpwa_settings
 from ..gateway.outcome import Cause, Outcome, OutcomeKind
+from ..logs import get_logger
 from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.license import License
@@ -29,6 +32,7 @@ from ..models.message import (
     Status,
 )
 from ..models.recipient import Recipient
+from ..pace import RESTRICTED_SECONDS
 from .columns import (
     answer_columns,
     error_columns,
@@ -36,12 +40,14 @@ from .columns import (
     lane_columns,
     outcome_columns,
     pause_columns,
+    restriction_columns,
     sent_columns,
     verdict_columns,
 )
 from .compiled import Parameter, first_of, insert_row, update_where
 from .locks import TAKE_SECONDS
 from .recipients import Recipients
+from .restriction import PROVEN_SECONDS, Fate, Known, Sent, Sign, sign_of, weigh
 from .results import (
     CONTENT_COLUMNS,
     FACT_COLUMNS,
@@ -62,11 +68,13 @@ from .results import (
     Unrendered,
 )
 
+logger = get_logger("django_kpwa.dispatch")
+
 _LOOKED_AT = (
     "pk", "due_at", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent", "in_doubt",
     *CONTENT_COLUMNS, *FACT_COLUMNS,
     "now", "has_stops", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
-    "license__lane__restriction_step",
+    "license__lane__restricted_until",
 )  # fmt: skip
 
 
@@ -165,9 +173,12 @@ class Lanes(Recipients):
     def _held(self, lease: Lease) -> QuerySet[Lane]:
         return Lane.objects.filter(pk=lease.license_id, lease_token=lease.token)
 
-    def _update_held(self, lease: Lease, columns: dict[str, Any]) -> bool:
-        """Update `columns` of `_held(lease)` by a compiled query, because this runs for each message that is sent."""
-        where = {"pk": lease.license_id, "lease_token": lease.token}
+    def _update_held(self, lease: Lease, columns: dict[str, Any], **also: Any) -> bool:
+        """Update `columns` of `_held(lease)` by a compiled query, because this runs for each message that is sent.
+
+        `also`: further columns that must have these values.
+        """
+        where = {"pk": lease.license_id, "lease_token": lease.token, **also}
         return bool(update_where(self.connection, Lane, where, columns))
 
     def _renew(self, lease: Lease, seconds: float) -> bool:
@@ -326,6 +337,36 @@ class Lanes(Recipients):
                 return False
             return bool(message.update(cold_on=day))
 
+    @sensitive_variables()
+    def begin_try(self, lease: Lease, claim: Claim) -> datetime | None:
+        """Note, before it is sent, that a claimed message tries whether WhatsApp still restricts the number.
+
+        From then on no other is tried for as long as before, whatever becomes of this one. Returns until when this
+        message has to wait instead: its recipient was tried within a day, or the restriction was changed or the lease
+        lost, in which case that has passed already.
+        """
+        if (tried_at := self._tried_at(lease.license_id, claim)) is not None:
+            return tried_at + timedelta(days=1)
+        with self.durable():
+            lane = self._held(lease).filter(restricted_until__lte=DatabaseNow())
+            for step, seconds in enumerate(RESTRICTED_SECONDS, start=1):
+                columns = {"restricted_until": in_seconds(seconds), "cold_trail": str(claim.message_id)}
+                if lane.filter(restriction_step=step).update(**columns):
+                    return None
+        return claim.facts.now
+
+    def _tried_at(self, license_id: int, claim: Claim) -> datetime | None:
+        """When WhatsApp last saw a message to the claim's recipient, if that was within a day."""
+        not_seen = Q(outcome__in=[OutcomeKind.RUNNING, OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED])
+        not_seen |= Q(outcome=OutcomeKind.NOT_SENT) & ~Q(cause=Cause.RESTRICTED)
+        attempts = SendAttempt.objects.filter(
+            message__recipient=claim.content.recipient,
+            message__license_id=license_id,
+            started_at__gt=in_seconds(-86_400),
+        )
+        seen = attempts.exclude(not_seen).order_by("-started_at")
+        return seen.values_list("started_at", flat=True).first()
+
     def is_over_cold_limit(self, license_id: int, message_id: int, day: date, most: int, warm_days: int) -> bool:
         """True if `most` messages to new customers were counted on `day`, and this one would be another.
 
@@ -364,7 +405,11 @@ class Lanes(Recipients):
         certain, and nothing else.
         """
         with self.durable():
-            held = self._update_held(lease, lane_columns(lane) | {"lease_expires_at": in_seconds(lease_seconds)})
+            columns = lane_columns(lane) | {"lease_expires_at": in_seconds(lease_seconds)}
+            sign = sign_of(outcome)
+            # Usually there is nothing to weigh: what went well says nothing where nothing has failed.
+            is_usual = sign not in _WEIGHED and self._update_held(lease, columns, cold_trail="")
+            held = is_usual or self._update_held(lease, columns)
             paused = held and lane.pause is not None and self._pause(lease, lane.pause, probes=0)
             status = self._settle(claim, outcome, verdict)
             is_forgotten = not held and self._is_forgotten(claim.message_id)
@@ -373,10 +418,50 @@ class Lanes(Recipients):
                 self._note_sent(lease.license_id, claim.content)
             if not held:
                 return Recorded(status, Step(LeaseLost()))
+            if not is_usual:
+                words = outcome.words or str(outcome.code or "")
+                self._weigh(lease.license_id, claim.message_id, claim.content, sign, words)
             if is_retry:
                 status = status or self._recorded_before(claim)
                 self._give_back_unstarted(lease.license_id)
             return Recorded(status, self._claim_or_release(lease) if claims_next else Step(Ready()), paused)
+
+    @sensitive_variables()
+    def _weigh(self, license_id: int, message_id: int, content: Content, sign: Sign, words: str) -> None:
+        """Keep what `sign` about a message, as it is now, says of a restriction. The lane's row is locked already.
+
+        `words`: the gateway's, masked.
+        """
+        names = ("restriction_step", "restricted_until", "restriction_words", "cold_trail")
+        step, until, marked, trail = Lane.objects.values_list(*names).get(pk=license_id)
+        known = Known(step, until is not None, bool(marked), tuple(int(one) for one in trail.split(",") if one))
+        is_cold = None
+        if content.recipient_type == RecipientType.NUMBER:
+            is_cold = not self.has_written(license_id, content.recipient, kpwa_settings().WARM_DAYS)
+        found = weigh(known, sign, message_id, is_cold, self._sent({*known.trail, message_id}))
+        is_marked = sign is Sign.MARKED
+        if found != known:
+            Lane.objects.filter(pk=license_id).update(**restriction_columns(found, words if is_marked else None))
+        if found.is_restricted and not known.is_restricted:
+            said = words if is_marked else "messages to several new customers failed, while others got through"
+            logger.warning("WhatsApp restricts the number of license %s: %s", license_id, said)
+        if is_marked:
+            # What was turned down waits as long as the others.
+            lane = Lane.objects.filter(pk=license_id, restricted_until__gt=DatabaseNow())
+            waiting = OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED, reason=Cause.RESTRICTED)
+            for until in lane.values_list("restricted_until", flat=True):
+                waiting.update(due_at=until)
+
+    def _sent(self, message_ids: Collection[int]) -> dict[int, Sent]:
+        """What has become of messages that were sent to new customers."""
+        names = ("pk", "recipient", "status", "undelivered_at", "is_proven")
+        rows = OutboundMessage.objects.filter(pk__in=message_ids).annotate(
+            is_proven=ExpressionWrapper(Q(sent_at__lte=in_seconds(-PROVEN_SECONDS)), BooleanField())
+        )
+        return {
+            pk: Sent(recipient or str(pk), _fate(status, undelivered_at, is_proven))
+            for pk, recipient, status, undelivered_at, is_proven in rows.values_list(*names)
+        }
 
     def _is_forgotten(self, message_id: int) -> bool:
         """True if the number of this message was forgotten; if not, it is not until this transaction has ended."""
@@ -501,6 +586,8 @@ class Lanes(Recipients):
         return tuple(changed)
 
 
+_WEIGHED = (Sign.MARKED, Sign.FAILED, Sign.IN_DOUBT)
+"""Signs that are weighed even where nothing points at a restriction so far."""
 _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
 
 
@@ -515,11 +602,19 @@ def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
 
 def _facts(found: dict[str, Any]) -> Facts:
     columns = {column: found[column] for column in FACT_COLUMNS}
-    return Facts(found["now"], **columns, is_restricted=bool(found["license__lane__restriction_step"]))
+    return Facts(found["now"], **columns, is_restricted=found["license__lane__restricted_until"] is not None)
 
 
 def _first_due() -> QuerySet[OutboundMessage, Any]:
     return _due(Parameter("license_id", License._meta.pk))
+
+
+def _fate(status: str, undelivered_at: datetime | None, is_proven: bool | None) -> Fate:
+    if status not in ARRIVED:
+        return Fate.FAILED
+    if status == Status.SENT and undelivered_at is not None:
+        return Fate.UNDELIVERED
+    return Fate.PROVEN if status != Status.SENT or is_proven else Fate.ACCEPTED
 
 
 def _sending(message_id: int, attempt_number: int) -> OutboundMessageQuerySet:

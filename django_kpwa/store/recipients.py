@@ -116,13 +116,12 @@ class Recipients(StoreBase):
 
         Who has not written within `warm_days` is a new customer. Groups are neither new nor known.
         """
-        lane = Lane.objects.filter(pk=license_id, restriction_step__gt=0)
-        found = lane.values_list("restriction_step", "restricted_until").first()
-        if found is None:
+        until = Lane.objects.filter(pk=license_id).values_list("restricted_until", flat=True).first()
+        if until is None:
             return UNRESTRICTED
         message = OutboundMessage.objects.filter(pk=message_id, recipient_type=RecipientType.NUMBER)
         number = message.values_list("recipient", flat=True).first()
-        return Standing(*found, is_cold=number is not None and not self.has_written(license_id, number, warm_days))
+        return Standing(until, is_cold=number is not None and not self.has_written(license_id, number, warm_days))
 
     @sensitive_variables()
     def has_written(self, license_id: int, number: str, days: int) -> bool:

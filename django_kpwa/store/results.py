@@ -77,34 +77,17 @@ class Hold:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a message stands to a restriction of the lane's number by WhatsApp. `step` is 0 if there is none.
+    """How a message stands to a restriction of the lane's number by WhatsApp.
 
-    `until`: when the next message to a new customer may be tried. `is_cold`: the recipient is a number whose owner has
-    not written to the license lately; looked for only where there is a restriction.
+    `until`: when the next message to a new customer may be tried; None if there is no restriction. `is_cold`: the
+    recipient is a number whose owner has not written to the license lately; looked for only where there is one.
     """
 
-    step: int = 0
     until: datetime | None = None
     is_cold: bool = False
 
-    def seconds_left(self, now: datetime) -> float:
-        """Seconds until the next try; 0 if it may be made now."""
-        return 0.0 if self.until is None else max(0.0, (self.until - now).total_seconds())
-
 
 UNRESTRICTED = Standing()
-
-
-@dataclass(frozen=True)
-class Restriction:
-    """WhatsApp restricts the number, found for the `step`-th time in a row; by default: it does not, or no longer.
-
-    `seconds`: time until the next try. `words`: the gateway's; None: those of before stay.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    words: str | None = ""
 
 
 @dataclass(frozen=True)
@@ -213,7 +196,7 @@ class LaneVerdict:
 
     `failures`: failed sends in a row. `error`: what went wrong, as text for people; empty after a success.
     `linked_number`: the phone that sent, in digits; empty if unknown. `confirms_number`: it is the license's first
-    phone, and needs no confirmation by a person. `restriction`: None if what is known of one stays.
+    phone, and needs no confirmation by a person.
     """
 
     next_send_in_seconds: float = 0.0
@@ -224,7 +207,6 @@ class LaneVerdict:
     confirms_number: bool = False
     pause: Pause | None = None
     error: str = ""
-    restriction: Restriction | None = None
 
 
 @dataclass(frozen=True)

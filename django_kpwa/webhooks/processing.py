@@ -24,7 +24,6 @@ from .. import announce, phone
 from ..conf import kpwa_settings
 from ..containing import contained
 from ..gateway import SessionStatus, session_trouble_of
-from ..gateway.outcome import has_mark
 from ..logs import get_logger, without_controls
 from ..masking import masked_traceback
 from ..models import (
@@ -87,7 +86,6 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         findings = matching.act(event, parts)
         stops.heed(event, [part for part, finding in zip(parts, findings, strict=True) if not finding.is_repeat])
         _note_session(event, parts)
-        _note_restriction(event, parts, findings)
     except DatabaseError as error:
         # A stalled process holds the lock on one of the messages. Other events must not wait for it.
         if not store().can_be_left(error):
@@ -243,16 +241,6 @@ def _note_session(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
     previous = store().note_session_word(event.license_id, words[-1], event.received_at)
     if previous is not None:
         announce.session_became(event.license, SessionStatus.UNKNOWN, previous)
-
-
-def _note_restriction(event: WebhookEvent, parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> None:
-    """Store that WhatsApp restricts the number, where that is why a message that was accepted was not delivered."""
-    marks = kpwa_settings().RESTRICTION_MARKS
-    for part, finding in zip(parts, findings, strict=True):
-        if finding.is_undelivered and has_mark(part.state_words, marks):
-            words = phone.mask_numbers(without_controls(part.state_words))
-            if store().begin_restriction(event.license_id, words):
-                logger.warning("WhatsApp restricts the number of license %s: %s", event.license_id, words)
 
 
 def _give_up(event: WebhookEvent, error: str) -> None:

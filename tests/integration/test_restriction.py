@@ -7,14 +7,15 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db.models import F
 from django.utils import timezone, translation
 
 from django_kpwa import license_actions, outbox
 from django_kpwa.dispatch import drive
-from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, ServerError
+from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, NotConnectedError, ServerError
 from django_kpwa.formatting import coming_day
 from django_kpwa.gateway import locmem
-from django_kpwa.models import OutboundMessage, Recipient, Status
+from django_kpwa.models import OutboundMessage, Recipient, SendAttempt, Status
 from django_kpwa.outbox import send_group_message, send_message
 from django_kpwa.store import store
 from django_kpwa.webhooks import process_event
@@ -28,6 +29,7 @@ from .lanes import drive_once_connected, fresh, lane_of, set_lane, texts
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NEW, OTHER, KNOWN = "6281234567890", "6281234567891", "6281234567892"
+NUMBERS = [f"62813{n:08}" for n in range(6)]
 DAY = 86_400
 TURNED_DOWN = [
     BadRequestError("no", status_code=400, words="463: reach-out time-lock"),
@@ -61,6 +63,28 @@ def let_its_time_pass(license_):
     past = timezone.now() - timedelta(seconds=1)
     set_lane(license_, restricted_until=past)
     OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=past)
+    SendAttempt.objects.update(started_at=F("started_at") - timedelta(days=1))
+
+
+def fail(license_, number, error):
+    """A message to `number` that the gateway does not accept, and does not say why."""
+    message = turn_down(license_, error, to=number)
+    set_lane(license_, next_send_at=None)
+    return message
+
+
+def undelivered(license_, message, words="no"):
+    post(license_, {"event": "message.ack", "id": fresh(message).attempts.last().gateway_id, "ack": -1, "error": words})
+
+
+def send(license_, number, text="a"):
+    message = send_message(number, text, license=license_)
+    drive(license_.pk)
+    return fresh(message)
+
+
+def delivered(license_, message):
+    post(license_, {"event": "message.ack", "id": fresh(message).attempts.last().gateway_id, "ack": 2})
 
 
 def post(license_, payload):
@@ -119,9 +143,14 @@ def test_a_try_that_gets_through_ends_it_for_all(shop):
     let_its_time_pass(shop)
     drive(shop.pk)
     lane = lane_of(shop)
-    assert (lane.restriction_step, lane.restricted_until, lane.restriction_words) == (0, None, "")
+    assert (lane.restricted_until, lane.restricted_at, lane.restriction_words) == (None, None, "")
     assert sorted(texts()) == ["other", "turned down"]
     assert fresh(turned_down).status == Status.SENT
+    other = OutboundMessage.objects.get(text="other")
+    assert (lane.restriction_step, lane.cold_trail) == (1, f"{turned_down.pk},{other.pk}")
+    delivered(shop, turned_down)
+    send(shop, NEW)
+    assert (lane_of(shop).restriction_step, lane_of(shop).cold_trail) == (0, "")
 
 
 def test_a_try_that_is_turned_down_makes_it_longer_and_no_other_follows(shop):
@@ -271,3 +300,162 @@ def test_a_lane_without_a_restriction_is_not_asked_for_one(shop, monkeypatch):
     send_message(NEW, "a", license=shop)
     drive(shop.pk)
     assert texts() == ["a"]
+
+
+REFUSED, FAILS = BadRequestError("no", status_code=400, words="no"), ServerError("no", status_code=500, words="no")
+
+
+@pytest.mark.parametrize("error", [REFUSED, FAILS, GatewayTimeoutError("no answer")])
+def test_three_new_customers_that_fail_while_a_known_one_does_not_are_a_restriction(shop, error):
+    fail(shop, NUMBERS[0], error)
+    assert send(shop, KNOWN).status == Status.SENT
+    fail(shop, NUMBERS[0], error)
+    assert send(shop, KNOWN).status == Status.SENT
+    fail(shop, NUMBERS[1], error)
+    assert lane_of(shop).restricted_until is None
+    fail(shop, NUMBERS[2], error)
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.restriction_words, lane.cold_trail) == (1, "", "")
+    assert 0.99 * DAY < seconds_to(lane.restricted_until) <= DAY
+    assert send(shop, NUMBERS[3]).reason == "restricted"
+    assert send(shop, KNOWN).status == Status.SENT
+
+
+def test_three_that_are_reported_afterwards_are_one_as_well(shop, form):
+    for number in NUMBERS[:3]:
+        undelivered(shop, send(shop, number))
+        assert send(shop, KNOWN).status == Status.SENT
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.restriction_words) == (1, "")
+    assert send(shop, NUMBERS[3]).reason == "restricted"
+
+
+def test_reports_that_come_late_and_together_count_as_well(shop):
+    messages = [send(shop, number) for number in NUMBERS[:3]]
+    undelivered(shop, messages[0])
+    send(shop, KNOWN)
+    for message in messages[1:]:
+        undelivered(shop, message)
+    assert lane_of(shop).restriction_step == 1
+
+
+@pytest.mark.parametrize("error", [FAILS, NotConnectedError("no route"), GatewayTimeoutError("no answer")])
+def test_a_gateway_that_fails_for_everybody_is_none(shop, error):
+    send(shop, KNOWN)
+    for number in (*NUMBERS[:3], KNOWN, *NUMBERS[3:]):
+        set_lane(shop, pause_reason="", paused_until=None, failures=0)
+        fail(shop, number, error)
+    set_lane(shop, pause_reason="", paused_until=None, failures=0)
+    OutboundMessage.objects.filter(status=Status.QUEUED).delete()
+    send(shop, KNOWN)
+    assert lane_of(shop).restricted_until is None
+    assert send(shop, NEW).status == Status.SENT
+    assert (lane_of(shop).restriction_step, lane_of(shop).cold_trail) == (0, "")
+
+
+def test_numbers_without_whatsapp_are_none(shop):
+    for number in NUMBERS[:4]:
+        fail(shop, number, BadRequestError("no", status_code=400, words="The number is not registered on WhatsApp."))
+        send(shop, KNOWN)
+    assert (lane_of(shop).restricted_until, lane_of(shop).cold_trail) == (None, "")
+
+
+def test_what_goes_well_writes_nothing_and_asks_nothing(shop, form, monkeypatch):
+    monkeypatch.setattr(type(store()), "_weigh", None)
+    for number in (NEW, KNOWN, OTHER):
+        assert send(shop, number).status == Status.SENT
+    send_group_message("Dapur", "dapur", license=shop)
+    drive(shop.pk)
+    assert texts()[-1] == "dapur"
+
+
+def test_nobody_is_tried_twice_in_a_day(shop):
+    first, second = fail(shop, NUMBERS[0], TURNED_DOWN[0]), send(shop, NUMBERS[1])
+    assert second.reason == "restricted"
+    past = timezone.now() - timedelta(seconds=1)
+    set_lane(shop, restricted_until=past, failures=0, next_send_at=None)
+    OutboundMessage.objects.update(due_at=past)
+    locmem.fail_next(REFUSED)
+    drive(shop.pk)
+    assert fresh(second).attempts.count() == 1
+    assert lane_of(shop).restriction_step == 2
+    tried_at = first.attempts.get().started_at
+    assert fresh(first).attempts.count() == 1
+    assert tried_at < fresh(first).due_at
+
+
+def test_whoever_was_tried_today_waits_for_tomorrow_if_nobody_else_does(shop):
+    message = fail(shop, NUMBERS[0], TURNED_DOWN[0])
+    past = timezone.now() - timedelta(seconds=1)
+    set_lane(shop, restricted_until=past)
+    OutboundMessage.objects.update(due_at=past)
+    drive(shop.pk)
+    message = fresh(message)
+    assert message.attempts.count() == 1
+    assert message.is_put_off
+    assert message.due_at == message.attempts.get().started_at + timedelta(days=1)
+    assert not texts()
+
+
+def test_a_try_that_never_reached_whatsapp_is_none(shop):
+    turn_down(shop)
+    other = send_message(OTHER, "other", license=shop)
+    drive(shop.pk)
+    let_its_time_pass(shop)
+    set_lane(shop, failures=0)
+    OutboundMessage.objects.exclude(pk=other.pk).update(due_at=timezone.now() + timedelta(days=1))
+    locmem.fail_next(NotConnectedError("no route"))
+    drive(shop.pk)
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.cold_trail) == (1, "")
+    assert seconds_to(lane.restricted_until) <= 0
+    OutboundMessage.objects.filter(pk=other.pk).update(due_at=timezone.now())
+    set_lane(shop, next_send_at=None)
+    drive(shop.pk)
+    assert (texts(), lane_of(shop).restricted_until) == (["other"], None)
+
+
+def test_a_worker_that_dies_in_a_try_has_no_other_made(shop, monkeypatch):
+    turn_down(shop)
+    send_message(OTHER, "other", license=shop)
+    drive(shop.pk)
+    let_its_time_pass(shop)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    monkeypatch.setattr("django_kpwa.dispatch.driver._Driver._call", kill)
+    with pytest.raises(Killed):
+        drive(shop.pk)
+    monkeypatch.undo()
+    set_lane(shop, lease_expires_at=timezone.now() - timedelta(seconds=1))
+    drive(shop.pk)
+    assert not texts()
+    assert seconds_to(lane_of(shop).restricted_until) > 0.99 * DAY
+    assert sorted(OutboundMessage.objects.values_list("status", flat=True)) == [Status.QUEUED, Status.UNKNOWN]
+
+
+@pytest.mark.parametrize("words", ["no", "463"])
+def test_an_accepted_try_that_is_reported_afterwards_goes_on_with_the_next_step(shop, words):
+    turn_down(shop)
+    for step, days in ((2, 2), (3, 7), (3, 7)):
+        let_its_time_pass(shop)
+        OutboundMessage.objects.filter(status=Status.QUEUED).delete()
+        tried = send(shop, OTHER)
+        assert (tried.status, lane_of(shop).restricted_until) == (Status.SENT, None)
+        undelivered(shop, tried, words)
+        lane = lane_of(shop)
+        assert lane.restriction_step == step
+        assert 0.99 * days * DAY < seconds_to(lane.restricted_until) <= days * DAY
+
+
+def test_an_accepted_try_that_has_arrived_is_the_end_of_it(shop):
+    turn_down(shop)
+    let_its_time_pass(shop)
+    tried = send(shop, OTHER)
+    delivered(shop, tried)
+    assert turn_down(shop, to=NUMBERS[0]).reason == "restricted"
+    assert lane_of(shop).restriction_step == 1

@@ -91,17 +91,22 @@ def test_a_stall_answers_nothing_until_the_client_gives_up(sandbox, session, fau
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind"), [("restricted_400", OutcomeKind.REFUSED), ("restricted_500", OutcomeKind.IN_DOUBT)]
+    ("fault", "kind", "is_marked"),
+    [
+        ("restricted_400", OutcomeKind.REFUSED, True),
+        ("restricted_500", OutcomeKind.IN_DOUBT, True),
+        ("cold_refused_400", OutcomeKind.REFUSED, False),
+        ("cold_failed_500", OutcomeKind.IN_DOUBT, False),
+    ],
 )
-def test_cold_contacts_are_turned_down_from_the_nth_on_and_warm_ones_are_not(sandbox, fault, kind):
+def test_cold_contacts_are_turned_down_from_the_nth_on_and_warm_ones_are_not(sandbox, fault, kind, is_marked):
     sandbox.set_faults(**{fault: {"amount": 3}})
     sandbox.answer("Halo", chat="6281200000009")
     numbers = [f"628120000000{n}" for n in (1, 1, 2, 3, 9, 1, 4)]
     with HttpGateway(Secret(sandbox.key), base_urls=[sandbox.base_url]) as gateway:
         outcomes = [outcome_to(gateway, number) for number in numbers]
-    turned_down = [
-        outcome.kind is kind and is_restriction(outcome, Settings().RESTRICTION_MARKS) for outcome in outcomes
-    ]
+    marks = Settings().RESTRICTION_MARKS
+    turned_down = [outcome.kind is kind and is_restriction(outcome, marks) == is_marked for outcome in outcomes]
     assert turned_down == [False, False, False, True, False, True, True]
     assert [delivery["is_cold"] for delivery in sandbox.ledger()] == [True, True, True, False]
     sandbox.answer("Halo", chat=numbers[-1])

@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from django_kpwa import license_actions
@@ -17,6 +17,7 @@ from django_kpwa.models import (
     EventStatus,
     Lane,
     OutboundMessage,
+    SendAttempt,
     Status,
     WebhookEvent,
     WebhookToken,
@@ -143,15 +144,46 @@ def test_a_number_that_is_restricted_at_its_twelfth_new_customer_tries_no_other_
         assert {message.reason for message in messages[12:]} == {"restricted"}
         assert not OutboundMessage.objects.filter(in_doubt=True).exists()
     # The restriction is over, and the next try shows it.
-    past = timezone.now() - timedelta(seconds=1)
-    Lane.objects.update(restricted_until=past)
-    OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=past)
+    a_day_passes()
     drive(linked.pk)
     assert not OutboundMessage.objects.filter(status=Status.QUEUED).exists()
-    assert Lane.objects.get().restriction_step == 0
+    assert Lane.objects.get().restricted_until is None
     recipients = [delivery["recipient"] for delivery in sandbox.ledger()]
     assert sorted(recipients) == sorted({*recipients}), "nobody got anything twice"
     assert len(recipients) == 17
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("cold_refused_400", Status.FAILED), ("cold_failed_500", Status.UNKNOWN)]
+)
+def test_a_restriction_that_nobody_speaks_of_costs_three_new_customers(sandbox, linked, fault, status):
+    sandbox.answer("Halo", chat=CUSTOMER)
+    process_until(WebhookEvent.objects.filter(kind=EventKind.INCOMING).exists, "the customer's message")
+    with sandbox.having_faults(**{fault: {"amount": 3}}):
+        messages = []
+        for n in range(8):
+            messages.append(send_and_hear(linked, f"62812000000{n:02}"))
+            assert send_and_hear(linked, CUSTOMER).status == Status.DELIVERED
+        assert [message.status for message in messages] == [Status.DELIVERED] * 2 + [status] * 3 + [Status.QUEUED] * 3
+        a_day_passes()
+        tried = send_and_hear(linked, f"62812000000{8:02}")
+        lane = Lane.objects.get()
+        assert (lane.restriction_step, lane.pause_reason) == (2, "")
+        assert OutboundMessage.objects.exclude(attempts_made=0).filter(status=status).count() == 4
+        assert (tried.status, tried.attempts_made) == (Status.QUEUED, 0)
+    a_day_passes()
+    drive(linked.pk)
+    assert not OutboundMessage.objects.filter(status=Status.QUEUED).exists()
+    assert Lane.objects.get().restricted_until is None
+    assert [entry["recipient"] for entry in sandbox.ledger()].count(CUSTOMER) == 8
+
+
+def a_day_passes():
+    """As if the time had come for which messages to new customers wait."""
+    past = timezone.now() - timedelta(seconds=1)
+    Lane.objects.update(restricted_until=past, next_send_at=None)
+    OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=past)
+    SendAttempt.objects.update(started_at=F("started_at") - timedelta(days=1))
 
 
 def send_and_hear(license_, number):
@@ -159,7 +191,7 @@ def send_and_hear(license_, number):
     message = send_message(number, "Struk", license=license_)
     drive(license_.pk)
     heard = OutboundMessage.objects.filter(pk=message.pk).filter(
-        Q(status__in=(Status.DELIVERED, Status.QUEUED)) | Q(undelivered_at__isnull=False)
+        ~Q(status__in=(Status.SENDING, Status.SENT)) | Q(undelivered_at__isnull=False)
     )
     process_until(heard.exists, "what became of the message")
     return heard.get()

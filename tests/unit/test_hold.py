@@ -64,7 +64,7 @@ def test_only_new_customers_wait_while_whatsapp_restricts_the_number(is_cold, se
     until = now + timedelta(seconds=seconds_left)
     facts = Facts(now, priority, now, None)
     hold = Hold(HoldReason.RESTRICTED, until) if is_held else None
-    assert why_not_now(facts, now, USUAL, Standing(1, until, is_cold)) == hold
+    assert why_not_now(facts, now, USUAL, Standing(until, is_cold)) == hold
     assert why_not_now(facts, now, USUAL) is None
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from django_kpwa import pace
 from django_kpwa.conf import Settings
-from django_kpwa.dispatch.verdict import Circumstances, judge, restricted_after
+from django_kpwa.dispatch.verdict import Circumstances, judge
 from django_kpwa.exceptions import (
     BadRequestError,
     ConnectionLostError,
@@ -21,7 +21,7 @@ from django_kpwa.exceptions import (
 from django_kpwa.gateway import SentMessage, ServiceStatus, SessionStatus
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.models import PauseReason, Status
-from django_kpwa.store.results import MessageVerdict, Restriction, Standing
+from django_kpwa.store.results import MessageVerdict
 
 READ = Settings()
 
@@ -113,52 +113,6 @@ def test_a_refusal_of_an_account_in_trouble_is_not_final_and_its_word_is_kept(wo
     known = Circumstances(1, 0, 7, (0.0, 0.0), ServiceStatus(SessionStatus.UNKNOWN, word))
     _, message, lane = judge(outcome_of_error(BadRequestError("Bad")), known, READ)
     assert (message.status, lane.session_status, lane.session_word) == (Status.QUEUED, SessionStatus.UNKNOWN, word)
-
-
-DAY = 86_400.0
-ACCEPTED = outcome_of_answer(SentMessage("A1"))
-MARKED = outcome_of_error(BadRequestError("no", status_code=400, words="463")).because_restricted()
-DOUBT = outcome_of_error(GatewayTimeoutError("no"))
-REFUSED = outcome_of_error(BadRequestError("no", status_code=400))
-NOT_CONNECTED = outcome_of_error(NotConnectedError("no"))
-
-
-@pytest.mark.parametrize(
-    ("outcome", "step", "is_cold", "seconds_left", "expected"),
-    [
-        # Found for the first time, by whoever it was.
-        (MARKED, 0, False, 0, Restriction(1, DAY, "463")),
-        # Before its time is over, nothing new is learnt.
-        (MARKED, 1, True, 60, None),
-        (MARKED, 1, False, 60, None),
-        # A try that is turned down.
-        (MARKED, 1, True, 0, Restriction(2, 2 * DAY, "463")),
-        (MARKED, 2, True, 0, Restriction(3, 7 * DAY, "463")),
-        (MARKED, 3, True, 0, Restriction(3, 7 * DAY, "463")),
-        # One that gets through.
-        (ACCEPTED, 2, True, 0, Restriction()),
-        (ACCEPTED, 2, False, 0, None),
-        (ACCEPTED, 2, False, 60, None),
-        (ACCEPTED, 0, False, 0, None),
-        # One that nobody knows about: the next is not tried at once.
-        (DOUBT, 2, True, 0, Restriction(2, 2 * DAY, None)),
-        (DOUBT, 2, False, 0, None),
-        (DOUBT, 2, True, 60, None),
-        (DOUBT, 0, False, 0, None),
-        # What WhatsApp never saw, or refused for itself, says nothing.
-        (REFUSED, 2, True, 0, None),
-        (NOT_CONNECTED, 2, True, 0, None),
-    ],
-)
-def test_what_a_send_makes_of_a_restriction(outcome, step, is_cold, seconds_left, expected):
-    assert restricted_after(outcome, Standing(step, None, is_cold), seconds_left) == expected
-
-
-def test_a_message_that_is_turned_down_waits_as_long_as_the_others():
-    marked = outcome_of_error(BadRequestError("no", status_code=400, words="463"))
-    for standing, left, seconds in ((Standing(), 0.0, DAY), (Standing(1), 0.0, 2 * DAY), (Standing(1), 60.0, 60.0)):
-        known = Circumstances(1, 0, 1, (0.0, 0.0), standing=standing, seconds_left=left)
-        assert judge(marked, known, READ)[1].due_in_seconds == seconds
 
 
 @pytest.mark.parametrize("error", [BadRequestError, ServerError])

@@ -68,7 +68,7 @@ _RENEWED = f"""held AS (
   UPDATE django_kpwa_lane SET lease_expires_at = {_LEASE_EXPIRES_AT}
   FROM patience
   WHERE license_id = %(license_id)s AND lease_token = %(lease)s
-  RETURNING license_id, lease_token, pause_reason, next_send_at, restriction_step
+  RETURNING license_id, lease_token, pause_reason, next_send_at, restricted_until
 )"""
 
 _GOES_ON = """%(keeps_lease)s OR EXISTS (SELECT 1 FROM next) AND pause_reason = ''
@@ -89,8 +89,8 @@ _RECORDED = f"""running AS MATERIALIZED (
     linked_number = CASE WHEN %(linked_number)s <> '' THEN %(linked_number)s ELSE linked_number END,
     confirmed_number = CASE WHEN %(confirms_number)s THEN %(linked_number)s ELSE confirmed_number END
   FROM patience
-  WHERE license_id = %(license_id)s AND lease_token = %(lease)s AND EXISTS (SELECT 1 FROM running)
-  RETURNING license_id, lease_token, pause_reason, next_send_at, restriction_step
+  WHERE license_id = %(license_id)s AND lease_token = %(lease)s AND cold_trail = '' AND EXISTS (SELECT 1 FROM running)
+  RETURNING license_id, lease_token, pause_reason, next_send_at, restricted_until
 ), sent AS (
   UPDATE django_kpwa_outboundmessage message
   SET status = 'sent', sent_at = {_NOW}, settled_at = {_NOW}, reason = '', reason_words = '', in_doubt = false,
@@ -143,7 +143,7 @@ _FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
   claimed.id AS claimed_id, started.id AS attempt_id, claimed.attempts_made, claimed.attempts_spent,
   {", ".join(f"claimed.{name}" for name in (*CONTENT_COLUMNS, *FACT_COLUMNS))}, {_NOW} AS now,
   EXISTS (SELECT 1 FROM django_kpwa_recipient WHERE stopped_at IS NOT NULL) AS has_stops,
-  held.restriction_step > 0 AS is_restricted"""
+  held.restricted_until IS NOT NULL AS is_restricted"""
 _FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id
   LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true"""
@@ -345,7 +345,6 @@ def _found(row: Row) -> Step | None:
 def _usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:
     """The parameters for recording an accepted send; None if this is not the usual case."""
     is_usual = verdict.status == Status.SENT and lane.session_status is not None and lane.pause is None
-    is_usual = is_usual and lane.restriction is None
     if not is_usual or outcome.answer is None or lane.session_status is None:
         return None
     return {
