@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,29 @@ def runs_tasks_at_once() -> bool:
     return app is not None and bool(app.conf.task_always_eager)
 
 
+def why_unusable() -> str:
+    """Why no connection to a broker can even be tried, and what to do; empty if it can. No broker is asked."""
+    app = _app()
+    needs_redis = any(url.startswith(("redis", "sentinel")) for url in _urls(app.conf.broker_write_url))
+    try:
+        if needs_redis:
+            import_module("redis")  # kombu's own import of it fails in several ways, or later
+        for connection in _connections(app):
+            connection.transport  # noqa: B018 - looks for the client's library
+    except ImportError:
+        named = 'pip install "django-kpwa[redis]"' if needs_redis else "install what Celery's docs name for it"
+        return f"its client is not installed: {named}"
+    except Exception as error:
+        # Not its text: it may contain a part of the address, and so the password.
+        return f"its address cannot be read ({type(error).__name__}): see CELERY_BROKER_URL"
+    return ""
+
+
 def answers() -> bool:
-    """True if a connection to a broker can be made now. For diagnosis only, because it may take seconds."""
+    """True if a connection to a broker can be made now. For diagnosis only, because it may take seconds.
+
+    It takes a broker that is not `why_unusable()`.
+    """
     failed = ""
     for connection in _connections(_app()):
         try:
@@ -154,7 +176,7 @@ class Broker:
                 return True
         except Exception as error:
             # From `_attempts()`: the URL cannot be parsed, or its transport is not installed.
-            failed = type(error).__name__
+            failed = why_unusable() or type(error).__name__
         self._quiet_until = self.clock() + self.QUIET_AFTER_FAILURE_SECONDS
         self.close()
         logger.warning("Could not publish %s to the broker (%s); beat will make up for it.", task, failed)

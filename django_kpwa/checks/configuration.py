@@ -167,7 +167,7 @@ def check_time_zones(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register()
 def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W001, W002, W009, W100: whether Celery is configured to wake the senders."""
+    """W001, W002, W009, W012, W100: whether Celery is configured to wake the senders."""
     if broker.runs_tasks_at_once():
         # Eager tasks are usual in a site's own tests.
         return [] if is_rehearsal() else [_EAGER]
@@ -182,6 +182,10 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
             )
         ]
     found = []
+    if why := broker.why_unusable():
+        words = f"Celery's broker cannot be used, so nothing wakes the senders: {why}."
+        instead = "Or use `manage.py kpwa run` or `kpwa dispatch` instead of Celery, without CELERY_BROKER_URL."
+        found.append(make_warning("W012", words, instead))
     if broker.lacks_timeouts():
         found.append(
             make_warning(

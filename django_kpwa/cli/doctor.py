@@ -212,6 +212,8 @@ def _is_test_double() -> bool:
 def _broker() -> Line:
     """Ask the broker, which the other screens do not."""
     if broker.is_configured():
+        if why := broker.why_unusable():
+            return Line(NOTE if senders().is_without_broker else PROBLEM, "broker", f"cannot be used: {why}")
         if broker.answers():
             return Line(OK, "broker", "answers.")
         words = "does not answer. Nothing is lost; messages go out once it answers, or with: manage.py kpwa run"

@@ -123,6 +123,13 @@ class TestSenders:
         assert finding(told, "not handed to it (kpwa.W100)")["level"] == "ok"
         assert finding(told, "Never seen. Start `manage.py kpwa run`")["level"] == "problem"
 
+    def test_a_broker_whose_client_is_not_installed_is_a_problem(self, healthy, celery_settings):
+        celery_settings(broker_url="sqs://")
+        Heartbeat.objects.all().delete()
+        code, told = kpwa_json("doctor")
+        assert code == 1
+        assert finding(told, "cannot be used: its client is not installed")["level"] == "problem"
+
     def test_a_silent_broker_is_a_problem_beside_beat_and_worker(self, healthy, celery_settings):
         celery_settings(broker_url="redis://:secret-password@127.0.0.1:9/0")
         Heartbeat.objects.all().delete()

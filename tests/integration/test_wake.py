@@ -303,6 +303,14 @@ def test_a_connection_is_kept_between_wake_ups(license_, use_broker):
         assert client.info("stats")["total_connections_received"] == before
 
 
+def test_a_broker_whose_client_is_not_installed_says_so_and_loses_nothing(license_, use_broker, caplog):
+    use_broker("sqs://")
+    with caplog.at_level(logging.WARNING, "django_kpwa"):
+        message = send_message(NUMBER, "struk")
+    assert OutboundMessage.objects.get(pk=message.pk).status == Status.QUEUED
+    assert "its client is not installed" in caplog.text
+
+
 def test_a_broker_that_refuses_costs_a_checkout_nothing_and_loses_nothing(license_, use_broker, caplog):
     use_broker(f"redis://:hunter2@127.0.0.1:{closed_port()}/0")
     started = time.monotonic()

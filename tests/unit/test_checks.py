@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from django.core import checks
 from django.db import connection
@@ -92,6 +95,34 @@ class TestBroker:
         celery_settings(broker_url="amqp://127.0.0.1:5672//", task_always_eager=True)
         monkeypatch.setattr("django_kpwa.rehearsal._reaching_outside", 0)
         assert "kpwa.W100" not in found()
+
+    @pytest.mark.parametrize(
+        ("url", "why"),
+        [
+            ("sqs://", "its client is not installed: install what Celery's docs name"),
+            ("redis://:hunter2@127.0.0.1:none/0", "its address cannot be read (ValueError)"),
+            ("fax://127.0.0.1", "its address cannot be read (KeyError)"),
+        ],
+    )
+    def test_a_broker_that_cannot_be_tried_is_a_warning(self, celery_settings, url, why):
+        celery_settings(broker_url=url)
+        warning = found()["kpwa.W012"]
+        assert why in warning.msg
+        assert "hunter2" not in str(warning)
+        celery_settings(broker_url="redis://127.0.0.1:6379/0")
+        assert "kpwa.W012" not in found()
+
+    def test_the_extra_that_brings_the_client_is_named(self):
+        lines = (
+            "import sys",
+            "sys.modules['redis'] = None  # as if it were not installed",
+            "from celery import current_app",
+            "current_app.conf.broker_url = 'redis://127.0.0.1:6379/0'",
+            "from django_kpwa import broker",
+            "print(broker.why_unusable())",
+        )
+        told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+        assert told.stdout == 'its client is not installed: pip install "django-kpwa[redis]"\n'
 
     def test_redis_without_timeouts_is_a_warning(self, celery_settings):
         celery_settings(broker_url="redis://127.0.0.1:6379/0", broker_transport_options={})
