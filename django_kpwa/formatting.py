@@ -54,6 +54,11 @@ def coming_day(moment: datetime) -> str:
     return f"{formats.date_format(local, 'l')} {at}" if days else at
 
 
+def sentence(words: str) -> str:
+    """`words`, which are a sentence and may end with a time: an English one has its full stop already (`3 a.m.`)."""
+    return f"{words[:-2]}." if words.endswith("..") else words
+
+
 def date_and_second(moment: datetime) -> str:
     """The date, and the time of day with its seconds."""
     local = timezone.localtime(moment)

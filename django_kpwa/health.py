@@ -23,6 +23,7 @@ from .counts import MAX_COUNTED, BoundedCount, count_up_to
 from .formatting import coming_day, duration, grouped, percent, short_time
 from .license_conditions import NO_QUEUE, Queue, lane_of, license_condition, queues_of, stopped_since
 from .models import (
+    ARRIVED,
     SILENT_SECONDS,
     DatabaseNow,
     EventStatus,
@@ -34,6 +35,7 @@ from .models import (
     OutboundMessage,
     ReceiptFailure,
     ReceiptLook,
+    RecipientType,
     Status,
     WebhookEvent,
     WebhookToken,
@@ -426,8 +428,28 @@ def _restriction(license_: License, now: datetime) -> Iterator[Finding]:
     if lane.restricted_until > now:
         until = gettext("until %(time)s") % {"time": coming_day(lane.restricted_until)}
     figures = {"name": license_.name, "quoted": quoted(license_.name), "until": until}
-    figures["count"] = receipts_waiting(count) or gettext("none waits")
+    figures["count"] = _waiting_and_sent(count, _sent_since(license_, lane.restricted_at))
     yield Finding(Problem.RESTRICTED, PROBLEMS[Problem.RESTRICTED], license_, figures)
+
+
+def _sent_since(license_: License, since: datetime | None) -> BoundedCount:
+    """How many messages to customers the gateway has accepted since then: under a restriction, to known ones."""
+    if since is None:
+        return BoundedCount(0)
+    # By the index of when they were queued; what waited for longer is not counted.
+    sent = OutboundMessage.objects.filter(license=license_, created_at__gte=since, status__in=ARRIVED)
+    return count_up_to(MAX_COUNTED, sent.filter(recipient_type=RecipientType.NUMBER))
+
+
+def _waiting_and_sent(waiting: BoundedCount, sent: BoundedCount) -> str:
+    """For example "12 receipts waiting, 31 to known customers went out"."""
+    words = receipts_waiting(waiting) or gettext("none waits")
+    if not sent:
+        return words
+    known = ngettext("%(count)s to a known customer went out", "%(count)s to known customers went out", sent.number) % {
+        "count": sent
+    }
+    return gettext("%(waiting)s, %(sent)s") % {"waiting": words, "sent": known}
 
 
 def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 
 from .. import phone
-from ..formatting import duration, short_time
+from ..formatting import duration, sentence, short_time
 from ..health import NOBODY_SENDS, Health, Looked
 from ..license_conditions import PutOff, Queue, lane_of, new_customers
 from ..models import Lane, License
@@ -127,7 +127,7 @@ def _sending(condition: Condition, lane: Lane | None, queue: Queue, health: Heal
     if health.find(*NOBODY_SENDS):
         return gettext("Messages are waiting, but nothing sends them: see below.")
     if _seconds_to(queue.due_at, now) and queue.due_at:
-        return gettext("The next message is due at %(time)s.") % {"time": short_time(queue.due_at)}
+        return sentence(gettext("The next message is due at %(time)s.") % {"time": short_time(queue.due_at)})
     if wait:
         return gettext("Waiting for its pace: the next message goes out in %(time)s.") % {"time": duration(wait)}
     return gettext("The next message goes out in a moment.")
@@ -146,7 +146,7 @@ def _paused(lane: Lane, now: datetime) -> str:
         words = gettext("Paused since %(time)s because %(reason)s. Messages are kept.")
         return words % {"time": since, "reason": why}
     words = gettext("Paused since %(time)s because %(reason)s. Messages are kept; the next try is at %(until)s.")
-    return words % {"time": since, "reason": why, "until": short_time(lane.paused_until, seconds=True)}
+    return sentence(words % {"time": since, "reason": why, "until": short_time(lane.paused_until, seconds=True)})
 
 
 def _is_driven(lane: Lane | None, now: datetime) -> bool:

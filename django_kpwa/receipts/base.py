@@ -15,7 +15,7 @@ from django.utils.functional import Promise
 from django.utils.text import camel_case_to_spaces, capfirst
 from django.utils.translation import gettext
 
-from ..formatting import date_and_time
+from ..formatting import date_and_time, sentence
 from ..validation import name_of
 from .plain_text import render_plain
 
@@ -109,7 +109,7 @@ class Receipt:
         Called in the receipt's language. `{% kpwa_late_notice %}` gives it another place in the template.
         """
         words = gettext("Sorry, this message comes late. It was to be sent on %(time)s.")
-        return words % {"time": date_and_time(queued_at)}
+        return sentence(words % {"time": date_and_time(queued_at)})
 
     def get_candidates(self, since: datetime, until: datetime) -> QuerySet[Any] | None:
         """A queryset of the objects from `since` to `until` (aware) that could have had this receipt, wanted or not.

@@ -28,10 +28,11 @@ from django_kpwa.models import (
     OutboundMessage,
     PauseReason,
     ReceiptLook,
+    Recipient,
     WebhookEvent,
     WebhookToken,
 )
-from django_kpwa.outbox import send_message
+from django_kpwa.outbox import send_group_message, send_message
 from django_kpwa.receipts import looks
 from django_kpwa.testing import deliver, fail_next
 from django_kpwa.words import Problem
@@ -81,9 +82,16 @@ def say(word):
     Lane.objects.update(session_status="unknown", session_word=word)
 
 
-def restrict(license_, minutes):
+def restrict(license_, minutes, known=0):
     until = timezone.now() + timedelta(minutes=minutes)
-    Lane.objects.update(restriction_step=1, restricted_until=until)
+    send_message(NUMBER, "struk")
+    deliver()
+    Recipient.objects.update(last_inbound_at=timezone.now())
+    Lane.objects.update(restriction_step=1, restricted_until=until, restricted_at=timezone.now())
+    for _ in range(known):
+        send_message(NUMBER, "struk")
+        send_group_message("Dapur", "dapur")
+    deliver()
     message = send_message(NUMBER, "struk")
     OutboundMessage.objects.filter(pk=message.pk).update(due_at=until, reason="restricted")
 
@@ -272,6 +280,10 @@ SITUATIONS = {
     "new customers wait": (
         lambda site: restrict(site, 60), Problem.RESTRICTED, True, "limits messages to new customers until",
         "; 1 receipt waiting", "restricted", "attention",
+    ),
+    "new customers wait, and others do not": (
+        lambda site: restrict(site, 60, known=2), Problem.RESTRICTED, True, "limits messages to new customers until",
+        "; 1 receipt waiting, 2 to known customers went out", "restricted", "attention",
     ),
     "a try is next": (
         lambda site: restrict(site, -1), Problem.RESTRICTED, True, "until one of them gets through",
