@@ -328,7 +328,7 @@ class _Driver:
         if store().has_written(self.lease.license_id, content.recipient, self.conf.WARM_DAYS):
             return None
         is_counted = store().count_cold(self.lease, claim.message_id, now.date(), most)
-        return None if is_counted else until_tomorrow(now)
+        return None if is_counted else until_tomorrow(now, self.conf)
 
     def _hold_try(self, claim: Claim, standing: Standing) -> Hold | None:
         """Let one message to a new customer try whether WhatsApp still restricts the number, and put off the others."""
@@ -345,7 +345,7 @@ class _Driver:
             return None
         license_id, warm_days = self.lease.license_id, self.conf.WARM_DAYS
         is_over = store().is_over_cold_limit(license_id, found.message_id, now.date(), most, warm_days)
-        return until_tomorrow(now) if is_over else None
+        return until_tomorrow(now, self.conf) if is_over else None
 
     def _local(self, facts: Facts) -> datetime:
         return timezone.localtime(facts.now, self.lane.license.time_zone)

@@ -12,6 +12,11 @@ from ..conf import LATE_AFTER_SECONDS, Settings
 from ..models import HoldReason, Priority
 from ..store.results import UNRESTRICTED, Facts, Hold, Standing
 
+LEFT_OVER_AT = time(19)
+"""When, in the license's time zone, what was held for the day's limit takes what others have left of the next one. If
+that lies in the quiet hours, it is `BEFORE_QUIET` before these begin: the highest limit takes half an hour to send."""
+BEFORE_QUIET = timedelta(hours=2)
+
 
 def why_not_now(facts: Facts, now: datetime, conf: Settings, standing: Standing = UNRESTRICTED) -> Hold | None:
     """Why the message must not go out now, and until when; None if it may.
@@ -27,10 +32,18 @@ def why_not_now(facts: Facts, now: datetime, conf: Settings, standing: Standing 
     return None if until is None else Hold(HoldReason.QUIET_HOURS, until)
 
 
-def until_tomorrow(now: datetime) -> Hold:
-    """A hold of a message to a new customer, when the day's limit is reached; `now`: in the license's time zone."""
-    tomorrow = datetime.combine(now.date() + timedelta(1), time(), now.tzinfo)
-    return Hold(HoldReason.COLD_LIMIT, tomorrow.astimezone(timezone.utc))
+def until_tomorrow(now: datetime, conf: Settings) -> Hold:
+    """A hold of a message to a new customer, when the day's limit is reached; `now`: in the license's time zone.
+
+    It takes what the next day's new customers leave, in the evening: they stand at the counter and wait for a receipt,
+    and one that is a day late may be some hours later. At the turn of the day it would take their places.
+    """
+    tomorrow = now.date() + timedelta(1)
+    evening = datetime.combine(tomorrow, LEFT_OVER_AT, now.tzinfo)
+    if conf.quiet_hours is not None and _end_of_quiet(evening, *conf.quiet_hours) is not None:
+        evening = datetime.combine(tomorrow, conf.quiet_hours[0], now.tzinfo) - BEFORE_QUIET
+    midnight = datetime.combine(tomorrow, time(), now.tzinfo)
+    return Hold(HoldReason.COLD_LIMIT, max(evening, midnight).astimezone(timezone.utc))
 
 
 def _end_of_quiet(now: datetime, begins: time, ends: time) -> datetime | None:

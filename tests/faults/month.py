@@ -6,13 +6,23 @@ import contextlib
 import random
 import signal
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 
 import psutil
 from django.utils import timezone
 
-from django_kpwa.models import HoldReason, HourlyStatistic, Lane, License, OutboundMessage, Status, WebhookEvent
+from django_kpwa.models import (
+    DatabaseNow,
+    HoldReason,
+    HourlyStatistic,
+    Lane,
+    License,
+    OutboundMessage,
+    Status,
+    WebhookEvent,
+)
 from django_kpwa.outbox import Message, send_messages
 from tests.integration.times import pass_time
 from tests.sandbox import SandboxProcess
@@ -23,6 +33,10 @@ REGULARS = 900
 ANSWERS = 4
 """One regular in so many answers to each receipt, and is no new customer from then on."""
 WORKERS = 4
+
+
+def _next_midnight() -> datetime:
+    return datetime.combine(timezone.localdate() + timedelta(days=1), time_of_day(), timezone.get_current_timezone())
 
 
 class Month(Shop):
@@ -50,6 +64,8 @@ class Month(Shop):
             for place, number in enumerate(numbers)
         )
         self._kill_one()
+        wait_for(lambda: not self._has_work(), "the shop's closing", 300)
+        self._let_evening_come()
         wait_for(lambda: not self._has_work(), "the end of the day", 300)
         limit = License.objects.get().cold_limit_on(timezone.localdate())
         arrived = self.phone.ledger()[self.seen :]
@@ -65,7 +81,8 @@ class Month(Shop):
         self.in_doubt = OutboundMessage.objects.filter(status=Status.UNKNOWN).count()
         wait_for(lambda: not self._has_work(), "what waited for an answer", 300)
         self._pass_a_day()
-        cells = (day + 1, limit or "none", count, len(new), len(arrived) - len(new), waiting)
+        todays = sum(int(text.partition(" ")[2]) >= first for _, text in new)
+        cells = (day + 1, limit or "none", count, len(new), todays, len(arrived) - len(new), waiting)
         return f"| {' | '.join(map(str, cells))} |"
 
     def _kill_one(self) -> None:
@@ -81,9 +98,15 @@ class Month(Shop):
         held = OutboundMessage.objects.put_off().filter(reason=HoldReason.COLD_LIMIT)
         return waiting.exclude(pk__in=held.values("pk")).exists() or Lane.objects.exclude(lease_token=None).exists()
 
+    def _let_evening_come(self) -> None:
+        held = OutboundMessage.objects.put_off().filter(reason=HoldReason.COLD_LIMIT, due_at__lt=_next_midnight())
+        held.update(due_at=DatabaseNow())
+
     def _pass_a_day(self) -> None:
         HourlyStatistic.objects.all().delete()  # two of them would have one hour for a moment
         pass_time(days=1)
+        held = OutboundMessage.objects.filter(status=Status.QUEUED, reason=HoldReason.COLD_LIMIT)
+        held.update(due_at=_next_midnight() - timedelta(seconds=1))
         for model, name in ((Lane, "cold_day"), (License, "in_use_since"), (OutboundMessage, "cold_on")):
             days = model.objects.exclude(**{name: None}).values_list(name, flat=True).distinct().order_by(name)
             for each in list(days):

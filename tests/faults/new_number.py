@@ -39,8 +39,10 @@ def main() -> int:
             month = Month(Path(folder), phone, options.in_use)
             try:
                 month.start()
-                sys.stdout.write("| day | limit | sold | sent to new customers | sent to others | wait at night |\n")
-                sys.stdout.write("|---|---|---|---|---|---|\n")
+                sys.stdout.write(
+                    "| day | limit | sold | sent to new customers | of the day | sent to others | wait at night |\n"
+                )
+                sys.stdout.write("|---|---|---|---|---|---|---|\n")
                 for day, count in enumerate(sales.values()):
                     sys.stdout.write(f"{month.live_through(day, count)}\n")
                     sys.stdout.flush()

@@ -91,10 +91,39 @@ def test_above_the_limit_new_customers_wait_for_tomorrow_and_others_do_not(new, 
     assert "limit for new customers" in str(status_row(held().first()).label)
     lane = Lane.objects.get()
     assert (lane.cold_sent, lane.cold_day) == (3, timezone.localdate())
-    pass_time(days=1)
-    Lane.objects.update(cold_day=timezone.localdate() - timedelta(days=1))
+    a_day_passes()
+    let_evening_come()
     drive(new.pk)
     assert [message.to for message in locmem.outbox[-2:]] == [number(4), number(5)]
+
+
+def a_day_passes():
+    """The lane has counted nothing yet on this day, in whose evening all that was held is due."""
+    pass_time(days=1)
+    yesterday = timezone.localdate() - timedelta(days=1)
+    Lane.objects.update(cold_day=yesterday)
+    OutboundMessage.objects.exclude(cold_on=None).update(cold_on=yesterday)
+    held().update(due_at=timezone.now() + timedelta(hours=1))
+
+
+def let_evening_come():
+    held().update(due_at=timezone.now() - timedelta(seconds=1))
+
+
+def test_a_days_own_new_customers_go_before_those_that_were_held(new, form):
+    assert send(new, 1, 2, 3, 4, 5, 6) == [number(n) for n in (1, 2, 3)]
+    a_day_passes()
+    assert send(new, 11, 12) == [number(n) for n in (11, 12)]
+    let_evening_come()
+    drive(new.pk)
+    assert locmem.outbox[-1].to == number(4), "the oldest takes what is left"
+    assert held().count() == 2
+    assert Lane.objects.get().cold_sent == 3
+    a_day_passes()
+    let_evening_come()
+    drive(new.pk)
+    assert [message.to for message in locmem.outbox[-2:]] == [number(5), number(6)]
+    assert not held().exists()
 
 
 def test_a_message_is_counted_once_a_day_however_often_it_is_tried(new):

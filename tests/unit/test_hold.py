@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from django_kpwa.conf import Settings
-from django_kpwa.dispatch.hold import why_not_now
+from django_kpwa.dispatch.hold import until_tomorrow, why_not_now
 from django_kpwa.models import HoldReason, Priority
 from django_kpwa.store.results import Facts, Hold, Standing
 
@@ -66,6 +66,25 @@ def test_only_new_customers_wait_while_whatsapp_restricts_the_number(is_cold, se
     hold = Hold(HoldReason.RESTRICTED, until) if is_held else None
     assert why_not_now(facts, now, USUAL, Standing(until, is_cold)) == hold
     assert why_not_now(facts, now, USUAL) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "hours", "until"),
+    [
+        ("2026-11-28 00:00", ("21:00", "07:00"), "2026-11-29 19:00"),
+        ("2026-11-28 10:00", ("21:00", "07:00"), "2026-11-29 19:00"),
+        ("2026-11-28 19:00", ("21:00", "07:00"), "2026-11-29 19:00"),
+        ("2026-11-28 23:59", None, "2026-11-29 19:00"),
+        ("2026-12-31 10:00", ("12:00", "13:30"), "2027-01-01 19:00"),
+        ("2026-11-28 10:00", ("18:00", "07:00"), "2026-11-29 16:00"),
+        # Not on the same day: its limit is reached.
+        ("2026-11-28 23:30", ("01:00", "20:00"), "2026-11-29 00:00"),
+    ],
+)
+@pytest.mark.parametrize("zone", ZONES)
+def test_above_the_limit_a_new_customer_waits_for_what_the_next_day_leaves(at, hours, until, zone):
+    hold = until_tomorrow(datetime.fromisoformat(at).replace(tzinfo=zone), Settings(QUIET_HOURS=hours))
+    assert hold == Hold(HoldReason.COLD_LIMIT, datetime.fromisoformat(until).replace(tzinfo=zone))
 
 
 NIGHT = datetime(2026, 11, 28, 23, tzinfo=JAKARTA)
@@ -132,6 +151,14 @@ def test_every_hold_ends_within_a_day_and_the_hour_of_a_changed_clock(now, hours
         held_again = held(at_end, hours=hours)
         # Only where the end's hour comes twice is it quiet once more.
         assert held_again is None or at_end.utcoffset() != held_again.until.astimezone(zone).utcoffset()
+
+
+@given(now=MOMENTS, hours=st.none() | HOURS, zone=st.sampled_from(ZONES))
+def test_a_hold_for_the_limit_ends_on_the_next_day(now, hours, zone):
+    local = now.astimezone(zone)
+    until = until_tomorrow(local, Settings(QUIET_HOURS=hours)).until
+    assert now < until <= now + timedelta(hours=49)
+    assert until.astimezone(zone).date() == local.date() + timedelta(days=1)
 
 
 @given(
