@@ -95,9 +95,19 @@ _EVENT_NAMES = ("event", "eventname", "eventtype", "datatype", "typewebhook", "w
 _DEVICES = ("device", "connectedphone", "displayphonenumber", "wuid", "wid", "me", "devicenumber", "devicephone")
 _DEVICE_HOLDERS = ("me", "device", "instancedata", "metadata")
 
+# Flags of a restriction: of chats with people who have not written, as Baileys has it, and of others.
+_NEW_CHATS_FLAGS = ("reachouttimelock", "reachouttimelocked", "isreachouttimelocked")
+_RESTRICTION_FLAGS = ("isrestricted", "restricted", "accountrestriction", "restriction")
+_IS_ACTIVE = ("isactive", "active", "isrestricted", "enabled")
+
 _NOT_IN_NAMES = re.compile(r"[_\-\s]")
 _TRUE, _FALSE = ("true", "1", "yes", "out", "outbound", "outgoing"), ("false", "0", "no", "in", "inbound", "incoming")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a name or a text, in lower case, wherever one begins with a capital or a separator."""
+    return [word.lower() for word in _WORDS.findall(text)]
 
 
 def _is_flag(text: str) -> bool:
@@ -292,7 +302,23 @@ class Fields:
     @cached_property
     def event_words(self) -> frozenset[str]:
         """The words of `event_name` in lower case: `messageReceived` and `message.received` give the same."""
-        return frozenset(word.lower() for word in _WORDS.findall(self.event_name))
+        return frozenset(words_of(self.event_name))
+
+    @property
+    def restriction_flag(self) -> bool | None:
+        """What a flag says of a restriction of the number by WhatsApp; None if there is none.
+
+        Only one for new chats says that there is none. A status may always have a false flag of a broader name.
+        """
+        for names, says in ((_NEW_CHATS_FLAGS, (True, False)), (_RESTRICTION_FLAGS, (True,))):
+            for values, name in self._places(names):
+                held = values[name]
+                if isinstance(held, dict):
+                    inner = self.renamed(held)
+                    held = next((inner[part] for part in _IS_ACTIVE if part in inner), None)
+                if isinstance(held, bool) and held in says:
+                    return held
+        return None
 
     @property
     def names_a_session(self) -> bool:

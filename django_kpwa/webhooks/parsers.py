@@ -17,7 +17,7 @@ from typing import Any
 from ..gateway import session_trouble_of
 from ..models import EventKind
 from ..phone import number_of
-from .fields import Fields, fields_of
+from .fields import Fields, fields_of, words_of
 from .kinds import Content
 from .payloads import MAX_EVENTS, MAX_IDS, MAX_TEXT, Budget, TooMuchError, read_payload
 
@@ -76,6 +76,8 @@ class ParsedEvent:
     """Why a message was not delivered, in the gateway's words, for the state `failed`."""
     session_status: str = ""
     """The gateway's word for the status of the session, in a session event."""
+    restricts: bool | None = None
+    """In a session event: True if it says that WhatsApp restricts the number, False if it says that this is over."""
     occurred_at: str = ""
     """The gateway's own time, as it was written."""
     sender_is_certain: bool = True
@@ -252,9 +254,11 @@ def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
         "occurred_at": payload.occurred_at,
     }
     session_word = _session_word(payload, parties, content, is_of_message)
-    if session_word:
+    restricts = None if is_of_message or ids or _names_somebody(payload, parties) else _restricts(payload)
+    if session_word or restricts is not None:
         common |= {"gateway_id": "", "other_ids": ()}
-        return ParsedEvent(EventKind.SESSION, session_status=session_word, **common)
+        word = session_word or next((word for _, word in payload.status_words), payload.event_name)
+        return ParsedEvent(EventKind.SESSION, session_status=word, restricts=restricts, **common)
     state = _state(payload, parties, content)
     if state != DeliveryState.NONE and (ids or parties.is_own):
         to_number = payload.to_number if payload.to_number != parties.own else ""
@@ -375,8 +379,7 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
     is_named = bool(words & _SESSION_EVENT_WORDS) or words >= {"state", "change"} or words >= {"status", "find"}
     of_session = [word for name, word in found if name in _SESSION_FIELDS]
     told = [word for name, word in found if name not in ("session", *_SESSION_FIELDS)]
-    # A customer may be blocked as well: of somebody who is named, such a word says nothing about the session.
-    names_somebody = bool(parties.sender or parties.recipient or payload.chat)
+    names_somebody = _names_somebody(payload, parties)
     known = [
         word
         for word in (*of_session, *told)
@@ -393,6 +396,50 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
     if told and payload.names_a_session and not payload.ids and not parties.is_own and not content.says_something:
         return told[0]
     return of_session[0] if of_session and not payload.ids else ""
+
+
+def _names_somebody(payload: Fields, parties: _Parties) -> bool:
+    """True of an event about a customer, who may be blocked or restricted as well: it says nothing of the session."""
+    return bool(parties.sender or parties.recipient or payload.chat)
+
+
+# Words by which an event may say that WhatsApp restricts the number, or no longer does: no payload is known. A text
+# that has any other word says neither: "will be lifted" or "expires on" are no end.
+_RESTRICTING = frozenset({"restricted", "restriction", "restrictions", "timelock", "timelocked", "reachout"})
+_BEGINNING = frozenset({"restricted", "timelocked", "active", "started", "begun"})
+_ENDING = frozenset(
+    {
+        "unrestricted", "lifted", "ended", "over", "expired", "removed", "cleared", "released", "inactive", "no", "not",
+        "dicabut", "berakhir", "selesai", "tidak",
+    }
+)  # fmt: skip
+_AROUND = frozenset(
+    {
+        "reach", "out", "time", "lock", "account", "number", "session", "status", "state", "whatsapp", "is", "has",
+        "been", "was", "now", "longer", "update", "updated", "changed", "dibatasi", "lagi", "pembatasan", "akun",
+        "nomor",
+    }
+)  # fmt: skip
+
+
+def _restricts(payload: Fields) -> bool | None:
+    flag = payload.restriction_flag
+    if flag is not None:
+        return flag
+    name = payload.event_name
+    words = [word for _, word in payload.status_words if not _is_number(word)]
+    told = [_restricts_by(word) for word in words] + [_restricts_by(f"{name} {word}") for word in (*words, "")]
+    return next((one for one in told if one is not None), None)
+
+
+def _restricts_by(text: str) -> bool | None:
+    words = frozenset(words_of(text))
+    is_about = words & (_RESTRICTING | {"unrestricted", "dibatasi", "pembatasan"}) or words >= {"time", "lock"}
+    if not is_about or not words <= _RESTRICTING | _BEGINNING | _ENDING | _AROUND:
+        return None
+    if words & _ENDING:
+        return False
+    return True if words & (_BEGINNING | {"dibatasi"}) else None
 
 
 def _state(payload: Fields, parties: _Parties, content: Content) -> DeliveryState:

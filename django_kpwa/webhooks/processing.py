@@ -24,6 +24,7 @@ from .. import announce, phone
 from ..conf import kpwa_settings
 from ..containing import contained
 from ..gateway import SessionStatus, session_trouble_of
+from ..gateway.outcome import has_mark
 from ..logs import get_logger, without_controls
 from ..masking import masked_traceback
 from ..models import (
@@ -36,6 +37,7 @@ from ..models import (
 from ..schedule import TASK_LIMIT_SECONDS
 from ..store import store
 from ..store.locks import waited_too_long
+from ..wake import wake_license_on_commit
 from . import matching, stops
 from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 
@@ -86,6 +88,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         findings = matching.act(event, parts)
         stops.heed(event, [part for part, finding in zip(parts, findings, strict=True) if not finding.is_repeat])
         _note_session(event, parts)
+        _note_restriction(event, parts)
     except DatabaseError as error:
         # A stalled process holds the lock on one of the messages. Other events must not wait for it.
         if not store().can_be_left(error):
@@ -241,6 +244,22 @@ def _note_session(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
     previous = store().note_session_word(event.license_id, words[-1], event.received_at)
     if previous is not None:
         announce.session_became(event.license, SessionStatus.UNKNOWN, previous)
+
+
+def _note_restriction(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
+    """Keep what the event says of a restriction of the number by WhatsApp. One that is processed again says nothing."""
+    told = [part for part in parts if part.kind == EventKind.SESSION]
+    if not told or event.processed_at is not None:
+        return
+    restricts, word = told[-1].restricts, told[-1].session_status
+    if restricts is None and has_mark(word, kpwa_settings().RESTRICTION_MARKS):
+        restricts = True
+    words = phone.mask_numbers(without_controls(word))
+    if restricts and store().begin_restriction(event.license_id, words):
+        logger.warning("WhatsApp restricts the number of license %s: %s", event.license_id, words)
+    elif restricts is False and store().end_restriction(event.license_id):
+        logger.info("Webhook event %s says that WhatsApp restricts the number no longer.", event.uuid)
+        wake_license_on_commit(event.license_id)
 
 
 def _give_up(event: WebhookEvent, error: str) -> None:

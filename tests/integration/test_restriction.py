@@ -15,10 +15,10 @@ from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, NotConnectedError, ServerError
 from django_kpwa.formatting import coming_day
 from django_kpwa.gateway import locmem
-from django_kpwa.models import OutboundMessage, Recipient, SendAttempt, Status
+from django_kpwa.models import OutboundMessage, Recipient, SendAttempt, Status, WebhookEvent
 from django_kpwa.outbox import send_group_message, send_message
 from django_kpwa.store import store
-from django_kpwa.webhooks import process_event
+from django_kpwa.webhooks import process_event, reprocess
 from django_kpwa.webhooks.arrivals import store_event
 from django_kpwa.words import status_row
 from tests.cli import kpwa, kpwa_json
@@ -459,3 +459,72 @@ def test_an_accepted_try_that_has_arrived_is_the_end_of_it(shop):
     delivered(shop, tried)
     assert turn_down(shop, to=NUMBERS[0]).reason == "restricted"
     assert lane_of(shop).restriction_step == 1
+
+
+SAY_SO = [
+    {"event": "account.restricted"},
+    {"event": "session.status", "payload": {"name": "default", "status": "RESTRICTED"}},
+    {"event": "connection.update", "data": {"reachoutTimeLock": {"isActive": True, "timeEnforcementEnds": 1764400000}}},
+    {"typeWebhook": "stateInstanceChanged", "stateInstance": "reachout-timelock"},
+    {"event": "restriction.update", "status": "active"},
+    {"session": "default", "status": "connected", "isRestricted": True},
+    {"session": "default", "status": "nomor dibatasi"},
+]
+SAY_THAT_IT_IS_OVER = [
+    {"event": "account.unrestricted"},
+    {"event": "account.restriction_lifted"},
+    {"event": "session.status", "payload": {"name": "default", "status": "restriction ended"}},
+    {"event": "session.status", "payload": {"name": "default", "status": "no longer restricted"}},
+    {"event": "connection.update", "data": {"reachoutTimeLock": {"isActive": False}}},
+    {"event": "reachoutTimelockExpired"},
+    {"event": "restriction.update", "status": "removed"},
+    {"session": "default", "status": "tidak dibatasi lagi"},
+]
+SAY_NEITHER = [
+    {"event": "restriction.update"},
+    {"event": "session.status", "payload": {"name": "default", "status": "connected", "isRestricted": False}},
+    {"event": "session.status", "payload": {"name": "default", "status": "the restriction will be lifted tomorrow"}},
+    {"event": "session.status", "payload": {"name": "default", "status": "WORKING"}},
+    # Of a customer, and in a customer's words.
+    {"event": "contact.restricted", "from": f"{KNOWN}@s.whatsapp.net", "status": "restricted"},
+    {"id": "A9", "from": f"{KNOWN}@s.whatsapp.net", "message": "restriction lifted", "isFromMe": False},
+    {"id": "A8", "from": f"{KNOWN}@s.whatsapp.net", "message": "restricted", "isFromMe": False},
+]
+
+
+@pytest.mark.parametrize("payload", SAY_SO)
+def test_an_event_that_says_so_has_new_customers_wait(shop, payload):
+    post(shop, payload)
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.restricted_until is None) == (1, False)
+    set_lane(shop, session_status="connected")
+    assert send(shop, NEW).reason == "restricted"
+    assert send(shop, KNOWN).status == Status.SENT
+
+
+@pytest.mark.parametrize("payload", SAY_THAT_IT_IS_OVER)
+def test_an_event_that_says_that_it_is_over_lets_them_go(shop, payload):
+    waiting = [turn_down(shop), send(shop, OTHER)]
+    post(shop, payload)
+    lane = lane_of(shop)
+    assert (lane.restriction_step, lane.restricted_until, lane.cold_trail) == (0, None, "")
+    set_lane(shop, session_status="connected", next_send_at=None)
+    drive(shop.pk)
+    assert [fresh(message).status for message in waiting] == [Status.SENT] * 2
+
+
+@pytest.mark.parametrize("payload", SAY_NEITHER)
+def test_an_event_that_says_neither_changes_nothing(shop, payload):
+    post(shop, payload)
+    assert lane_of(shop).restricted_until is None
+    turn_down(shop)
+    post(shop, {**payload, "timestamp": 2})
+    assert lane_of(shop).restricted_until is not None
+
+
+def test_an_event_that_is_processed_again_says_nothing_new(shop):
+    event_id = store_event(shop.pk, json.dumps(SAY_SO[1]).encode(), "application/json")
+    assert process_event(event_id)
+    license_actions.end_restriction(shop)
+    assert reprocess(WebhookEvent.objects.get(pk=event_id))
+    assert lane_of(shop).restricted_until is None
