@@ -284,7 +284,9 @@ def _of_new_customers(license_: License) -> Line:
     if found.sent < found.most:
         return Line(OK, subject, words)
     return Line(
-        NOTE, subject, f"{words} Others wait for tomorrow. Change it: manage.py kpwa licenses new-customers {name}"
+        NOTE,
+        subject,
+        f"{words} Others wait for what tomorrow leaves. Change it: manage.py kpwa licenses new-customers {name}",
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import timedelta
 
-from django_kpwa.models import Status
+import pytest
+from django.utils import timezone
+
+from django_kpwa.models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds
+from django_kpwa.store import store
 
 from .harness import in_doubt_because, unknown
 
@@ -51,3 +55,57 @@ def test_killed_after_the_record_the_next_message_alone_may_be_in_doubt(shop):
     sell_through_a_kill(shop, "after_record")
     assert shop.statuses() in ({Status.SENT: 6}, {Status.SENT: 5, Status.UNKNOWN: 1})
     assert shop.arrived() >= 5
+
+
+def restricted(shop):
+    store().ensure_lane(shop.license.pk)
+    found = {"restriction_step": 1, "restricted_at": DatabaseNow(), "restriction_words": "463"}
+    Lane.objects.update(**found, restricted_until=in_seconds(3600))
+
+
+def limited(shop):
+    License.objects.update(in_use_since=timezone.localdate(), cold_limit=2)
+
+
+def let_its_time_come():
+    Lane.objects.update(cold_day=timezone.localdate() - timedelta(days=1))
+    Lane.objects.exclude(restricted_until=None).update(restricted_until=DatabaseNow())
+    held().update(due_at=DatabaseNow())
+
+
+def held():
+    return OutboundMessage.objects.put_off()
+
+
+@pytest.mark.parametrize(("hold", "sent", "at"), [(restricted, 0, 2), (limited, 2, 3)])
+def test_killed_between_claim_and_hold_one_is_in_doubt_and_the_hold_of_the_others_ends(shop, hold, sent, at):
+    hold(shop)
+    shop.send(5)
+    shop.start_worker(after_claim={"do": "kill", "at": at})
+    shop.start_beat()
+    shop.reached("after_claim")
+    shop.settle()
+    assert held().count() == 4 - sent
+    assert shop.statuses() == {Status.QUEUED: 4 - sent, Status.UNKNOWN: 1} | ({Status.SENT: sent} if sent else {})
+    assert shop.arrived() == sent
+    let_its_time_come()
+    shop.settle()
+    assert shop.statuses() == {Status.SENT: 4, Status.UNKNOWN: 1}
+    assert shop.arrived() == 4
+
+
+def test_killed_in_the_try_of_a_restricted_number_no_other_is_made(shop):
+    restricted(shop)
+    Lane.objects.update(restricted_until=DatabaseNow())
+    shop.send(3)
+    shop.start_worker(mid_post={"do": "kill", "at": 1})
+    shop.start_beat()
+    shop.reached("mid_post")
+    shop.settle()
+    assert held().count() == 2
+    assert shop.statuses() == {Status.QUEUED: 2, Status.UNKNOWN: 1}
+    assert Lane.objects.filter(restricted_until__gt=in_seconds(80_000)).exists()
+    let_its_time_come()
+    shop.settle()
+    assert shop.statuses() == {Status.SENT: 2, Status.UNKNOWN: 1}
+    assert shop.arrived() == 2
