@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.template import engines
 from django.utils import timezone
 
-from django_kpwa.formatting import date_and_time
+from django_kpwa.formatting import date_and_time, sentence
 from django_kpwa.models import Lane, OutboundMessage, Status
 from django_kpwa.receipts.plain_text import take_late_notice
 from django_kpwa.validation import MAX_TEXT_LENGTH
@@ -41,7 +41,7 @@ def test_a_late_receipt_begins_with_a_line_that_says_so():
     at = sold(31)
     [text] = sent_texts()
     line, blank, struk = text.split("\n")[:3]
-    assert line == f"Sorry, this message comes late. It was to be sent on {at}."
+    assert line == sentence(f"Sorry, this message comes late. It was to be sent on {at}.")
     assert (blank, struk) == ("", f"Struk {Sale.objects.get().pk}")
 
 
