@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
+
 import hypothesis
 import pytest
 from celery import Celery, current_app
@@ -18,11 +21,34 @@ from django_kpwa.store import heartbeats
 from django_kpwa.webhooks.authentication import flood
 from tests import servers
 
+HERE = Path(__file__).parent
+LEFT_OUT = {"browser": ["browser"], "faults": ["faults", "slow"]}
+"""Folders, each with the markers of which all of its tests have one."""
+
 # A busy machine is slow at everything; that is no finding.
 hypothesis.settings.register_profile(
     "kpwa", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
 hypothesis.settings.load_profile("kpwa")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Suites that this run leaves out are not imported, which each of its processes would do for nothing."""
+    name = collection_path.name
+    if collection_path.parent != HERE or name not in LEFT_OUT or any(name in argument for argument in config.args):
+        return None
+    return all(f"not {marker}" in config.option.markexpr for marker in LEFT_OUT[name]) or None
+
+
+def pytest_collection_modifyitems(items):
+    """What mostly waits comes first, beside other processes' work: at the end they would wait for it."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
+def pytest_collection_finish():
+    """What has been imported and collected stays: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 KEPT_TABLES = {"django_content_type", "auth_permission"}
@@ -66,38 +92,16 @@ def _reaches_outside():
 
 
 @pytest.fixture(autouse=True)
-def _empty_locmem_gateway():
+def _a_process_that_has_done_nothing_yet(monkeypatch):
+    """Each test begins as a process would. One fixture for it all: each costs its time thousands of times."""
     locmem.clear()
-
-
-@pytest.fixture(autouse=True)
-def _no_flood_of_wrong_tokens():
-    """Each test begins with none counted."""
     flood.forget()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_on_its_way():
-    """Each test is a process that has published nothing yet."""
     wake.publisher.broker.close()
     wake.publisher.reset()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_noted_yet():
-    """Each test is a process that has left no sign of life yet."""
     heartbeats._noted_at.clear()
-
-
-@pytest.fixture(autouse=True)
-def _nobody_looks_for_alerts(monkeypatch):
-    """Each test is a process that has looked just now; the tests of alerts look themselves."""
+    # It has looked for alerts just now; the tests of alerts look themselves.
     monkeypatch.setattr(compare.looking, "passes", lambda *_: False)
-
-
-@pytest.fixture(autouse=True)
-def _celery_without_a_broker():
-    """Several test modules import a Celery app, and the last one imported would be every test's, with its broker."""
+    # Several test modules import a Celery app, and the last one imported would be every test's, with its broker.
     _without_a_broker.set_current()
     _without_a_broker.set_default()
 

@@ -20,6 +20,7 @@ from tests.processes import site_environment, start_celery_beat, start_celery_wo
 from tests.servers import HAS_REDIS
 
 pytestmark = [
+    pytest.mark.waits,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them"),
 ]
@@ -63,7 +64,12 @@ def is_looked_after():
 
 @needs_own_redis
 @pytest.mark.parametrize(
-    ("killed", "said"), [("worker", "No worker"), ("beat", "No beat"), ("broker", "(No worker|Broker does not answer)")]
+    ("killed", "said"),
+    [
+        ("worker", "No worker"),
+        pytest.param("beat", "No beat", marks=pytest.mark.slow),
+        pytest.param("broker", "(No worker|Broker does not answer)", marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_left_tells_what_was_killed(tmp_path, killed, said):
     folder = tmp_path / "mail"

@@ -20,7 +20,7 @@ from tests.servers import HAS_REDIS, broker_url
 
 from .lanes import lane_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.waits, pytest.mark.django_db(transaction=True)]
 
 SHORTEST, LONGEST = Settings.PACE_SECONDS
 BROKER = "redis" if HAS_REDIS else "filesystem"

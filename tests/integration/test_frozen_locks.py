@@ -34,6 +34,7 @@ from tests.servers import HAS_REDIS
 from tests.stores import take_lane
 
 pytestmark = [
+    pytest.mark.waits,
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor == "sqlite", reason="its locks are the whole file's, and have a limit"),
 ]

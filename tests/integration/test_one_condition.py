@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from itertools import product
+from operator import ne
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -30,6 +31,9 @@ STATES = [
     *product(SessionStatus, ("with a key",), ("active",), (EARLIER,)),
     *product((SessionStatus.CONNECTED, None), ("with a key",), ("inactive",), (NOW,)),
 ]
+USUAL = (SessionStatus.CONNECTED, "with a key", "active", NOW)
+ONE_THING_DIFFERS = [state for state in STATES if sum(map(ne, state, USUAL)) <= 1]
+SEVERAL_DIFFER = [state for state in STATES if state not in ONE_THING_DIFFERS]
 
 
 @pytest.fixture
@@ -80,8 +84,18 @@ def till(sale):
 
 @pytest.mark.parametrize("reason", PauseReason, ids=str)
 def test_every_screen_tells_the_same(operator, license_, waiting, reason):
+    look_at_every_screen(operator, license_, waiting, reason, ONE_THING_DIFFERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reason", PauseReason, ids=str)
+def test_every_screen_tells_the_same_where_several_things_differ(operator, license_, waiting, reason):
+    look_at_every_screen(operator, license_, waiting, reason, SEVERAL_DIFFER)
+
+
+def look_at_every_screen(operator, license_, waiting, reason, states):
     sale, message = waiting
-    for state in STATES:
+    for state in states:
         become(license_, reason, *state)
         looked = License.objects.select_related("lane").get(pk=license_.pk)
         condition = license_condition(looked, timezone.now())

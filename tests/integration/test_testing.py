@@ -129,8 +129,11 @@ class DeliverTests(TestCase):
 @pytest.mark.skipif(not HAS_REDIS, reason="counts what is published; there is no wheel of Redis for this Python")
 @pytest.mark.parametrize(
     ("command", "reaches_outside"),
-    [(DJANGO, ""), (DJANGO, "yes"), (PYTEST, "")],
-    ids=["django", "django, asked for", "pytest"],
+    [
+        pytest.param(DJANGO, "", id="django", marks=pytest.mark.slow),
+        pytest.param(DJANGO, "yes", id="django, asked for", marks=pytest.mark.slow),
+        pytest.param(PYTEST, "", id="pytest"),
+    ],
 )
 def test_a_sites_own_tests_reach_nobody_unless_they_ask_for_it(command, reaches_outside, tmp_path, redis_url):
     environment = {

@@ -114,15 +114,16 @@ def test_only_what_is_not_settled_can_be_sent_or_fail_without_a_decision():
 def functions(paths: Iterable[Path]) -> dict[str, list[ast.FunctionDef]]:
     found: dict[str, list[ast.FunctionDef]] = {}
     for path in paths:
-        for node in ast.walk(parsed(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef):
                 found.setdefault(node.name, []).append(node)
     return found
 
 
 @cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def nodes_of(path: Path) -> list[ast.AST]:
+    """All that stands in a module."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 # The portable form: it is what is right.
@@ -242,20 +243,19 @@ NAMES_A_DATABASE = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """The package's modules, by their paths in it."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).as_posix()
-        if not name.startswith("migrations/"):
-            yield name, parsed(path)
+@cache
+def modules() -> dict[str, list[ast.AST]]:
+    """All that stands in each of the package's modules, by their paths in it."""
+    found = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+    return {name: nodes_of(path) for name, path in found.items() if not name.startswith("migrations/")}
 
 
 def where(does: Callable[[ast.AST], bool], *, in_the_store: bool = False) -> set[str]:
     """The modules in which a part of the code does that."""
     return {
         name
-        for name, module in modules()
-        if (in_the_store or not name.startswith("store/")) and any(map(does, ast.walk(module)))
+        for name, nodes in modules().items()
+        if (in_the_store or not name.startswith("store/")) and any(map(does, nodes))
     }
 
 

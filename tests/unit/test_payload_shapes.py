@@ -346,7 +346,7 @@ def test_a_deflated_body_is_unpacked(wbits):
     assert parse_all(body, content_encoding="deflate")[0].text == "terima kasih"
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(30)
 def test_a_body_that_unpacks_to_very_much_is_not_read():
     bomb = gzip.compress(b'{"from": "6281234567890", "message": "' + b"x" * 100_000_000)
     read = parse_all(bomb, content_encoding="gzip")
