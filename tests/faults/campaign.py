@@ -43,12 +43,21 @@ FAULTS = {
     "no_ticks": {"probability": 0.01},
     "undelivered": {"probability": 0.01},
     "undelivered_wrongly": {"probability": 0.01},
+    "suspended": {"probability": 0.2},
+    "passkey_asked": {"probability": 0.3},
     "webhook_repeated": {"probability": 0.05},
     "webhook_late": {"probability": 0.02, "amount": 2},
     "webhook_out_of_order": {"probability": 0.05, "amount": 1},
 }
 NEW_CUSTOMERS = 60
 """How many new customers a day one of the licenses may write to, as long as the faults last."""
+RESTRICTIONS = ("restricted_400", "restricted_500", "restricted_tick")
+"""The manners in which WhatsApp turns messages to new customers down, one of them for so many seconds now and then."""
+RESTRICTION_SECONDS = (3.0, 12.0)
+WAITS_SECONDS = (4.0, 8.0, 16.0)
+"""How long new customers wait after each try, in place of days: a restriction has to end by itself within the run."""
+MOST_TRIES = 4
+"""So many messages to new customers may a restriction turn down, of each license: the first, and three more."""
 FAILPOINTS = ("before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 FAILPOINT_RATE = 0.0007
 KILL_SECONDS = (2.0, 6.0)

@@ -30,7 +30,8 @@ from django.apps import apps
 from django.db import models
 from django.utils import timezone
 
-from django_kpwa.gateway.outcome import OutcomeKind
+from django_kpwa.conf import kpwa_settings
+from django_kpwa.gateway.outcome import Cause, OutcomeKind, has_mark
 from django_kpwa.models import (
     ARRIVED,
     HELD_BY_PEOPLE,
@@ -39,6 +40,7 @@ from django_kpwa.models import (
     PauseReason,
     Recipient,
     RecipientType,
+    SendAttempt,
     Status,
     WebhookEvent,
     body_digest,
@@ -142,6 +144,34 @@ def check_new_customers(ledger: Iterable[Mapping], license_name: str, most: int)
 def day_of(delivery: Mapping) -> date:
     """The site's day on which the phone accepted it."""
     return timezone.localtime(datetime.fromisoformat(delivery["accepted_at"])).date()
+
+
+KNOWN = "known-"
+"""How the keys begin of messages to customers who had written before."""
+
+
+def check_known_wait_for_nothing() -> list[Violation]:
+    """N, whenever it is asked: what is to somebody who has written waits for no limit and no restriction."""
+    held = OutboundMessage.objects.filter(
+        idempotency_key__startswith=KNOWN, reason__in=[HoldReason.COLD_LIMIT, HoldReason.RESTRICTED]
+    )
+    return [Violation("N", f"no new customer, and waits as one: {describe(message)}") for message in held]
+
+
+def check_restrictions(most: int) -> list[Violation]:
+    """N. `most`: how many messages of each license may have been turned down."""
+    turned_down = SendAttempt.objects.filter(cause=Cause.RESTRICTED).values_list("message__license__name")
+    found = [
+        Violation("N", f"{count} messages of {name} were turned down as to new customers; at most {most} are allowed")
+        for name, count in turned_down.annotate(models.Count("pk")).order_by()
+        if count > most
+    ]
+    marks, doubted = kpwa_settings().RESTRICTION_MARKS, SendAttempt.objects.filter(outcome=OutcomeKind.IN_DOUBT)
+    return found + [
+        Violation("N", f"turned down and yet in doubt: {describe(attempt.message)}")
+        for attempt in doubted.select_related("message")
+        if has_mark(f"{attempt.words}\n{attempt.code}", marks)
+    ]
 
 
 def check_sales(sold: Iterable[object], withdrawn: Iterable[object] = ()) -> list[Violation]:

@@ -9,17 +9,29 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import redis
 from django.db import DatabaseError, InterfaceError, connection, models, transaction
+from django.utils import timezone
 
-from django_kpwa import outbox
+from django_kpwa import license_actions, outbox
 from django_kpwa.conf import kpwa_settings
 from django_kpwa.exceptions import RecipientStoppedError
-from django_kpwa.models import HoldReason, Lane, License, OutboundMessage, PauseReason, SendAttempt, WebhookEvent
-from django_kpwa.outbox import Message, send_messages
+from django_kpwa.models import (
+    ARRIVED,
+    HoldReason,
+    Lane,
+    License,
+    OutboundMessage,
+    PauseReason,
+    Recipient,
+    SendAttempt,
+    WebhookEvent,
+)
+from django_kpwa.outbox import Message, send_message, send_messages
 from django_kpwa.store import store
 from django_kpwa.wake import wake_license_on_commit
 from tests.integration.misbehaving import free_port
@@ -33,13 +45,18 @@ WORKERS = 2
 CHILDREN = 4
 _BATCH = 100
 _MOST_WAITING = 2000
+_KNOWN = 10
 
 Deed = Callable[["Mayhem"], None]
 
 
 class Mayhem(Shop):
     def __init__(self, folder: Path, phone: SandboxProcess, draw: random.Random, seed: int) -> None:
-        super().__init__(folder, phone, PUBLIC_URL="http://127.0.0.1", DEFAULT_LICENSE="Toko")
+        waits = {
+            f"django_kpwa.{module}.RESTRICTED_SECONDS": campaign.WAITS_SECONDS
+            for module in ("pace", "store.restriction", "store.lanes")
+        } | {"django_kpwa.store.lanes.PROVEN_SECONDS": campaign.WAITS_SECONDS[0]}
+        super().__init__(folder, phone, PUBLIC_URL="http://127.0.0.1", DEFAULT_LICENSE="Toko", **waits)
         self.draw = draw
         self.deeds: Counter[str] = Counter()
         self.licenses = [self.license, *(self._another(n) for n in range(1, campaign.LICENSES))]
@@ -60,6 +77,8 @@ class Mayhem(Shop):
         self._next_deed_at = 0.0
         self._deployed_at = float("inf")
         self._deployments = 0
+        self._unrestricted_at = float("inf")
+        self._restrictions = 0
         self._holding: list[threading.Thread] = []
         if self.broker_url.startswith("redis"):
             # The first broker of the site's list is gone: everybody goes over to the second.
@@ -112,11 +131,20 @@ class Mayhem(Shop):
             Message(f"0813{n:07}", f"Pesan {n}", license=self.draw.choice(self.licenses), idempotency_key=f"pesan-{n}")
             for n in range(first + sales, first + count)
         )
+        self._send_to_known(first)
         return count
+
+    def _send_to_known(self, first: int) -> None:
+        """Messages to customers who have written; one of them may just have asked to stop."""
+        written = Recipient.objects.filter(last_inbound_at__isnull=False, stopped_at=None).order_by("-last_inbound_at")
+        for place, known in enumerate(written.select_related("license")[:_KNOWN]):
+            key = f"{invariants.KNOWN}{first}-{place}"
+            with contextlib.suppress(RecipientStoppedError):
+                send_message(known.number, f"Pesan {key}", license=known.license, idempotency_key=key)
 
     def _waiting(self) -> int:
         waiting = OutboundMessage.objects.filter(status__in=["queued", "sending"])
-        return waiting.exclude(reason=HoldReason.COLD_LIMIT).count()
+        return waiting.exclude(reason__in=HoldReason.values).count()
 
     # --- what happens to it ---
 
@@ -130,6 +158,8 @@ class Mayhem(Shop):
                 self.thaw(pid)
         if now >= self._deployed_at:
             self._end_deployment()
+        if now >= self._unrestricted_at:
+            self._end_restriction()
         if now >= self._next_deed_at:
             self._next_deed_at = now + self.draw.uniform(*campaign.KILL_SECONDS)
             if not self._drawn:
@@ -142,6 +172,10 @@ class Mayhem(Shop):
     def _end_deployment(self) -> None:
         self._deployed_at = float("inf")
         self.phone.set_faults(bad_gateway_502=0, unavailable_503=0)
+
+    def _end_restriction(self) -> None:
+        self._unrestricted_at = float("inf")
+        self.phone.set_faults(**dict.fromkeys(campaign.RESTRICTIONS, 0))
 
     def _note_struck(self) -> None:
         """Those frozen by a failpoint are thawed as well."""
@@ -179,16 +213,24 @@ class Mayhem(Shop):
 
     def is_busy(self) -> bool:
         self.look_round()
-        return super().is_busy() or Lane.objects.filter(pause_reason__in=["unauthorized", "logged_out"]).exists()
+        self._found += invariants.check_known_wait_for_nothing()
+        waits_for_person = Lane.objects.filter(pause_reason__in=["unauthorized", "logged_out"]).exists()
+        # What is restricted has to go out by itself, but for people who were tried already: these wait for a day.
+        soon = timezone.now() + timedelta(hours=1)
+        restricted = OutboundMessage.objects.put_off().filter(reason=HoldReason.RESTRICTED, due_at__lt=soon)
+        return super().is_busy() or waits_for_person or restricted.exists()
 
     def calm(self) -> None:
-        """No more faults; everything frozen is thawed, what it learned is recorded, and the new number is old."""
+        """No more faults; everything frozen is thawed, what it learned is recorded, the new number is old, and a person
+        lets go out what waits for tomorrow because of a restriction."""
         self.phone.clear_faults()
-        self._found = invariants.check_new_customers(self.phone.ledger(), self.new.name, campaign.NEW_CUSTOMERS)
+        self._found += invariants.check_new_customers(self.phone.ledger(), self.new.name, campaign.NEW_CUSTOMERS)
         License.objects.filter(pk=self.new.pk).update(cold_limit=None)
         if store().end_cold_holds(self.new.pk):
             wake_license_on_commit(self.new.pk)
-        self._next_deed_at = self._deployed_at = float("inf")
+        for license_ in self.licenses:
+            license_actions.end_restriction(license_)
+        self._next_deed_at = self._deployed_at = self._unrestricted_at = float("inf")
         for thread in self._holding:
             thread.join()
         for pid in self._frozen:
@@ -210,8 +252,14 @@ class Mayhem(Shop):
         return found
 
     def violations(self) -> list[invariants.Violation]:
-        stops = invariants.check_stops(self.phone.ledger())
-        return [*super().violations(), *self._burned_by_deployments(), *self._found, *stops]
+        most = campaign.MOST_TRIES * self._restrictions
+        return [
+            *super().violations(),
+            *self._burned_by_deployments(),
+            *self._found,
+            *invariants.check_stops(self.phone.ledger()),
+            *invariants.check_restrictions(most),
+        ]
 
     def _burned_by_deployments(self) -> list[invariants.Violation]:
         """A gateway that is being deployed costs each license a handful of attempts, whatever it says in turn."""
@@ -306,6 +354,22 @@ def _a_customer_stops(site: Mayhem) -> None:
         site.phone.answer("STOP", chat=message.recipient, license=license_.name)
 
 
+def _whatsapp_restricts_the_numbers(site: Mayhem) -> None:
+    """In one of its manners, for some seconds. Nobody ends it: what waits is tried again, one at a time."""
+    site._end_restriction()
+    site.phone.set_faults(**{site.draw.choice(campaign.RESTRICTIONS): {"amount": 0}})
+    site._restrictions += 1
+    site._unrestricted_at = time.monotonic() + site.draw.uniform(*campaign.RESTRICTION_SECONDS)
+
+
+def _customers_write(site: Mayhem) -> None:
+    """Some to whom a message was sent, at a license whose webhooks come."""
+    license_ = site.draw.choice(site.licenses[::2])
+    arrived = OutboundMessage.objects.filter(license=license_, status__in=ARRIVED, recipient_type="number")
+    for number in {*arrived.order_by("-pk").values_list("recipient", flat=True)[:_KNOWN]}:
+        site.phone.answer("Terima kasih", chat=number, license=license_.name)
+
+
 def _hold_a_lanes_row(site: Mayhem) -> None:
     """As a worker that is frozen within its transaction does; sales must go on, and so must the other licenses."""
     license_, seconds = site.draw.choice(site.licenses), site.draw.uniform(*campaign.HELD_SECONDS)
@@ -354,6 +418,11 @@ DEEDS = (
     _a_customer_stops,
     _a_customer_stops,
     _a_customer_stops,
+    _whatsapp_restricts_the_numbers,
+    _whatsapp_restricts_the_numbers,
+    _customers_write,
+    _customers_write,
+    _customers_write,
     drop_connections,
 )
 

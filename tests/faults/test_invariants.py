@@ -240,3 +240,35 @@ def test_more_new_customers_in_a_day_than_the_limit_are_found():
     ledger = [cold(1, 27), cold(2, 28), cold(3, 28), cold(3, 28), cold(4, 28, is_cold=False), cold(5, 28, license="B")]
     assert invariants.check_new_customers(ledger, "Toko", 2) == []
     assert letters(invariants.check_new_customers([*ledger, cold(6, 28)], "Toko", 2)) == ["N"]
+
+
+@pytest.mark.parametrize(
+    ("key", "reason", "found"),
+    [("known-1", "restricted", ["N"]), ("known-1", "cold_limit", ["N"]), ("known-1", "", []), ("1", "restricted", [])],
+)
+def test_a_known_customer_who_waits_as_a_new_one_is_found(stored, key, reason, found):
+    stored("queued", idempotency_key=key, reason=reason)
+    assert letters(invariants.check_known_wait_for_nothing()) == found
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words", "code", "found"),
+    [
+        ("not_sent", "Error 463", "", []),
+        ("in_doubt", "reach-out time-lock", "", ["N"]),
+        ("in_doubt", "", "463", ["N"]),
+        ("in_doubt", "Internal error", "500", []),
+    ],
+)
+def test_doubt_about_what_a_restriction_turned_down_is_found(stored, outcome, words, code, found):
+    attempt = {"outcome": outcome, "cause": "server_error", "words": words, "code": code, "started_at": DatabaseNow()}
+    SendAttempt.objects.create(message=stored(), number=1, **attempt)
+    assert letters(invariants.check_restrictions(0)) == found
+
+
+def test_more_tries_of_a_license_than_a_restriction_may_cost_are_found(stored):
+    message = stored()
+    for number in range(3):
+        SendAttempt.objects.create(message=message, number=number, started_at=DatabaseNow(), cause="restricted")
+    assert invariants.check_restrictions(3) == []
+    assert letters(invariants.check_restrictions(2)) == ["N"]
