@@ -255,7 +255,9 @@ def _why(message: OutboundMessage) -> str:
     if message.is_undelivered and message.undelivered_words:
         return gettext("the gateway said: %(words)s") % {"words": message.undelivered_words}
     is_told = message.can_be_resent or message.license_id is None
-    return str(reason_row(message).label) if is_told else ""
+    why = str(reason_row(message).label) if is_told else ""
+    # A customer's stop is what the mark says already.
+    return "" if why == str(status_row(message).label) else why
 
 
 # The banner

@@ -309,7 +309,7 @@ def test_the_chip_offers_it_to_who_may_and_says_why_nothing_goes_out(license_, a
     sale = Sale.objects.create(**PAID)
     message = OutboundMessage.objects.for_source(sale).get()
     [shown] = shop_counter.widgets.chip(sale, shop_counter.widgets.Person(admin_user))
-    assert (shown.resend_url, shown.why) == ("", "the customer wants no messages")
+    assert (shown.resend_url, str(shown.mark.label), shown.why) == ("", "the customer wants no messages", "")
     told = admin_client.post(f"/kpwa/messages/{message.uuid}/resend/")
     assert "the owner of this number wants no messages" in str(*get_messages(told.wsgi_request))
     again = admin_client.post(f"/kpwa/messages/{message.uuid}/send-to/", {"to": NUMBER})

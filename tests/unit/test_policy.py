@@ -46,6 +46,12 @@ ZONES = [ZoneInfo(name) for name in (*INDONESIA, "Europe/Berlin")]
 WARM = timedelta(days=2)
 DAY = timedelta(days=1)
 LIVE = timedelta(minutes=30)
+LONGEST = {
+    # A day, or nearly two, and the hour by which clocks are changed.
+    HoldReason.QUIET_HOURS: timedelta(hours=25),
+    HoldReason.COLD_LIMIT: timedelta(hours=49),
+    HoldReason.RESTRICTED: timedelta(days=7),
+}
 AS_NEW = (HoldReason.COLD_LIMIT, HoldReason.RESTRICTED)
 KPWA = {
     "WARM_DAYS": WARM.days,
@@ -279,8 +285,7 @@ class World:
         message = self.messages[claim.message_id]
         message.status = Status.QUEUED
         if hold is not None:
-            longest = timedelta(days=7) if hold.reason == HoldReason.RESTRICTED else timedelta(hours=25)
-            assert self.now < hold.until <= self.now + longest, f"{hold} does not end soon"
+            assert self.now < hold.until <= self.now + LONGEST[hold.reason], f"{hold} does not end soon"
             assert hold.reason not in AS_NEW or not self.is_known(message.recipient), f"{hold} of no new customer"
             message.due_at, message.reason = hold.until, hold.reason
         return Status.QUEUED
