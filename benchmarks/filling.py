@@ -13,7 +13,7 @@ from typing import Any
 
 from .setting import licenses
 
-LARGE_TABLES = ("django_kpwa_outboundmessage", "django_kpwa_sendattempt", "django_kpwa_webhookevent")
+LARGE_TABLES = tuple(f"django_kpwa_{name}" for name in ("outboundmessage", "sendattempt", "webhookevent", "recipient"))
 
 MESSAGES = """
 INSERT INTO django_kpwa_outboundmessage (uuid, license_id, recipient_type, recipient_typed, recipient, text, image_url,
@@ -63,6 +63,14 @@ SELECT license_id, date_trunc('hour', now()) - interval '1 hour' * h, 20, 0, 0, 
 FROM unnest(%(licenses)s) license_id, generate_series(1, 24 * 40) h
 """
 
+RECIPIENTS = """
+INSERT INTO django_kpwa_recipient (license_id, number, first_sent_at, last_sent_at, last_inbound_at,
+  sent_since_inbound, lid, stop_reason, stopped_at, decided_at)
+SELECT %(license)s, concat('62812', lpad(cast(n AS char(8)), 8, '0')), now(), now(), CASE WHEN n < 1000 THEN now() END,
+  1, '', '', CASE WHEN n > 0.99 * %(size)s THEN now() END, CASE WHEN n > 0.99 * %(size)s THEN now() END
+FROM {numbers}
+"""
+
 
 def schema(name: str, license_count: int) -> list[int]:
     """Make a schema with the app's tables, and use it; returns its licenses, for the in-memory gateway."""
@@ -88,7 +96,26 @@ def link_to_locmem() -> None:
 
 
 def use(name: str) -> None:
-    execute(f"SET search_path TO {name}")
+    """Everything from here on is in this schema; MariaDB calls one a database."""
+    from django.db import connection
+
+    execute(f"SET search_path TO {name}" if connection.vendor == "postgresql" else f"USE {name}")
+
+
+def number(n: int) -> str:
+    """The `n`-th of the numbers that messages and recipients have, in digits."""
+    return f"62812{n:08}"
+
+
+def add_recipients(license_id: int, size: int) -> None:
+    """`size` recipients of a license, from `number(1)` on. The first 999 have just written, the last in a hundred want
+    no messages."""
+    from django.db import connection
+
+    is_postgresql = connection.vendor == "postgresql"
+    numbers = f"generate_series(1, {size}) n" if is_postgresql else f"(SELECT seq AS n FROM seq_1_to_{size}) numbers"
+    execute(RECIPIENTS.format(numbers=numbers), {"license": license_id, "size": size})
+    execute("VACUUM ANALYZE django_kpwa_recipient" if is_postgresql else "ANALYZE TABLE django_kpwa_recipient")
 
 
 def fill(license_ids: list[int], size: int, *, age: str = "0") -> None:

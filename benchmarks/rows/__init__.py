@@ -26,6 +26,8 @@ ROWS = (
     "webhook",
     "ticks",
     "growth",
+    "recipients",
+    "recipients_mariadb",
     "sweep",
     "purge",
     "start_up",
