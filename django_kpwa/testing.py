@@ -14,28 +14,34 @@
 
 They work in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is. Under Django's test
 runner and pytest-django, the whole package publishes nothing to the broker and sends nothing by the real gateway,
-except inside `reach_outside()`.
+except inside `reach_outside()`. `pytest_plugin` has the same as fixtures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import secrets
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db.models import F
-from django.test import override_settings
+from django.test import Client, override_settings
 from django.utils import timezone
 
-from . import dispatch
+from . import dispatch, license_actions, webhook_address
 from .conf import kpwa_settings
 from .gateway import locmem
 from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
-from .models import License, OutboundMessage, Status
+from .models import License, OutboundMessage, Status, WebhookEvent, body_digest
+from .outbox import choose_license
 from .rehearsal import reach_outside
 from .store import store
 from .store.results import Lease
+from .webhooks import process_event
+from .webhooks.authentication import HEADER
 
 __all__ = [
     "LocmemMessage",
@@ -45,6 +51,7 @@ __all__ = [
     "fail_next",
     "link",
     "outbox",
+    "post_webhook",
     "reach_outside",
     "set_unregistered",
     "unlink",
@@ -56,8 +63,12 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 def create_license(name: str = "") -> License:
-    """Store and return a license with a made-up API key. Without `name`, it sends messages that name no license."""
-    license_ = License(name=name or kpwa_settings().DEFAULT_LICENSE or "Test")
+    """Store and return a license with a made-up API key. Without `name`, it sends messages that name no license.
+
+    A license that has the name already, for example from a test that was killed, is given the made-up key.
+    """
+    name = name or kpwa_settings().DEFAULT_LICENSE or "Test"
+    license_ = License.objects.filter(name=name).first() or License(name=name)
     license_.set_api_key("key-for-tests")
     license_.save()
     return license_
@@ -79,6 +90,44 @@ def deliver() -> list[LocmemMessage]:
             for license_id in license_ids:
                 _drive(license_id)
     return outbox[before:]
+
+
+def post_webhook(payload: Mapping[str, Any] | bytes, license: License | None = None) -> WebhookEvent:
+    """Post `payload` to this site's webhook as the gateway would, process it, and return the event.
+
+        [sent] = testing.deliver()
+        testing.post_webhook({"id": sent.id, "status": "Read"})
+        testing.post_webhook({"id": "3EB0", "from": "6281234567890@s.whatsapp.net", "message": "Terima kasih!"})
+
+    It goes through the site's URLs and middleware. What it does to messages is stored, and the signals are sent, when
+    it returns.
+
+    `payload`: is posted as JSON; bytes are posted as they are.
+    `license`: whose webhook it is; None: that of the license which sends messages that name none.
+
+    Raises `WebhookAddressError` if the site does not include our URLs, `LicenseChoiceError` if no license is given and
+    none can be chosen, and `AssertionError` if the site answers anything but 200.
+    """
+    license_ = license or choose_license()
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    token = secrets.token_urlsafe(32)
+    store().add_token(license_.pk, license_actions.token_digest(token))
+    conf = kpwa_settings()
+    answer = Client().post(
+        webhook_address.webhook_path(token),
+        body,
+        content_type="application/json",
+        secure=True,
+        headers={HEADER: conf.WEBHOOK_PASSWORD} if conf.WEBHOOK_PASSWORD else None,
+    )
+    if answer.status_code != 200:
+        raise AssertionError(
+            f"The site answered its webhook with {answer.status_code}, so the gateway tells it nothing."
+        )
+    event = WebhookEvent.objects.get(digest=body_digest(license_.pk, body))
+    process_event(event.pk)
+    event.refresh_from_db()
+    return event
 
 
 @contextmanager

@@ -57,6 +57,12 @@ def webhook_url(token: str) -> str:
                 '"https://shop.example".'
             )
         )
+    return public_url.rstrip("/") + webhook_path(token)
+
+
+def webhook_path(token: str) -> str:
+    """The path of that URL. Raises `WebhookAddressError` if the site does not include our URLs."""
+    __traceback_hide__ = True
     # In the site's default language: with `i18n_patterns()`, the path would depend on the active language.
     with translation.override(settings.LANGUAGE_CODE):
         path = find_url("django_kpwa:webhook", token)
@@ -66,7 +72,7 @@ def webhook_url(token: str) -> str:
                 'The webhook has no address: add path("kpwa/", include("django_kpwa.urls")) to the site\'s urls.py.'
             )
         )
-    return public_url.rstrip("/") + path
+    return path
 
 
 def useless(public_url: str, base_urls: Iterable[str]) -> str:

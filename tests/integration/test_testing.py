@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 import redis
+from django.http import HttpResponseForbidden
 from django.test import TestCase, override_settings
 from django.utils import timezone
 
@@ -22,8 +23,9 @@ from django_kpwa.exceptions import (
     RateLimitedError,
     ServerError,
     UnauthorizedError,
+    WebhookAddressError,
 )
-from django_kpwa.models import Lane, License, OutboundMessage, Status
+from django_kpwa.models import EventStatus, Lane, License, OutboundMessage, Status
 from django_kpwa.outbox import send_group_message, send_message, send_rendered_later
 from tests.processes import ROOT
 from tests.servers import HAS_REDIS
@@ -33,6 +35,11 @@ NUMBER = "0812 3456 7890"
 UNREACHABLE = '{"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": ["http://127.0.0.1:9/backend"]}'
 DJANGO = ["-m", "django", "test", "tests.sites.own_tests"]
 PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "tests/sites/own_tests.py"]
+
+
+def refuse(get_response):
+    """A middleware that lets nobody in who has not logged in."""
+    return lambda request: HttpResponseForbidden()
 
 
 class DeliverTests(TestCase):
@@ -118,6 +125,37 @@ class DeliverTests(TestCase):
         testing.fail_next(NotConnectedError("no"))
         assert testing.deliver() == []
         assert OutboundMessage.objects.get().status == Status.QUEUED
+
+    def test_a_license_that_a_killed_test_left_is_used_again(self):
+        assert testing.create_license() == self.license
+        assert License.objects.count() == 1
+
+    def test_a_webhook_goes_through_the_site_and_moves_its_message(self):
+        message = send_message(NUMBER, "Satu")
+        [sent] = testing.deliver()
+        event = testing.post_webhook({"id": sent.id, "status": "Delivered"})
+        message.refresh_from_db()
+        assert (message.status, event.message) == (Status.DELIVERED, message)
+        assert event.status == EventStatus.PROCESSED
+
+    def test_a_webhook_may_be_any_bytes_and_that_of_another_license(self):
+        other = testing.create_license("Cabang")
+        event = testing.post_webhook(b"\xff", other)
+        assert (event.license, bytes(event.body), event.status) == (other, b"\xff", EventStatus.UNRECOGNISED)
+
+    @override_settings(KPWA={"WEBHOOK_PASSWORD": "the-proxy-adds-this-one-0123456789"})
+    def test_a_webhook_has_the_password_of_the_site(self):
+        assert testing.post_webhook({"id": "3EB0", "status": "Read"}).times_received == 1
+
+    @override_settings(ROOT_URLCONF="tests.integration.other_admin_urls")
+    def test_a_site_without_our_urls_says_so(self):
+        with pytest.raises(WebhookAddressError, match="has no address"):
+            testing.post_webhook({"id": "3EB0", "status": "Read"})
+
+    @override_settings(MIDDLEWARE=["tests.integration.test_testing.refuse"])
+    def test_a_site_that_refuses_its_webhook_fails_the_test(self):
+        with pytest.raises(AssertionError, match="with 403"):
+            testing.post_webhook({"id": "3EB0", "status": "Read"})
 
     def test_a_logged_out_license_holds_its_messages(self):
         testing.unlink()

@@ -6,6 +6,7 @@ Whoever takes a name away from here breaks a site: see what the docs promise abo
 from __future__ import annotations
 
 import inspect
+import re
 import runpy
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from celery import current_app
 from django.dispatch import Signal
 from django.template import Library
 
-from django_kpwa import exceptions, signals, testing
+from django_kpwa import exceptions, pytest_plugin, signals, testing
 from django_kpwa.cli import SUBCOMMANDS
 from django_kpwa.templatetags import kpwa, kpwa_counter
 
@@ -62,7 +63,8 @@ PUBLIC = {
     """,
     "django_kpwa.templatetags.kpwa_counter": "kpwa_banner kpwa_chip kpwa_prefetch",
     "django_kpwa.testing": """
-        LocmemMessage clear create_license deliver fail_next link outbox reach_outside set_unregistered unlink
+        LocmemMessage clear create_license deliver fail_next link outbox post_webhook reach_outside
+        set_unregistered unlink
     """,
     "django_kpwa.webhooks": "DefaultParser ParsedEvent Parser",
     "django_kpwa.webhooks.parsers": "DeliveryState",
@@ -108,6 +110,11 @@ def test_where_all_is_public_all_is_listed():
     for module in (kpwa, kpwa_counter):
         library: Library = module.register
         assert public_in(module.__name__) == {*library.filters, *library.tags}
+
+
+def test_the_reference_has_every_fixture_and_only_those():
+    documented = re.findall(r"^\| `(kpwa_\w+)` \|", (ROOT / "docs/reference/testing.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(name for name in vars(pytest_plugin) if name.startswith("kpwa_"))
 
 
 def test_every_subcommand_stands_in_the_docs():
