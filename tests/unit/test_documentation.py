@@ -9,6 +9,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from django_kpwa import conf, exceptions, receipts, signals
+from django_kpwa.cli import SUBCOMMANDS
 from tests.shop.models import Ticket
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -75,6 +76,19 @@ def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
             target = page.parent / name if name else page
             assert target.exists(), f"{page.name} links to {name}"
             assert not anchor or anchor in anchors_of(target), f"{page.name} links to {name}#{anchor}"
+
+
+def test_the_symptoms_name_what_is_on_the_screen_and_commands_that_exist():
+    page = (ROOT / "docs/symptoms.md").read_text()
+    catalogue = (ROOT / "django_kpwa/locale/id/LC_MESSAGES/django.po").read_text()
+    # The admin begins the names of its lists with a capital letter.
+    shown = {text.casefold() for text in re.findall(r'^msgid(?:_plural)? "(.+)"$', catalogue, re.MULTILINE)}
+    named = set(re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", page))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if name.casefold() not in shown] == []
+    commands = set(re.findall(r"`kpwa ([a-z-]+)", page))
+    assert len(commands) > 5
+    assert commands <= set(SUBCOMMANDS)
 
 
 def test_every_test_that_the_guarantees_name_is_there():
