@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from django_kpwa.models import DatabaseNow, Lane, License, OutboundMessage, Status, in_seconds
+from django_kpwa.models import DatabaseNow, Lane, License, OutboundMessage, Recipient, SendAttempt, Status, in_seconds
 from django_kpwa.store import store
 
 from .harness import in_doubt_because, unknown
@@ -109,3 +109,41 @@ def test_killed_in_the_try_of_a_restricted_number_no_other_is_made(shop):
     shop.settle()
     assert shop.statuses() == {Status.SENT: 2, Status.UNKNOWN: 1}
     assert shop.arrived() == 2
+
+
+MOMENTS = ["before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record"]
+
+
+@pytest.mark.parametrize("fault", ["restricted_400", "restricted_500"])
+@pytest.mark.parametrize("moment", [pytest.param(each, marks=pytest.mark.slow) for each in MOMENTS[:-1]] + MOMENTS[-1:])
+def test_killed_where_whatsapp_restricts_the_number_few_new_customers_are_written_to(shop, phone, moment, fault):
+    phone.set_faults(**{fault: {"amount": 4}})
+    for number in [f"62813{n:07}" for n in range(0, 24, 3)]:
+        phone.answer("Halo", chat=number)
+        Recipient.objects.create(license=shop.license, number=number, last_inbound_at=DatabaseNow())
+    messages = shop.send(24)
+    known, new = messages[::3], [message for n, message in enumerate(messages) if n % 3]
+    # The first new customer who is turned down is the fourth, in the sixth message.
+    shop.start_worker(**{moment: {"do": "kill", "at": 1 if moment == "before_claim" else 6}})
+    shop.start_beat()
+    shop.reached(moment)
+    shop.settle()
+    assert set(statuses_of(known)) <= {Status.SENT, Status.UNKNOWN}
+    assert statuses_of(messages).count(Status.UNKNOWN) <= 1
+    turned_down = [entry for entry in phone.log() if entry["operation"] == "message" and entry["status"] != 200]
+    assert len(turned_down) <= 3
+    assert Lane.objects.exclude(restricted_until=None).exists()
+    assert {*held().values_list("reason", flat=True)} == {"restricted"}
+    phone.clear_faults()
+    let_its_time_come()
+    SendAttempt.objects.update(started_at=in_seconds(-90_000))
+    shop.settle()
+    assert {*statuses_of(new)} <= {Status.SENT, Status.UNKNOWN}
+    assert not held().exists()
+    arrived = [entry["recipient"] for entry in phone.ledger()]
+    assert len(arrived) == len({*arrived}) >= 23
+
+
+def statuses_of(messages):
+    found = dict(OutboundMessage.objects.values_list("pk", "status"))
+    return [found[message.pk] for message in messages]
