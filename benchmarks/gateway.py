@@ -47,6 +47,8 @@ class Gateway:
             self.times.append(time.time())
             self.bodies.add(hash(body))
             answer = _SENT % len(self.times)
+        elif b"/check-number/" in path:
+            answer = _REGISTERED
         elif path.endswith(b"/status"):
             answer = _CONNECTED
         else:
@@ -73,6 +75,7 @@ _SENT = _answer(json.dumps({"status": True, "code": 200, "message": "ok", "resul
     b"0" * 12, b"%012d"
 )
 _CONNECTED = _answer(b'{"code": 200, "status": "connected", "message": "ok"}')
+_REGISTERED = _answer(b'{"code": 200, "is_registered": true, "message": "ok"}')
 
 
 def main(port: int, latency_ms: float) -> None:

@@ -77,13 +77,13 @@ def create_license(name: str = "") -> License:
 def deliver() -> list[LocmemMessage]:
     """Send all messages that are due, in this thread and by `LocmemGateway`; returns those sent, oldest first.
 
-    The pace, the wait for a sale's lines and the quiet hours are skipped; a `send_after` in the future and the wait
-    before a retry are not. If the test has frozen this process's clock, `send_after` and `expires_at` are compared with
-    that clock.
+    The pace, the wait for a sale's lines, the quiet hours and asking whether a number has WhatsApp are skipped; a
+    `send_after` in the future and the wait before a retry are not. If the test has frozen this process's clock,
+    `send_after` and `expires_at` are compared with that clock.
     """
     before = len(outbox)
     kpwa = {**getattr(settings, "KPWA", {}), "GATEWAY": f"{locmem.__name__}.LocmemGateway", "PACE_SECONDS": (0, 0)}
-    kpwa["QUIET_HOURS"] = None
+    kpwa |= {"QUIET_HOURS": None, "CHECK_NUMBERS": False}
     with override_settings(KPWA=kpwa), _by_the_clock_of_this_process():
         store().end_waits_for_text(kpwa_settings().RENDER_DELAY_SECONDS)
         while license_ids := _sweep():

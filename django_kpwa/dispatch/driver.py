@@ -31,7 +31,9 @@ from ..store import store
 from ..store.locks import waited_too_long
 from ..store.results import (
     UNRESTRICTED,
+    Ahead,
     Claim,
+    Contact,
     Facts,
     Hold,
     Idle,
@@ -46,6 +48,16 @@ from ..store.results import (
     Unrendered,
 )
 from . import failpoints
+from .first_contact import (
+    MOST_CHECKS_A_DAY,
+    MOST_CHECKS_AN_HOUR,
+    MOST_SECONDS_ASKING,
+    FirstStep,
+    asks_again_at,
+    first_step,
+    has_room,
+    registered_after,
+)
 from .hold import until_tomorrow, why_not_now
 from .render import is_time_limit, render_message
 from .session import may_send
@@ -161,6 +173,8 @@ class _Driver:
         self.began_at = began_at
         self.claim = step.claim
         self.has_unrecorded_call = False
+        # The gateway was asked about as many numbers as it may be.
+        self.has_asked_enough = False
         self._gateway: Gateway | None = None
 
     def run(self) -> Driven:
@@ -241,7 +255,9 @@ class _Driver:
         """End the drive, passing the lease on if the wait is short; None after a wait that was slept here."""
         if idle.is_released:
             return Driven(self.attempts)
-        wait = idle.wait_seconds
+        began_at = _elapsed()
+        self._look_ahead(idle)
+        wait = None if idle.wait_seconds is None else max(0.0, idle.wait_seconds - (_elapsed() - began_at))
         if wait is None or wait > MOST_SECONDS_HELD:
             return self._stop(has_more=False)
         if wait > MOST_SECONDS_SLEPT:
@@ -258,12 +274,14 @@ class _Driver:
         if claim.has_stops and self._withdraw_stopped(claim):
             return Recorded(None, Step(Ready()))
         standing = self._standing(claim.facts, claim.message_id)
-        hold = self._hold(claim.facts, standing) or self._hold_cold(claim) or self._hold_try(claim, standing)
+        hold = self._hold(claim.facts, standing)
+        if hold is None and claim.contact is not None:
+            first = self._before_first(claim, claim.contact)
+            if first is not None:
+                return first
+        hold = hold or self._hold_cold(claim) or self._hold_try(claim, standing)
         if hold is not None:
-            status = store().give_back(claim, hold)
-            self.claim = None
-            announce.messages_became(status, [claim.message_id])
-            return Recorded(status, Step(Ready()))
+            return self._undone(claim, store().give_back(claim, hold))
         # Last before the call: what the database was asked since the claim may have taken long as well.
         if _elapsed() - self.began_at > self.max_seconds_before_call:
             status = store().give_back(claim)
@@ -299,6 +317,89 @@ class _Driver:
             self._tell_of_lane(lane, paused=recorded.paused)
         announce.messages_became(recorded.status, [claim.message_id])
         return recorded
+
+    def _undone(self, claim: Claim, status: Status | None) -> Recorded:
+        """What follows from a claim that was taken back, and whose message has `status` now."""
+        self.claim = None
+        announce.messages_became(status, [claim.message_id])
+        return Recorded(status, Step(Ready()))
+
+    def _before_first(self, claim: Claim, contact: Contact) -> Recorded | None:
+        """Find out whether the number of a first message has WhatsApp. None: the message goes out now.
+
+        The gateway is asked only after the claim was given back: a worker that is lost meanwhile leaves no doubt. What
+        goes to somebody who has written does not wait for it, but goes before.
+        """
+        step = first_step(contact) if self.conf.CHECK_NUMBERS else FirstStep.SEND
+        if step is FirstStep.FAIL:
+            return self._undone(claim, store().fail_unregistered(claim))
+        if step is FirstStep.WAIT:
+            hold = Hold(HoldReason.CHECKING, asks_again_at(contact))
+            return self._undone(claim, store().give_back(claim, hold))
+        ahead = Ahead(claim.message_id, claim.facts, contact)
+        if step is FirstStep.SEND or not self._may_ask(ahead):
+            return None
+        undone = self._undone(claim, store().give_back(claim, forgets=True))
+        warm_id = store().find_warm_due(self.lease.license_id, claim.facts.priority, self.conf.WARM_DAYS)
+        if warm_id is None:
+            self._ask_about(ahead)
+            return undone
+        self.began_at = _elapsed()
+        step_to_warm = store().claim_next(self.lease, self.lease_seconds, warm_id)
+        announce.messages_moved(step_to_warm.changed)
+        self.claim = step_to_warm.claim
+        return Recorded(None, step_to_warm)
+
+    def _may_ask(self, ahead: Ahead) -> bool:
+        """True if the gateway may be asked about the number of this message, which may be sent as soon as it was."""
+        now = self._local(ahead.facts)
+        if self.has_asked_enough or not has_room(self.lane, ahead.contact, now.date()):
+            return False
+        return self._hold_if_over_cold_limit(ahead.message_id, now) is None
+
+    def _look_ahead(self, idle: Idle) -> None:
+        """While the pace makes the lane wait, ask about the number of the next message if that is a first one."""
+        ahead = idle.ahead
+        if ahead is None or idle.wait_seconds is None or idle.wait_seconds < MOST_SECONDS_ASKING:
+            return
+        if not self.conf.CHECK_NUMBERS or first_step(ahead.contact) is not FirstStep.ASK:
+            return
+        standing = self._standing(ahead.facts, ahead.message_id)
+        if self._hold(ahead.facts, standing) is None and self._may_ask(ahead):
+            self._ask_about(ahead)
+
+    def _ask_about(self, ahead: Ahead) -> None:
+        """Ask the gateway whether the number of a message that is queued has WhatsApp, and keep the answer."""
+        license_id, number = self.lease.license_id, ahead.contact.number
+        # As it is now: the statement that found the message saw nothing of what it recorded itself.
+        contact = store().find_contact(license_id, number, ahead.contact.now)
+        if contact is None or first_step(contact) is not FirstStep.ASK:
+            return
+        most = (MOST_CHECKS_AN_HOUR, MOST_CHECKS_A_DAY)
+        if not store().count_check(self.lease, contact.now, self._local(ahead.facts).date(), *most):
+            self.has_asked_enough = True
+            return
+        registered = registered_after(contact, self._is_registered(number))
+        failpoints.after_check()
+        if not self.has_broken:
+            store().note_checked(self.lease, self.lease_seconds, ahead.message_id, number, registered)
+
+    def _is_registered(self, number: str) -> bool | None:
+        """The gateway's answer; None if it gave none, or none in time."""
+        gateway = self.open_gateway()
+        gateway.ends_at = time.monotonic() + MOST_SECONDS_ASKING
+        try:
+            return gateway.check_number(number).is_registered
+        except GatewayError as error:
+            logger.info("License %s could not ask about a number: %s", self.lane.license_id, words_of(error))
+        except Exception as error:
+            # As in `_call()`: what a gateway class does wrong must not keep the message from being sent.
+            trace = masked_traceback(error, gateway.api_key)
+            logger.error("The gateway class raised %s while checking a number.\n%s", type(error).__name__, trace)
+            self.has_broken = is_time_limit(error)
+        finally:
+            gateway.ends_at = None
+        return None
 
     def _withdraw_stopped(self, claim: Claim) -> bool:
         """Cancel a claimed message whose recipient has asked to stop since it was queued. True if that is so."""
@@ -339,12 +440,14 @@ class _Driver:
 
     def _hold_cold_unrendered(self, found: Unrendered) -> Hold | None:
         """The same before the text is written, if the limit is reached already. Nothing is counted."""
-        now = self._local(found.facts)
+        return self._hold_if_over_cold_limit(found.message_id, self._local(found.facts))
+
+    def _hold_if_over_cold_limit(self, message_id: int, now: datetime) -> Hold | None:
         most = self.lane.license.cold_limit_on(now.date())
         if most is None:
             return None
         license_id, warm_days = self.lease.license_id, self.conf.WARM_DAYS
-        is_over = store().is_over_cold_limit(license_id, found.message_id, now.date(), most, warm_days)
+        is_over = store().is_over_cold_limit(license_id, message_id, now.date(), most, warm_days)
         return until_tomorrow(now, self.conf) if is_over else None
 
     def _local(self, facts: Facts) -> datetime:

@@ -11,6 +11,10 @@ def before_claim() -> None:
     """The lane is leased, and no message is claimed yet."""
 
 
+def after_check() -> None:
+    """The gateway said whether a number has WhatsApp, and only this process knows it."""
+
+
 def after_claim() -> None:
     """The message is `sending`, that is committed, and nothing of it has been sent."""
 

@@ -8,7 +8,9 @@ from .message import (
     ARRIVED,
     FORGOTTEN_TEXT,
     LIVE,
+    NOT_HURRIED,
     NOT_KEPT,
+    NOT_REGISTERED,
     NUMBER_FORGOTTEN,
     RENDER_ERROR,
     RESENDABLE,
@@ -26,7 +28,7 @@ from .message import (
 )
 from .receipt_failure import FailureCause, ReceiptFailure, RegisteredReceipt
 from .receipt_look import ReceiptLook
-from .recipient import FORGOTTEN, Recipient, StopReason
+from .recipient import FORGOTTEN, Recipient, Registration, StopReason
 from .source import (
     MAX_DATABASE_LENGTH,
     MAX_REFERENCE_LENGTH,
@@ -54,7 +56,9 @@ __all__ = [
     "LIVE",
     "MAX_DATABASE_LENGTH",
     "MAX_REFERENCE_LENGTH",
+    "NOT_HURRIED",
     "NOT_KEPT",
+    "NOT_REGISTERED",
     "NOT_UNDERSTOOD",
     "NUMBER_FORGOTTEN",
     "RENDER_ERROR",
@@ -85,6 +89,7 @@ __all__ = [
     "Recipient",
     "RecipientType",
     "RegisteredReceipt",
+    "Registration",
     "SeenId",
     "SendAttempt",
     "Status",

@@ -107,6 +107,11 @@ class Lane(models.Model):
     # Messages to new customers on this day, in the license's time zone: each is counted before it is sent.
     cold_day = models.DateField(_("day of the count"), null=True)
     cold_sent = models.PositiveIntegerField(_("messages to new customers"), default=0, db_default=0)
+    # How often the gateway was asked whether a number has WhatsApp, on this day and in this hour: counted before it is.
+    check_day = models.DateField(_("day of the count of checks"), null=True)
+    checked_today = models.PositiveIntegerField(_("numbers checked on that day"), default=0, db_default=0)
+    check_hour = models.DateTimeField(_("hour of the count of checks"), null=True)
+    checked_in_hour = models.PositiveIntegerField(_("numbers checked in that hour"), default=0, db_default=0)
     next_send_at = models.DateTimeField(_("next send"), null=True)
 
     objects = OutboxManager.from_queryset(LaneQuerySet)()

@@ -47,9 +47,9 @@ RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
 """Statuses from which a message may be sent again; a `sent` one may be as well if it was reported as not delivered."""
 
 
-RENDER_ERROR, WITHDRAWN = "render_error", "withdrawn"
+RENDER_ERROR, WITHDRAWN, NOT_REGISTERED = "render_error", "withdrawn", "not_registered"
 """Values of `reason` besides the causes of attempts (`gateway.outcome.Cause`): the text could not be rendered; the
-message was withdrawn."""
+message was withdrawn; its number has no WhatsApp, as the gateway said twice before anything was sent."""
 
 
 NUMBER_FORGOTTEN = "forgotten"
@@ -68,6 +68,12 @@ class HoldReason(models.TextChoices):
     COLD_LIMIT = "cold_limit", _("limit for new customers")
     RESTRICTED = "restricted", _("number restricted")
     """Also the cause of an attempt that WhatsApp turned down, after which the message waits like the others."""
+    CHECKING = "checking", _("may have no WhatsApp")
+
+
+NOT_HURRIED = (HoldReason.COLD_LIMIT, HoldReason.RESTRICTED, HoldReason.CHECKING)
+"""What a person does not overrule by sending one message now: nothing would come of it. It ends when the customer
+writes."""
 
 
 class RecipientType(models.TextChoices):
@@ -325,7 +331,7 @@ class OutboundMessage(models.Model):
 
         A limit is changed on the license instead, and what WhatsApp would turn down is not tried.
         """
-        return self.is_put_off and self.reason not in (HoldReason.COLD_LIMIT, HoldReason.RESTRICTED)
+        return self.is_put_off and self.reason not in NOT_HURRIED
 
     @property
     def is_put_off(self) -> bool:

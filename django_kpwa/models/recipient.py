@@ -27,6 +27,17 @@ class StopReason(models.TextChoices):
     WRONG_NUMBER = "wrong_number", _("the customer says that the number is wrong")
 
 
+class Registration(models.TextChoices):
+    """What the gateway said when it was asked whether a number has WhatsApp."""
+
+    NOT_ASKED = "", _("not asked")
+    YES = "yes", _("has WhatsApp")
+    NO_ONCE = "no_once", _("no WhatsApp, said once")
+    NO = "no", _("no WhatsApp")
+    NOT_SAID = "not_said", _("could not be found out")
+    """Also where a person sends in spite of a no."""
+
+
 class Recipient(models.Model):
     """A number, by license: when it was written to and wrote, and whether its owner wants no messages."""
 
@@ -47,6 +58,11 @@ class Recipient(models.Model):
     last_sent_at = models.DateTimeField(_("last sent"), null=True)
     last_inbound_at = models.DateTimeField(_("last wrote"), null=True)
     sent_since_inbound = models.PositiveIntegerField(_("sent since then"), default=0, db_default=0)
+    # Asked before the first message alone, see `dispatch.first_contact`.
+    registered = models.CharField(
+        _("has WhatsApp"), max_length=8, choices=Registration.choices, blank=True, default="", db_default=""
+    )
+    checked_at = models.DateTimeField(_("asked"), null=True)
     # WhatsApp's name for somebody whose number it does not disclose (`…@lid`), learnt from a payload that has both.
     lid = models.CharField(_("hidden id"), max_length=64, blank=True)
     stopped_at = models.DateTimeField(_("stopped"), null=True)

@@ -66,8 +66,8 @@ class SandboxGateway(Gateway):
         return LoginQr.from_text(self._sandbox.current_qr(account))
 
     def check_number(self, phone_number: str) -> NumberCheck:
-        self._linked_account()
-        registered = self._sandbox.is_registered(_read(phone_number))
+        account, number = self._linked_account(), _read(phone_number)
+        registered = self._sandbox.is_registered(number) and not self._sandbox.denies(account, number)
         message = "The number is registered." if registered else "The number is not registered."
         return NumberCheck(registered, message=message, code=SUCCESS_CODE)
 

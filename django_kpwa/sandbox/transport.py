@@ -113,6 +113,8 @@ class _Call:
         """The answer of a fault that strikes before the application runs, so that nothing is delivered; or None."""
         if latency := self._strikes("latency"):
             time.sleep(latency.amount / 1000)
+        if self._operation == "check-number" and (slow := self._strikes("check_slow")):
+            time.sleep(slow.amount)
         if self._account and self._strikes("logged_out"):
             self._sandbox.log_out(self._account)
         if self._strikes("reset_before"):

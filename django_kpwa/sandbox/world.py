@@ -43,6 +43,8 @@ class Account:
     """Numbers that have written to the phone. All others are cold."""
     cold_contacts: set[str] = field(default_factory=set, repr=False)
     """Numbers to which a message was sent while they were cold, also if it was turned down."""
+    asked_about: set[str] = field(default_factory=set, repr=False)
+    """Numbers that check-number was asked about."""
     qr_text: str = field(default="", repr=False)
     qr_serial: int = 0
     qr_expires_at: float = 0.0
@@ -139,6 +141,14 @@ class Sandbox:
         """True if a number has WhatsApp: all numbers of a possible length do, except those set as unregistered."""
         with self.changed:
             return 8 <= len(number) <= 15 and number not in self.unregistered
+
+    def denies(self, account: Account, number: str) -> bool:
+        """Note that check-number was asked about `number`, which has WhatsApp. True if it says no, wrongly."""
+        with self.changed:
+            is_first = number not in account.asked_about
+            account.asked_about.add(number)
+            wrongly_once = is_first and self.faults.strikes("check_no_once", "check-number")
+            return bool(wrongly_once or self.faults.strikes("check_no", "check-number"))
 
     def set_registered(self, number: str, registered: bool) -> None:
         with self.changed:
@@ -246,6 +256,7 @@ class Sandbox:
                 account.webhook_url = ""
                 account.wrote.clear()
                 account.cold_contacts.clear()
+                account.asked_about.clear()
                 groups = [chat for chat in account.chats.values() if chat.is_group]
                 account.chats = {group.id: Chat(group.id, group.name, is_group=True) for group in groups}
             self._touch()

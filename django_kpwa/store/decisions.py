@@ -23,6 +23,7 @@ from ..gateway.outcome import OutcomeKind, has_mark
 from ..models.database import DatabaseNow, in_seconds, write_alias
 from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.message import (
+    NOT_HURRIED,
     WITHDRAWN,
     HoldReason,
     OutboundMessage,
@@ -31,6 +32,7 @@ from ..models.message import (
     SendAttempt,
     Status,
 )
+from ..models.recipient import Recipient, Registration
 from .columns import pause_columns, restriction_columns, sent_columns, session_columns
 from .compiled import update_where
 from .lanes import Lanes
@@ -105,9 +107,10 @@ class Decisions(Lanes):
     def resend(self, message_id: int) -> bool:
         """Queue a message again that did not arrive or may not have (`can_be_resent`). True if it was queued.
 
-        Its expiry and its spent attempts are cleared.
+        Its expiry and its spent attempts are cleared. Where the gateway said that its number has no WhatsApp, it is
+        not asked about this one: who sends again may know better.
         """
-        return bool(
+        is_queued = (
             _message(message_id)
             .resendable()
             .update(
@@ -124,6 +127,11 @@ class Decisions(Lanes):
                 reason_words="",
             )
         )
+        if is_queued:
+            license_id, number = _message(message_id).values_list("license_id", "recipient").get()
+            turned_down = Recipient.objects.filter(license_id=license_id, number=number, registered=Registration.NO)
+            turned_down.update(registered=Registration.NOT_SAID, checked_at=DatabaseNow())
+        return bool(is_queued)
 
     @_decision
     def send_now(self, message_id: int) -> bool:
@@ -136,7 +144,7 @@ class Decisions(Lanes):
         return bool(
             _message(message_id)
             .put_off()
-            .exclude(reason__in=(HoldReason.COLD_LIMIT, HoldReason.RESTRICTED))
+            .exclude(reason__in=NOT_HURRIED)
             .update(
                 due_at=DatabaseNow(),
                 first_due_at=DatabaseNow(),
@@ -177,7 +185,7 @@ class Decisions(Lanes):
         """
         held = OutboundMessage.objects.put_off().filter(license_id=license_id)
         if number:
-            held = held.filter(recipient=number, reason__in=(HoldReason.COLD_LIMIT, HoldReason.RESTRICTED))
+            held = held.filter(recipient=number, reason__in=NOT_HURRIED)
         else:
             held = held.filter(reason=HoldReason.COLD_LIMIT)
         return held.exists() and self._end_holds(held)

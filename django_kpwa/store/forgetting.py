@@ -204,7 +204,7 @@ class Forgetting(Recipients):
                 kept.setdefault(row.license_id, row.pk)
             # First, because a license has one row for a number.
             rows.exclude(pk__in=kept.values()).delete()
-            Recipient.objects.filter(pk__in=kept.values()).update(number=newest, lid="")
+            Recipient.objects.filter(pk__in=kept.values()).update(number=newest, lid="", registered="", checked_at=None)
         return bool(kept)
 
     @sensitive_variables()

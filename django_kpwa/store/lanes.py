@@ -25,13 +25,14 @@ from ..models.lane import HELD_BY_PEOPLE, Lane, PauseReason
 from ..models.license import License
 from ..models.message import (
     ARRIVED,
+    NOT_REGISTERED,
     OutboundMessage,
     OutboundMessageQuerySet,
     RecipientType,
     SendAttempt,
     Status,
 )
-from ..models.recipient import Recipient
+from ..models.recipient import Recipient, Registration
 from ..pace import RESTRICTED_SECONDS
 from .columns import (
     answer_columns,
@@ -51,8 +52,10 @@ from .restriction import PROVEN_SECONDS, Fate, Known, Sent, Sign, sign_of, weigh
 from .results import (
     CONTENT_COLUMNS,
     FACT_COLUMNS,
+    Ahead,
     Change,
     Claim,
+    Contact,
     Content,
     Facts,
     Hold,
@@ -197,28 +200,40 @@ class Lanes(Recipients):
 
     # --- claims ---
 
-    def claim_next(self, lease: Lease, seconds: float) -> Step:
+    def claim_next(self, lease: Lease, seconds: float, first_id: int | None = None) -> Step:
         """Renew the lease for `seconds` and claim the next message that may be sent now.
+
+        `first_id`: a message that goes before the others, if it is still due.
 
         Returns a step with a `Claim`, `Unrendered`, `Idle`, `LeaseLost`, or with `Ready` if it has to be called again.
         """
         with self.durable():
-            return self._claim(lease) if self._renew(lease, seconds) else Step(LeaseLost())
+            return self._claim(lease, first_id) if self._renew(lease, seconds) else Step(LeaseLost())
 
-    def give_back(self, claim: Claim, hold: Hold | None = None) -> Status | None:
+    def give_back(self, claim: Claim, hold: Hold | None = None, *, forgets: bool = False) -> Status | None:
         """Put a claimed message that was not sent back into the queue; returns its status.
 
-        `hold`: the message is due when that ends, and says why. Its attempt is then forgotten, as if it had not begun.
+        `hold`: the message is due when that ends, and says why. Its attempt is then forgotten, as if it had not begun;
+        with `forgets` it is as well, and the message keeps its place.
 
         That is `queued`, or `sent` if proof of an earlier attempt has arrived. None: the lease ran out, and the message
         was already declared in doubt.
         """
-        # By the attempt itself, not by its number, which the next claim uses again after a hold: this may be the repeat
-        # of a call whose COMMIT succeeded unnoticed, and by now another worker may be sending the message.
-        running = SendAttempt.objects.filter(pk=claim.attempt_id, outcome=OutcomeKind.RUNNING)
-        sending = _sending(claim.message_id, claim.attempt_number).filter(Exists(running))
+        forgotten = hold_columns(hold) if hold is not None else {} if forgets else None
         with self.durable():
-            return self._undo_claim(sending, running, hold)
+            return self._undo_claim(*_claimed(claim), forgotten)
+
+    def fail_unregistered(self, claim: Claim) -> Status | None:
+        """Make a claimed message `failed` before it is sent, because its number has no WhatsApp; returns its status.
+
+        Its attempt is forgotten. A message with an attempt in doubt goes back to `unknown`. None: the lease ran out.
+        """
+        columns = {"reason": NOT_REGISTERED, "reason_words": "", "settled_at": DatabaseNow()}
+        sending, running = _claimed(claim)
+        with self.durable():
+            return self._undo_claim(
+                sending.filter(in_doubt=False), running, columns | {"status": Status.FAILED}
+            ) or self._undo_claim(sending, running, columns | {"status": Status.UNKNOWN})
 
     def put_off_unrendered(self, found: Unrendered, hold: Hold) -> bool:
         """Put off a message whose text is still to be written, before that. False: it is no longer queued."""
@@ -227,14 +242,15 @@ class Lanes(Recipients):
             begun = OutboundMessage.objects.filter(pk=found.message_id, status=Status.QUEUED, renderings_begun__gt=0)
             return bool(begun.update(**hold_columns(hold), renderings_begun=F("renderings_begun") - 1))
 
-    def _claim(self, lease: Lease) -> Step:
+    def _claim(self, lease: Lease, first_id: int | None = None) -> Step:
         """Find and claim the next due message, and expire overdue ones before it. The lane's row is locked already."""
         changed: list[Change] = []
         # Messages that were cancelled or proven sent between the look and the claim: under REPEATABLE READ every
         # further look would find them again.
         passed: list[int] = []
         while len(passed) < self.MOST_PASSED:
-            found = self._first_due(lease.license_id, passed)
+            found = self._first_due(lease.license_id, passed, first_id)
+            first_id = None
             if found is None or found["license__lane__pause_reason"] or not found["license__is_active"]:
                 return Step(Idle(), tuple(changed))
             passed.append(found["pk"])
@@ -246,17 +262,24 @@ class Lanes(Recipients):
                 if self._step_back_to_render(found["pk"]):
                     return Step(Unrendered(found["pk"], found["due_at"], _facts(found)), tuple(changed))
             elif next_send_at is not None and next_send_at > now:
-                return Step(Idle(wait_seconds=(next_send_at - now).total_seconds()), tuple(changed))
-            elif claim := self._start(found):
+                idle = Idle(wait_seconds=(next_send_at - now).total_seconds(), ahead=self._ahead(lease, found))
+                return Step(idle, tuple(changed))
+            elif claim := self._start(lease, found):
                 return Step(claim, tuple(changed))
         # More may be due, and is searched for after this commit.
         return Step(Ready(), tuple(changed))
 
     @sensitive_variables()
-    def _first_due(self, license_id: int, passed: list[int]) -> dict[str, Any] | None:
-        """The columns `_LOOKED_AT` of the first message that is due and not in `passed`; None if there is none."""
+    def _first_due(self, license_id: int, passed: list[int], first_id: int | None) -> dict[str, Any] | None:
+        """The columns `_LOOKED_AT` of the first message that is due and not in `passed`; None if there is none.
+
+        `first_id` is looked for before the others.
+        """
+        others: QuerySet[OutboundMessage, Any] = _due(license_id).exclude(pk__in=passed)
+        if first_id is not None and (found := others.filter(pk=first_id).first()):
+            return found  # type: ignore[no-any-return]  # the columns of `values()`
         if passed:
-            return _due(license_id).exclude(pk__in=passed).first()
+            return others.first()
         return first_of(self.connection, _first_due, {"license_id": license_id})
 
     def _wants_its_text(self, found: dict[str, Any], now: datetime) -> bool:
@@ -276,7 +299,7 @@ class Lanes(Recipients):
         )
 
     @sensitive_variables()
-    def _start(self, found: dict[str, Any]) -> Claim | None:
+    def _start(self, lease: Lease, found: dict[str, Any]) -> Claim | None:
         """Claim the message and begin its attempt. None: the message changed in the meantime."""
         number = found["attempts_made"] + 1
         where = {"pk": found["pk"], "status": Status.QUEUED, "attempts_made": found["attempts_made"]}
@@ -289,7 +312,19 @@ class Lanes(Recipients):
         attempt_id = insert_row(self.connection, SendAttempt, began)
         content = Content(**{column: found[column] for column in CONTENT_COLUMNS})
         spent, has_stops = found["attempts_spent"] + 1, bool(found["has_stops"])
-        return Claim(found["pk"], attempt_id, number, spent, content, _facts(found), has_stops=has_stops)
+        contact = self._contact(lease, found)
+        return Claim(found["pk"], attempt_id, number, spent, content, _facts(found), has_stops, contact)
+
+    @sensitive_variables()
+    def _contact(self, lease: Lease, found: dict[str, Any]) -> Contact | None:
+        if found["recipient_type"] != RecipientType.NUMBER:
+            return None
+        return self.find_contact(lease.license_id, found["recipient"], found["now"])
+
+    @sensitive_variables()
+    def _ahead(self, lease: Lease, found: dict[str, Any]) -> Ahead | None:
+        contact = self._contact(lease, found)
+        return None if contact is None else Ahead(found["pk"], _facts(found), contact)
 
     def _claim_or_release(self, lease: Lease) -> Step:
         """Claim the next due message; if there is nothing to send, give the lane back in the same transaction."""
@@ -308,14 +343,18 @@ class Lanes(Recipients):
         return None
 
     def _undo_claim(
-        self, sending: OutboundMessageQuerySet, running: QuerySet[SendAttempt], hold: Hold | None = None
+        self,
+        sending: OutboundMessageQuerySet,
+        running: QuerySet[SendAttempt],
+        forgotten: dict[str, Any] | None = None,
     ) -> Status | None:
+        """Take a claim back. `forgotten`: its attempt had not begun, and these columns are written as well."""
         columns: dict[str, Any] = {"status": Status.QUEUED, "attempts_spent": F("attempts_spent") - 1}
-        if hold is not None:
-            columns |= {"attempts_made": F("attempts_made") - 1, **hold_columns(hold)}
-        is_queued = _unproven(sending).update(**columns)
-        undone = Status.QUEUED if is_queued else _settle_as_proven(sending)
-        if is_queued and hold is not None:
+        if forgotten is not None:
+            columns |= {"attempts_made": F("attempts_made") - 1, **forgotten}
+        is_undone = _unproven(sending).update(**columns)
+        undone = Status(columns["status"]) if is_undone else _settle_as_proven(sending)
+        if is_undone and forgotten is not None:
             running.delete()
         elif undone:
             running.update(outcome=OutcomeKind.NOT_SENT, finished_at=DatabaseNow())
@@ -378,6 +417,54 @@ class Lanes(Recipients):
         # Not by a join: the tables of an old MariaDB may have other collations than newer ones.
         number = message.exclude(cold_on=day).values_list("recipient", flat=True).first()
         return number is not None and not self.has_written(license_id, number, warm_days)
+
+    # --- whether a number has WhatsApp ---
+
+    def count_check(self, lease: Lease, now: datetime, day: date, most_an_hour: int, most_a_day: int) -> bool:
+        """Count that the gateway is asked about a number, before it is. False: it was asked so often already, in this
+        hour of the clock or on `day`, or the lease was lost. What is killed before it asks stays counted.
+
+        `now`: the database's time. `day`: the same in the license's time zone.
+        """
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        with self.durable():
+            lane = self._held(lease)
+            lane.exclude(check_day=day).update(check_day=day, checked_today=0)
+            lane.exclude(check_hour=hour).update(check_hour=hour, checked_in_hour=0)
+            has_room = lane.filter(checked_in_hour__lt=most_an_hour, checked_today__lt=most_a_day)
+            once_more = {"checked_today": F("checked_today") + 1, "checked_in_hour": F("checked_in_hour") + 1}
+            return bool(has_room.update(**once_more))
+
+    @sensitive_variables()
+    def note_checked(
+        self, lease: Lease, seconds: float, message_id: int, number: str, registered: Registration
+    ) -> bool:
+        """Keep what the gateway said about the number of a queued message, and renew the lease for `seconds`.
+
+        False, with nothing kept: the lease was lost, or the message is not queued to this number any more, as where
+        that was forgotten meanwhile.
+        """
+        # Locked, so that whoever forgets the number waits, and then finds what is kept here.
+        queued = OutboundMessage.objects.filter(pk=message_id, recipient=number, status=Status.QUEUED)
+        with self.durable():
+            if not self._renew(lease, seconds) or not list(queued.select_for_update().values_list("pk", flat=True)):
+                return False
+            where = {"license_id": lease.license_id, "number": number}
+            columns = {"registered": registered, "checked_at": DatabaseNow()}
+            if not Recipient.objects.filter(**where).update(**columns):
+                Recipient.objects.bulk_create([Recipient(**where)], ignore_conflicts=True)
+                Recipient.objects.filter(**where).update(**columns)
+            return True
+
+    @sensitive_variables()
+    def find_warm_due(self, license_id: int, priority: int, warm_days: int) -> int | None:
+        """The first message that is due to a group, or to somebody who wrote within `warm_days`, and not less urgent
+        than `priority`, among the next `MOST_PASSED`; None if there is none."""
+        due = _due(license_id).filter(priority__lte=priority)
+        found = list(due.values_list("pk", "recipient_type", "recipient")[: self.MOST_PASSED])
+        numbers = {number for _, kind, number in found if kind == RecipientType.NUMBER}
+        warm = set(self.who_wrote(license_id, warm_days).filter(number__in=numbers).values_list("number", flat=True))
+        return next((pk for pk, kind, number in found if kind != RecipientType.NUMBER or number in warm), None)
 
     # --- records ---
 
@@ -623,6 +710,16 @@ def _sending(message_id: int, attempt_number: int) -> OutboundMessageQuerySet:
 
 def _running(message_id: int, attempt_number: int) -> QuerySet[SendAttempt]:
     return SendAttempt.objects.filter(message_id=message_id, number=attempt_number, outcome=OutcomeKind.RUNNING)
+
+
+def _claimed(claim: Claim) -> tuple[OutboundMessageQuerySet, QuerySet[SendAttempt]]:
+    """The claimed message and its attempt, for as long as that is running.
+
+    By the attempt itself, not by its number, which the next claim uses again where it was forgotten: this may be the
+    repeat of a call whose COMMIT succeeded unnoticed, and by now another worker may be sending the message.
+    """
+    running = SendAttempt.objects.filter(pk=claim.attempt_id, outcome=OutcomeKind.RUNNING)
+    return _sending(claim.message_id, claim.attempt_number).filter(Exists(running)), running
 
 
 def _unproven(sending: OutboundMessageQuerySet) -> OutboundMessageQuerySet:

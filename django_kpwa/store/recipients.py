@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Case, F, QuerySet, When
 from django.views.decorators.debug import sensitive_variables
@@ -11,11 +12,13 @@ from django.views.decorators.debug import sensitive_variables
 from ..encryption import keyed_digests
 from ..models.database import DatabaseNow, in_seconds
 from ..models.lane import Lane
+from ..models.license import License
 from ..models.message import ARRIVED, WITHDRAWN, OutboundMessage, RecipientType, Status
-from ..models.recipient import FORGOTTEN, Recipient, StopReason
+from ..models.recipient import FORGOTTEN, Recipient, Registration, StopReason
 from ..models.webhook_event import WebhookEvent
 from .base import StoreBase
-from .results import UNRESTRICTED, Change, Standing
+from .compiled import Parameter, first_of
+from .results import UNRESTRICTED, Change, Contact, Standing
 
 MARKED_DAYS = 30
 """How far back messages are marked whose number turns out to be wrong."""
@@ -26,6 +29,25 @@ _AT_ONCE = 500
 def forms_of(number: str) -> list[str]:
     """What the column `number` may hold for this number: itself, or what is kept of it once it was forgotten."""
     return [number, *(f"{FORGOTTEN}{digest}" for digest in keyed_digests(number))]
+
+
+def contact_of(number: str, now: datetime, known: Mapping[str, Any]) -> Contact | None:
+    """The contact that the columns `KNOWN` of a recipient make, which are all None if it has no row."""
+    if known.get("first_sent_at") is not None or known.get("last_inbound_at") is not None:
+        return None
+    return Contact(number, now, Registration(known.get("registered") or ""), known.get("checked_at"))
+
+
+KNOWN = ("first_sent_at", "last_inbound_at", "registered", "checked_at")
+
+
+def _known() -> QuerySet[Recipient, Any]:
+    license_id, number = (
+        Parameter("license", License._meta.pk),
+        Parameter("number", Recipient._meta.get_field("number")),
+    )
+    known: QuerySet[Recipient, Any] = Recipient.objects.filter(license_id=license_id, number=number).values(*KNOWN)
+    return known
 
 
 class Recipients(StoreBase):
@@ -126,8 +148,17 @@ class Recipients(StoreBase):
     @sensitive_variables()
     def has_written(self, license_id: int, number: str, days: int) -> bool:
         """True if the owner of `number` wrote to the license within `days`."""
-        lately = Recipient.objects.filter(last_inbound_at__gte=in_seconds(-86_400 * days))
-        return lately.filter(license_id=license_id, number=number).exists()
+        return self.who_wrote(license_id, days).filter(number=number).exists()
+
+    def who_wrote(self, license_id: int, days: int) -> QuerySet[Recipient]:
+        """Whoever wrote to the license within `days`."""
+        return Recipient.objects.filter(license_id=license_id, last_inbound_at__gte=in_seconds(-86_400 * days))
+
+    @sensitive_variables()
+    def find_contact(self, license_id: int, number: str, now: datetime) -> Contact | None:
+        """What is known of `number` before the first message to it; None if it was written to, or its owner wrote."""
+        found = first_of(self.connection, _known, {"license": license_id, "number": number})
+        return contact_of(number, now, found or {})
 
     @sensitive_variables()
     def learn_hidden_id(self, license_id: int, number: str, lid: str) -> None:

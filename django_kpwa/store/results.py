@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..gateway import SessionStatus
 from ..models.lane import Lane, PauseReason
 from ..models.message import HoldReason, Status
+from ..models.recipient import Registration
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,28 @@ UNRESTRICTED = Standing()
 
 
 @dataclass(frozen=True)
+class Contact:
+    """A number that the license never wrote to, and whose owner never wrote to it: what is known of it at `now`.
+
+    `registered`: what the gateway said at `checked_at` when it was asked whether the number has WhatsApp.
+    """
+
+    number: str = field(repr=False)
+    now: datetime
+    registered: Registration = Registration.NOT_ASKED
+    checked_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A message to somebody who was never written to, and whose turn comes once the pace allows it."""
+
+    message_id: int
+    facts: Facts
+    contact: Contact
+
+
+@dataclass(frozen=True)
 class Claim:
     """A message that is now `sending`, and the attempt that was begun for it.
 
@@ -106,6 +129,8 @@ class Claim:
     facts: Facts
     has_stops: bool = False
     """True if anybody wants no messages, so that the driver has to ask whether this recipient does."""
+    contact: Contact | None = None
+    """What is known of the recipient if this would be the first message to it; else None, as for a group."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +147,13 @@ class Idle:
     """There is nothing to send now.
 
     `wait_seconds`: time until the pace allows the next message; None: no message may be sent, whatever the pace.
-    `is_released`: the lane was given back by the same commit.
+    `is_released`: the lane was given back by the same commit. `ahead`: the message that waits for the pace, if it is a
+    first one.
     """
 
     wait_seconds: float | None = None
     is_released: bool = False
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True)

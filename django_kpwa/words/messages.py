@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from ..formatting import coming_day, coming_time
 from ..gateway.outcome import Cause, OutcomeKind
 from ..models import (
+    NOT_REGISTERED,
     NUMBER_FORGOTTEN,
     RENDER_ERROR,
     WITHDRAWN,
@@ -193,7 +194,16 @@ _RESTRICTED = replace(
     advice=_("It goes out sooner if the customer writes to the shop."),
     command="It goes out sooner if the customer writes to the shop. See: manage.py kpwa doctor",
 )
-_NOT_HURRIED: Mapping[str, StatusRow] = {HoldReason.COLD_LIMIT: _PUT_OFF_AS_COLD, HoldReason.RESTRICTED: _RESTRICTED}
+_CHECKING = replace(
+    _PUT_OFF,
+    advice=_("It goes out sooner if the customer writes to the shop."),
+    command="It goes out sooner if the customer writes to the shop.",
+)
+_NOT_HURRIED: Mapping[str, StatusRow] = {
+    HoldReason.COLD_LIMIT: _PUT_OFF_AS_COLD,
+    HoldReason.RESTRICTED: _RESTRICTED,
+    HoldReason.CHECKING: _CHECKING,
+}
 _TRIED = replace(
     STATUSES[Status.QUEUED],
     meaning=_("It was tried and did not go out yet."),
@@ -254,6 +264,12 @@ OUTCOMES = Table[Mark](
 _NOTHING_SENT = _("Nothing was sent.")
 _MAY_BE_THERE = _("It may have reached the customer anyway.")
 _ASK_GATEWAY = _("If it happens often, ask the gateway's support.")
+
+NOT_ON_WHATSAPP = CauseRow(
+    label=_("this number has no WhatsApp"),
+    meaning=_NOTHING_SENT,
+    advice=_("Ask the customer for the right number, then send the receipt there."),
+)
 
 CAUSES = Table[CauseRow](
     {
@@ -355,6 +371,14 @@ CAUSES = Table[CauseRow](
             meaning=_("WhatsApp restricts numbers that write to many people who have not written to them."),
             advice=NOTHING_TO_DO,
         ),
+        HoldReason.CHECKING: CauseRow(
+            label=HoldReason.CHECKING.label,
+            meaning=_(
+                "The gateway says that this number has no WhatsApp. That is sometimes wrong: it is asked once more."
+            ),
+            advice=NOTHING_TO_DO,
+        ),
+        NOT_REGISTERED: NOT_ON_WHATSAPP,
         RENDER_ERROR: CauseRow(
             label=_("its text could not be written"),
             meaning=_NOTHING_SENT,
@@ -448,11 +472,6 @@ _NO_LICENSE = CauseRow(
 _NO_REASON = CauseRow(label="", meaning="", advice=NOTHING_TO_DO)
 
 
-NOT_ON_WHATSAPP = CauseRow(
-    label=_("the number is not on WhatsApp"),
-    meaning=_NOTHING_SENT,
-    advice=_("Ask the customer for the right number, then send the receipt there."),
-)
 # As gateways of this family say it, in the two languages that they use.
 _SAYS_NOT_ON_WHATSAPP = re.compile(
     r"(number|phone|nomou?r|nomer).{0,40}(not (registered|on whatsapp)|(tidak|belum) terdaftar)", re.IGNORECASE

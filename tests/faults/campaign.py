@@ -40,6 +40,9 @@ FAULTS = {
     "html_200": {"probability": 0.003},
     "malformed_json_200": {"probability": 0.003},
     "no_id_200": {"probability": 0.003, "operation": "sends"},
+    "check_no_once": {"probability": 0.1},
+    "check_no": {"probability": 0.2},
+    "check_slow": {"probability": 0.05, "amount": 2},
     "no_ticks": {"probability": 0.01},
     "undelivered": {"probability": 0.01},
     "undelivered_wrongly": {"probability": 0.01},
@@ -58,7 +61,7 @@ WAITS_SECONDS = (4.0, 8.0, 16.0)
 """How long new customers wait after each try, in place of days: a restriction has to end by itself within the run."""
 MOST_TRIES = 4
 """So many messages to new customers may a restriction turn down, of each license: the first, and three more."""
-FAILPOINTS = ("before_claim", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
+FAILPOINTS = ("before_claim", "after_check", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 FAILPOINT_RATE = 0.0007
 KILL_SECONDS = (2.0, 6.0)
 SALE_STATEMENTS = 12

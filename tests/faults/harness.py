@@ -67,6 +67,7 @@ IMPATIENT = {
     "django_kpwa.gateway.http.HttpGateway.CONNECT_TIMEOUT_SECONDS": 1.0,
     "django_kpwa.gateway.http.HttpGateway.READ_TIMEOUT_SECONDS": 1.5,
     "django_kpwa.pace.MAX_RETRY_SECONDS": 2.0,
+    "django_kpwa.dispatch.first_contact.LOOK_AGAIN_SECONDS": 2.0,
 }
 LEASE_SECONDS = 9.0
 """What `conf.lease_seconds()` makes of these."""

@@ -222,7 +222,7 @@ def test_a_sale_without_a_message_has_no_receipt(linked):
             Status.FAILED,
             Cause.REFUSED,
             "Number is not on WhatsApp",
-            "The number is not on WhatsApp",
+            "This number has no WhatsApp",
         ),
         (Status.FAILED, Cause.REFUSED, "Image too large", "The gateway said: Image too large"),
         (Status.FAILED, Cause.REFUSED, "", "The gateway refused the message"),

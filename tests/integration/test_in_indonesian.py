@@ -104,7 +104,7 @@ def test_a_number_that_is_not_on_whatsapp_is_told_in_our_words(site, license_, s
     shown = site.get(f"{ADMIN}/outboundmessage/{message.pk}/change/").content.decode()
 
     assert re.findall(r'kpwa-button kpwa-primary"[^>]*>([^<]*)<', shown) == ["Kirim ke nomor lain"]
-    assert "Penyebab: nomor ini tidak ada di WhatsApp." in page
+    assert "Penyebab: nomor ini tidak punya WhatsApp." in page
     assert f"Pesan dari gateway: {said}" in page
 
 

@@ -81,7 +81,7 @@ def test_a_day_that_is_still_to_come_is_refused(license_):
 
 def test_above_the_limit_new_customers_wait_for_tomorrow_and_others_do_not(new, form):
     hear(new, "halo", sender=number(90))
-    assert send(new, 1, 2, 3, 4, 90, 5, 90) == [number(n) for n in (1, 2, 3, 90, 90)]
+    assert send(new, 1, 2, 3, 4, 90, 5, 90) == [number(n) for n in (90, 90, 1, 2, 3)], "who wrote goes before a check"
     send_group_message("Kasir", "laporan", license=new)
     drive(new.pk)
     assert locmem.outbox[-1].group_name == "Kasir"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
-from django_kpwa.models import DatabaseNow, Lane, OutboundMessage, Status, WebhookEvent
+from django_kpwa.models import DatabaseNow, Lane, OutboundMessage, Recipient, Status, WebhookEvent
 from django_kpwa.outbox import send_message
 from django_kpwa.store.postgresql import prepared
 from django_kpwa.webhooks import process_event
@@ -23,6 +24,8 @@ pytestmark = [
 def sends(license_):
     """Sends one message more, and says how many statements of ours the server knows."""
     Lane.objects.update_or_create(license=license_, defaults={"session_status": "connected"})
+    # The first message to a number has statements of its own.
+    Recipient.objects.create(license=license_, number="6281234567890", first_sent_at=timezone.now())
 
     def send():
         message = send_message("081234567890", "x")

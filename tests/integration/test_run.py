@@ -24,6 +24,7 @@ from django_kpwa.models import (
     Lane,
     License,
     OutboundMessage,
+    Recipient,
     Status,
     WebhookEvent,
     WebhookToken,
@@ -119,6 +120,12 @@ class TestRun:
         try:
             Lane.objects.bulk_create(Lane(license=shop, session_status="connected") for shop in shops)
             queue(shops, 2)
+            # Not the first messages to them: before these the gateway is asked about their numbers.
+            numbers = OutboundMessage.objects.values_list("license_id", "recipient")
+            Recipient.objects.bulk_create(
+                Recipient(license_id=license_id, number=number, first_sent_at=timezone.now())
+                for license_id, number in numbers
+            )
             with start_manage("kpwa", "run", **site) as process:
                 wait_until(lambda: statuses()["sending"] == 3)
                 began = time.monotonic()

@@ -131,6 +131,23 @@ def test_a_suspended_number_is_told_by_the_status_alone(sandbox):
         assert gateway.get_status().word == "connected"
 
 
+@pytest.mark.parametrize(("fault", "said"), [("check_no_once", [False, True, True]), ("check_no", [False] * 3)])
+def test_check_number_says_no_wrongly_once_about_each_number_or_always(sandbox, fault, said):
+    sandbox.set_faults(**{fault: 1})
+    with HttpGateway(Secret(sandbox.key), base_urls=[sandbox.base_url]) as gateway:
+        for number in ("6281200000001", "6281200000002"):
+            assert [gateway.check_number(number).is_registered for _ in range(3)] == said
+        assert gateway.send_message("6281200000001", "Struk").id
+        assert gateway.get_status().word == "connected"
+
+
+def test_check_number_is_slow_and_nothing_else_is(sandbox, session):
+    sandbox.set_faults(check_slow={"amount": 3})
+    with pytest.raises(requests.ReadTimeout):
+        session.get(f"{sandbox.base_url}/openapi/wa/check-number/6281200000001", timeout=0.5)
+    assert session.post(f"{sandbox.base_url}/openapi/wa/status", timeout=2.5).json()["status"] == "connected"
+
+
 def test_a_phone_that_is_asked_for_a_passkey_is_not_linked_by_the_scan(sandbox):
     sandbox.logout()
     sandbox.set_faults(passkey_asked={"count": 2})

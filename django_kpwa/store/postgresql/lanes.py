@@ -24,9 +24,11 @@ from ...models.message import RecipientType, Status
 from ..columns import answer_columns, outcome_columns
 from ..lanes import Lanes
 from ..locks import FINISH_SECONDS, TAKE_SECONDS
+from ..recipients import KNOWN, contact_of
 from ..results import (
     CONTENT_COLUMNS,
     FACT_COLUMNS,
+    Ahead,
     Claim,
     Content,
     Facts,
@@ -55,7 +57,7 @@ _FINISHES, _TAKES = _PATIENCE.format(FINISH_SECONDS), _PATIENCE.format(TAKE_SECO
 
 # The first message that is due, also if it is overdue or has no text yet; the parts below tell these cases apart.
 _NEXT = f"""next AS MATERIALIZED (
-  SELECT id, due_at, attempts_made,
+  SELECT id, due_at, attempts_made, recipient_type, recipient, {", ".join(FACT_COLUMNS)},
     renderer <> '' AND (rendered_at IS NULL OR (NOT in_doubt AND rendered_at <= {_STALE})) AS is_unrendered,
     expires_at IS NOT NULL AND expires_at <= {_NOW} AS is_overdue
   FROM django_kpwa_outboundmessage
@@ -127,7 +129,7 @@ _CLAIMED = f"""claimed AS (
     AND NOT next.is_overdue AND license.id = held.license_id AND license.is_active AND held.pause_reason = '' {{when}}
     AND (next.is_unrendered OR held.next_send_at IS NULL OR held.next_send_at <= {_NOW})
   RETURNING message.id, message.attempts_made, message.attempts_spent,
-    {", ".join(f"message.{name}" for name in (*CONTENT_COLUMNS, *FACT_COLUMNS))}
+    {", ".join(f"message.{name}" for name in CONTENT_COLUMNS)}
 ), started AS (
   INSERT INTO django_kpwa_sendattempt
     (message_id, number, started_at, outcome, cause, code, words, gateway_id, read_as, gateway_created_at)
@@ -141,12 +143,19 @@ _FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
   next.id AS next_id, next.due_at, next.is_unrendered, next.is_overdue,
   EXTRACT(EPOCH FROM held.next_send_at - {_NOW})::float8 AS wait_seconds,
   claimed.id AS claimed_id, started.id AS attempt_id, claimed.attempts_made, claimed.attempts_spent,
-  {", ".join(f"claimed.{name}" for name in (*CONTENT_COLUMNS, *FACT_COLUMNS))}, {_NOW} AS now,
+  {", ".join(f"claimed.{name}" for name in CONTENT_COLUMNS)}, {", ".join(f"next.{name}" for name in FACT_COLUMNS)},
+  COALESCE(claimed.recipient_type, next.recipient_type) AS kind, COALESCE(claimed.recipient, next.recipient) AS number,
+  {", ".join(f"known.{name}" for name in KNOWN)}, {_NOW} AS now,
   EXISTS (SELECT 1 FROM django_kpwa_recipient WHERE stopped_at IS NOT NULL) AS has_stops,
   held.restricted_until IS NOT NULL AS is_restricted"""
+# LATERAL, so that the recipient is looked up by its index, whatever the planner knows of the table.
+_KNOWN = f"""LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true LEFT JOIN LATERAL (
+  SELECT {", ".join(KNOWN)} FROM django_kpwa_recipient
+  WHERE license_id = %(license_id)s AND number = COALESCE(claimed.recipient, next.recipient)
+  LIMIT 1
+) known ON true"""
 _FOUND = f"""{_FOUND_COLUMNS}
-FROM held JOIN django_kpwa_license license ON license.id = held.license_id
-  LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true"""
+FROM held JOIN django_kpwa_license license ON license.id = held.license_id {_KNOWN}"""
 
 # Takes the lease and, with `claims`, claims the first message. A lane whose session or linked number has to be checked
 # first is taken without a message. The lane's row is read as well, to tell one that is driven from one with an expired
@@ -171,7 +180,7 @@ SELECT held.license_id IS NOT NULL AS is_taken, lane.lease_expires_at > {_NOW} A
   {", ".join(f'license.{column} AS "license.{column}"' for column in _LICENSE_COLUMNS)},
   {_FOUND_COLUMNS}
 FROM django_kpwa_lane lane JOIN django_kpwa_license license ON license.id = lane.license_id
-  LEFT JOIN held ON true LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true
+  LEFT JOIN held ON true {_KNOWN}
 WHERE lane.license_id = %(license_id)s"""
 
 _LOOK = f"""SELECT (EXISTS (
@@ -249,13 +258,13 @@ class PostgreSQLLanes(Lanes):
         return bool(row and row["is_startable"])
 
     @sensitive_variables()
-    def claim_next(self, lease: Lease, seconds: float) -> Step:
-        if self._is_alone():
+    def claim_next(self, lease: Lease, seconds: float, first_id: int | None = None) -> Step:
+        if first_id is None and self._is_alone():
             row = _CLAIM.row(self.using, self._of_lease(lease, seconds))
             step = Step(LeaseLost()) if row is None else _found(row)
             if step is not None:
                 return step
-        return super().claim_next(lease, seconds)
+        return super().claim_next(lease, seconds, first_id)
 
     @sensitive_variables()
     def record(
@@ -329,16 +338,18 @@ def _found(row: Row) -> Step | None:
     if row["is_paused"] or row["next_id"] is None:
         return Step(Idle(is_released=row["is_released"]))
     wait = row["wait_seconds"]
-    if row["claimed_id"] is None:
-        waits = not (row["is_overdue"] or row["is_unrendered"]) and wait is not None and wait > 0
-        return Step(Idle(wait_seconds=wait)) if waits else None
     columns = {name: row[name] for name in FACT_COLUMNS}
     facts = Facts(row["now"], **columns, is_restricted=row["is_restricted"])
+    contact = contact_of(row["number"], row["now"], row) if row["kind"] == RecipientType.NUMBER else None
+    if row["claimed_id"] is None:
+        waits = not (row["is_overdue"] or row["is_unrendered"]) and wait is not None and wait > 0
+        ahead = None if contact is None else Ahead(row["next_id"], facts, contact)
+        return Step(Idle(wait_seconds=wait, ahead=ahead)) if waits else None
     if row["attempt_id"] is None:
         return Step(Unrendered(row["claimed_id"], row["due_at"], facts))
     content = Content(**{name: row[name] for name in CONTENT_COLUMNS})
     made, spent = row["attempts_made"], row["attempts_spent"]
-    claim = Claim(row["claimed_id"], row["attempt_id"], made, spent, content, facts, has_stops=row["has_stops"])
+    claim = Claim(row["claimed_id"], row["attempt_id"], made, spent, content, facts, row["has_stops"], contact)
     return Step(claim)
 
 

@@ -156,7 +156,7 @@ def _install_in_transport(name: str, failpoint: Callable[[], None]) -> None:
 
     def sendall(self: _BoundedSocket, content: bytes) -> None:
         original(self, content)
-        is_head = bytes(content[:4]) == b"POST"
+        is_head = bytes(content[:4]) in (b"POST", b"GET ")
         if is_head:
             self.is_send = b"/openapi/wa/message" in bytes(content[:200])
         if getattr(self, "is_send", False) and is_head == (name == MID_POST):
