@@ -68,6 +68,8 @@ class Settings:
     COLD_RAMP: tuple[tuple[int, int], ...] = ((4, 20), (8, 50), (15, 100), (31, 200))
     """Messages to new customers that a license sends a day, while its number has been in use for less than so many
     days; after the last of them there is no limit. A license may have a limit of its own."""
+    UNANSWERED_A_MONTH: int = 300
+    """Above so many messages in a calendar month to people who have not written since, people are warned. 0: never."""
     CHECK_NUMBERS: bool = True
     """Ask the gateway before the first message to a number whether that has WhatsApp."""
     RENDER_DELAY_SECONDS: float = 3.0

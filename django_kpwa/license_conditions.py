@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
 from . import words
+from .conf import kpwa_settings
 from .counts import MAX_COUNTED, BoundedCount, bounded, count_up_to
 from .gateway import SessionStatus, session_trouble_of
 from .models import (
@@ -100,19 +101,32 @@ class NewCustomers:
     """A license's messages of today to people who have not written to it. `most`: None if there is no limit.
 
     `is_asked`: nobody has said how long its number has been in use, which would decide whether there is one.
+    `unanswered`: messages of this calendar month to people who have not written since, as last counted. `is_much`: that
+    is more than `KPWA["UNANSWERED_A_MONTH"]`.
     """
 
     sent: int
     most: int | None
     is_asked: bool
+    unanswered: int
+    is_much: bool
 
 
 def new_customers(license_: License, now: datetime) -> NewCustomers:
-    """What `license_`, fetched with its lane, has sent to new customers today; `now`: by the database's clock."""
+    """What `license_`, fetched with its lane, has sent to new customers; `now`: by the database's clock."""
     today = timezone.localtime(now, license_.time_zone).date()
     lane, most = lane_of(license_), license_.cold_limit_on(today)
     sent = lane.cold_sent if lane is not None and lane.cold_day == today else 0
-    return NewCustomers(sent, most, license_.in_use_since is None and license_.cold_limit is None)
+    is_asked = license_.in_use_since is None and license_.cold_limit is None
+    unanswered, allowed = _unanswered(license_, lane, today), kpwa_settings().UNANSWERED_A_MONTH
+    return NewCustomers(sent, most, is_asked, unanswered, is_much=bool(allowed) and unanswered > allowed)
+
+
+def _unanswered(license_: License, lane: Lane | None, today: date) -> int:
+    if lane is None or lane.unanswered_at is None:
+        return 0
+    counted_on = timezone.localtime(lane.unanswered_at, license_.time_zone).date()
+    return lane.unanswered if counted_on.replace(day=1) == today.replace(day=1) else 0
 
 
 def held_by(message: OutboundMessage) -> Condition | None:

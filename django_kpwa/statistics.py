@@ -6,12 +6,24 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from datetime import timezone as datetime_timezone
 from itertools import pairwise
+from typing import Any
 
 from django.db.models import Count, F, Q, Value
 from django.db.models.functions import Coalesce, TruncHour
+from django.utils import timezone
 
 from .counts import count_up_to
-from .models import ARRIVED, HISTOGRAM_SECONDS, HourlyStatistic, OutboundMessage, Status
+from .models import (
+    ARRIVED,
+    HISTOGRAM_SECONDS,
+    HourlyStatistic,
+    Lane,
+    License,
+    OutboundMessage,
+    Recipient,
+    RecipientType,
+    Status,
+)
 from .store import store
 
 MOST_COUNTED_NOW = 5_000
@@ -27,6 +39,12 @@ _MINUTES_OF_TICKS = 2
 MOST_HOURS_MADE_GOOD = 7 * 24
 # How far back an hour's messages in doubt are counted again: a person often decides about them only days later.
 HOURS_OF_DOUBT_COUNTED_AGAIN = 7 * 24
+
+_UNANSWERED_COUNTED_AFTER = timedelta(minutes=10)
+MOST_UNANSWERED_READ = 20_000
+"""How many of a license's messages of the month, the newest, are looked at for those without an answer."""
+_QUEUED_BEFORE = timedelta(days=7)
+_NUMBERS_AT_ONCE = 1000
 
 _COLUMN_OF = {
     **dict.fromkeys(ARRIVED, "sent"),
@@ -53,6 +71,7 @@ def roll_up(now: datetime | None = None) -> int:
     if rows:
         with store().brief():
             store().upsert(rows, unique=["license", "hour"], update=_FIGURES)
+        count_unanswered(now)
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
 
@@ -67,6 +86,47 @@ def running_hours(now: datetime, most_counted: int = MOST_COUNTED_NOW) -> tuple[
     if count_up_to(most_counted, settled).is_more:
         return since, list(HourlyStatistic.objects.filter(hour__gte=since))
     return since, _rows(since, _stored(since))
+
+
+def month_of(now: datetime, license_: License) -> datetime:
+    """When the calendar month of the license's time zone began that `now` lies in."""
+    local = timezone.localtime(now, license_.time_zone)
+    return local.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
+
+
+def count_unanswered(now: datetime) -> None:
+    """Count the month's messages without an answer, of each license for which that may have changed.
+
+    That is one which has sent since, or has such messages. A site on which nothing is sent is not asked.
+    """
+    counted_at = F("unanswered_at")
+    is_old = Q(unanswered_at=None) | Q(unanswered_at__lte=now - _UNANSWERED_COUNTED_AFTER)
+    may_differ = Q(unanswered_at=None) | Q(unanswered__gt=0) | Q(lease_taken_at__gte=counted_at)
+    for lane in Lane.objects.filter(is_old, may_differ).select_related("license"):
+        since = month_of(now, lane.license)
+        store().note_unanswered(lane.pk, _unanswered(lane.pk, since), now)
+
+
+def _unanswered(license_id: int, since: datetime) -> int:
+    """How many messages that were sent from `since` on went to numbers whose owners have not written after that."""
+    sent = OutboundMessage.objects.filter(
+        license_id=license_id,
+        # By the index. A message that was queued long before the month is one of the month before.
+        created_at__gte=since - _QUEUED_BEFORE,
+        sent_at__gte=since,
+        status__in=ARRIVED,
+        recipient_type=RecipientType.NUMBER,
+    ).exclude(recipient="")
+    newest: Any = sent.order_by("-created_at").values_list("recipient", "sent_at")
+    found = list(newest[:MOST_UNANSWERED_READ])
+    numbers = sorted({number for number, _ in found})
+    wrote: dict[str, Any] = {}
+    # Not by a join: the tables of an old MariaDB may have other collations than newer ones.
+    for start in range(0, len(numbers), _NUMBERS_AT_ONCE):
+        some = numbers[start : start + _NUMBERS_AT_ONCE]
+        lately = Recipient.objects.filter(license_id=license_id, number__in=some, last_inbound_at__gte=since)
+        wrote |= dict(lately.values_list("number", "last_inbound_at"))
+    return sum(number not in wrote or sent_at > wrote[number] for number, sent_at in found)
 
 
 _FIGURES = (

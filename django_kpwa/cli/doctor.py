@@ -31,7 +31,7 @@ from ..exceptions import (
 from ..gateway import SessionStatus, load_gateway_class, session_trouble_of
 from ..gateway.locmem import LocmemGateway
 from ..health import STOPPED, Finding, last_seen, look
-from ..license_conditions import new_customers
+from ..license_conditions import NewCustomers, new_customers
 from ..models import (
     DatabaseNow,
     Lane,
@@ -257,7 +257,7 @@ def _of_license(license_: License) -> Iterator[Line]:
         return
     waiting = OutboundMessage.objects.filter(license=license_, status=Status.QUEUED)
     yield Line(OK, subject, f"messages waiting: {count_up_to(MAX_COUNTED, waiting)}.")
-    yield _of_new_customers(license_)
+    yield from _of_new_customers(license_)
     registered = WebhookToken.objects.filter(license=license_, registered_at__isnull=False, expires_at=None)
     if not registered.exists():
         words = "no webhook is registered, so neither ticks nor answers arrive. Register it"
@@ -271,10 +271,18 @@ def _of_license(license_: License) -> Iterator[Line]:
     yield Line(OK, subject, f"its webhook is registered; {last}.")
 
 
-def _of_new_customers(license_: License) -> Line:
-    subject, name = f"license {license_.name}", quoted(license_.name)
+def _of_new_customers(license_: License) -> Iterator[Line]:
     fresh = License.objects.select_related("lane").get(pk=license_.pk)
     found = new_customers(fresh, store().now())
+    yield _of_cold_limit(license_, found)
+    words = f"messages of this month to people who have not written since: {found.unanswered}."
+    if found.is_much:
+        words += " WhatsApp restricts numbers that few answer: have customers write first, for example by a QR code."
+    yield Line(NOTE if found.is_much else OK, f"license {license_.name}", words)
+
+
+def _of_cold_limit(license_: License, found: NewCustomers) -> Line:
+    subject, name = f"license {license_.name}", quoted(license_.name)
     if found.is_asked:
         words = "nobody has said since when its number has been in use, so new customers are not limited. Say it"
         return Line(NOTE, subject, f"{words}: manage.py kpwa licenses new-customers {name} --in-use-since DATE")

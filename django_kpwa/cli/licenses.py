@@ -212,6 +212,7 @@ def _new_customers(console: Console, license_: License, since: date | None, limi
             "in_use_since": license_.in_use_since,
             "limit": found.most,
             "sent_today": found.sent,
+            "unanswered_this_month": found.unanswered,
         }
     )
     of = "not limited" if found.most is None else f"{found.sent} of at most {found.most} today"

@@ -362,7 +362,7 @@ class _Driver:
         ahead = idle.ahead
         if ahead is None or idle.wait_seconds is None or idle.wait_seconds < MOST_SECONDS_ASKING:
             return
-        if not self.conf.CHECK_NUMBERS or first_step(ahead.contact) is not FirstStep.ASK:
+        if not self.conf.CHECK_NUMBERS or first_step(ahead.contact) is not FirstStep.ASK or self.should_stop():
             return
         standing = self._standing(ahead.facts, ahead.message_id)
         if self._hold(ahead.facts, standing) is None and self._may_ask(ahead):

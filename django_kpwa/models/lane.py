@@ -112,6 +112,9 @@ class Lane(models.Model):
     checked_today = models.PositiveIntegerField(_("numbers checked on that day"), default=0, db_default=0)
     check_hour = models.DateTimeField(_("hour of the count of checks"), null=True)
     checked_in_hour = models.PositiveIntegerField(_("numbers checked in that hour"), default=0, db_default=0)
+    # Messages of this month to people who have not written since, and when they were counted (`statistics`).
+    unanswered = models.PositiveIntegerField(_("messages of the month without an answer"), default=0, db_default=0)
+    unanswered_at = models.DateTimeField(_("without an answer, counted"), null=True)
     next_send_at = models.DateTimeField(_("next send"), null=True)
 
     objects = OutboxManager.from_queryset(LaneQuerySet)()

@@ -190,6 +190,11 @@ class Decisions(Lanes):
             held = held.filter(reason=HoldReason.COLD_LIMIT)
         return held.exists() and self._end_holds(held)
 
+    def note_unanswered(self, license_id: int, count: int, now: datetime) -> None:
+        """Keep how many messages of the month nobody had answered by `now`."""
+        with self.brief():
+            Lane.objects.filter(pk=license_id).update(unanswered=count, unanswered_at=now)
+
     @_decision
     def mark_sent(self, message_id: int) -> bool:
         """Make a message in doubt `sent`: a person knows that it arrived. False: it is not in doubt."""
