@@ -6,7 +6,7 @@ import pytest
 
 from django_kpwa import license_actions, outbox
 from django_kpwa.gateway.outcome import OutcomeKind
-from django_kpwa.models import DatabaseNow, OutboundMessage, PauseReason, Recipient, SendAttempt, Status
+from django_kpwa.models import DatabaseNow, Lane, OutboundMessage, PauseReason, Recipient, SendAttempt, Status
 
 from .harness import KEY, is_paused, wait_for
 
@@ -53,6 +53,8 @@ def test_a_key_revoked_in_the_middle_of_five_hundred_alerts_once_and_all_go_out_
 
 def test_a_refused_number_fails_at_once_after_the_status_was_asked_and_holds_up_nobody(shop, phone):
     phone.set_registered("628130000001", False)
+    # One that had WhatsApp once: the gateway is not asked about it any more.
+    Recipient.objects.create(license=shop.license, number="628130000001", first_sent_at=DatabaseNow())
     shop.start_worker()
     shop.start_beat()
     messages = shop.send(3)
@@ -62,6 +64,23 @@ def test_a_refused_number_fails_at_once_after_the_status_was_asked_and_holds_up_
     at = requests.index(("message", 400))
     assert requests[at + 1] == ("status", 200)
     assert requests.count(("message", 400)) == 1
+
+
+def test_numbers_without_whatsapp_fail_after_the_second_look_and_hold_up_nobody(shop, phone):
+    without = [f"628130000{n:03}" for n in (1, 4)]
+    for number in without:
+        phone.set_registered(number, False)
+    phone.set_faults(check_no_once=0.3)
+    shop.start_worker()
+    shop.start_beat()
+    messages = shop.send(8)
+    wait_for(lambda: shop.statuses() == {Status.SENT: 6, Status.FAILED: 2}, "all to be settled")
+    failed = [message.recipient for message in messages if status_of(message) == Status.FAILED]
+    assert failed == without
+    assert not SendAttempt.objects.filter(message__recipient__in=without).exists(), "nothing was tried"
+    asked = [entry["operation"] for entry in phone.log()].count("check-number")
+    assert 8 + 2 <= asked <= 8 * 2
+    assert Lane.objects.get(pk=shop.license.pk).checked_today == asked
 
 
 @pytest.mark.parametrize(("fault", "status"), [("restricted_400", 400), ("restricted_500", 500)])
