@@ -47,6 +47,9 @@ llms_txt_suppress_unknown_node_warnings = ["abbreviation"]  # the `*` of a signa
 PAGE_OF = {
     "README.md": "docs/index.md",
     "CHANGELOG.md": "docs/changelog.md",
+    "CODE_OF_CONDUCT.md": "docs/conduct.md",
+    "CONTRIBUTING.md": "docs/contribute.md",
+    "SECURITY.md": "docs/reporting.md",
     "benchmarks/README.md": "docs/measured.md",
 }
 """Files beside this folder, and the page that includes each."""

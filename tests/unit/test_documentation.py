@@ -70,7 +70,7 @@ def anchors_of(page: Path) -> set[str]:
 
 
 def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for name, anchor in re.findall(r"\]\((?!\w+:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
             target = page.parent / name if name else page
