@@ -1,6 +1,6 @@
 """What a site may rely on: these names, and no others. They are those that the reference has, one by one.
 
-Whoever takes a name away from here breaks a site: see what the docs promise about that. Whoever adds one promises it.
+Whoever takes a name away from here breaks a site: see `docs/upgrading.md`. Whoever adds one promises it.
 """
 
 from __future__ import annotations
