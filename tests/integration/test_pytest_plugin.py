@@ -14,6 +14,8 @@ import pytest
 
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.timeout(600)  # processes that start, on a machine that may be busy
+
 SITE = ROOT / "tests/sites/own"
 # What would be measured here, or configured, is the repository's.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "DJANGO", "COV"))}
