@@ -72,8 +72,8 @@ class Mayhem(Shop):
         self._web: RunningProcess | None = None
         self._frozen: dict[int, float] = {}
         self._struck: set[str] = set()
-        # Drawn as cards are, so that none of them is missing from a run.
-        self._drawn: list[Deed] = []
+        # Drawn as cards are, so that none of them is missing from a run. A short one sees a restriction as well.
+        self._drawn: list[Deed] = [_whatsapp_restricts_the_numbers, _customers_write, _kill_a_child]
         self._next_deed_at = 0.0
         self._deployed_at = float("inf")
         self._deployments = 0
