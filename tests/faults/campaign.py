@@ -54,8 +54,9 @@ FAULTS = {
 }
 NEW_CUSTOMERS = 60
 """How many new customers a day one of the licenses may write to, as long as the faults last."""
-RESTRICTIONS = ("restricted_400", "restricted_500", "restricted_tick")
-"""The manners in which WhatsApp turns messages to new customers down, one of them for so many seconds now and then."""
+RESTRICTIONS = ("restricted_400", "restricted_500", "restricted_tick", "cold_refused_400", "cold_failed_500")
+"""The manners in which WhatsApp turns messages to new customers down, one of them for so many seconds now and then. The
+last two say no reason: they fail messages, or leave them in doubt, until that is found out."""
 RESTRICTION_SECONDS = (3.0, 12.0)
 WAITS_SECONDS = (4.0, 8.0, 16.0)
 """How long new customers wait after each try, in place of days: a restriction has to end by itself within the run."""
