@@ -117,7 +117,7 @@ def test_sandbox_becomes_the_simulated_phone_with_the_same_arguments(without_dat
         assert process.stop() == 0
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_that_lacks_characters_gets_question_marks(with_tables, encoding):
     environment = {**with_tables, "PYTHONIOENCODING": encoding}
     added = run_manage("kpwa", "licenses", "add", "Kopi ☕", environment=environment, stdin="key-of-a-shop-0001")

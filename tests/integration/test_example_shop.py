@@ -79,6 +79,14 @@ DEPLOYED = {
 }
 
 
+BEGIN = """
+from django.core.management import call_command
+from django_kpwa.models import License
+call_command("migrate", verbosity=0)
+license = License(name="Toko"); license.set_api_key("k" * 20); license.save()
+"""
+
+
 @pytest.fixture(scope="module")
 def till(tmp_path_factory):
     with socket.socket() as probe:
@@ -87,7 +95,7 @@ def till(tmp_path_factory):
     home = tmp_path_factory.mktemp("shop")
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "CELERY_BROKER_URL")}
     environment = {**kept, "DJANGO_SETTINGS_MODULE": "example_project.settings", "SHOP_HOME": str(home)}
-    run_shop(environment, "migrate", "--verbosity", "0")
+    run_shop(environment, "shell", "--no-imports", "-c", BEGIN)
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "manage.py", "runserver", "--noreload", str(port)]
     with (home / "log").open("w") as log:
@@ -98,11 +106,7 @@ def till(tmp_path_factory):
                 assert server.poll() is None, (home / "log").read_text()
                 assert time.monotonic() < gives_up_at, "the shop did not start within 30 s"
                 time.sleep(0.05)
-            shop = Till(address, environment)
-            shop.shell(
-                "from django_kpwa.models import License; l = License(name='Toko'); l.set_api_key('k' * 20); l.save()"
-            )
-            yield shop
+            yield Till(address, environment)
         finally:
             server.terminate()
             server.wait(20)

@@ -125,8 +125,10 @@ assert OutboundMessage.objects.using("default").count() == 2
 
 @pytest.mark.parametrize(
     ("routers", "story"),
-    [([], STORY), (["several_databases.FromReplica"], PAST_A_ROUTER)],
-    ids=["by name", "past a router"],
+    [
+        pytest.param([], STORY, id="by name"),
+        pytest.param(["several_databases.FromReplica"], PAST_A_ROUTER, id="past a router", marks=pytest.mark.slow),
+    ],
 )
 def test_sales_of_one_key_in_several_databases_are_several_sales(tmp_path, routers, story):
     (tmp_path / "several_databases.py").write_text(SITE.format(home=tmp_path, routers=routers))
