@@ -41,7 +41,7 @@ HEAVY = {
     "many names around many parts": {"from": NUMBER, **{f"n{n}": n for n in range(60_000)}, "data": [{"id": "A", "ack": 2}] * 500},
     "many names within many parts": {"message": {f"{n}message": {} for n in range(30_000)}, "data": [{"id": "A", "ack": 2}] * 500},
     **{
-        f"a long {name} around many parts": {name: character * 900_000, "messages": [{"id": "A", "ack": 2}] * 500}
+        f"a long {name} of {character!r} around many parts": {name: character * 900_000, "messages": [{"id": "A", "ack": 2}] * 500}
         for name in ("from", "sender", "status", "ack", "id", "event", "type", "timestamp", "url", "isFromMe", "group")
         for character in ("8", "@", " ")
     },
