@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gettext
 import re
 import textwrap
 from dataclasses import MISSING, fields
@@ -89,6 +90,22 @@ def test_the_symptoms_name_what_is_on_the_screen_and_commands_that_exist():
     commands = set(re.findall(r"`kpwa ([a-z-]+)", page))
     assert len(commands) > 5
     assert commands <= set(SUBCOMMANDS)
+
+
+def test_the_owners_pages_name_what_is_on_the_screen_and_say_no_word_of_technology():
+    with (ROOT / "django_kpwa/locale/id/LC_MESSAGES/django.mo").open("rb") as file:
+        shown = {text.casefold().rstrip(".") for text in gettext.GNUTranslations(file)._catalog.values()}
+    shown |= {"whatsapp"}
+    pages = sorted((ROOT / "docs/pemilik").glob("*.md"))
+    assert len(pages) == 5
+    for page in pages:
+        text = page.read_text()
+        named = re.findall(r"\*\*([^*\n]+)\*\*", text)
+        assert len(named) > 2
+        assert [name for name in named if name.casefold().rstrip(".") not in shown] == [], page.name
+        assert "![" in text
+        plain = text.replace("**Gateway tidak bisa dihubungi**", "")
+        assert re.findall(r"(?i)\b(gateway|webhook|worker|server|broker|api|url|celery|database|token)\b", plain) == []
 
 
 def test_every_test_that_the_guarantees_name_is_there():
