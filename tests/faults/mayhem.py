@@ -54,8 +54,8 @@ class Mayhem(Shop):
     def __init__(self, folder: Path, phone: SandboxProcess, draw: random.Random, seed: int) -> None:
         waits = {
             f"django_kpwa.{module}.RESTRICTED_SECONDS": campaign.WAITS_SECONDS
-            for module in ("pace", "store.restriction", "store.lanes")
-        } | {"django_kpwa.store.lanes.PROVEN_SECONDS": campaign.WAITS_SECONDS[0]}
+            for module in ("pace", "store.restriction", "store.new_customers")
+        } | {"django_kpwa.store.new_customers.PROVEN_SECONDS": campaign.WAITS_SECONDS[0]}
         super().__init__(folder, phone, PUBLIC_URL="http://127.0.0.1", DEFAULT_LICENSE="Toko", **waits)
         self.draw = draw
         self.deeds: Counter[str] = Counter()
