@@ -234,13 +234,16 @@ def check_secrets(
 
     `outputs`: what processes wrote and brokers hold, by what it is called.
     """
-    secrets, numbers = set(secrets), set(numbers)
+    secrets = set(secrets)
+    by_length: dict[int, set[str]] = {}
+    for number in numbers:
+        by_length.setdefault(len(number), set()).add(number)
     found = [
         Violation("G", f"{_kind(word, secrets)} stands in {name}: …{_around(text, word)}…")
         for name, text in outputs.items()
-        for word in _words_in(text, secrets, numbers)
+        for word in _words_in(text, secrets, by_length)
     ]
-    return found + (_check_tables(secrets, numbers) if tables else [])
+    return found + (_check_tables(secrets, by_length) if tables else [])
 
 
 _MAY_HOLD_NUMBERS = {
@@ -253,7 +256,7 @@ _MAY_HOLD_NUMBERS = {
 _TEXTS = (models.CharField, models.TextField, models.JSONField, models.BinaryField)
 
 
-def _check_tables(secrets: set[str], numbers: set[str]) -> list[Violation]:
+def _check_tables(secrets: set[str], numbers: Mapping[int, set[str]]) -> list[Violation]:
     found: list[Violation] = []
     for model in [*apps.get_app_config("django_kpwa").get_models(), apps.get_model("admin.LogEntry")]:
         columns = [field.name for field in model._meta.concrete_fields if isinstance(field, _TEXTS)]
@@ -263,21 +266,21 @@ def _check_tables(secrets: set[str], numbers: set[str]) -> list[Violation]:
                 text = bytes(value).decode(errors="replace") if isinstance(value, (bytes, memoryview)) else str(value)
                 found += [
                     Violation("G", f"{_kind(word, secrets)} stands in {model._meta.label}.{column} of row {row[0]}")
-                    for word in _words_in(text, secrets, set() if column in allowed else numbers)
+                    for word in _words_in(text, secrets, {} if column in allowed else numbers)
                 ]
     return found
 
 
-def _words_in(text: str, secrets: set[str], numbers: set[str]) -> list[str]:
-    """The secrets and numbers that stand in `text`. There may be many thousand numbers: they are looked up by parts."""
-    lengths = {len(number) for number in numbers}
-    parts = {
+def _words_in(text: str, secrets: set[str], numbers: Mapping[int, set[str]]) -> list[str]:
+    """The secrets, and the numbers by their length, that stand in `text`. There may be many thousand numbers."""
+    found = {
         run[at : at + length]
         for run in (_DIGITS.findall(text) if numbers else ())
-        for length in lengths
+        for length, wanted in numbers.items()
         for at in range(len(run) - length + 1)
+        if run[at : at + length] in wanted
     }
-    return [*(secret for secret in secrets if secret in text), *(parts & numbers)]
+    return [*(secret for secret in secrets if secret in text), *found]
 
 
 _DIGITS = re.compile(r"\d{8,}")
