@@ -370,26 +370,25 @@ class _Driver:
 
     def _ask_about(self, ahead: Ahead) -> None:
         """Ask the gateway whether the number of a message that is queued has WhatsApp, and keep the answer."""
-        license_id, number = self.lease.license_id, ahead.contact.number
         # As it is now: the statement that found the message saw nothing of what it recorded itself.
-        contact = store().find_contact(license_id, number, ahead.contact.now)
+        contact = store().find_contact(self.lease.license_id, ahead.contact.number, ahead.contact.now)
         if contact is None or first_step(contact) is not FirstStep.ASK:
             return
         most = (MOST_CHECKS_AN_HOUR, MOST_CHECKS_A_DAY)
         if not store().count_check(self.lease, contact.now, self._local(ahead.facts).date(), *most):
             self.has_asked_enough = True
             return
-        registered = registered_after(contact, self._is_registered(number))
+        registered = registered_after(contact, self._is_registered(contact))
         failpoints.after_check()
         if not self.has_broken:
-            store().note_checked(self.lease, self.lease_seconds, ahead.message_id, number, registered)
+            store().note_checked(self.lease, self.lease_seconds, ahead.message_id, contact.number, registered)
 
-    def _is_registered(self, number: str) -> bool | None:
+    def _is_registered(self, contact: Contact) -> bool | None:
         """The gateway's answer; None if it gave none, or none in time."""
         gateway = self.open_gateway()
         gateway.ends_at = time.monotonic() + MOST_SECONDS_ASKING
         try:
-            return gateway.check_number(number).is_registered
+            return gateway.check_number(contact.number).is_registered
         except GatewayError as error:
             logger.info("License %s could not ask about a number: %s", self.lane.license_id, words_of(error))
         except Exception as error:

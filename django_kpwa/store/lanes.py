@@ -345,9 +345,13 @@ class Lanes(NewCustomers):
         than `priority`, among the next `MOST_PASSED`; None if there is none."""
         due = _due(license_id).filter(priority__lte=priority)
         found = list(due.values_list("pk", "recipient_type", "recipient")[: self.MOST_PASSED])
-        numbers = {number for _, kind, number in found if kind == RecipientType.NUMBER}
-        warm = set(self.who_wrote(license_id, warm_days).filter(number__in=numbers).values_list("number", flat=True))
-        return next((pk for pk, kind, number in found if kind != RecipientType.NUMBER or number in warm), None)
+        wrote = self.who_wrote(license_id, warm_days).filter(number__in=[recipient for *_, recipient in found])
+        warm = set(wrote.values_list("number", flat=True))
+        # No comprehension that ends in the middle: its frame would show a number in a report of an error.
+        for message_id, kind, recipient in found:
+            if kind != RecipientType.NUMBER or recipient in warm:
+                return int(message_id)
+        return None
 
     # --- records ---
 
