@@ -41,6 +41,8 @@ MOST_HOURS_MADE_GOOD = 7 * 24
 HOURS_OF_DOUBT_COUNTED_AGAIN = 7 * 24
 
 _UNANSWERED_COUNTED_AFTER = timedelta(minutes=10)
+MOST_LICENSES_COUNTED = 100
+"""Of how many licenses the messages without an answer are counted at once: a site may have thousands of them."""
 MOST_UNANSWERED_READ = 20_000
 """How many of a license's messages of the month, the newest, are looked at for those without an answer."""
 _QUEUED_BEFORE = timedelta(days=7)
@@ -97,12 +99,14 @@ def month_of(now: datetime, license_: License) -> datetime:
 def count_unanswered(now: datetime) -> None:
     """Count the month's messages without an answer, of each license for which that may have changed.
 
-    That is one which has sent since, or has such messages. A site on which nothing is sent is not asked.
+    That is one which has sent since, or has such messages. A site on which nothing is sent is not asked. Of more than
+    `MOST_LICENSES_COUNTED`, those that were counted longest ago come first.
     """
     counted_at = F("unanswered_at")
     is_old = Q(unanswered_at=None) | Q(unanswered_at__lte=now - _UNANSWERED_COUNTED_AFTER)
     may_differ = Q(unanswered_at=None) | Q(unanswered__gt=0) | Q(lease_taken_at__gte=counted_at)
-    for lane in Lane.objects.filter(is_old, may_differ).select_related("license"):
+    longest_ago = Lane.objects.filter(is_old, may_differ).order_by(counted_at.asc(nulls_first=True), "pk")
+    for lane in longest_ago.select_related("license")[:MOST_LICENSES_COUNTED]:
         since = month_of(now, lane.license)
         store().note_unanswered(lane.pk, _unanswered(lane.pk, since), now)
 

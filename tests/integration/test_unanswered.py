@@ -105,6 +105,19 @@ def test_it_is_counted_again_after_ten_minutes_and_only_where_it_may_differ(shop
     assert now_after(minutes=30) == 1
 
 
+def test_of_many_licenses_some_are_counted_at_a_time_and_each_gets_its_turn(shop, monkeypatch):
+    monkeypatch.setattr(statistics, "MOST_LICENSES_COUNTED", 2)
+    others = [License(name=f"Cabang {number}") for number in range(3)]
+    for license_ in (shop, *others):
+        license_.set_api_key("test-api-key-0002")
+        license_.save()
+        store().ensure_lane(license_.pk)
+        sent(license_)
+    for minutes, expected in ((0, 2), (1, 4), (2, 4)):
+        count_unanswered(NOW + timedelta(minutes=minutes))
+        assert Lane.objects.filter(unanswered=1).count() == expected
+
+
 def test_beat_counts_them_where_something_was_sent(shop):
     sent(shop)
     roll_up(NOW)
