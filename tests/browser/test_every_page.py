@@ -45,11 +45,6 @@ KINDS = f"""{BUTTONS}.map(b => [b.name, b.value,
     (b.getAttribute("formaction") ?? b.form.action).replace(/\\d+/g, "N")].join(" ").trim())"""
 
 
-@pytest.fixture(scope="module")
-def axe_source():
-    return axe.source()
-
-
 @pytest.fixture(scope="module", params=["stock", "unfold"])
 def site(request):
     with SandboxProcess("--license", f"Toko Utama:{KEY}") as sandbox:

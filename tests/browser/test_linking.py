@@ -11,7 +11,6 @@ from pytest_django.live_server_helper import LiveServer
 
 from django_kpwa.models import Lane, License, OutboundMessage
 from tests.contract.gateway_case import scanned
-from tests.sandbox import SandboxProcess
 
 from .chromium import Chromium
 
@@ -20,18 +19,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 LINK = "[data-kpwa-link]"
 PATH = "document.querySelector('.kpwa-qr path')?.getAttribute('d')"
 FOCUSED = "document.activeElement.hasAttribute('data-kpwa-heading')"
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with SandboxProcess() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with Chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ import requests
 from tests.contract.gateway_case import scanned
 from tests.sandbox import SandboxProcess
 
-from .chromium import Chromium
-
 pytestmark = pytest.mark.browser
 NUMBER = "6281234567890"
 
@@ -20,12 +18,6 @@ NUMBER = "6281234567890"
 def process():
     with SandboxProcess("--linked", "--group", "Dapur") as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with Chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -29,12 +29,9 @@ from django_kpwa.ticks import LAST_SENT
 from django_kpwa.webhooks import process_due_events
 from django_kpwa.words import Tone
 from tests.integration.times import pass_time
-from tests.sandbox import SandboxProcess
 from tests.shop.models import Sale
 from tests.sites import stock
 
-from . import axe
-from .chromium import Chromium
 from .test_every_page import DESK, PHONE, problems_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
@@ -42,23 +39,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pyte
 KNOWN, NEW = "6281200000001", "6281200000002"
 ADMIN = "/admin/django_kpwa/"
 FOCUSED = "document.activeElement.innerText?.trim()"
-
-
-@pytest.fixture(scope="module")
-def axe_source():
-    return axe.source()
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with SandboxProcess() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with Chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
