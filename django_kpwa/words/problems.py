@@ -363,7 +363,7 @@ PROBLEMS = Table[ProblemRow](
             ),
             urgency=42,
             tells=Tells.RESTRICTED,
-            headline=_("Receipts are going out, but WhatsApp limits messages to new customers %(until)s; %(count)s."),
+            headline=_("Receipts are going out, but those to new customers wait."),
             counter=_("WhatsApp limits messages to new customers %(until)s; %(count)s"),
             command="Wait. If the phone says that it is over: manage.py kpwa licenses end-restriction %(quoted)s",
         ),
