@@ -35,6 +35,7 @@ MORE_BASKETS = (
     ("Mas Dimas", "0813 9876 1200", (2, 6)),
     ("Bu Ratna", "0821 5567 8899", (0, 1)),
 )
+WAITING = ("Bu Wati", "0813 2211 4455", (2, 9))
 IN_DOUBT = ("Pak Hendra", "0852 7788 9900", (3, 3, 7))
 ARRIVED = "delivered|read"
 PAST = """
@@ -175,6 +176,13 @@ def take_pictures(browser: Chromium, demo: Demo) -> None:
     show_every_way(browser, "dashboard", f"{ours}/dashboard/", desk=(1280, 1400))
 
     demo.tell_phone("POST", "logout", {"license": ""})
+    browser.prefer(language="id")
+    browser.open(f"{demo.shop}/demo/", width=1400, height=900)
+    ring_up(browser, *WAITING, until="queued")
+    width, height = PHONE
+    browser.open(f"{ours}/dashboard/", width=width, height=height)
+    browser.wait_for("document.body.innerText.includes('Perlu scan QR')", 30)
+    write("stopped-id-phone", browser.screenshot())
     show_every_way(
         browser,
         "link",
