@@ -25,23 +25,17 @@ def _give_unassigned(using: str, raw: bool = False, **_given: Any) -> None:
         transaction.on_commit(give_unassigned, using=using, robust=True)
 
 
-def _refuse_to_lose_messages(using: str, plan: list[tuple[Migration, bool]], apps: Apps, **_given: Any) -> None:
-    """Refuse to migrate backwards if that would lose messages: `zero` would silently drop unsettled ones, and the
-    tables of `0001` cannot store messages without a license.
+def _refuse_to_drop_what_waits(using: str, plan: list[tuple[Migration, bool]], apps: Apps, **_given: Any) -> None:
+    """Refuse `migrate django_kpwa zero` while messages are unsettled: they would silently be dropped.
 
     This runs before the first table is changed, because a migration that refused halfway would leave tables that fit
     no version of the code.
 
-    Raises `CommandError` if messages are unsettled, or have no license.
+    Raises `CommandError` if messages wait or are in doubt.
     """
     undone = {step.name for step, backwards in plan if backwards and step.app_label == KpwaConfig.label}
-    if "0001_initial" in undone:
-        _refuse_to_drop_what_waits(apps, using)
-    elif "0002_what_trials_found" in undone:
-        _refuse_what_has_no_license(apps, using)
-
-
-def _refuse_to_drop_what_waits(apps: Apps, using: str) -> None:
+    if "0001_initial" not in undone:
+        return
     messages = apps.get_model(KpwaConfig.label, "OutboundMessage").objects.using(using)
     undecided = models.Q(status="unknown", dismissed_at=None)
     count = messages.filter(models.Q(status__in=["queued", "sending"]) | undecided).count()
@@ -53,27 +47,6 @@ def _refuse_to_drop_what_waits(apps: Apps, using: str) -> None:
         )
 
 
-def _refuse_what_has_no_license(apps: Apps, using: str) -> None:
-    """Before 0002, every message has an existing license. The migration gives settled messages one; for the others a
-    person has to choose."""
-    licenses = apps.get_model(KpwaConfig.label, "License").objects.using(using)
-    messages = apps.get_model(KpwaConfig.label, "OutboundMessage").objects.using(using)
-    without = messages.filter(~models.Exists(licenses.filter(pk=models.OuterRef("license_id")))).order_by("pk")
-    if licenses.exists():
-        without = without.filter(status__in=["queued", "sending", "unknown"])
-    if count := without.count():
-        ids = " ".join(map(str, without.values_list("pk", flat=True)[:_MOST_IDS]))
-        told = "1 message has" if count == 1 else f"{count} messages have"
-        raise CommandError(
-            f"{told} no license, which the earlier tables do not allow: "
-            f"{ids}{' …' if count > _MOST_IDS else ''}. Add a license, choose a default one and run manage.py "
-            "kpwa dispatch, or cancel them (manage.py kpwa messages cancel); then migrate again."
-        )
-
-
-_MOST_IDS = 10
-
-
 class KpwaConfig(AppConfig):
     name = "django_kpwa"
     label = "django_kpwa"
@@ -81,7 +54,7 @@ class KpwaConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        pre_migrate.connect(_refuse_to_lose_messages, sender=self, dispatch_uid="django_kpwa.refuse_to_lose_messages")
+        pre_migrate.connect(_refuse_to_drop_what_waits, sender=self, dispatch_uid="django_kpwa.refuse_to_drop")
         # The paths of webhooks are secrets, see `logs`.
         mask_paths_in("django.server", "django.request")
         from .checks import register_with_django

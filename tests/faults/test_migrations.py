@@ -49,13 +49,13 @@ def test_an_upgrade_and_its_downgrade_under_load_lose_nothing_and_old_workers_li
     selling = threading.Thread(target=sell)
     selling.start()
     try:
-        shop.migrate("0003")
+        shop.migrate("0002")
         selling.join()
         # Old code over the new tables: it stores, claims and records as before.
         shop.sell(10)
         shop.phone.wait_for_deliveries(45, 120)
     finally:
-        shop.migrate("0002")
+        shop.migrate("0001")
     shop.sell(5)
     shop.settle()
     assert worker.process.poll() is None

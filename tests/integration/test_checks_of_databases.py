@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import psycopg
 import pytest
 from django.core import checks
@@ -229,17 +225,6 @@ def test_a_mysql_connection_without_emoji_is_a_warning():
         assert "charset" in found_in_database()["kpwa.W003"].hint
     finally:
         connection.close()
-
-
-def test_tables_of_the_release_before_are_migrated_whatever_the_checks_ask(tmp_path):
-    environment = os.environ | {
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'shop.sqlite3'}",
-        "DJANGO_SETTINGS_MODULE": "tests.settings",
-    }
-    for target in ("0001", "0002"):
-        command = [sys.executable, "-m", "django", "migrate", "django_kpwa", target]
-        told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-        assert told.returncode == 0, told.stderr
 
 
 def test_manage_py_check_runs_them(db, settings):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.core.management import CommandError
 
 from django_kpwa.cli.licenses import _ACTIONS
-from django_kpwa.models import License, OutboundMessage, Status
+from django_kpwa.models import License, OutboundMessage
 from django_kpwa.outbox import cancel, send_message
 from django_kpwa.store import store
 from django_kpwa.testing import deliver
@@ -188,47 +187,3 @@ class TestADeletedLicense:
             assert admin_client.get(f"/admin/django_kpwa/outboundmessage/{page}").status_code == 200
         assert admin_client.get("/admin/django_kpwa/dashboard/").status_code == 200
         assert cancel(lost)
-
-
-@pytest.mark.django_db(transaction=True)
-class TestTablesOfTheReleaseBefore:
-    @pytest.fixture(autouse=True)
-    def _forth_again(self):
-        yield
-        call_command("migrate", "django_kpwa", verbosity=0)
-
-    def back(self):
-        call_command("migrate", "django_kpwa", "0001", verbosity=0)
-
-    def test_what_waits_without_a_license_keeps_them_away_in_words(self):
-        add("Pusat", is_default=True)
-        add("Cabang")
-        License.objects.update(is_default=False)
-        waiting = send_message(NUMBER, "x")
-        with pytest.raises(CommandError, match=rf"1 message has no license.*: {waiting.pk}\. "):
-            self.back()
-        assert OutboundMessage.objects.get().license is None  # all is as it was
-        assert cancel(waiting)
-        self.back()
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT license_id FROM django_kpwa_outboundmessage")
-            assert list(cursor.fetchall()) == [(License.objects.order_by("pk").values_list("pk", flat=True)[0],)]
-
-    def test_without_any_license_nothing_can_be_given_one(self):
-        message = send_message(NUMBER, "x")
-        assert cancel(message)
-        with pytest.raises(CommandError, match="Add a license"):
-            self.back()
-        assert OutboundMessage.objects.get().status == Status.CANCELLED
-
-    def test_what_is_left_of_a_deleted_license_is_the_first_ones(self):
-        first = add("Pusat")
-        message = send_message(NUMBER, "x", license=first)
-        OutboundMessage.objects.update(license_id=first.pk + 1000)
-        with pytest.raises(CommandError, match="1 message has no license"):
-            self.back()
-        assert cancel(message)
-        self.back()
-        with connections["default"].cursor() as cursor:
-            cursor.execute("SELECT license_id FROM django_kpwa_outboundmessage")
-            assert list(cursor.fetchall()) == [(first.pk,)]

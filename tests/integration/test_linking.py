@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
 from django.utils import timezone
 
 from django_kpwa import license_actions, signals
@@ -217,13 +214,3 @@ def test_going_from_a_gateway_that_is_no_phone_to_the_sandbox_and_back_stops_not
     assert reason == ""
     assert send_by(first) == (confirmed, linked, "")
     assert send_by("http.HttpGateway") == (confirmed, linked, "")
-
-
-def test_a_lane_that_sent_through_one_before_the_upgrade_has_no_number_afterwards(shop):
-    Lane.objects.update_or_create(
-        pk=shop.pk, defaults={"confirmed_number": "6280000000000", "linked_number": "6280000000000"}
-    )
-    migration = import_module("django_kpwa.migrations.0002_what_trials_found")
-    with connection.schema_editor() as editor:
-        migration.forget_the_number_of_no_phone(apps, editor)
-    assert (lane_of(shop).confirmed_number, lane_of(shop).linked_number) == ("", "")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -321,14 +319,3 @@ def test_a_worker_that_stands_still_while_it_asks_for_the_policy_does_not_call(l
     drive(license_.pk)
     assert texts() == ["x"]
     assert lane_of(license_).cold_sent == 1
-
-
-def test_the_migration_keeps_when_scheduled_messages_are_due(license_):
-    later = send_message(NUMBER, "x", send_after=timezone.now() + timedelta(days=1))
-    at_once = send_message(NUMBER, "x")
-    OutboundMessage.objects.update(first_due_at=None)
-    migration = import_module("django_kpwa.migrations.0006_put_off")
-    with connection.schema_editor() as editor:
-        migration.keep_when_scheduled_ones_are_due(apps, editor)
-    assert fresh(later).first_due_at == fresh(later).due_at
-    assert fresh(at_once).first_due_at is None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
@@ -137,26 +135,3 @@ def test_sales_that_fail_at_once_are_all_counted():
         thread.join(60)
     counted = dict(ReceiptFailure.objects.values_list("source_id", "times"))
     assert counted == {str(sale.pk): 5 if sale == sales[0] else 1 for sale in sales}
-
-
-def test_failures_of_the_release_before_become_one_when_it_is_migrated():
-    """As the table is before the constraint stands."""
-    if connection.vendor == "sqlite":
-        pytest.skip("its table is made anew from the model, which has the constraint")
-    kind = ContentType.objects.get_for_model(Sale)
-    constraint = next(each for each in ReceiptFailure._meta.constraints if each.name == "kpwa_failure_once")
-    with connection.schema_editor() as editor:
-        editor.remove_constraint(ReceiptFailure, constraint)
-    try:
-        for key, error in [("1", "a"), ("1", "b"), ("2", "c"), ("1", "d")]:
-            ReceiptFailure.objects.create(
-                receipt="r", source_content_type=kind, source_id=key, error=error, occurred_at=timezone.now()
-            )
-        migration = import_module("django_kpwa.migrations.0002_what_trials_found")
-        with connection.schema_editor() as editor:
-            migration.count_failures_of_one(apps, editor)
-        found = ReceiptFailure.objects.order_by("source_id").values_list("source_id", "error", "times")
-        assert list(found) == [("1", "d", 3), ("2", "c", 1)]
-    finally:
-        with connection.schema_editor() as editor:
-            editor.add_constraint(ReceiptFailure, constraint)

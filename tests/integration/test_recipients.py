@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
-from django.apps import apps
-from django.db import connection
-from django.utils import timezone
 
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, NotConnectedError
 from django_kpwa.gateway import locmem
-from django_kpwa.models import OutboundMessage, Recipient, in_seconds
+from django_kpwa.models import Recipient
 from django_kpwa.outbox import send_group_message, send_message
 from django_kpwa.store import store
 from tests.integration.test_stops import NUMBER, OTHER, hear
@@ -72,37 +67,3 @@ def test_an_older_event_that_comes_later_changes_nothing(license_):
     assert newer > wrote
     store().note_inbound(license_.pk, NUMBER, wrote)
     assert Recipient.objects.get().last_inbound_at == newer
-
-
-def test_an_existing_site_is_filled_and_filled_again(license_):
-    migration = import_module("django_kpwa.migrations.0007_who_was_written_to")
-    send(license_, count=3)
-    send(license_, OTHER)
-    pass_time(days=2)
-    hear(license_, "terima kasih")
-    send(license_)
-    hear(license_, "masih buka?", sender="6281300000001")
-    before = sorted(Recipient.objects.values_list("number", "last_inbound_at", "sent_since_inbound"))
-    assert len(before) == 3
-    Recipient.objects.all().delete()
-    with connection.schema_editor(atomic=False) as editor:
-        for _ in range(2):
-            migration.fill(apps, editor)
-            after = sorted(Recipient.objects.values_list("number", "last_inbound_at", "sent_since_inbound"))
-            assert after == before
-    first, last = Recipient.objects.values_list("first_sent_at", "last_sent_at").get(number=NUMBER)
-    assert (timezone.now() - first).days == 2
-    assert (timezone.now() - last).days == 0
-
-
-def test_it_is_filled_in_batches(license_, monkeypatch):
-    migration = import_module("django_kpwa.migrations.0007_who_was_written_to")
-    monkeypatch.setattr(migration, "BATCH", 2)
-    numbers = [f"628123456780{number}" for number in range(5)]
-    for number in numbers:
-        send(license_, number)
-    Recipient.objects.all().delete()
-    OutboundMessage.objects.filter(recipient=numbers[0]).update(sent_at=in_seconds(-60))
-    with connection.schema_editor(atomic=False) as editor:
-        migration.fill(apps, editor)
-    assert sorted(Recipient.objects.values_list("number", flat=True)) == numbers

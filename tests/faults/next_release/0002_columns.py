@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("django_kpwa", "0002_what_trials_found")]
+    dependencies = [("django_kpwa", "0001_initial")]
 
     # In the order in which workers lock them: lane, then messages.
     operations = [
