@@ -135,12 +135,31 @@ class Settings:
         return 10 * self.PROBE_SECONDS
 
 
+_last_read: tuple[dict[str, Any], Settings] | None = None
+
+
 def kpwa_settings() -> Settings:
-    """Read and validate `settings.KPWA`.
+    """Read and validate `settings.KPWA`, or return what was last read while it holds the same objects.
+
+    It is asked for several times a message. A list that is changed in place is not noticed.
 
     Raises `ImproperlyConfigured` for an unknown name, a value of the wrong type or a weak secret.
     """
+    global _last_read
     given = getattr(settings, "KPWA", {})
+    if _last_read is not None and isinstance(given, dict) and _are_same(given, _last_read[0]):
+        return _last_read[1]
+    read = _read(given)
+    _last_read = dict(given), read
+    return read
+
+
+def _are_same(given: dict[str, Any], known: dict[str, Any]) -> bool:
+    """By identity, because 1 equals True, which is no number of seconds."""
+    return len(given) == len(known) and all(name in known and known[name] is value for name, value in given.items())
+
+
+def _read(given: object) -> Settings:
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"KPWA must be a dict, not {type(given).__name__}.")
     values: dict[str, Any] = {}
