@@ -17,7 +17,8 @@ from .linking import CHECK_NUMBER, QR, RESTART, STATUS
 from .messages import MESSAGES, SEND, SEND_GROUP
 from .missing import MISSING
 from .recipients import EXPORT, FORGET, LIFT_STOP
-from .run import DISPATCH, PURGE, RUN, SANDBOX
+from .run import DISPATCH, PURGE, RUN
+from .sandbox import SANDBOX
 from .webhook import WEBHOOK
 
 __all__ = ["EXIT_GATEWAY", "EXIT_NO", "EXIT_OK", "EXIT_USAGE", "SUBCOMMANDS", "Console", "Subcommand", "run_subcommand"]

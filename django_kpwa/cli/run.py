@@ -1,4 +1,4 @@
-"""Subcommands that work without Celery: `kpwa run`, `dispatch` and `purge`; and `kpwa sandbox`, the simulated phone.
+"""Subcommands that work without Celery: `kpwa run`, `dispatch` and `purge`.
 
 `run` is one process that polls the database: every second while there is something to do, less often when idle.
 `dispatch` is one round for cron. Rounds may overlap, and may run beside workers: a lane that is being driven is
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -232,15 +230,6 @@ def _purge(console: Console, options: dict[str, Any]) -> int:
     return EXIT_OK
 
 
-def _add_sandbox_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("arguments", nargs="*", help="arguments of python -m django_kpwa.sandbox")
-
-
-def _sandbox(console: Console, options: dict[str, Any]) -> int:
-    # The sandbox has Django settings of its own, which cannot be loaded into a process that has the site's settings.
-    os.execv(sys.executable, [sys.executable, "-m", "django_kpwa.sandbox", *options["arguments"]])  # noqa: S606
-
-
 MOST_LICENSES = 20
 """Maximum number of licenses that a round reports: it comes every minute, and each license costs some queries."""
 
@@ -332,6 +321,3 @@ RUN = Subcommand(
 )
 DISPATCH = Subcommand("send due messages once, for cron", _add_dispatch_arguments, _dispatch)
 PURGE = Subcommand("delete what is older than KPWA['RETENTION_DAYS'] allows", _add_purge_arguments, _purge)
-SANDBOX = Subcommand(
-    "start a simulated WhatsApp phone; see `manage.py kpwa sandbox --help`", _add_sandbox_arguments, _sandbox
-)

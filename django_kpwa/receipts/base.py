@@ -33,11 +33,20 @@ _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 class Receipt:
     """A receipt of one model.
 
-    Every receipt needs `should_send()`, `get_phone_number()`, `get_occurred_at()` and `template_name`.
+    Every receipt needs `template_name`, and to know to whom and when: `phone_number_field` and `occurred_at_field`, or
+    `should_send()`, `get_phone_number()` and `get_occurred_at()`, where a rule is more than a column.
     """
 
     template_name: str = ""
     """Template of the text. Nothing is escaped in it: pass customers' text through the filters of `{% load kpwa %}`."""
+    phone_number_field: str = ""
+    """Name of the model's field or property that holds the recipient's number, for `get_phone_number()`."""
+    occurred_at_field: str = ""
+    """Name of the model's field or property that holds when the event happened, for `get_occurred_at()`.
+
+    An object gets the receipt as soon as it has that time, unless `should_send()` says otherwise. So name a field that
+    is empty until then (`paid_at`), not one that each row has (`created_at`).
+    """
     verbose_name: str | Promise = ""
     """What people call it, for example `_("Receipt")`; if empty, it is made of the class's name."""
     event: str = ""
@@ -54,16 +63,23 @@ class Receipt:
     """Language code in which the text is rendered; if empty, the site's `LANGUAGE_CODE`."""
 
     def should_send(self, obj: Any) -> bool:
-        """True if `obj` gets this receipt. Called at every save, and again just before the text is rendered."""
-        raise NotImplementedError
+        """True if `obj` gets this receipt. Called at every save, and again just before the text is rendered.
+
+        By default: whether `occurred_at_field` has a time.
+        """
+        if not self.occurred_at_field:
+            raise NotImplementedError
+        return getattr(obj, self.occurred_at_field) is not None
 
     def get_phone_number(self, obj: Any) -> object:
         """The recipient's number as people write it. Empty, None, `-`, `0` and the like: no receipt.
 
         Called at every save, and again just before the text is rendered. If the object returned has an attribute
-        `as_e164`, as those of django-phonenumber-field do, that is used.
+        `as_e164`, as those of django-phonenumber-field do, that is used. By default: `phone_number_field`.
         """
-        raise NotImplementedError
+        if not self.phone_number_field:
+            raise NotImplementedError
+        return getattr(obj, self.phone_number_field)
 
     def get_image_url(self, obj: Any) -> str | None:
         """An http(s) URL of an image to send with the text, or None. Called when the text is rendered."""
@@ -76,9 +92,10 @@ class Receipt:
     def get_occurred_at(self, obj: Any) -> datetime | None:
         """When the event happened, as an aware datetime. May return None only if `max_age` is None.
 
-        Without a time, a sale of today cannot be told from an old one that is edited or imported.
+        Without a time, a sale of today cannot be told from an old one that is edited or imported. By default:
+        `occurred_at_field`, and None without one.
         """
-        return None
+        return getattr(obj, self.occurred_at_field) if self.occurred_at_field else None
 
     def get_event_id(self, obj: Any) -> str:
         """Distinguishes this receipt from other receipts of `obj`, e.g. `f"refund-{refund_number}"` for each refund."""

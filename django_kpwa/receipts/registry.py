@@ -31,7 +31,8 @@ logger = get_logger("django_kpwa.receipts")
 ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
 
 MAX_LABEL_LENGTH = 190
-_REQUIRED = ("should_send", "get_phone_number")
+# Methods that a receipt must define, unless it names the field that they would read.
+_REQUIRED = {"should_send": "occurred_at_field", "get_phone_number": "phone_number_field"}
 # The keyword arguments that each method of a receipt gets beside the object.
 _ASKED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_REQUIRED, ()),
@@ -58,6 +59,8 @@ def register(*models: type[Model]) -> Callable[[ReceiptClass], ReceiptClass]:
 
     def decorate(receipt_class: ReceiptClass) -> ReceiptClass:
         _check_receipt_class(receipt_class)
+        for model in models:
+            _check_fields(model, receipt_class)
         fresh = [_registration(model, receipt_class) for model in models]
         for registration in fresh:
             _by_label[registration.label] = registration
@@ -182,20 +185,21 @@ def _check_receipt_class(receipt_class: object) -> None:
     if not (isinstance(receipt_class, type) and issubclass(receipt_class, Receipt)):
         raise ImproperlyConfigured(f"{receipt_class!r} is not a subclass of django_kpwa.receipts.Receipt.")
     name = receipt_class.__name__
-    for method in _REQUIRED:
-        if getattr(receipt_class, method) is getattr(Receipt, method):
-            raise ImproperlyConfigured(f"{name} must define {method}().")
+    for method, field in _REQUIRED.items():
+        if not getattr(receipt_class, field) and getattr(receipt_class, method) is getattr(Receipt, method):
+            raise ImproperlyConfigured(f"{name} must define {method}(), or {field}, which names a field to read.")
     if not receipt_class.template_name and receipt_class.render is Receipt.render:
         raise ImproperlyConfigured(f"{name} must name its template in template_name, or define render().")
     for attribute in ("max_age", "expires_after"):
         value = getattr(receipt_class, attribute)
         if value is not None and not (isinstance(value, timedelta) and value > timedelta(0)):
             raise ImproperlyConfigured(f"{name}.{attribute} must be a positive timedelta or None, not {value!r}.")
-    if receipt_class.max_age is not None and receipt_class.get_occurred_at is Receipt.get_occurred_at:
+    has_time = receipt_class.occurred_at_field or receipt_class.get_occurred_at is not Receipt.get_occurred_at
+    if receipt_class.max_age is not None and not has_time:
         raise ImproperlyConfigured(
             f"{name} has a max_age but no get_occurred_at(), so each save of an old object would send a "
-            "receipt: define get_occurred_at() to say when it happened, or set max_age = None to send for "
-            "objects of any age."
+            "receipt: define get_occurred_at() or occurred_at_field to say when it happened, or set max_age = None to "
+            "send for objects of any age."
         )
     if not isinstance(receipt_class.event, str) or (receipt_class.event and not says_something(receipt_class.event)):
         raise ImproperlyConfigured(f"{name}.event must be a visible string, not {receipt_class.event!r}.")
@@ -207,6 +211,16 @@ def _check_receipt_class(receipt_class: object) -> None:
     _check_method(receipt_class(), "get_late_notice", "the object and when it was queued", 2, ())
     if receipt_class.language and not check_for_language(receipt_class.language):
         raise ImproperlyConfigured(f"{name}.language is {receipt_class.language!r}, which Django does not support.")
+
+
+def _check_fields(model: type[Model], receipt_class: type[Receipt]) -> None:
+    """A wrong name would fail the receipt of each sale, where nobody looks."""
+    for attribute in ("phone_number_field", "occurred_at_field"):
+        field = getattr(receipt_class, attribute)
+        if field and not (isinstance(field, str) and hasattr(model, field)):
+            raise ImproperlyConfigured(
+                f"{receipt_class.__name__}.{attribute} is {field!r}, and {model.__name__} has no such field."
+            )
 
 
 def _check_method(receipt: Receipt, method: str, given: str, count: int, context: Iterable[str]) -> None:

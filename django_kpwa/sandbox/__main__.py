@@ -28,10 +28,25 @@ def main(argv: list[str] | None = None) -> int:
     return _serve(options, sandbox)
 
 
+def reached_by(arguments: list[str]) -> tuple[str, str]:
+    """Where a sandbox with these arguments will be reached: its base URL, and the API key of its first license.
+
+    Raises `ValueError` where that is not known before it listens, because it takes a free port. Ends the process with
+    `SystemExit` for invalid arguments.
+    """
+    options = _parser().parse_args(arguments)
+    if not options.port:
+        raise ValueError("The sandbox takes any free port (--port 0), so its address is not known yet: name a port.")
+    _, _, key = next(iter(options.license), f"{DEFAULT_LICENSE}:{DEFAULT_KEY}").partition(":")
+    return f"{_address(options.host, options.port)}/backend", key
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m django_kpwa.sandbox",
         description="A simulated WhatsApp phone behind the gateway's HTTP contract. Nothing leaves this machine.",
+        epilog="`manage.py kpwa sandbox` takes one more: --add-license NAME adds the license to the site, linked. "
+        "Only under DEBUG.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
 from django.core.management import CommandError, ManagementUtility
 
-from django_kpwa.models import DatabaseNow, OutboundMessage
+from django_kpwa.models import DatabaseNow, License, OutboundMessage
 from tests.cli import kpwa
 from tests.processes import ROOT, run_manage, start_manage
 
@@ -115,6 +116,37 @@ def test_sandbox_becomes_the_simulated_phone_with_the_same_arguments(without_dat
     with start_manage("kpwa", "sandbox", *arguments, environment=without_database) as process:
         assert "http://127.0.0.1:" in process.wait_for_output("License   A")
         assert process.stop() == 0
+
+
+def test_sandbox_adds_its_license_to_a_site_under_development(with_tables, tmp_path):
+    (tmp_path / "developing.py").write_text("from tests.settings import *\n\nDEBUG = True\nKPWA.pop('GATEWAY', None)\n")
+    environment = {**with_tables, "DJANGO_SETTINGS_MODULE": "developing", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+    for said in ("Added Toko Senja", "Found Toko Senja"):
+        arguments = ("kpwa", "sandbox", "--add-license", "Toko Senja", "--port", port)
+        with start_manage(*arguments, environment=environment) as process:
+            assert f"{said}: it sends to the simulated phone" in process.wait_for_output("Ctrl-C stops it")
+            status = run_manage("kpwa", "status", environment=environment)
+            assert "Toko Senja: linked" in status.stdout, status.stderr
+            assert process.stop() == 0
+    elsewhere = run_manage("kpwa", "sandbox", "--add-license", "Toko Senja", "--port", "8901", environment=environment)
+    assert elsewhere.returncode == 2
+    assert "another address than this sandbox" in elsewhere.stderr
+    free = run_manage("kpwa", "sandbox", "--add-license", "Toko Fajar", "--port", "0", environment=environment)
+    assert (free.returncode, "name a port" in free.stderr) == (2, True)
+
+
+def test_sandbox_adds_no_license_to_a_site_that_serves_customers(license_, settings):
+    settings.DEBUG = False
+    with pytest.raises(CommandError, match="with DEBUG off, receipts of customers could end in the sandbox") as refused:
+        kpwa("sandbox", "--", "--add-license", "Toko Senja")
+    assert refused.value.returncode == 2
+    settings.DEBUG = True
+    with pytest.raises(CommandError, match=r"KPWA\['GATEWAY'\] sends nothing, so the phone would show none"):
+        kpwa("sandbox", "--", "--add-license", "Toko Senja")
+    assert [each.name for each in License.objects.all()] == [license_.name]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])

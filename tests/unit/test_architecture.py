@@ -219,6 +219,7 @@ WRITES_ELSEWHERE = {
 SAVES_ELSEWHERE = {
     "admin/license_form.py": "a person's form for a license",
     "admin/license_link.py": "a person's answer about a license's number",
+    "cli/sandbox.py": "a license of a site under development",
     "cli/licenses.py": "a person's command about a license",
     "models/license.py": "a license",
     "testing.py": "a license for a site's own tests",

@@ -54,6 +54,8 @@ def test_one_class_may_serve_several_models_and_be_taken_back():
             r"Half must define get_phone_number\(\)",
         ),
         (variant(render=receipts.Receipt.render), "must name its template"),
+        (variant(phone_number_field="phone"), "phone_number_field is 'phone', and Sale has no such field"),
+        (variant(occurred_at_field=5), "occurred_at_field is 5, and Sale has no such field"),
         (
             variant(max_age=timedelta(days=2)),
             r"define get_occurred_at\(\).* or set max_age = None to send for objects of any age",
@@ -73,6 +75,20 @@ def test_a_class_that_could_not_work_is_refused_with_the_reason(receipt_class, w
     with pytest.raises(ImproperlyConfigured, match=words):
         receipts.register(Sale)(receipt_class)
     assert receipts.registry.registrations() == before
+
+
+def test_a_class_may_name_its_fields_in_place_of_methods():
+    class Named(receipts.Receipt):
+        template_name = "a.txt"
+        phone_number_field = "customer_phone"
+        occurred_at_field = "sold_at"
+
+    receipts.register(Sale)(Named)
+    receipts.unregister(Named)
+    paid, is_open = Sale(customer_phone="0812 3456 7890"), Sale(sold_at=None)
+    asked = Named()
+    assert (asked.should_send(paid), asked.should_send(is_open)) == (True, False)
+    assert (asked.get_phone_number(paid), asked.get_occurred_at(paid)) == ("0812 3456 7890", paid.sold_at)
 
 
 def test_what_is_no_concrete_model_is_refused():
