@@ -15,6 +15,8 @@
 They work in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is. Under Django's test
 runner and pytest-django, the whole package publishes nothing to the broker and sends nothing by the real gateway,
 except inside `reach_outside()`. `pytest_plugin` has the same as fixtures.
+
+`GatewayContract` and `HttpGatewayContract` are test cases for a site with a gateway class of its own.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from . import dispatch, license_actions, webhook_address
 from .conf import kpwa_settings
 from .gateway import locmem
 from .gateway.locmem import LocmemMessage, clear, fail_next, link, outbox, set_unregistered, unlink
+from .gateway_contract import GatewayContract, HttpGatewayContract
 from .models import License, OutboundMessage, Status, WebhookEvent, body_digest
 from .outbox import choose_license
 from .rehearsal import reach_outside
@@ -44,6 +47,8 @@ from .webhooks import process_event
 from .webhooks.authentication import HEADER
 
 __all__ = [
+    "GatewayContract",
+    "HttpGatewayContract",
     "LocmemMessage",
     "clear",
     "create_license",

@@ -288,11 +288,11 @@ def check_durations(conf: Settings) -> list[CheckMessage]:
 
 
 def is_http() -> bool:
-    """True if the gateway class is `HttpGateway` or a subclass of it."""
-    from ..gateway.http import HttpGateway  # imports urllib3, which processes that run no checks do not need
+    """True if the gateway class asks the addresses of `BASE_URLS`: `HttpGateway`, or another `ApiGateway`."""
+    from ..gateway.http import ApiGateway  # imports urllib3, which processes that run no checks do not need
 
     try:
-        return issubclass(load_gateway_class(), HttpGateway)
+        return issubclass(load_gateway_class(), ApiGateway)
     except (ImproperlyConfigured, ImportError):
         return False
 

@@ -12,6 +12,7 @@ from .base import (
     SessionTrouble,
     WebhookAnswer,
     load_gateway_class,
+    require_content,
     session_trouble_of,
 )
 from .qr import LoginQr
@@ -26,5 +27,6 @@ __all__ = [
     "SessionTrouble",
     "WebhookAnswer",
     "load_gateway_class",
+    "require_content",
     "session_trouble_of",
 ]

@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -111,6 +111,12 @@ def read_object(answer: Answer) -> Content:
             "The gateway answered 200 with something other than a JSON object.", status_code=200
         )
     return content
+
+
+def read_accepted(answer: Answer) -> Content:
+    """Return the JSON object of a 200, 201 or 202, with which APIs take a message. Raises the `GatewayError` for any
+    other answer."""
+    return read_object(replace(answer, status_code=200) if answer.status_code in (201, 202) else answer)
 
 
 def require_success(answer: Answer) -> None:

@@ -1,7 +1,8 @@
 """The interface to the gateway: eight operations, with frozen dataclasses as answers and exceptions for failures.
 
-Every implementation (HTTP, console, memory, sandbox) must pass `tests/contract/gateway_case.py`. The operations, their
-paths and their shapes follow the gateway's reference, kept in `django_kpwa/sandbox/openapi.yaml`.
+Every implementation (HTTP, console, memory, sandbox) must pass `tests/contract/gateway_case.py`, and a site's own
+`testing.GatewayContract`. The operations, their paths and their shapes follow the gateway's reference, kept in
+`django_kpwa/sandbox/openapi.yaml`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`HttpGateway`, the client of the real service, built on urllib3.
+"""`HttpGateway`, the client of the real service, and `ApiGateway`, its base and that of a site's own, built on urllib3.
 
 It does without `requests`, on purpose. That takes proxies and `.netrc` from the environment, keeps cookies, reads a
 redirect's body to its end, past every cap, before it decides whether to follow, and takes 4 MB of every sender's
@@ -11,15 +11,17 @@ it the API key and the number in check-number's path.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
 import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import certifi
@@ -47,14 +49,19 @@ from .transport import BoundedPools, Call
 _MAX_HEADER_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
+_JSON = "application/json"
 _TRANSPORT_ERRORS = (OSError, HTTPError, http.client.HTTPException)
 
 _Read = TypeVar("_Read")
 _making_context = threading.Lock()
 
 
-class HttpGateway(Gateway):
-    """The gateway at `base_urls`, by default `KPWA["BASE_URLS"]`; each URL includes the path `/backend`.
+class ApiGateway(Gateway):
+    """Base of a gateway that asks an HTTP API at `base_urls`, by default `KPWA["BASE_URLS"]`: what a request needs.
+
+    A subclass writes the operations with `ask_json()`, and overrides `get_headers()` where the key goes in another
+    header. It keeps deadlines and limits, follows no redirect, and knows whether a request has left: that decides
+    between "not sent" and "in doubt".
 
     Settings are read once, when an instance is made. It holds connections open: call `close()`, or use it in a `with`.
     Raises `InvalidApiKeyError` for a key that cannot be sent in a header, and `ImproperlyConfigured` for an invalid
@@ -87,62 +94,45 @@ class HttpGateway(Gateway):
         self._pools = BoundedPools(self._call, _tls_context)
         self._used_at = monotonic()
 
-    def restart(self) -> ServiceStatus:
-        return self._ask("GET", "/openapi/wa/restart", answers.done)
-
-    def get_status(self, *, deadline_seconds: float | None = None) -> ServiceStatus:
-        return self._ask("POST", "/openapi/wa/status", answers.service_status, deadline_seconds=deadline_seconds)
-
-    def get_login_qr(self) -> LoginQr:
-        return self._ask("POST", "/openapi/wa/login-qr", answers.login_qr, {"responseAs": "string"})
-
-    @sensitive_variables()
-    def check_number(self, phone_number: str) -> NumberCheck:
-        path = f"/openapi/wa/check-number/{quote(phone_number, safe='')}"
-        return self._ask("GET", path, answers.number_check)
-
-    @sensitive_variables()
-    def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
-        return self._send("/openapi/wa/message", {"phoneNumber": phone_number}, text, image_url)
-
-    @sensitive_variables()
-    def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
-        return self._send("/openapi/wa/message-group", {"groupName": group_name}, text, image_url)
-
-    def set_webhook(self, url: str) -> WebhookAnswer:
+    def get_headers(self) -> dict[str, str]:
+        """The headers that carry the key. Asked for each request: no attribute may hold the key in the clear."""
         __traceback_hide__ = True
-        # The URL's path holds the webhook's secret token, which the gateway may repeat in its words.
-        return self._ask(
-            "POST",
-            "/openapi/wa/webhook",
-            answers.webhook_answer,
-            {"webhook": url},
-            secrets=(Secret(url), Secret(urlsplit(url).path)),
-        )
+        return {"X-API-KEY": self.api_key.reveal()}
 
-    def reset_webhook(self) -> ServiceStatus:
-        return self._ask("GET", "/openapi/wa/webhook/reset", answers.done)
+    @sensitive_variables()
+    def ask_json(
+        self, method: str, path: str, content: object = None, *, deadline_seconds: float | None = None
+    ) -> dict[str, Any]:
+        """Call the API once and return the JSON object of a 200, 201 or 202.
+
+            self.ask_json("POST", "/messages", {"to": phone_number, "text": text})["id"]
+
+        `path`: is added to the base URL.
+        `content`: is sent as JSON; None: the request has no body.
+        `deadline_seconds`: for the whole call; None: that of the settings.
+
+        Raises the `GatewayError` of any other answer, and of any failure of the connection, as
+        docs/gateway-contract.md lists them. A 400 or 500 counts as the API's own if it is a JSON object with a text
+        in `message` or `error`, or a list of them in `errors`.
+        """
+        __traceback_hide__ = True
+        body = None if content is None else json.dumps(content).encode("ascii")
+        return self._ask(
+            method, path, answers.read_accepted, body, content_type=_JSON, deadline_seconds=deadline_seconds
+        )
 
     def close(self) -> None:
         self._pools.clear()
 
-    @sensitive_variables()
-    def _send(self, path: str, form: dict[str, str], text: str, image_url: str) -> SentMessage:
-        require_content(text, image_url)
-        if text:
-            form["message"] = text
-        if image_url:
-            form["imageUrl"] = image_url
-        return self._ask("POST", path, answers.sent_message, form)
-
-    @sensitive_variables("path", "form", "body")
+    @sensitive_variables("path", "body")
     def _ask(
         self,
         method: str,
         path: str,
         read: Callable[[Answer], _Read],
-        form: dict[str, str] | None = None,
+        body: bytes | None = None,
         *,
+        content_type: str = _FORM,
         secrets: tuple[Secret, ...] = (),
         deadline_seconds: float | None = None,
     ) -> _Read:
@@ -151,15 +141,15 @@ class HttpGateway(Gateway):
         Never at a later one after any other failure, since the request may have been carried out. Raises the
         `GatewayError` of the failure.
         """
-        __traceback_hide__ = True  # the form may hold a webhook's token
+        __traceback_hide__ = True  # the body may hold a webhook's token
         ends_at = monotonic() + (self._deadline_seconds if deadline_seconds is None else deadline_seconds)
         if self.ends_at is not None:
             ends_at = min(ends_at, self.ends_at)
-        body = None if method == "GET" else urlencode(form or {}, errors="replace").encode("ascii")
+        request = _Request(method, path, body, content_type)
         failures: list[str] = []
         for base_url in self.base_urls:
             try:
-                return read(self._exchange(base_url, path, body, ends_at, (self.api_key, *secrets)))
+                return read(self._exchange(base_url, request, ends_at, (self.api_key, *secrets)))
             except NotConnectedError as error:
                 failures.append(str(error))
             except GatewayError as error:
@@ -177,30 +167,24 @@ class HttpGateway(Gateway):
         # them, and Django's DEBUG page and Sentry do so even for variables that are marked as sensitive.
         raise raised.with_traceback(None)
 
-    def _exchange(
-        self, base_url: str, path: str, body: bytes | None, ends_at: float, secrets: tuple[Secret, ...]
-    ) -> Answer:
+    def _exchange(self, base_url: str, request: _Request, ends_at: float, secrets: tuple[Secret, ...]) -> Answer:
         """Send a request and return the answer, or raise the `GatewayError` that tells what is known of the failure."""
         if monotonic() - self._used_at > self.max_idle_seconds:
             self._pools.clear()
         self._call.begin(ends_at)
         try:
-            response = _opened(self._pools, base_url + path, self._headers(body), body, self._timeouts)
-            return Answer(response.status, response.headers, self._content(response), path, secrets)
+            response = _opened(self._pools, base_url, request, self._headers(request), self._timeouts)
+            return Answer(response.status, response.headers, self._content(response), request.path, secrets)
         except _TRANSPORT_ERRORS as error:
             failure = self._failure(error, base_url)
         finally:
             self._used_at = monotonic()
         raise failure
 
-    def _headers(self, body: bytes | None) -> dict[str, str]:
-        """Made anew for each request: no attribute holds the key in the clear, so that no repr shows it."""
-        headers = {
-            "X-API-KEY": self.api_key.reveal(),
-            "Accept": "application/json",
-            "User-Agent": f"django-kpwa/{__version__}",
-        }
-        return headers if body is None else headers | {"Content-Type": _FORM}
+    def _headers(self, request: _Request) -> dict[str, str]:
+        __traceback_hide__ = True
+        headers = {**self.get_headers(), "Accept": "application/json", "User-Agent": f"django-kpwa/{__version__}"}
+        return headers if request.body is None else headers | {"Content-Type": request.content_type}
 
     def _content(self, response: BaseHTTPResponse) -> bytes:
         """The decompressed body. Raises `UnexpectedAnswerError` if it is longer than `MAX_ANSWER_BYTES`."""
@@ -255,6 +239,65 @@ class HttpGateway(Gateway):
         return ConnectionLostError(f"The connection to {_origin(base_url)} broke before the answer was complete.")
 
 
+class HttpGateway(ApiGateway):
+    """The Kasirpintar gateway at `base_urls`, by default `KPWA["BASE_URLS"]`; each URL includes the path `/backend`."""
+
+    def restart(self) -> ServiceStatus:
+        return self._ask("GET", "/openapi/wa/restart", answers.done)
+
+    def get_status(self, *, deadline_seconds: float | None = None) -> ServiceStatus:
+        return self._ask(
+            "POST", "/openapi/wa/status", answers.service_status, _form(), deadline_seconds=deadline_seconds
+        )
+
+    def get_login_qr(self) -> LoginQr:
+        return self._ask("POST", "/openapi/wa/login-qr", answers.login_qr, _form(responseAs="string"))
+
+    @sensitive_variables()
+    def check_number(self, phone_number: str) -> NumberCheck:
+        path = f"/openapi/wa/check-number/{quote(phone_number, safe='')}"
+        return self._ask("GET", path, answers.number_check)
+
+    @sensitive_variables()
+    def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
+        return self._send("/openapi/wa/message", {"phoneNumber": phone_number}, text, image_url)
+
+    @sensitive_variables()
+    def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
+        return self._send("/openapi/wa/message-group", {"groupName": group_name}, text, image_url)
+
+    def set_webhook(self, url: str) -> WebhookAnswer:
+        __traceback_hide__ = True
+        # The URL's path holds the webhook's secret token, which the gateway may repeat in its words.
+        return self._ask(
+            "POST",
+            "/openapi/wa/webhook",
+            answers.webhook_answer,
+            _form(webhook=url),
+            secrets=(Secret(url), Secret(urlsplit(url).path)),
+        )
+
+    def reset_webhook(self) -> ServiceStatus:
+        return self._ask("GET", "/openapi/wa/webhook/reset", answers.done)
+
+    @sensitive_variables()
+    def _send(self, path: str, form: dict[str, str], text: str, image_url: str) -> SentMessage:
+        require_content(text, image_url)
+        if text:
+            form["message"] = text
+        if image_url:
+            form["imageUrl"] = image_url
+        return self._ask("POST", path, answers.sent_message, _form(**form))
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    path: str = field(repr=False)
+    body: bytes | None = field(repr=False)
+    content_type: str = ""
+
+
 def ask_once(
     url: str, headers: dict[str, str], call: Call, seconds: float, body: bytes | None = None
 ) -> BaseHTTPResponse:
@@ -267,28 +310,29 @@ def ask_once(
     call.begin(monotonic() + seconds)
     pools = BoundedPools(call, _tls_context)
     try:
-        return _opened(pools, url, headers, body, Timeout(seconds, seconds), preload_content=True)
+        request = _Request("GET" if body is None else "POST", "", body)
+        return _opened(pools, url, request, headers, Timeout(seconds, seconds), preload_content=True)
     finally:
         pools.clear()
 
 
 def _opened(
     pools: BoundedPools,
-    url: str,
+    base_url: str,
+    request: _Request,
     headers: dict[str, str],
-    body: bytes | None,
     timeouts: Timeout,
     *,
     preload_content: bool = False,
 ) -> BaseHTTPResponse:
-    """The answer to a GET, or to a POST of `body`; never to a second request, which could send a message twice.
+    """The answer to one request; never to a second one, which could send a message twice.
 
     No compression is asked for, so that the size limit applies to what is received, and none is undone.
     """
     return pools.urlopen(
-        "GET" if body is None else "POST",
-        url,
-        body=body,
+        request.method,
+        base_url + request.path,
+        body=request.body,
         headers=headers | {"Accept-Encoding": "identity"},
         timeout=timeouts,
         redirect=False,
@@ -296,6 +340,10 @@ def _opened(
         preload_content=preload_content,
         decode_content=False,
     )
+
+
+def _form(**fields: str) -> bytes:
+    return urlencode(fields, errors="replace").encode("ascii")
 
 
 def _tls_context() -> ssl.SSLContext:

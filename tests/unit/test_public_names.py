@@ -32,9 +32,10 @@ PUBLIC = {
     """,
     "django_kpwa.gateway": """
         Gateway LoginQr NumberCheck SentMessage ServiceStatus SessionStatus SessionTrouble WebhookAnswer
+        require_content
     """,
     "django_kpwa.gateway.console": "ConsoleGateway",
-    "django_kpwa.gateway.http": "HttpGateway",
+    "django_kpwa.gateway.http": "ApiGateway HttpGateway",
     "django_kpwa.gateway.locmem": "LocmemGateway",
     "django_kpwa.license_actions": """
         check_number check_status confirm_number end_restriction get_login_qr pause reset_webhook restart
@@ -63,8 +64,8 @@ PUBLIC = {
     """,
     "django_kpwa.templatetags.kpwa_counter": "kpwa_banner kpwa_chip kpwa_prefetch",
     "django_kpwa.testing": """
-        LocmemMessage clear create_license deliver fail_next link outbox post_webhook reach_outside
-        set_unregistered unlink
+        GatewayContract HttpGatewayContract LocmemMessage clear create_license deliver fail_next link outbox
+        post_webhook reach_outside set_unregistered unlink
     """,
     "django_kpwa.webhooks": "DefaultParser ParsedEvent Parser",
     "django_kpwa.webhooks.parsers": "DeliveryState",

@@ -1,0 +1,98 @@
+"""What the pages of docs/howto/ say is done here, block by block, so that none of them goes stale."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from types import ModuleType
+
+import pytest
+from django.test import SimpleTestCase
+
+from django_kpwa.failing_server import FailingServer, answering
+from django_kpwa.models import OutboundMessage, Status
+from tests.cli import kpwa as run_kpwa
+from tests.processes import ROOT
+from tests.sites import warta
+
+
+def blocks_of(page: str, kind: str = "python") -> dict[str, str]:
+    """The page's blocks of code, by the file that the first line names; commands by their place."""
+    blocks = re.findall(rf"^```{kind}\n(.*?)^```$", (ROOT / "docs/howto" / page).read_text(), re.DOTALL | re.MULTILINE)
+    return {(re.match(r"# (\S+\.py)", block) or [None, str(place)])[1]: block for place, block in enumerate(blocks)}
+
+
+def run_block(block: str, **named: object) -> dict[str, object]:
+    """The names that a block defines; its modules of the site are those of `sys.modules`."""
+    namespace = {"__name__": "a_site", **named}
+    exec(compile(block, "a page", "exec"), namespace)
+    return namespace
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """The `manage.py kpwa` commands of the page, split as a shell does."""
+    lines = "".join(blocks_of(page, "console").values()).splitlines()
+    return [shlex.split(line)[3:] for line in lines if line.startswith("python manage.py kpwa ")]
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """Gives the site that pages speak of modules: `site("shop.warta", module)`."""
+
+    def add(name, module=None):
+        module = module or ModuleType(name)
+        package, _, last = name.rpartition(".")
+        if package and package not in sys.modules:
+            monkeypatch.setitem(sys.modules, package, ModuleType(package))
+        monkeypatch.setitem(sys.modules, name, module)
+        if package:
+            monkeypatch.setattr(sys.modules[package], last, module, raising=False)
+        return module
+
+    return add
+
+
+# own-gateway.md
+
+_OWN_GATEWAY = blocks_of("own-gateway.md")
+# A class that pytest collects, as it would in the site.
+TestWartaGateway = run_block(
+    _OWN_GATEWAY["shop/tests/test_warta.py"].replace("from shop.warta", "from tests.sites.warta")
+)["TestWartaGateway"]
+
+
+class WartaGatewayTests(TestWartaGateway, SimpleTestCase):
+    """The same under Django's test runner."""
+
+
+def test_the_example_of_a_gateway_is_short():
+    source = (ROOT / "tests/sites/warta.py").read_text()
+    assert len(source.splitlines()) <= 60
+
+
+def test_a_message_goes_out_by_a_gateway_of_the_sites_own(transactional_db, site, settings):
+    site("shop.warta", warta)
+    answers = {b"POST /api/messages": (201, {"id": "w-1"}), b"GET /api/session": (200, {"state": "online"})}
+
+    def answer(connection, ended):
+        line = b" ".join(server.requests[-1].split(b" ", 2)[:2])
+        answering(answers[line])(connection, ended)
+
+    add, send, dispatch = commands_of("own-gateway.md")
+    with FailingServer(answer) as server:
+        kpwa = dict(settings.KPWA)
+        run_block(_OWN_GATEWAY["settings.py"], KPWA=kpwa)
+        assert kpwa["BASE_URLS"] == ["https://api.warta.example/v1"]
+        settings.KPWA = {**kpwa, "BASE_URLS": [server.url]}
+        for command in (add, send, dispatch):
+            assert run_kpwa(*command, stdin="warta-key-0001\n")[0] == 0
+        sent = [request for request in server.requests if b"/messages" in request]
+
+    message = OutboundMessage.objects.get()
+    assert (message.status, message.attempts.get().gateway_id) == (Status.SENT, "w-1")
+    (request,) = sent
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert b"Authorization: Bearer warta-key-0001" in head
+    assert json.loads(body) == {"to": "6281234567890", "text": "Halo dari Warta"}
