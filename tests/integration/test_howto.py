@@ -9,10 +9,12 @@ import sys
 from types import ModuleType
 
 import pytest
-from django.test import SimpleTestCase
+from django.conf import settings as django_settings
+from django.test import SimpleTestCase, override_settings
 
+from django_kpwa import testing
 from django_kpwa.failing_server import FailingServer, answering
-from django_kpwa.models import OutboundMessage, Status
+from django_kpwa.models import EventStatus, OutboundMessage, Status
 from tests.cli import kpwa as run_kpwa
 from tests.processes import ROOT
 from tests.sites import warta
@@ -96,3 +98,36 @@ def test_a_message_goes_out_by_a_gateway_of_the_sites_own(transactional_db, site
     head, _, body = request.partition(b"\r\n\r\n")
     assert b"Authorization: Bearer warta-key-0001" in head
     assert json.loads(body) == {"to": "6281234567890", "text": "Halo dari Warta"}
+
+
+# own-parser.md
+
+_OWN_PARSER = blocks_of("own-parser.md")
+_PARSER_SETTINGS = {"KPWA": dict(django_settings.KPWA)}
+run_block(_OWN_PARSER["settings.py"], **_PARSER_SETTINGS)
+WartaParserTests = override_settings(**_PARSER_SETTINGS)(
+    run_block(_OWN_PARSER["shop/tests/test_warta_parser.py"])["WartaParserTests"]
+)
+
+
+@pytest.fixture(autouse=True)
+def _parser_of_the_page(site):
+    site("shop.warta_parser").__dict__.update(run_block(_OWN_PARSER["shop/warta_parser.py"]))
+
+
+def test_an_event_that_failed_is_understood_after_the_parser_has_learnt_it(db, license_, settings, site):
+    settings.KPWA = {**settings.KPWA, **_PARSER_SETTINGS["KPWA"]}
+    event = testing.post_webhook({"kind": "inbound", "who": "6281234567890", "what": "Halo"})
+    assert event.status == EventStatus.FAILED
+    learnt = _OWN_PARSER["shop/warta_parser.py"].replace('event["ref"], sender', 'event.get("ref", ""), sender')
+    site("shop.warta_parser").__dict__.update(run_block(learnt))
+    (replay,) = commands_of("own-parser.md")
+    assert run_kpwa(*replay)[0] == 0
+    event.refresh_from_db()
+    assert (event.status, event.sender_number) == (EventStatus.PROCESSED, "6281234567890")
+
+
+def test_what_the_parser_makes_nothing_of_is_kept_as_not_understood(db, license_, settings):
+    settings.KPWA = {**settings.KPWA, **_PARSER_SETTINGS["KPWA"]}
+    event = testing.post_webhook({"kind": "typing"})
+    assert (event.status, bytes(event.body)) == (EventStatus.UNRECOGNISED, b'{"kind": "typing"}')
