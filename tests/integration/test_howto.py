@@ -6,24 +6,30 @@ import json
 import re
 import shlex
 import sys
+from datetime import timedelta
 from types import ModuleType
 
 import pytest
+import requests
 from django.conf import settings as django_settings
 from django.test import SimpleTestCase, override_settings
+from django.urls import clear_url_caches, path
+from django.utils import timezone
 
-from django_kpwa import testing
+from django_kpwa import receipts, testing
 from django_kpwa.failing_server import FailingServer, answering
 from django_kpwa.models import EventStatus, OutboundMessage, Status
 from tests.cli import kpwa as run_kpwa
 from tests.processes import ROOT
+from tests.shop.models import Sale
+from tests.shop.whatsapp import PaidReceipt, RefundReceipt
 from tests.sites import warta
 
 
 def blocks_of(page: str, kind: str = "python") -> dict[str, str]:
-    """The page's blocks of code, by the file that the first line names; commands by their place."""
+    """The page's blocks of code, by what their first lines name: mostly a file. Commands by their place."""
     blocks = re.findall(rf"^```{kind}\n(.*?)^```$", (ROOT / "docs/howto" / page).read_text(), re.DOTALL | re.MULTILINE)
-    return {(re.match(r"# (\S+\.py)", block) or [None, str(place)])[1]: block for place, block in enumerate(blocks)}
+    return {(re.match(r"# (.+)\n", block) or [None, str(place)])[1]: block for place, block in enumerate(blocks)}
 
 
 def run_block(block: str, **named: object) -> dict[str, object]:
@@ -131,3 +137,88 @@ def test_what_the_parser_makes_nothing_of_is_kept_as_not_understood(db, license_
     settings.KPWA = {**settings.KPWA, **_PARSER_SETTINGS["KPWA"]}
     event = testing.post_webhook({"kind": "typing"})
     assert (event.status, bytes(event.body)) == (EventStatus.UNRECOGNISED, b'{"kind": "typing"}')
+
+
+# from-requests.md
+
+_FROM_REQUESTS = blocks_of("from-requests.md")
+_TEMPLATE = "".join(blocks_of("from-requests.md", "django").values())
+
+
+@pytest.fixture
+def shop_of_the_page(site, settings):
+    """Has the shop's pages be those of one step: `shop_of_the_page("with the outbox")`."""
+    site("sales.models").Sale = Sale
+    for receipt in (PaidReceipt, RefundReceipt):
+        receipts.unregister(receipt)
+    engine = {**settings.TEMPLATES[0], "APP_DIRS": False}
+    sources = {"sales/receipt.txt": _TEMPLATE}
+    engine["OPTIONS"] = {**engine["OPTIONS"], "loaders": [("django.template.loaders.locmem.Loader", sources)]}
+    settings.TEMPLATES = [engine]
+    registered = []
+
+    def change(step):
+        views = run_block(_FROM_REQUESTS[f"sales/views.py, {step}"])
+        site("sales.urls").urlpatterns = [path("sales/<int:pk>/pay/", views["pay"])]
+        settings.ROOT_URLCONF = "sales.urls"
+        clear_url_caches()
+        if step == "in the end":
+            written = run_block(_FROM_REQUESTS["sales/whatsapp.py"])
+            written["SINCE"] = timezone.now() - timedelta(hours=1)
+            registered.append(written["PaidReceipt"])
+
+    yield change
+    for receipt in registered:
+        receipts.unregister(receipt)
+    for receipt in (PaidReceipt, RefundReceipt):
+        receipts.register(Sale)(receipt)
+    clear_url_caches()
+
+
+@pytest.fixture
+def sale():
+    return Sale.objects.create(status=Sale.Status.OPEN, customer_phone="0812 3456 7890")
+
+
+@pytest.mark.parametrize("step", ["with the outbox", "in the end"])
+def test_the_pages_own_test_passes_after_each_step(step, shop_of_the_page, client, kpwa_deliver, site):
+    shop_of_the_page(step)
+    test = run_block(_FROM_REQUESTS["sales/tests.py"])["test_a_sale_that_is_paid_twice_has_one_receipt"]
+    test(client, kpwa_deliver)
+
+
+def test_what_people_have_today_answers_500_where_the_gateway_is_down(shop_of_the_page, db, sale, client, monkeypatch):
+    def refuse(*arguments, **options):
+        assert (options["headers"], options["data"]["phoneNumber"]) == ({"X-API-KEY": "a-key"}, "0812 3456 7890")
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests, "post", refuse)
+    shop_of_the_page("today")
+    with override_settings(WA_API_KEY="a-key"), pytest.raises(requests.ConnectionError):
+        client.post(f"/sales/{sale.pk}/pay/")
+
+
+def test_the_commands_store_the_key_and_send(shop_of_the_page, transactional_db, sale, client):
+    shop_of_the_page("with the outbox")
+    add, dispatch = commands_of("from-requests.md")
+    assert run_kpwa(*add, stdin="a-key-of-the-shop-0001\n")[0] == 0
+    client.post(f"/sales/{sale.pk}/pay/")
+    assert testing.outbox == []
+    assert run_kpwa(*dispatch)[0] == 0
+    assert [sent.text for sent in testing.outbox] == [f"Nota {sale.pk}. Terima kasih!"]
+
+
+def test_a_wrong_number_leaves_the_sale_paid(shop_of_the_page, db, client):
+    sale = Sale.objects.create(status=Sale.Status.OPEN, customer_phone="0812")
+    shop_of_the_page("with the outbox")
+    assert client.post(f"/sales/{sale.pk}/pay/").status_code == 302
+    sale.refresh_from_db()
+    assert (sale.status, OutboundMessage.objects.count()) == (Sale.Status.PAID, 0)
+
+
+def test_a_sale_from_before_the_change_gets_no_second_receipt(shop_of_the_page, kpwa_deliver):
+    shop_of_the_page("in the end")
+    Sale.objects.create(
+        status=Sale.Status.PAID, customer_phone="0812 3456 7890", sold_at=timezone.now() - timedelta(hours=2)
+    ).save()
+    assert kpwa_deliver() == []
