@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from celery import Celery
 from celery.bin.base import CLIContext
 from celery.bin.beat import beat
 from celery.bin.worker import worker
+from django.urls import reverse
 
 from django_kpwa.conf import Settings, lease_seconds
 from django_kpwa.management.commands.kpwa import Command
@@ -86,3 +88,52 @@ def test_every_line_of_the_crontabs_runs_a_command_that_exists():
         assert "%" not in line, "cron takes it for the end of the line"
         command = line[line.index("venv/bin/python") :].partition(" >>")[0]
         check_command(command)
+
+
+TOKEN = "canary-token-Qz7_Qz7_Qz7_Qz7_Qz7_Qz7_Qz7_"
+SECRET_ADDRESSES = [
+    reverse(f"django_kpwa:{name}", args=[TOKEN]).rstrip("/") + end
+    for name in ("webhook", "health", "metrics")
+    for end in ("/", "")
+]
+
+
+def block_of(page: str, kind: str, begins: str) -> str:
+    (block,) = re.findall(rf"```{kind}\n({re.escape(begins)}.*?)```", (PAGES / page).read_text(), re.DOTALL)
+    return block
+
+
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
+def test_nginx_masks_the_secret_of_every_address_of_ours(address):
+    config = block_of("proxies.md", "nginx", "# /etc/nginx")
+    pattern, masked = re.findall(r'^    "~(\S+)"\s+"(.*)";$', config, re.MULTILINE)[0]
+    found = re.search(pattern.replace("(?<", "(?P<"), address)
+    written = masked.replace("${kpwa_mount}", found["kpwa_mount"])
+    assert written.endswith("/***")
+    assert address.startswith(written.removesuffix("***"))
+    location, level = re.findall(r"location ~ (\S+) \{\n\s+error_log \S+ (\w+);", config)[0]
+    assert re.search(location, address)
+    assert level == "emerg"
+    assert set(re.findall(r"access_log \S+ ?(\w*);", config)) == {"kpwa"}
+    (line,) = re.findall(r"log_format kpwa '(.*)';", config)
+    assert not {"$request", "$request_uri", "$uri", "$args"} & set(re.findall(r"\$\w+", line))
+
+
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
+def test_caddy_masks_the_secret_of_every_address_of_ours_in_both_of_its_logs(address):
+    filters = re.findall(r"request>uri regexp (\S+) (\S+)\n", block_of("proxies.md", "text", "# /etc/caddy"))
+    assert len(filters) == 2
+    for pattern, masked in filters:
+        assert re.sub(pattern, masked.replace("$1", r"\1"), address) in {
+            f"/kpwa/{kind}/***" for kind in ("webhooks", "health", "metrics")
+        }
+
+
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
+def test_gunicorns_error_log_gets_no_secret(address):
+    named: dict[str, type[logging.Filter]] = {}
+    exec(block_of("proxies.md", "python", "# gunicorn.conf.py"), named)
+    record = logging.LogRecord("gunicorn.error", logging.ERROR, "", 0, "Error handling request %s", (address,), None)
+    assert named["WithoutSecrets"]().filter(record)
+    assert TOKEN not in record.getMessage()
+    assert record.getMessage().endswith("/***")
