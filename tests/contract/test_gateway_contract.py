@@ -23,6 +23,7 @@ from django_kpwa.gateway.http import HttpGateway
 from django_kpwa.gateway.locmem import LocmemGateway
 from tests.sites.warta import WartaGateway
 
+pytestmark = pytest.mark.waits
 OK = {"message": "OK", "code": 20001}
 
 
