@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from celery import Celery
 from celery.bin.base import CLIContext
 from celery.bin.beat import beat
+from celery.bin.control import inspect
 from celery.bin.worker import worker
 from django.urls import reverse
 
@@ -55,7 +57,7 @@ def check_command(command: str) -> None:
     else:
         assert Path(program).name == "celery"
         assert arguments[:2] == ["-A", "shop"]
-        subcommand = {"worker": worker, "beat": beat}[arguments[2]]
+        subcommand = {"worker": worker, "beat": beat, "inspect": inspect}[arguments[2]]
         subcommand.make_context(
             arguments[2], arguments[3:], obj=CLIContext(Celery("shop"), no_color=True, workdir=None)
         )
@@ -137,3 +139,18 @@ def test_gunicorns_error_log_gets_no_secret(address):
     assert named["WithoutSecrets"]().filter(record)
     assert TOKEN not in record.getMessage()
     assert record.getMessage().endswith("/***")
+
+
+def test_the_containers_of_the_page_run_commands_that_exist_and_are_given_the_time_that_a_call_may_take():
+    composed = yaml.safe_load(block_of("compose.md", "yaml", "# compose.yaml"))
+    services = composed["services"]
+    assert set(services) == {"web", "worker", "beat", "postgres", "redis"}
+    for name in ("worker", "beat"):
+        check_command(services[name]["command"])
+        assert services[name]["stop_signal"] == "SIGTERM"
+        assert float(services[name]["stop_grace_period"].removesuffix("s")) > lease_seconds(Settings())
+        assert set(services[name]["depends_on"]) == {"postgres", "redis"}
+    check_command(services["worker"]["healthcheck"]["test"][1].replace("$$(hostname)", "host"))
+    for service in services.values():
+        assert set(service.get("secrets", ())) <= set(composed["secrets"])
+        assert not [name for name in service.get("environment", {}) if re.search("PASSWORD$|KEY$", name)]
