@@ -15,6 +15,7 @@ from celery.bin.base import CLIContext
 from celery.bin.beat import beat
 from celery.bin.control import inspect
 from celery.bin.worker import worker
+from django.core.management import call_command
 from django.urls import reverse
 
 from django_kpwa.conf import Settings, lease_seconds
@@ -154,3 +155,11 @@ def test_the_containers_of_the_page_run_commands_that_exist_and_are_given_the_ti
     for service in services.values():
         assert set(service.get("secrets", ())) <= set(composed["secrets"])
         assert not [name for name in service.get("environment", {}) if re.search("PASSWORD$|KEY$", name)]
+
+
+def test_the_task_of_the_page_calls_the_command_with_options_that_it_has(monkeypatch):
+    (called,) = re.findall(r"call_command\((.*)\)", (PAGES / "django-tasks.md").read_text())
+    heard = []
+    monkeypatch.setattr(Command, "execute", lambda self, *arguments, **options: heard.append(options))
+    eval(f"call_command({called})", {"call_command": call_command})
+    assert [(options["seconds"], options["verbosity"]) for options in heard] == [(20, 0)]
