@@ -68,6 +68,10 @@ _STATUS_PARAMETER = "status__exact"
 
 
 class WebhookEventAdmin(LongListAdmin):
+    when_empty = _(
+        "Nothing has come from the gateway yet. Without the webhook there are no delivery ticks and no answers: press "
+        "Register the webhook on a license's page."
+    )
     MAX_COUNTED = 1000
     """Events of one status are counted up to this number for the links above the list."""
 

@@ -77,6 +77,10 @@ class LicenseAdmin(ButtonsAdmin):
     form = LicenseForm
     change_form_template = "admin/django_kpwa/license/change_form.html"
     change_list_template = "admin/django_kpwa/license/change_list.html"
+    when_empty = _(
+        "There is no license here yet. Add one with the API key from the gateway's dashboard, then press Link WhatsApp "
+        "on its page."
+    )
     # Whether it is active is part of the condition, and which key is stored stands on its page.
     list_display = ["named", "condition", "linked_number", "queued"]
     list_filter = [ArchivedFilter, "is_active"]

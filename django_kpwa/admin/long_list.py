@@ -17,7 +17,7 @@ from django.core.paginator import Page, Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import formats, timezone
-from django.utils.functional import cached_property
+from django.utils.functional import Promise, cached_property
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -98,6 +98,8 @@ class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
     show_facets = ShowFacets.NEVER  # they count the table once for every choice
     paginator = BoundedPaginator
     change_list_template = "admin/django_kpwa/change_list.html"
+    when_empty: str | Promise = ""
+    """What to do next, shown in a list that has no row at all."""
     filtered_by: Sequence[str] = ()
     """The fields that the URL's query may filter by. Each has to be the first column of an index."""
 

@@ -195,6 +195,10 @@ class UndeliveredFilter(YesFilter):
 
 
 class MessageAdmin(LongListAdmin):
+    when_empty = _(
+        "There is no message yet. Receipts come here by themselves; to try it, press Send a test message on a "
+        "license's page."
+    )
     list_display = ["status_shown", "recipient_shown", "content", "created"]
     list_display_links = ["status_shown", "recipient_shown"]
     list_filter = [

@@ -136,6 +136,7 @@ CLEAR = Button(
 
 
 class ReceiptFailureAdmin(LongListAdmin):
+    when_empty = _("No receipt has failed. There is nothing to do here.")
     list_display = ["why", "source", "receipt_shown", "times", "occurred"]
     list_filter = [ReceiptFilter, WhenFilter]
     sortable_by = ["occurred"]

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from django_kpwa import outbox, wake
 from django_kpwa.admin import register
@@ -35,6 +35,24 @@ def woken(monkeypatch):
     licenses = []
     monkeypatch.setattr(wake, "wake_license", lambda license_id, **_: licenses.append(license_id))
     return licenses
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("model", "english", "indonesian"),
+    [
+        (License, "then press Link WhatsApp on", "lalu tekan Tautkan WhatsApp"),
+        (OutboundMessage, "press Send a test message on", "tekan Kirim pesan percobaan"),
+        (ReceiptFailure, "No receipt has failed", "Tidak ada struk yang gagal"),
+        (WebhookEvent, "press Register the webhook on", "tekan Daftarkan webhook"),
+    ],
+)
+def test_an_empty_list_says_what_to_do_next(admin_client, model, english, indonesian):
+    address = f"/admin/django_kpwa/{model._meta.model_name}/"
+    assert english in admin_client.get(address).content.decode()
+    with translation.override("id"):
+        assert indonesian in admin_client.get(address).content.decode()
+    assert english not in admin_client.get(address, {"q": "tidak ada"}).content.decode()
 
 
 def an_event(license_, text="terima kasih", **fields):
