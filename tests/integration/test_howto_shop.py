@@ -1,0 +1,58 @@
+"""The code of the how-to pages for a shop, as it stands there."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from django.db import transaction
+
+from django_kpwa.models import OutboundMessage
+from tests.shop.models import Line, Sale
+
+PAGES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("license_")]
+
+
+def code_of(page: str, **names: object) -> dict[str, object]:
+    """What the Python blocks of `page` define, one after the other; `names` are there already."""
+    text = (PAGES / page).read_text()
+    named: dict[str, object] = {"__name__": "a_site", **names}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block.replace("from .models import Sale", ""), named)
+    return named
+
+
+def test_the_closing_report_is_sent_once_a_day_and_says_what_was_sold():
+    for status in (Sale.Status.PAID, Sale.Status.PAID, Sale.Status.OPEN):
+        sale = Sale.objects.create(status=status)
+        for price in (10_000, 8_000):
+            Line.objects.create(sale=sale, name="Kopi", price=price)
+    site = code_of("closing-report.md", Sale=Sale, CELERY_BEAT_SCHEDULE={})
+    for _ in range(2):
+        site["send_closing_report"]()
+    report = OutboundMessage.objects.get()
+    assert report.text.endswith("2 penjualan, Rp 36.000")
+    [entry] = site["CELERY_BEAT_SCHEDULE"].values()
+    assert entry["task"] == "sales.tasks.send_closing_report"
+
+
+def test_low_stock_is_told_once_until_it_is_restocked():
+    tell = code_of("low-stock.md")["tell_of_low_stock"]
+    restocked_at = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    coffee = SimpleNamespace(pk=1, name="Kopi", stock=6, warn_at=5, restocked_at=restocked_at)
+    tell(coffee)
+    assert not OutboundMessage.objects.exists()
+    for coffee.stock in (5, 4):
+        tell(coffee)
+    assert OutboundMessage.objects.get().text == "Stok Kopi tinggal 5."
+    coffee.restocked_at += timedelta(days=9)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        tell(coffee)
+        raise RuntimeError("the sale is rolled back")
+    assert OutboundMessage.objects.count() == 1
+    tell(coffee)
+    assert OutboundMessage.objects.count() == 2
