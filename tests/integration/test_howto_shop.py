@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import time_machine
 from django.db import transaction
 
-from django_kpwa.models import OutboundMessage
+from django_kpwa.models import OutboundMessage, Priority, Recipient
 from tests.shop.models import Line, Sale
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
@@ -56,3 +57,25 @@ def test_low_stock_is_told_once_until_it_is_restocked():
     assert OutboundMessage.objects.count() == 1
     tell(coffee)
     assert OutboundMessage.objects.count() == 2
+
+
+def test_a_debt_is_reminded_of_once_a_week_and_a_wrong_number_holds_up_no_other():
+    old = datetime.now(timezone.utc) - timedelta(days=8)
+    for number in ("12", "0812 3456 7890", ""):
+        Sale.objects.create(customer_phone=number, sold_at=old)
+    Sale.objects.create(customer_phone="0812 3456 7891")
+    Sale.objects.create(customer_phone="0812 3456 7892", sold_at=old, status=Sale.Status.VOID)
+    remind = code_of("debt-reminder.md", Sale=Sale)["remind_of_debts"]
+    with time_machine.travel(datetime.now(timezone.utc), tick=False):
+        remind()
+        remind()
+    reminder = OutboundMessage.objects.get()
+    assert (reminder.recipient, reminder.priority) == ("6281234567890", Priority.BULK)
+    assert reminder.expires_at is not None
+
+
+def test_who_asked_to_stop_gets_no_reminder():
+    Recipient.objects.create(number="6281234567890", stopped_at=datetime.now(timezone.utc))
+    Sale.objects.create(customer_phone="0812 3456 7890", sold_at=datetime.now(timezone.utc) - timedelta(days=8))
+    code_of("debt-reminder.md", Sale=Sale)["remind_of_debts"]()
+    assert not OutboundMessage.objects.exists()
