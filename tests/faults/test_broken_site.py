@@ -162,7 +162,9 @@ def hold(site, admin, code, can_send, headline, counter, alert, status):
     assert [row.code for row in Alert.objects.exclude(opened_at=None)] == ([alert] if alert else [])
     assert len(site.subjects()) == bool(alert), site.subjects()
     assert headline.lower() in dashboard(admin).lower()
-    assert counter in banner() if counter else banner() == ""
+    wait_until(
+        lambda: counter in banner() if counter else banner() == "", 30, f"the banner to say {counter!r}: {banner()}"
+    )
     asked = Client().get(f"/kpwa/health/{SECRET}/")
     assert (asked.status_code, asked.json()["status"]) == (200 if can_send else 503, status)
     is_bad = any(finding.tone == "bad" for finding in health.look().findings)

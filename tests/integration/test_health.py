@@ -321,8 +321,8 @@ def test_every_screen_says_what_is_found(well, admin_client, monkeypatch, name):
         assert exit_code == (0 if can_send and not any(f.tone == "bad" for f in found.findings) else 1)
 
 
-CANARIES = ("81234567890", "6281", "6282", "test-api-key-0001", "struk", "a fault of the site", SECRET)
-"""What was put in: numbers, a key, texts, and what the site's own code said."""
+CANARIES = ("81234567890", r"628\d{7,}", "test-api-key-0001", "struk", "a fault of the site", SECRET)
+"""What was put in: numbers, a key, texts, and what the site's own code said. As patterns."""
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
@@ -344,7 +344,7 @@ def test_people_and_machines_are_told_what_is_found_and_nothing_secret(well, cli
     assert len(told) == len(posted) == bool(alert)
     said = " ".join([*told, *(body.decode() for body in posted), caplog.text, asked.content.decode()])
     said += client.get(f"/kpwa/metrics/{SECRET}/").content.decode()
-    assert [canary for canary in CANARIES if canary in said] == []
+    assert [canary for canary in CANARIES if re.search(canary, said)] == []
 
 
 @pytest.mark.parametrize(
