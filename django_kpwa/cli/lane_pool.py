@@ -311,10 +311,16 @@ class _Underway:
 
 @contextlib.contextmanager
 def stopped_by_signals(pool: LanePool) -> Iterator[None]:
-    """Within the context, SIGTERM and Ctrl-C stop `pool` gently; a second signal ends the process at once."""
+    """Within the context, SIGTERM and Ctrl-C stop `pool` gently; a second signal ends the process at once.
+
+    A process that had a handler of its own, e.g. a worker whose task called the command, hears of the signal
+    afterwards: it may have to stop as well.
+    """
+    arrived: list[signal.Signals] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         pool.ask_to_stop()
+        arrived.append(signal.Signals(number))
         signal.signal(number, signal.SIG_DFL)
 
     # Python allows only the main thread to set handlers. In another thread, whoever started it has to stop the pool.
@@ -325,6 +331,9 @@ def stopped_by_signals(pool: LanePool) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        for number in arrived:
+            if callable(previous[number]) and previous[number] is not signal.default_int_handler:
+                signal.raise_signal(number)
 
 
 def _release(license_id: int, token: uuid.UUID) -> None:

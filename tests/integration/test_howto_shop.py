@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import time_machine
 from django.db import transaction
+from django.test import Client
+from PIL import Image
 
 from django_kpwa.models import OutboundMessage, Priority, Recipient
+from django_kpwa.receipts import Receipt
+from django_kpwa.validation import check_image_url
 from tests.shop.models import Line, Sale
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
@@ -79,3 +84,27 @@ def test_who_asked_to_stop_gets_no_reminder():
     Sale.objects.create(customer_phone="0812 3456 7890", sold_at=datetime.now(timezone.utc) - timedelta(days=8))
     code_of("debt-reminder.md", Sale=Sale)["remind_of_debts"]()
     assert not OutboundMessage.objects.exists()
+
+
+def test_a_receipts_picture_is_at_an_address_that_ends_and_cannot_be_guessed(settings):
+    """By an own registry and URLs, because the tests' shop has a receipt of its sales already."""
+    settings.KPWA = {**settings.KPWA, "PUBLIC_URL": "https://kopi-senja.id"}
+    registered = {}
+    receipts = SimpleNamespace(Receipt=Receipt, register=lambda model: lambda cls: registered.setdefault(model, cls))
+    blocks = re.findall(r"```python\n(.*?)```", (PAGES / "image-receipt.md").read_text(), re.DOTALL)
+    imports = r"from (\.models import Sale|\.views import receipt_image|django_kpwa import receipts)\n"
+    site = {"__name__": "image_site", "Sale": Sale, "receipts": receipts}
+    for block in blocks:
+        exec(re.sub(imports, "", block), site)
+    settings.ROOT_URLCONF = ModuleType("urls_of_the_page")
+    settings.ROOT_URLCONF.urlpatterns = site["urlpatterns"]
+    sale = Sale.objects.create()
+    url = registered[Sale]().get_image_url(sale)
+    check_image_url(url)
+    address = url.removeprefix("https://kopi-senja.id")
+    answer = Client().get(address)
+    assert Image.open(BytesIO(answer.content)).format == "PNG"
+    assert answer["Content-Type"] == "image/png"
+    assert Client().get(address.replace("/nota/", "/nota/x")).status_code == 404
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=8)):
+        assert Client().get(address).status_code == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -13,9 +14,11 @@ from itertools import pairwise
 
 import psutil
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
+from django_kpwa.gateway import locmem
 from django_kpwa.license_actions import token_digest
 from django_kpwa.models import (
     DatabaseNow,
@@ -330,3 +333,28 @@ class TestDispatch:
             kpwa("dispatch")
             wait_until(lambda: statuses() == {"sent": 30})
         assert len({delivery["text"] for delivery in phone.ledger()}) == len(phone.ledger()) == 30
+
+
+def test_a_signal_ends_a_round_within_a_process_of_the_sites_own_and_then_reaches_its_handler(license_, monkeypatch):
+    """As in a worker of tasks, one of which calls the command."""
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    send = locmem.LocmemGateway.send_message
+
+    def send_and_be_told_to_stop(self, *arguments, **named):
+        if not locmem.outbox:  # a second one would end the process at once
+            os.kill(os.getpid(), signal.SIGTERM)
+        return send(self, *arguments, **named)
+
+    monkeypatch.setattr(locmem.LocmemGateway, "send_message", send_and_be_told_to_stop)
+    try:
+        for _ in range(50):
+            send_message("0812 3456 7890", "x")
+        call_command("kpwa", "dispatch", verbosity=0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    states = Counter(OutboundMessage.objects.values_list("status", flat=True))
+    assert states[Status.SENT] >= 1, "the call that was under way was recorded"
+    assert states[Status.QUEUED] > 25, "and the round ended"
+    assert states.total() == states[Status.SENT] + states[Status.QUEUED]
