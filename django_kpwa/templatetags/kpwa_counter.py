@@ -10,13 +10,15 @@ Permissions are those of `request.user`, or of `user` in a context without `requ
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.db.models import Model
 from django.template import Context
 
-from ..shop_counter.widgets import Person, banner, chip, person_of, prefetch_messages
+if TYPE_CHECKING:
+    from ..shop_counter.widgets import Person
 
 register = template.Library()
 
@@ -24,14 +26,14 @@ register = template.Library()
 @register.inclusion_tag("django_kpwa/counter/banner.html", takes_context=True)
 def kpwa_banner(context: Context) -> dict[str, Any]:
     """Render one line for each license with a problem."""
-    lines, more = banner(_person(context))
+    lines, more = _widgets().banner(_person(context))
     return {"lines": lines, "more": more}
 
 
 @register.simple_tag
 def kpwa_prefetch(objects: Iterable[Model]) -> str:
     """Fetch the messages about all `objects` at once. The chips of these instances then need no query."""
-    prefetch_messages(objects)
+    _widgets().prefetch_messages(objects)
     return ""
 
 
@@ -42,10 +44,19 @@ def kpwa_chip(context: Context, obj: Model, next: str = "") -> dict[str, Any]:
     Args:
         next: URL that the buttons redirect to afterwards; by default the page with the button.
     """
-    shown = chip(obj, _person(context))
+    shown = _widgets().chip(obj, _person(context))
     return {"shown": shown, "next": next, "part": f"{obj._meta.label_lower}-{obj.pk}"}
 
 
+def _widgets() -> ModuleType:
+    """Imported when the first of these tags is used: Django imports the tags of all apps with the first template of a
+    process, and what is shown here needs half of this package."""
+    from ..shop_counter import widgets
+
+    return widgets
+
+
 def _person(context: Context) -> Person:
-    request = context.get("request")
-    return person_of(request) if request is not None else Person(context.get("user"))
+    request, widgets = context.get("request"), _widgets()
+    person: Person = widgets.person_of(request) if request is not None else widgets.Person(context.get("user"))
+    return person
