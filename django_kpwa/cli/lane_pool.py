@@ -310,11 +310,11 @@ class _Underway:
 
 
 @contextlib.contextmanager
-def stopped_by_signals(pool: LanePool) -> Iterator[None]:
+def stopped_by_signals(pool: LanePool, *, is_guest: bool = False) -> Iterator[None]:
     """Within the context, SIGTERM and Ctrl-C stop `pool` gently; a second signal ends the process at once.
 
-    A process that had a handler of its own, e.g. a worker whose task called the command, hears of the signal
-    afterwards: it may have to stop as well.
+    `is_guest`: the process may be another program's, e.g. a worker one of whose tasks called the command. A handler
+    that it had is called afterwards: it may have to stop as well.
     """
     arrived: list[signal.Signals] = []
 
@@ -332,7 +332,7 @@ def stopped_by_signals(pool: LanePool) -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         for number in arrived:
-            if callable(previous[number]) and previous[number] is not signal.default_int_handler:
+            if is_guest and callable(previous[number]) and previous[number] is not signal.default_int_handler:
                 signal.raise_signal(number)
 
 

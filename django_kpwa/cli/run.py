@@ -157,7 +157,7 @@ def _dispatch(console: Console, options: dict[str, Any]) -> int:
     until = time.monotonic() + options["seconds"]
     note_alive("dispatch")
     pool = LanePool(options["threads"])
-    with stopped_by_signals(pool):
+    with stopped_by_signals(pool, is_guest=True):
         try:
             events = webhooks.process_due_events(should_stop=lambda: pool.is_stopping() or time.monotonic() >= until)
             _drive_until_done(pool, until)
