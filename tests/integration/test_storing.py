@@ -45,7 +45,7 @@ drawn_messages = st.lists(
             "recipient_type": st.sampled_from(RecipientType),
             "recipient_typed": texts(max_size=20),
             "recipient": texts(min_size=1, max_size=20),
-            "text": texts(min_size=1, max_size=200),
+            "text": texts(max_size=200).map("x{}".format),  # what says nothing is refused before; to MariaDB, " " is ""
             "image_url": st.sampled_from(["", "https://shop.example/%20a.png"]),
             "renderer": st.sampled_from(["", "receipts/a.b"]),
             "idempotency_key": st.sampled_from(["", "", "a", "b", "c", "A"]),
