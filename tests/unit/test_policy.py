@@ -146,8 +146,9 @@ class World:
     def live(self, looks: Sequence[datetime], order: int) -> None:
         """Until nothing is left to be done. The driver looks whenever something may be due, and at `looks` besides;
         of what happens in one moment, the last comes first if `order` is negative. But who wants messages again is
-        heard first: whether a message was refused before that is what order means."""
-        outside = sorted(self._outside()[::order], key=lambda each: getattr(each, "kind", "") != "wants again")
+        heard first, and who wants none last: whether a message was refused at once is what order means."""
+        rank = {"wants again": 0, "stops": 2}
+        outside = sorted(self._outside()[::order], key=lambda each: rank.get(getattr(each, "kind", ""), 1))
         while (moment := self._next_moment(outside, looks)) is not None:
             assert moment <= self.story.begins + timedelta(days=90), "something waits for ever"
             self.now = moment
