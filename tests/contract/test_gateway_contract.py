@@ -1,6 +1,6 @@
 """The contract that sites inherit for their gateways: true of our own, and false of those that break it.
 
-`docs/howto/own-gateway.md` has the example; tests/integration/test_howto_own_gateway.py does what that page says.
+`docs/howto/own-gateway.md` has the example; tests/integration/test_howto_developers.py does what that page says.
 """
 
 from __future__ import annotations

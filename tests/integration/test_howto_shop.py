@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -17,17 +16,16 @@ from PIL import Image
 from django_kpwa.models import OutboundMessage, Priority, Recipient
 from django_kpwa.receipts import Receipt
 from django_kpwa.validation import check_image_url
+from tests.pages import blocks_of
 from tests.shop.models import Line, Sale
 
-PAGES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("license_")]
 
 
 def code_of(page: str, **names: object) -> dict[str, object]:
     """What the Python blocks of `page` define, one after the other; `names` are there already."""
-    text = (PAGES / page).read_text()
     named: dict[str, object] = {"__name__": "a_site", **names}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for block in blocks_of(page):
         exec(block.replace("from .models import Sale", ""), named)
     return named
 
@@ -91,10 +89,9 @@ def test_a_receipts_picture_is_at_an_address_that_ends_and_cannot_be_guessed(set
     settings.KPWA = {**settings.KPWA, "PUBLIC_URL": "https://kopi-senja.id"}
     registered = {}
     receipts = SimpleNamespace(Receipt=Receipt, register=lambda model: lambda cls: registered.setdefault(model, cls))
-    blocks = re.findall(r"```python\n(.*?)```", (PAGES / "image-receipt.md").read_text(), re.DOTALL)
     imports = r"from (\.models import Sale|\.views import receipt_image|django_kpwa import receipts)\n"
     site = {"__name__": "image_site", "Sale": Sale, "receipts": receipts}
-    for block in blocks:
+    for block in blocks_of("image-receipt.md"):
         exec(re.sub(imports, "", block), site)
     settings.ROOT_URLCONF = ModuleType("urls_of_the_page")
     settings.ROOT_URLCONF.urlpatterns = site["urlpatterns"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 
+from tests.pages import blocks_of
 from tests.processes import ROOT
 from tests.sites.sentry import KEY, NUMBER, TOKEN, TYPED, WORDS
 
@@ -39,7 +39,7 @@ def found_in(text):
 
 
 def test_with_the_options_of_the_page_no_event_has_a_secret_or_a_customer(tmp_path):
-    (options,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/howto/sentry.md").read_text(), re.DOTALL)
+    (options,) = blocks_of("sentry.md")
     events = events_of(tmp_path, options)
     assert found_in(events) == set()
     # They still say where it was: in tasks that sent, in the webhook's view, and in the site's own code.

@@ -20,13 +20,12 @@ from django.urls import reverse
 
 from django_kpwa.conf import Settings, lease_seconds
 from django_kpwa.management.commands.kpwa import Command
-
-PAGES = Path(__file__).resolve().parent.parent.parent / "docs/howto"
+from tests.pages import HOWTO, blocks_of
 
 
 def files_of(page: str) -> Iterator[tuple[str, str]]:
     """The name and the text of each block of a page whose first line names an absolute path."""
-    for text in re.findall(r"```\w+\n(.*?)```", (PAGES / page).read_text(), re.DOTALL):
+    for text in blocks_of(page, r"\w+"):
         if named := re.match(r"# (/\S+?):?\s", text):
             yield named[1], text
 
@@ -84,8 +83,7 @@ def test_a_service_is_given_the_time_that_a_call_may_take_and_its_children_no_si
 
 
 def test_every_line_of_the_crontabs_runs_a_command_that_exists():
-    tables = re.findall(r"```cron\n(.*?)```", (PAGES / "cron.md").read_text(), re.DOTALL)
-    lines = [line for line in "".join(tables).splitlines() if "manage.py" in line]
+    lines = [line for line in "".join(blocks_of("cron.md", "cron")).splitlines() if "manage.py" in line]
     assert len(lines) == 3
     for line in lines:
         assert "%" not in line, "cron takes it for the end of the line"
@@ -102,7 +100,7 @@ SECRET_ADDRESSES = [
 
 
 def block_of(page: str, kind: str, begins: str) -> str:
-    (block,) = re.findall(rf"```{kind}\n({re.escape(begins)}.*?)```", (PAGES / page).read_text(), re.DOTALL)
+    (block,) = [block for block in blocks_of(page, kind) if block.startswith(begins)]
     return block
 
 
@@ -158,7 +156,7 @@ def test_the_containers_of_the_page_run_commands_that_exist_and_are_given_the_ti
 
 
 def test_the_task_of_the_page_calls_the_command_with_options_that_it_has(monkeypatch):
-    (called,) = re.findall(r"call_command\((.*)\)", (PAGES / "django-tasks.md").read_text())
+    (called,) = re.findall(r"call_command\((.*)\)", (HOWTO / "django-tasks.md").read_text())
     heard = []
     monkeypatch.setattr(Command, "execute", lambda self, *arguments, **options: heard.append(options))
     eval(f"call_command({called})", {"call_command": call_command})

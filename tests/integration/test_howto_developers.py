@@ -1,4 +1,4 @@
-"""What the pages of docs/howto/ say is done here, block by block, so that none of them goes stale."""
+"""The how-to pages for whoever writes code (own-gateway, own-parser, from-requests): what they say is done here."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from django_kpwa import receipts, testing
 from django_kpwa.failing_server import FailingServer, answering
 from django_kpwa.models import EventStatus, OutboundMessage, Status
 from tests.cli import kpwa as run_kpwa
+from tests.pages import blocks_of
 from tests.processes import ROOT
 from tests.shop.models import Sale
 from tests.shop.whatsapp import PaidReceipt, RefundReceipt
 from tests.sites import warta
 
 
-def blocks_of(page: str, kind: str = "python") -> dict[str, str]:
-    """The page's blocks of code, by what their first lines name: mostly a file. Commands by their place."""
-    blocks = re.findall(rf"^```{kind}\n(.*?)^```$", (ROOT / "docs/howto" / page).read_text(), re.DOTALL | re.MULTILINE)
-    return {(re.match(r"# (.+)\n", block) or [None, str(place)])[1]: block for place, block in enumerate(blocks)}
+def named_blocks_of(page: str) -> dict[str, str]:
+    """The page's blocks of Python, by what their first lines name: mostly a file."""
+    return {named[1]: block for block in blocks_of(page) if (named := re.match(r"# (.+)\n", block))}
 
 
 def run_block(block: str, **named: object) -> dict[str, object]:
@@ -41,7 +41,7 @@ def run_block(block: str, **named: object) -> dict[str, object]:
 
 def commands_of(page: str) -> list[list[str]]:
     """The `manage.py kpwa` commands of the page, split as a shell does."""
-    lines = "".join(blocks_of(page, "console").values()).splitlines()
+    lines = "".join(blocks_of(page, "console")).splitlines()
     return [shlex.split(line)[3:] for line in lines if line.startswith("python manage.py kpwa ")]
 
 
@@ -64,7 +64,7 @@ def site(monkeypatch):
 
 # own-gateway.md
 
-_OWN_GATEWAY = blocks_of("own-gateway.md")
+_OWN_GATEWAY = named_blocks_of("own-gateway.md")
 # A class that pytest collects, as it would in the site.
 TestWartaGateway = run_block(
     _OWN_GATEWAY["shop/tests/test_warta.py"].replace("from shop.warta", "from tests.sites.warta")
@@ -108,7 +108,7 @@ def test_a_message_goes_out_by_a_gateway_of_the_sites_own(transactional_db, site
 
 # own-parser.md
 
-_OWN_PARSER = blocks_of("own-parser.md")
+_OWN_PARSER = named_blocks_of("own-parser.md")
 _PARSER_SETTINGS = {"KPWA": dict(django_settings.KPWA)}
 run_block(_OWN_PARSER["settings.py"], **_PARSER_SETTINGS)
 WartaParserTests = override_settings(**_PARSER_SETTINGS)(
@@ -141,8 +141,8 @@ def test_what_the_parser_makes_nothing_of_is_kept_as_not_understood(db, license_
 
 # from-requests.md
 
-_FROM_REQUESTS = blocks_of("from-requests.md")
-_TEMPLATE = "".join(blocks_of("from-requests.md", "django").values())
+_FROM_REQUESTS = named_blocks_of("from-requests.md")
+_TEMPLATE = "".join(blocks_of("from-requests.md", "django"))
 
 
 @pytest.fixture
