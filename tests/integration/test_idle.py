@@ -74,6 +74,13 @@ def test_setting_up_imports_nothing_that_only_sending_needs(license_):
     assert not modules_after("") & (heavy | {f"django_kpwa.{name}" for name in ours})
 
 
+def test_the_first_template_imports_no_tag_of_the_counter_with_all_that_it_shows(license_):
+    """Django imports the tags of all apps with it, also on a site that uses none of ours."""
+    imported = modules_after("from django.template import engines; engines['django'].from_string('')")
+    assert "django_kpwa.templatetags.kpwa_counter" in imported
+    assert not imported & {f"django_kpwa.{name}" for name in ("shop_counter", "alerts", "health", "store.engine")}
+
+
 def test_a_look_for_alerts_imports_none_of_the_sites_urls(license_):
     imported = modules_after("from django_kpwa.alerts import check; check()")
     assert "django_kpwa.health" in imported

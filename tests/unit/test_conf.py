@@ -28,6 +28,21 @@ def test_a_change_is_seen_at_once(settings):
     assert kpwa_settings().PROBE_SECONDS == 30.0
 
 
+def test_a_change_to_an_equal_value_of_another_type_is_seen(settings):
+    settings.KPWA = {"PROBE_SECONDS": 1}
+    assert kpwa_settings().PROBE_SECONDS == 1.0
+    settings.KPWA = {"PROBE_SECONDS": True}
+    with pytest.raises(ImproperlyConfigured):
+        kpwa_settings()
+    settings.KPWA["PROBE_SECONDS"] = 2
+    assert kpwa_settings().PROBE_SECONDS == 2.0
+
+
+def test_settings_that_did_not_change_are_read_once(settings):
+    settings.KPWA = {"PROBE_SECONDS": 3.5}
+    assert kpwa_settings() is kpwa_settings()
+
+
 def test_the_sites_dict_is_not_written_to(settings):
     given = {"RETENTION_DAYS": {"events": 7}, "BASE_URLS": ["http://127.0.0.1"]}
     settings.KPWA = given
