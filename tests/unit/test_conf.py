@@ -34,6 +34,11 @@ def test_a_change_to_an_equal_value_of_another_type_is_seen(settings):
     settings.KPWA = {"PROBE_SECONDS": True}
     with pytest.raises(ImproperlyConfigured):
         kpwa_settings()
+
+
+def test_a_change_within_the_dict_is_seen(settings):
+    settings.KPWA = {"PROBE_SECONDS": 7}  # which no other test has left behind
+    assert kpwa_settings().PROBE_SECONDS == 7.0
     settings.KPWA["PROBE_SECONDS"] = 2
     assert kpwa_settings().PROBE_SECONDS == 2.0
 
