@@ -23,7 +23,8 @@ from django_kpwa.models import (
     WebhookToken,
 )
 from django_kpwa.outbox import send_message
-from django_kpwa.webhooks import process_due_events
+from django_kpwa.webhooks import process_due_events, process_event
+from tests.processes import wait_until
 from tests.sandbox import SandboxProcess
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,11 +105,13 @@ def test_an_answer_in_a_group_names_the_group_and_its_member(sandbox, linked):
 
 
 def test_what_is_reported_as_not_delivered_and_gets_there_ends_delivered(sandbox, linked):
-    with sandbox.having_faults(undelivered_wrongly={"count": 1, "amount": 4}):
+    with sandbox.having_faults(undelivered_wrongly={"count": 1, "amount": 1}):
         message = send_message(CUSTOMER, "Struk Anda")
         drive(linked.pk)
         undelivered = OutboundMessage.objects.undelivered().filter(pk=message.pk)
-        process_until(undelivered.exists, "the negative tick")
+        # That event alone: the other may have come as well, before a busy machine gets to the first.
+        negative = wait_until(WebhookEvent.objects.order_by("pk").first, what="the negative tick")
+        process_event(negative.pk)
         assert undelivered.get().undelivered_words == "The message could not be delivered."
         process_until(lambda: status_of(message) == Status.DELIVERED, "the delivered tick")
     assert not undelivered.exists()
