@@ -299,7 +299,9 @@ class Sandbox:
             raise LookupError("There is no such chat.") from None
 
     def _reach_phone(self, account: Account, chat: Chat, message: ChatMessage) -> None:
-        """Deliver a message to the recipient's phone, subject to the faults."""
+        """Deliver a message to the recipient's phone, subject to the faults. One from before a reset gets nowhere."""
+        if not self._has(account, chat):
+            return
         if self.faults.strikes("no_ticks"):
             return
         if self._turns_out_restricted(account, chat):
@@ -315,14 +317,17 @@ class Sandbox:
 
     def _turns_out_restricted(self, account: Account, chat: Chat) -> bool:
         with self.changed:
-            # Unless a reset has replaced the chat meanwhile.
-            is_known = account.chats.get(chat.id) is chat and not chat.is_group
-            return is_known and self.restricts(account, chat.id, "restricted_tick")
+            is_a_person = self._has(account, chat) and not chat.is_group
+            return is_a_person and self.restricts(account, chat.id, "restricted_tick")
+
+    def _has(self, account: Account, chat: Chat) -> bool:
+        """False if a reset has replaced the chat."""
+        return account.chats.get(chat.id) is chat
 
     def _advance(self, account: Account, chat: Chat, message: ChatMessage, ticks: Ticks) -> None:
         with self.changed:
-            if account.chats.get(chat.id) is not chat:
-                return  # a reset has replaced the chat meanwhile
+            if not self._has(account, chat):
+                return
             if message.ticks is Ticks.NONE or _TICKS_IN_ORDER.index(ticks) <= _TICKS_IN_ORDER.index(message.ticks):
                 return
             message.ticks = ticks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
@@ -27,7 +29,7 @@ def test_the_pace_passes_the_lease_on_and_its_token_works_once(license_):
     assert driven.attempts == 1
     assert 4 < driven.wait_seconds <= 6
     assert take(license_) is None
-    set_lane(license_, next_send_at=timezone.now())
+    set_lane(license_, next_send_at=timezone.now() - timedelta(seconds=1))
     again = drive(license_.pk, driven.lease_token)
     assert again.attempts == 1
     assert drive(license_.pk, driven.lease_token).attempts == 0
@@ -42,7 +44,7 @@ def test_a_long_pace_gives_the_lane_back_and_the_sweep_waits_for_its_time(licens
     assert (driven.attempts, driven.lease_token) == (1, None)
     assert lane_of(license_).lease_token is None
     assert sweep().license_ids == ()
-    set_lane(license_, next_send_at=timezone.now())
+    set_lane(license_, next_send_at=timezone.now() - timedelta(seconds=1))
     assert sweep().license_ids == (license_.pk,)
 
 

@@ -79,7 +79,7 @@ def traces():
 def known(license_):
     """A shop that has written to a customer in every way, and that the customer has written to."""
     sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone=TYPED)
-    OutboundMessage.objects.update(due_at=timezone.now())
+    OutboundMessage.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     drive(license_.pk)
     sent = send_message(TYPED, "Halo Budi", idempotency_key=f"once:{NUMBER}", image_url="https://toko.example/a.png")
     drive(license_.pk)

@@ -159,7 +159,7 @@ def test_a_text_is_not_written_before_the_message_may_go_out(form, license_, nig
 def test_what_is_put_off_expires_with_its_reason(license_, night):
     message = send_message(NUMBER, "x", priority=Priority.BULK, expires_at=timezone.now() + timedelta(hours=1))
     drive(license_.pk)
-    OutboundMessage.objects.update(expires_at=timezone.now())
+    OutboundMessage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     sweep()
     message = fresh(message)
     assert (message.status, message.reason) == (Status.EXPIRED, QUIET)

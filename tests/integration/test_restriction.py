@@ -122,7 +122,7 @@ def test_the_text_of_what_waits_is_not_written(shop):
     turn_down(shop)
     sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone=OTHER)
     message = OutboundMessage.objects.for_source(sale).get()
-    OutboundMessage.objects.filter(pk=message.pk).update(due_at=timezone.now())
+    OutboundMessage.objects.filter(pk=message.pk).update(due_at=timezone.now() - timedelta(seconds=1))
     drive(shop.pk)
     message = fresh(message)
     assert (message.reason, message.renderings_begun, message.rendered_at) == ("restricted", 0, None)
@@ -409,7 +409,7 @@ def test_a_try_that_never_reached_whatsapp_is_none(shop):
     lane = lane_of(shop)
     assert (lane.restriction_step, lane.cold_trail) == (1, "")
     assert seconds_to(lane.restricted_until) <= 0
-    OutboundMessage.objects.filter(pk=other.pk).update(due_at=timezone.now())
+    OutboundMessage.objects.filter(pk=other.pk).update(due_at=timezone.now() - timedelta(seconds=1))
     set_lane(shop, next_send_at=None)
     drive(shop.pk)
     assert (texts(), lane_of(shop).restricted_until) == (["other"], None)

@@ -188,6 +188,15 @@ def test_after_a_reset_nothing_of_before_is_posted(sandbox, site):
     assert [event["message"] for event in site.wait_for(1)] == ["baru"]
 
 
+def test_a_message_of_before_a_reset_takes_no_fault_of_after(sandbox, site):
+    send(sandbox)
+    sandbox.reset()
+    ask(sandbox, "webhook", webhook=site.url)
+    sandbox.set_faults(undelivered={"count": 1})
+    sent = send(sandbox)
+    assert [(event["id"], event.get("ack")) for event in site.wait_for(1)] == [(sent, -1)]
+
+
 def test_two_webhooks_held_back_in_a_row_both_come(sandbox, site):
     sandbox.set_faults(webhook_out_of_order={"count": 2, "amount": 30})
     for text in ("satu", "dua", "tiga"):
