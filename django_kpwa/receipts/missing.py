@@ -22,12 +22,9 @@ from .. import phone
 from ..containing import contained
 from ..masking import words_of
 from ..models import (
-    ARRIVED,
     NOT_KEPT,
-    UNSETTLED,
     OutboundMessage,
     ReceiptFailure,
-    Status,
     about,
     idempotency_digest,
     name_by_key,
@@ -36,7 +33,7 @@ from ..models import (
     write_alias,
 )
 from ..store import store
-from ..words import Fate
+from ..words import STATUSES, Fate
 from . import registry
 from .base import FAMILY, Receipt, Registration
 from .identity import Row, Whose, event_id_of, fingerprint_of, is_of_an_earlier_row, key_of, occurred_at, reference_of
@@ -47,14 +44,6 @@ GRACE = timedelta(seconds=60)
 
 MISSING = (Fate.NEVER_QUEUED, Fate.FAILURE, Fate.RAISED)
 """What is wrong with an object that has no message, and what `send_missing()` tries to mend."""
-_FATE_OF = {
-    **dict.fromkeys(ARRIVED, Fate.ARRIVED),
-    **dict.fromkeys(UNSETTLED, Fate.WAITING),
-    Status.UNKNOWN: Fate.DOUBT,
-    Status.FAILED: Fate.FAILED,
-    Status.EXPIRED: Fate.EXPIRED,
-    Status.CANCELLED: Fate.CANCELLED,
-}
 # Of several messages of one receipt (a copy went to another number), the first of these tells what became of it.
 _BEST_FIRST = (Fate.ARRIVED, Fate.WAITING, Fate.DOUBT, Fate.FAILED, Fate.EXPIRED, Fate.CANCELLED)
 
@@ -347,7 +336,7 @@ class _Look:
             row = Row(key, phone_number, fingerprint_of(receipt, obj, moment), moment)
             _, message, belongs_to = find_known(self.registration, row, asked.kept)
             if message is not None and belongs_to is not Whose.ANOTHER:
-                return _FATE_OF[Status(message.status)]
+                return STATUSES[message.status].fate
         if not is_recent(receipt, moment):
             return Fate.TOO_OLD
         is_new = moment is not None and timezone.now() - moment < GRACE
@@ -376,7 +365,7 @@ def _messages_about(model: type[models.Model], alias: str, source_ids: Iterable[
     rows = OutboundMessage.objects.filter(about(model, alias, source_ids)).order_by()
     columns = ("source_id", "pk", "uuid", "status", "idempotency_key", "renderer", "created_at")
     for source_id, pk, uuid, status, key, renderer, created_at in rows.values_list(*columns):
-        message = _Told(pk, str(uuid), _FATE_OF[Status(status)], key, renderer, created_at)
+        message = _Told(pk, str(uuid), STATUSES[status].fate, key, renderer, created_at)
         told.setdefault(source_id, []).append(message)
     return told
 

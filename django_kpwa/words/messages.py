@@ -26,6 +26,7 @@ from ..models import (
     Status,
     StopReason,
 )
+from .receipts import Fate
 from .rows import (
     NOTHING_TO_DO,
     UNHEARD_OF,
@@ -54,6 +55,7 @@ STATUSES = Table[StatusRow](
             meaning=_("It is waiting for its turn and is sent automatically."),
             advice=NOTHING_TO_DO,
             command=_SEE_DOCTOR,
+            fate=Fate.WAITING,
         ),
         Status.SENDING: StatusRow(
             Tone.WAITING,
@@ -62,6 +64,7 @@ STATUSES = Table[StatusRow](
             meaning=_("It is on its way to WhatsApp right now."),
             advice=NOTHING_TO_DO,
             command=_SEE_DOCTOR,
+            fate=Fate.WAITING,
         ),
         Status.SENT: StatusRow(
             Tone.GOOD,
@@ -70,6 +73,7 @@ STATUSES = Table[StatusRow](
             meaning=_("WhatsApp has it. The customer's phone has not said yet that it arrived."),
             advice=NOTHING_TO_DO,
             command=_NO_COMMAND,
+            fate=Fate.ARRIVED,
         ),
         Status.DELIVERED: StatusRow(
             Tone.GOOD,
@@ -78,6 +82,7 @@ STATUSES = Table[StatusRow](
             meaning=_("It is on the customer's phone."),
             advice=NOTHING_TO_DO,
             command=_NO_COMMAND,
+            fate=Fate.ARRIVED,
         ),
         Status.READ: StatusRow(
             Tone.GOOD,
@@ -86,6 +91,7 @@ STATUSES = Table[StatusRow](
             meaning=_("The customer has read it."),
             advice=NOTHING_TO_DO,
             command=_NO_COMMAND,
+            fate=Fate.ARRIVED,
         ),
         Status.FAILED: StatusRow(
             Tone.BAD,
@@ -94,6 +100,7 @@ STATUSES = Table[StatusRow](
             meaning=_("It did not go out."),
             advice=_("Fix the cause, then press “Send again”."),
             command="Fix the cause, then: manage.py kpwa messages resend {id}",
+            fate=Fate.FAILED,
         ),
         Status.UNKNOWN: StatusRow(
             Tone.ATTENTION,
@@ -108,6 +115,7 @@ STATUSES = Table[StatusRow](
                 "Ask the customer, or look at the shop's own phone. It is there: manage.py kpwa messages mark-sent "
                 "{id}. It is not: manage.py kpwa messages resend {id}; the customer may then get a second copy."
             ),
+            fate=Fate.DOUBT,
         ),
         Status.CANCELLED: StatusRow(
             Tone.NEUTRAL,
@@ -116,6 +124,7 @@ STATUSES = Table[StatusRow](
             meaning=_("It was cancelled and does not go out."),
             advice=_SEND_AGAIN,
             command=_RESEND,
+            fate=Fate.CANCELLED,
         ),
         Status.EXPIRED: StatusRow(
             Tone.NEUTRAL,
@@ -124,9 +133,12 @@ STATUSES = Table[StatusRow](
             meaning=_("It waited too long to be of use, so it was not sent."),
             advice=_SEND_AGAIN,
             command=_RESEND,
+            fate=Fate.EXPIRED,
         ),
     },
-    otherwise=StatusRow(Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE, command=UPDATE_COMMAND),
+    otherwise=StatusRow(
+        Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE, command=UPDATE_COMMAND, fate=Fate.DOUBT
+    ),
 )
 _UNDELIVERED = StatusRow(
     Tone.ATTENTION,
@@ -137,6 +149,7 @@ _UNDELIVERED = StatusRow(
     command=(
         "Ask the customer. If it is not there: manage.py kpwa messages resend {id}; the customer may get a second copy."
     ),
+    fate=Fate.ARRIVED,
 )
 _ONE_TICK = replace(
     STATUSES[Status.SENT],
@@ -154,6 +167,7 @@ _WRONG_NUMBER = StatusRow(
     meaning=_("It was sent, and whoever has this number wrote that they are not the customer."),
     advice=_("Ask the customer for the right number, then send the receipt there."),
     command="Ask the customer for the right number, then: press “Send to another number” in the admin",
+    fate=Fate.ARRIVED,
 )
 _STOPPED = replace(
     STATUSES[Status.CANCELLED],

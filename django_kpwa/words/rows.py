@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from .receipts import Fate
 
 Words = str | Promise
 """Text for people: already translated, or lazy and translated when it is shown."""
@@ -87,9 +90,13 @@ class Row(Explained, Mark):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusRow(Row):
-    """A message's status. `command` says what to do at a command line; `{id}` stands for the message's primary key."""
+    """A message's status. `command` says what to do at a command line; `{id}` stands for the message's primary key.
+
+    `fate`: what became of the receipt that such a message is.
+    """
 
     command: str
+    fate: Fate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,7 @@ def test_only_commands_and_symbols_are_not_translated():
         plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
         # A text that is nothing but a figure is translated where the figure is made.
         said = {each for each in plain if re.sub(r"^%\(\w+\)s$", "", getattr(row, each))}
-        assert said <= {"tone", "symbol", "code", "command", "error", "help", "part", "tells"}, name
+        assert said <= {"tone", "symbol", "code", "command", "error", "fate", "help", "part", "tells"}, name
 
 
 @pytest.mark.parametrize("error", [GatewayError, *_errors_under(GatewayError)])
@@ -120,6 +120,10 @@ def test_a_code_without_a_row_is_shown_by_itself(name):
     row = table["of_a_newer_release"]
     assert row.label == "of_a_newer_release"
     assert "of_a_newer_release" not in table
+
+
+def test_a_receipt_with_a_status_of_a_newer_release_counts_as_in_doubt():
+    assert words.STATUSES["held"].fate == words.Fate.DOUBT
 
 
 def test_a_message_and_an_event_of_a_newer_release_can_be_explained():
