@@ -123,7 +123,7 @@ def test_a_code_without_a_row_is_shown_by_itself(name):
 
 
 def test_a_receipt_with_a_status_of_a_newer_release_counts_as_in_doubt():
-    assert words.STATUSES["held"].fate == words.Fate.DOUBT
+    assert words.STATUSES["of_a_newer_release"].fate == words.Fate.DOUBT
 
 
 def test_a_message_and_an_event_of_a_newer_release_can_be_explained():
