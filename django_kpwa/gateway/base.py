@@ -113,6 +113,7 @@ def session_status_of(word: object) -> SessionStatus:
 _TROUBLE_OF = {
     "passkeyrequired": SessionTrouble.PASSKEY,
     "passkeyrequire": SessionTrouble.PASSKEY,
+    "passkeyconfirmationrequired": SessionTrouble.PASSKEY,
     "suspended": SessionTrouble.RESTRICTED,
     "yellowcard": SessionTrouble.RESTRICTED,
     "restricted": SessionTrouble.RESTRICTED,

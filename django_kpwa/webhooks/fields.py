@@ -72,20 +72,35 @@ _MEMBERS = (
 )  # fmt: skip
 _OWN_FLAGS = ("isfromme", "fromme", "isme", "owner")
 _DIRECTIONS = ("self", "flow", "direction")
+# Of these, a payload that is about a message may have one as well, beside the message's own status.
+SESSION_STATES = tuple(
+    f"{of}{what}"
+    for of in ("session", "connection", "instance", "account", "device", "license")
+    for what in ("status", "state")
+)
+# They may hold the session as an object that has its status.
+_SESSION_OBJECTS = ("session", "instance", "connection", "account", "device")
 _STATES = (
     "messagestatus", "deliverystatus", "statusstring", "receipttype", "status", "state", "ack", "ackname", "acktype",
-    "messageack", "connection", "stateinstance", "statusinstance", "session",
+    "messageack", "stateinstance", "statusinstance", *SESSION_STATES, *_SESSION_OBJECTS,
 )  # fmt: skip
+# Where a status is an object, these hold its word.
+_STATES_IN = ("status", "state", "ack", "value", "name", "code")
 _TIMES = (
     "timestamp", "messagetimestamp", "time", "t", "momment", "moment", "datetime", "date", "createdat", "sentat",
     "receivedat",
 )  # fmt: skip
-# Why a message was not delivered, the plainest first. Their values may be objects, or a list of these.
+# Why a message was not delivered, the plainest first. Their values may be objects, or lists. A text or message is none
+# of them: it may be the shop's own. Baileys reports WhatsApp's code in `messageStubParameters`.
 _REASONS = (
     "errormessage", "errordescription", "failurereason", "failreason", "failedreason", "errortext", "errors", "error",
-    "failure", "reason", "errorcode",
+    "failure", "reason", "statusreason", "messagestubparameters", "details", "detail",
 )  # fmt: skip
+_CODES = ("errorcode", "statuscode", "code")
+_LOWEST_ERROR = 300
+"""Codes below it tell of no error: HTTP's, and those of ticks."""
 _REASONS_IN = ("message", "title", "description", "reason", "details", "code")
+_MOST_REASONS = 3
 _MEDIA = (
     "mediaurl", "imageurl", "audiourl", "videourl", "documenturl", "stickerurl", "downloadurl", "fileurl", "mediaurl0",
     "media", "image", "file", "url", "attachment", "link", "video", "audio", "voice", "document", "sticker",
@@ -113,6 +128,10 @@ def words_of(text: str) -> list[str]:
 def _is_flag(text: str) -> bool:
     """True if a field such as `error` only says that there is one."""
     return text.lower() in (*_TRUE, *_FALSE)
+
+
+def _is_no_error(code: str) -> bool:
+    return code.lstrip("-").isdigit() and int(code) < _LOWEST_ERROR
 
 
 def is_group_jid(value: str) -> bool:
@@ -188,25 +207,40 @@ class Fields:
     @property
     def failure_words(self) -> str:
         """What the payload says about why a message was not delivered, with its code; empty if it says nothing."""
+        code = next((code for code in self.texts(_CODES) if not _is_no_error(code)), "")
         for values, name in self._places(_REASONS):
-            held = values[name]
-            if isinstance(held, list):
-                held = next(iter(held), None)
-            if isinstance(held, dict):
-                inner = self.renamed(held)
-                said = [text for part in _REASONS_IN if (text := as_text(inner.get(part)))]
-                words = ", ".join(dict.fromkeys([*said[:1], *said[-1:]]))
-            else:
-                words = as_text(held)
+            words = self._reason(values[name])
             if words and not _is_flag(words):
-                code = as_text(self.value("errorcode"))
                 return f"{words}, {code}"[:_MAX_WORDS] if code and code not in words else words[:_MAX_WORDS]
-        return ""
+        return code
+
+    def _reason(self, held: Any) -> str:
+        if isinstance(held, list) and not isinstance(next(iter(held), None), dict):
+            return ", ".join(filter(None, map(as_text, held[:_MOST_REASONS])))
+        if isinstance(held, list):
+            held = held[0]
+        if not isinstance(held, dict):
+            return as_text(held)
+        inner = self.renamed(held)
+        said = [text for part in _REASONS_IN if (text := as_text(inner.get(part)))]
+        return ", ".join(dict.fromkeys([*said[:1], *said[-1:]]))
 
     @cached_property
     def status_words(self) -> list[tuple[str, str]]:
         """Every status in the payload, as (field name, word or acknowledgement number)."""
-        return [(name, text[:100]) for values, name in self._places(_STATES) if (text := as_text(values[name]))]
+        found = (self._status(name, values[name]) for values, name in self._places(_STATES))
+        return [(name, word) for name, text in found if (word := text[:100].strip())]
+
+    def _status(self, name: str, held: Any) -> tuple[str, str]:
+        if isinstance(held, list):
+            held = next(iter(held), None)
+        if not isinstance(held, dict):
+            # A name of the session, or its id.
+            return name, "" if name in _SESSION_OBJECTS and name != "connection" else as_text(held)
+        inner = self.renamed(held)
+        if name in _SESSION_OBJECTS:
+            return SESSION_STATES[0], as_text(inner.get("status")) or as_text(inner.get("state"))
+        return name, next((text for part in _STATES_IN if (text := as_text(inner.get(part)))), "")
 
     @cached_property
     def receipt_times(self) -> list[str]:

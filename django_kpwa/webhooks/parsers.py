@@ -17,7 +17,7 @@ from typing import Any
 from ..gateway import session_trouble_of
 from ..models import EventKind
 from ..phone import number_of
-from .fields import Fields, fields_of, words_of
+from .fields import SESSION_STATES, Fields, fields_of, words_of
 from .kinds import Content
 from .payloads import MAX_EVENTS, MAX_IDS, MAX_TEXT, Budget, TooMuchError, read_payload
 
@@ -262,8 +262,8 @@ def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
     state = _state(payload, parties, content)
     if state != DeliveryState.NONE and (ids or parties.is_own):
         to_number = payload.to_number if payload.to_number != parties.own else ""
-        recipient = parties.recipient or parties.sender or to_number
-        why = payload.failure_words if state == DeliveryState.FAILED else ""
+        recipient = parties.recipient or ("" if parties.is_own else parties.sender) or to_number
+        why = _why_not(payload) if state == DeliveryState.FAILED else ""
         return ParsedEvent(EventKind.STATE, state=state, state_words=why, recipient=recipient, **common)
     if not content.says_something or (content.is_no_message and not content.text):
         return None
@@ -335,14 +335,17 @@ _STATES = {
     DeliveryState.SENT: "sent server server_ack ack_server 1",
     DeliveryState.DELIVERED: "delivered delivery device delivery_ack ack_device 2",
     DeliveryState.READ: "read seen viewed played ack_read ack_played 3 4 5",
-    DeliveryState.FAILED: "failed failure error undelivered ack_error -1",
+    DeliveryState.FAILED: (
+        "failed failure error undelivered undeliverable not_delivered delivery_failed send_failed rejected nack gagal"
+        " ack_error -1"
+    ),
 }
 _STATE_OF: dict[str, DeliveryState] = {word: state for state, words in _STATES.items() for word in words.split()}
 # Two scales: in Baileys' `status` 0 is an error, in whatsapp-web.js' `ack` 0 is the clock (pending). `_state_of`
 # chooses by the field's name.
 _STATUS_NUMBERS = {
-    "0": DeliveryState.FAILED, "1": DeliveryState.PENDING, "2": DeliveryState.SENT, "3": DeliveryState.DELIVERED,
-    "4": DeliveryState.READ, "5": DeliveryState.READ,
+    "-1": DeliveryState.FAILED, "0": DeliveryState.FAILED, "1": DeliveryState.PENDING, "2": DeliveryState.SENT,
+    "3": DeliveryState.DELIVERED, "4": DeliveryState.READ, "5": DeliveryState.READ,
 }  # fmt: skip
 # In rising order, for a payload that reports several states: FAILED yields to every state that proves a success.
 _ORDER = [
@@ -353,7 +356,9 @@ _NAMED_STATES = frozenset({"sent", "delivered", "read", "played", "seen", "viewe
 # Types of receipts that do not say that the recipient's phone has received or shown the message.
 _NO_RECEIPTS = frozenset({"retry", "sender", "inactive", "read_self", "peer_msg", "history_sync", "server_error"})
 _ACK_FIELDS = ("ack", "ackname", "acktype", "messageack")
-_SESSION_FIELDS = ("connection", "stateinstance", "statusinstance")
+_SESSION_FIELDS = ("connection", "stateinstance", "statusinstance", *SESSION_STATES)
+# A failure may have its reason in the same word: `ERROR: 463`.
+_FAILURE = re.compile(r"(?:failed|failure|error|undelivered|undeliverable)(?![a-z])")
 _SESSION_WORDS = frozenset(
     {
         "qr", "scan", "scan_qr", "scan_qr_code", "qrcode", "ready", "open", "close", "closed", "connect", "connected",
@@ -374,17 +379,21 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
     """The gateway's word for the session's status if the event is about the session, else an empty string."""
     if is_of_message:
         return ""
-    found = [(name, word) for name, word in payload.status_words if not _is_number(word)]
     words = payload.event_words
     is_named = bool(words & _SESSION_EVENT_WORDS) or words >= {"state", "change"} or words >= {"status", "find"}
+    # Beside a message, the state of the session is only mentioned.
+    mentioned = SESSION_STATES if payload.ids and not is_named else ()
+    found = [(name, word) for name, word in payload.status_words if not _is_number(word) and name not in mentioned]
     of_session = [word for name, word in found if name in _SESSION_FIELDS]
-    told = [word for name, word in found if name not in ("session", *_SESSION_FIELDS)]
+    told = [word for name, word in found if name not in _SESSION_FIELDS]
     names_somebody = _names_somebody(payload, parties)
     known = [
         word
         for word in (*of_session, *told)
         if _spelled(word) in _SESSION_WORDS or (not names_somebody and session_trouble_of(word))
     ]
+    if not known and not names_somebody and not payload.ids and (trouble := _trouble_in(payload.event_name)):
+        return trouble
     if is_named:
         qr = "qr" if words & {"qr", "qrcode"} or payload.value("qr") else ""
         return next(iter([*known, *of_session, *told]), "") or qr or payload.event_name
@@ -396,6 +405,22 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
     if told and payload.names_a_session and not payload.ids and not parties.is_own and not content.says_something:
         return told[0]
     return of_session[0] if of_session and not payload.ids else ""
+
+
+# Words around a trouble in the name of an event: `session.suspended`, `account_banned`.
+_AROUND_TROUBLE = frozenset(
+    {
+        "session", "account", "instance", "connection", "device", "license", "number", "status", "state", "update",
+        "event",
+    }
+)  # fmt: skip
+
+
+def _trouble_in(event_name: str) -> str:
+    """The word in an event's name that tells of a trouble with the account; empty if there is none."""
+    bare = "".join(word for word in words_of(event_name) if word not in _AROUND_TROUBLE)
+    parts = (event_name, re.split(r"[.:/]", event_name)[-1], bare)
+    return next(part for part in parts if session_trouble_of(part)) if session_trouble_of(bare) else ""
 
 
 def _names_somebody(payload: Fields, parties: _Parties) -> bool:
@@ -477,7 +502,15 @@ def _state_of(field: str, word: str) -> DeliveryState:
     spelled = _spelled(word)
     if _is_number(spelled) and field not in _ACK_FIELDS:
         return _STATUS_NUMBERS.get(spelled, DeliveryState.NONE)
-    return _STATE_OF.get(spelled, DeliveryState.NONE)
+    return _STATE_OF.get(spelled, DeliveryState.FAILED if _FAILURE.match(spelled) else DeliveryState.NONE)
+
+
+def _why_not(payload: Fields) -> str:
+    """What the payload says about why a message was not delivered; a status that says more than that is a reason."""
+    if said := payload.failure_words:
+        return said
+    telling = (word for _, word in payload.status_words if _spelled(word) not in _STATE_OF and not _is_number(word))
+    return next((word for word in telling if _FAILURE.match(_spelled(word))), "")
 
 
 def _is_receipt(payload: Fields) -> bool:

@@ -6,6 +6,7 @@ number, nor does anything from a group or from the shop itself.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import timedelta
@@ -118,7 +119,13 @@ def _answer(event: WebhookEvent, stopped: Recipient, number: str, reason: StopRe
         logger.warning("A stop could not be answered (%s).", type(error).__name__)
 
 
+# Signs that normalising would turn into letters or digits: what stands before the mark of an emoji or in a keycap, and
+# all other signs.
+_EMOJI = re.compile(".\ufe0f\u20e3?|.\u20e3")
+
+
 def _bare(text: str) -> str:
     """The letters and digits of `text`, casefolded."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    plain = "".join(one for one in _EMOJI.sub("", text) if unicodedata.category(one) not in ("So", "No"))
+    folded = unicodedata.normalize("NFKC", plain).casefold()
     return "".join(character for character in folded if character.isalnum())

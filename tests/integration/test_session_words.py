@@ -28,6 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 TROUBLE_OF = {
     "passkey_required": SessionTrouble.PASSKEY,
+    "passkey_confirmation_required": SessionTrouble.PASSKEY,
     "PassKeyRequire": SessionTrouble.PASSKEY,
     "suspended": SessionTrouble.RESTRICTED,
     "yellowCard": SessionTrouble.RESTRICTED,
@@ -44,6 +45,13 @@ PAYLOADS = {
     "connection": lambda word: {"event": "connection.update", "data": {"connection": word}},
     "a session and its status": lambda word: {"session": "default", "status": word},
     "a status alone": lambda word: {"status": word},
+    "a status named after the session": lambda word: {"event": "update", "data": {"session_status": word}},
+    "a status of the account": lambda word: {"accountStatus": word, "license": "toko"},
+    "a session that has it": lambda word: {"session": {"name": "default", "status": word}},
+    "a status that is an object": lambda word: {"event": "session.status", "data": {"status": {"name": word}}},
+    "a status in a list": lambda word: {"event": "session.status", "data": {"status": [word]}},
+    "the event's name": lambda word: {"event": word, "session": "default"},
+    "the end of the event's name": lambda word: {"event": f"session.{word}"},
 }
 
 
@@ -195,6 +203,9 @@ def test_an_event_has_the_status_asked_before_the_next_message(license_, hooks):
     "payload",
     [
         {"status": "blocked", "phone": NUMBER},
+        {"event": "blocked", "data": {"id": f"62{NUMBER[1:]}@s.whatsapp.net"}},
+        {"event": "contact.blocked"},
+        {"id": "A1", "ack": 2, "account_status": "banned"},
         {"event": "contacts.update", "data": {"id": f"62{NUMBER[1:]}@s.whatsapp.net", "status": "blocked"}},
         {"event": "session.status", "payload": {"status": "connected"}},
         {"event": "message", "from": f"62{NUMBER[1:]}@c.us", "id": "A1", "body": "restricted", "fromMe": False},

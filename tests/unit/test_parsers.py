@@ -122,6 +122,28 @@ def test_a_body_is_read_by_what_it_is(body, content_type):
                 ("2", DeliveryState.DELIVERED),
             ]
         ),
+        *(
+            ({"id": "A1", **said}, DeliveryState.FAILED)
+            for said in [
+                {"ack": "-1"},
+                {"ack": [-1]},
+                {"ack": {"value": -1}},
+                {"ackName": "ERROR"},
+                {"status": -1},
+                {"status": " -1 "},
+                {"status": "ERROR"},
+                {"status": "Error: 463"},
+                {"status": "failed (463)"},
+                {"status": ["failed"]},
+                {"status": {"code": -1, "name": "failed"}},
+                {"status": "UNDELIVERABLE"},
+                {"state": "not delivered"},
+                {"state": "DELIVERY_FAILED"},
+                {"deliveryStatus": "rejected"},
+                {"status": "failed", "session_status": "connected", "device": SHOP},
+            ]
+        ),
+        ({"id": "A1", "ack": 2, "account": {"status": "banned"}, "session": "toko"}, DeliveryState.DELIVERED),
         ({"status": "ok", "data": {"message_id": "A1", "ack": 3}}, DeliveryState.READ),
         ({"id": "A1", "status": "Delivered", "phone": CUSTOMER, "message": "Terima kasih"}, DeliveryState.DELIVERED),
     ],
@@ -318,6 +340,15 @@ def test_a_parsed_event_refuses_other_types_with_the_fields_name(wrong):
         ({"errors": [{"title": "Blocked", "code": 1}, {"title": "never mind"}]}, "Blocked, 1"),
         ({"error": {"code": 463}}, "463"),
         ({"errorCode": 463}, "463"),
+        ({"code": 463}, "463"),
+        ({"reason": "not allowed", "statusCode": 463}, "not allowed, 463"),
+        ({"messageStubParameters": ["463"]}, "463"),
+        ({"messageStubParameters": ["463", "reach-out time-lock"]}, "463, reach-out time-lock"),
+        ({"detail": "akun dibatasi"}, "akun dibatasi"),
+        ({"status": "error 463"}, "error 463"),
+        ({"code": 200}, ""),
+        ({"code": -1}, ""),
+        ({"message": "Struk 463: barang dibatasi"}, ""),
         ({"error": True}, ""),
         ({"errors": []}, ""),
         ({"error": None}, ""),
@@ -328,6 +359,11 @@ def test_why_a_message_was_not_delivered_is_read_under_many_names(payload, words
     body = json.dumps({"event": "message.ack", "id": "A1", "ack": -1, **payload}).encode()
     [event] = DefaultParser().parse(body, "application/json", linked_number="")
     assert (event.state, event.state_words) == (DeliveryState.FAILED, words)
+
+
+def test_a_state_is_never_said_to_be_of_a_message_to_the_shop_itself():
+    event = parse({"event": "message.ack", "id": "A1", "ack": -1, "fromMe": True}, linked_number=SHOP)
+    assert (event.kind, event.is_own, event.recipient) == (EventKind.STATE, True, "")
 
 
 def test_words_of_a_state_that_is_no_failure_are_not_kept():

@@ -224,6 +224,7 @@ PAYLOADS = {
     "evolution update": ({"event": "messages.update", "instance": "toko", "data": {"keyId": "A1", "messageId": "cm1", "remoteJid": PN, "fromMe": True, "status": "READ"}, "sender": f"{SHOP}@s.whatsapp.net"}, state("read", others=["cm1"])),
     "baileys update": ({"event": "messages.update", "data": [{"key": {"remoteJid": PN, "id": "A1", "fromMe": True}, "update": {"status": 3}}]}, state("delivered")),
     "baileys update, read": ([{"key": {"remoteJid": PN, "id": "A1", "fromMe": True}, "update": {"status": 4}}], state("read")),
+    "baileys, an error": ({"event": "messages.update", "data": [{"key": {"remoteJid": PN, "id": "A1", "fromMe": True}, "update": {"status": 0, "messageStubParameters": ["463"]}}]}, state("failed", state_words="463")),
     "baileys receipt": ({"event": "message-receipt.update", "data": [{"key": {"remoteJid": PN, "id": "A1", "fromMe": True}, "receipt": {"userJid": PN, "readTimestamp": 1764200000}}]}, state("read")),
     "waha ack": (waha("message.ack", id=f"true_{US}_A1", **{"from": f"{SHOP}@c.us", "to": US, "fromMe": True, "ack": 3, "ackName": "READ"}), state("read", id=f"true_{US}_A1", others=["A1"])),
     "whatsapp-web.js ack": (web_js("message_ack", web_js_message(True), ack=3), state("read", id=f"true_{US}_A1", others=["A1"])),
@@ -268,7 +269,9 @@ PAYLOADS = {
     "whatsapp-web.js disconnected": ({"dataType": "disconnected", "data": {"reason": "LOGOUT"}, "sessionId": "toko"}, session("disconnected")),
     "green-api yellow card": ({"typeWebhook": "stateInstanceChanged", "instanceData": {"wid": f"{SHOP}@c.us"}, "stateInstance": "yellowCard"}, session("yellowCard")),
     "waha passkey": (waha("session.status", name="default", status="PASSKEY_REQUIRED"), session("PASSKEY_REQUIRED")),
+    "waha passkey, to be confirmed": (waha("session.status", name="default", status="PASSKEY_CONFIRMATION_REQUIRED"), session("PASSKEY_CONFIRMATION_REQUIRED")),
     "a status alone": ({"status": "suspended"}, session("suspended")),
+    "a passkey in the event's name": ({"type": "PassKeyRequire", "event": {}, "instanceName": "toko"}, session("PassKeyRequire")),
     "wuzapi logged out": ({"type": "LoggedOut", "event": {"OnConnect": False, "Reason": 401}, "instanceName": "toko"}, session("LoggedOut")),
 }  # fmt: skip
 
