@@ -18,6 +18,7 @@ from django.test import Client
 
 from django_kpwa import health
 from django_kpwa.models import (
+    UNSETTLED,
     Alert,
     EventStatus,
     HourlyStatistic,
@@ -92,7 +93,7 @@ class Site(Shop):
 
     def sell_and_wait(self):
         self.sell()
-        wait_until(lambda: not OutboundMessage.objects.filter(status=Status.QUEUED).exists(), 30, "the first receipt")
+        wait_until(lambda: not OutboundMessage.objects.filter(status__in=UNSETTLED).exists(), 30, "the first receipt")
 
     def is_alive(self, name):
         return health.look().senders.is_alive(name)
