@@ -6,7 +6,9 @@ site's tests.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import time
 from typing import Any
@@ -143,7 +145,7 @@ def kpwa_settings() -> Settings:
 
     It is asked for several times a message. A list that is changed in place is not noticed.
 
-    Raises `ImproperlyConfigured` for an unknown name, a value of the wrong type or a weak secret.
+    Raises `ImproperlyConfigured` for an unknown name, a value of the wrong type, an impossible number or a weak secret.
     """
     global _last_read
     given = getattr(settings, "KPWA", {})
@@ -169,6 +171,8 @@ def _read(given: object) -> Settings:
         values[name] = (
             None if value is None and name in _MAY_BE_NONE else _coerced(name, value, getattr(_DEFAULTS, name))
         )
+    for name, value in values.items():
+        _check_amount(name, value)
     for secret in values.get("SECRET_KEYS", ()):
         _check_secret(secret)
     if "COLD_RAMP" in values:
@@ -232,15 +236,37 @@ def _check_secret(secret: Any) -> None:
         )
 
 
+def _check_amount(name: str, value: Any) -> None:
+    """Raise `ImproperlyConfigured` if a number is none to count with, or a purge would delete what it is to keep."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and not (math.isfinite(value) and (value > 0 or (value == 0 and name not in _ABOVE_ZERO))):
+        least = "more than 0" if name in _ABOVE_ZERO else "0 or more"
+        raise ImproperlyConfigured(f"KPWA[{name!r}] is {value!r}; it must be {least}.")
+    if name == "RETENTION_DAYS":
+        kinds = _DEFAULTS.RETENTION_DAYS
+        if unknown := set(value) - set(kinds):
+            raise ImproperlyConfigured(
+                f"KPWA['RETENTION_DAYS'] names {', '.join(sorted(map(repr, unknown)))}. Known: {', '.join(kinds)}."
+            )
+        if min(value.values()) < 1:
+            raise ImproperlyConfigured(
+                "KPWA['RETENTION_DAYS'] must have whole numbers of days, each 1 or more. There is none for ever: write "
+                "a large one."
+            )
+
+
 def _coerced(name: str, value: Any, default: Any) -> Any:
     """`value` as the type of `default`; a dict is completed by the default's items. Raises `ImproperlyConfigured`."""
     if isinstance(default, tuple):
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ImproperlyConfigured(f"KPWA[{name!r}] must be a list or tuple, not {type(value).__name__}.")
+        _check_types(name, value, str if _TYPES[name] == "tuple[str, ...]" and name != "SECRET_KEYS" else object)
         return tuple(value)
     if isinstance(default, dict):
         if not isinstance(value, dict):
             raise ImproperlyConfigured(f"KPWA[{name!r}] must be a dict, not {type(value).__name__}.")
+        _check_types(name, value, str)
+        _check_types(name, value.values(), int if _TYPES[name] == "dict[str, int]" else str)
         return {**default, **value}
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -249,6 +275,16 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
     return value
 
 
+def _check_types(name: str, values: Iterable[object], wanted: type) -> None:
+    for value in values:
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            raise ImproperlyConfigured(
+                f"KPWA[{name!r}] must contain values of the type {wanted.__name__} only, not {type(value).__name__}."
+            )
+
+
 _DEFAULTS = Settings()
 _MAY_BE_NONE = ("QUIET_HOURS",)
+_ABOVE_ZERO = ("CALL_DEADLINE_SECONDS", "MAX_ATTEMPTS", "FAILURES_BEFORE_PAUSE", "PROBE_SECONDS")
+_TYPES = {setting.name: setting.type for setting in fields(Settings)}
 _KNOWN = [setting.name for setting in fields(Settings)]

@@ -11,7 +11,6 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
-from django.utils.module_loading import import_string
 
 from .. import broker
 from ..alerts import Told, body_of
@@ -31,6 +30,7 @@ from ..heartbeat_url import is_askable
 from ..rehearsal import is_rehearsal
 from ..schedule import TASK_LIMIT_SECONDS
 from ..store import store
+from ..webhooks.processing import load_parser
 from .registration import Check, register
 
 _HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
@@ -64,11 +64,15 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E001: names, types and values of `KPWA`."""
     import phonenumbers  # see `phone`
 
+    from ..gateway.http import read_base_urls  # see `is_http()`
+
     try:
         conf = kpwa_settings()
         load_gateway_class()
-        import_string(conf.WEBHOOK_PARSER)
-    except (ImproperlyConfigured, ImportError) as error:
+        load_parser()
+        if is_http():
+            read_base_urls(conf.BASE_URLS)
+    except ImproperlyConfigured as error:
         return [make_error("E001", str(error), "Correct the KPWA dict in the settings; see docs/settings.md.")]
     return [
         make_error("E001", problem, hint)
@@ -84,14 +88,19 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 f"Known causes: {', '.join(cause.value for cause in Cause if cause.value)}.",
             ),
             (
-                not all(isinstance(mark, str) and _MARK.fullmatch(mark) for mark in conf.RESTRICTION_MARKS),
+                not all(_MARK.fullmatch(mark) for mark in conf.RESTRICTION_MARKS),
                 "KPWA['RESTRICTION_MARKS'] must contain words only, which begin and end with a letter or a digit.",
                 "For example: 'RESTRICTION_MARKS': ['463', 'reach-out', 'dibatasi'].",
             ),
             (
-                not all(isinstance(host, str) and _HOST.fullmatch(host) for host in conf.ALLOWED_GATEWAY_HOSTS),
+                not all(_HOST.fullmatch(host) for host in conf.ALLOWED_GATEWAY_HOSTS),
                 "KPWA['ALLOWED_GATEWAY_HOSTS'] must contain host names only.",
                 "Write each without scheme and path, for example 'wa.example' or 'wa.example:8443'.",
+            ),
+            (
+                bool(conf.WEBHOOK_USERNAME) and not conf.WEBHOOK_PASSWORD,
+                "KPWA['WEBHOOK_USERNAME'] is set without WEBHOOK_PASSWORD, so webhooks are asked for neither.",
+                "Set 'WEBHOOK_PASSWORD' as well, or remove 'WEBHOOK_USERNAME'.",
             ),
             (
                 conf.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
@@ -105,7 +114,7 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
                 "For example: 'HEARTBEAT_URL': 'https://hc-ping.com/…'. On this machine, http:// will do.",
             ),
             (
-                not all(isinstance(email, str) and _is_email(email) for email in conf.ALERT_EMAILS),
+                not all(_is_email(email) for email in conf.ALERT_EMAILS),
                 "KPWA['ALERT_EMAILS'] has an address that is none. Nobody is told of alerts there.",
                 "For example: 'ALERT_EMAILS': ['owner@shop.example'].",
             ),
@@ -145,11 +154,11 @@ def _is_email(email: str) -> bool:
     return True
 
 
-def _is_page(url: Any, conf: Settings) -> bool:
-    return isinstance(url, str) and is_page(url, may_be_in_the_clear=conf.ALERT_OVER_HTTP)
+def _is_page(url: str, conf: Settings) -> bool:
+    return is_page(url, may_be_in_the_clear=conf.ALERT_OVER_HTTP)
 
 
-def _makes_json(template: Any) -> bool:
+def _makes_json(template: str) -> bool:
     try:
         body_of(_TOLD, template)
     except (KeyError, ValueError, TypeError):
@@ -304,7 +313,7 @@ def is_documented(base_url: str) -> bool:
 
 def _is_range(pair: tuple[Any, ...]) -> bool:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in pair)
-    return len(pair) == 2 and numbers and 0 <= pair[0] <= pair[1]
+    return len(pair) == 2 and numbers and 0 <= pair[0] <= pair[1] < float("inf")
 
 
 def _is_loopback(host: str | None) -> bool:

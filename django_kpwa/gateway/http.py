@@ -84,9 +84,7 @@ class ApiGateway(Gateway):
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         settings = kpwa_settings()
-        urls = tuple(_normalized(url) for url in base_urls or settings.BASE_URLS)
-        if not urls:
-            raise ImproperlyConfigured("KPWA['BASE_URLS'] is empty: there is no gateway to talk to.")
+        urls = read_base_urls(base_urls or settings.BASE_URLS)
         super().__init__(Secret(clean_api_key(api_key.reveal())), base_urls=urls)
         self._deadline_seconds = settings.CALL_DEADLINE_SECONDS
         self._timeouts = Timeout(connect=self.CONNECT_TIMEOUT_SECONDS, read=self.READ_TIMEOUT_SECONDS)
@@ -355,6 +353,13 @@ def _tls_context() -> ssl.SSLContext:
 @lru_cache(maxsize=1)
 def _made_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certifi.where())
+
+
+def read_base_urls(base_urls: Sequence[str]) -> tuple[str, ...]:
+    """The base URLs as they are asked. Raises `ImproperlyConfigured` if there is none, or one of them is no URL."""
+    if not base_urls:
+        raise ImproperlyConfigured("KPWA['BASE_URLS'] is empty: there is no gateway to talk to.")
+    return tuple(map(_normalized, base_urls))
 
 
 def _normalized(base_url: str) -> str:

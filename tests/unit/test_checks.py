@@ -30,6 +30,7 @@ def found(databases: tuple[str, ...] = ()) -> dict[str, checks.CheckMessage]:
         ({"PACE_SECONDS": 4}, "must be a list or tuple"),
         ({"PACE_SECONDS": (8, 4)}, "must be the shortest and the longest wait"),
         ({"PACE_SECONDS": (1, 2, 3)}, "must be the shortest and the longest wait"),
+        ({"PACE_SECONDS": (4, float("inf"))}, "must be the shortest and the longest wait"),
         ({"PACE_SECONDS": ("4", "8")}, "must be the shortest and the longest wait"),
         ({"QUIET_HOURS": "21:00-07:00"}, "must be a list or tuple"),
         ({"QUIET_HOURS": ()}, "must be two different times of day, for example ('21:00', '07:00'), or None"),
@@ -42,11 +43,16 @@ def found(databases: tuple[str, ...] = ()) -> dict[str, checks.CheckMessage]:
         ({"GATEWAY": "shop.Nowhere"}, "cannot be imported"),
         ({"GATEWAY": "django_kpwa.models.License"}, "not a subclass"),
         ({"WEBHOOK_PARSER": "shop.nowhere.Parser"}, "No module named 'shop"),
-        ({"RESTRICTION_MARKS": (463,)}, "must contain words only"),
+        ({"WEBHOOK_PARSER": "django_kpwa.webhooks.parsers"}, "not a django_kpwa.webhooks.Parser"),
+        ({"WEBHOOK_USERNAME": "gateway"}, "is set without WEBHOOK_PASSWORD"),
+        ({"GATEWAY": HTTP, "BASE_URLS": []}, "KPWA['BASE_URLS'] is empty"),
+        ({"GATEWAY": HTTP, "BASE_URLS": ["127.0.0.1:8900/backend"]}, "Write one like https://wa.kpntr.com/backend"),
+        ({"GATEWAY": HTTP, "BASE_URLS": ["https://key@wa.example/backend"]}, "contains a user name"),
+        ({"RESTRICTION_MARKS": (463,)}, "must contain values of the type str only"),
         ({"RESTRICTION_MARKS": ("463", " ")}, "must contain words only"),
         ({"RESEND_UNKNOWN": ("time_out",)}, "names a cause that does not exist"),
         ({"ALLOWED_GATEWAY_HOSTS": ["https://wa.example"]}, "must contain host names only"),
-        ({"ALLOWED_GATEWAY_HOSTS": ["wa.example", 5]}, "must contain host names only"),
+        ({"ALLOWED_GATEWAY_HOSTS": ["wa.example", 5]}, "must contain values of the type str only"),
         ({"DEFAULT_REGION": "Indonesia"}, "is not a region code"),
         ({"HEARTBEAT_URL": "http://hc.example/secret"}, "KPWA['HEARTBEAT_URL'] is no https address"),
         ({"HEALTH_SECRET": "short"}, "KPWA['HEALTH_SECRET'] could be guessed"),
@@ -59,6 +65,11 @@ def test_wrong_settings_are_an_error(kpwa, changed, words):
     error = found()["kpwa.E001"]
     assert error.level == checks.ERROR
     assert words in error.msg
+
+
+def test_addresses_of_a_gateway_that_asks_none_are_not_looked_at(kpwa):
+    kpwa(GATEWAY="django_kpwa.gateway.console.ConsoleGateway", BASE_URLS=["127.0.0.1:8900/backend"])
+    assert "kpwa.E001" not in found()
 
 
 def test_the_settings_of_the_documentation_are_no_error(kpwa):

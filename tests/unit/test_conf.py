@@ -100,6 +100,42 @@ def test_a_value_of_another_type_is_refused_by_name(settings, name, value):
         kpwa_settings()
 
 
+HOLDERS = [setting.name for setting in fields(Settings) if setting.type.startswith(("tuple", "dict"))]
+NUMBERS = [setting.name for setting in fields(Settings) if setting.type in ("int", "float")]
+
+
+@pytest.mark.parametrize("name", [name for name in HOLDERS if name != "PACE_SECONDS"])
+def test_what_a_value_holds_is_of_one_type_too(settings, name):
+    """`PACE_SECONDS` is looked at by a system check."""
+    values = {"ALERT_URLS": ({None: ""}, {"https://x.example": 5}), "RETENTION_DAYS": ({5: 5}, {"messages": "30"})}
+    for wrong in values.get(name, ([None], [[]])):
+        settings.KPWA = {name: wrong}
+        with pytest.raises(ImproperlyConfigured, match=name):
+            kpwa_settings()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_nothing_can_be_done_with_is_refused(settings, name):
+    for wrong in (-1, float("nan"), float("inf")):
+        settings.KPWA = {name: wrong}
+        with pytest.raises(ImproperlyConfigured, match=name):
+            kpwa_settings()
+
+
+@pytest.mark.parametrize("name", ["CALL_DEADLINE_SECONDS", "MAX_ATTEMPTS", "FAILURES_BEFORE_PAUSE", "PROBE_SECONDS"])
+def test_a_zero_is_refused_where_nothing_would_be_sent_or_asked_at_once_for_ever(settings, name):
+    settings.KPWA = {name: 0}
+    with pytest.raises(ImproperlyConfigured, match=f"{name}.* must be more than 0"):
+        kpwa_settings()
+
+
+@pytest.mark.parametrize("days", [{"messages": 0}, {"messages": -1}, {"message": 30}, {"messages": True}])
+def test_a_purge_deletes_nothing_by_a_slip_in_its_days(settings, days):
+    settings.KPWA = {"RETENTION_DAYS": days}
+    with pytest.raises(ImproperlyConfigured, match="RETENTION_DAYS"):
+        kpwa_settings()
+
+
 def test_a_value_of_another_type_is_not_shown(settings):
     settings.KPWA = {"WEBHOOK_PASSWORD": ["hunter2"]}
     with pytest.raises(ImproperlyConfigured) as refused:
@@ -118,7 +154,7 @@ def test_every_setting_has_a_name_in_capitals_and_names_its_unit_or_none():
 
 
 def test_a_lease_outlasts_everything_that_a_driver_does_under_it(settings):
-    for seconds in (0, 2, 45, 100):
+    for seconds in (0.2, 2, 45, 100):
         settings.KPWA = {"CALL_DEADLINE_SECONDS": seconds}
         conf = kpwa_settings()
         assert lease_seconds(conf) > seconds + conf.status_deadline_seconds + conf.record_seconds
