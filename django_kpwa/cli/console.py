@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, ProgrammingError
 from django.utils import timezone, translation
 
 from .. import formatting
@@ -31,6 +31,7 @@ from ..exceptions import (
     LicenseChoiceError,
 )
 from ..logs import escaped_controls, without_controls
+from ..models import write_alias
 from ..phone import mask_numbers
 
 EXIT_OK = 0
@@ -169,9 +170,21 @@ def _database_words(error: Exception) -> str:
     # Only the first line: PostgreSQL appends the statement, with the customer's data that it was to store.
     # Numbers are masked: MariaDB quotes the duplicate value, which may be a phone number.
     words = mask_numbers((str(error).splitlines() or [type(error).__name__])[0])
-    if isinstance(error, (ProgrammingError, OperationalError)) and any(sign in words for sign in _SIGNS_OF_NO_TABLE):
-        return f"The database does not have all tables of django-kpwa. Run `manage.py migrate`. ({words})"
-    return f"The database failed: {words}"
+    return f"{tables} ({words})" if (tables := missing_tables(error)) else f"The database failed: {words}"
+
+
+def missing_tables(error: Exception) -> str:
+    """What to do if `error` says that tables or columns are missing; empty for any other error."""
+    is_of_kind = isinstance(error, (ProgrammingError, OperationalError))
+    if not (is_of_kind and any(sign in str(error) for sign in _SIGNS_OF_NO_TABLE)):
+        return ""
+    return f"The database does not have all tables of django-kpwa. Run `{migrate_command()}`."
+
+
+def migrate_command() -> str:
+    """The command that makes our tables, also where a router keeps them in a database of their own."""
+    alias = write_alias()
+    return "manage.py migrate" + (f" --database {alias}" if alias != DEFAULT_DB_ALIAS else "")
 
 
 def _one_line(text: str) -> str:

@@ -48,7 +48,7 @@ from ..store import store
 from ..store.heartbeats import takes_changes
 from ..words import PROBLEMS, Problem, Tone, quoted
 from .arguments import license_named
-from .console import EXIT_NO, EXIT_OK, Console, Subcommand, duration
+from .console import EXIT_NO, EXIT_OK, Console, Subcommand, duration, migrate_command
 from .licenses import why_paused
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -177,7 +177,7 @@ def _database() -> Iterator[Line]:
         )
         raise _Hopeless from None
     if pending:
-        yield Line(PROBLEM, "database", "not all migrations are applied. Run: manage.py migrate", True)
+        yield Line(PROBLEM, "database", f"not all migrations are applied. Run: {migrate_command()}", True)
         raise _Hopeless
     yield Line(OK, "database", f"answers ({connection.display_name}), its tables are up to date.")
 

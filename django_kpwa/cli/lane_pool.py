@@ -28,6 +28,7 @@ from ..logs import get_logger
 from ..masking import masked_traceback
 from ..store import store
 from ..store.results import Lease
+from .console import missing_tables
 
 logger = get_logger("django_kpwa.run")
 
@@ -349,7 +350,9 @@ def report(error: Exception, doing: str) -> None:
     Args:
         doing: What failed, as it follows "while", for example "purging".
     """
-    if isinstance(error, (DatabaseError, InterfaceError)):
+    if tables := missing_tables(error):
+        logger.error("%s This goes on by itself then.", tables)
+    elif isinstance(error, (DatabaseError, InterfaceError)):
         # No traceback: an unreachable database is no bug, and the log would get one every second.
         logger.warning("The database failed while %s (%s); it will be retried.", doing, type(error).__name__)
     else:

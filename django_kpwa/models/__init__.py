@@ -1,5 +1,15 @@
 """The tables. Configuration: `License`. State: `Lane`. The outbox: `OutboundMessage`, `SendAttempt`."""
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+
+# Django would name a model that nobody has heard of. `django_kpwa.urls` and `django_kpwa.outbox` come here as well.
+if apps.apps_ready and not apps.is_installed("django_kpwa"):
+    raise ImproperlyConfigured(
+        "django-kpwa is used, but it is not installed in this site: add 'django_kpwa' to INSTALLED_APPS, then run "
+        "`manage.py migrate`."
+    )
+
 from .alert import Alert, Telling
 from .database import DatabaseNow, in_seconds, outbox_key, write_alias
 from .lane import ENDED_BY_STATUS, HELD_BY_PEOPLE, Lane, PauseReason
