@@ -186,10 +186,11 @@ def national(number: str) -> str:
 def spellings(number: str) -> re.Pattern[str]:
     """A pattern that finds `number`, digits with country code, however it is written in a text or a JID.
 
-    It finds the number within longer runs of digits as well.
+    It finds the number within longer runs of digits as well, and with separators that JSON, a form or HTML has escaped:
+    WhatsApp itself writes numbers with a dash (U+2011) that is no ASCII.
     """
     own = national(number)
-    between = r"[^0-9A-Za-z]{0,5}"
+    between = r"(?:[^0-9A-Za-z]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|&nbsp;){0,5}"
     code = number.removesuffix(own) if number.endswith(own) else ""
     before = rf"(?:\+?{between.join(code)}{between})?" if code else ""
     return re.compile(rf"{before}{between.join(own)}")

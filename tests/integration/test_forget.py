@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from datetime import timedelta
+from urllib.parse import quote, quote_plus
 
 import pytest
 from django.apps import apps
@@ -150,6 +151,23 @@ def test_a_dump_of_the_database_does_not_have_it(known):
     bodies = [bytes.fromhex(found).decode("utf-8", "replace") for found in re.findall(r"\\x([0-9a-f]+)", done.stdout)]
     digits = re.sub(r"'\\x[0-9a-f]*'", "", done.stdout)
     assert not [text for text in [digits, *bodies] if TRACE.search(text)]
+
+
+@pytest.mark.parametrize("escape", [json.dumps, lambda text: json.dumps(text, ensure_ascii=False), quote, quote_plus])
+@pytest.mark.parametrize(
+    "written",
+    ["+62 812\u20113456\u20117890", "0812\u00a03456\u00a07890", "0812 \u2013 3456 \u2013 7890", "(0812) 3456-7890"],
+)
+def test_a_body_that_names_it_in_escaped_signs_is_emptied(license_, written, escape):
+    body = b"unreadable: " + escape(written).encode()
+    event = arrive(license_, body, "text/plain")
+    kept = arrive(license_, body.replace(b"7890", b"7891"), "text/plain")
+    known = arrive(license_, json.dumps({"id": "A9", "from": OTHER, "message": f"hubungi {written}"}).encode())
+    assert personal_data.forget(NUMBER).events == 2
+    for one in (event, kept, known):
+        one.refresh_from_db()
+    assert (bytes(event.body), bytes(known.body), known.understood) == (b"", b"", {})
+    assert bytes(kept.body)
 
 
 def test_a_second_time_does_no_harm_and_empties_nothing_more(known):
