@@ -42,6 +42,7 @@ from .gateway import Gateway, LoginQr, NumberCheck, SentMessage, ServiceStatus, 
 from .gateway.outcome import OutcomeKind, outcome_of_error
 
 _KEY = "contract-key-4711"
+_OTHER_KEY = "contract-key-8022"
 _NUMBER = "6281234567890"
 _TEXT = "Struk 4711"
 _IMAGE_URL = "https://shop.example/struk-4711.png"
@@ -200,6 +201,15 @@ class HttpGatewayContract(GatewayContract):
             self._must_have_asked_once("send_message()")
             for part in (_NUMBER, "4711"):
                 _must(part.encode() in self._asked(), f"The request does not hold {part!r}, which was to be sent.")
+
+    def test_each_license_sends_by_its_own_key(self) -> None:
+        with self._working("send_message") as gateway:
+            gateway.send_message(_NUMBER, _TEXT)
+            by_this = self._asked()
+            with self.make_gateway(Secret(_OTHER_KEY), self._server.url if self._server else "") as other:
+                other.send_message(_NUMBER, _TEXT)
+            is_another = self._asked() != by_this * 2
+        _must(is_another, "Another license's key made the same request: its messages come from this one's number.")
 
     def test_an_image_is_sent_or_refused_but_never_left_out(self) -> None:
         with self._working("send_message") as gateway:

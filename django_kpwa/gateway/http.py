@@ -82,15 +82,17 @@ class ApiGateway(Gateway):
     (gunicorn) or 5 (Node, Apache), and a request sent at that moment is in doubt: to save a handshake, a person would
     have to decide about a receipt. urllib3 itself drops a connection whose closing has already arrived."""
 
+    # What is ours alone has two underscores: a site's helper with the same name would take its place unseen.
+
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         settings = kpwa_settings()
         urls = read_base_urls(base_urls or settings.BASE_URLS)
         super().__init__(Secret(clean_api_key(api_key.reveal())), base_urls=urls)
-        self._deadline_seconds = settings.CALL_DEADLINE_SECONDS
-        self._timeouts = Timeout(connect=self.CONNECT_TIMEOUT_SECONDS, read=self.READ_TIMEOUT_SECONDS)
-        self._call = Call(self.MAX_ANSWER_BYTES + _MAX_HEADER_BYTES)
-        self._pools = BoundedPools(self._call, _tls_context)
-        self._used_at = monotonic()
+        self.__deadline_seconds = settings.CALL_DEADLINE_SECONDS
+        self.__timeouts = Timeout(connect=self.CONNECT_TIMEOUT_SECONDS, read=self.READ_TIMEOUT_SECONDS)
+        self.__call = Call(self.MAX_ANSWER_BYTES + _MAX_HEADER_BYTES)
+        self.__pools = BoundedPools(self.__call, _tls_context)
+        self.__used_at = monotonic()
 
     def get_headers(self) -> dict[str, str]:
         """The headers that carry the key. Asked for each request: no attribute may hold the key in the clear."""
@@ -115,15 +117,15 @@ class ApiGateway(Gateway):
         """
         __traceback_hide__ = True
         body = None if content is None else json.dumps(content).encode("ascii")
-        return self._ask(
+        return self._ask_and_read(
             method, path, answers.read_accepted, body, content_type=_JSON, deadline_seconds=deadline_seconds
         )
 
     def close(self) -> None:
-        self._pools.clear()
+        self.__pools.clear()
 
     @sensitive_variables("path", "body")
-    def _ask(
+    def _ask_and_read(
         self,
         method: str,
         path: str,
@@ -140,14 +142,14 @@ class ApiGateway(Gateway):
         `GatewayError` of the failure.
         """
         __traceback_hide__ = True  # the body may hold a webhook's token
-        ends_at = monotonic() + (self._deadline_seconds if deadline_seconds is None else deadline_seconds)
+        ends_at = monotonic() + (self.__deadline_seconds if deadline_seconds is None else deadline_seconds)
         if self.ends_at is not None:
             ends_at = min(ends_at, self.ends_at)
         request = _Request(method, path, body, content_type)
         failures: list[str] = []
         for base_url in self.base_urls:
             try:
-                return read(self._exchange(base_url, request, ends_at, (self.api_key, *secrets)))
+                return read(self.__exchange(base_url, request, ends_at, (self.api_key, *secrets)))
             except NotConnectedError as error:
                 failures.append(str(error))
             except GatewayError as error:
@@ -165,26 +167,26 @@ class ApiGateway(Gateway):
         # them, and Django's DEBUG page and Sentry do so even for variables that are marked as sensitive.
         raise raised.with_traceback(None)
 
-    def _exchange(self, base_url: str, request: _Request, ends_at: float, secrets: tuple[Secret, ...]) -> Answer:
+    def __exchange(self, base_url: str, request: _Request, ends_at: float, secrets: tuple[Secret, ...]) -> Answer:
         """Send a request and return the answer, or raise the `GatewayError` that tells what is known of the failure."""
-        if monotonic() - self._used_at > self.max_idle_seconds:
-            self._pools.clear()
-        self._call.begin(ends_at)
+        if monotonic() - self.__used_at > self.max_idle_seconds:
+            self.__pools.clear()
+        self.__call.begin(ends_at)
         try:
-            response = _opened(self._pools, base_url, request, self._headers(request), self._timeouts)
-            return Answer(response.status, response.headers, self._content(response), request.path, secrets)
+            response = _opened(self.__pools, base_url, request, self.__headers(request), self.__timeouts)
+            return Answer(response.status, response.headers, self.__content(response), request.path, secrets)
         except _TRANSPORT_ERRORS as error:
-            failure = self._failure(error, base_url)
+            failure = self.__failure(error, base_url)
         finally:
-            self._used_at = monotonic()
+            self.__used_at = monotonic()
         raise failure
 
-    def _headers(self, request: _Request) -> dict[str, str]:
+    def __headers(self, request: _Request) -> dict[str, str]:
         __traceback_hide__ = True
         headers = {**self.get_headers(), "Accept": "application/json", "User-Agent": f"django-kpwa/{__version__}"}
         return headers if request.body is None else headers | {"Content-Type": request.content_type}
 
-    def _content(self, response: BaseHTTPResponse) -> bytes:
+    def __content(self, response: BaseHTTPResponse) -> bytes:
         """The decompressed body. Raises `UnexpectedAnswerError` if it is longer than `MAX_ANSWER_BYTES`."""
         content = bytearray()
         is_whole = False
@@ -193,18 +195,18 @@ class ApiGateway(Gateway):
             while piece := response.read(_READ_BYTES, decode_content=False):
                 content += piece
                 if len(content) > self.MAX_ANSWER_BYTES:
-                    raise self._too_long()
+                    raise self.__too_long()
             is_whole = True
         finally:
             if not is_whole:
                 response.close()
         if response.status < 200:
             # A change of protocol: whatever follows on this connection does not answer the next request.
-            self._pools.clear()
+            self.__pools.clear()
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        return bytes(content) if encoding in ("", "identity") else self._unpacked(content, encoding)
+        return bytes(content) if encoding in ("", "identity") else self.__unpacked(content, encoding)
 
-    def _unpacked(self, packed: bytearray, encoding: str) -> bytes:
+    def __unpacked(self, packed: bytearray, encoding: str) -> bytes:
         # No compression was asked for, but a proxy may compress. urllib3 would decompress without a limit.
         if encoding not in ("gzip", "x-gzip", "deflate"):
             raise UnexpectedAnswerError("The gateway's answer has a content encoding that was not requested.")
@@ -214,22 +216,22 @@ class ApiGateway(Gateway):
         except zlib.error:
             content = b""
         if len(content) > self.MAX_ANSWER_BYTES:
-            raise self._too_long()
+            raise self.__too_long()
         if not unpacker.eof:
             raise UnexpectedAnswerError("The gateway's answer is compressed and cannot be decompressed.")
         return content
 
-    def _too_long(self) -> UnexpectedAnswerError:
+    def __too_long(self) -> UnexpectedAnswerError:
         return UnexpectedAnswerError(f"The gateway's answer is longer than {self.MAX_ANSWER_BYTES} bytes.")
 
-    def _failure(self, error: Exception, base_url: str) -> GatewayError:
+    def __failure(self, error: Exception, base_url: str) -> GatewayError:
         """The `GatewayError` of a failed exchange, decided by what the `Call` observed, not by the exception's type."""
-        call = self._call
+        call = self.__call
         if not call.request_left:
             reason = _connect_reason(call.connect_error or error)
             return NotConnectedError(f"No connection to {_origin(base_url)}: {reason}.")
         if call.is_too_long:
-            return self._too_long()
+            return self.__too_long()
         if call.timed_out:
             return GatewayTimeoutError(f"{_origin(base_url)} did not answer in time.")
         if any(_is_no_http(link) for link in _chain(error)):
@@ -241,33 +243,33 @@ class HttpGateway(ApiGateway):
     """The Kasirpintar gateway at `base_urls`, by default `KPWA["BASE_URLS"]`; each URL includes the path `/backend`."""
 
     def restart(self) -> ServiceStatus:
-        return self._ask("GET", "/openapi/wa/restart", answers.done)
+        return self._ask_and_read("GET", "/openapi/wa/restart", answers.done)
 
     def get_status(self, *, deadline_seconds: float | None = None) -> ServiceStatus:
-        return self._ask(
+        return self._ask_and_read(
             "POST", "/openapi/wa/status", answers.service_status, _form(), deadline_seconds=deadline_seconds
         )
 
     def get_login_qr(self) -> LoginQr:
-        return self._ask("POST", "/openapi/wa/login-qr", answers.login_qr, _form(responseAs="string"))
+        return self._ask_and_read("POST", "/openapi/wa/login-qr", answers.login_qr, _form(responseAs="string"))
 
     @sensitive_variables()
     def check_number(self, phone_number: str) -> NumberCheck:
         path = f"/openapi/wa/check-number/{quote(phone_number, safe='')}"
-        return self._ask("GET", path, answers.number_check)
+        return self._ask_and_read("GET", path, answers.number_check)
 
     @sensitive_variables()
     def send_message(self, phone_number: str, text: str = "", image_url: str = "") -> SentMessage:
-        return self._send("/openapi/wa/message", {"phoneNumber": phone_number}, text, image_url)
+        return self.__send("/openapi/wa/message", {"phoneNumber": phone_number}, text, image_url)
 
     @sensitive_variables()
     def send_group_message(self, group_name: str, text: str = "", image_url: str = "") -> SentMessage:
-        return self._send("/openapi/wa/message-group", {"groupName": group_name}, text, image_url)
+        return self.__send("/openapi/wa/message-group", {"groupName": group_name}, text, image_url)
 
     def set_webhook(self, url: str) -> WebhookAnswer:
         __traceback_hide__ = True
         # The URL's path holds the webhook's secret token, which the gateway may repeat in its words.
-        return self._ask(
+        return self._ask_and_read(
             "POST",
             "/openapi/wa/webhook",
             answers.webhook_answer,
@@ -276,16 +278,16 @@ class HttpGateway(ApiGateway):
         )
 
     def reset_webhook(self) -> ServiceStatus:
-        return self._ask("GET", "/openapi/wa/webhook/reset", answers.done)
+        return self._ask_and_read("GET", "/openapi/wa/webhook/reset", answers.done)
 
     @sensitive_variables()
-    def _send(self, path: str, form: dict[str, str], text: str, image_url: str) -> SentMessage:
+    def __send(self, path: str, form: dict[str, str], text: str, image_url: str) -> SentMessage:
         require_content(text, image_url)
         if text:
             form["message"] = text
         if image_url:
             form["imageUrl"] = image_url
-        return self._ask("POST", path, answers.sent_message, _form(**form))
+        return self._ask_and_read("POST", path, answers.sent_message, _form(**form))
 
 
 @dataclass(frozen=True)

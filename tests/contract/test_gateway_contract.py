@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from django_kpwa import testing
+from django_kpwa.encryption import Secret
 from django_kpwa.exceptions import (
     BadRequestError,
     GatewayError,
@@ -19,7 +20,7 @@ from django_kpwa.exceptions import (
 )
 from django_kpwa.gateway import Gateway, SentMessage, ServiceStatus, SessionStatus
 from django_kpwa.gateway.console import ConsoleGateway
-from django_kpwa.gateway.http import HttpGateway
+from django_kpwa.gateway.http import ApiGateway, HttpGateway
 from django_kpwa.gateway.locmem import LocmemGateway
 from tests.sites.warta import WartaGateway
 
@@ -161,6 +162,11 @@ class SendsInTests(WartaGateway):
     leaves_the_process = False
 
 
+class HasOneKeyForAllLicenses(WartaGateway):
+    def get_headers(self):
+        return {"Authorization": "Bearer from-the-settings"}
+
+
 class ThreeLines(Gateway):
     """What is written in an afternoon: requests as it comes, with its own exceptions, redirects and time limits."""
 
@@ -213,6 +219,7 @@ UNSUPPORTED = "what_the_service_does_not_have_is_refused_without_a_call"
         (ForgetsTheDeadlineOfAStatus, {"the_deadline_of_a_status_is_kept"}),
         (HasNoneImplemented, {UNSUPPORTED}),
         (AsksForWhatThereIsNot, {UNSUPPORTED}),
+        (HasOneKeyForAllLicenses, {"each_license_sends_by_its_own_key"}),
         (SendsInTests, {"a_sites_tests_do_not_reach_it"}),
         (ThreeLines, {DOUBT, NO_ANSWER, BREAKS, NO_CONNECTION, NOTHING_ELSE, SAYS_NOTHING}),
     ],
@@ -223,3 +230,15 @@ def test_what_a_gateway_breaks_is_found(gateway_class, broken):
     for name in sorted(broken):
         with pytest.raises(AssertionError):
             getattr(case, f"test_{name}")()
+
+
+def test_a_helper_of_a_site_takes_no_name_that_its_base_class_needs():
+    """A subclass knows the documented names alone: `_call`, for example, is what one calls what calls the API."""
+    with HttpGateway(Secret("key-of-this-test")) as gateway:
+        names = {*vars(gateway), *(name for kind in (ApiGateway, HttpGateway) for name in vars(kind))}
+    named = {
+        name
+        for name in names
+        if name.startswith("_") and not name.startswith(("__", "_ApiGateway__", "_HttpGateway__"))
+    }
+    assert named == {"_abc_impl", "_ask_and_read"}

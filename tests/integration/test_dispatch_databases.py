@@ -67,7 +67,7 @@ def test_a_commit_that_went_through_unanswered_sends_nothing_twice_and_loses_not
 
 
 def test_an_outcome_that_cannot_be_recorded_ends_in_doubt_with_the_lease(license_, monkeypatch, settings, caplog):
-    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0}
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0.001}
     message = send_message(NUMBER, "x")
 
     def fail(*_, **__):

@@ -271,7 +271,7 @@ def test_a_gateway_class_that_raises_puts_nothing_secret_into_the_log(canary_lic
 def test_an_outcome_that_cannot_be_recorded_puts_nothing_secret_into_the_log(
     canary_license, settings, everything_logged
 ):
-    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0}
+    settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0.001}
     outbox.send_message(TYPED, "Struk", license=canary_license)
     row = DataError(f"DETAIL: Failing row contains (1, {NUMBER}, Struk)")
     with failing_statements(row, "UPDATE", "finished_at"), pytest.raises(DataError):
