@@ -9,7 +9,8 @@ Each test begins with an empty outbox, whatever the one before it left: with `tr
 as well. A test that takes none of them sends nothing either, as `testing` says.
 
 pytest loads this module in every run where the package is installed, also where Django is not configured or not even
-used. So nothing of Django is imported before a fixture is asked for.
+used. So nothing of Django is imported before a fixture is asked for, and each asks for `kpwa_outbox` first, which says
+that pytest-django is missing before pytest says that it knows no `db`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def kpwa_outbox() -> Iterator[list[LocmemMessage]]:
+def kpwa_outbox(request: pytest.FixtureRequest) -> Iterator[list[LocmemMessage]]:
     """What was sent in this test, oldest first: `testing.outbox`, which is emptied before and after the test.
 
     WhatsApp is linked, and no failures are to come. It asks for no database.
     """
+    if not request.config.pluginmanager.hasplugin("django"):
+        pytest.fail("The fixtures of django-kpwa need pytest-django: pip install pytest-django", pytrace=False)
     from . import testing
 
     testing.clear()
@@ -38,7 +41,7 @@ def kpwa_outbox() -> Iterator[list[LocmemMessage]]:
 
 
 @pytest.fixture
-def kpwa_license(db: None, kpwa_outbox: list[LocmemMessage]) -> License:
+def kpwa_license(kpwa_outbox: list[LocmemMessage], db: None) -> License:
     """A license that sends what names none, by `testing.create_license()`."""
     from . import testing
 
@@ -46,7 +49,7 @@ def kpwa_license(db: None, kpwa_outbox: list[LocmemMessage]) -> License:
 
 
 @pytest.fixture
-def kpwa_deliver(db: None, kpwa_outbox: list[LocmemMessage]) -> Callable[[], list[LocmemMessage]]:
+def kpwa_deliver(kpwa_outbox: list[LocmemMessage], db: None) -> Callable[[], list[LocmemMessage]]:
     """A function that sends all messages that are due and returns those sent, oldest first: `testing.deliver()`.
 
     Where the test has stored no license, it makes one first.

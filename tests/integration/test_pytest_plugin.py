@@ -81,3 +81,14 @@ def test_pytest_runs_without_django_as_if_the_plugin_were_not_there(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:django", "-p", "no:cacheprovider", "test_arithmetic.py"]
     ran = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("fixture", ["kpwa_outbox", "kpwa_license", "kpwa_deliver", "kpwa_webhook"])
+def test_the_fixtures_say_what_they_need_where_it_is_not_installed(tmp_path, fixture):
+    (tmp_path / "test_shop.py").write_text(f"def test_a_sale({fixture}):\n    pass\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:django", "-p", "no:xdist"],
+        cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "The fixtures of django-kpwa need pytest-django: pip install pytest-django" in ran.stdout
+    assert "'db' not found" not in ran.stdout
