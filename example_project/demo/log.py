@@ -20,7 +20,7 @@ _ROUTINE = re.compile(
     r"Scheduler: Sending due task|Task django_kpwa\.\S+ received$"
     r"|Task django_kpwa\.(dispatch_due|process_due_webhooks|roll_up_statistics|purge)\["
     r'|"GET \S+ HTTP/1\.1" (200|304) |"(GET|POST) \S*/webhooks/\S* HTTP/1\.1" 200 '
-    r"|Performing system checks|System check identified no issues|Starting development server|Quit the server with"
+    r"|Performing system checks|System check identified no issues|Starting .*development server at|Quit the server with"
     r"|^Django version|^\w+ \d\d, \d{4} - \d\d:\d\d:\d\d$"
     r"|Discarding revoked task|^\s*$"
     r"|superuser privileges|absolutely not recommended|specify a different user|User information|_warn_or_raise"
