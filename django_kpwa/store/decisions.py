@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from django.db import DatabaseError, transaction
-from django.db.models import BooleanField, Case, ExpressionWrapper, F, Q, Value, When
+from django.db.models import BooleanField, Case, ExpressionWrapper, F, Q, QuerySet, Value, When
 from django.db.models.functions import Coalesce, Least
 
 from .. import pace
@@ -251,7 +251,8 @@ class Decisions(Lanes):
     def note_undelivered(self, message_id: int, attempt_number: int, words: str) -> bool:
         """Keep that the gateway reported an attempt as not delivered, and what that says of a restriction by WhatsApp.
 
-        Returns True if that is new. `words`: the gateway's, masked.
+        Returns True if that is new. `words`: the gateway's, masked. Gateways report one failure several times, and not
+        all of these say why: words are kept whichever comes first, those with a mark of a restriction before others.
 
         Nothing is kept of a message that is not `sent` by its last attempt: a phone has received it, or it is being
         sent again.
@@ -262,15 +263,24 @@ class Decisions(Lanes):
             return False
         license_id, content = found[0], Content(*found[1:])
         self.ensure_lane(license_id)
-        sent = message.filter(status=Status.SENT, attempts_made=attempt_number, undelivered_at=None)
+        sent = message.filter(status=Status.SENT, attempts_made=attempt_number)
+        is_marked = has_mark(words, kpwa_settings().RESTRICTION_MARKS)
         with self.brief():
             # The lane is locked before the message, as by whoever records a send.
             Lane.objects.filter(pk=license_id).update(cold_trail=F("cold_trail"))
-            if not sent.update(undelivered_at=DatabaseNow(), undelivered_words=words[:500]):
-                return False
-            is_marked = has_mark(words, kpwa_settings().RESTRICTION_MARKS)
-            self._weigh(license_id, message_id, content, Sign.MARKED if is_marked else Sign.FAILED, words)
-        return True
+            new = sent.filter(undelivered_at=None)
+            is_new = bool(new.update(undelivered_at=DatabaseNow(), undelivered_words=words[:500]))
+            if is_new or (self._say_more(sent, words, is_marked=is_marked) and is_marked):
+                self._weigh(license_id, message_id, content, Sign.MARKED if is_marked else Sign.FAILED, words)
+        return is_new
+
+    def _say_more(self, sent: QuerySet[OutboundMessage], words: str, *, is_marked: bool) -> bool:
+        """Keep the words of a report that says more than those before. Returns False if it says no more."""
+        told = sent.values_list("undelivered_words", flat=True).first() if words else None
+        if told is None or (told and (not is_marked or has_mark(told, kpwa_settings().RESTRICTION_MARKS))):
+            return False
+        # A message without a recipient was emptied, and stays so.
+        return bool(sent.exclude(recipient="").update(undelivered_words=words[:500]))
 
     def advance(self, message_id: int, status: Status) -> bool:
         """Move an accepted message forward to `delivered` or `read`, never back. Returns True if it moved."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import time_machine
 from django.db.models import F
 from django.utils import timezone, translation
 
-from django_kpwa import license_actions, outbox
+from django_kpwa import license_actions, outbox, personal_data, signals
 from django_kpwa.dispatch import drive
 from django_kpwa.exceptions import BadRequestError, GatewayTimeoutError, NotConnectedError, ServerError
 from django_kpwa.formatting import coming_day
@@ -210,6 +211,33 @@ def test_a_tick_that_says_so_restricts_the_lane_from_the_next_message_on(shop, w
     license_actions.end_restriction(shop)
     post(shop, {**tick, "timestamp": 1})
     assert lane_of(shop).restriction_step == 0, "the same tick again says nothing new"
+
+
+@pytest.mark.parametrize("reports", [*itertools.permutations(["", "no route", "463"])], ids=str)
+def test_one_failure_that_is_reported_several_times_is_read_in_any_order(shop, reports):
+    message = send_message(NEW, "new", license=shop)
+    drive(shop.pk)
+    gateway_id = fresh(message).attempts.get().gateway_id
+    told = []
+    signals.message_undelivered.connect(receiver := lambda **named: told.append(named), weak=False)
+    for number, said in enumerate(reports):
+        post(shop, {"id": gateway_id, "status": -1, "timestamp": number, **({"error": said} if said else {})})
+    signals.message_undelivered.disconnect(receiver)
+    lane = lane_of(shop)
+    assert (fresh(message).undelivered_words, lane.restriction_step, lane.restriction_words) == ("463", 1, "463")
+    assert len(told) == 1
+
+
+def test_words_that_come_later_are_kept_but_not_about_a_number_that_was_forgotten(shop):
+    messages = [send_message(number, "new", license=shop) for number in NUMBERS[:2]]
+    drive(shop.pk)
+    reports = [{"id": fresh(message).attempts.get().gateway_id, "status": "failed"} for message in messages]
+    for report in reports:
+        post(shop, report)
+    personal_data.forget(NUMBERS[0])
+    for report in reports:
+        post(shop, {**report, "reason": "no route"})
+    assert [fresh(message).undelivered_words for message in messages] == ["", "no route"]
 
 
 def test_a_driver_notices_a_restriction_that_begins_while_it_drives(shop, hooks):
