@@ -2,11 +2,12 @@
 
 Warnings of Sphinx are errors. What Sphinx does not warn of is looked for in the pages that it wrote: links, pictures
 and anchors that lead nowhere, parts that a reader's browser would fetch from elsewhere, and pages without a Markdown
-twin. Needs the extra `docs`.
+twin, or one that leads nowhere. Needs the extra `docs`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 DOCS = Path(__file__).resolve().parent
+TWIN_LINK = re.compile(r"(\]\()(?!\w+:)([^)\s#]+)")
 WITHOUT_TWIN = {"genindex.html", "search.html", "py-modindex.html"}
 
 
@@ -42,6 +44,18 @@ def build(site: Path) -> int:
     return subprocess.run([sys.executable, "-m", "sphinx", *options, str(DOCS), str(site)]).returncode
 
 
+def mend_twins(site: Path) -> None:
+    """Have the pictures and files of Markdown twins found from the twin: they are named as from the site's root."""
+    for twin in site.rglob("*.html.md"):
+
+        def found(link: re.Match[str], twin: Path = twin) -> str:
+            places = (twin.parent / link[2], site / link[2], site / "_images" / Path(link[2]).name)
+            place = next((each for each in places if each.exists()), places[0])
+            return link[1] + Path(os.path.relpath(place, twin.parent)).as_posix()
+
+        twin.write_text(TWIN_LINK.sub(found, twin.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def find_faults(site: Path) -> list[str]:
     """Return what is wrong with the site in the folder `site`, a sentence for each fault."""
     pages = {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.parts}
@@ -56,6 +70,13 @@ def find_faults(site: Path) -> list[str]:
         ]
         if name.name not in WITHOUT_TWIN and not path.with_name(f"{path.name}.md").exists():
             faults.append(f"{name} has no Markdown twin")
+    for twin in sorted({*site.rglob("*.html.md"), *site.rglob("llms.txt")}):
+        text = re.sub(r"^```.*?^```", "", twin.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        faults += [
+            f"{twin.relative_to(site)} leads to {address}, which is not there"
+            for _, address in sorted(set(TWIN_LINK.findall(text)))
+            if not (twin.parent / unquote(address)).exists()
+        ]
     for style in site.rglob("*.css"):
         fetched = re.findall(r"url\([\"']?((?:https?:)?//[^)\"']+)", style.read_text(encoding="utf-8"))
         faults += [f"{style.relative_to(site)} loads {address}" for address in fetched]
@@ -86,6 +107,7 @@ def main() -> int:
     site = Path(sys.argv[1] if len(sys.argv) > 1 else DOCS.parent / "build/docs").resolve()
     if status := build(site):
         return status
+    mend_twins(site)
     faults = find_faults(site)
     print("\n".join(faults) or f"The site is in {site}: open {site / 'index.html'}.")
     return 1 if faults else 0
