@@ -246,9 +246,10 @@ class OutboundMessage(models.Model):
         verbose_name_plural = _("messages")
         default_permissions = ("add", "view")
         permissions = [("decide_outboundmessage", _("Can decide about messages (send again, it arrived, cancel)"))]
-        # No partial indexes: MariaDB drops their condition. On PostgreSQL, storing, claiming and recording a message
-        # each write all of these indexes, so each one has to be worth its cost. (`unique` on the digest would create a
-        # second index there, for LIKE. The license needs no index of its own: two of these contain it.)
+        # But for the last, no partial indexes: MariaDB drops their condition. On PostgreSQL, storing, claiming and
+        # recording a message each write all of these indexes, so each one has to be worth its cost. (`unique` on the
+        # digest would create a second index there, for LIKE. The license needs no index of its own: two of these
+        # contain it.)
         indexes = [
             # For claims, and for all queries over waiting messages (`store.backlog`).
             models.Index(fields=["status", "license", "priority", "due_at", "id"], name="kpwa_message_claim"),
@@ -263,7 +264,7 @@ class OutboundMessage(models.Model):
             models.Index(fields=["license", "created_at"], name="kpwa_message_license"),
             models.Index(fields=["recipient_type", "created_at"], name="kpwa_message_kind"),
             # Few messages have one, and storing the others must not write an index entry. MariaDB has no partial
-            # indexes, and Django creates none there: it reads along `kpwa_message_status`.
+            # indexes: there Django makes it without the condition, and says so (`models.W037`).
             models.Index(
                 fields=["undelivered_at"],
                 name="kpwa_message_undelivered",

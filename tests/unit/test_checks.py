@@ -72,6 +72,15 @@ def test_addresses_of_a_gateway_that_asks_none_are_not_looked_at(kpwa):
     assert "kpwa.E001" not in found()
 
 
+def test_what_a_developers_machine_sets_rightly_is_not_reproved_by_its_tests(kpwa, settings, monkeypatch):
+    """Django's test runner has DEBUG off, and looks at the checks: 127.0.0.1 is right beside the sandbox."""
+    settings.DEBUG, settings.ALLOWED_HOSTS, settings.MIDDLEWARE = False, [], [COMMON]
+    kpwa(GATEWAY=HTTP, PUBLIC_URL="http://127.0.0.1:8000")
+    assert {"kpwa.W076", "kpwa.W078"} <= set(found())
+    monkeypatch.setattr("django_kpwa.rehearsal._reaching_outside", 0)
+    assert not {"kpwa.W076", "kpwa.W078"} & set(found())
+
+
 def test_the_settings_of_the_documentation_are_no_error(kpwa):
     kpwa(PACE_SECONDS=(4, 8), RESEND_UNKNOWN=["logged_out", "timeout"], DEFAULT_REGION="SG", GATEWAY=HTTP)
     assert "kpwa.E001" not in found()
