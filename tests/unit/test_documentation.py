@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import gettext
 import re
 import textwrap
@@ -87,6 +88,36 @@ def test_every_receipt_class_of_the_pages_may_be_registered(monkeypatch):
         exec(sample.replace("from .models import Sale", ""), named)
         (receipt_class,) = (each for each in named.values() if getattr(each, "__module__", "") == "a_site")
         receipts.unregister(receipt_class)
+
+
+WHAT_A_READER_HAS = {
+    *("KPWA", "DEBUG", "DATABASES", "INSTALLED_APPS", "CELERY_BEAT_SCHEDULE", "urlpatterns"),
+    *("models", "admin", "path"),  # a new project's files import them
+    *("Sale", "order", "KITCHEN", "logger"),  # of the story
+    *("receipts", "send_message", "OutboundMessage"),  # shown in full on the same page, or the one before
+}
+"""Names that a block of code may use without saying where they come from."""
+
+
+def test_a_block_of_python_can_be_pasted():
+    """`os` is the one that is forgotten: a new project's settings do not import it."""
+    unknown = []
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for block in re.findall(r"^ *```python\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE):
+            tree = ast.parse(textwrap.dedent(block))
+            names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+            known = {*dir(builtins), *(node.id for node in names if isinstance(node.ctx, ast.Store))}
+            for node in ast.walk(tree):
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and node.name:
+                    known.add(node.name)
+                elif isinstance(node, ast.arg):
+                    known.add(node.arg)
+                elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                    known |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            unknown += [
+                (page.name, block[:60], name) for name in {node.id for node in names} - known - WHAT_A_READER_HAS
+            ]
+    assert unknown == []
 
 
 def anchors_of(page: Path) -> set[str]:
