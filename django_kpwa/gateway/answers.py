@@ -10,9 +10,10 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ from .qr import LoginQr
 MAX_ID_CHARACTERS = 255
 MAX_WORDS_CHARACTERS = 500
 MAX_ERRORS = 20
+_MAX_DEPTH = 4
 
 # What programs write in place of a missing id: an empty value, or the name of an empty value.
 _NO_IDS = {"", "0", "null", "undefined", "none", "nil", "nan", "false", "true"}
@@ -215,7 +217,7 @@ def _failure(answer: Answer) -> GatewayError:
         return TurnedAwayError(f"The gateway answered {status}: {reason}", retry_after_seconds=seconds, **said)
     if status in (502, 504):
         return GatewayTimeoutError(f"The gateway answered {status}: it did not hear from WhatsApp in time.", **said)
-    if content is not None and (said["words"] or said["errors"]):
+    if content is not None and _has_documented_form(content, answer):
         if status == 400:
             return BadRequestError(f"The gateway refused the request: {_shown(said)}", **said)
         if status == 500:
@@ -304,10 +306,41 @@ def _code(content: Content, answer: Answer) -> Any:
 
 
 def _errors(content: Content, answer: Answer) -> tuple[str, ...]:
-    """The reasons that the gateway gave: `errors` of a 400, `error` of a 500."""
-    given = content.get("errors")
-    reasons = list(given[:MAX_ERRORS]) if isinstance(given, list) else [given]
-    return tuple(filter(None, (_words(reason, answer) for reason in (*reasons, content.get("error")))))
+    """The reasons that the gateway gave: `errors` of a 400, `error` of a 500, and what others give in their place.
+
+    They are documented as texts. Where they are objects, a code or a word in these may tell of a restriction.
+    """
+    given = (content.get(name) for name in ("errors", "error", "reason", "detail", "details"))
+    message = content.get("message")
+    reasons = islice(_scalars([*given, message if isinstance(message, (dict, list)) else None]), MAX_ERRORS)
+    return tuple(filter(None, (_words(reason, answer) for reason in reasons)))
+
+
+def _scalars(held: object, depth: int = 0) -> Iterator[str]:
+    """The texts and numbers in what a gateway may write for a reason."""
+    if isinstance(held, str):
+        yield held
+    elif isinstance(held, (int, float)) and not isinstance(held, bool):
+        yield str(held)
+    elif isinstance(held, list) and depth < _MAX_DEPTH:
+        for one in held[:MAX_ERRORS]:
+            yield from _scalars(one, depth + 1)
+    elif isinstance(held, dict) and depth < _MAX_DEPTH:
+        for name, one in islice(held.items(), MAX_ERRORS):
+            # Other numbers are lines, times and sizes.
+            if not isinstance(one, (int, float)) or re.search("code|error|status", name, re.IGNORECASE):
+                yield from _scalars(one, depth + 1)
+
+
+def _has_documented_form(content: Content, answer: Answer) -> bool:
+    """True if it says something in one of the texts that are documented for a 400 and a 500."""
+    errors = content.get("errors")
+    texts = [
+        content.get("message"),
+        content.get("error"),
+        *(errors[:MAX_ERRORS] if isinstance(errors, list) else [errors]),
+    ]
+    return any(_words(text, answer) for text in texts)
 
 
 def _words(value: object, answer: Answer) -> str:

@@ -139,18 +139,20 @@ def says_not_registered(words: str) -> bool:
 def has_mark(said: str, marks: Sequence[str]) -> bool:
     """True if one of `marks` is a whole word of `said`, in any case.
 
-    A word ends at anything but a letter or a digit, and, as in `reachoutTimelock`, where capitals begin; a number goes
-    on behind a point or a comma: `Rp 463.000`. Within a mark, dashes, underscores and such capitals are the same.
+    A word ends at anything but a letter or a digit, and, as in `reachoutTimelock`, where capitals begin. A part of an
+    amount (`Rp 463.000`) and the line of a program (`index.js:463:12`) are none. Within a mark, dashes, underscores and
+    such capitals are the same.
     """
     if not marks:
         return False
     either = _DASHES.sub("_", f"{said}\n{_CAMEL_CASE.sub('_', said)}".casefold())
     wanted = "|".join(re.escape(_DASHES.sub("_", mark.casefold())) for mark in marks)
-    return re.search(rf"(?<![^\W_])(?<!\d[.,])(?:{wanted})(?![^\W_]|[.,]\d)", either) is not None
+    return re.search(rf"(?<![^\W_]){_NOT_AFTER}(?:{wanted})(?![^\W_]|[.,:]\d)", either) is not None
 
 
 _NOT_REGISTERED = re.compile(r"not (registered|on whatsapp)|(tidak|belum) terdaftar", re.IGNORECASE)
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NOT_AFTER = "".join(rf"(?<!{before})" for before in (r"\d[.,]", r"\.[jt]s:", r"\.go:", r"\.py:", r"\.php:", "line "))
 _DASHES = re.compile(r"[-\u2010\u2011\u2012\u2013]")
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from django_kpwa.conf import Settings
 from django_kpwa.encryption import Secret
 from django_kpwa.exceptions import (
     BadRequestError,
@@ -21,6 +22,7 @@ from django_kpwa.exceptions import (
 )
 from django_kpwa.gateway import SessionStatus, SessionTrouble, answers, session_trouble_of
 from django_kpwa.gateway.answers import Answer, retry_after_seconds
+from django_kpwa.gateway.outcome import is_restriction, outcome_of_error
 
 KEY = "secret-key-4711"
 
@@ -181,7 +183,16 @@ def test_a_byte_order_mark_is_no_harm():
 
 
 @pytest.mark.parametrize("status", [400, 500])
-@pytest.mark.parametrize("content", [{}, {"detail": "x"}, {"message": 5}, {"message": "", "errors": []}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"detail": "x"},
+        {"message": 5},
+        {"message": "", "errors": []},
+        {"errors": [{"code": 1}], "error": {"message": "x"}},
+    ],
+)
 def test_a_json_object_of_another_shape_is_an_unexpected_answer(status, content):
     with pytest.raises(UnexpectedAnswerError):
         answers.read_object(answer(content, status))
@@ -190,8 +201,43 @@ def test_a_json_object_of_another_shape_is_an_unexpected_answer(status, content)
 def test_a_400_gives_its_reasons():
     with pytest.raises(BadRequestError, match="Validation; no number; no text") as refused:
         answers.read_object(answer({"message": "Validation", "errors": ["no number", 5, "no text"], "code": "E"}, 400))
-    assert refused.value.errors == ("no number", "no text")
+    assert refused.value.errors == ("no number", "5", "no text")
     assert refused.value.words == "Validation"
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"message": "Bad Request", "errors": [{"code": 463, "message": "x"}]},
+        {"message": "Bad Request", "errors": [463]},
+        {"message": "Bad Request", "errors": {"account": ["is restricted"]}},
+        {"message": "Failed", "error": {"code": "463"}},
+        {"message": "Failed", "reason": "reach-out time-lock"},
+        {"message": {"error": {"name": "RESTRICT_ALL_COMPANIONS"}}},
+        {"detail": [{"msg": "Nomor dibatasi"}]},
+        {"code": {"whatsapp": 463}},
+    ],
+)
+def test_a_restriction_is_known_wherever_an_answer_says_it(content, status):
+    with pytest.raises(GatewayError) as failed:
+        answers.read_object(answer(content, status))
+    assert is_restriction(outcome_of_error(failed.value), Settings().RESTRICTION_MARKS)
+
+
+def test_other_numbers_of_an_error_are_no_code():
+    content = {"message": "Failed", "error": {"code": "ECONN", "line": 463, "after": {"ms": 463}}}
+    with pytest.raises(ServerError) as failed:
+        answers.read_object(answer(content, 500))
+    assert failed.value.errors == ("ECONN",)
+    assert not is_restriction(outcome_of_error(failed.value), Settings().RESTRICTION_MARKS)
+
+
+def test_reasons_are_read_no_deeper_than_needed():
+    deep = json.loads('{"message": "x", "errors": ' + "[" * 500 + '"463"' + "]" * 500 + "}")
+    with pytest.raises(BadRequestError) as refused:
+        answers.read_object(answer(deep, 400))
+    assert refused.value.errors == ()
 
 
 def test_a_500_gives_its_error():
