@@ -335,12 +335,8 @@ def _scalars(held: object, depth: int = 0) -> Iterator[str]:
 def _has_documented_form(content: Content, answer: Answer) -> bool:
     """True if it says something in one of the texts that are documented for a 400 and a 500."""
     errors = content.get("errors")
-    texts = [
-        content.get("message"),
-        content.get("error"),
-        *(errors[:MAX_ERRORS] if isinstance(errors, list) else [errors]),
-    ]
-    return any(_words(text, answer) for text in texts)
+    several = errors[:MAX_ERRORS] if isinstance(errors, list) else [errors]
+    return any(_words(text, answer) for text in (content.get("message"), content.get("error"), *several))
 
 
 def _words(value: object, answer: Answer) -> str:

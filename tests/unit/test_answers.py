@@ -199,7 +199,7 @@ def test_a_json_object_of_another_shape_is_an_unexpected_answer(status, content)
 
 
 def test_a_400_gives_its_reasons():
-    with pytest.raises(BadRequestError, match="Validation; no number; no text") as refused:
+    with pytest.raises(BadRequestError, match="Validation; no number; 5; no text") as refused:
         answers.read_object(answer({"message": "Validation", "errors": ["no number", 5, "no text"], "code": "E"}, 400))
     assert refused.value.errors == ("no number", "5", "no text")
     assert refused.value.words == "Validation"
