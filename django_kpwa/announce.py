@@ -1,9 +1,9 @@
-"""Tells the site what happened: by signals, and by log lines about alerts.
+"""Reports what happened to the site: sends signals, and logs alerts.
 
-Signals, whose arguments `signals` describes, are sent robustly, after the commit of what they report, and without a
-query if a signal has no receivers. The log line of an alert is for the people who run the site: its logger is
-`django_kpwa.alerts` and its level ERROR, so that Django's `AdminEmailHandler`, Sentry or whatever the site has set up
-forwards it.
+Signals, whose arguments `signals` describes, are sent with `send_robust()`, after the commit of what they report, and
+without a query if a signal has no receivers. Alerts are logged for the people who run the site: by the logger
+`django_kpwa.alerts` at level ERROR, so that Django's `AdminEmailHandler`, Sentry or whatever the site has set up
+forwards them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def messages_became(status: Status | None, message_ids: Iterable[int]) -> None:
 
 
 def message_became_on_commit(status: Status, message_id: int) -> None:
-    """Send the signal of `status` for one message after the present transaction is committed."""
+    """Send the signal of `status` for one message after the current transaction is committed."""
     store().on_commit(lambda: messages_became(status, [message_id]))
 
 
@@ -105,16 +105,16 @@ def event_processed(event: WebhookEvent, incoming: Iterable[object]) -> None:
 
 
 def lane_paused(license_: License, pause: Pause, confirmed_number: str = "", linked_number: str = "") -> None:
-    """Log that `license_` was just paused. Call it once per pause. A short pause that ends by itself is only an INFO.
+    """Log that `license_` was just paused. Call it once per pause. A short pause that ends by itself is logged as INFO.
 
-    `confirmed_number`, `linked_number`: in digits, for a pause because another phone is linked; they are masked here.
+    `confirmed_number`, `linked_number`: digits, for a pause because another phone is linked; they are masked here.
     """
     if PAUSES[pause.reason].tone != Tone.BAD:
         alerts.info("License %s paused: %s.", license_.name, pause.reason.value)
         return
     words, advice = pause.words, what_to_do(pause.reason, license_.name)
     if pause.reason == PauseReason.KEY_UNREADABLE and words:
-        # These words already say what is wrong with the key and what to do.
+        # Here `pause.words` already says what is wrong with the key and what to do.
         advice = ""
     if pause.reason == PauseReason.NUMBER_CHANGED:
         words = f"{mask(linked_number)} instead of {mask(confirmed_number)}"
@@ -133,9 +133,9 @@ def alerts_have_listeners() -> bool:
 
 
 def alert_opened(alert: Alert, title: str, text: str, command: str, *, is_logged: bool) -> None:
-    """Send `alert_opened`, and log the alert unless `is_logged`, as a license's pause is when it begins.
+    """Send `alert_opened`, and log the alert unless `is_logged`: a license's pause was logged when it began.
 
-    `title`, `text`: in the site's language. `command`: in English, what to do at a command line.
+    `title`, `text`: in the site's language. `command`: what to do on the command line, in English.
     """
     if not is_logged:
         alerts.error("Alert %s. %s", alert, command)
@@ -149,7 +149,7 @@ def alert_closed(alert: Alert, title: str, text: str) -> None:
 
 
 def _send(signal: Signal, sender: Any, **named: Any) -> None:
-    """`signal.send_robust()`, contained in savepoints of all open transactions: receivers may use any database."""
+    """Call `signal.send_robust()` inside savepoints of all open transactions: receivers may use any database."""
     if not signal.has_listeners(sender):
         return
     aliases = [connection.alias for connection in connections.all(initialized_only=True) if is_open(connection)]

@@ -1,7 +1,7 @@
-"""This process's connections to the site's Celery brokers, and questions about the site's Celery configuration.
+"""This process's connections to the site's Celery brokers, and functions that inspect the site's Celery configuration.
 
-The database is the queue, so a lost task does no harm: beat recovers whatever is missing. That is why publishing gives
-up quickly, and then does not try again for some seconds: a checkout must not wait for a broker. (Measured: a silent
+The database is the queue, so a lost task does no harm: beat recovers whatever is missing. Publishing can therefore give
+up quickly, and then not try again for some seconds: a checkout must not wait for a broker. (Measured: an unresponsive
 Redis costs 0.31 s with these limits; without them 7 s, or it blocks for ever.)
 """
 
@@ -22,7 +22,7 @@ from .logs import get_logger
 from .rehearsal import is_rehearsal
 from .schedule import BEAT_SCHEDULE
 
-# Celery and kombu are imported only where the site uses Celery: they take 15 MB and a tenth of a second of a process.
+# Celery and kombu are imported only if the site uses Celery: they cost each process 15 MB and a tenth of a second.
 if TYPE_CHECKING:
     from kombu import Connection
     from kombu.pools import ProducerPool
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = get_logger("django_kpwa.wake")
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
-"""Timeout for one broker; if the site has several, the next one is tried then."""
+"""Timeout for one broker; if the site has several, the next one is tried after it."""
 MOST_SECONDS_OF_PUBLISHING = 1.0
 """Time limit for trying all brokers, however many there are."""
 _POOL_SIZE = 10
@@ -52,19 +52,19 @@ def runs_tasks_at_once() -> bool:
 
 
 def why_unusable() -> str:
-    """Why no connection to a broker can even be tried, and what to do; empty if it can. No broker is asked."""
+    """Return why no connection to a broker can even be tried, and what to do; empty if it can. Connects to none."""
     app = _app()
     needs_redis = any(url.startswith(("redis", "sentinel")) for url in _urls(app.conf.broker_write_url))
     try:
         if needs_redis:
-            import_module("redis")  # kombu's own import of it fails in several ways, or later
+            import_module("redis")  # kombu's own import of it fails in various ways, or only later
         for connection in _connections(app):
             connection.transport  # noqa: B018 - looks for the client's library
     except ImportError:
         named = 'pip install "django-kpwa[redis]"' if needs_redis else "install what Celery's docs name for it"
         return f"its client is not installed: {named}"
     except Exception as error:
-        # Not its text: it may contain a part of the address, and so the password.
+        # The error's text is left out: it may contain a part of the address, and with it the password.
         return f"its address cannot be read ({type(error).__name__}): see CELERY_BROKER_URL"
     return ""
 
@@ -72,7 +72,7 @@ def why_unusable() -> str:
 def answers() -> bool:
     """True if a connection to a broker can be made now. For diagnosis only, because it may take seconds.
 
-    It takes a broker that is not `why_unusable()`.
+    Call it only if `why_unusable()` is empty.
     """
     failed = ""
     for connection in _connections(_app()):
@@ -88,7 +88,7 @@ def answers() -> bool:
 
 
 def app_name() -> str:
-    """The site's Celery app as `celery -A` takes it; empty if the app has no name."""
+    """Return the name of the site's Celery app as `celery -A` takes it; empty if the app has none."""
     app = _app()
     return str(app.main or "") if app is not None else ""
 
@@ -105,7 +105,7 @@ def consumes(task: str) -> bool:
 
 
 def lacks_timeouts() -> bool:
-    """True if a silent Redis would block the site's own `.delay()` for ever; our own publishing has timeouts."""
+    """True if an unresponsive Redis would block the site's own `.delay()` for ever; our publishing has timeouts."""
     app = _app()
     if app is None:
         return False
@@ -131,9 +131,9 @@ def missing_from_beat() -> list[str]:
 class Broker:
     """Publishes tasks, with timeouts short enough for a checkout.
 
-    Celery fails over to the next broker by retrying, which uses up the available time. Here each broker has a pool of
-    its own, so that one that is down or silent costs a single attempt, and the broker that took the last task is tried
-    first for the next one. `clock` returns seconds.
+    Celery fails over to the next broker by retrying, which uses up the available time. Here each broker has its own
+    pool, so that a broker which is down or unresponsive costs a single attempt, and the broker that took the last task
+    is tried first for the next one. `clock` returns seconds.
     """
 
     QUIET_AFTER_FAILURE_SECONDS = 5.0
@@ -155,7 +155,7 @@ class Broker:
         if is_rehearsal() or self.clock() < self._quiet_until:
             return False
         app = _app()
-        # Reading Celery's configuration costs as much as a query, so that open pools count as a configured broker.
+        # Open pools count as a configured broker, because reading Celery's configuration costs as much as a query.
         is_open = bool(self._pools) and self._app is app
         return (is_open and app is not None and not app.conf.task_always_eager) or is_configured()
 
@@ -190,7 +190,7 @@ class Broker:
             _close(pool)
 
     def _attempts(self) -> Iterator[ProducerPool]:
-        """Yield each broker's producers in turn while there is time; asking for the next means that the last failed."""
+        """Yield each broker's producers in turn while there is time. Advancing means that the last broker failed."""
         pools = self._open()
         ends_at = self.clock() + MOST_SECONDS_OF_PUBLISHING - PUBLISH_TIMEOUT_SECONDS
         first = self._first
@@ -200,7 +200,7 @@ class Broker:
             pool = pools[(first + position) % len(pools)]
             yield pool
             if len(pools) > 1:
-                # Its other connections are most likely dead as well, and each would cost another sale a timeout.
+                # The pool's other connections are most likely dead as well; each would cost another sale a timeout.
                 self._first = (first + position + 1) % len(pools)
                 _close(pool)
 
@@ -218,10 +218,10 @@ class Broker:
 
 
 def _app() -> Any:
-    """The site's Celery app in this thread, a `Celery`; None if the site uses no Celery.
+    """Return the site's `Celery` app in this thread; None if the site does not use Celery.
 
-    A site's app is there once something of the site has imported Celery. Without one, Celery makes an app of its own,
-    which knows a broker only from the environment or from a module `celeryconfig`.
+    The app exists once some code of the site has imported Celery. If the site defines none, Celery creates a default
+    app, whose broker can only come from the environment or from a module `celeryconfig`.
     """
     if "celery" not in sys.modules and not _is_configured_outside_django():
         return None
@@ -250,7 +250,7 @@ def _urls(url: Any) -> list[str]:
 def _connections(app: Any) -> list[Connection]:
     """An unopened connection to each broker, in the order in which Celery would try them.
 
-    All sentinels together are one broker: the transport asks them in turn for the master.
+    All sentinels together count as one broker: the transport queries them in turn for the master.
     """
     from kombu import Connection
 
@@ -278,7 +278,7 @@ def _connection(app: Any, url: str, alternate: str = "") -> Connection:
     if connection.get_transport_cls().driver_type == "redis":
         limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds, "retry_on_timeout": False}
         if options.get("sentinel_kwargs"):
-            # With `sentinel_kwargs`, the sentinels are not asked with the connection's own limits.
+            # With `sentinel_kwargs`, the connection's own timeouts do not apply to queries of the sentinels.
             options["sentinel_kwargs"] = {**options["sentinel_kwargs"], **limits}
     else:
         limits = {"read_timeout": seconds, "write_timeout": seconds}

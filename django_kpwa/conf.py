@@ -25,11 +25,11 @@ _PATH_SECRET = re.compile(rf"[\w-]{{{MIN_SECRET_LENGTH},}}", re.ASCII)
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 LATE_AFTER_SECONDS = 1800.0
-"""A message that goes out this long after it was first to be sent is late: nobody waits for it any more."""
+"""Seconds after its first due time from which a message is late: nobody waits for it any more."""
 
 SLICE_SECONDS = 20.0
-"""How long one task drives a lane, or processes webhooks, before another task continues: long enough for a shop's burst
-of receipts, and short enough that other licenses do not wait for minutes."""
+"""Seconds for which one task drives a lane, or processes webhooks, before another task continues: long enough for a
+shop's burst of receipts, and short enough that other licenses do not wait for minutes."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,16 @@ class Settings:
     QUIET_HOURS: tuple[str, ...] | None = ("21:00", "07:00")
     """Begin and end of the hours, in `TIME_ZONE`, in which bulk and late messages are not sent. None: no such hours."""
     WARM_DAYS: int = 28
-    """Somebody who wrote to the license within so many days is no new customer: WhatsApp restricts nobody for them."""
+    """Days after a person's last message to the license within which they are not a new customer. WhatsApp does not
+    restrict a number because of messages to them."""
     COLD_RAMP: tuple[tuple[int, int], ...] = ((4, 20), (8, 50), (15, 100), (31, 200))
-    """Messages to new customers that a license sends a day, while its number has been in use for less than so many
-    days; after the last of them there is no limit. A license may have a limit of its own."""
+    """Daily limits of messages to new customers, as pairs `(days, messages)`: a limit applies while the license's
+    number has been in use for fewer than `days` days. After the last pair there is no limit. A license may have a
+    limit of its own."""
     UNANSWERED_A_MONTH: int = 300
-    """Above so many messages in a calendar month to people who have not written since, people are warned. 0: never."""
+    """Messages per calendar month to people who have not written since, above which a warning is shown. 0: never."""
     CHECK_NUMBERS: bool = True
-    """Ask the gateway before the first message to a number whether that has WhatsApp."""
+    """Ask the gateway before the first message to a number whether the number has WhatsApp."""
     RENDER_DELAY_SECONDS: float = 3.0
     """Delay before the receipt of a sale saved outside a transaction is rendered: its lines may be saved later."""
     RESEND_UNKNOWN: tuple[str, ...] = ()
@@ -91,21 +93,21 @@ class Settings:
     STOP_WORDS: tuple[str, ...] = ("stop", "berhenti", "unsub", "unsubscribe", "unreg", "jangan kirim lagi")
     """A customer whose whole message is one of these gets nothing more, from any license of the site."""
     WRONG_NUMBER_WORDS: tuple[str, ...] = ("salah nomor", "salah sambung", "wrong number")
-    """The same, and what was sent to that number lately is marked: it did not reach the customer."""
+    """Like `STOP_WORDS`; recent messages to that number are also marked as not having reached the customer."""
     START_WORDS: tuple[str, ...] = ("mulai", "start")
-    """A message that is one of these ends its author's stop."""
+    """A customer whose whole message is one of these gets messages again."""
     ANSWERS_STOPS: bool = True
     """Confirm a stop by one message, at most once a day."""
     HEALTH_SECRET: str = field(default="", repr=False)
     """The secret in the addresses of `health/` and `metrics/`. Empty: neither of them exists."""
     HEARTBEAT_URL: str = field(default="", repr=False)
-    """A secret URL that is asked after sweeps, at most once a minute by each process: a dead man's switch."""
+    """A secret URL that is requested after sweeps, at most once a minute by each process: a dead man's switch."""
     ALERT_EMAILS: tuple[str, ...] = ()
-    """E-mail addresses that are told of alerts, besides that of the license."""
+    """E-mail addresses that receive alerts, in addition to the license's own."""
     ALERT_URLS: dict[str, str] = field(default_factory=dict, repr=False)
-    """Secret URLs that alerts are posted to as JSON, each with the template of its body; empty: the usual body."""
+    """Secret URLs that alerts are posted to as JSON, each with the template of its body. Empty: the default body."""
     ALERT_OVER_HTTP: bool = False
-    """Post to public addresses by http as well, in the clear."""
+    """Allow alerts to be posted to public addresses over unencrypted http."""
     RETENTION_DAYS: dict[str, int] = field(
         default_factory=lambda: {"messages": 365, "events": 90, "statistics": 730, "strangers": 7}
     )
@@ -143,7 +145,7 @@ _last_read: tuple[dict[str, Any], Settings] | None = None
 def kpwa_settings() -> Settings:
     """Read and validate `settings.KPWA`, or return what was last read while it holds the same objects.
 
-    It is asked for several times a message. A list that is changed in place is not noticed.
+    It is called several times per message. A list that is changed in place is not noticed.
 
     Raises `ImproperlyConfigured` for an unknown name, a value of the wrong type, an impossible number or a weak secret.
     """
@@ -157,7 +159,7 @@ def kpwa_settings() -> Settings:
 
 
 def _are_same(given: dict[str, Any], known: dict[str, Any]) -> bool:
-    """By identity, because 1 equals True, which is no number of seconds."""
+    """Compare values by identity, because `1 == True`, and True is not a number of seconds."""
     return len(given) == len(known) and all(name in known and known[name] is value for name, value in given.items())
 
 
@@ -196,7 +198,7 @@ def lease_seconds(conf: Settings) -> float:
 
 
 def _quiet_hours(given: tuple[Any, ...]) -> tuple[time, time]:
-    """The two times of day. Raises `ImproperlyConfigured` if they are none, or the same."""
+    """Return the two times of day. Raises `ImproperlyConfigured` if they are invalid or equal."""
     if len(given) == 2 and all(isinstance(each, str) and _TIME_OF_DAY.fullmatch(each) for each in given):
         begins, ends = (time(int(each[:2]), int(each[3:])) for each in given)
         if begins != ends:
@@ -208,7 +210,7 @@ def _quiet_hours(given: tuple[Any, ...]) -> tuple[time, time]:
 
 
 def _ramp(given: tuple[Any, ...]) -> tuple[tuple[int, int], ...]:
-    """The pairs of days and messages a day. Raises `ImproperlyConfigured` if they are none."""
+    """Return the pairs of days and messages per day. Raises `ImproperlyConfigured` if they are invalid."""
     pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else () for pair in given]
     are_counts = all(
         len(pair) == 2 and all(isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in pair)
@@ -224,7 +226,7 @@ def _ramp(given: tuple[Any, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def _check_secret(secret: Any) -> None:
-    """Raise `ImproperlyConfigured` if `secret` could be guessed: with a copy of the table, short ones can be tried."""
+    """Raise `ImproperlyConfigured` if `secret` is weak: a short one can be found by brute force in a stolen table."""
     __traceback_hide__ = True
     if not isinstance(secret, (str, bytes)):
         raise ImproperlyConfigured(f"KPWA['SECRET_KEYS'] must contain strings only, not {type(secret).__name__}.")
@@ -256,7 +258,10 @@ def _check_amount(name: str, value: Any) -> None:
 
 
 def _coerced(name: str, value: Any, default: Any) -> Any:
-    """`value` as the type of `default`; a dict is completed by the default's items. Raises `ImproperlyConfigured`."""
+    """Return `value` as the type of `default`; a dict is completed with the default's items.
+
+    Raises `ImproperlyConfigured` for a value of another type.
+    """
     if isinstance(default, tuple):
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
             raise ImproperlyConfigured(f"KPWA[{name!r}] must be a list or tuple, not {type(value).__name__}.")

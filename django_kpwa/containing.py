@@ -1,4 +1,4 @@
-"""Contains errors inside a caller's transaction: afterwards the transaction is provably alive, or an error is raised.
+"""Contains errors inside a caller's transaction: afterwards the transaction is provably usable, or an error is raised.
 
 An error that is caught inside a transaction may have ended that transaction: the connection was lost, MariaDB chose it
 as a deadlock's victim, SQLite rolled it back. If nothing is raised, Django's `atomic()` then rolls back silently, and a
@@ -6,7 +6,7 @@ till confirms a sale that was not stored.
 
     with contained("default") as caught:    # a savepoint, where a transaction is open
         ...
-    if caught.error is not None: ...        # the transaction lives on
+    if caught.error is not None: ...        # the transaction is still usable
 
 The savepoint is the proof: it can only be released or rolled back within the transaction in which it was set.
 """
@@ -88,8 +88,8 @@ def outside_transactions(view: Callable[Arguments, Result]) -> Callable[Argument
 
 
 def loud(using: Callable[[], str]) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """Decorate a function that runs without a savepoint, so that a caller who catches a database error in a transaction
-    is told that the transaction is lost.
+    """Decorate a function that runs without a savepoint: if a caller catches its database error inside a transaction,
+    the end of the transaction raises `RolledBackError` instead of rolling back silently.
 
     The error is re-raised. The `atomic()` block that is open on the database `using()` can no longer be committed, and
     raises `RolledBackError` at its end if no exception leaves it. Write this decorator below `@sensitive_variables()`,
@@ -98,7 +98,7 @@ def loud(using: Callable[[], str]) -> Callable[[Callable[Arguments, Result]], Ca
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         @wraps(function)
-        def heard(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             try:
                 return function(*args, **kwargs)
             except Error as error:
@@ -107,7 +107,7 @@ def loud(using: Callable[[], str]) -> Callable[[Callable[Arguments, Result]], Ca
                     end_loudly(connection, error)
                 raise
 
-        return heard
+        return wrapped
 
     return decorate
 
@@ -178,7 +178,7 @@ class _LoudEnd:
 
 
 class _LoudRollback:
-    """Stands in for `connection.rollback()`. Its type tells `end_loudly()` that the connection has one already."""
+    """Replaces `connection.rollback()`. `end_loudly()` recognises by its type that the connection has one already."""
 
     def __init__(self, end: _LoudEnd) -> None:
         self._end = end

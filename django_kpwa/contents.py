@@ -35,7 +35,7 @@ def is_out_of_reach(host: str) -> bool:
 
     That covers loopback, private, link-local and reserved addresses in every notation that browsers and libc accept
     (decimal, octal, hexadecimal, short, IPv6 with an IPv4 address inside), names without a dot, and names of local
-    networks. It is judged without a DNS lookup.
+    networks. No DNS lookup is made.
     """
     name = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").strip().rstrip(".")
     if not name or _LOCAL_NAMES.fullmatch(name):

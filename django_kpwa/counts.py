@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from .formatting import grouped
 
 MAX_COUNTED = 10_000
-"""The limit of a count, unless there is a reason for another one."""
+"""The default limit of a count."""
 
 
 @dataclass(frozen=True)

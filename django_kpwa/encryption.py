@@ -2,7 +2,7 @@
 
 `Secret` keeps a value out of reprs, logs, tracebacks and pickles. `encrypt` and `decrypt` store API keys under rotating
 Fernet keys (`cryptography.fernet.MultiFernet`), derived from `KPWA["SECRET_KEYS"]`, newest first, or else from
-`SECRET_KEY` and `SECRET_KEY_FALLBACKS`. `keyed_digests` is what is kept of a phone number that is to be forgotten.
+`SECRET_KEY` and `SECRET_KEY_FALLBACKS`. Of a forgotten phone number, only the result of `keyed_digests` is kept.
 
 A function that holds a secret in plain text sets `__traceback_hide__`, so that error reports (Django's, also under
 DEBUG, and Sentry's) omit its frame. `sensitive_variables` is not enough: it has no effect under DEBUG or in Sentry.
@@ -61,7 +61,8 @@ class Secret:
 def clean_api_key(value: str) -> str:
     """Return `value` without surrounding white space.
 
-    Raises `InvalidApiKeyError` for a key that cannot be sent in an HTTP header: `http.client` would quote it.
+    Raises `InvalidApiKeyError` for a key that cannot be sent in an HTTP header: `http.client` would raise an error that
+    quotes it.
     """
     __traceback_hide__ = True
     key = value.strip()
@@ -83,7 +84,7 @@ def encrypt(value: str) -> str:
 def decrypt(token: str) -> Secret:
     """Decrypt a result of `encrypt()` with any of the configured keys.
 
-    Raises `KeyUnreadableError` if none of them fits.
+    Raises `KeyUnreadableError` if none of them decrypts it.
     """
     from cryptography.fernet import InvalidToken
 
@@ -124,9 +125,9 @@ def _fernets() -> list[Fernet]:
 
 @sensitive_variables()
 def keyed_digests(value: str) -> list[str]:
-    """`value`'s HMAC-SHA-256 in hex under each configured secret, newest first: what is kept of a forgotten number.
+    """Return the HMAC-SHA-256 of `value`, in hex, under each configured secret, newest first.
 
-    A number has so few digits that a digest without a key could be reversed by trying them all.
+    They are what is kept of a forgotten number. A digest without a key could be reversed by trying all numbers.
     """
     return [hmac.digest(b"django_kpwa.forgotten" + secret, value.encode(), "sha256").hex() for secret in _secrets()]
 

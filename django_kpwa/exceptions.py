@@ -1,7 +1,7 @@
 """All exceptions of the package, in one tree.
 
     KpwaError
-    ├── KeyUnreadableError                the stored API key opens with none of the configured secret keys
+    ├── KeyUnreadableError                no configured secret key decrypts the stored API key
     │   └── KeyForAnotherUrlError         the base URL was changed after the key was stored
     ├── LicenseChoiceError                no license has the name that was given
     ├── KnownReceiptError                 a receipt's key belongs to a message that may be about another row
@@ -11,7 +11,7 @@
     │   ├── RecipientForgottenError       the message's number and text were forgotten
     │   └── InvalidImageUrlError
     ├── TransactionLostError (OperationalError)  the caller's transaction ended while something was stored in it
-    ├── RolledBackError                   an atomic() block was rolled back, and no exception said so
+    ├── RolledBackError                   an atomic() block was rolled back without an exception
     ├── TaskFailedError                   a Celery task raised an exception, whose message is masked
     ├── InvalidApiKeyError (ValueError)   a key that cannot be sent in an HTTP header
     ├── WebhookAddressError (ImproperlyConfigured)  the gateway's webhooks would not reach this site
@@ -47,13 +47,13 @@ class KeyUnreadableError(KpwaError):
 
 
 class KeyForAnotherUrlError(KeyUnreadableError):
-    """A stored API key was given for a base URL other than the license's present one, and is not sent there."""
+    """The stored API key was entered for another base URL than the license has now, and is not sent to this one."""
 
 
 class LicenseChoiceError(KpwaError):
-    """No license has the given name, or it is not clear which license a person's command is about.
+    """No license has the given name, or a command does not make clear which license it is about.
 
-    A message that names no license is never refused because of that: it waits.
+    A message without a license is not refused for this reason: it waits until a license can be chosen.
     """
 
 
@@ -74,7 +74,7 @@ class TransactionLostError(KpwaError, OperationalError):
 class RolledBackError(KpwaError):
     """An `atomic()` block ends without an exception, although an error caught inside has rolled all of it back.
 
-    It is not a `DatabaseError`, because Django would catch that in this place.
+    It is not a `DatabaseError`, because Django's `atomic()` would catch that at this point.
     """
 
 
@@ -95,9 +95,9 @@ class InvalidPhoneNumberError(InvalidMessageError):
 
 
 class RecipientStoppedError(InvalidMessageError):
-    """The owner of the number has written that they want no messages, or that the number is not the customer's.
+    """The owner of the number has written that they want no messages, or that it is the wrong number.
 
-    Nothing is sent there until they write that they do, or a person ends the stop.
+    Nothing is sent to it until they ask for messages again, or a person ends the stop.
     """
 
 
@@ -114,7 +114,7 @@ class TaskFailedError(KpwaError):
 
 
 class InvalidApiKeyError(KpwaError, ValueError):
-    """An API key with white space or other characters that cannot be sent in an HTTP header."""
+    """An API key that is empty, or contains characters that cannot be sent in an HTTP header."""
 
 
 class WebhookAddressError(KpwaError, core.ImproperlyConfigured):
@@ -131,10 +131,12 @@ class WebhookAddressError(KpwaError, core.ImproperlyConfigured):
 class GatewayError(KpwaError):
     """An operation of the gateway did not succeed.
 
-    `status_code` is the HTTP status, or None without an answer; `code` the gateway's own code as it came (integer,
-    string or None); `errors` its list of reasons; `words` the gateway's own sentence, with secrets and numbers masked,
-    else the error's message; `said` only the former, and empty if the gateway said nothing.
-    `from_fallback` is True if the answer came from a base URL other than the first.
+    `status_code`: the HTTP status; None if there was no answer.
+    `code`: the gateway's own code, unchanged (integer, string or None).
+    `errors`: the gateway's list of reasons.
+    `words`: the gateway's own message, with secrets and numbers masked; if it sent none, the exception's message.
+    `said`: the gateway's own message only; empty if it sent none.
+    `from_fallback`: True if the answer came from a base URL other than the first.
     """
 
     _is_answered = False
@@ -154,7 +156,7 @@ class GatewayError(KpwaError):
         self.code = code
         self.errors = errors
         self.words = words or message
-        # A site's own gateway class may put what the gateway answered into the message alone.
+        # A site's own gateway class may pass the gateway's words as the exception's message only.
         self.said = message if words is None and self._is_answered else (words or "")
         self.from_fallback = from_fallback
 
@@ -209,4 +211,4 @@ class RateLimitedError(AnsweredError):
 
 
 class ServerError(AnsweredError):
-    """500 in the documented shape. After a send it is unknown whether the message was sent."""
+    """500 in the documented shape: it is unknown whether the operation was carried out."""

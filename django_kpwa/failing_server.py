@@ -1,6 +1,6 @@
-"""A server on this machine that fails in every way that servers of an API do, for `gateway_contract`.
+"""A local HTTP server that fails in every way in which API servers do, for `gateway_contract`.
 
-It speaks raw sockets: no library would cut an answer short, or send a byte of it at a time.
+It uses raw sockets, because no library would cut an answer short or send it byte by byte.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from contextlib import contextmanager
 from typing import Any
 
 HttpAnswer = tuple[int, Any]
-"""A status, and a body: bytes and texts as they are, anything else as JSON."""
+"""A status and a body. Bytes and strings are sent unchanged, anything else as JSON."""
 
 STALL_SECONDS = 5.0
-"""How long `stall` and `drip` last: a client without a time limit is to fail, not to wait for ever."""
+"""Duration of `stall` and `drip`. Limited, so that the test of a client without a timeout fails instead of hanging."""
 
 Behaviour = Callable[[socket.socket, threading.Event], None]
-"""Does something on the server's end of a connection, once a request has been read; the event ends what waits."""
+"""What the server does on a connection after it has read a request. The event is set when it has to stop waiting."""
 
 
 class FailingServer:
-    """Reads requests on a loopback port, keeps them as they came, and does `behaviour` after each."""
+    """Listens on a loopback port, keeps every request unchanged in `requests`, and calls `behaviour` after each."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.requests: list[bytes] = []
@@ -64,11 +64,11 @@ class FailingServer:
                     self.requests.append(request)
                     self._behaviour(connection, self._ended)
             except OSError:
-                pass  # the client has gone, or takes its time
+                pass  # the client has disconnected or timed out
 
 
 def _request_of(connection: socket.socket, ended: threading.Event) -> bytes:
-    """A whole request; nothing once the client has closed the connection, or the server is to end."""
+    """Read a complete request; empty once the client has closed the connection or the server has to stop."""
     request = b""
     while not _is_whole(request):
         connection.settimeout(0.05)
@@ -108,7 +108,7 @@ def _response(answer: HttpAnswer, headers: Sequence[str] = ()) -> bytes:
 
 
 def repeating(answer: HttpAnswer, key: str) -> HttpAnswer:
-    """The answer with `key` in each of its texts."""
+    """Return `answer` with `key` appended to each of its strings."""
 
     def added(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -149,7 +149,7 @@ def drip(connection: socket.socket, ended: threading.Event) -> None:
 
 @contextmanager
 def closed_port() -> Iterator[str]:
-    """The address of a port that refuses connections. It stays bound, so that nobody else listens there."""
+    """Yield the URL of a port that refuses connections. It stays bound, so that no other process listens on it."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/api"

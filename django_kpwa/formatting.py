@@ -14,7 +14,7 @@ def grouped(number: int) -> str:
 
 
 def percent(share: float) -> str:
-    """A share between 0 and 1, in whole per cent: `97%`. Only 1 itself is 100%, and only 0 is 0%."""
+    """A share between 0 and 1 as a whole percentage: `97%`. Only exactly 1 is `100%`, and only exactly 0 is `0%`."""
     rounded = round(100 * share)
     if 0 < share < 1:
         rounded = min(max(rounded, 1), 99)
@@ -34,7 +34,7 @@ def short_time(moment: datetime, *, seconds: bool = False) -> str:
 
 
 def coming_time(moment: datetime) -> str:
-    """The time of day of something that is still to come, with the date if that is a day away or more."""
+    """The time of day of a future moment, with the date if it is a day away or more."""
     local = timezone.localtime(moment)
     if moment - timezone.now() >= timedelta(days=1):
         return date_and_time(moment)
@@ -42,9 +42,9 @@ def coming_time(moment: datetime) -> str:
 
 
 def coming_day(moment: datetime) -> str:
-    """The time of day of something that is still to come, with the day of the week if that is not today.
+    """The time of day of a future moment, with the day of the week if it is not today, for example `Sunday 2 p.m.`.
 
-    For example `Sunday 2 p.m.`. What is a week away or more has the date.
+    A moment that is a week away or more is shown with its date.
     """
     local = timezone.localtime(moment)
     days = (local.date() - timezone.localdate()).days
@@ -55,7 +55,7 @@ def coming_day(moment: datetime) -> str:
 
 
 def sentence(words: str) -> str:
-    """`words`, which are a sentence and may end with a time: an English one has its full stop already (`3 a.m.`)."""
+    """Return the sentence `words` without a doubled full stop: English times already end with one (`3 a.m.`)."""
     return f"{words[:-2]}." if words.endswith("..") else words
 
 
@@ -66,7 +66,7 @@ def date_and_second(moment: datetime) -> str:
 
 
 def _to_the_second(local: datetime) -> str:
-    # None of Django's localised formats has seconds; they are parted as hours and minutes are: `14.25.09`.
+    # None of Django's localised formats has seconds. They get the separator of hours and minutes: `14.25.09`.
     before, minutes, after = str(formats.get_format("TIME_FORMAT")).rpartition("i")
     if not minutes or before[-1:] not in (".", ":"):
         return f"{local:%H:%M:%S}"
@@ -86,7 +86,7 @@ def duration(seconds: float) -> str:
 
 
 def long_duration(seconds: float) -> str:
-    """The same in two units: `45 s`, `12 min`, `13 h 8 min`, `2 days 3 h`."""
+    """A duration in up to two units: `45 s`, `12 min`, `13 h 8 min`, `2 days 3 h`."""
     if seconds < 3600:
         return duration(seconds)
     if seconds < 172_800:

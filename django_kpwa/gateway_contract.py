@@ -1,4 +1,4 @@
-"""What the dispatcher relies on in a gateway, as tests that a site's own test class inherits.
+"""Tests of everything that the dispatcher relies on in a gateway class; a site's own test class inherits them.
 
     class TestWartaGateway(testing.HttpGatewayContract):
         gateway_class = WartaGateway
@@ -7,8 +7,8 @@
             "get_status": (200, {"state": "online"}),
         }
 
-They work in plain classes of pytest and, beside `SimpleTestCase`, under Django's test runner. A failure is an
-`AssertionError` that says what the gateway did and what would follow from it.
+They work in plain pytest classes and, combined with `SimpleTestCase`, under Django's test runner. A failure is an
+`AssertionError` that says what the gateway did and what the consequence would be.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _NUMBER = "6281234567890"
 _TEXT = "Struk 4711"
 _IMAGE_URL = "https://shop.example/struk-4711.png"
 _DEADLINE_SECONDS = 10.0
-"""Of the calls that are answered: no test is to fail because a machine is busy."""
+"""Deadline of calls that are answered: long, so that no test fails because a machine is busy."""
 _SHORT_SECONDS = 0.5
 _SEND_SECONDS = 1.0
-"""The deadline of a send that is not answered: enough for a busy machine to write the request within it."""
+"""Deadline of a send that is not answered: long enough for a busy machine to write the request."""
 _SLACK_SECONDS = 3.0
 """How much later than its deadline a call may end, on a machine that is busy."""
 
@@ -67,17 +67,14 @@ _OPERATIONS: Mapping[str, tuple[type, Callable[[Gateway], Any]]] = {
 
 
 class GatewayContract:
-    """What every gateway keeps to, whatever it talks to.
-
-    A subclass sets `gateway_class`, or overrides `make_gateway()`.
-    """
+    """Tests for every gateway, whatever it talks to. A subclass sets `gateway_class`, or overrides `make_gateway()`."""
 
     gateway_class: type[Gateway]
     unsupported: Sequence[str] = ()
     """The operations that the service does not have, e.g. `("send_group_message",)`. They raise `BadRequestError`."""
 
     def make_gateway(self, api_key: Secret, base_url: str) -> Gateway:
-        """A gateway of the service at `base_url`; empty: any."""
+        """Return a gateway for the service at `base_url`; empty: any base URL."""
         return self.gateway_class(api_key, base_urls=[base_url] if base_url else [])
 
     def test_a_message_that_is_accepted_has_an_id(self) -> None:
@@ -124,7 +121,7 @@ class GatewayContract:
                     error = _error_of(name, partial(call, gateway))
                 is_refused = isinstance(error, BadRequestError)
                 _must(is_refused, f"{name}() raised {type(error).__name__}, not BadRequestError.")
-                _must(self._requests_seen() == 0, f"{name}() asked the service, which has no such operation.")
+                _must(self._requests_seen() == 0, f"{name}() called the service, which has no such operation.")
 
     def test_the_key_is_in_no_repr(self) -> None:
         with self._working("send_message") as gateway:
@@ -140,7 +137,7 @@ class GatewayContract:
 
     @contextmanager
     def _working(self, operation: str) -> Iterator[Gateway]:
-        """A gateway whose service is well and carries out `operation`."""
+        """Yield a gateway whose service works and carries out `operation`."""
         with self.make_gateway(Secret(_KEY), "") as gateway:
             yield gateway
 
@@ -155,18 +152,18 @@ class GatewayContract:
 
 
 class HttpGatewayContract(GatewayContract):
-    """What a gateway that asks an HTTP API keeps to, tried at a server that fails in every way that servers do.
+    """Tests for a gateway that calls an HTTP API, run against a server that fails in every way in which servers do.
 
-    A subclass sets `gateway_class` and `answers`, and changes the others where its service answers otherwise. Each is
-    a status and a body, which is sent as JSON.
+    A subclass sets `gateway_class` and `answers`, and overrides the other attributes if its service answers otherwise.
+    An answer is a status and a body, which is sent as JSON.
     """
 
     answers: Mapping[str, HttpAnswer]
-    """What the service answers to the operations that it has, where the phone is linked. The others must raise."""
+    """The answers to the service's operations while a phone is linked. Operations without an answer must raise."""
     unlinked: HttpAnswer | None = None
-    """The answer to `get_status()` where no phone is linked."""
+    """The answer to `get_status()` while no phone is linked; None: not tested."""
     refused: HttpAnswer = (400, {"message": "The number is not valid."})
-    """The message is at fault: it was not sent, and is not tried again."""
+    """The answer if the message itself is invalid: it was not sent, and is not tried again."""
     key_refused: HttpAnswer = (401, {"message": "Unauthorized"})
     asks_to_wait: HttpAnswer = (429, {"message": "Too many requests"})
     """Sent with `Retry-After: 7`."""
@@ -182,9 +179,9 @@ class HttpGatewayContract(GatewayContract):
         (200, b"\x00\xff"),
         (200, "[1]"),
     )
-    """After these nobody knows whether the message was sent."""
+    """Answers after which it is unknown whether the message was sent."""
     not_sent: Sequence[HttpAnswer] = ()
-    """Answers which prove that the message was not sent, and that may be tried again."""
+    """Answers which prove that the message was not sent and may be tried again."""
 
     _server: FailingServer | None = None
 
@@ -192,7 +189,7 @@ class HttpGatewayContract(GatewayContract):
         said = "Set leaves_the_process = True: the tests of a site would send to its customers."
         with self._working("get_status") as gateway:
             _must(type(gateway).leaves_the_process is True, said)
-            said = "It sends, so `pretends` must be empty: the screens would say that it does not."
+            said = "It sends, so `pretends` must be empty: otherwise the admin would say that it does not."
             _must(not gateway.pretends, said)
 
     def test_a_message_goes_out_once_with_its_number_and_text(self) -> None:
@@ -200,7 +197,7 @@ class HttpGatewayContract(GatewayContract):
             gateway.send_message(_NUMBER, _TEXT)
             self._must_have_asked_once("send_message()")
             for part in (_NUMBER, "4711"):
-                _must(part.encode() in self._asked(), f"The request does not hold {part!r}, which was to be sent.")
+                _must(part.encode() in self._asked(), f"The request does not contain {part!r}, which had to be sent.")
 
     def test_each_license_sends_by_its_own_key(self) -> None:
         with self._working("send_message") as gateway:
@@ -217,16 +214,16 @@ class HttpGatewayContract(GatewayContract):
                 gateway.send_message(_NUMBER, _TEXT, _IMAGE_URL)
             except GatewayError as error:
                 _must_be(OutcomeKind.REFUSED, error, "an image")
-                said = "The message was refused because of its image, and sent all the same."
+                said = "The message was refused because of its image, but it was sent."
                 _must(self._requests_seen() == 0, said)
             else:
-                _must(b"struk-4711.png" in self._asked(), "The message was sent without its image, and nobody is told.")
+                _must(b"struk-4711.png" in self._asked(), "The message was sent without its image, without an error.")
 
     def test_a_phone_that_is_not_linked_is_not_connected(self) -> None:
         if self.unlinked is not None:
             with self._serving(self.unlinked) as gateway:
                 status = gateway.get_status()
-            said = f"No phone is linked, and the status was {status.session_status!r}. Only QR holds the queue."
+            said = f"No phone is linked, but the status was {status.session_status!r}. Only QR holds the queue."
             _must(status.session_status is SessionStatus.QR, said)
 
     def test_without_a_connection_nothing_was_sent(self) -> None:
@@ -291,7 +288,7 @@ class HttpGatewayContract(GatewayContract):
             error = _error_of("send_message()", lambda: gateway.send_message(_NUMBER, _TEXT))
             _must_be(OutcomeKind.RATE_LIMITED, error, f"the answer {self.asks_to_wait!r}")
             waits = error.retry_after_seconds if isinstance(error, RateLimitedError) else None
-            _must(waits == 7, f"It was asked to wait 7 seconds (Retry-After), and retry_after_seconds is {waits!r}.")
+            _must(waits == 7, f"It was asked to wait 7 seconds (Retry-After), but retry_after_seconds is {waits!r}.")
 
     def test_whatever_is_answered_no_operation_raises_anything_but_a_gateway_error(self) -> None:
         for name, (kind, call) in self._supported():
@@ -302,7 +299,7 @@ class HttpGatewayContract(GatewayContract):
                     except GatewayError:
                         continue
                     except Exception as error:
-                        raised = f"raised {type(error).__name__}, which is no GatewayError."
+                        raised = f"raised {type(error).__name__}, which is not a GatewayError."
                         raise AssertionError(f"{name}(), answered {answer!r}, {raised}") from error
                 _must(isinstance(returned, kind), f"{name}() returned {type(returned).__name__}, not {kind.__name__}.")
 
@@ -322,7 +319,7 @@ class HttpGatewayContract(GatewayContract):
     def _serving(
         self, answer: HttpAnswer | Behaviour, *headers: str, deadline_seconds: float = _DEADLINE_SECONDS
     ) -> Iterator[Gateway]:
-        """A gateway whose service answers every request so."""
+        """Yield a gateway whose service answers every request with `answer`."""
         behaviour = answer if callable(answer) else answering(answer, headers)
         with FailingServer(behaviour) as self._server, self._gateway(self._server.url, deadline_seconds) as gateway:
             yield gateway
@@ -344,8 +341,8 @@ class HttpGatewayContract(GatewayContract):
 
     def _must_have_asked_once(self, what: str) -> None:
         count = self._requests_seen()
-        said = "each of which may have sent it. Follow no redirect, and try once."
-        _must(count == 1, f"{what} made {count} requests of a message, {said}")
+        said = "and each may have sent the message. Follow no redirects, and do not retry."
+        _must(count == 1, f"{what} made {count} requests, {said}")
 
 
 def _must(is_so: bool, said: str) -> None:
@@ -359,8 +356,8 @@ def _error_of(what: str, call: Callable[[], object]) -> GatewayError:
     except GatewayError as error:
         return error
     except Exception as error:
-        raise AssertionError(f"{what} raised {type(error).__name__}, which is no GatewayError.") from error
-    raise AssertionError(f"{what} returned a {type(returned).__name__}, as if all were well.")
+        raise AssertionError(f"{what} raised {type(error).__name__}, which is not a GatewayError.") from error
+    raise AssertionError(f"{what} returned a {type(returned).__name__}, as if it had succeeded.")
 
 
 _FOLLOWS = {
@@ -386,4 +383,4 @@ def _must_end_within(seconds: float, what: str) -> Iterator[None]:
     begun = time.monotonic()
     yield
     took = time.monotonic() - begun
-    _must(took < seconds + _SLACK_SECONDS, f"{what} took {took:.1f} s, and its deadline was {seconds} s.")
+    _must(took < seconds + _SLACK_SECONDS, f"{what} took {took:.1f} s, but its deadline was {seconds} s.")

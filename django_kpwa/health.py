@@ -1,8 +1,8 @@
-"""Finds what keeps receipts from going out, or needs somebody, and what to do about it. Nothing else finds such things:
-the dashboard, the banner at the counter, `kpwa doctor`, the alerts and the health endpoint say what is found here.
+"""Finds what keeps receipts from going out or needs attention, and what to do about it. This is the only place that
+does: the dashboard, the banner at the counter, `kpwa doctor`, the alerts and the health endpoint show its findings.
 
-`look()` reads the database alone, in about a dozen queries that stay cheap however many messages there are. It asks
-neither the gateway nor the broker, which could keep a page waiting; `kpwa doctor` asks both.
+`look()` reads only the database, in about a dozen queries that stay cheap however many messages there are. It connects
+neither to the gateway nor to the broker, which could keep a page waiting; `kpwa doctor` connects to both.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ from .words import FAILURES, PROBLEMS, UNCHOSEN, Condition, Help, Problem, Probl
 MAX_LICENSES = 500
 """Maximum number of licenses whose condition is examined."""
 LATE_SECONDS = 600.0
-"""A message is late once it has been due for longer than this."""
+"""Seconds after its due time from which a message is late."""
 FAILURES_LATELY_SECONDS = 172_800.0
-"""Age up to which a receipt failure counts. A sale of two days ago gets no receipt any more (`Receipt.max_age`)."""
+"""Maximum age of a receipt failure that counts: a sale of two days ago no longer gets a receipt (`Receipt.max_age`)."""
 LAST_MESSAGES = 200
 MOST_IN_DOUBT = 4
-"""Messages in doubt among the `LAST_MESSAGES`, above which the gateway itself is in question: 2 %."""
+"""Maximum number of messages in doubt among the `LAST_MESSAGES` (2 %); above it, the gateway itself is in question."""
 SILENT_WEBHOOK_SECONDS = 3600.0
 SILENT_WEBHOOK_MESSAGES = 20
-"""A webhook is silent if it brought nothing in this time, while at least this many messages were sent."""
+"""A webhook is silent if no event came for this many seconds, while at least this many messages were sent."""
 _SILENT_WEBHOOK_HOURS = 6
 LATE_WEBHOOK_SECONDS = 300.0
 _FAILURES_IN_A_ROW = 3
 _MOST_IDS = 10
 _URGENCY_OF_LICENSES = 30
-"""The rank of the most urgent condition of a license among the problems of the site."""
+"""Offset that ranks the conditions of licenses among the problems of the site."""
 
 
 NOBODY_SENDS = (
@@ -80,15 +80,15 @@ NOBODY_SENDS = (
     Problem.OTHER_QUEUE,
     Problem.BROKER_DOWN,
 )
-"""The problems because of which no message goes out, whatever its license."""
+"""The problems that keep every message from going out, whatever its license."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, or needs somebody: of one license, or of the whole site.
+    """Something that is wrong or needs attention, with one license or the whole site.
 
-    `figures` are inserted into the texts of the row; they hold no phone number, key or text of a message.
-    `since`: since when it holds, by the database's clock; None if that is unknown.
+    `figures`: inserted into the row's texts; they never contain a phone number, key or message text.
+    `since`: when it began, by the database's clock; None if that is unknown.
     """
 
     code: str
@@ -103,17 +103,17 @@ class Finding:
 
     @property
     def blocks(self) -> bool:
-        """True if receipts, or those of the license, do not go out."""
+        """True if no receipts, or none of the license, go out."""
         return self.row.blocks if isinstance(self.row, ProblemRow) else True
 
     @property
     def part(self) -> str:
-        """The HTML id of the dashboard's part that tells more; may be empty."""
+        """The HTML id of the dashboard's part with details; may be empty."""
         return self.row.part if isinstance(self.row, ProblemRow) else ""
 
     @property
     def help(self) -> Help:
-        """The button that helps a license."""
+        """The button that fixes the license's condition."""
         return self.row.help if isinstance(self.row, Condition) else Help.NONE
 
     @property
@@ -123,20 +123,20 @@ class Finding:
 
     @property
     def command(self) -> str:
-        """In English, what to do at a command line."""
+        """What to do on the command line, in English."""
         if isinstance(self.row, ProblemRow) or self.license is None:
             return self.say("command")
         return self.row.command.format(name=quoted(self.license.name))
 
     def say(self, text: str) -> str:
-        """The row's text called `text` (`meaning`, `advice`, `headline`, `counter`, `command`), with the figures."""
+        """Return the row's `meaning`, `advice`, `headline`, `counter` or `command`, with the figures inserted."""
         words = str(getattr(self.row, text))
         return words % self.figures if self.figures else words
 
 
 @dataclass(frozen=True)
 class Looked:
-    """A license, fetched with its lane, its condition, and what waits for it."""
+    """An examined license, fetched with its lane, with its condition and its queue."""
 
     license: License
     condition: Condition
@@ -145,7 +145,10 @@ class Looked:
 
 @dataclass(frozen=True)
 class Health:
-    """What `look()` found, most urgent first. `licenses`: those examined, most urgent first; `is_cut`: not all."""
+    """The result of `look()`. `licenses` and `findings` are ordered by urgency, most urgent first.
+
+    `is_cut`: True if the site has more licenses than were examined.
+    """
 
     now: datetime
     licenses: Sequence[Looked]
@@ -155,15 +158,15 @@ class Health:
 
     @cached_property
     def is_blocked(self) -> bool:
-        """True if no receipt, or none of some license, goes out."""
+        """True if no receipts, or none of some license, go out."""
         return any(finding.blocks for finding in self.findings)
 
     def find(self, *problems: Problem) -> Finding | None:
-        """The first finding that is one of `problems`; None if there is none."""
+        """Return the first finding that is one of `problems`; None if there is none."""
         return next((finding for finding in self.findings if finding.code in problems), None)
 
     def sentence(self, finding: Finding) -> str:
-        """Of a license that stopped, for example "WhatsApp logged out since 19.04, 37 receipts waiting"."""
+        """Describe a stopped license, for example "WhatsApp logged out since 19.04, 37 receipts waiting"."""
         said = finding.say("counter")
         if finding.since is not None:
             said = gettext("%(problem)s since %(time)s") % {"problem": said, "time": short_time(finding.since)}
@@ -175,7 +178,9 @@ class Health:
 def look(max_licenses: int = MAX_LICENSES, *, with_urls: bool = True) -> Health:
     """Examine the site, and the first `max_licenses` licenses by name.
 
-    `with_urls`: also whether ours are included. That imports all of the site's, which only web processes have anyway.
+    `with_urls`: also check that the site includes our URLs. This imports all of the site's URL configuration, which
+    only web processes have loaded anyway.
+
     Raises `DatabaseError` if the database does not answer.
     """
     rows, now, is_cut = _licenses(max_licenses)
@@ -205,14 +210,17 @@ def look(max_licenses: int = MAX_LICENSES, *, with_urls: bool = True) -> Health:
 
 
 def nobody_sends() -> Finding | None:
-    """What keeps every message from going out, whatever its license: for a page of one; None if nothing does."""
+    """Return what keeps every message from going out, whatever its license; None if nothing does.
+
+    For the page of a single license or message, which does not need the rest of `look()`.
+    """
     return next((finding for finding in _sending(senders(), timezone.now()) if finding.code in NOBODY_SENDS), None)
 
 
 def is_quiet() -> bool:
-    """True if `look()` would find nothing that concerns the counter; one query, for each page of a till.
+    """True if `look()` would find nothing that concerns the counter. One query, cheap enough for every page of a till.
 
-    It may be False though there is nothing to tell: `look()` decides.
+    It may be False although there is nothing to show; `look()` decides then.
     """
     of_license = OutboundMessage.objects.filter(status=Status.QUEUED, license=OuterRef("pk"))
     sweep = Heartbeat.objects.filter(name="sweep", seen_at__gt=in_seconds(-SILENT_SECONDS))
@@ -226,7 +234,7 @@ def is_quiet() -> bool:
             kpwa_is_swept=Exists(sweep),
             kpwa_is_odd=Exists(choosing.unassigned()) | Exists(failures) | Exists(gaps) | Exists(refused),
             kpwa_waits=Exists(of_license),
-            # Of the next one alone: a license may have a long backlog, and this is asked for every page.
+            # Only of the next message: a license may have a long backlog, and this query runs for every page.
             kpwa_due_at=Subquery(of_license.order_by("priority", "due_at", "id").values("due_at")[:1]),
         )[:MAX_LICENSES]
     )
@@ -257,8 +265,8 @@ def _urgency(finding: Finding) -> tuple[int, str]:
 
 
 def _licenses(most: int) -> tuple[list[License], datetime, bool]:
-    """The first `most` licenses by name, the database's time, and True if there are more licenses."""
-    # By the indexed time: a repeat of an older event may have come since, which says as much.
+    """Return the first `most` licenses by name, the database's time, and True if there are more licenses."""
+    # By the indexed column. A repeat of an older event may have come later; it proves that the webhook works as well.
     newest = WebhookEvent.objects.filter(license=OuterRef("pk")).order_by("-received_at")
     has_webhook = WebhookToken.objects.filter(license=OuterRef("pk"), registered_at__isnull=False, expires_at=None)
     rows = License.objects.kept().select_related("lane").defer("base_url").order_by("name")
@@ -284,16 +292,16 @@ def _license(looked: Looked) -> Iterator[Finding]:
 
 
 STOPPED = "license_stopped"
-"""The code of a finding about a license that is active and does not send; its row is the license's condition."""
+"""The code of a finding about an active license that does not send; its row is the license's condition."""
 
 
 # --- the choice of a license ---
 
 
 def unassigned() -> Finding | None:
-    """Messages that wait for a license to be chosen; None if there are none."""
+    """Return a finding about messages that wait because no license can be chosen; None if there are none."""
     count = count_up_to(MAX_COUNTED, choosing.unassigned())
-    # A license may have been chosen a moment ago; the next sweep assigns the messages to it.
+    # If a license can be chosen by now, there is no problem: the next sweep assigns the messages to it.
     why_not = choosing.choose(kpwa_settings().DEFAULT_LICENSE).why_not if count else None
     return None if why_not is None else _unchosen(Problem.UNCHOSEN, why_not, count)
 
@@ -325,7 +333,7 @@ def _unchosen(problem: Problem, why_not: Unchosen, count: BoundedCount) -> Findi
 
 
 def _needs_a_default(active: Sequence[License]) -> bool:
-    """True if none of several active licenses is the default, and a receipt class leaves the choice to it."""
+    """True if none of several active licenses is the default, and a receipt class relies on the default license."""
     if len(active) < 2 or (any(license_.is_default for license_ in active) and not kpwa_settings().DEFAULT_LICENSE):
         return False
     return any(type(each.receipt).get_license is Receipt.get_license for each in registry.registrations())
@@ -338,7 +346,7 @@ def _sending(found: Senders, now: datetime) -> Iterator[Finding]:
     since = now - timedelta(seconds=found.seen["sweep"]) if "sweep" in found.seen else None
     if found.problem is None:
         if found.has_broker and not found.is_without_broker and found.is_alive("publish failed"):
-            # The sweeps still come, so the broker went down a moment ago, or refuses this site's web processes alone.
+            # Sweeps still run, so the broker went down a moment ago, or refuses only this site's web processes.
             yield Finding(Problem.BROKER_DOWN, PROBLEMS[Problem.BROKER_DOWN])
         return
     if found.problem is not Problem.STARTING and not takes_changes():
@@ -351,7 +359,7 @@ def _sending(found: Senders, now: datetime) -> Iterator[Finding]:
 
 
 def _receipts() -> Iterator[Finding]:
-    """Receipts that never became messages: no list of messages shows them."""
+    """Receipts that failed before they became messages, so that no list of messages shows them."""
     failures = ReceiptFailure.objects.filter(occurred_at__gt=in_seconds(-FAILURES_LATELY_SECONDS))
     newest = failures.order_by("-occurred_at").first()
     if newest is None:
@@ -368,7 +376,7 @@ def _receipts() -> Iterator[Finding]:
 
 
 def _missing_receipts() -> Iterator[Finding]:
-    """Sales that nothing was told of, by the last look that `receipts.looks` stored of each class."""
+    """Sales whose receipt was never queued, from the last result that `receipts.looks` stored for each class."""
     rows = [row for _, row in last_looks()]
     if number := sum(row.never_queued for row in rows):
         figures = {"number": grouped(number)}
@@ -378,9 +386,9 @@ def _missing_receipts() -> Iterator[Finding]:
 
 
 def _lateness(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
-    """The message that has been due for the longest. A license that is known not to send has a finding of its own.
+    """The message that has been due for the longest. Licenses that are known not to send have a finding of their own.
 
-    It is told where somebody waits for such a message: a backlog after an outage takes its time.
+    It opens an alert only if a live message is late as well: a backlog after an outage takes its time.
     """
     sending = [each for each in licenses if each.license.is_active and each.condition.tone in (Tone.GOOD, Tone.NEUTRAL)]
     due = [each.queue.due_at for each in sending if each.queue.due_at is not None]
@@ -406,7 +414,7 @@ def _doubt() -> Iterator[Finding]:
 
 
 def _undelivered(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]:
-    """What the gateway says about messages that it had accepted."""
+    """Messages that the gateway accepted and then reported as not delivered, and licenses with too few deliveries."""
     active = {each.license.pk: each.license for each in licenses if each.license.is_active}
     reported, fallen = ticks.lately(now, active)
     if reported:
@@ -418,7 +426,7 @@ def _undelivered(licenses: Sequence[Looked], now: datetime) -> Iterator[Finding]
 
 
 def _restriction(license_: License, now: datetime) -> Iterator[Finding]:
-    """What waits because WhatsApp restricts the number. The rest of the license's messages go out."""
+    """Messages that wait because WhatsApp restricts the number. The license's other messages go out."""
     lane = lane_of(license_)
     if lane is None or lane.restricted_until is None or not license_.is_active:
         return
@@ -433,10 +441,10 @@ def _restriction(license_: License, now: datetime) -> Iterator[Finding]:
 
 
 def _sent_since(license_: License, since: datetime | None) -> BoundedCount:
-    """How many messages to customers the gateway has accepted since then: under a restriction, to known ones."""
+    """Count the messages to customers that the gateway has accepted since then; during a restriction, to known ones."""
     if since is None:
         return BoundedCount(0)
-    # By the index of when they were queued; what waited for longer is not counted.
+    # By the indexed time of creation, so messages that were queued before `since` are not counted.
     sent = OutboundMessage.objects.filter(license=license_, created_at__gte=since, status__in=ARRIVED)
     return count_up_to(MAX_COUNTED, sent.filter(recipient_type=RecipientType.NUMBER))
 
@@ -453,7 +461,7 @@ def _waiting_and_sent(waiting: BoundedCount, sent: BoundedCount) -> str:
 
 
 def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:
-    """Messages that wait for one of `license_ids`, which are none of the examined licenses, if it was deleted."""
+    """Messages that wait for a deleted license. `license_ids`: licenses with a queue that were not examined."""
     other = [license_id for license_id in license_ids if license_id is not None]
     there = set(License.objects.filter(pk__in=other).values_list("pk", flat=True)) if other else set()
     if not (deleted := [license_id for license_id in other if license_id not in there]):
@@ -471,7 +479,7 @@ def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:
 def _webhooks(licenses: Sequence[Looked], now: datetime, with_urls: bool) -> Iterator[Finding]:
     if with_urls and not find_url("django_kpwa:webhook", "token"):
         yield Finding(Problem.NO_URLS, PROBLEMS[Problem.NO_URLS])
-    # Unmatched events, which are tried again for an hour, have another status.
+    # Unmatched events, which are retried for an hour, have another status.
     pending = WebhookEvent.objects.filter(status=EventStatus.PENDING).order_by("received_at")
     oldest = pending.values_list("received_at", flat=True).first()
     if oldest is not None and (age := (now - oldest).total_seconds()) > LATE_WEBHOOK_SECONDS:
@@ -482,7 +490,7 @@ def _webhooks(licenses: Sequence[Looked], now: datetime, with_urls: bool) -> Ite
 
 
 def _silent_webhooks(licenses: Sequence[Looked], now: datetime) -> Iterator[tuple[License, float]]:
-    """The licenses that have sent, and whose webhook came before but not since then; and the seconds of its silence."""
+    """Yield the licenses that have sent messages since their webhook's last event, and the seconds since that event."""
     silent: dict[int, tuple[License, datetime]] = {}
     for each in licenses:
         license_: Any = each.license
@@ -493,7 +501,7 @@ def _silent_webhooks(licenses: Sequence[Looked], now: datetime) -> Iterator[tupl
             silent[license_.pk] = license_, event_at
     if not silent:
         return
-    # Whole hours after the last event; a tick comes within minutes, so that the present hour says nothing yet.
+    # Only full hours after the last event: a tick comes within minutes, so the current hour proves nothing yet.
     first = now - timedelta(hours=_SILENT_WEBHOOK_HOURS)
     hours = HourlyStatistic.objects.filter(license_id__in=silent, hour__gte=first, hour__lte=now - timedelta(hours=1))
     sent: dict[int, int] = {}

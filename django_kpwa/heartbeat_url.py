@@ -1,6 +1,7 @@
-"""The dead man's switch: asks `KPWA["HEARTBEAT_URL"]` after sweeps, for a service that tells somebody when it stops.
+"""The dead man's switch: requests `KPWA["HEARTBEAT_URL"]` after sweeps. An external service alerts somebody when the
+requests stop.
 
-The path of the address is its secret, so it is in no log line: only the host is.
+The path of the URL is a secret, so only its host is logged.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from .rehearsal import is_rehearsal
 logger = get_logger("django_kpwa.heartbeats")
 
 SECONDS = 3.0
-"""Maximum duration of asking, including the resolver, connecting and a slow answer."""
+"""Maximum duration of a request, including DNS, connecting and a slow answer."""
 EVERY_SECONDS = 60.0
-"""A process asks at most this often."""
+"""Minimum interval between two requests of one process."""
 LOG_EVERY_SECONDS = 3600.0
 
 asking = outside.Gate()
@@ -26,12 +27,12 @@ logging = outside.Gate()
 
 
 def is_askable(url: str) -> bool:
-    """True if `url` is https, or on this machine, and plain enough to have one meaning."""
+    """True if `url` uses https or is on this machine, and has a form that all clients read alike."""
     return origin_of(url) is not None and not is_in_the_clear(url)
 
 
 def ask() -> None:
-    """Start asking, if an address is set and was not asked lately. Never raises, and does not wait."""
+    """Start a request, if a URL is set and the last request was long enough ago. Never raises, and does not wait."""
     url = kpwa_settings().HEARTBEAT_URL
     if not url or is_rehearsal() or not is_askable(url) or not asking.passes(EVERY_SECONDS):
         return
@@ -48,8 +49,7 @@ def _ask(url: str) -> None:
 def _log(url: str, reason: str) -> None:
     if logging.passes(LOG_EVERY_SECONDS):
         logger.warning(
-            "The address of KPWA['HEARTBEAT_URL'] at %s could not be asked: %s. Further failures are not logged for "
-            "an hour.",
+            "KPWA['HEARTBEAT_URL'] at %s could not be requested: %s. Further failures are not logged for an hour.",
             urlsplit(url).hostname,
             reason,
         )

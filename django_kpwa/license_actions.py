@@ -3,7 +3,7 @@
 Functions that call the gateway may raise `GatewayError` or `KeyUnreadableError`, store a status that it reports in the
 lane, and must not be called inside a transaction. `pause()`, `resume()`, `end_restriction()` and `confirm_number()` do
 not call it.
-`within_seconds` limits all calls of one function together; None: each call has the deadline of the settings.
+`within_seconds` limits all gateway calls of one function together; None: each call has the deadline of the settings.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ RESUMABLE = tuple(reason for reason in PauseReason if reason not in (PauseReason
 
 @contextmanager
 def _asking(license_: License, within_seconds: float | None) -> Iterator[Gateway]:
-    """The license's gateway. A key that it refuses, or that cannot be read, pauses the lane, so that all screens say so
-    before a message is refused because of it."""
+    """Yield the license's gateway. If the gateway refuses the key, or the key cannot be decrypted, the lane is paused,
+    so that all screens show it before a message is refused because of it."""
     try:
         with license_.get_gateway() as gateway:
             if within_seconds is not None:
@@ -58,7 +58,7 @@ def _stop_for_its_key(license_: License, reason: PauseReason, words: str) -> Non
     store().ensure_lane(license_.pk)
     lane = Lane.objects.get(pk=license_.pk)
     lane.license = license_
-    # A license that is being set up has not stopped sending.
+    # A license that is still being set up has not stopped sending, so it needs no alert.
     stop(lane, reason, words, alerts_people=lane.session_status == SessionStatus.CONNECTED.value)
 
 
@@ -74,8 +74,8 @@ def check_status(license_: License, *, deadline_seconds: float | None = None) ->
 
 
 def restart(license_: License, *, within_seconds: float | None = None) -> ServiceStatus:
-    """Restart the license's service, and return the status asked for after that: `ready` in the answer to the restart
-    may not mean linked."""
+    """Restart the license's service, then request and return its status: `ready` in the answer to the restart may not
+    mean that a phone is linked."""
     with _asking(license_, within_seconds) as gateway:
         gateway.restart()
         status = gateway.get_status()
@@ -91,7 +91,7 @@ def get_login_qr(license_: License, *, within_seconds: float | None = None) -> L
         except GatewayError:
             if gateway.ends_at is not None and monotonic() >= gateway.ends_at:
                 raise
-            # The gateway may answer with an error because the license is linked; the status tells.
+            # The gateway may answer with an error because the license is already linked; the status shows that.
             status = gateway.get_status()
             note_status(license_, status)
             if status.session_status == SessionStatus.CONNECTED:
@@ -124,7 +124,7 @@ def note_status(license_: License, status: ServiceStatus, *, lease: Lease | None
         is_loss = lease is not None or previous == SessionStatus.CONNECTED
         stop(lane, PauseReason.LOGGED_OUT, lease=lease, alerts_people=is_loss)
         return False
-    # The status was asked for with the present key, which is therefore readable and accepted. An undocumented status
+    # The status was requested with the current key, which is therefore readable and accepted. An undocumented status
     # does not hold the messages back either: the next send will show whether they can be sent.
     lifted = store().lift_pause(
         license_.pk, *ENDED_BY_STATUS, *([PauseReason.UNAUTHORIZED] if lane.has_new_key else [])
@@ -145,7 +145,7 @@ def stop(
 ) -> None:
     """Pause a lane until its next status check, or (`UNAUTHORIZED`) until it has another key; alert once per pause.
 
-    `lease`: as in `note_status()`. `words`: the gateway's words. `error`: what went wrong, in our words.
+    `lease`: as in `note_status()`. `words`: the gateway's message. `error`: this package's description of the error.
     `alerts_people`: False for a pause that needs no alert.
 
     Each status check that does not end the pause lengthens the wait for the next one.
@@ -176,7 +176,7 @@ def pause(license_: License) -> bool:
 
 
 def resume(license_: License) -> bool:
-    """End a pause of any reason in `RESUMABLE`, and wake the lane. False: there was nothing to end.
+    """End a pause of any reason in `RESUMABLE`, and wake the lane. Returns False if there was nothing to end.
 
     Also ends waits that were stored while the database's clock was ahead. A pause because the number changed is ended
     only by `confirm_number()`: a person has to state that the other phone is the shop's.
@@ -189,9 +189,10 @@ def resume(license_: License) -> bool:
 
 
 def end_restriction(license_: License) -> bool:
-    """State that WhatsApp restricts the number no longer, and send what waits for that. False: nothing waited.
+    """Record that WhatsApp no longer restricts the number, and send what waits for that. Returns False if the number
+    was not restricted.
 
-    If WhatsApp still turns a message to a new customer down, the restriction begins anew.
+    If WhatsApp still rejects a message to a new customer, the restriction starts again.
     """
     has_ended = store().end_restriction(license_.pk)
     if has_ended:
@@ -200,11 +201,12 @@ def end_restriction(license_: License) -> bool:
 
 
 def confirm_number(license_: License, *, keep: bool = False) -> bool:
-    """State which phone is to send after another one was found linked, and wake the lane. False: nothing to confirm.
+    """Confirm which phone sends after another one was found linked, and wake the lane. Returns False if there was
+    nothing to confirm.
 
-    Confirms the phone that is linked now (`lane.linked_number`). `keep`: instead, the former phone
-    (`lane.confirmed_number`) was linked again. If the next message is sent from another phone than the confirmed one,
-    the lane is paused again after that message.
+    Confirms the phone that is linked now (`lane.linked_number`). With `keep`, confirms the former phone
+    (`lane.confirmed_number`), which has been linked again. If the next message is sent from another phone than the
+    confirmed one, the lane is paused again after that message.
     """
     confirmed = store().confirm_number(license_.pk, keep=keep)
     if confirmed:
@@ -215,8 +217,8 @@ def confirm_number(license_: License, *, keep: bool = False) -> bool:
 def check_webhook_address(license_: License, *, is_tried: bool = True) -> None:
     """Raise `WebhookAddressError` if the license's gateway could not reach this site's webhook.
 
-    `is_tried`: also send a request to the address, which takes up to five seconds. A gateway that stays in the process
-    posts nothing, and is not checked.
+    `is_tried`: also send a request to the address, which takes up to five seconds. A gateway that does not leave the
+    process posts nothing, and is not checked.
     """
     with license_.get_gateway() as gateway:
         if gateway.leaves_the_process:

@@ -1,4 +1,4 @@
-"""The condition of a license as people are told it, and what waits for it. Database alone, no gateway."""
+"""The condition of a license as people see it, and its queue. Reads only the database; the gateway is not called."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ from .store import store
 from .words import Condition, Tone
 
 NOT_SEEN_AFTER = timedelta(minutes=60)
-"""After this time without a sign of the gateway, a license is shown as not seen instead of connected."""
+"""Time without a sign of life from the gateway after which a license is shown as not seen instead of connected."""
 _MOST_OLDEST_READ = 1000
 
 
 @dataclass(frozen=True)
 class PutOff:
-    """Waiting messages that are put off for one reason until `until`, the first of them; `count`: None if unknown."""
+    """Waiting messages that are put off for one reason.
+
+    `until`: when the first of them is due. `count`: their number; None if unknown.
+    """
 
     reason: str
     until: datetime
@@ -45,8 +48,8 @@ class PutOff:
 class Queue:
     """A license's waiting messages: their number, when the oldest was created, and when the first is due.
 
-    `live_due_at` is when the first is due that is `LIVE`. The times are None if they are unknown. Of a long backlog,
-    `put_off` has at most the message that is next.
+    `live_due_at`: when the first message with a `LIVE` priority is due. The times are None if they are unknown.
+    For a long backlog, `put_off` covers at most the next message.
     """
 
     waiting: BoundedCount
@@ -84,12 +87,13 @@ def license_condition(license_: License, now: datetime) -> Condition:
     return words.NOT_SEEN if now - lane.session_seen_at > NOT_SEEN_AFTER else words.CONNECTED
 
 
-# What the gateway's own word says goes before these pauses: they would advise to link anew, or to wait.
+# The trouble that the gateway's own word names takes precedence over these pauses, whose advice (link again, or wait)
+# would be wrong then.
 _LESS_THAN_TROUBLE = (PauseReason.NONE, PauseReason.LOGGED_OUT, PauseReason.FAILING)
 
 
 def _trouble(lane: Lane) -> Condition | None:
-    """The condition that the gateway's own word for an unknown status tells; None if it tells none."""
+    """The condition that the gateway's own word for an unknown status stands for; None if it stands for none."""
     if lane.session_status != SessionStatus.UNKNOWN.value or lane.pause_reason not in _LESS_THAN_TROUBLE:
         return None
     trouble = session_trouble_of(lane.session_word)
@@ -98,11 +102,12 @@ def _trouble(lane: Lane) -> Condition | None:
 
 @dataclass(frozen=True)
 class NewCustomers:
-    """A license's messages of today to people who have not written to it. `most`: None if there is no limit.
+    """Today's messages of a license to people who have not written to it.
 
-    `is_asked`: nobody has said how long its number has been in use, which would decide whether there is one.
-    `unanswered`: messages of this calendar month to people who have not written since, as last counted. `is_much`: that
-    is more than `KPWA["UNANSWERED_A_MONTH"]`.
+    `most`: the limit; None if there is none.
+    `is_asked`: True if it is still to be entered how long the number has been in use, which decides about the limit.
+    `unanswered`: messages of this calendar month to people who have not written since, as last counted.
+    `is_much`: True if that is more than `KPWA["UNANSWERED_A_MONTH"]`.
     """
 
     sent: int
@@ -113,7 +118,7 @@ class NewCustomers:
 
 
 def new_customers(license_: License, now: datetime) -> NewCustomers:
-    """What `license_`, fetched with its lane, has sent to new customers; `now`: by the database's clock."""
+    """Return what `license_`, fetched with its lane, has sent to new customers. `now`: by the database's clock."""
     today = timezone.localtime(now, license_.time_zone).date()
     lane, most = lane_of(license_), license_.cold_limit_on(today)
     sent = lane.cold_sent if lane is not None and lane.cold_day == today else 0
@@ -130,7 +135,7 @@ def _unanswered(license_: License, lane: Lane | None, today: date) -> int:
 
 
 def held_by(message: OutboundMessage) -> Condition | None:
-    """The condition of its license that keeps a waiting message from being sent; None if nothing of its license does.
+    """Return the condition of the license that keeps a waiting message from being sent; None if the license does not.
 
     Takes no query if the message was fetched with `license__lane`.
     """
@@ -162,9 +167,9 @@ def stopped_since(license_: License) -> datetime | None:
 
 
 def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int | None, Queue]:
-    """The queue of each license that has waiting messages, by license id.
+    """Return the queue of each license that has waiting messages, by license id.
 
-    Up to `most` waiting messages in total, which is the normal case, one query groups them. Grouping a larger
+    Up to `most` waiting messages in total, which is the normal case, are grouped by one query. Grouping a larger
     backlog would read all of it, so it is counted license by license, each up to the limit.
     """
     queued = OutboundMessage.objects.filter(status=Status.QUEUED)

@@ -49,7 +49,7 @@ def mask_paths_in(*logger_names: str) -> None:
 
 
 def mute_thread(thread_name: str, *logger_names: str) -> None:
-    """Make these loggers of other packages drop what the threads of that name log, whose paths are secret as a whole.
+    """Make these loggers of other packages drop the records of threads with that name, whose whole paths are secret.
 
     Calling it again has no effect.
     """
@@ -92,7 +92,7 @@ def _words_in(error: BaseException, seen: set[int]) -> Iterator[str]:
     seen.add(id(error))
     for words in (error, *getattr(error, "__notes__", ())):
         text = ""
-        with suppress(Exception):  # an exception whose str() fails has no message in the traceback either
+        with suppress(Exception):  # if str() of an exception fails, the traceback has no message of it either
             text = str(words)
         if _CONTROL.search(text):
             yield text
@@ -112,7 +112,7 @@ class _Cleaning(logging.Filter):
 
 
 class _Masking(logging.Filter):
-    """Masks paths in a record's arguments, which is where Django and urllib3 put them, and cleans these."""
+    """Masks paths in a record's arguments, which is where Django and urllib3 put them, and cleans the arguments."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -124,7 +124,7 @@ class _Masking(logging.Filter):
 
 
 class _Muting(logging.Filter):
-    """Drops the records of the threads of one name."""
+    """Drops the records of threads with a given name."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.threadName != self.name

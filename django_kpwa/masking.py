@@ -20,7 +20,7 @@ def words_of(error: Exception) -> str:
 def masked_traceback(error: BaseException, *secrets: Secret) -> Lines:
     """The traceback of `error` for a log, with numbers and `secrets` masked.
 
-    Log this instead of `exc_info`: with that, a handler would print the exception's unmasked text, and an error report
+    Log this instead of `exc_info`, with which a handler would print the exception's unmasked text, and an error report
     the variables of every frame.
     """
     text: str = traceback_of(error)

@@ -1,8 +1,8 @@
 """The site's health for machines: JSON for uptime monitors, and the same figures as Prometheus text.
 
-Both addresses contain a secret, `KPWA["HEALTH_SECRET"]`. Without it, or with another one, they answer like any unknown
-address of ours. They say what `health.look()` finds by its codes, and never a text of a finding: no phone number, key
-or text of a message leaves by them, only the licenses' names.
+Both URLs contain a secret, `KPWA["HEALTH_SECRET"]`. If it is not set or does not match, they answer with a 404. They
+report the codes of what `health.look()` finds, never the texts: apart from the licenses' names they disclose no data,
+in particular no phone number, key or message text.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from .models import HourlyStatistic
 logger = get_logger("django_kpwa.monitoring")
 
 RESULTS = ("sent", "failed", "unknown")
-"""What is told of today's messages: columns of `HourlyStatistic`."""
+"""The results by which today's messages are counted: columns of `HourlyStatistic`."""
 _NO_LIBRARY = 'Install the extra "metrics": pip install "django-kpwa[metrics]"\n'
 
 Document = dict[str, Any]
 
 
 def document() -> Document:
-    """What is told: names, codes and numbers only. Raises `DatabaseError` if the database does not answer."""
+    """Return the site's health: names, codes and numbers only.
+
+    Raises `DatabaseError` if the database does not answer.
+    """
     check_soon()
     found = look()
     today = _today(found)
@@ -86,7 +89,7 @@ def _code(code: Any) -> str:
 
 
 def _today(found: Health) -> dict[int, Mapping[str, int]]:
-    """How many messages of each license were settled since midnight: of the hours that were rolled up, not of rows."""
+    """Messages settled since midnight by license and result, from the hourly statistics instead of the messages."""
     midnight = timezone.make_aware(datetime.combine(timezone.localdate(found.now), time.min))
     license_ids = [each.license.pk for each in found.licenses]
     hours = HourlyStatistic.objects.filter(hour__gte=midnight, license_id__in=license_ids).order_by()
@@ -94,11 +97,11 @@ def _today(found: Health) -> dict[int, Mapping[str, int]]:
     return {license_id: dict(zip(RESULTS, counts, strict=True)) for license_id, *counts in sums[:MAX_LICENSES]}
 
 
-# --- the same as Prometheus text ---
+# --- the same figures as Prometheus text ---
 
 
 class _Collector:
-    """Gives a document's figures to `prometheus_client`, which writes them."""
+    """Passes a document's figures to `prometheus_client`."""
 
     def __init__(self, told: Document, families: Any) -> None:
         self._told, self._families = told, families
@@ -119,7 +122,7 @@ class _Collector:
         licenses = told["licenses"]
         yield self._gauge(
             "kpwa_license_condition",
-            "1 for the present condition of a license.",
+            "1 for the current condition of a license.",
             {(each["name"], each["condition"], each["tone"]): 1 for each in licenses},
             "license", "condition", "tone",
         )  # fmt: skip
@@ -145,7 +148,7 @@ class _Collector:
             {(name,): seconds for name, seconds in told["heartbeats"].items()},
             "service",
         )
-        # A counter that begins again at midnight: rate() and increase() take that for a restart.
+        # A counter that is reset at midnight: rate() and increase() treat that as a restart.
         today = self._families.CounterMetricFamily(
             "kpwa_messages_today", "Messages settled since midnight, by result.", labels=["license", "result"]
         )
@@ -174,7 +177,7 @@ def _answer_health() -> HttpResponse:
 
 
 def _answer_metrics() -> HttpResponse:
-    """200 also while receipts do not go out: Prometheus drops the figures of any other answer."""
+    """Answer 200 even while receipts do not go out: Prometheus drops the figures of any other answer."""
     try:
         library, families = import_module("prometheus_client"), import_module("prometheus_client.core")
     except ImportError:
@@ -194,7 +197,7 @@ def _view(answer: Callable[[], HttpResponse]) -> Callable[..., HttpResponse]:
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
 
-    # Also where the database is down: ATOMIC_REQUESTS would fail before the view is called.
+    # With ATOMIC_REQUESTS, a request would fail before the view is called if the database is down.
     return outside_transactions(view)
 
 
@@ -209,17 +212,17 @@ def _contained(request: HttpRequest, secret: str, answer: Callable[[], HttpRespo
             return refusal
         return answer()
     except django.db.Error as error:
-        # Only the type is logged: messages of databases quote rows.
+        # Only the type is logged, because databases quote rows in their error messages.
         logger.error("The site's health could not be read from the database (%s).", type(error).__name__)
         return JsonResponse({"status": "blocked", "database": False}, status=503)
     except Exception as error:
-        logger.error("The site's health could not be told.\n%s", masked_traceback(error, Secret(secret)))
+        logger.error("The site's health could not be determined.\n%s", masked_traceback(error, Secret(secret)))
         return JsonResponse({"status": "error", "message": "Internal error."}, status=500)
 
 
 @sensitive_variables()
 def _is_right(secret: str) -> bool:
-    """True if `secret` is the configured one. It takes as long for each wrong one; a weak one is never right."""
+    """True if `secret` is the configured one, compared in constant time. A weak configured secret never matches."""
     wanted = kpwa_settings().HEALTH_SECRET
     is_same = secrets.compare_digest(_digest(secret), _digest(wanted))
     return is_path_secret(wanted) and is_same

@@ -55,7 +55,7 @@ from .words import UNCHOSEN
 
 logger = get_logger("django_kpwa.outbox")
 
-_MOST_COPIES = 5  # in a row: a copy of a copy
+_MOST_COPIES = 5  # maximum length of the chain of copies that is followed (a copy of a copy …)
 _NOW = DatabaseNow()
 
 
@@ -76,7 +76,7 @@ class Message:
     send_after: datetime | None = None
     expires_at: datetime | None = None
     source: models.Model | None = None
-    reference: str = field(default="", repr=False)  # as the key
+    reference: str = field(default="", repr=False)  # not in the repr, for the same reason
 
 
 @sensitive_variables()
@@ -106,8 +106,8 @@ def send_message(
     `priority`: 0 to 32767; lower is sent first, see `Priority`.
     `send_after`, `expires_at`: aware datetimes; the message is not sent before the one or after the other.
     `source`: the saved object that the message is about.
-    `reference`: what people call that, e.g. an invoice number, for the admin's lists and their search; it is cut at 80
-    characters. Empty: `str(source)`, if its model defines `__str__()`.
+    `reference`: how people refer to the source, e.g. its invoice number, for lists and search in the admin; truncated
+    to 80 characters. Empty: `str(source)`, if its model defines `__str__()`.
 
     Raises `InvalidMessageError` (its subclasses say what is wrong; `RecipientStoppedError`: the owner of the number
     wants no messages), or `LicenseChoiceError` if no license has the given name; nothing is stored then.
@@ -145,9 +145,9 @@ def send_group_message(
 @sensitive_variables()
 @loud(write_alias)
 def send_messages(messages: Iterable[Message]) -> list[OutboundMessage]:
-    """Queue many messages with a few statements, all or none; returns the stored rows in the order given.
+    """Queue many messages with a few SQL statements, all or none; returns the stored rows in the order given.
 
-    Where an `idempotency_key` is known already, or occurs twice in `messages`, the existing row is returned for it.
+    If a message with the same `idempotency_key` exists already, or comes earlier in `messages`, that row is returned.
 
     Raises `InvalidMessageError` (also `RecipientStoppedError`), whose `index` is the position of the invalid message,
     or `LicenseChoiceError`; nothing is stored then.
@@ -189,9 +189,9 @@ def send_rendered_later(
     render_after_seconds: float = 0.0,
     expires_after_seconds: float | None = None,
 ) -> OutboundMessage:
-    """Queue a message whose text a receipt writes just before it is sent; returns the stored row.
+    """Queue a message whose text a receipt class writes just before it is sent; returns the stored row.
 
-    `renderer`: names that receipt, as `receipts/LABEL`.
+    `renderer`: the receipt class, as `receipts/LABEL`.
     `source_database`: the alias of the database that the source was saved in, if the caller knows it.
     `source_fingerprint`: distinguishes the source from another row that later gets the same primary key.
     `source_reference`: as `validation.reference_by()` returns it.
@@ -218,7 +218,7 @@ def send_rendered_later(
 @sensitive_variables()
 @loud(write_alias)
 def send_stop_answer(license: License, stopped: Recipient, number: str, text: str) -> None:
-    """Queue the message that confirms a stop, which is sent in spite of it; at most one a day."""
+    """Queue the message that confirms a stop, at most one a day. It is sent although the number is stopped."""
     answer = store().store_answer(stopped, _build(Message(number, text), license, kpwa_settings()))
     if answer is not None:
         wake_license_on_commit(license.pk, lane=answer.lane)
@@ -231,7 +231,7 @@ def cancel(message: OutboundMessage) -> bool:
     It becomes `cancelled`, or `unknown` again if an earlier attempt is in doubt, because that attempt may have arrived.
 
     This and the decisions below wait at most one second for a worker that has locked the message, and then return
-    False: they are called in web requests, which must not wait for a worker that stands still.
+    False: they are called in web requests, which must not wait for a worker that hangs.
     """
     status = store().cancel(message.pk)
     if status is not None:
@@ -244,10 +244,10 @@ def cancel(message: OutboundMessage) -> bool:
 def resend(message: OutboundMessage) -> bool:
     """Queue a failed, expired, cancelled or doubtful message again and refresh it. Returns True if it was queued.
 
-    So is one that was sent and then reported as not delivered. Its expiry and its spent attempts are cleared. If the
-    message was in doubt, or the report was wrong, the recipient may get it twice.
-    It is queued even if a copy of it arrived at another number, which is what a site's code asks for here; people are
-    no longer offered it then, see `arrived_elsewhere()`.
+    A message that was sent and then reported as not delivered can be queued again as well. Its expiry and its spent
+    attempts are cleared. If the message was in doubt, or the report was wrong, the recipient may get it twice.
+    It is queued even if a copy of it arrived at another number, because the site's code asks for it explicitly; the
+    admin no longer offers it then, see `arrived_elsewhere()`.
 
     Raises, with nothing changed, `RecipientStoppedError` if the owner of its number wants no messages, and
     `RecipientForgottenError` if its number was forgotten.
@@ -265,7 +265,8 @@ def resend(message: OutboundMessage) -> bool:
 def send_now(message: OutboundMessage) -> bool:
     """Send a message that was put off (`can_be_sent_now`) without further waiting, and refresh it.
 
-    A bulk message becomes a normal one. Returns False if it is not put off, or because WhatsApp restricts the number.
+    A bulk message becomes a normal one. Returns False if the message is not put off, or is put off because WhatsApp
+    restricts the number.
     """
     is_due = bool(store().send_now(message.pk))
     if is_due:
@@ -303,8 +304,8 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
     Returns the copy. A second call with the same number returns the first call's copy. If the text of `message` is not
     written yet, it is written for the original and for the copy separately when each is sent.
 
-    Raises `InvalidPhoneNumberError`, `InvalidMessageError` as `send_message()` does, or `RecipientForgottenError`: the
-    text went with the number.
+    Raises `InvalidPhoneNumberError`, `InvalidMessageError` as `send_message()` does, or `RecipientForgottenError` if
+    the number of `message` was forgotten, because its text was emptied as well.
     """
     recipient = phone.parse(to)
     conf = kpwa_settings()
@@ -336,7 +337,7 @@ def send_to_another_number(message: OutboundMessage, to: str) -> OutboundMessage
 
 
 def arrived_elsewhere(message: OutboundMessage) -> OutboundMessage | None:
-    """The copy of `message` that arrived at another number, made by `send_to_another_number()`; None if none did.
+    """Return the copy of `message`, made by `send_to_another_number()`, that arrived; None if none did.
 
     Takes no query for a message that was not copied.
     """
@@ -352,9 +353,9 @@ def arrived_elsewhere(message: OutboundMessage) -> OutboundMessage | None:
 
 @sensitive_variables()
 def mark_stopped(messages: Iterable[OutboundMessage]) -> None:
-    """Set `is_stopped` of those of `messages` whose recipients want none.
+    """Set `is_stopped` on those of `messages` whose recipients have asked for no more messages.
 
-    It takes no query if none of them could be sent again, or was withdrawn by a stop.
+    Takes no query if none of them could be sent again or was withdrawn by a stop.
     """
     asked = [
         message
@@ -371,9 +372,9 @@ def mark_stopped(messages: Iterable[OutboundMessage]) -> None:
 @sensitive_variables()
 @loud(write_alias)
 def asks_again(message: OutboundMessage) -> bool:
-    """End the stop of the number that `message` is to, because the customer asks for messages again.
+    """End the stop of the number that `message` goes to, because the customer asks for messages again.
 
-    Returns False if there is none. Nothing is sent by it: `resend()` is possible again.
+    Returns False if there is no stop. It sends nothing itself: `resend()` becomes possible again.
     """
     if message.recipient_type != RecipientType.NUMBER or message.is_forgotten:
         return False
@@ -387,8 +388,8 @@ def copy_key(message: OutboundMessage, recipient: str) -> str:
 
 
 def choose_license() -> License:
-    """The license that sends messages for which none is given: `KPWA["DEFAULT_LICENSE"]`, else the license marked as
-    default, else the only active one. For callers that need it now; `send_message()` waits until one can be chosen.
+    """Return the license that sends messages for which none is given: `KPWA["DEFAULT_LICENSE"]`, else the license
+    marked as default, else the only active one. For callers that need a license at once; messages can wait for one.
 
     Raises `LicenseChoiceError` if none of these decides.
     """
@@ -495,7 +496,7 @@ def _store(row: OutboundMessage, conf: Settings, *, wake_after_seconds: float = 
 
 @sensitive_variables()
 def _store_cancelled(row: OutboundMessage) -> OutboundMessage:
-    """Store a receipt that the owner of its number does not want, so that the sale shows why there is none."""
+    """Store a receipt as cancelled, because the owner of its number wants no messages: the sale then shows why."""
     if not store().store_stopped(row, kpwa_settings().DEFAULT_LICENSE):
         return _known(row.idempotency_digest) or row
     announce.message_became_on_commit(Status.CANCELLED, row.pk)
@@ -503,16 +504,16 @@ def _store_cancelled(row: OutboundMessage) -> OutboundMessage:
 
 
 def _check_known(message: OutboundMessage) -> None:
-    """Raise `RecipientForgottenError` if the number and the text of a message were emptied."""
+    """Raise `RecipientForgottenError` if the message's number and text were emptied."""
     if message.is_forgotten:
         raise RecipientForgottenError("its number and its text were forgotten.")
 
 
 @sensitive_variables()
 def _check_stops(rows: Sequence[OutboundMessage], *, is_many: bool = False) -> None:
-    """Raise `RecipientStoppedError` if the owner of one of the rows' numbers wants no messages.
+    """Raise `RecipientStoppedError` if the owner of one of the rows' numbers has asked for no more messages.
 
-    `is_many`: the error names the position of the row.
+    `is_many`: set the error's `index` to the position of the row.
     """
     numbers = [row.recipient if row.recipient_type == RecipientType.NUMBER else "" for row in rows]
     stopped = store().find_stopped({number for number in numbers if number})
@@ -557,7 +558,7 @@ def _not_stored() -> LicenseChoiceError:
 
 
 def _log_difference(existing: OutboundMessage, row: OutboundMessage) -> None:
-    """Warn of a repeat with another content: most likely the site's idempotency key is not unique enough."""
+    """Log a warning if a repeat has other content: most likely the site's idempotency key is not unique enough."""
     if existing.was_purged or existing.is_forgotten or (row.pk is not None and existing.pk == row.pk):
         return
     if existing.recipient != row.recipient or (not row.renderer and existing.text != row.text):

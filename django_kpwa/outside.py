@@ -1,8 +1,8 @@
-"""Asks addresses of a site's settings (the dead man's switch, alerts), never in the time of a send or a request.
+"""Requests to URLs of a site's settings (the dead man's switch, alerts), which no send and no web request waits for.
 
-What is to be asked runs in a thread of its own, outside of any transaction. The thread is no daemon: a round of
-`kpwa dispatch` waits for it at its end, so everything in it has to be bounded. The paths of these addresses are their
-secrets, so they are in no log line.
+Each runs in its own thread, outside any transaction. The thread is not a daemon: a round of `kpwa dispatch` waits for
+it before it exits, so everything in it must be bounded in time. The paths of these URLs are secrets, so they are never
+logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_ANSWER_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an address could not be asked; as text in the active language. It quotes nothing of the address."""
+    """Why a request failed; `str()` gives it in the active language. It quotes nothing of the URL."""
 
     words: str | Promise
     figures: Mapping[str, object] = field(default_factory=dict)
@@ -34,23 +34,23 @@ class Failure:
 
     @property
     def in_english(self) -> str:
-        """The same for logs and command lines."""
+        """The same in English, for logs and command lines."""
         with translation.override("en"):
             return str(self)
 
 
 class Gate:
-    """Lets each of several things through at most once in a time in this process.
+    """A rate limiter: lets each of several things pass at most once per interval in this process.
 
-    It has no lock, which a process that is forked in the wrong moment would find locked for ever. Two threads that come
-    at once may both pass.
+    It has no lock, because in a process that was forked at the wrong moment the lock would never be released. Two
+    threads that call it at the same time may both pass.
     """
 
     def __init__(self) -> None:
         self._passed_at: dict[Hashable, float] = {}
 
     def passes(self, seconds: float, what: Hashable = "") -> bool:
-        """True if `what` has not passed in the last `seconds`."""
+        """Return True if `what` has not passed in the last `seconds`, and remember that it passes now."""
         now = monotonic()
         if now - self._passed_at.get(what, float("-inf")) < seconds:
             return False
@@ -63,7 +63,7 @@ class Gate:
 
 
 def in_a_thread(work: Callable[[], object]) -> bool:
-    """Start `work`, which must not raise, in a thread of its own; False if no thread could be started."""
+    """Start `work`, which must not raise, in its own thread. Returns False if no thread could be started."""
     try:
         threading.Thread(target=work, name=THREAD).start()
     except RuntimeError:
@@ -75,10 +75,10 @@ _unanswered: dict[str, threading.Thread] = {}
 
 
 def answers(works: Mapping[str, Callable[[], Failure | None]], seconds: float) -> dict[str, Failure | None]:
-    """Call all `works` at once and return what each returned; a work that takes longer than `seconds` is left.
+    """Call all `works` concurrently and return what each returned, or a `Failure` if it took longer than `seconds`.
 
-    A work that raises has failed by the type of its exception. One that was left and still runs is not begun
-    again, so that something that hangs for ever costs a process one thread.
+    If a work raises, its `Failure` is the type of the exception. A work that still runs from an earlier call is not
+    started again, so that one that hangs for ever costs the process a single thread.
     """
     done: dict[str, Failure | None] = {}
     threads: dict[str, threading.Thread] = {}
@@ -88,7 +88,7 @@ def answers(works: Mapping[str, Callable[[], Failure | None]], seconds: float) -
         try:
             done[name] = work()
         except Exception as error:
-            # Only its type: messages of mail servers quote addresses, and those of others may quote anything.
+            # Only the type, because messages of mail servers quote addresses, and others may quote anything.
             done[name] = Failure(type(error).__name__)
 
     for name, work in works.items():
@@ -103,12 +103,12 @@ def answers(works: Mapping[str, Callable[[], Failure | None]], seconds: float) -
 
 
 def ask(url: str, seconds: float, body: bytes | None = None, content_type: str = "application/json") -> Failure | None:
-    """GET `url`, or POST `body` to it, for at most `seconds`. Return what went wrong; None: nothing.
+    """GET `url`, or POST `body` to it, for at most `seconds`. Returns what went wrong, or None for a 2xx answer.
 
-    The time includes the resolver, connecting and a slow answer. Redirects are not followed, and a proxy of the
-    environment is not used.
+    The time includes DNS, connecting and a slow answer. Redirects are not followed, and a proxy from the environment
+    is not used.
     """
-    # Imported only here: a site that sets no address does not need them.
+    # Imported only here, because a site that sets no such URL does not need them.
     from urllib3.exceptions import HTTPError
 
     from .gateway.http import ask_once

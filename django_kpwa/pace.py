@@ -1,4 +1,4 @@
-"""Waits in seconds: between messages, before a retry, and before the next status check of a paused lane."""
+"""Wait times in seconds: between messages, before a retry, and before the next status check of a paused lane."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import random
 from .conf import Settings
 
 MAX_RETRY_SECONDS = 900.0
-"""The longest wait before a retry, without jitter. The default of six attempts does not reach it."""
+"""Maximum wait before a retry, without jitter. The default of six attempts does not reach it."""
 MAX_RETRY_AFTER_SECONDS = 900.0
-"""The longest Retry-After that is honoured: a gateway's mistake or wrong clock must not stop a shop for a day."""
+"""Maximum Retry-After that is honoured: a gateway's mistake or wrong clock must not stop a shop for a day."""
 
 RESTRICTED_SECONDS = (86_400.0, 172_800.0, 604_800.0)
-"""How long messages to new customers wait once WhatsApp restricts the number, and after each further try that it turns
-down: trying again too soon makes a restriction longer."""
+"""Wait of messages to new customers after WhatsApp restricts the number, and after each further attempt that it
+rejects: trying again too soon prolongs a restriction."""
 LONGEST_RESTRICTION_SECONDS = RESTRICTED_SECONDS[-1]
 
 _random = random.SystemRandom()

@@ -1,6 +1,6 @@
-"""What is held about a phone number: all of it, for whoever asks what is known of them; and nothing more, on demand.
+"""Requests of the people behind phone numbers: exports all data held about a number, or empties it.
 
-The site's own tables, backups and logs are not part of it.
+The site's own tables, backups and logs are not covered.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ logger = get_logger("django_kpwa.personal_data")
 class Forgotten:
     """What `forget()` did: how many messages it cancelled first, and how many rows of each kind it emptied.
 
-    `is_stopped`: the number is not to be written to, and still is not. `left_messages` are being sent, and
-    `left_events` not processed yet. `is_complete` is False if there was no time to look through all events.
+    `is_stopped`: the number had a stop, which still holds.
+    `left_messages`: messages that were left because they are being sent.
+    `left_events`: webhook events that were left because they are not processed yet.
+    `is_complete`: False if there was no time to search all events.
     """
 
     cancelled: int
@@ -43,17 +45,17 @@ class Forgotten:
 
     @property
     def is_done(self) -> bool:
-        """True if nothing is left, so that it need not be done again."""
+        """True if nothing is left, so that `forget()` need not be called again."""
         return self.is_complete and not self.left_messages and not self.left_events
 
 
 @sensitive_variables()
 @loud(write_alias)
 def forget(number: str, *, within_seconds: float | None = None) -> Forgotten:
-    """Cancel what waits for `number`, in digits, and empty what is held about it. Harmless to repeat.
+    """Cancel what waits for `number`, in digits, and empty the data held about it. Idempotent.
 
-    A stop of the number still holds afterwards, by a keyed digest. `within_seconds`: for how long webhook events are
-    looked through; None: until all were. Raises `django.db.Error`; what was emptied until then stays so.
+    A stop of the number still holds afterwards, by a keyed digest. `within_seconds`: time limit for searching webhook
+    events; None: no limit. Raises `django.db.Error`; what was emptied until then stays empty.
     """
     until = None if within_seconds is None else time.monotonic() + within_seconds
     cancelled = store().cancel_all(number)
@@ -63,7 +65,7 @@ def forget(number: str, *, within_seconds: float | None = None) -> Forgotten:
         number, lambda: until is not None and time.monotonic() > until
     )
     failures = store().empty_failures(number)
-    # Last: until then a hidden id tells which events are from this number.
+    # Last, because the recipient's hidden id is needed to find the events from this number.
     is_stopped = store().forget_recipient(number) if is_complete else bool(store().why_stopped(number))
     told = Forgotten(
         cancelled=len(cancelled),
@@ -82,7 +84,7 @@ def forget(number: str, *, within_seconds: float | None = None) -> Forgotten:
 
 @sensitive_variables()
 def held_about(number: str) -> dict[str, Any]:
-    """All that is held about `number`, in digits, as columns of our tables by their names. Raises `django.db.Error`."""
+    """Return all data held about `number`, in digits: rows of our tables as dicts. Raises `django.db.Error`."""
     messages = list(OutboundMessage.objects.filter(recipient=number).order_by("pk").values())
     attempts = SendAttempt.objects.filter(message_id__in=[message["id"] for message in messages])
     by_message: dict[int, list[Any]] = {}
@@ -101,7 +103,7 @@ def held_about(number: str) -> dict[str, Any]:
 
 @sensitive_variables()
 def _events_about(number: str, message_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """The events from `number`, about its messages, or that name it, each once."""
+    """Yield the events from `number`, about its messages, or that contain it, each once."""
     told: set[int] = set()
     by_message = (
         list(WebhookEvent.objects.filter(message_id=message_id).order_by("pk").values_list("pk", flat=True))
@@ -116,7 +118,7 @@ def _events_about(number: str, message_ids: Sequence[int]) -> Iterator[dict[str,
 
 @sensitive_variables()
 def _event(row: dict[str, Any]) -> dict[str, Any]:
-    """An event's columns, with its body as text, or in base64 if it is none."""
+    """Return an event's columns, with its body as text, or in base64 if it is not UTF-8."""
     body = bytes(row.pop("body"))
     try:
         return row | {"body": body.decode()}

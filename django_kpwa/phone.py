@@ -1,10 +1,10 @@
-"""Phone numbers: how the gateway reads them, how a shop means them, and how logs mask them.
+"""Phone numbers: how the gateway reads them, what a shop means by them, and how logs mask them.
 
 The two readings differ: the gateway takes `81234567890` as a number with country code 81 (Japan), while a cashier means
 an Indonesian one. So the outbox sends what `parse()` returns, which the gateway's rule leaves unchanged.
 
-A receipt that reaches the wrong person is the worst that this package can do. So a field is read as exactly one number,
-with all of its digits, or it is refused with a reason. Nothing is guessed and no digit is dropped.
+A receipt that reaches the wrong person is the worst thing that this package can do. So a field is read as exactly one
+number, with all of its digits, or it is refused with a reason. Nothing is guessed and no digit is dropped.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from django.views.decorators.debug import sensitive_variables
 from .conf import kpwa_settings
 from .exceptions import InvalidPhoneNumberError
 
-# `phonenumbers` is imported where a number is read: at a process's start it would be a quarter of what this app adds.
+# `phonenumbers` is imported in functions: at import, it would be a quarter of what this app adds to a process's start.
 if TYPE_CHECKING:
     import phonenumbers
 
 MAX_LENGTH = 40
 """Maximum length of a number with its separators; E.164 has at most 15 digits."""
 # Maximum length of a whole field. It is larger, so that a link or label around the number can be read, and a field with
-# several numbers gets that reason rather than "too long".
+# several numbers is refused for that reason rather than as "too long".
 MAX_TYPED = 255
 
 _GATEWAY_DROPS = re.compile(r"[^0-9]")
@@ -120,8 +120,8 @@ def typed(value: object) -> str:
     """The content of a phone number field as text; empty if it means that there is no number.
 
     That is the case for None, NaN and blanks, for marks and zeros alone (`-`, `.`, `0`, `000`), for `n/a` and similar
-    words, and for a bare country code (`+62`). An object with its own E.164 (`as_e164`, as django-phonenumber-field's
-    numbers have) is asked for it. Integers are converted.
+    words, and for a bare country code (`+62`). For an object with an attribute `as_e164`, such as
+    django-phonenumber-field's numbers, its value is returned. Integers are converted.
 
     Raises `InvalidPhoneNumberError` for an object whose number is not valid, and for floats and Decimals: a spreadsheet
     that made one may have lost digits.
@@ -173,7 +173,7 @@ def parse(number: object, region: str | None = None) -> str:
 
 @sensitive_variables()
 def national(number: str) -> str:
-    """The digits of `number`, given with its country code, without that code and a leading 0."""
+    """Return `number` (digits with the country code) without the country code, and without a leading 0."""
     import phonenumbers
 
     try:
@@ -184,7 +184,7 @@ def national(number: str) -> str:
 
 @sensitive_variables()
 def spellings(number: str) -> re.Pattern[str]:
-    """A pattern that finds `number`, digits with country code, however it is written in a text or a JID.
+    """Return a pattern that finds `number` (digits with the country code) in any spelling in a text or a JID.
 
     It finds the number within longer runs of digits as well, and with separators that JSON, a form or HTML has escaped:
     WhatsApp itself writes numbers with a dash (U+2011) that is no ASCII.
@@ -420,11 +420,11 @@ def _candidates(digits: str, is_international: bool, is_link: bool, region: str)
 
 
 def _is_meant_here(digits: str, read: phonenumbers.PhoneNumber, region: str) -> bool:
-    """True if somebody in `region` would write this number in this way.
+    """True if a person in `region` would write this number in this way.
 
-    With the trunk prefix (0 in most countries), any number. Without it, only mobile numbers: nobody writes a landline
-    with its area code like that, so it is rather a foreign number whose + was forgotten. In regions without a trunk
-    prefix, any number.
+    With the trunk prefix (0 in most countries), that is any number. Without it, only mobile numbers: nobody writes a
+    landline with its area code like that, so it is more likely a foreign number whose + was forgotten. In regions
+    without a trunk prefix, it is any number.
     """
     import phonenumbers
 

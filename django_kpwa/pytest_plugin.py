@@ -5,12 +5,12 @@
         [receipt] = kpwa_deliver()
         assert "Terima kasih" in receipt.text
 
-Each test begins with an empty outbox, whatever the one before it left: with `transaction=True`, `--reuse-db` and xdist
-as well. A test that takes none of them sends nothing either, as `testing` says.
+Each test that uses a fixture begins with an empty outbox, whatever the previous test left, also with
+`transaction=True`, `--reuse-db` and xdist. A test that uses none of them sends nothing either, see `testing`.
 
-pytest loads this module in every run where the package is installed, also where Django is not configured or not even
-used. So nothing of Django is imported before a fixture is asked for, and each asks for `kpwa_outbox` first, which says
-that pytest-django is missing before pytest says that it knows no `db`.
+pytest loads this module in every run where the package is installed, even if Django is not configured or not used. So
+nothing of Django is imported before a fixture is requested. Each fixture requests `kpwa_outbox` first, which reports a
+missing pytest-django before pytest fails to find the fixture `db`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def kpwa_outbox(request: pytest.FixtureRequest) -> Iterator[list[LocmemMessage]]:
-    """What was sent in this test, oldest first: `testing.outbox`, which is emptied before and after the test.
+    """The messages sent in this test, oldest first: `testing.outbox`, which is emptied before and after the test.
 
-    WhatsApp is linked, and no failures are to come. It asks for no database.
+    WhatsApp is linked, and no failures are scheduled. The fixture does not need the database.
     """
     if not request.config.pluginmanager.hasplugin("django"):
         pytest.fail("The fixtures of django-kpwa need pytest-django: pip install pytest-django", pytrace=False)
@@ -42,7 +42,7 @@ def kpwa_outbox(request: pytest.FixtureRequest) -> Iterator[list[LocmemMessage]]
 
 @pytest.fixture
 def kpwa_license(kpwa_outbox: list[LocmemMessage], db: None) -> License:
-    """A license that sends what names none, by `testing.create_license()`."""
+    """A license that sends messages for which none is given, from `testing.create_license()`."""
     from . import testing
 
     return testing.create_license()
@@ -52,7 +52,7 @@ def kpwa_license(kpwa_outbox: list[LocmemMessage], db: None) -> License:
 def kpwa_deliver(kpwa_outbox: list[LocmemMessage], db: None) -> Callable[[], list[LocmemMessage]]:
     """A function that sends all messages that are due and returns those sent, oldest first: `testing.deliver()`.
 
-    Where the test has stored no license, it makes one first.
+    If there is no license, it creates one first.
     """
     from . import testing
     from .models import License
@@ -69,7 +69,7 @@ def kpwa_deliver(kpwa_outbox: list[LocmemMessage], db: None) -> Callable[[], lis
 def kpwa_webhook(kpwa_license: License) -> Callable[..., WebhookEvent]:
     """A function that posts an event as the gateway would, processes it and returns it: `testing.post_webhook()`.
 
-    It takes the payload and, where that is not `kpwa_license`, the `license` whose webhook it is.
+    Its arguments are the payload and, optionally, the `license` whose webhook it is; by default `kpwa_license`.
     """
     from . import testing
 

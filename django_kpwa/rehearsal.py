@@ -22,7 +22,7 @@ def is_rehearsal() -> bool:
 
 @contextmanager
 def reach_outside() -> Iterator[None]:
-    """Inside this block, publish to the broker and use the gateway of the settings, for a test with its own of both."""
+    """Inside this block, publish to the broker and use the gateway of the settings, for a test that runs its own."""
     global _reaching_outside
     _reaching_outside += 1
     try:

@@ -1,6 +1,6 @@
 """Deletes rows that are older than `KPWA["RETENTION_DAYS"]`, in small batches, so that no statement blocks the senders.
 
-The bodies of messages from strangers go earlier than their events.
+The bodies of messages from strangers (people who were never written to) are dropped before the events are deleted.
 
 The idempotency key of a deleted message is kept (`KeptKey`), so that a repeat does not send it a second time.
 
@@ -45,7 +45,7 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Purged:
-    """How many rows of each kind were deleted; and `bodies`, how many events of strangers lost theirs."""
+    """How many rows of each kind were deleted. `bodies`: how many events of strangers had their bodies dropped."""
 
     messages: int
     events: int
@@ -70,7 +70,7 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = 
     seen = SeenId.objects.filter(seen_at__lt=in_seconds(-days["events"] * _DAY))
     alerts = Alert.objects.filter(closed_at__lt=in_seconds(-days["events"] * _DAY))
     tokens = WebhookToken.objects.filter(expires_at__lt=in_seconds(-_DAY))
-    # Before the events that are deleted, of which there may be so many that no time is left.
+    # First, because there may be so many events to delete that no time is left.
     bodies = _drop_bodies_of_strangers(days["strangers"], should_stop, batch_size)
     # Events before messages: deleting a message updates its events, most of which are deleted anyway.
     counts = {
@@ -91,10 +91,10 @@ def purge(*, should_stop: Callable[[], bool] = lambda: False, batch_size: int = 
 def _drop_bodies_of_strangers(days: int, should_stop: Callable[[], bool], batch_size: int) -> int:
     """Drop the bodies of customers' messages that are older than `days`, from people who were never written to.
 
-    Returns how many. What was understood of them stays, as long as the events do.
+    Returns how many. The parsed columns of these events are kept until the events are deleted.
 
-    Each event is looked at once, also by later purges, which begin where this one ended: an event whose sender had been
-    written to by then keeps its body.
+    Each event is examined only once: later purges begin where this one ended. An event whose sender had been written to
+    by then keeps its body.
     """
     dropped = 0
     old = WebhookEvent.objects.filter(kind=EventKind.INCOMING, received_at__lt=in_seconds(-days * _DAY))
@@ -103,7 +103,7 @@ def _drop_bodies_of_strangers(days: int, should_stop: Callable[[], bool], batch_
     at_newest: set[int] = set()
     while not should_stop():
         began_at = time.monotonic()
-        # The events of the last batch's newest time were looked at, but others may have the same time.
+        # The events of the last batch's newest time were examined, but others may have the same time.
         found = dict(
             ahead.exclude(pk__in=at_newest).order_by("received_at").values_list("pk", "received_at")[:batch_size]
         )

@@ -24,9 +24,9 @@ def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
     `sweep_seconds`: interval of the task that recovers what was lost, above 0 and at most 60. Raises `ValueError`
     for another value: a site without a sweep for a minute and a half is reported as dead.
 
-    Every entry expires, so that a worker that was stopped for days does not find thousands of them. Workers compare
-    the expiry with their own clock, so it is an hour and a half: with a shorter one, a worker whose clock is an hour
-    ahead would run no task at all.
+    Every task expires, so that a worker that was stopped for days does not find thousands of them. Workers compare the
+    expiry with their own clock, so it is an hour and a half: with a shorter one, a worker whose clock is an hour ahead
+    would run no task at all.
     """
 
     if not 0 < sweep_seconds <= _MAX_SWEEP_SECONDS:

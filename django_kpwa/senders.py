@@ -1,4 +1,4 @@
-"""Which processes that send are alive, by the signs of life that they leave in the database."""
+"""Determines which of the processes that send are alive, by their heartbeats in the database."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from .store.heartbeats import NOTE_EVERY_SECONDS
 from .words import Problem
 
 MISSED_BEAT_SECONDS = 1.5 * NOTE_EVERY_SECONDS
-"""A beat that has not been seen for longer has just died, if there is a worker and no sweep comes."""
+"""Seconds without a heartbeat of beat after which it is considered dead, if there is a worker but no sweep."""
 STARTING_SECONDS = 60.0
-"""Time from a worker's start within which beat is not missed yet."""
+"""Seconds after a worker's start during which a missing beat is not reported."""
 
 
 @dataclass(frozen=True)
 class Senders:
-    """Seconds since each kind of process was last seen, see `Heartbeat`; and since when without a gap.
+    """The heartbeats of each kind of process, by the names of `Heartbeat`.
 
-    `problem`: what is missing among them, or None.
+    `seen`: seconds since its last heartbeat. `up`: seconds for which it has been seen without a gap.
+    `problem`: what is missing; None if nothing is.
     """
 
     seen: Mapping[str, float]
@@ -32,7 +33,7 @@ class Senders:
         return self.was_seen(name, SILENT_SECONDS)
 
     def was_seen(self, name: str, seconds: float) -> bool:
-        """True if it was seen in the last `seconds`."""
+        """True if that kind of process was seen in the last `seconds`."""
         return name in self.seen and self.seen[name] <= seconds
 
     @property
@@ -47,13 +48,13 @@ class Senders:
 
 
 def senders() -> Senders:
-    """Which processes that send are alive, by their heartbeats."""
+    """Read the heartbeats, and find out what is missing."""
     seen: dict[str, float] = {}
     up: dict[str, float] = {}
     beats = Heartbeat.objects.exclude(name=STRANGERS)
     for name, seen_at, since, now in beats.values_list("name", "seen_at", "since", DatabaseNow()):
         silence = (now - seen_at).total_seconds()
-        # A heartbeat from the future was stored while the database's clock was ahead, and says nothing about now.
+        # A heartbeat from the future was stored while the database's clock was ahead, and proves nothing about now.
         if silence > -SILENT_SECONDS:
             seen[name], up[name] = silence, (now - (since or seen_at)).total_seconds()
     found = Senders(seen, up, broker.is_configured(), None)
@@ -69,7 +70,7 @@ def _missing(found: Senders) -> Problem | None:
         if found.up["worker"] <= STARTING_SECONDS:
             return Problem.STARTING
         if found.was_seen("beat", MISSED_BEAT_SECONDS):
-            return Problem.NO_WORKER  # for our tasks: it is busy with others, or stands still
+            return Problem.NO_WORKER  # none for our tasks: the worker is busy with others, or hangs
         return Problem.OTHER_SCHEDULE if found.was_seen("other beat", MISSED_BEAT_SECONDS) else Problem.NO_BEAT
     if found.is_alive("publish failed"):
         return Problem.BROKER_DOWN

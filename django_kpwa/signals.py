@@ -22,7 +22,7 @@ message_sent = Signal()
 message_failed = Signal()
 """It was refused, its text could not be written, or no attempts were left."""
 message_unknown = Signal()
-"""Whether it was sent is not known: it waits for a decision."""
+"""It is unknown whether it was sent: it waits for a decision."""
 message_expired = Signal()
 """It was not sent by its `expires_at`."""
 message_cancelled = Signal()
@@ -40,6 +40,6 @@ webhook_received = Signal()
 license_status_changed = Signal()
 """The gateway reported another `SessionStatus` of the license than before."""
 alert_opened = Signal()
-"""People are told that something keeps receipts from going out."""
+"""An alert was opened: something keeps receipts from going out."""
 alert_closed = Signal()
-"""People are told that it is over."""
+"""An alert was closed: its cause is gone."""

@@ -7,7 +7,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 MAX_URL_LENGTH = 2000
-"""Django refuses to redirect to a longer address."""
+"""Maximum length of a URL to redirect to; Django refuses longer ones."""
 
 
 def find_url(name: str, *arguments: object, current_app: str | None = None) -> str:

@@ -28,23 +28,23 @@ from .store import store
 
 MOST_COUNTED_NOW = 5_000
 """Maximum number of messages of the current hour that are counted for a page; with more, it shows the last roll-up."""
-# Beat rolls up every minute; until it has, the hour that just ended lacks its last messages.
+# Beat rolls up every minute; before that, the hour that just ended lacks its last messages.
 _ROLLED_UP_AFTER = timedelta(minutes=3)
-# These hours are counted anew by each roll-up, because a decision or a webhook may still change their messages.
+# Hours that each roll-up counts again, because a decision or a webhook may still change their messages.
 HOURS_COUNTED_AGAIN = 3
-# These are counted anew in the first minutes of each hour: many read a receipt in the evening, or the day after.
+# Hours that are counted again in the first minutes of each hour: many people read a receipt only hours or a day later.
 HOURS_OF_TICKS_COUNTED_AGAIN = 48
 _MINUTES_OF_TICKS = 2
-# How far back hours are counted that were missed because beat did not run.
+# Maximum number of hours that are counted after a time in which beat did not run.
 MOST_HOURS_MADE_GOOD = 7 * 24
-# How far back an hour's messages in doubt are counted again: a person often decides about them only days later.
+# Hours whose messages in doubt are counted again: a person often decides about them only days later.
 HOURS_OF_DOUBT_COUNTED_AGAIN = 7 * 24
 
 _UNANSWERED_COUNTED_AFTER = timedelta(minutes=10)
 MOST_LICENSES_COUNTED = 100
-"""Of how many licenses the messages without an answer are counted at once: a site may have thousands of them."""
+"""Maximum number of licenses per roll-up whose unanswered messages are counted: a site may have thousands of them."""
 MOST_UNANSWERED_READ = 20_000
-"""How many of a license's messages of the month, the newest, are looked at for those without an answer."""
+"""Maximum number of a license's messages of the month, newest first, that are read to count the unanswered ones."""
 _QUEUED_BEFORE = timedelta(days=7)
 _NUMBERS_AT_ONCE = 1000
 
@@ -58,7 +58,7 @@ _COLUMN_OF = {
 
 
 def roll_up(now: datetime | None = None) -> int:
-    """Count the last hours anew, and the messages in doubt of older ones; returns how many rows changed.
+    """Count the last hours again, and the messages in doubt of older hours; returns how many rows changed.
 
     `now`: for tests; by default the database's time.
     """
@@ -68,7 +68,7 @@ def roll_up(now: datetime | None = None) -> int:
     if now.minute < _MINUTES_OF_TICKS:
         since = min(since, last - timedelta(hours=HOURS_OF_TICKS_COUNTED_AGAIN))
     stored = _stored(since)
-    # Of many licenses, few have sent something in the last minute.
+    # Write only what changed: of many licenses, few have sent something in the last minute.
     rows = [row for row in _rows(since, stored) if stored.get((row.license_id, row.hour)) != _figures(row)]
     if rows:
         with store().brief():
@@ -78,7 +78,7 @@ def roll_up(now: datetime | None = None) -> int:
 
 
 def running_hours(now: datetime, most_counted: int = MOST_COUNTED_NOW) -> tuple[datetime, list[HourlyStatistic]]:
-    """The up-to-date figures of the current hour, unsaved, and the time from which they count.
+    """Return the time from which the up-to-date figures count, and the figures of the current hour, unsaved.
 
     In the first minutes of an hour they include the hour before, whose roll-up may not be complete. With more messages
     than `most_counted`, the stored figures are returned instead.
@@ -91,16 +91,16 @@ def running_hours(now: datetime, most_counted: int = MOST_COUNTED_NOW) -> tuple[
 
 
 def month_of(now: datetime, license_: License) -> datetime:
-    """When the calendar month of the license's time zone began that `now` lies in."""
+    """Return the beginning of the current calendar month in the license's time zone."""
     local = timezone.localtime(now, license_.time_zone)
     return local.replace(day=1, hour=0, minute=0, second=0, microsecond=0, fold=0)
 
 
 def count_unanswered(now: datetime) -> None:
-    """Count the month's messages without an answer, of each license for which that may have changed.
+    """Count this month's unanswered messages of each license for which the number may have changed.
 
-    That is one which has sent since, or has such messages. A site on which nothing is sent is not asked. Of more than
-    `MOST_LICENSES_COUNTED`, those that were counted longest ago come first.
+    These are the licenses that have sent since the last count, or had unanswered messages then. At most
+    `MOST_LICENSES_COUNTED` are counted, those counted longest ago first.
     """
     counted_at = F("unanswered_at")
     is_old = Q(unanswered_at=None) | Q(unanswered_at__lte=now - _UNANSWERED_COUNTED_AFTER)
@@ -112,10 +112,10 @@ def count_unanswered(now: datetime) -> None:
 
 
 def _unanswered(license_id: int, since: datetime) -> int:
-    """How many messages that were sent from `since` on went to numbers whose owners have not written after that."""
+    """Return how many messages sent from `since` on went to people who have not written after that message."""
     sent = OutboundMessage.objects.filter(
         license_id=license_id,
-        # By the index. A message that was queued long before the month is one of the month before.
+        # For the index on `created_at`. A message that was queued long before the month counts for the month before.
         created_at__gte=since - _QUEUED_BEFORE,
         sent_at__gte=since,
         status__in=ARRIVED,
@@ -125,7 +125,7 @@ def _unanswered(license_id: int, since: datetime) -> int:
     found = list(newest[:MOST_UNANSWERED_READ])
     numbers = sorted({number for number, _ in found})
     wrote: dict[str, Any] = {}
-    # Not by a join: the tables of an old MariaDB may have other collations than newer ones.
+    # Not a join, because tables created by an old MariaDB may have other collations than newer ones.
     for start in range(0, len(numbers), _NUMBERS_AT_ONCE):
         some = numbers[start : start + _NUMBERS_AT_ONCE]
         lately = Recipient.objects.filter(license_id=license_id, number__in=some, last_inbound_at__gte=since)
@@ -151,8 +151,8 @@ def _figures(row: HourlyStatistic) -> list[object]:
 def _take_back_doubt(first: datetime, until: datetime) -> int:
     """Correct `unknown` of the older hours that have messages in doubt: people may have decided about some since.
 
-    This column is all that can change: no message is added to a past hour, and one that leaves it is counted in the
-    hour in which it is settled anew. If no stored hour has messages in doubt, no message is read.
+    Only this column can change: no message is added to a past hour, and one that leaves it is counted in the hour in
+    which it is settled again. If no stored hour has messages in doubt, no message is read.
     """
     hours = HourlyStatistic.objects.filter(hour__gte=first, hour__lt=until, unknown__gt=0)
     told = {(license_id, hour): (pk, unknown) for pk, license_id, hour, unknown in hours.values_list(*_HOUR_OF_DOUBT)}
@@ -190,14 +190,14 @@ def _since(last: datetime) -> datetime:
 def _rows(since: datetime, known: Iterable[tuple[int, datetime]]) -> list[HourlyStatistic]:
     """The figures of each license and hour from `since` on, counted from the messages; unsaved.
 
-    `known`: the licenses and hours that have stored figures. Their rows begin at zero, because all messages that they
-    counted may have been settled anew in another hour since.
+    `known`: the licenses and hours that have stored figures. They get a row even if nothing is counted for them,
+    because all their messages may have been settled again in another hour since.
     """
     settled = (
         OutboundMessage.objects
         # Skip messages that expired or were withdrawn while they waited for a license.
         .filter(settled_at__gte=since, license__isnull=False)
-        # In UTC, which is the connection's zone: MariaDB converts to another only if its time zone tables are loaded.
+        # In UTC, the connection's time zone: MariaDB converts to others only if its time zone tables are loaded.
         .annotate(
             # Expressions instead of plain columns: to group by a column, SQLite would read the whole table along an
             # index that begins with it.

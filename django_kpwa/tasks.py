@@ -28,15 +28,15 @@ from .store.heartbeats import NOTE_EVERY_SECONDS, note_alive
 from .store.locks import lacks_tables, waited_too_long
 from .store.results import Lease
 
-# Memory that a prefork worker shares with its children. One byte: only the parent gets the shutdown signal. And the
-# time of the last sweep here, by the clock of `time.monotonic()`, which is the same in all of them.
+# Memory that a prefork worker shares with its children. The first holds one byte, because only the parent gets the
+# shutdown signal. The second holds the time of the last sweep by `time.monotonic()`, which is the same in all of them.
 _shutting_down = mmap.mmap(-1, 1)
 _swept_at = mmap.mmap(-1, 8)
 
 # Set for each task, because otherwise the site's `task_soft_time_limit` would apply, and a few seconds of that would
 # interrupt sends.
 _SOFT_TIME_LIMIT_SECONDS = TASK_LIMIT_SECONDS - 30
-# Shorter than the time limit: a purge of millions of rows ends by itself, and is not taken for a stuck task.
+# Shorter than the time limit: a purge of millions of rows ends by itself instead of being killed as a stuck task.
 _HOUSEKEEPING_SECONDS = TASK_LIMIT_SECONDS / 2
 
 logger = get_logger("django_kpwa.tasks")
@@ -54,7 +54,7 @@ def _task(name: str) -> Callable[[Callable[..., None]], Any]:
                 return work(*args, **kwargs)
             except Exception as error:
                 if waited_too_long(error):
-                    # A process that stands still has locked the rows. Each of our tasks is run again anyway.
+                    # A process that hangs has locked the rows. Each of our tasks is run again anyway.
                     logger.warning("Task %s is postponed: another process has locked its rows.", name)
                     return None
                 if lacks_tables(error):
@@ -95,10 +95,10 @@ def _end_old_connections(sender: Any = None, **_: Any) -> None:
 
 
 class _WorkerIsAlive(bootsteps.StartStopStep):
-    """Stores that this worker takes tasks, also while none come; not while it has lost the broker.
+    """Stores a heartbeat of this worker while it is connected to the broker, even if no tasks come.
 
-    It runs in the process that starts the pool's, whenever the worker has connected to the broker. While the worker
-    gets beat's sweeps, those store the same, and this process needs no connection to the database.
+    It runs in the worker's main process, and is started whenever the worker connects to the broker. While the worker
+    runs beat's sweeps, these store the heartbeat, and this process needs no database connection.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -113,7 +113,7 @@ class _WorkerIsAlive(bootsteps.StartStopStep):
             return
         note_alive("worker" if is_ours else "other worker")
         alerts.check_soon(asks_first=True)
-        # This process has no other use for a connection, and its children must not inherit one.
+        # This process needs the connection for nothing else, and its children must not inherit it.
         store().connection.close()
 
 
@@ -129,13 +129,13 @@ def _add_sign_of_life(instance: Any, **_: Any) -> None:
 
 @signals.beat_init.connect(weak=False)
 def _beat_is_alive(sender: Any, **_: Any) -> None:
-    """Keep storing that this beat runs. Without workers, its tasks do not show it."""
+    """Store heartbeats of this beat from a thread: without workers, its tasks do not show that it runs."""
     scheduled = {entry.task for entry in sender.scheduler.schedule.values()}
     name = "beat" if wake.DISPATCH_DUE in scheduled else "other beat"
 
     def note() -> None:
         while True:
-            # Kept for as long as the site's CONN_MAX_AGE allows.
+            # The connection is kept for as long as the site's CONN_MAX_AGE allows.
             store().connection.close_if_unusable_or_obsolete()
             note_alive(name)
             alerts.check_soon(asks_first=True)
@@ -145,7 +145,7 @@ def _beat_is_alive(sender: Any, **_: Any) -> None:
 
 
 def is_shutting_down() -> bool:
-    """True if this worker was told to stop: a driver then finishes its call, records it, and gives the lane back."""
+    """True if this worker is shutting down: a driver then finishes its call, records it, and releases the lane."""
     return _shutting_down[0] == 1
 
 
@@ -153,7 +153,7 @@ def is_shutting_down() -> bool:
 def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
     """Drive one lane for a slice, and publish the task that continues.
 
-    `lease_token`: the lease that the last drive passed on. It is given back if the next task cannot be published.
+    `lease_token`: the lease that the last drive passed on. It is released if the next task cannot be published.
     """
     token = uuid.UUID(lease_token) if lease_token else None
     driven = dispatch.drive(license_id, token, should_stop=is_shutting_down)
@@ -168,12 +168,12 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
 def dispatch_due() -> None:
     """Sweep (see `dispatch.sweep`), and wake each lane that has a message due and is not driven.
 
-    Webhook events that are due have their task published: beat needs none for them, which would mostly find nothing.
+    If webhook events are due, their task is published from here. A beat entry of their own would mostly find nothing.
     """
     swept = dispatch.sweep()
     _, schema = outbox_key()
     if not schema:
-        # With a schema per tenant, the tasks of each tell of that one only.
+        # With a schema per tenant, a sweep covers one tenant only, so it does not replace the worker's heartbeat.
         _swept_at[:] = struct.pack("d", time.monotonic())
     if swept.has_events and broker.runs_tasks_at_once():
         with suppress(TaskFailedError):
@@ -182,7 +182,7 @@ def dispatch_due() -> None:
         wake.publish_due_webhooks()
     for license_id in swept.license_ids:
         if broker.runs_tasks_at_once():
-            # Eager mode: this is beat's own process or a person's, so no sale waits, and no worker drives the lane.
+            # Eager mode: this runs in beat or in a command, so no sale waits for it, and no worker drives the lane.
             with suppress(TaskFailedError):
                 dispatch_license(license_id)
         else:
@@ -226,6 +226,6 @@ def purge(seconds: float = _HOUSEKEEPING_SECONDS) -> None:
 
 
 def _ends_soon(seconds: float = _HOUSEKEEPING_SECONDS) -> Callable[[], bool]:
-    """Return what says whether a task that began now has to end."""
+    """Return a function that says whether a task which begins now has to end."""
     ends_at = time.monotonic() + seconds
     return lambda: is_shutting_down() or time.monotonic() >= ends_at

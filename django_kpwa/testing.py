@@ -1,4 +1,4 @@
-"""Helpers for a site's own tests: send the queued messages into memory, and look at them.
+"""Helpers for a site's own tests: they send the queued messages to a list in memory, for assertions.
 
     from django_kpwa import testing
 
@@ -14,7 +14,7 @@
 
 They work in a `TestCase`, without a broker, a worker or a network, whatever `KPWA["GATEWAY"]` is. Under Django's test
 runner and pytest-django, the whole package publishes nothing to the broker and sends nothing by the real gateway,
-except inside `reach_outside()`. `pytest_plugin` has the same as fixtures.
+except inside `reach_outside()`. `pytest_plugin` provides the same as fixtures.
 
 `GatewayContract` and `HttpGatewayContract` are test cases for a site with a gateway class of its own.
 """
@@ -68,9 +68,9 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 def create_license(name: str = "") -> License:
-    """Store and return a license with a made-up API key. Without `name`, it sends messages that name no license.
+    """Store and return a license with a made-up API key. Without `name`, it sends messages for which none is given.
 
-    A license that has the name already, for example from a test that was killed, is given the made-up key.
+    If a license has the name already, for example from a test that was killed, its key is replaced by the made-up one.
     """
     name = name or kpwa_settings().DEFAULT_LICENSE or "Test"
     license_ = License.objects.filter(name=name).first() or License(name=name)
@@ -82,7 +82,7 @@ def create_license(name: str = "") -> License:
 def deliver() -> list[LocmemMessage]:
     """Send all messages that are due, in this thread and by `LocmemGateway`; returns those sent, oldest first.
 
-    The pace, the wait for a sale's lines, the quiet hours and asking whether a number has WhatsApp are skipped; a
+    The pace, the wait for a sale's lines, the quiet hours and the check whether a number has WhatsApp are skipped; a
     `send_after` in the future and the wait before a retry are not. If the test has frozen this process's clock,
     `send_after` and `expires_at` are compared with that clock.
     """
@@ -104,11 +104,11 @@ def post_webhook(payload: Mapping[str, Any] | bytes, license: License | None = N
         testing.post_webhook({"id": sent.id, "status": "Read"})
         testing.post_webhook({"id": "3EB0", "from": "6281234567890@s.whatsapp.net", "message": "Terima kasih!"})
 
-    It goes through the site's URLs and middleware. What it does to messages is stored, and the signals are sent, when
-    it returns.
+    The request goes through the site's URLs and middleware. When this function returns, the changes to messages are
+    stored and the signals are sent.
 
-    `payload`: is posted as JSON; bytes are posted as they are.
-    `license`: whose webhook it is; None: that of the license which sends messages that name none.
+    `payload`: posted as JSON; bytes are posted unchanged.
+    `license`: the license whose webhook it is; None: the one that sends messages for which none is given.
 
     Raises `WebhookAddressError` if the site does not include our URLs, `LicenseChoiceError` if no license is given and
     none can be chosen, and `AssertionError` if the site answers anything but 200.
@@ -127,7 +127,7 @@ def post_webhook(payload: Mapping[str, Any] | bytes, license: License | None = N
     )
     if answer.status_code != 200:
         raise AssertionError(
-            f"The site answered its webhook with {answer.status_code}, so the gateway tells it nothing."
+            f"The site answered its webhook with {answer.status_code}, so the gateway's events would be lost."
         )
     event = WebhookEvent.objects.get(digest=body_digest(license_.pk, body))
     process_event(event.pk)
@@ -137,9 +137,9 @@ def post_webhook(payload: Mapping[str, Any] | bytes, license: License | None = N
 
 @contextmanager
 def _by_the_clock_of_this_process() -> Iterator[None]:
-    """While messages are sent, shift the times that the site set by the difference between the two clocks.
+    """Inside this block, shift the times that the site set by the difference between the two clocks.
 
-    They then lie as far from the database's present time as they do from this process's.
+    They are then as far from the database's current time as they are from this process's.
     """
     ahead = timezone.now() - store().now()
     if abs(ahead) < _CLOCKS_DIFFER:

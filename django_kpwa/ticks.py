@@ -1,6 +1,6 @@
-"""What ticks tell of messages that were sent: which have one only, and whether fewer reach a phone than usual.
+"""Evaluates delivery ticks: finds sent messages with one tick only, and licenses with fewer deliveries than usual.
 
-A license whose gateway sends no ticks is told apart by its last messages, so that nothing is said of it.
+A license whose gateway does not report ticks is recognised by its last messages; nothing is reported about it.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ from django.utils import timezone
 from .models import ARRIVED, DatabaseNow, HourlyStatistic, OutboundMessage, Status, in_seconds
 
 LATE_SECONDS = 1800.0
-"""A message that was sent longer ago than this should have been received."""
+"""Seconds after sending within which a message should have been received."""
 LAST_SENT = 50
 USUALLY = 45
-"""How many of the `LAST_SENT` messages of a license have a second tick, if its messages usually get one."""
+"""Minimum number of a license's `LAST_SENT` messages with a second tick for a second tick to count as usual."""
 _MOST_READ = 4 * LAST_SENT
-"""Maximum number of messages among which the last ones that were sent are looked for."""
+"""Maximum number of messages that are read to find the `LAST_SENT` ones."""
 _MOST_LICENSES = 20
 _CLOCK_SECONDS = 300.0
 USUAL_DAYS = 14
 USUAL_MESSAGES, HOUR_MESSAGES = 200, 20
-"""What a license must have sent before, and in the last hour, for the shares that reached a phone to be compared."""
+"""Minimum numbers of messages in the `USUAL_DAYS` before, and in the last hour, for a license to be evaluated."""
 USUAL_SHARE = 0.5
-"""Where fewer usually reach a phone, the gateway does not tell of most; nothing is said then."""
+"""Minimum usual share of messages that reach a phone. Below it, the gateway does not report most deliveries, and the
+license is not evaluated."""
 FAR_BELOW = 0.5
-"""The last hour's share is far below the usual one if it is less than this part of it."""
+"""The last hour's share is reported if it is below this fraction of the usual one."""
 
 
 def mark_lacking(messages: Iterable[OutboundMessage]) -> None:
-    """Set `lacks_tick` of each of `messages` that has one tick only.
+    """Set `lacks_tick` on each of `messages` that has one tick only.
 
-    It takes no query if none of them was sent half an hour ago, else one for each of their licenses, up to a limit.
+    Takes no query if none of them was sent at least half an hour ago, else one for each of their licenses, up to a
+    limit.
     """
-    # By this process's clock, which only spares queries: the database's decides.
+    # By this process's clock, which only saves queries; the database's clock decides.
     maybe_late = timezone.now() - timedelta(seconds=LATE_SECONDS - _CLOCK_SECONDS)
     single = [
         message
@@ -58,7 +60,8 @@ def mark_lacking(messages: Iterable[OutboundMessage]) -> None:
 
 
 def _late_at(license_id: int) -> datetime | None:
-    """The time before which a message of this license should have been received; None if its messages often are not."""
+    """The time before which a sent message of this license should have been received; None if a second tick is not
+    usual for the license."""
     newest = OutboundMessage.objects.filter(license_id=license_id, created_at__lte=in_seconds(-LATE_SECONDS))
     rows = list(newest.order_by("-created_at").values_list("status", "sent_at", DatabaseNow())[:_MOST_READ])
     late_at = rows[0][2] - timedelta(seconds=LATE_SECONDS) if rows else None
@@ -67,7 +70,7 @@ def _late_at(license_id: int) -> datetime | None:
 
 
 class Shares(NamedTuple):
-    """Of a license: how many it sent in the last full hour, and which share reached a phone then and usually."""
+    """A license's messages in the last full hour, and the shares that reached a phone in that hour and usually."""
 
     sent: int
     last: float
@@ -75,10 +78,10 @@ class Shares(NamedTuple):
 
 
 def lately(now: datetime, license_ids: Collection[int]) -> tuple[int, dict[int, Shares]]:
-    """How many messages of the last day were reported as not delivered, and the licenses with fewer ticks than usual.
+    """Return how many messages of the last day were reported as not delivered, and the shares of those of `license_ids`
+    of whose messages far fewer than usual reached a phone in the last full hour.
 
-    Those are the ones among `license_ids` of whose messages far fewer reached a phone in the last full hour. The hourly
-    figures tell, in one query, or two if some license sent enough to be compared.
+    Reads the hourly statistics in one query, or two if some license sent enough to be evaluated.
     """
     last = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     in_last = Q(hour=last, delivered__isnull=False)
@@ -102,7 +105,7 @@ _LATELY = ("license_id", "reported", "sent_last", "delivered_last")
 
 
 def _usual_shares(license_ids: Collection[int], until: datetime) -> dict[int, float]:
-    """The share of each license's messages that reached a phone in the days before `until`, if it sent enough."""
+    """The share of each license's messages that reached a phone in `USUAL_DAYS` before `until`, if it sent enough."""
     if not license_ids:
         return {}
     first = until - timedelta(days=USUAL_DAYS)

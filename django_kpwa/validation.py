@@ -1,4 +1,4 @@
-"""Checks what a site passes for a message, and turns it into what is stored; an error says what is wrong with it."""
+"""Validates the arguments that a site passes for a message, and converts them to the values that are stored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ _JOINERS = "\u200c\u200d"  # invisible, but part of how words and emoji are writ
 
 @sensitive_variables()
 def recipient_of(to: str, group: str, region: str) -> tuple[str, str, RecipientType]:
-    """The recipient as it was typed, in the form that is sent (digits, or a group's name), and its kind."""
+    """Return the recipient as typed, in the form that is sent (digits, or a group's name), and its kind.
+
+    Raises `InvalidMessageError`, or its subclass `InvalidPhoneNumberError`.
+    """
     if bool(to) == bool(group):
         raise InvalidMessageError("give either a number (to) or a group's name (group).")
     if group:
@@ -116,7 +119,7 @@ def check_encodable(*texts: str) -> None:
 
 
 def digest_of(key: str | None) -> str | None:
-    """The digest of an idempotency key; None for no key. Raises `InvalidMessageError`."""
+    """Return the digest of an idempotency key; None for no key. Raises `InvalidMessageError`."""
     if key is None:
         return None
     if not isinstance(key, str):
@@ -136,25 +139,25 @@ def digest_of(key: str | None) -> str | None:
 
 
 def checked_priority(priority: int) -> int:
-    """`priority` as an int. Raises `InvalidMessageError`."""
+    """Return `priority` as an int. Raises `InvalidMessageError` if it is not an integer from 0 to 32767."""
     if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 32_767:
         raise InvalidMessageError(f"its priority is {priority!r}; it must be a whole number from 0 to 32767.")
     return int(priority)
 
 
 def checked_time(name: str, moment: datetime) -> datetime:
-    """`moment`, which the argument `name` gave, if it is aware. Raises `InvalidMessageError` otherwise."""
+    """Return `moment` if it is aware; otherwise raise `InvalidMessageError`. `name`: the argument's name."""
     if not isinstance(moment, datetime) or timezone.is_naive(moment):
         raise InvalidMessageError(f"its {name} must be an aware datetime, e.g. django.utils.timezone.now().")
     return moment
 
 
 def source_columns(source: models.Model | None, alias: str = "") -> tuple[ContentType | None, str, str]:
-    """How the source is stored: content type, primary key as text, and the stored name of its database.
-
-    Raises `InvalidMessageError` if it is not saved, or cannot be stored.
+    """Return the columns that refer to the source: content type, primary key as text, and stored name of its database.
 
     `alias`: its database's alias, if the caller knows it; otherwise it is read from the instance.
+
+    Raises `InvalidMessageError` if the source is not saved, or cannot be stored.
     """
     if source is None:
         return None, "", ""
@@ -180,10 +183,10 @@ def source_columns(source: models.Model | None, alias: str = "") -> tuple[Conten
 
 
 def reference_by(ask: Callable[[], object], label: str) -> str:
-    """The reference of a source as `ask()` tells it, in a form that is stored: one line of at most 80 characters.
+    """Return the reference that `ask()` returns, in the form that is stored: one line of at most 80 characters.
 
-    Empty if it says nothing. If `ask()` raises, the reference is empty too, and a warning that names `label` is logged.
-    Raises `django.db.Error` alone.
+    Empty if it has no visible text. If `ask()` raises, the reference is empty too, and a warning that names `label` is
+    logged; only a `django.db.Error` is re-raised.
     """
     try:
         given = ask()
@@ -191,13 +194,13 @@ def reference_by(ask: Callable[[], object], label: str) -> str:
     except Error:
         raise  # it may have ended the caller's transaction
     except Exception as error:
-        # Not its words, which may tell of a customer.
+        # Only the type, because the error's text may contain data of a customer.
         logger.warning("The reference of %s is left empty: it raised %s.", label, type(error).__name__)
         return ""
 
 
 def name_of(source: models.Model | None) -> str:
-    """`str(source)`; empty if its model does not define `__str__()`, because `Sale object (7)` tells people nothing."""
+    """Return `str(source)`; empty if its model does not define `__str__()`: `Sale object (7)` tells people nothing."""
     return "" if source is None or type(source).__str__ is models.Model.__str__ else str(source)
 
 

@@ -1,4 +1,4 @@
-"""Publishes wake-ups ("there is something to do"), and leaves them out where an earlier one is still on its way.
+"""Publishes wake-ups ("there is something to do"), and omits those for which an earlier one is still on its way.
 
 A wake-up may be lost or repeated without harm: the database is the queue, and beat recovers whatever is missing.
 """
@@ -27,8 +27,8 @@ PROCESS_WEBHOOK = "django_kpwa.process_webhook"
 PROCESS_DUE_WEBHOOKS = "django_kpwa.process_due_webhooks"
 DISPATCH_DUE = "django_kpwa.dispatch_due"
 
-# Tolerance for a lease whose taking had begun, but was not committed, when the lane was looked at for a wake-up. Its
-# `taken_at` is earlier than the look, but its driver answers that wake-up as well.
+# Tolerance for a lease that was being taken, but not yet committed, when the lane was read for a wake-up. Its
+# `taken_at` is earlier than that read, but its driver serves that wake-up as well.
 _TAKING = timedelta(seconds=1)
 
 Key = TypeVar("Key")
@@ -69,9 +69,9 @@ class Publisher:
         Call this after the commit of what is to be sent. Returns True if a task was published.
 
         `countdown_seconds`: delay of the task; such a task is always published.
-        `lane`: the lane's state before the commit. It may be used to publish, but not to leave a wake-up out, for which
-        the lane is read again here. That is safe because a driver takes the lane before it looks for messages, and
-        looks once more after it has given the lane back: it sees whatever was committed before either look.
+        `lane`: the lane's state before the commit. It may be used to publish, but not to omit a wake-up, for which the
+        lane is read again here. That is safe because a driver takes the lane before it looks for messages, and looks
+        once more after it has released the lane: it sees whatever was committed before either look.
         """
         if not self.broker.can_publish():
             return False
@@ -103,7 +103,9 @@ class Publisher:
     def publish_dispatch(
         self, license_id: int, lease_token: uuid.UUID | None = None, countdown_seconds: float = 0.0
     ) -> bool:
-        """Publish a task that drives a lane, without the checks of `wake_license()`. False: no broker took it.
+        """Publish a task that drives a lane, without the checks of `wake_license()`.
+
+        Returns False if no broker took it.
 
         `lease_token`: the lease that the last drive passed on.
         """
@@ -132,7 +134,7 @@ class Publisher:
         return self._publish(PROCESS_DUE_WEBHOOKS, (), self.WEBHOOKS_TOGETHER_SECONDS)
 
     def publish_due_webhooks(self) -> bool:
-        """Publish a task that processes all webhook events that are due. False: no broker took it."""
+        """Publish a task that processes all webhook events that are due. Returns False if no broker took it."""
         return self._publish(PROCESS_DUE_WEBHOOKS, ())
 
     def _publish(self, task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
@@ -141,7 +143,7 @@ class Publisher:
     def _hand_over(self, task: str, arguments: tuple[Any, ...], countdown_seconds: float = 0.0) -> bool:
         if self.broker.publish(task, arguments, countdown_seconds):
             return True
-        # For people who look at the admin in another process, which must not ask the broker itself.
+        # For the admin's pages, which may run in another process and must not connect to the broker themselves.
         note_alive("publish failed")
         return False
 
@@ -166,7 +168,7 @@ if hasattr(os, "register_at_fork"):
 def wake_license_on_commit(
     license_id: int | None, *, countdown_seconds: float = 0.0, lane: LaneSeen | None = None
 ) -> None:
-    """Call `wake_license()` after the present transaction is committed; immediately if there is none.
+    """Call `wake_license()` after the current transaction is committed; immediately if there is none.
 
     `license_id`: None for a message without a license, which has no lane to wake.
     `countdown_seconds`, `lane`: see `wake_license()`.

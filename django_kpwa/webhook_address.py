@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from .gateway.transport import Call
 
 TRY_SECONDS = 5.0
-"""Time limit for the site's answer to itself, including connecting."""
+"""Time limit for the site's request to itself, including connecting."""
 ANSWER = {"status": "ok"}
 """The webhook view's answer to a GET, whatever the token."""
 
 _NO_TOKEN = "0" * 43
-"""As long as a real token, but invalid, because servers on the way log the path."""
+"""A token of the real length, but invalid: the request's path is logged by servers on the way."""
 _MAX_ANSWER_BYTES = 64 * 1024
 # Domains reserved for documentation, and the national ones that people write in their place.
 _PLACEHOLDER = re.compile(
@@ -44,7 +44,7 @@ _HOST = re.compile(r"[\w.-]+|\[[0-9a-f:.]+\]", re.IGNORECASE)
 
 
 def webhook_url(token: str) -> str:
-    """The URL of this site's webhook under `token`.
+    """Return the URL of this site's webhook under `token`.
 
     Raises `WebhookAddressError` if `PUBLIC_URL` is not set or the site does not include our URLs.
     """
@@ -61,7 +61,7 @@ def webhook_url(token: str) -> str:
 
 
 def webhook_path(token: str) -> str:
-    """The path of that URL. Raises `WebhookAddressError` if the site does not include our URLs."""
+    """Return the path of that URL. Raises `WebhookAddressError` if the site does not include our URLs."""
     __traceback_hide__ = True
     # In the site's default language: with `i18n_patterns()`, the path would depend on the active language.
     with translation.override(settings.LANGUAGE_CODE):
@@ -76,7 +76,7 @@ def webhook_path(token: str) -> str:
 
 
 def useless(public_url: str, base_urls: Iterable[str]) -> str:
-    """Why a gateway at these base URLs cannot reach `public_url`, judged only by the names; empty if it may."""
+    """Return why a gateway at `base_urls` cannot reach `public_url`, judged by the names alone; empty if it may."""
     try:
         parts = urlsplit(public_url)
         is_address = bool(_HOST.fullmatch(parts.netloc.rpartition(":")[0] if parts.port else parts.netloc))
@@ -113,7 +113,7 @@ def check(base_urls: Iterable[str], *, is_tried: bool = True) -> None:
 
 
 def not_answering(url: str, *, seconds: float = TRY_SECONDS) -> str:
-    """Why a webhook posted to `url` would be lost, judged by a GET of at most `seconds`; empty if it would arrive."""
+    """Return why a webhook posted to `url` would be lost, judged by a GET of at most `seconds`; empty if it arrives."""
     # Imported only here, to keep the import of this module cheap.
     from urllib3.exceptions import HTTPError
 

@@ -100,7 +100,7 @@ def test_a_sweep_asks_once_a_minute_and_no_more(kpwa, caplog):
         wait_for_threads()
         assert len(requests) == 2
     assert "secret-path" not in caplog.text
-    assert "could not be asked" not in caplog.text
+    assert "could not be requested" not in caplog.text
 
 
 def test_an_address_that_drips_delays_no_send_and_is_left_after_its_time(license_, kpwa, caplog):
@@ -117,7 +117,7 @@ def test_an_address_that_drips_delays_no_send_and_is_left_after_its_time(license
         assert len(requests) == 1
     assert took < 1.5
     assert heartbeat_url.SECONDS - 0.5 < time.monotonic() - began < heartbeat_url.SECONDS + 2
-    assert "127.0.0.1 could not be asked: it took longer than 3 seconds" in caplog.text
+    assert "127.0.0.1 could not be requested: it took longer than 3 seconds" in caplog.text
     assert "secret-path" not in caplog.text
 
 
@@ -137,7 +137,7 @@ def test_a_failure_is_logged_once_in_an_hour_and_a_redirect_is_not_followed(kpwa
             wait_for_threads()
             heartbeat_url.asking.forget()
         assert len(requests) == 2
-    assert caplog.text.count("could not be asked") == 1
+    assert caplog.text.count("could not be requested") == 1
     assert words in caplog.text
     assert "secret" not in caplog.text
 

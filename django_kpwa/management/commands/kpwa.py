@@ -25,7 +25,7 @@ exit codes:
 
 class Command(BaseCommand):
     help = "Link WhatsApp, send messages, inspect the outbox and solve problems from the command line."
-    # `doctor` reports the system checks in plain words; before every other subcommand they would be noise.
+    # `doctor` reports the system checks in plain language; before every other subcommand they would be noise.
     requires_system_checks = []
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
