@@ -1,7 +1,7 @@
-"""Tells people what `health` finds, where it keeps receipts from going out: by e-mail, at addresses and by signals.
+"""Alerts people when `health` finds that receipts do not go out: by e-mail, by JSON posted to URLs, and by signals.
 
-`compare` decides what is told, `texts` says it, and `ways` lead out. Which findings tell is a field of their rows in
-`words` (`tells`).
+`compare` decides what to send, `texts` words it, and `ways` delivers it. The field `tells` of a finding's row in
+`words` says which alert the finding opens.
 """
 
 from .compare import check, check_soon

@@ -1,11 +1,11 @@
-"""Compares what `health` finds with the table of alerts, and tells what has changed.
+"""Compares what `health` finds with the table of alerts, and sends notifications about what has changed.
 
-However many processes look, one alone tells: each change is a conditional UPDATE (`store.alerts`), and whoever changes
-the row tells. The row says until when it may take; a process that dies before it has confirmed is replaced by another
-one after two minutes. So people are told at least once: twice if a process dies between telling and confirming, never
-not at all.
+However many processes check, only one notifies: each change is a conditional UPDATE (`store.alerts`), and the process
+that changes the row sends the notification. The row holds that process's deadline; if it dies before it has confirmed,
+another one takes over after two minutes. So every notification is sent at least once, and twice only if a process dies
+between sending and confirming.
 
-A check runs in a thread of its own, so that neither a sweep nor a request waits for it.
+A check runs in its own thread, so that neither a sweep nor a request waits for it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = get_logger("django_kpwa.alerts.compare")
 
 LOG_EVERY_SECONDS = 3600.0
 MOST_AT_ONCE = int(TELL_SECONDS / SECONDS) - 1
-"""How much one look tells, though each way may hang: before the time that its rows give it is over."""
+"""Maximum number of notifications per check: they end before the deadline of their rows even if every way hangs."""
 _TOLERANCE_SECONDS = 5.0
 
 looking = outside.Gate()
@@ -42,15 +42,17 @@ logging = outside.Gate()
 
 
 def check_soon(*, asks_first: bool = False) -> None:
-    """Start a check in a thread, unless this process did a moment ago. Never raises, and does not wait.
+    """Start a check in a thread, unless this process did so a moment ago. Never raises, and does not wait.
 
-    A sweep, a request that shows the state of the site, a worker and beat call it. The site as a whole looks once in
-    `LOOK_EVERY_SECONDS`, so that what falls silent is told within two minutes.
+    Sweeps, requests that show the site's state, workers and beat call it. The site as a whole checks once per
+    `LOOK_EVERY_SECONDS`, so that people are notified within two minutes after something stops.
 
-    `asks_first`: find out over the caller's own connection whether the site has just looked. The thread would open one
-    for that, which is most of what an idle process costs; but whoever calls it so may wait for the database.
+    `asks_first`: use the caller's own database connection to find out whether another process has just checked. The
+    thread would open a new one for that, which is most of what an idle process costs; but the caller may then have to
+    wait for the database.
     """
-    # A little later than the site may look, or a process alone would come a moment too early, and twice as late then.
+    # Slightly longer than the site's interval: otherwise a single process would come a moment too early, and then only
+    # after twice the interval.
     if is_rehearsal() or not looking.passes(1.05 * LOOK_EVERY_SECONDS, outbox_key()):
         return
     if asks_first and not _may_look():
@@ -74,25 +76,25 @@ def _check_in_thread(schema: str, *, may_look: bool = False) -> None:
 
 @contextmanager
 def _failures_logged() -> Iterator[None]:
-    """Log what the block raises, at most once in `LOG_EVERY_SECONDS`."""
+    """Catch and log what the block raises, at most once per `LOG_EVERY_SECONDS`."""
     try:
         yield
     except (DatabaseError, InterfaceError) as error:
-        # Only the type is logged: messages of databases quote rows.
+        # Only the type is logged, because databases quote rows in their error messages.
         if not lacks_tables(error) and logging.passes(LOG_EVERY_SECONDS):
-            logger.error("Nobody could be told of alerts: the database failed (%s).", type(error).__name__)
+            logger.error("Alerts could not be checked: the database failed (%s).", type(error).__name__)
     except Exception as error:
         if logging.passes(LOG_EVERY_SECONDS):
-            logger.error("Nobody could be told of alerts (%s).", type(error).__name__)
+            logger.error("Alerts could not be checked (%s).", type(error).__name__)
 
 
 def check() -> list[Told]:
-    """Look once, and tell what has changed. Returns what was told here.
+    """Check once, and send notifications about what has changed. Returns those that this process sent.
 
-    Raises `DatabaseError` if the database does not answer or takes no changes.
+    Raises `DatabaseError` if the database does not answer or is read-only.
     """
     with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
-        health = look(with_urls=False)  # that they are missing opens no alert
+        health = look(with_urls=False)  # missing URLs open no alert
         found = _telling(health)
         _note(found, health)
         changed = list(islice(chain(_changed(found, health), _retaken()), MOST_AT_ONCE))
@@ -100,14 +102,14 @@ def check() -> list[Told]:
         news = [each for each in announced if each is not None]
         ways_of = tell([(told, alert.license) for alert, told in news])
         for (alert, _told), ways in zip(news, ways_of, strict=True):
-            # Each by itself: a process that dies now leaves the others to be told again, and this one not.
+            # Confirmed one by one: if the process dies now, only the others are sent again.
             failed = bool(ways) and all(way.failure is not None for way in ways)
             store().confirm_told(alert, has_failed=failed)
         return [told for _alert, told in news]
 
 
 def _telling(health: Health) -> dict[str, Finding]:
-    """The findings that tell, by the keys of their alerts; of several with one key the most urgent."""
+    """Return the findings that open an alert, by the key of the alert; for several with one key, the most urgent."""
     found: dict[str, Finding] = {}
     for finding in health.findings:
         if finding.row.tells:
@@ -117,7 +119,7 @@ def _telling(health: Health) -> dict[str, Finding]:
 
 
 def _note(found: Mapping[str, Finding], health: Health) -> None:
-    """Write what has begun and what is gone."""
+    """Store which findings have begun, and which are gone."""
     rows = _present()
     for key, finding in found.items():
         row = rows.get(key)
@@ -133,22 +135,25 @@ def _note(found: Mapping[str, Finding], health: Health) -> None:
 
 
 def _changed(found: Mapping[str, Finding], health: Health) -> Iterator[tuple[int, str]]:
-    """The ids of alerts, and what this process is to tell of each."""
+    """Yield the ids of the alerts that this process has changed, and the notification (`Telling`) to send for each."""
     for row in _present().values():
         if telling := _change(row, found, health):
             yield row.pk, telling
 
 
 def _begins_anew(row: Alert, finding: Finding) -> bool:
-    """True if what was noticed and is not open yet has been over meanwhile, and is a new one of the same kind."""
+    """True if the row, which is not open yet, is about an earlier problem of the same kind that ended meanwhile."""
     if row.opened_at is not None or finding.since is None:
         return False
-    # Since when nobody has swept is computed, from two times that are not read at once.
+    # The tolerance is needed because the time of the last sweep is computed from two times that are not read at once.
     return (finding.since - row.since).total_seconds() > _TOLERANCE_SECONDS
 
 
 def _change(row: Alert, found: Mapping[str, Finding], health: Health) -> str:
-    """Open the alert, remind of it, or close it, if that is due and no other process does; empty: nothing was done."""
+    """Open the alert, mark it as reminded, or close it, if that is due and no other process has done it.
+
+    Returns the notification to send; empty if nothing was done.
+    """
     if row.gone_at is not None:
         return Telling.CLOSED if store().close_alert(row.pk) else ""
     if str(row.key) not in found:
@@ -164,9 +169,9 @@ def _present() -> dict[str, Alert]:
 
 
 def _is_held(row: Alert, health: Health) -> bool:
-    """True if what the alert is about is not over, though nothing that is found tells of it.
+    """True if the problem of the alert is not over, although no finding reports it any more.
 
-    So is a license that was logged out and that a person then paused, or whose new key is being tried.
+    For example, a license was logged out and a person then paused it, or its new key is being tried.
     """
     if row.code != Tells.LICENSE_STOPPED or row.opened_at is None:
         return False
@@ -177,20 +182,20 @@ def _is_held(row: Alert, health: Health) -> bool:
 
 
 def _retaken() -> Iterator[tuple[int, str]]:
-    """What another process wanted to tell and did not confirm."""
+    """Take over the notifications that another process did not confirm in time. Yields the same as `_changed()`."""
     for alert in store().untold_alerts():
         if store().take_telling(alert):
             yield alert.pk, alert.untold
 
 
 def _announced(alert_id: int, telling: str, found: Mapping[str, Finding], health: Health) -> tuple[Alert, Told] | None:
-    """What is told of an alert, once the log and the site's receivers have heard of it."""
+    """Log the alert and send its signal, then return it with the notification to deliver; None if it is outdated."""
     alert = Alert.objects.select_related("license").filter(pk=alert_id, untold=telling).first()
-    if alert is None:  # its license was deleted a moment ago, or somebody else tells what came after
+    if alert is None:  # its license was deleted a moment ago, or another process notifies about a later change
         return None
     finding = found.get(str(alert.key))
     told = told_of(alert, finding, health)
-    # A telling that failed has been announced before.
+    # A notification that is retried after a failure has been logged and signalled before.
     if alert.failures == 0 and alert.untold == Telling.OPENED:
         is_logged = finding is not None and finding.code == STOPPED and isinstance(finding.row, PauseRow)
         command = finding.command if finding is not None else ""

@@ -1,7 +1,7 @@
-"""What is told of an alert, in the language and the time zone of the site.
+"""The notifications about alerts, in the language and the time zone of the site.
 
-Nothing of it names a number, an API key or a text of a message: it consists of rows of `words`, of figures, and of the
-licenses' names.
+They consist of rows of `words`, figures, and the licenses' names, and never contain a phone number, an API key or a
+message text.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from ..site_urls import find_url
 from ..words import ALERTS, Help, ProblemRow, Tells
 
 TEST = "test"
-"""The event of a `Told` that somebody asked for, to see whether it arrives."""
+"""The event of a test notification, which a person requests to see whether it arrives."""
 
 
 _HELD_BACK = (Tells.LICENSE_STOPPED, Tells.NOBODY_SENDS, Tells.UNCHOSEN)
-"""Alerts while which no message goes out, so that their end says how many follow and how many have expired."""
+"""Alerts during which no messages go out. The notification of their end says how many follow and how many expired."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """One thing that is told: its title, which is the subject of the e-mail, and its text of a few sentences."""
+    """One notification: its title, which is the subject of the e-mail, and its text of a few sentences.
+
+    `event`: a value of `Telling`, or `TEST`. `code`: the alert's code. `waiting`, `expired`: set when the alert ends.
+    """
 
     event: str
     code: str
@@ -46,16 +49,16 @@ class Told:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """By name, as JSON takes them: what is posted, and what the template of a body may insert.
+        """The values that are posted as JSON, and that the template of a body may insert, by name.
 
-        `message` is title, text and address in one, for services that take a single text.
+        `message` combines title, text and URL, for services that take a single text.
         """
         values = {**vars(self), "message": "\n".join(filter(None, (self.title, self.text, self.url)))}
         return {name: at.isoformat() if isinstance(at, datetime) else at for name, at in values.items()}
 
 
 def told_of(alert: Alert, finding: Finding | None, health: Health) -> Told:
-    """What is told of `alert` now (`alert.untold`). `finding`: what opened it; None where it is gone."""
+    """Return the notification that is due for `alert` (`alert.untold`). `finding`: its cause; None if that is gone."""
     is_over = alert.untold == Telling.CLOSED
     title, text = _over(alert, health) if is_over else _present(alert, finding, health)
     return Told(
@@ -73,7 +76,7 @@ def told_of(alert: Alert, finding: Finding | None, health: Health) -> Told:
 
 
 def trial() -> Told:
-    """What a test tells."""
+    """Return a test notification."""
     return Told(
         TEST,
         TEST,
@@ -93,7 +96,7 @@ def _present(alert: Alert, finding: Finding | None, health: Health) -> tuple[str
         label, text = str(finding.row.label), f"{health.sentence(finding)}. {advice}"
     else:
         label, headline = str(finding.row.label), finding.say("headline")
-        # A headline with figures says what the meaning says.
+        # A headline with figures already says what the meaning says.
         has_figures = isinstance(finding.row, ProblemRow) and "%(" in str(finding.row.headline)
         meaning = "" if has_figures else finding.say("meaning")
         text = " ".join(filter(None, (headline, meaning, finding.say("advice"))))
@@ -130,7 +133,7 @@ def _titled(alert: Alert, label: str) -> str:
 
 
 def _url(alert: Alert | None) -> str | None:
-    """The admin's page that helps; None if the site has not told us its address, or has no admin."""
+    """Return the URL of the admin page that helps; None if `PUBLIC_URL` is not set, or the site has no admin."""
     about = alert.license_id if alert is not None else None
     if about is None:
         path = find_url("admin:django_kpwa_dashboard_changelist")

@@ -1,7 +1,7 @@
-"""The ways out: Django's mail, and addresses that JSON is posted to. Each is bounded in time.
+"""Delivers notifications: by Django's e-mail, and by posting JSON to URLs. Each way is bounded in time.
 
-What is told at once goes to each address as one mail, with what concerns its license and no other's; other services
-take one thing at a time.
+Notifications that are sent together reach each e-mail address as one mail, which contains only those about the whole
+site and the address's own license. URLs get one notification per request.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from .texts import Told, trial
 logger = get_logger("django_kpwa.alerts.ways")
 
 SECONDS = 10.0
-"""Maximum duration of telling by all ways, which are taken at once."""
+"""Maximum duration of one notification over all ways, which are used concurrently."""
 EMAIL = "e-mail"
 _MOST_TRIED = 20
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way out, by name: `EMAIL`, or the host of an address. `failure`: what went wrong; None: nothing."""
+    """The result of one way. `name`: `EMAIL`, or the host of a URL. `failure`: what went wrong; None: nothing."""
 
     name: str
     failure: Failure | None
@@ -44,13 +44,13 @@ class Way:
 
 Works = dict[str, Callable[[], Failure | None]]
 News = tuple[Told, License | None]
-"""What is told, and the license that it concerns; None: the whole site."""
+"""A notification, and the license that it concerns; None: the whole site."""
 
 
 def tell(news: Sequence[News], *, seconds: float = SECONDS) -> Iterator[list[Way]]:
-    """Tell by all ways that are configured. Yields what became of each of `news`, for at most `seconds` each.
+    """Send notifications by all configured ways. Yields the results for each of `news`, after at most `seconds` each.
 
-    The address of its license is told too; of what concerns the whole site, the addresses of all licenses are.
+    A notification also goes to the e-mail address of its license; one about the whole site to those of all licenses.
     """
     conf = kpwa_settings()
     letters = {letter.name: letter for letter in _letters(news, conf.ALERT_EMAILS)}
@@ -60,7 +60,7 @@ def tell(news: Sequence[News], *, seconds: float = SECONDS) -> Iterator[list[Way
         ways = _take({**works, **_posting(told, conf, seconds)}, seconds)
         for way in ways:
             if way.failure is not None:
-                logger.warning("An alert could not be told by %s: %s.", way.name, way.failure.in_english)
+                logger.warning("An alert could not be delivered by %s: %s.", way.name, way.failure.in_english)
         if works:
             mailed, works = [way for way in ways if way.name in works], {}
         posted = [way for way in ways if way.name not in letters]
@@ -68,7 +68,7 @@ def tell(news: Sequence[News], *, seconds: float = SECONDS) -> Iterator[list[Way
 
 
 def try_ways(seconds: float) -> list[Way]:
-    """Tell by all ways, for at most `seconds`, that this is a test: also by the addresses of licenses' own."""
+    """Send a test notification by all ways, including the licenses' own e-mail addresses, for at most `seconds`."""
     conf, told = kpwa_settings(), trial()
     to = sorted(set(conf.ALERT_EMAILS))
     works: Works = {EMAIL: partial(_mail, told.title, _body([told]), to, [])} if to else {}
@@ -82,9 +82,9 @@ def _take(works: Works, seconds: float) -> list[Way]:
 
 
 def body_of(told: Told, template: str) -> bytes:
-    """The JSON that is posted: `template` with its `$names` replaced by JSON, or all values if it is empty.
+    """Return the JSON to post: `template` with its `$names` replaced by JSON values, or all values if it is empty.
 
-    Raises `KeyError` for an unknown name, and `ValueError` where the result is no JSON.
+    Raises `KeyError` for an unknown name, and `ValueError` if the result is not JSON.
     """
     values = {name: json.dumps(value, ensure_ascii=False) for name, value in told.values.items()}
     text = Template(template).substitute(values) if template else json.dumps(dict(told.values), ensure_ascii=False)
@@ -93,14 +93,14 @@ def body_of(told: Told, template: str) -> bytes:
 
 
 def _own_emails() -> dict[str, str]:
-    """The addresses of active licenses, by the licenses' names."""
+    """Return the e-mail addresses of active licenses, by the licenses' names."""
     own = License.objects.active().exclude(alert_email="").order_by("name")
     return dict(own.values_list("name", "alert_email")[:MAX_LICENSES])
 
 
 @dataclass(frozen=True)
 class _Letter:
-    """One mail. `indexes`: which of the news are in it. `bcc`: addresses of licenses, which do not see one another."""
+    """One e-mail. `name`: the name of its `Way`. `indexes`: which of the news it contains."""
 
     name: str
     indexes: tuple[int, ...]
@@ -108,7 +108,10 @@ class _Letter:
 
 
 def _letters(news: Sequence[News], emails: Iterable[str]) -> Iterator[_Letter]:
-    """A mail for each circle of addresses that are told the same."""
+    """Yield one e-mail for each group of addresses that get the same news.
+
+    The licenses' own addresses are in Bcc, so that they do not see one another.
+    """
     to = sorted(set(emails))
     every = tuple(range(len(news)))
     told_to: dict[str, list[int]] = {}
@@ -129,7 +132,7 @@ def _letters(news: Sequence[News], emails: Iterable[str]) -> Iterator[_Letter]:
 
 
 def _subject(told: Sequence[Told]) -> str:
-    """Names what is wrong rather than what is over, and says how much more there is."""
+    """Return the title of the first alert that is not over, if any, and the number of the others."""
     first = next((each for each in told if each.event != Telling.CLOSED), told[0])
     if len(told) == 1:
         return first.title
@@ -143,7 +146,7 @@ def _body(told: Sequence[Told]) -> str:
 
 
 def _mail(subject: str, body: str, to: list[str], bcc: list[str]) -> None:
-    # Without a connection of our own: Django 6.1 chooses it by MAILERS, earlier ones by EMAIL_BACKEND.
+    # No `connection` is passed: Django 6.1 chooses the backend by MAILERS, earlier versions by EMAIL_BACKEND.
     EmailMessage(subject=subject, body=body, to=to, bcc=bcc).send()
 
 
@@ -165,7 +168,7 @@ def _post(told: Told, url: str, template: str, conf: Settings, seconds: float) -
 
 
 def _name(url: str, taken: Works) -> str:
-    """The host of `url`, numbered if there are several of one host. The rest of an address may be a secret."""
+    """Return the host of `url`, numbered if several URLs have the same host. The rest of a URL may be a secret."""
     try:
         host = urlsplit(url).hostname or "…"
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checks, at a deployment, of whether somebody is told when receipts stop going out."""
+"""Deployment checks of whether somebody is notified when receipts stop going out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .registration import register
 
 @register(deploy=True)
 def check_alerts(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W084, W085: whether somebody is told when receipts stop going out."""
+    """W084, W085: nobody is notified when receipts stop going out."""
     try:
         conf = kpwa_settings()
     except ImproperlyConfigured:
@@ -25,7 +25,7 @@ def check_alerts(app_configs: Any, **_: Any) -> list[CheckMessage]:
         return [
             make_warning(
                 "W084",
-                "Nobody is told when receipts stop going out: a log line and the dashboard alone say so.",
+                "Nobody is notified when receipts stop going out: only a log line and the dashboard show it.",
                 "For example: 'ALERT_EMAILS': ['owner@shop.example'] in KPWA; see docs/monitoring.md.",
             )
         ]
@@ -34,7 +34,7 @@ def check_alerts(app_configs: Any, **_: Any) -> list[CheckMessage]:
             make_warning(
                 "W085",
                 f"KPWA['ALERT_EMAILS'] is set, but the site's mail reaches nobody: it goes to {_mail_backend()!r}.",
-                "Set the e-mail backend that sends: EMAIL_BACKEND, or since Django 6.1 MAILERS['default'].",
+                "Set an e-mail backend that sends: EMAIL_BACKEND, or since Django 6.1 MAILERS['default'].",
             )
         ]
     return []
@@ -44,7 +44,7 @@ _GOES_NOWHERE = {f"django.core.mail.backends.{name}" for name in ("console", "du
 
 
 def _mail_backend() -> str:
-    """The dotted path of the class that sends the site's mail; empty if there is none."""
+    """Return the dotted path of the site's e-mail backend; empty if there is none."""
     mailers = getattr(settings, "MAILERS", None)
     if mailers:
         return str(mailers.get("default", {}).get("BACKEND", ""))

@@ -1,4 +1,4 @@
-"""Checks of the settings, which connect to nothing and run with every command; and what all checks share."""
+"""Checks of the settings, which open no connections and run with every command; and helpers for all checks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make_warning(number: str, problem: str, hint: str) -> CheckMessage:
 
 
 def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> Check:
-    """Register a check that needs `KPWA`. It is skipped if the settings are invalid, which E001 reports."""
+    """Register a check that takes the settings. It is skipped if they are invalid, which E001 reports."""
 
     def checked(app_configs: Any, **_: Any) -> list[CheckMessage]:
         try:
@@ -89,7 +89,7 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
             ),
             (
                 not all(_MARK.fullmatch(mark) for mark in conf.RESTRICTION_MARKS),
-                "KPWA['RESTRICTION_MARKS'] must contain words only, which begin and end with a letter or a digit.",
+                "KPWA['RESTRICTION_MARKS'] must contain only words that begin and end with a letter or a digit.",
                 "For example: 'RESTRICTION_MARKS': ['463', 'reach-out', 'dibatasi'].",
             ),
             (
@@ -109,25 +109,25 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
             ),
             (
                 bool(conf.HEARTBEAT_URL) and not is_askable(conf.HEARTBEAT_URL),
-                "KPWA['HEARTBEAT_URL'] is no https address, or has a user name, a query or other characters. It is "
-                "not asked.",
-                "For example: 'HEARTBEAT_URL': 'https://hc-ping.com/…'. On this machine, http:// will do.",
+                "KPWA['HEARTBEAT_URL'] is not an https URL, or has a user name, a query or special characters. It is "
+                "not requested.",
+                "For example: 'HEARTBEAT_URL': 'https://hc-ping.com/…'. On this machine, http:// is allowed.",
             ),
             (
                 not all(_is_email(email) for email in conf.ALERT_EMAILS),
-                "KPWA['ALERT_EMAILS'] has an address that is none. Nobody is told of alerts there.",
+                "KPWA['ALERT_EMAILS'] contains an invalid e-mail address, which receives no alerts.",
                 "For example: 'ALERT_EMAILS': ['owner@shop.example'].",
             ),
             (
                 not all(_is_page(url, conf) for url in conf.ALERT_URLS),
-                "KPWA['ALERT_URLS'] has an address that is not https, or has a user name or other characters. Nothing "
-                "is posted there.",
-                "For example: 'ALERT_URLS': {'https://ntfy.sh': '{\"topic\": \"…\", \"message\": $text}'}. By http to "
-                "a private IP address, or with 'ALERT_OVER_HTTP': True.",
+                "KPWA['ALERT_URLS'] contains a URL that is not https, or has a user name or special characters. "
+                "Nothing is posted to it.",
+                "For example: 'ALERT_URLS': {'https://ntfy.sh': '{\"topic\": \"…\", \"message\": $text}'}. Use http "
+                "only to a private IP address, or with 'ALERT_OVER_HTTP': True.",
             ),
             (
                 not all(_makes_json(template) for template in conf.ALERT_URLS.values()),
-                "KPWA['ALERT_URLS'] has a template that does not make JSON, or names a value that does not exist.",
+                "KPWA['ALERT_URLS'] has a template that does not produce JSON, or names a value that does not exist.",
                 f"Write the values without quotes, for example '{{\"text\": $text}}'. Known: {_VALUES}.",
             ),
             (
@@ -141,7 +141,7 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
     ]
 
 
-# Anything: it is only asked whether a template makes JSON of it.
+# A dummy, to test whether a template produces JSON.
 _TOLD = Told(event="", code="", title="", text="")
 _VALUES = ", ".join(f"${name}" for name in _TOLD.values)
 
@@ -225,7 +225,7 @@ _EAGER = make_warning(
 _MISSED = {
     "django_kpwa.dispatch_due": "Messages whose wake-up is lost are never sent, nor webhooks processed.",
     "django_kpwa.roll_up_statistics": "The figures on the dashboard are not updated.",
-    "django_kpwa.look_for_missing": "Sales whose receipt was never queued are found by nobody.",
+    "django_kpwa.look_for_missing": "Sales whose receipt was never queued are not found.",
     "django_kpwa.purge": "Old messages and webhooks are never deleted.",
 }
 
@@ -245,8 +245,8 @@ def check_connections(app_configs: Any, **_: Any) -> list[CheckMessage]:
             "W011",
             "Workers open a new database connection for every task: Celery closes it before and after each "
             "one, whatever CONN_MAX_AGE is, which about doubles what a short task costs the database.",
-            f"Set CELERY_DB_REUSE_MAX = 100, and DATABASES['{connection.alias}']['CONN_MAX_AGE'] = 60, by which the "
-            "tasks of django-kpwa close a connection that is old or broken.",
+            f"Set CELERY_DB_REUSE_MAX = 100, and DATABASES['{connection.alias}']['CONN_MAX_AGE'] = 60. The tasks of "
+            "django-kpwa then close connections that are old or broken.",
         )
     ]
 
@@ -283,7 +283,7 @@ def check_real_gateway(conf: Settings) -> list[CheckMessage]:
 
 @with_settings
 def check_durations(conf: Settings) -> list[CheckMessage]:
-    """W008: a call's deadline that may exceed its task's time limit."""
+    """W008: a call's deadline is so long that it may exceed its task's time limit."""
     if SLICE_SECONDS + lease_seconds(conf) <= TASK_LIMIT_SECONDS:
         return []
     return [
@@ -297,7 +297,7 @@ def check_durations(conf: Settings) -> list[CheckMessage]:
 
 
 def is_http() -> bool:
-    """True if the gateway class asks the addresses of `BASE_URLS`: `HttpGateway`, or another `ApiGateway`."""
+    """True if the gateway class connects to `BASE_URLS`: `HttpGateway`, or another `ApiGateway`."""
     from ..gateway.http import ApiGateway  # imports urllib3, which processes that run no checks do not need
 
     try:

@@ -73,7 +73,7 @@ def check_durability(app_configs: Any, databases: Sequence[str] | None = None, *
             told = str(cursor.fetchone()[0]).lower()
         if not is_safe(told):
             problem = (
-                f"The database reports a commit before it is on the disk ({question.split()[-1].lstrip('@')} is "
+                f"The database confirms a commit before it is on disk ({question.split()[-1].lstrip('@')} is "
                 f"{told}): after a power failure, messages that were sent are sent again."
             )
             found.append(make_warning("W090", problem, hint))
@@ -103,7 +103,7 @@ _DURABILITY: dict[str, list[tuple[str, Callable[[str], bool], str]]] = {
             "Set innodb_flush_log_at_trx_commit = 1 in the server's configuration.",
         ),
         (
-            # With a binary log, crash recovery rolls back transactions that are not in it.
+            # With a binary log, crash recovery rolls back transactions that are missing from it.
             "SELECT IF(@@log_bin, @@sync_binlog, 1) AS sync_binlog",
             lambda told: told == "1",
             "Set sync_binlog = 1 in the server's configuration, or disable the binary log.",
@@ -233,7 +233,7 @@ def check_autocommit(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 @register(database=True)
 def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W010: above READ COMMITTED, PostgreSQL makes one of two workers fail that update the same row."""
+    """W010: above READ COMMITTED, one of two workers that update the same row fails on PostgreSQL."""
     connection = store().connection
     if not is_asked(databases) or connection.vendor != "postgresql":
         return []
@@ -256,7 +256,7 @@ def check_isolation(app_configs: Any, databases: Sequence[str] | None = None, **
 
 @register(database=True)
 def check_mysql_engines(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W010: a table with an engine without transactions may keep half of a change."""
+    """W010: a table whose engine has no transactions may keep half of a change."""
     connection = store().connection
     if not is_asked(databases) or connection.vendor != "mysql":
         return []
@@ -301,7 +301,7 @@ def check_real_licenses(app_configs: Any, databases: Sequence[str] | None = None
 
 @register(database=True)
 def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W007, I001: API keys that none of the secret keys decrypts, or only an older one."""
+    """W007, I001: API keys that no secret key decrypts, or only an older one."""
     if not is_asked(databases) or not has_licenses():
         return []
     unreadable, moved, old = [], [], []
@@ -350,7 +350,7 @@ def check_stored_keys(app_configs: Any, databases: Sequence[str] | None = None, 
 
 @register(database=True)
 def check_new_numbers(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """I002: licenses of which nobody has said how long WhatsApp has known their numbers."""
+    """I002: licenses for which it was not entered since when their numbers have been in use with WhatsApp."""
     if not is_asked(databases) or not has_licenses():
         return []
     unsaid = License.objects.active().filter(in_use_since=None, cold_limit=None)
@@ -359,10 +359,10 @@ def check_new_numbers(app_configs: Any, databases: Sequence[str] | None = None, 
         return []
     return [
         Info(
-            "Nobody has said since when the numbers of these licenses have been in use with WhatsApp: "
-            f"{', '.join(names)}. So they write to any number of new customers, "
-            "and a number that is new may be restricted for that.",
-            hint="Say it on the license's page, or: manage.py kpwa licenses new-customers NAME --in-use-since DATE",
+            "It was not entered since when the numbers of these licenses have been in use with WhatsApp: "
+            f"{', '.join(names)}. So their messages to new customers are not limited, "
+            "and WhatsApp may restrict a new number for that.",
+            hint="Enter it on the license's page, or: manage.py kpwa licenses new-customers NAME --in-use-since DATE",
             id="kpwa.I002",
         )
     ]
@@ -378,8 +378,8 @@ def _tables() -> list[str]:
 
 
 def has_licenses() -> bool:
-    """True if the licenses' table exists with all its columns. Before `migrate` it does not, and a check that failed
-    then would stop `migrate`."""
+    """True if the licenses' table exists with all its columns. Before `migrate` it may not, and a check that failed
+    because of that would stop `migrate`."""
     connection = store().connection
     table = License._meta.db_table
     if table not in connection.introspection.table_names():

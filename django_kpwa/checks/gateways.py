@@ -1,6 +1,6 @@
-"""Checks that messages go to the real service, and the API key to no address that should not get it.
+"""Checks that messages go to the real service, and that API keys go only to addresses that should get them.
 
-Checks for live sites run only with `check --deploy`: what they report is as it should be in development.
+Checks for live sites run only with `check --deploy`, because what they report is normal in development.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .registration import register
 
 @register(deploy=True)
 def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W081, W082, W083: settings of a live site by which receipts reach nobody, or are sent in the clear."""
+    """W081, W082, W083: settings of a live site with which receipts reach nobody, or are sent unencrypted."""
     if settings.DEBUG:
         return []
     if what := _pretends():
@@ -53,8 +53,8 @@ def check_real_gateway_when_live(app_configs: Any, **_: Any) -> list[CheckMessag
         found.append(
             make_warning(
                 "W083",
-                "KPWA['BASE_URLS'] has an address without https: the API key, customers' numbers and texts travel in "
-                "the clear.",
+                "KPWA['BASE_URLS'] has an address without https: the API key, customers' numbers and texts are sent "
+                "unencrypted.",
                 "Use https://, or remove 'BASE_URLS' from KPWA.",
             )
         )
@@ -82,7 +82,7 @@ def check_licenses_when_live(app_configs: Any, databases: Sequence[str] | None =
 
 @register(database=True)
 def check_base_urls(app_configs: Any, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W080: licenses whose base URL the site does not allow; nothing is sent to it."""
+    """W080: licenses with a base URL that the site does not allow, so nothing is sent to it."""
     if not is_asked(databases) or not is_http() or not has_licenses():
         return []
     try:

@@ -21,7 +21,7 @@ _ESCAPING = frozenset(("escape", "force_escape", "escapeseq"))
 
 @register()
 def check_receipt_templates(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W070 to W073: templates that are missing, do not compile, may escape for HTML, or do so by a filter."""
+    """W070 to W073: templates that are missing, do not compile, may escape for HTML, or do so with a filter."""
     found: dict[tuple[type[Receipt], str], list[CheckMessage]] = {}
     for registration in registry.registrations():
         receipt = registration.receipt

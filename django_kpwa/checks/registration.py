@@ -1,7 +1,7 @@
-"""Registers the checks with Django without importing the modules that hold them.
+"""Registers the checks with Django without importing the modules that define them.
 
-Django is given one check for each combination of tags. The first that runs imports the modules with ours; a web
-server's processes run none.
+Django gets one check for each combination of tags. The first one that runs imports the modules with our checks; the
+processes of a web server run none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def register(*, database: bool = False, deploy: bool = False) -> Callable[[Check
     """Decorator for a check.
 
     Args:
-        database: It queries the database, and has Django's `database` tag beside ours.
+        database: It queries the database, and gets Django's `database` tag in addition to ours.
         deploy: It runs only with `check --deploy`.
     """
 

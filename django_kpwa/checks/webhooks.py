@@ -55,14 +55,14 @@ def check_webhook_arrives(conf: Settings) -> list[CheckMessage]:
 
 @with_settings
 def check_webhook_address(conf: Settings) -> list[CheckMessage]:
-    """W077 and W078: a site that does not include our URLs, and a `PUBLIC_URL` that the gateway cannot reach."""
+    """W077 and W078: the site does not include our URLs, or the gateway cannot reach `PUBLIC_URL`."""
     if not conf.PUBLIC_URL:
         return []
     found = []
     try:
         has_webhook = bool(find_url("django_kpwa:webhook", "x"))
     except ImproperlyConfigured:
-        has_webhook = True  # Django reports it
+        has_webhook = True  # Django's own checks report it
     if not has_webhook:
         found.append(
             make_warning(
@@ -83,16 +83,16 @@ def _leaves_the_process() -> bool:
     try:
         return load_gateway_class().leaves_the_process
     except (ImproperlyConfigured, ImportError):
-        return False  # E001's to report
+        return False  # E001 reports it
 
 
 def _redirect(host: str, *, is_https: bool) -> str | None:
-    """The URL to which the site's middlewares redirect a webhook for `host`; None if it reaches its view."""
+    """Return the URL to which the site's middlewares redirect a webhook for `host`; None if it reaches its view."""
     for path in settings.MIDDLEWARE:
         try:
             middleware = import_string(path)
         except ImportError:
-            continue  # Django's to report
+            continue  # Django reports it
         if not (isinstance(middleware, type) and issubclass(middleware, (CommonMiddleware, SecurityMiddleware))):
             continue
         answer = None
@@ -102,7 +102,7 @@ def _redirect(host: str, *, is_https: bool) -> str | None:
             raise
         except Exception as error:
             # A site's own middleware may need attributes that this request lacks; the check must not fail for that.
-            logger.debug("%s was not asked where it sends a webhook (%s).", path, type(error).__name__)
+            logger.debug("%s could not be checked for redirects of a webhook (%s).", path, type(error).__name__)
         if answer is not None and answer.has_header("Location"):
             return str(answer["Location"])
     return None

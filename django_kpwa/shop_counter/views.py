@@ -126,7 +126,7 @@ def send_to(request: HttpRequest, message_uuid: uuid.UUID) -> HttpResponse:
 
 @_pressed_by("add_outboundmessage", "view_outboundmessage")
 def send_now(request: HttpRequest, failure_id: int) -> HttpResponse:
-    """Queue a receipt that failed before it became a message, after the site has mended what was wrong."""
+    """Queue a receipt that failed before it became a message, once the cause has been fixed."""
     failure = get_object_or_404(ReceiptFailure, pk=failure_id)
     try:
         message = registry.try_again(failure)

@@ -41,9 +41,9 @@ MAX_MESSAGES = 5
 MAX_SHOWN = 3
 """Maximum number of messages that a chip shows."""
 MAX_LINES = 5
-"""Maximum number of lines."""
+"""Maximum number of lines of the banner."""
 _MESSAGES, _FAILURES = "_kpwa_messages", "_kpwa_failures"
-"""The attributes by which prefetched rows stay with their object."""
+"""The attributes of an object in which its prefetched rows are cached."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _places_of(instances: Sequence[Model]) -> dict[tuple[type[Model], str], dict
 
 
 def _failures_about(instances: Sequence[Model]) -> list[list[ReceiptFailure]]:
-    """Return the failures of receipts of each instance, newest first, in the order of the instances."""
+    """Return the receipt failures of each instance, newest first, in the order of the instances."""
     found: list[list[ReceiptFailure]] = [[] for _ in instances]
     for (table, alias), by_id in _places_of(instances).items():
         for failure in ReceiptFailure.objects.filter(about(table, alias, by_id)).order_by("-occurred_at"):
@@ -242,7 +242,7 @@ def _moment(message: OutboundMessage) -> datetime | None:
 
 
 def _why(message: OutboundMessage) -> str:
-    """Return why the message is not or was not sent; a refusal that we have no words for in the gateway's own."""
+    """Return why the message is not or was not sent; for a refusal without a text of ours, the gateway's words."""
     if message.is_forgotten:
         return message.masked_recipient
     is_unknown = reason_row(message) is CAUSES[Cause.REFUSED]
@@ -256,7 +256,7 @@ def _why(message: OutboundMessage) -> str:
         return gettext("the gateway said: %(words)s") % {"words": message.undelivered_words}
     is_told = message.can_be_resent or message.license_id is None
     why = str(reason_row(message).label) if is_told else ""
-    # A customer's stop is what the mark says already.
+    # The mark already shows a customer's stop.
     return "" if why == str(status_row(message).label) else why
 
 
@@ -266,8 +266,8 @@ def _why(message: OutboundMessage) -> str:
 def banner(person: Person) -> tuple[list[dict[str, Any]], int]:
     """Return the `MAX_LINES` most urgent lines, and the number of problems that are not shown.
 
-    In a line, `name` is empty if the problem is the site's or if the site has only one license, and `url` if the user
-    may not fix the problem.
+    In a line, `name` is empty if the problem is not about a stopped license or if the site has only one active license,
+    and `url` is empty if the user may not fix the problem.
     """
     check_soon()
     # One query while all is well, because every page at the till has a banner.

@@ -149,7 +149,7 @@ def struk_rule(mark: str = "-", width: int = STRUK_WIDTH) -> str:
 
 @register.simple_tag
 def kpwa_late_notice() -> str:
-    """Return the line that says that this receipt is late; empty if it is not, as in a preview.
+    """Return the line that says that this receipt is late; empty if it is not late, or is a preview.
 
     Without this tag, the text of a late receipt begins with that line. See `Receipt.get_late_notice()`.
     """

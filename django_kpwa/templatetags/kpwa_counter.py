@@ -49,8 +49,8 @@ def kpwa_chip(context: Context, obj: Model, next: str = "") -> dict[str, Any]:
 
 
 def _widgets() -> ModuleType:
-    """Imported when the first of these tags is used: Django imports the tags of all apps with the first template of a
-    process, and what is shown here needs half of this package."""
+    """Import the widgets when the first of these tags is used: Django imports the tag modules of all apps with the
+    first template of a process, and the widgets need half of this package."""
     from ..shop_counter import widgets
 
     return widgets

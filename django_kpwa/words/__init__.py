@@ -1,9 +1,9 @@
 """The texts that people read about a status, pause reason or cause: one table each, used by all pages and commands.
 
-A row has a tone and a symbol, a label, what it means and what to do, and separate texts for readers who need their
-own: a cashier at the counter, an operator at a command line. `tests/unit/test_words.py` fails if a member of an enum
-has no row. A running site shows a code without a row as it is, for example one that a newer release has stored. Texts
-for command lines and alerts are English; all others are translated.
+A row has a tone and a symbol, a label, what it means and what to do, and separate texts for certain readers: a cashier
+at the counter, an operator at the command line. `tests/unit/test_words.py` fails if a member of an enum has no row. If
+a code has no row, for example because a newer release has stored it, the code itself is shown. Texts for the command
+line are in English; all others are translated.
 """
 
 from .events import EVENT_STATUSES, event_row

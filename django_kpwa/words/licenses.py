@@ -304,7 +304,7 @@ TROUBLES = Table[Condition](
     },
     otherwise=replace(UNCLEAR, label=""),
 )
-"""Conditions by the gateway's own word for a status that is unknown, see `gateway.session_trouble_of()`."""
+"""Conditions for undocumented status words of the gateway, see `gateway.session_trouble_of()`."""
 
 INACTIVE = Condition(
     Tone.NEUTRAL,
@@ -329,10 +329,10 @@ CONNECTED = Condition(
 
 
 def what_to_do(reason: str, license_name: str) -> str:
-    """Return in English what an operator can do at the command line about a license that is paused for `reason`."""
+    """Return what to do on the command line about a license that is paused for `reason`, in English."""
     return PAUSES[reason].command.format(name=quoted(license_name))
 
 
 def quoted(name: str) -> str:
-    """Return `name` as it is written in a command that a person copies: in quotes if it contains a space."""
+    """Return `name` as an argument of a command that a person copies: in quotes if it contains a space."""
     return f'"{name}"' if " " in name else name

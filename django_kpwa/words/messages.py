@@ -258,7 +258,7 @@ def _waits_until(message: OutboundMessage) -> str:
 
 
 def put_off_time(reason: str, until: datetime) -> str:
-    """When what was put off for `reason` is due, in words. A restriction lasts for days."""
+    """Format when a message that was put off for `reason` is due. A restriction lasts for days, so it gets the day."""
     return coming_day(until) if reason == HoldReason.RESTRICTED else coming_time(until)
 
 
@@ -421,15 +421,15 @@ CAUSES = Table[CauseRow](
     },
     otherwise=CauseRow(label="", meaning=UNHEARD_OF, advice=UPDATE),
 )
-"""Why a message has its status: the causes of attempts, and the reasons that come without an attempt."""
+"""Why a message has its status: the causes of failed attempts, and the reasons that exist without an attempt."""
 
 FOR_DEVELOPER = _("The site's developer can fix this: %(words)s")
 
 
 def error_told(stored: str) -> tuple[str, bool]:
-    """Return a license's stored last error for people, and whether it is the gateway's own words.
+    """Return a license's stored last error for people, and True if it is in the gateway's own words.
 
-    What is ours was stored in the site's language, and is told in the reader's.
+    Our own texts were stored in the site's language, and are returned in the active language.
     """
     ours: list[Words] = [row.label for row in CAUSES.values()]
     ours += [reason.label for reason in PauseReason]
@@ -468,7 +468,7 @@ FAILURES = Table[Explained](
             meaning=_("No message was made, because the site's own code has a fault."),
             advice=_SHOW,
         ),
-        # Of a release that did not store the cause.
+        # Stored by a release that did not record the cause.
         "": Explained(label=_("no receipt was made"), meaning=_NO_MESSAGE, advice=_SHOW),
     },
     otherwise=Explained(label="", meaning=_NO_MESSAGE, advice=_SHOW),
@@ -486,7 +486,7 @@ _NO_LICENSE = CauseRow(
 _NO_REASON = CauseRow(label="", meaning="", advice=NOTHING_TO_DO)
 
 
-# As gateways of this family say it, in the two languages that they use.
+# The wordings of gateways of this family, in the two languages that they use.
 _SAYS_NOT_ON_WHATSAPP = re.compile(
     r"(number|phone|nomou?r|nomer).{0,40}(not (registered|on whatsapp)|(tidak|belum) terdaftar)", re.IGNORECASE
 )
@@ -502,11 +502,11 @@ def reason_row(message: OutboundMessage) -> CauseRow:
     if message.status == Status.CANCELLED and message.reason == WITHDRAWN:
         return _UNWANTED
     if message.reason in HoldReason.values and not (message.is_put_off or message.status in _WAITED_IN_VAIN):
-        # It went on since, and nothing has told why it is where it is.
+        # The hold is over, so its reason no longer explains the status.
         return _NO_REASON
     if message.has_arrived and message.reason == StopReason.WRONG_NUMBER:
-        return _NO_REASON  # the status says it
-    # Only where the words are loaded: a list defers them, and would ask for each row's.
+        return _NO_REASON  # the status already says it
+    # Only if the words are loaded: lists defer them, and reading them would take a query per row.
     words = "" if "reason_words" in message.get_deferred_fields() else message.reason_words
     if message.reason == Cause.REFUSED and _SAYS_NOT_ON_WHATSAPP.search(words):
         return NOT_ON_WHATSAPP
@@ -515,7 +515,7 @@ def reason_row(message: OutboundMessage) -> CauseRow:
 
 
 def who_said(message: OutboundMessage) -> Words:
-    """Return the words that introduce `message.reason_words`; empty for our own, which are in the site's language."""
+    """Return the words that introduce `message.reason_words`; empty if these are our own text."""
     if message.reason == WITHDRAWN:
         return ""
     return _("For the site's developer:") if message.reason == RENDER_ERROR else _("The gateway said:")

@@ -1,4 +1,4 @@
-"""The texts about what keeps receipts of the whole site from going out, or asks for somebody's attention."""
+"""The texts about problems of the whole site that keep receipts from going out or need attention."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .rows import UNHEARD_OF, UPDATE, UPDATE_COMMAND, AlertRow, Row, Table, Tell
 
 
 class Problem(str, Enum):
-    """What can be wrong with a site, beside the condition of a license. The value is its code for machines."""
+    """What can be wrong with a site, apart from the conditions of licenses. The value is the code in monitoring."""
 
     NOT_SET_UP = "not_set_up"
     NONE_ACTIVE = "none_active"
     UNCHOSEN = "unchosen"
     """Messages wait because no license can be chosen for them."""
     WILL_BE_UNCHOSEN = "will_be_unchosen"
-    """No message waits for that yet."""
+    """No license can be chosen, but no message waits for that yet."""
     NO_SENDER = "no_sender"
     NO_WORKER_AND_NO_BEAT = "no_worker_and_no_beat"
     NO_WORKER = "no_worker"
@@ -29,13 +29,13 @@ class Problem(str, Enum):
     STARTING = "starting"
     READ_ONLY = "read_only"
     RECEIPTS_FAIL = "receipts_fail"
-    """All receipts of late failed before they became messages."""
+    """All recent receipts failed before they became messages."""
     RECEIPTS_MISSING = "receipts_missing"
-    """Some of them did."""
+    """Some recent receipts failed before they became messages."""
     NEVER_QUEUED = "never_queued"
-    """Sales have no receipt, and nothing was told of them."""
+    """There are sales whose receipt was never queued."""
     MISSING_UNKNOWN = "missing_unknown"
-    """Whether sales have none is not known, because a receipt class raises."""
+    """It is unknown whether receipts were never queued, because a receipt class raises."""
     HELD = "held"
     """Messages wait for a license that is not active."""
     DELETED_LICENSE = "deleted_license"
@@ -55,14 +55,15 @@ class Problem(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemRow(Row):
-    """A problem of the site. Texts may hold the figures of a finding: `%(count)s`, `%(name)s` and so on.
+    """A problem of the site. Texts may contain figures of a finding: `%(count)s`, `%(name)s` and so on.
 
-    `urgency` is the rank among problems, 0 is the most urgent. `blocks`: no receipt goes out.
-    `headline` is the dashboard's sentence if nothing is more urgent; empty if receipts are going out all the same.
-    `counter` is the text of the banner at the counter; empty if it concerns nobody there.
-    `command` says in English what to do at a command line.
-    `part` is the HTML id of the dashboard's part that tells more.
-    `tells` is the alert that it opens.
+    `urgency`: its rank among problems; 0 is the most urgent.
+    `tells`: the alert that it opens.
+    `blocks`: True if no receipts go out because of it.
+    `headline`: the dashboard's sentence if nothing is more urgent; empty if the problem has none.
+    `counter`: the text of the banner at the counter; empty if it does not concern the counter.
+    `command`: what to do on the command line, in English.
+    `part`: the HTML id of the dashboard's part with details.
     """
 
     urgency: int
@@ -182,7 +183,7 @@ PROBLEMS = Table[ProblemRow](
             blocks=True,
             headline=_NOBODY_SENDS,
             counter=_NOT_SENT,
-            command="A worker takes tasks from other queues alone. Name ours as well when you start it: -Q %(queue)s",
+            command="A worker takes tasks only from other queues. Name ours as well when you start it: -Q %(queue)s",
             part=_SERVICES,
         ),
         Problem.BROKER_DOWN: ProblemRow(
@@ -209,7 +210,7 @@ PROBLEMS = Table[ProblemRow](
             tells=Tells.NOBODY_SENDS,
             headline=_("Receipts that have to wait are not sent: beat is not running."),
             counter=_("Some receipts are not sent: a part of the sending service is not running"),
-            command=f"Start celery's beat, {_SCHEDULE}.",
+            command=f"Start Celery beat {_SCHEDULE}.",
             part=_SERVICES,
         ),
         Problem.OTHER_SCHEDULE: ProblemRow(
@@ -236,7 +237,7 @@ PROBLEMS = Table[ProblemRow](
             blocks=True,
             headline=_("No receipts are made: %(number)s failed."),
             counter=_("Receipts cannot be made: %(number)s failed"),
-            command="Mend the receipt class: the errors stand under WhatsApp › Receipt failures. The newest: %(said)s",
+            command="Fix the receipt class: the errors are under WhatsApp › Receipt failures. The newest: %(said)s",
         ),
         Problem.RECEIPTS_MISSING: ProblemRow(
             Tone.ATTENTION,
@@ -247,7 +248,7 @@ PROBLEMS = Table[ProblemRow](
             urgency=41,
             headline=_("Receipts are going out, but some sales have none: %(number)s."),
             counter=_("Sales without a receipt: %(number)s"),
-            command="They stand, each with its reason, under WhatsApp › Receipt failures.",
+            command="They are listed, each with its reason, under WhatsApp › Receipt failures.",
         ),
         Problem.NEVER_QUEUED: ProblemRow(
             Tone.ATTENTION,
@@ -293,7 +294,7 @@ PROBLEMS = Table[ProblemRow](
             advice=_("Cancel them, and send what is still wanted again."),
             urgency=40,
             headline=_("Some receipts are not going out: their license was deleted."),
-            command="Cancel them, and send anew what is still wanted: manage.py kpwa messages cancel %(ids)s",
+            command="Cancel them, and send again what is still wanted: manage.py kpwa messages cancel %(ids)s",
         ),
         Problem.LATE: ProblemRow(
             Tone.ATTENTION,
@@ -437,4 +438,4 @@ ALERTS = Table[AlertRow](
     },
     otherwise=AlertRow(label="", over=_("It is over")),
 )
-"""Alerts, by what findings tell."""
+"""The labels of alerts, and what is said when they are over."""

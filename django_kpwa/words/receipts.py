@@ -10,11 +10,11 @@ from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, Row, Table, Tone
 
 
 class Fate(str, Enum):
-    """What became of the receipt of an object that a receipt class named as a candidate."""
+    """What became of the receipt of an object that a receipt class returned as a candidate."""
 
     NEVER_QUEUED = "never_queued"
     RAISED = "raised"
-    """The class raised an error when it was asked about the object."""
+    """The receipt class raised an error for the object."""
     FAILURE = "failure"
     """The object has a `ReceiptFailure`, and the receipt is still wanted."""
     TOO_OLD = "too_old"
@@ -23,7 +23,7 @@ class Fate(str, Enum):
     DOUBT = "doubt"
     WAITING = "waiting"
     JUST_NOW = "just_now"
-    """It has no message, and happened so lately that one may be about to be stored."""
+    """It has no message yet, but happened so recently that one may still be stored."""
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     NO_NUMBER = "no_number"
@@ -127,4 +127,4 @@ FATES = Table[Row](
     },
     otherwise=Row(Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE),
 )
-"""What becomes of receipts, in the order in which it is shown: the worst first."""
+"""What became of receipts, in the order in which they are shown: the worst first."""

@@ -40,9 +40,9 @@ class Help(str, Enum):
 
 
 class Tells(str, Enum):
-    """The alert that something wrong opens, see `alerts`. Several things that are wrong may open the same one.
+    """The alert that a problem opens, see `alerts`. Several problems may open the same alert.
 
-    The value is the alert's code in the database, in the JSON that is posted, and for the receivers of signals.
+    The value is the alert's code in the database, in the JSON that is posted, and for receivers of the signals.
     """
 
     NOTHING = ""
@@ -90,9 +90,10 @@ class Row(Explained, Mark):
 
 @dataclass(frozen=True, kw_only=True)
 class StatusRow(Row):
-    """A message's status. `command` says what to do at a command line; `{id}` stands for the message's primary key.
+    """A message's status.
 
-    `fate`: what became of the receipt that such a message is.
+    `command`: what to do on the command line; `{id}` stands for the message's primary key.
+    `fate`: what this status means for a receipt.
     """
 
     command: str
@@ -104,7 +105,7 @@ class CauseRow(Explained):
     """Why a message has its status.
 
     `title` and `asking` describe the same failure of any other call to the gateway: a summary, and what the user who
-    pressed the button can do next. They are empty for causes that only sending has.
+    pressed the button can do next. They are empty for causes that occur only when sending.
     """
 
     title: Words = ""
@@ -122,9 +123,11 @@ class EventRow(Row):
 class Condition(Row):
     """Whether a license sends.
 
-    `code` names it to monitoring, and never changes. `urgency` is the rank among conditions, 0 is the most urgent.
-    `counter` is the text of the banner at the counter. `command` says in English what to do at a command line;
-    `{name}` stands for the license's name. `tells` is the alert that it opens.
+    `code`: its name in monitoring, which never changes.
+    `urgency`: its rank among conditions; 0 is the most urgent.
+    `tells`: the alert that it opens.
+    `counter`: the text of the banner at the counter.
+    `command`: what to do on the command line, in English; `{name}` stands for the license's name.
     """
 
     code: str
@@ -148,10 +151,11 @@ class PauseRow(Condition):
 
 @dataclass(frozen=True, kw_only=True)
 class UnchosenRow:
-    """Why no license can be chosen for messages that name none.
+    """Why no license can be chosen for messages for which none is given.
 
-    `label` completes the sentence "nothing is sent because …". `command` says what to do at a command line. `error` is
-    the error message for a developer who sends such a message; `{name}` stands for the value of
+    `label`: completes the sentence "nothing is sent because …".
+    `command`: what to do on the command line, in English.
+    `error`: the message of the exception that code gets which needs a license at once; `{name}` stands for the value of
     KPWA["DEFAULT_LICENSE"].
     """
 
@@ -163,7 +167,7 @@ class UnchosenRow:
 
 @dataclass(frozen=True, kw_only=True)
 class AlertRow:
-    """An alert. `over` is what is so again when it is over, and begins the sentence that says since when."""
+    """An alert. `over` describes the state after its end, and begins the sentence that says when it ended."""
 
     label: Words
     over: Words

@@ -86,7 +86,7 @@ def test_a_redirect_is_not_followed_and_an_answer_of_failure_is_one(kpwa, caplog
         [[way]] = ways.tell([(trial(), None)])
     assert len(requests) == 1
     assert way.failure.in_english == "it answered 302"
-    assert "could not be told by 127.0.0.1: it answered 302" in caplog.text
+    assert "could not be delivered by 127.0.0.1: it answered 302" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -188,11 +188,11 @@ def test_plain_http_is_a_decision_of_the_site():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"ALERT_EMAILS": ["owner"]}, "has an address that is none"),
+        ({"ALERT_EMAILS": ["owner"]}, "contains an invalid e-mail address"),
         ({"ALERT_URLS": {"http://ntfy.sh": ""}}, "not https"),
         ({"ALERT_URLS": {"https://ntfy.sh": "$text"}}, None),
-        ({"ALERT_URLS": {"https://ntfy.sh": '{"message": "$text"}'}}, "does not make JSON"),
-        ({"ALERT_URLS": {"https://ntfy.sh": '{"message": $words}'}}, "does not make JSON"),
+        ({"ALERT_URLS": {"https://ntfy.sh": '{"message": "$text"}'}}, "does not produce JSON"),
+        ({"ALERT_URLS": {"https://ntfy.sh": '{"message": $words}'}}, "does not produce JSON"),
         ({"ALERT_URLS": {"https://ntfy.sh": '{"message": $text}'}}, None),
         ({"ALERT_URLS": ["https://ntfy.sh"]}, "must be a dict"),
     ],

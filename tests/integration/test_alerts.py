@@ -241,7 +241,7 @@ def test_where_no_way_worked_it_is_tried_again_later_and_later(well, settings, c
     pass_time(minutes=2)
     assert look() == ["opened"]
     assert Alert.objects.get().failures == 1
-    assert "could not be told by e-mail: ConnectionRefusedError" in caplog.text
+    assert "could not be delivered by e-mail: ConnectionRefusedError" in caplog.text
     pass_time(seconds=121)
     assert look() == ["opened"]
     pass_time(seconds=121)

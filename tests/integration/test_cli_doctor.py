@@ -143,7 +143,7 @@ class TestSenders:
         ("alive", "words", "level", "can_send"),
         [
             ({"worker": 20}, "beat has not been seen yet", "note", True),
-            ({"worker": 300}, "Start celery's beat", "problem", True),
+            ({"worker": 300}, "Start Celery beat", "problem", True),
             ({"worker": 300, "other beat": 300}, "restart beat", "problem", True),
             ({"beat": 300}, "Start a Celery worker, and check", "problem", False),
             ({"other worker": 300, "beat": 300}, "-Q celery", "problem", False),
