@@ -43,6 +43,7 @@ from ..models import (
     write_alias,
 )
 from ..phone import mask
+from ..receipts.registry import registrations
 from ..senders import senders
 from ..store import store
 from ..store.heartbeats import takes_changes
@@ -112,6 +113,7 @@ def _examine(license_name: str | None) -> Iterator[Line]:
         yield from _database()
         yield from _settings()
         yield _broker()
+        yield _receipt_classes()
         licenses = [license_named(license_name)] if license_name else list(License.objects.kept())
         # The answers of the gateway are stored.
         is_writable = takes_changes()
@@ -226,6 +228,19 @@ def _broker() -> Line:
         return Line(NOTE, "broker", words)
     why = "tasks are not handed to it (kpwa.W100)" if broker.runs_tasks_at_once() else "none is configured"
     return Line(OK, "broker", f"{why}: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
+
+
+def _receipt_classes() -> Line:
+    """Which there are: one whose file nobody imports sends nothing, and nothing else would say so."""
+    registered = registrations()
+    if registered:
+        named = (f"{each.model._meta.label} ({type(each.receipt).__name__})" for each in registered)
+        return Line(OK, "receipts", f"of {', '.join(named)}.")
+    words = (
+        "no class is registered, so saving a sale sends nothing. It is found in the whatsapp.py of an installed app, "
+        "with @receipts.register(…) above it."
+    )
+    return Line(NOTE, "receipts", words)
 
 
 def _ask_gateway(license_: License) -> Iterator[Line]:

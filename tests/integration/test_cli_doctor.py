@@ -9,11 +9,12 @@ import pytest
 from django.core.management import CommandError
 from django.utils import timezone
 
-from django_kpwa import dispatch
+from django_kpwa import dispatch, receipts
 from django_kpwa.exceptions import GatewayTimeoutError, NotConnectedError, UnauthorizedError
 from django_kpwa.gateway import locmem
 from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, ReceiptFailure, WebhookEvent
 from django_kpwa.outbox import send_message
+from django_kpwa.receipts import registry
 from django_kpwa.testing import deliver, fail_next, unlink
 from tests.cli import kpwa, kpwa_json
 from tests.processes import run_manage
@@ -47,6 +48,25 @@ def test_where_all_is_well_receipts_can_go_out(healthy):
     assert "[  ok   ] license Toko Utama: WhatsApp is linked" in told
     code, told = kpwa_json("doctor")
     assert (code, told["receipts_can_go_out"]) == (0, True)
+
+
+def test_it_names_the_receipt_classes_that_are_registered_and_says_where_one_belongs(healthy, monkeypatch):
+    """A class in a file that nobody imports sends nothing, and nothing else can tell."""
+    monkeypatch.setattr(registry, "_by_label", {})
+    code, told = kpwa_json("doctor")
+    assert finding(told, "no class is registered")["level"] == "note"
+    assert "whatsapp.py of an installed app" in finding(told, "no class is registered")["words"]
+    assert code == 0
+
+    @receipts.register(Sale)
+    class PaidReceipt(receipts.Receipt):
+        template_name = "shop/receipt.txt"
+        phone_number_field = "customer_phone"
+        occurred_at_field = "sold_at"
+
+    code, told = kpwa_json("doctor")
+    receipts.unregister(PaidReceipt)
+    assert finding(told, "of shop.Sale (PaidReceipt).")["level"] == "ok"
 
 
 def test_without_tables_it_says_migrate_and_looks_no_further(tmp_path):
