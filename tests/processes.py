@@ -41,6 +41,8 @@ def site_environment(
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": _test_database_url(),
         "CELERY_BROKER_URL": broker_url,
+        # They are a third of a worker's start, and of the same settings each time; tests of the checks run them.
+        "CELERY_SKIP_CHECKS": "true",
         "KPWA_TEST_BROKER_FOLDER": str(broker_folder),
         "KPWA_TEST_SETTINGS": json.dumps(kpwa or {}),
         "PYTHONUNBUFFERED": "1",
@@ -179,15 +181,15 @@ class RunningProcess:
             self._grown.notify_all()
 
 
-def wait_until(condition, seconds: float = 20, what: str = "the expected state") -> object:
-    """What `condition()` returns, as soon as it is true; fails after `seconds`."""
+def wait_until(condition, seconds: float = 20, what: str = "the expected state", *, every: float = 0.05) -> object:
+    """What `condition()` returns, as soon as it is true; asked `every` so many seconds, fails after `seconds`."""
     until = time.monotonic() + seconds
     while True:
         found = condition()
         if found:
             return found
         assert time.monotonic() < until, f"Waited {seconds} s for {what}."
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 @contextlib.contextmanager

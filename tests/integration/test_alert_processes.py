@@ -101,5 +101,5 @@ def test_a_sender_without_celery_that_was_killed_is_told_by_a_request(tmp_path, 
         operator.get("/admin/django_kpwa/dashboard/fresh/")
         return Alert.objects.filter(opened_at__isnull=False, untold="").exists()
 
-    wait_until(is_told, seconds=TWO_MINUTES + SLACK_SECONDS, what="an alert")
+    wait_until(is_told, every=0.5, seconds=TWO_MINUTES + SLACK_SECONDS, what="an alert")
     assert [message.subject for message in mail.outbox] == ["WhatsApp receipts: Nobody sends"]

@@ -382,7 +382,7 @@ for _ in range(10):
     os.write(is_ready, b".")
     os.read(may_look, 1)
     for _ in range(3): check()
-    sys.exit()
+    os._exit(0)  # taking the interpreter apart would cost each more than its looks
 for _ in children:
     os.read(told_ready, 1)
 os.close(lets_look)  # which ends the wait of all at once
