@@ -131,11 +131,20 @@ def test_sandbox_adds_its_license_to_a_site_under_development(with_tables, tmp_p
             status = run_manage("kpwa", "status", environment=environment)
             assert "Toko Senja: linked" in status.stdout, status.stderr
             assert process.stop() == 0
-    elsewhere = run_manage("kpwa", "sandbox", "--add-license", "Toko Senja", "--port", "8901", environment=environment)
-    assert elsewhere.returncode == 2
-    assert "another address than this sandbox" in elsewhere.stderr
-    free = run_manage("kpwa", "sandbox", "--add-license", "Toko Fajar", "--port", "0", environment=environment)
-    assert (free.returncode, "name a port" in free.stderr) == (2, True)
+
+
+def test_sandbox_adds_no_license_that_sends_elsewhere_or_to_a_port_that_changes(license_, settings):
+    settings.DEBUG = True
+    settings.KPWA = {name: value for name, value in settings.KPWA.items() if name != "GATEWAY"}
+    License.objects.update(base_url="http://127.0.0.1:8900/backend")
+    for arguments, said in (
+        (("Toko Utama", "--port", "8901"), "another address than this sandbox"),
+        (("Toko Fajar", "--port", "0"), "name a port"),
+    ):
+        with pytest.raises(CommandError, match=said) as refused:
+            kpwa("sandbox", "--", "--add-license", *arguments)
+        assert refused.value.returncode == 2
+    assert [each.name for each in License.objects.all()] == [license_.name]
 
 
 def test_sandbox_adds_no_license_to_a_site_that_serves_customers(license_, settings):
