@@ -21,17 +21,20 @@ WITHOUT_TWIN = {"genindex.html", "search.html", "py-modindex.html"}
 
 
 class Page(HTMLParser):
-    """The anchors of a page, the addresses that it links to, and those that a browser loads with it."""
+    """The anchors of a page, its language, the addresses that it links to, and those that a browser loads with it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.anchors: set[str] = set()
         self.linked: set[str] = set()
         self.loaded: set[str] = set()
+        self.language = ""
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
+        if tag == "html":
+            self.language = given.get("lang", "")
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         if "href" in given:
             (self.loaded if tag == "link" and given.get("rel") == "stylesheet" else self.linked).add(given["href"])
@@ -68,6 +71,9 @@ def find_faults(site: Path) -> list[str]:
             for address in sorted(page.linked | page.loaded)
             if not _is_elsewhere(address) and not _is_there(path, address, pages)
         ]
+        language = "id" if "pemilik" in name.parts else "en"
+        if page.language != language:
+            faults.append(f"{name} says that its language is {page.language!r}, and it is {language!r}")
         if name.name not in WITHOUT_TWIN and not path.with_name(f"{path.name}.md").exists():
             faults.append(f"{name} has no Markdown twin")
     for twin in sorted({*site.rglob("*.html.md"), *site.rglob("llms.txt")}):

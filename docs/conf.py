@@ -6,7 +6,7 @@ import posixpath
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pygments.lexers.special import TextLexer
 
@@ -80,7 +80,13 @@ def _included_read(app: Sphinx, path: Path, page: str, source: list[str]) -> Non
     source[0] = with_links_of_the_site(source[0], folder, posixpath.join("docs", posixpath.dirname(page)))
 
 
+def _page_written(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    if page.startswith("pemilik/"):  # a screen reader would read Indonesian as if it were English
+        context["language"] = "id"
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("html-page-context", _page_written)
     app.connect("source-read", _page_read)
     app.connect("include-read", _included_read)
     for name in ("cron", "layers"):  # blocks that no lexer knows
