@@ -63,7 +63,7 @@ class KpwaAdmin(ModelAdmin):
 
     @property
     def urls(self) -> list[Any]:
-        # Wrapped here and not in get_urls(), so that pages which a subclass adds there are covered, too.
+        # Wrapped here and not in get_urls(), so that pages which a subclass adds there are covered as well.
         return [_without_variables(each) if isinstance(each, URLPattern) else each for each in self.get_urls()]
 
     def url_name(self, page: str) -> str:

@@ -88,7 +88,7 @@ class ButtonsAdmin(KpwaAdmin):
     change_form_template = "admin/django_kpwa/change_form.html"
 
     def get_buttons(self) -> Sequence[Button]:
-        """Return `buttons`; an admin whose buttons are dear to import overrides this."""
+        """Return `buttons`; an admin whose buttons are expensive to import overrides this."""
         return self.buttons
 
     def get_urls(self) -> list[Any]:
@@ -106,13 +106,13 @@ class ButtonsAdmin(KpwaAdmin):
         return [*own, *super().get_urls()]
 
     def prepare_buttons(self, objects: Sequence[Any]) -> None:
-        """Look up for all `objects` at once what the buttons' `is_offered` asks them."""
+        """Hook for subclasses: prefetch for all `objects` what the buttons' `is_offered` needs."""
 
     def offered_buttons(self, request: HttpRequest, obj: Model) -> list[OfferedButton]:
         """Return the buttons that the user may press and that the object's state allows."""
         self.prepare_buttons([obj])
         return [
-            # A button that has to ask is not to be pressed by habit.
+            # A button that asks for confirmation must not be pressed out of habit, so it is not primary.
             OfferedButton(
                 replace(button, is_primary=button.is_primary and not button.question(obj)),
                 self.url_of(button.name, obj.pk),
@@ -138,7 +138,7 @@ class ButtonsAdmin(KpwaAdmin):
         return done
 
     def called(self, obj: Any) -> str:
-        """Return what a confirmation calls `obj`, for somebody who may see it."""
+        """Return the name of `obj` on a confirmation page, whose user may view it."""
         return str(obj)
 
     def press_many(

@@ -1,6 +1,6 @@
-"""The dashboard's views. What they show is in `dashboard_page`, which is imported when it is opened.
+"""The dashboard's views. The content of the page is in `dashboard_page`, which is imported when the page is opened.
 
-That takes `health` and most of the app with it, which a process that never shows the dashboard does without.
+That module imports `health` and most of the app, which processes that never show the dashboard do not need.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class DashboardAdmin(ReadOnlyAdmin):
             path("", wrap(self.changelist_view), name=self.url_name("changelist")),
             path("fresh/", wrap(self.fresh_view), name=self.url_name("fresh")),
             path("decide/", wrap(self.decide_view), name=self.url_name("decide")),
-            # It waits seconds for other servers, which would hold a transaction open.
+            # It waits for other servers for seconds, and must not hold a transaction open meanwhile.
             path("alerts/", outside_transactions(wrap(self.alerts_view)), name=self.url_name("alerts")),
         ]
 

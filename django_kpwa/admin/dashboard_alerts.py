@@ -1,4 +1,4 @@
-"""Who is told when receipts stop going out, as a row of the dashboard's services, and the button that tries it."""
+"""The row of the dashboard's services that shows who receives alerts, and the button that sends a test."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..words import Mark, Tone
 from .dashboard_services import Service
 
 TRY_SECONDS = 6.0
-"""How long the page waits for the ways; what takes longer is said to."""
+"""Maximum time that the page waits for the ways to deliver the test; slower ones are reported as failed."""
 
 
 def look_at_alerts(try_url: str) -> Service:
-    """Return the row. `try_url`: where its button posts to; empty if the user may not press it."""
+    """Return the row. `try_url`: the URL that its button posts to; empty if the user may not press it."""
     conf, name = kpwa_settings(), gettext("Alerts")
     own = count_up_to(MAX_COUNTED, License.objects.active().exclude(alert_email=""))
     if not (conf.ALERT_EMAILS or conf.ALERT_URLS or own):
@@ -33,7 +33,7 @@ def look_at_alerts(try_url: str) -> Service:
 
 
 def try_alerts(request: HttpRequest, back: str) -> HttpResponse:
-    """Tell by all ways that this is a test, and show what became of each. The caller checks the permission."""
+    """Send a test by all ways, and show the result of each. The caller checks the permission."""
     ways = try_ways(TRY_SECONDS)
     for way in ways:
         if way.failure is None:

@@ -54,7 +54,7 @@ _MIN_HEIGHT = 3.0
 
 @dataclass
 class Counts:
-    """Numbers of messages by their result. Of those sent, `followed` are those of which ticks were counted."""
+    """Numbers of messages by their result. `followed`: those sent whose delivery ticks were counted."""
 
     sent: int = 0
     failed: int = 0
@@ -223,7 +223,7 @@ class Chart:
     total: Counts
     delay: str
     delivery: str
-    """How many reached a phone and were read; empty where the gateway tells of none."""
+    """How many reached a phone and were read; empty if the gateway reported none."""
     height: int = HEIGHT
     bottom: int = _BOTTOM
 
@@ -294,7 +294,7 @@ def _chart(
 
 
 def delivery_words(total: Counts) -> str:
-    """Return a sentence about how many messages reached a phone and were read; empty if none are known to."""
+    """Return a sentence about how many messages reached a phone and were read; empty if no delivery was reported."""
     if not total.delivered:
         return ""
     return gettext("Of those sent, %(delivered)s reached a phone and %(read)s were read.") % total.shown

@@ -35,13 +35,13 @@ class DashboardPage:
 
     MAX_CARDS = 50
     MAX_LICENSES = MAX_LICENSES
-    """Licenses that are looked at, of which the most urgent have cards."""
+    """Maximum number of licenses that are examined; the most urgent of them have cards."""
 
     def __init__(self, admin: KpwaAdmin, request: HttpRequest) -> None:
         self._admin, self._request = admin, request
 
     def parts(self, *, with_days: bool) -> dict[str, Any]:
-        """Return the variables of the page's parts; the chart of days only `with_days`."""
+        """Return the template variables of the page's parts; the chart of days only `with_days`."""
         admin, request = self._admin, self._request
         check_soon()
         health = look(self.MAX_LICENSES)
@@ -77,10 +77,10 @@ class DashboardPage:
 def summary_of(health: Health) -> dict[str, Any]:
     """Return the dashboard's summary: the most urgent finding that has a headline, or that receipts are going out.
 
-    `mark` contains the sentence. `details` tell of all findings; each has the HTML id of the part of the page that it
+    `mark` contains the sentence. `details` describe all findings; each has the HTML id of the part of the page that it
     links to, or an empty text. `asks_for_license` shows a link to add the first license.
     """
-    # What stopped a license stands on the license's card.
+    # Why a license stopped is shown on its card.
     details = [
         (" ".join(filter(None, (finding.say("meaning"), finding.say("advice")))), finding.part)
         for finding in health.findings
@@ -117,7 +117,7 @@ def _stopped(stopped: Sequence[Finding], active: int) -> Mark:
     elif active == 1 and stopped[0].help == Help.LINK and not _was_linked(stopped[0]):
         words = gettext("WhatsApp is not linked yet.")
     elif active == 1 and isinstance(worst, Condition) and worst.code in TROUBLES:
-        # Of a restricted number, some may go out.
+        # Some receipts of a restricted number may still go out.
         words = f"{worst.counter}."
     else:
         words = gettext("Receipts are not going out.")

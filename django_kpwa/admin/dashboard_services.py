@@ -27,9 +27,9 @@ NEVER = float("inf")
 
 @dataclass(frozen=True)
 class Service:
-    """One service: its state, an explanation, and the commands that start or repair it. `url` links to details.
+    """One service: its state, an explanation, and the commands that start or repair it.
 
-    `press_url` is where the button that tries it posts to.
+    `url`: a page with details. `press_url`: the URL to which the button that tests the service posts.
     """
 
     name: str
@@ -51,8 +51,8 @@ def look_at_services(site: AdminSite, request: HttpRequest, health: Health) -> l
 def _broker(health: Health) -> Service:
     """Return the broker's state as far as heartbeats show it.
 
-    The page must not connect to the broker: if the broker is down, the page would hang. A worker that is connected to
-    it, or a task that it did not take, shows its state; `kpwa doctor` asks the broker itself.
+    The page must not connect to the broker: if the broker is down, the page would hang. Its state is inferred from a
+    worker that is connected to it, or a task that it did not take; `kpwa doctor` connects to the broker itself.
     """
     name, senders = gettext("Broker"), health.senders
     if health.find(Problem.BROKER_DOWN):

@@ -58,7 +58,7 @@ REPROCESS = Button("reprocess", _("Process again"), "reprocess_webhookevent", _p
 
 
 def _summarise(admin: ButtonsAdmin, request: HttpRequest, done: Sequence[Done], skipped: int) -> None:
-    """Show how many events had which result."""
+    """Show the number of events for each result."""
     for (words, level), count in Counter((str(each.words), each.level) for each in done).items():
         told = gettext("%(what)s: %(outcome)s") % {"what": counted(admin, count), "outcome": words}
         admin.message_user(request, told, level)

@@ -1,6 +1,6 @@
 """Texts for errors of calls to the gateway, for the user who pressed the button, with what to do next.
 
-The gateway's own words were masked and shortened by `gateway.answers`, so they can be quoted here as they are.
+The gateway's own words were masked and shortened by `gateway.answers`, so they can be quoted unchanged.
 """
 
 from __future__ import annotations

@@ -42,11 +42,11 @@ WAKING_FIELDS = frozenset({"api_key", "is_active"})
 
 
 LIMITS = frozenset({"in_use_since", "cold_limit"})
-"""After a change of one of these fields, messages that wait for the limit of new customers are looked at again."""
+"""After a change of one of these fields, messages held by the limit of new customers are evaluated again."""
 
 
 class ArchivedFilter(admin.SimpleListFilter):
-    """Shows archived licenses only if they are asked for; by default the list leaves them out."""
+    """Shows only archived licenses if it is set; otherwise the list leaves them out."""
 
     title = _("archived")
     parameter_name = "archived"
@@ -72,7 +72,7 @@ class LicenseChangeList(ChangeList):
 
 class LicenseAdmin(ButtonsAdmin):
     MAX_QUEUED = 1000
-    """Waiting messages are of one license are counted up to this number on its page."""
+    """Waiting messages of a license are counted up to this number on its page."""
 
     form = LicenseForm
     change_form_template = "admin/django_kpwa/license/change_form.html"
@@ -81,7 +81,7 @@ class LicenseAdmin(ButtonsAdmin):
         "There is no license here yet. Add one with the API key from the gateway's dashboard, then press Link WhatsApp "
         "on its page."
     )
-    # Whether it is active is part of the condition, and which key is stored stands on its page.
+    # No columns for "active", which is part of the condition, and for the stored key, which is on the license's page.
     list_display = ["named", "condition", "linked_number", "queued"]
     list_filter = [ArchivedFilter, "is_active"]
     search_fields = ["name"]
@@ -115,7 +115,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     def __init__(self, model: type[License], admin_site: admin.AdminSite) -> None:
         super().__init__(model, admin_site)
-        # Created before any request: if creating it failed during one, the error report would contain the API key.
+        # Created before any request: if its creation failed during a request, the error report would contain the key.
         self._hiding_filter = hiding_filter(keeps_secrets_under_debug=True)
 
     def get_buttons(self) -> Sequence[Button]:
@@ -134,7 +134,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     @admin.display(description=_("name"), ordering="name")
     def named(self, license_: License) -> str:
-        # In a column of its own, every other license would have a red cross.
+        # Not in a column of its own, in which all other licenses would have a red cross.
         if not license_.is_default:
             return license_.name
         return format_html('{}<span class="kpwa-under">{}</span>', license_.name, gettext("default"))
@@ -152,7 +152,7 @@ class LicenseAdmin(ButtonsAdmin):
 
     @admin.display(description=_("waiting"))
     def queued(self, license_: License) -> str:
-        # Without the list's head, as on a phone, a number alone says nothing.
+        # On a phone the list has no headings, so the number needs a label.
         words = '<span class="kpwa-label">{}: </span>{}'
         return format_html(words, capfirst(gettext("waiting")), getattr(license_, "kpwa_queued", ""))
 

@@ -41,7 +41,7 @@ class LicenseForm(_ModelForm):
             "name", "is_active", "is_default", "alert_email", "base_url", "pace_min_seconds", "pace_max_seconds",
             "in_use_since", "cold_limit",
         ]  # fmt: skip
-        # The browser's own calendar: the admin's has links whose names newer rules of accessibility refuse.
+        # The browser's own date picker, because the admin's has links whose names violate newer accessibility rules.
         widgets = {"in_use_since": forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})}
         labels = {
             "pace_min_seconds": _("Shortest gap (seconds)"),
@@ -53,7 +53,7 @@ class LicenseForm(_ModelForm):
         super().__init__(*args, **kwargs)
         self._tell_usual_pace()
         field = self.fields.get("api_key")
-        if field is None:  # a person who may only view the license
+        if field is None:  # the user may only view the license
             return
         field.required = not self.instance.api_key_ciphertext
         field.help_text = _key_help(self.instance)
@@ -98,7 +98,7 @@ class LicenseForm(_ModelForm):
 
 
 def key_hint(license_: License) -> str:
-    """Return a hint to which key is stored, with at most its last four characters."""
+    """Return a hint at which key is stored, with at most its last four characters."""
     if not license_.api_key_ciphertext:
         return gettext("none")
     if not license_.api_key_hint:

@@ -54,7 +54,7 @@ IN_USE = {
     "31": _("less than half a year"),
     "183": _("longer"),
 }
-"""How long a number has been in use with WhatsApp: the fewest days of each answer, which is what counts."""
+"""The answers to how long a number has been in use with WhatsApp, by the minimum number of days, which is stored."""
 
 PANEL_HEADER = "X-Kpwa-Part"
 """Request header with which `link.js` asks for the panel only."""
@@ -136,7 +136,7 @@ def passkey_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> H
 
 
 def in_use_view(admin: LicenseAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Keep how long the number has been in use with WhatsApp (POST only), and return to the page that asks."""
+    """Store how long the number has been in use with WhatsApp (POST only), and redirect to the link page."""
     if not admin.may(request, MAY_LINK):
         return _private(refusal(admin, request, MAY_LINK))
     if request.method != "POST":
@@ -171,7 +171,7 @@ def _checked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Pa
         return _linked(admin, request, license_)
     trouble = session_trouble_of(status.word)
     if trouble in (None, SessionTrouble.PASSKEY):
-        # With a passkey the phone may still get linked, so the page goes on asking.
+        # A phone that asks for a passkey may still get linked, so the page continues to poll.
         return Panel(Step.WAITING, asks_for_passkey=trouble is not None)
     row = TROUBLES[trouble]
     return Panel(Step.FAILED, failure=Failure(row.label, row.explained, status.word))

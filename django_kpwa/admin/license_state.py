@@ -31,7 +31,7 @@ def state_of(license_: License, *, max_queued: int) -> dict[str, Any]:
 
     lane = lane_of(license_)
     error, is_gateways = error_told(lane.last_error) if lane else ("", False)
-    # These are ours, in English, for whoever reads the log: the condition and the last error say the same.
+    # Pause words of ours are English texts for the log; the condition or the last error says the same to people.
     is_ours = lane is not None and (
         lane.pause_reason == PauseReason.KEY_UNREADABLE
         or (not is_gateways and lane.last_error.endswith(lane.pause_words))
@@ -42,7 +42,7 @@ def state_of(license_: License, *, max_queued: int) -> dict[str, Any]:
         "error_is_gateways": is_gateways,
         "pause_words": lane.pause_words if lane and not is_ours else "",
         "condition": condition,
-        # What is wrong with the license goes first; a license that works sends nothing either, where nobody sends.
+        # Shown only if the license itself works: a problem of the license takes precedence.
         "nobody_sends": nobody_sends() if condition.tone == Tone.GOOD else None,
         "lane": lane,
         "linked_number": phone.written(lane.linked_number) if lane else "",

@@ -67,7 +67,7 @@ class Links:
         return f"{url}?{urlencode(query)}" if url and query else url
 
     def to_source_of(self, record: OutboundMessage | ReceiptFailure) -> Source | None:
-        """Return the object that `record` is about, by its reference if it has one; None if it is about none.
+        """Return the object that `record` is about, named by its reference if it has one; None if there is none.
 
         The object itself is never fetched: a list of fifty messages would fetch fifty sales.
         """

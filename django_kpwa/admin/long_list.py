@@ -1,7 +1,7 @@
 """Change lists that stay cheap with a million rows: bounded paging, no facets, and only filters that an index serves.
 
-Rows are narrowed down by day: by a filter beside the list, and by year, month and day above it. Both read a range of
-the index on the list's date field.
+Rows can be narrowed down by date: with a filter beside the list, and by year, month and day above it. Both read a range
+of the index on the list's date field.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
     paginator = BoundedPaginator
     change_list_template = "admin/django_kpwa/change_list.html"
     when_empty: str | Promise = ""
-    """What to do next, shown in a list that has no row at all."""
+    """What to do next, shown if the list has no rows at all."""
     filtered_by: Sequence[str] = ()
     """The fields that the URL's query may filter by. Each has to be the first column of an index."""
 
@@ -118,7 +118,7 @@ class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
 
 
 class LicenseFilter(RelatedFieldListFilter):
-    """Offers the first `MOST_OFFERED` licenses by name, and the chosen one; all could be megabytes of HTML."""
+    """Offers the first `MOST_OFFERED` licenses by name, and the chosen one; all licenses could be megabytes of HTML."""
 
     MOST_OFFERED = 100
 

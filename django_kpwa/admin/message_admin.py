@@ -34,7 +34,7 @@ from .message_lines import first_line_of, instead_of_text, lines_repeated_in, re
 COMPARED = 10
 """Number of the newest messages whose first lines are compared with those of a page."""
 FORGET_SECONDS = 10.0
-"""For how long a page looks through webhook events."""
+"""Time limit of a page for searching webhook events."""
 SECOND_COPY = _("The customer may get a second copy of a message that did arrive after all.")
 
 
@@ -100,7 +100,7 @@ SEND_AGAIN = Button(
     MAY_DECIDE,
     _press_send_again,
     confirm=SECOND_COPY,
-    # What failed, expired or was cancelled did not arrive.
+    # No question for messages that failed, expired or were cancelled, because they did not arrive.
     confirm_for=lambda message: SECOND_COPY if message.may_have_arrived else "",
     is_offered=lambda message: (
         message.can_be_resent and not message.is_stopped and outbox.arrived_elsewhere(message) is None
@@ -161,12 +161,12 @@ DECISIONS = (SEND_AGAIN, SEND_NOW, ASKS_AGAIN, IT_ARRIVED, LEAVE_IT, CANCEL)
 
 
 def _is_for_another_number(message: OutboundMessage) -> bool:
-    """True if sending to the same number again is not what helps: it is not on WhatsApp, or a copy is under way."""
+    """True if sending to the same number again does not help: it has no WhatsApp, or a copy went to another number."""
     return reason_row(message) is NOT_ON_WHATSAPP or message.copied_to_id is not None
 
 
 class YesFilter(admin.SimpleListFilter):
-    """Offers a part of the messages, or all."""
+    """Base of filters that offer a part of the messages, or all."""
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, Any]]:
         return [("yes", _("yes"))]
@@ -257,10 +257,10 @@ class MessageAdmin(LongListAdmin):
 
     def prepare_page(self, request: HttpRequest, records: Sequence[Any]) -> None:
         links = Links(self.admin_site, request)
-        # Beside the newest, because one receipt alone does not tell which of its lines every receipt has.
+        # Compared with the newest messages, because a single receipt does not show which lines every receipt has.
         newest = starts_of(OutboundMessage.objects.order_by("-pk"))[:COMPARED]
         repeated = lines_repeated_in([*records, *newest])
-        # If there is only one license, its name in every row is no information.
+        # With a single license, its name in every row would be no information.
         has_several = has_several_licenses()
         ticks.mark_lacking(records)
         for message in records:
@@ -290,7 +290,7 @@ class MessageAdmin(LongListAdmin):
 
     @admin.display(description=_("about"))
     def content(self, message: OutboundMessage) -> str:
-        """What the message is about, and below it the first line that says something; neither breaks."""
+        """Return the message's source, and below it the first meaningful line of its text; neither wraps."""
         source: Source | None = message.kpwa_source  # type: ignore[attr-defined]
         line: str = message.kpwa_first_line  # type: ignore[attr-defined]
         if source is None:
@@ -339,7 +339,7 @@ class MessageAdmin(LongListAdmin):
         return csv_response(queryset)
 
     def called(self, obj: Any) -> str:
-        # Not its `str()`, which hides the number from logs.
+        # Not `str(obj)`, in which the number is masked for logs.
         parts = (recipient_of(obj), obj.source_reference, str(status_row(obj).label))
         return " · ".join(filter(None, parts))
 
@@ -362,8 +362,8 @@ class MessageAdmin(LongListAdmin):
         message = context.get("original")
         if message is not None:
             self.prepare_page(request, [message])
-            message.refresh_from_db(fields=["reason_words"])  # deferred; `reason_row()` loads none
-            # One without a license waits for its choice first.
+            message.refresh_from_db(fields=["reason_words"])  # deferred, and `reason_row()` does not load it
+            # A message without a license waits for the choice of one first.
             is_for_a_sender = message.status == Status.QUEUED and message.license_id is not None
             context |= {
                 # Django's subtitle would repeat the status.
@@ -402,7 +402,7 @@ class MessageAdmin(LongListAdmin):
         return {"recipient": recipient_of(copy), "mark": status_row(copy), "url": self.url_of("change", copy.pk)}
 
     def _another_number_url(self, request: HttpRequest, message: OutboundMessage) -> str:
-        # A text that is rendered only when the message is sent can't be copied before; one that was forgotten is gone.
+        # A text that is rendered only when the message is sent can't be copied before, and a forgotten text is gone.
         if message.needs_rendering or message.is_forgotten or not self.may(request, MAY_SEND):
             return ""
         return self.url_of("another_number", message.pk)

@@ -16,19 +16,19 @@ from ..models import OutboundMessage, RecipientType
 
 _START_CHARACTERS = 200
 _LINE_CHARACTERS = 48
-# What WhatsApp shows as bold, italic and so on: `*KS-000005*`.
+# Text with WhatsApp's formatting marks (bold, italic and so on): `*KS-000005*`.
 _MARKED = re.compile(r"(?<!\w)([*_~`])(\S(?:.*?\S)?)\1(?!\w)")
 
 
 def starts_of(messages: QuerySet[OutboundMessage]) -> QuerySet[OutboundMessage]:
-    """Return `messages` for a list: they load only the beginnings of their texts, which `first_line_of()` needs."""
+    """Return `messages` for a list, with only the beginnings of their texts, which `first_line_of()` needs."""
     return messages.defer("text", "reason_words").annotate(text_start=Substr("text", 1, _START_CHARACTERS + 1))
 
 
 def first_line_of(message: OutboundMessage, repeated: Container[str] = ()) -> str:
-    """Return the first line that says something of a message from `starts_of()`, cut if it is long.
+    """Return the first meaningful line of a message from `starts_of()`, truncated if it is long.
 
-    Lines that are `repeated` are skipped, unless the beginning of the text has no others.
+    Lines in `repeated` are skipped, unless the beginning of the text has no others.
     """
     lines = _lines_of(message)
     if not lines or message.is_forgotten:
@@ -37,14 +37,14 @@ def first_line_of(message: OutboundMessage, repeated: Container[str] = ()) -> st
 
 
 def lines_repeated_in(messages: Iterable[OutboundMessage]) -> set[str]:
-    """Return the lines with which several different texts among `messages` begin: a shop's name and address, mostly."""
+    """Return the lines that several different texts of `messages` begin with: mostly the shop's name and address."""
     texts = {tuple(_lines_of(message)) for message in messages}
     found = Counter(line for lines in texts for line in set(lines))
     return {line for line, times in found.items() if times > 1}
 
 
 def _lines_of(message: OutboundMessage) -> list[str]:
-    """The visible lines at the beginning of a text, without rules of dashes and WhatsApp's formatting marks."""
+    """Return the lines at the beginning of a text, without lines of dashes only and WhatsApp's formatting marks."""
     start = str(getattr(message, "text_start", ""))
     if len(start) > _START_CHARACTERS and "\n" in start:
         start = start.rpartition("\n")[0]  # the last line is cut in the middle

@@ -74,7 +74,7 @@ def _own_times(message: OutboundMessage) -> Iterator[Moment]:
 
 
 def _began(status: str) -> Mark:
-    """The mark of a status, with its label as the beginning of a sentence, as the other moments have theirs."""
+    """Return the mark of a status, with its label capitalised like those of the other moments."""
     row = STATUSES[status]
     return Mark(row.tone, row.symbol, capfirst(str(row.label)))
 

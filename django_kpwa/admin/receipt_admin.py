@@ -1,6 +1,6 @@
 """Receipts in the admin: the registered classes, and the errors that they raised while an object was saved.
 
-Of each class there is a preview of what it would send about an object, and a button that sends it now.
+Each class has a preview of what it would send for an object, and a button that sends it now.
 
 A preview shows a customer's number and purchase, so it needs both the permission to view receipts and the permission
 to view the object's model.
@@ -43,7 +43,7 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         wrap = self.admin_site.admin_view
         return [
             path("", wrap(self.changelist_view), name=self.url_name("changelist")),
-            # Outside of a transaction: each receipt that is sent is committed by itself.
+            # Outside of a transaction, so that each queued receipt is committed by itself.
             path("missing/", outside_transactions(wrap(self.missing_view)), name=self.url_name("missing")),
             path(
                 "missing/send/", outside_transactions(wrap(self.send_missing_view)), name=self.url_name("send_missing")
@@ -81,7 +81,10 @@ class RegisteredReceiptAdmin(ReadOnlyAdmin):
         return self._refused(request) or ReceiptPages(self, request).send_now(label)
 
     def _refused(self, request: HttpRequest) -> HttpResponse | None:
-        """Return the answer to what is no POST; raise `PermissionDenied` for a user who may not send."""
+        """Return the response to a request that is not a POST, else None.
+
+        Raises `PermissionDenied` if the user may not send messages.
+        """
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         self.check_may_view(request)

@@ -1,7 +1,7 @@
-"""Missing receipts in the admin: a page that looks at a time that a person chooses and sends what is missing, and the
-dashboard's part, which shows what the last regular look found.
+"""Missing receipts in the admin: a page that searches a period for them and sends them, and the dashboard's part, which
+shows the result of the last periodic search.
 
-A request looks and sends for some seconds at most, and then says how far it came; the command does the rest.
+A request searches and sends for a few seconds at most, and then shows how far it got; the command has no such limit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .links import Links
 from .receipt_preview import Objects
 
 MAX_NAMED_ASKING = 10
-"""Maximum number of objects that are named before what is missing is sent."""
+"""Maximum number of objects that the confirmation page names."""
 
 _DAY = timedelta(days=1)
 SPANS: dict[str, tuple[Words, timedelta]] = {
@@ -47,7 +47,7 @@ _SPAN = "two_days"
 
 @dataclass(frozen=True)
 class Period:
-    """The time that is looked at. `name`: a key of `SPANS`, or empty for any other time."""
+    """The period that is searched. `name`: a key of `SPANS`, or empty for any other period."""
 
     since: datetime
     until: datetime
@@ -55,7 +55,7 @@ class Period:
 
     @property
     def fields(self) -> dict[str, str]:
-        """The time as parameters of an address or fields of a form: what is sent is what was looked at."""
+        """The period as URL parameters or form fields, so that exactly the period that was shown is sent."""
         return {"since": self.since.isoformat(), "until": self.until.isoformat()}
 
     @property
@@ -67,7 +67,7 @@ class Period:
 
 
 def period_of(given: Any) -> Period:
-    """The time that a GET or POST names, by `span` or by `since` and `until`; the last two days if it names none."""
+    """Return the period of a GET or POST, by `since` and `until` or by `span`; by default the last two days."""
     since, until = _time(given.get("since", "")), _time(given.get("until", ""))
     if since is not None and until is not None and since < until:
         return Period(since, until)
@@ -82,13 +82,13 @@ class MissingPage:
 
     LOOK_SECONDS = 4.0
     SEND_SECONDS = 8.0
-    """How long a request looks, and sends. It may be somewhat more: each object is finished, and each batch read."""
+    """Seconds for which a request searches, and sends. It may exceed them, to finish an object or read a batch."""
 
     def __init__(self, admin: KpwaAdmin, request: HttpRequest) -> None:
         self._admin, self._request = admin, request
 
     def show(self) -> HttpResponse:
-        """Look at the time that the GET names, and show what was found."""
+        """Search the period of the GET, and show the result."""
         period = period_of(self._request.GET)
         should_stop = _seconds_left(self.LOOK_SECONDS)
         context = {
@@ -104,7 +104,7 @@ class MissingPage:
         return self._admin.render_page(self._request, "registeredreceipt/missing.html", context)
 
     def send(self) -> HttpResponse:
-        """Send what is missing of the class and time that the POST names, after a question.
+        """Send the missing receipts of the class and period of the POST, after a confirmation.
 
         Raises `Http404` for an unknown class, and `PermissionDenied` for a user who may not view its objects.
         """
@@ -148,7 +148,7 @@ class MissingPage:
         )
 
     def _tell(self, found: Found) -> None:
-        """Tell the user what became of the missing, and keep in the admin's log who sent them."""
+        """Show the user the result, and record in the admin's log who sent the missing receipts."""
 
         def say(words: str, level: int) -> None:
             self._admin.message_user(self._request, words, level)
@@ -169,7 +169,7 @@ class MissingPage:
             say(gettext("No receipt is missing."), messages.SUCCESS)
 
     def _look(self, registration: Registration, period: Period, should_stop: Callable[[], bool]) -> Found:
-        """Look at the objects that the site's own admin shows to the user."""
+        """Search among the objects that the site's own admin shows to the user."""
         among = self._objects_of(registration).visible()
         return look_for_missing(registration, period.since, period.until, among=among, should_stop=should_stop)
 
@@ -194,7 +194,7 @@ class MissingPage:
         }
 
     def _named(self, found: Found) -> list[dict[str, Any]]:
-        """The objects that miss their receipt, as far as the user may see them, with links to their pages."""
+        """Return the objects without their receipt that the user may view, with links to their pages."""
         objects = self._objects_of(found.registration)
         if not found.named or not objects.may_view:
             return []
@@ -215,7 +215,7 @@ class MissingPage:
 
 
 def look_at_missing(site: AdminSite, request: HttpRequest) -> list[dict[str, Any]] | None:
-    """Return what the dashboard shows: the last regular look at each class. None if no class names its candidates."""
+    """Return the last periodic search of each class for the dashboard; None if no class defines `get_candidates()`."""
     if not classes():
         return None
     links = Links(site, request)
@@ -250,7 +250,7 @@ def _mark_of(row: ReceiptLook) -> Mark:
 
 
 def _explained(fate: Fate) -> str:
-    """What the page says of a fate; of those with nothing to do, their label says enough."""
+    """Return the explanation of a fate; empty if there is nothing to do, because the label is enough then."""
     row = FATES[fate]
     return "" if row.advice is NOTHING_TO_DO else row.explained
 
@@ -262,7 +262,7 @@ def _command(found: Found) -> str:
 
 
 def _seconds_left(seconds: float) -> Callable[[], bool]:
-    """Return what says whether this many seconds have passed."""
+    """Return a function that says whether this many seconds have passed."""
     ends_at = time.monotonic() + seconds
     return lambda: time.monotonic() >= ends_at
 

@@ -58,7 +58,7 @@ class ReceiptPages:
         return self._page("list.html", context)
 
     def _failures_of(self, registration: Registration, links: Links) -> dict[str, Any] | None:
-        """Return how often a class raised an error, and the URL of the list; None if the user may not view it."""
+        """Return the number of a class's failures, and the URL of their list; None if the user may not view it."""
         url = links.to_page(ReceiptFailure, "changelist", receipt=registration.label)
         if not url:
             return None
@@ -66,7 +66,7 @@ class ReceiptPages:
         return {"count": count_up_to(self.MAX_FAILURES_COUNTED, failures), "url": url}
 
     def show_preview(self, label: str) -> HttpResponse:
-        """Show the receipt that the object which the GET names would get.
+        """Show the receipt that the object of the GET would get.
 
         Raises `Http404` for an unknown class, and `PermissionDenied` for a user who may not view its objects.
         """
@@ -83,7 +83,7 @@ class ReceiptPages:
             "label": label,
             "list_url": self._admin.url_of("changelist"),
             "may_view": objects.may_view,
-            # The link from a failure names the primary key, which nobody types.
+            # Not the primary key of a link from a failure, which the user did not type.
             "typed": "" if obj is not None else typed,
             "newest": self._newest(registration, objects),
             **(self._previewed(registration, objects, obj) if obj is not None else {}),
@@ -91,7 +91,7 @@ class ReceiptPages:
         return self._page("preview.html", context)
 
     def send_now(self, label: str) -> HttpResponse:
-        """Send the receipt of the object that the POST names, after a question. Raises as `show_preview()` does."""
+        """Send the receipt of the object of the POST, after a confirmation. Raises as `show_preview()` does."""
         registration = _registration_or_404(label)
         objects = Objects(self._admin.admin_site, self._request, registration.model)
         objects.check_may_view()

@@ -1,7 +1,7 @@
 """Parts of the preview of a receipt: the objects to choose from, and whether the receipt would be sent.
 
-Only objects that the user may see are offered, newest first. If the site has an admin of their model, that admin
-decides which rows a user sees, and its pages are linked.
+Only objects that the user may view are offered, newest first. If the site has an admin of their model, that admin
+decides which rows a user may view, and its pages are linked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Objects:
     """The objects of a receipt's model, as far as the user of `request` may see them."""
 
     MAX_REFERENCES = 100
-    """Number of the newest objects that are asked for their references."""
+    """Number of newest objects whose references are computed for a search."""
 
     def __init__(self, site: AdminSite, request: HttpRequest, model: type[Model]) -> None:
         self._site = site
@@ -61,16 +61,17 @@ class Objects:
             raise PermissionDenied
 
     def newest(self, most: int = MAX_NEWEST) -> list[Model]:
-        """Return the newest objects, newest first, by the order that their model gives itself."""
+        """Return the newest objects, newest first, see `_newest_first()`."""
         ids = list(self._allowed().order_by(*_newest_first(self._model)).values_list("pk", flat=True)[:most])
         found = self._every().in_bulk(ids)
         return [found[primary_key] for primary_key in ids if primary_key in found]
 
     def find(self, typed: str, receipt: Receipt) -> Model | None:
-        """Return the object with the primary key or the reference that the user typed; None if they may see none.
+        """Return the object with the primary key or the reference that the user typed; None if they may view none.
 
-        A reference, or a part of it, is found among the newest messages and failures, and the newest `MAX_REFERENCES`
-        objects: no database knows what `get_reference()` returns. The whole reference goes before a part.
+        References and parts of them are searched among the newest messages and failures, and the newest
+        `MAX_REFERENCES` objects: `get_reference()` cannot be queried in the database. A whole reference takes
+        precedence over a part.
 
         Raises:
             PermissionDenied: The model's admin does not let the user view this object.
@@ -91,19 +92,19 @@ class Objects:
         return None
 
     def name_of(self, obj: Model, receipt: Receipt) -> str:
-        """Return what people call the object, cut if it is long: its reference, or else its model and primary key."""
+        """Return the object's name for people, truncated if it is long: its reference, else model and primary key."""
         name = self._reference_of(obj, receipt) or name_by_key(str(obj._meta.verbose_name), str(obj.pk))
         return Truncator(name).chars(_MAX_NAME_LENGTH)
 
     def _reference_of(self, obj: Model, receipt: Receipt) -> str:
-        """The reference; empty if the class, which is the site's own code, raises an error."""
+        """Return the reference; empty if the receipt class, which is the site's own code, raises an error."""
         reference = ""
         with contained(self._using):
             reference = str(receipt.get_reference(obj) or "")
         return reference
 
     def get(self, typed: str) -> Model | None:
-        """Return the object with the primary key that the user typed; None if there is none, or none that they may see.
+        """Return the object with the primary key that the user typed; None if there is none that they may view.
 
         Raises:
             PermissionDenied: The model's admin does not let the user view this object.
@@ -120,13 +121,13 @@ class Objects:
         return obj
 
     def visible(self) -> QuerySet[Any] | None:
-        """Return the objects that the user may see; None if the model's admin leaves out none."""
+        """Return the objects that the user may view; None if the model's admin does not restrict them."""
         if self._admin is None or type(self._admin).get_queryset is ModelAdmin.get_queryset:
             return None
         return self._allowed()
 
     def allowed_of(self, source_ids: Sequence[str]) -> dict[str, Model]:
-        """Return those of the objects that the user may see, by their primary keys as text."""
+        """Return those of the objects that the user may view, by their primary keys as text."""
         return {source_id_of(obj): obj for obj in self._allowed().filter(pk__in=source_ids)}
 
     def url_of(self, obj: Model) -> str:
@@ -150,10 +151,10 @@ class Objects:
 
 
 def _newest_first(model: type[Model]) -> list[str]:
-    """Return the order in which the newest come first.
+    """Return the fields to order by so that the newest objects come first.
 
-    That is the model's `get_latest_by`; else its `ordering`, if that begins with a time; else its primary key, if that
-    counts up; else the first field that keeps when a row was added.
+    That is the model's `get_latest_by`; else its `ordering`, if that begins with a date or time; else its primary key,
+    if that is an integer; else a field with `auto_now_add`.
     """
     opts = model._meta
     if opts.get_latest_by:
@@ -169,7 +170,7 @@ def _newest_first(model: type[Model]) -> list[str]:
 
 
 Result = tuple[Mark, Words]
-"""Says with a mark and a sentence whether a previewed receipt would be sent."""
+"""A mark and a sentence that say whether a previewed receipt would be sent."""
 
 
 _KNOWN: Result = (

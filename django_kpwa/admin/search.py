@@ -1,7 +1,7 @@
-"""The searches of the lists of messages and webhook events. Each costs the same however long the tables are.
+"""The search in the lists of messages and webhook events. Its cost does not grow with the tables.
 
-What is whole (a number, a key, an id) is looked up in an index. Parts (three digits, words of a text, a reference) are
-found by reading the newest rows: an index for them would cost every message three writes for a search of a few a day.
+Complete values (a number, a key, an id) are looked up in an index. Parts (three digits, words of a text, a reference)
+are found by reading the newest rows: an index for them would cost three writes per message, for a few searches a day.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MIN_DIGITS = 6
 MIN_PART = 3
 """Minimum number of digits of a number, or of characters of a text, that are searched for as a part of it."""
 READ = 20_000
-"""Number of the newest messages, and of the newest answers of customers, that a search for parts reads."""
+"""Number of newest messages, and of newest webhook events, that a search for parts reads."""
 _MAX_BY_GATEWAY_ID = 100
 _MAX_BY_PART = 500
 _MAX_NAMES = 50
@@ -43,9 +43,9 @@ _BETWEEN_DIGITS = re.compile(r"[\s().+/-]")
 def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[OutboundMessage]:
     """Return those `messages` whose recipient, idempotency key, gateway id or UUID is `term`.
 
-    A number may be typed in any spelling, or only its beginning with at least `MIN_DIGITS` digits. Of the newest `READ`
-    messages, also those of which `term` is a part, in any case: of the number, the reference, the text, the group's
-    name (then all of that group), or of what the customer wrote.
+    A number may be typed in any spelling, or only its beginning with at least `MIN_DIGITS` digits. Among the newest
+    `READ` messages, those are found as well in which `term` is a part (ignoring case) of the number, the reference or
+    the text; and all messages of a group whose name, or to a customer whose answer, contains it.
     """
     term = _cleaned(term)
     if not term:
@@ -59,9 +59,9 @@ def search_messages(messages: QuerySet[OutboundMessage], term: str) -> QuerySet[
 
 
 def sources_by_reference(model: type[Model], using: str, **lookup: str) -> list[str]:
-    """Return the primary keys, as text, of the objects whose reference in the newest messages or failures fits.
+    """Return the primary keys, as text, of the objects whose reference in the newest messages or failures matches.
 
-    `lookup`: one lookup of a text, for example `icontains="KS-7"`. At most `_MAX_NAMES` keys, newest first.
+    `lookup`: one text lookup, for example `icontains="KS-7"`. Returns at most `_MAX_NAMES` keys, newest first.
     """
     [(name, wanted)] = lookup.items()
     fits = {f"source_reference__{name}": wanted, "source_content_type__in": types_of(model)}
@@ -94,22 +94,22 @@ def _found(rows: QuerySet[Any], condition: Q, ids: Iterable[int]) -> QuerySet[An
 
 
 def _by_part(every: QuerySet[OutboundMessage], term: str) -> set[int]:
-    """Return the newest messages of which `term` is a part, at most `_MAX_BY_PART` for each way to find them."""
+    """Return the newest messages that contain `term`, at most `_MAX_BY_PART` for each way to find them."""
     number = _number(term)
     if number and every.filter(recipient=number).exists():
-        return set()  # somebody asks for this number alone
+        return set()  # `term` is a complete number, so only its messages are wanted
     read = _newest(every)
     found = Q(source_reference__icontains=term)
     digits = _BETWEEN_DIGITS.sub("", term)
     if not (digits.isascii() and digits.isdigit()):
-        # Digits are not looked for in texts: amounts would be found.
+        # Digits are not searched for in texts, because they would match amounts.
         groups = Q(recipient_type=RecipientType.GROUP)
         names = _distinct(read.filter(groups, recipient__icontains=term), "recipient")
         senders = _distinct(_answers(term), "sender_number")
         ids = {*_ids(every.filter(groups, recipient__in=names)), *_ids(every.filter(recipient__in=senders))}
         return {*ids, *_ids(read.filter(found | Q(text__icontains=term) if len(term) >= MIN_PART else found))}
     if len(digits) >= MIN_PART:
-        # 0812 begins 62812…, and 504 may stand anywhere.
+        # 0812 matches the beginning of 62812…; 504 may match anywhere.
         of_number = Q(recipient__contains=digits) | Q(recipient__startswith=phone.gateway_reading(digits))
         found |= Q(recipient_type=RecipientType.NUMBER) & of_number
     return set(_ids(read.filter(found)))
