@@ -1,4 +1,4 @@
-"""`kpwa alerts`: what people were told of that is not over, and a test of the ways by which they are told."""
+"""`kpwa alerts`: lists the open alerts, and sends a test notification."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("list", "test"),
         default="list",
-        help="list what is open (the default), or tell by all ways that this is a test",
+        help="list the open alerts (the default), or send a test notification by all ways",
     )
 
 
@@ -41,7 +41,7 @@ def _list(console: Console) -> int:
 
 
 def _test(console: Console) -> int:
-    # The test is what people read, in their language; what became of it is said in English.
+    # The notification is in the site's language, which its recipients read; the command's own output is in English.
     with translation.override(settings.LANGUAGE_CODE):
         ways = alerts.try_ways(TRY_SECONDS)
     told = {way.name: way.failure.in_english if way.failure is not None else "" for way in ways}
@@ -53,4 +53,4 @@ def _test(console: Console) -> int:
     return EXIT_OK if ways and not any(told.values()) else EXIT_NO
 
 
-ALERTS = Subcommand("list the alerts that are open, or test who is told", _add_arguments, _run)
+ALERTS = Subcommand("list the open alerts, or send a test notification", _add_arguments, _run)

@@ -1,4 +1,4 @@
-"""Arguments that several subcommands share, and the look-up of what they name: a license, a message, a time."""
+"""Arguments that several subcommands share, and functions that resolve them: to a license, a message, a time."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def add_license_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--license",
         metavar="NAME",
-        help="the license's name (default: the one that sends messages that name no license)",
+        help="the license's name (default: the one that sends messages for which none is given)",
     )
 
 
 def chosen_license(options: dict[str, Any]) -> License:
     """Return the license that a subcommand works on.
 
-    This is the license that `--license` names, else the one for messages that name no license, else the only license.
+    This is the license given by `--license`, else the one for messages without a license, else the only license.
 
     Raises:
         LicenseChoiceError: No such license exists, or none can be chosen.
@@ -83,7 +83,7 @@ def chosen_license(options: dict[str, Any]) -> License:
     except LicenseChoiceError as error:
         first_two = list(License.objects.filter(archived_at=None).order_by("pk")[:2])
         if len(first_two) == 1 and not kpwa_settings().DEFAULT_LICENSE:
-            return first_two[0]  # it may be inactive: it sends nothing, but it can be asked about and repaired
+            return first_two[0]  # it may be inactive: it sends nothing, but it can be inspected and repaired
         raise LicenseChoiceError(f"{error} Or name one with --license. Known: {_known()}.") from None
 
 
@@ -125,8 +125,8 @@ def since(given: str) -> datetime | CombinedExpression:
     """Parse an argument: `90s`, `30m`, `2h` or `3d` ago, or a date or time (`2016-11-05`, `2016-11-05 09:30`).
 
     Returns:
-        An aware datetime (naive input is in the site's time zone), or for a time ago an expression of the database's
-        clock, because that clock also set the times that are compared with it.
+        An aware datetime (naive input is in the site's time zone), or for a duration an expression of the database's
+        clock, because the times that are compared with it were set by that clock.
 
     Raises:
         argparse.ArgumentTypeError: `given` is neither.
@@ -136,7 +136,10 @@ def since(given: str) -> datetime | CombinedExpression:
 
 
 def point_in_time(given: str) -> datetime:
-    """Parse the same argument for the site's own times, which this process's clock has set: an aware datetime."""
+    """Parse the same argument for comparison with the site's own times, which this process's clock sets.
+
+    Returns an aware datetime. Raises `argparse.ArgumentTypeError`.
+    """
     ago = _ago(given)
     if ago is not None:
         return timezone.now() - ago

@@ -140,7 +140,7 @@ _SIGNS_OF_NO_TABLE = ("relation", "no such table", "no such column", "doesn't ex
 
 
 def as_command_error(error: Exception) -> CommandError | None:
-    """Return the `CommandError` to show for `error`; None if `error` is a bug, whose traceback should be shown."""
+    """Return the `CommandError` to show for `error`; None if `error` is a bug, so that its traceback is shown."""
     if isinstance(error, CommandError):
         return error
     if isinstance(error, GatewayError):

@@ -1,7 +1,7 @@
 """`kpwa doctor`: says whether receipts can go out, and if not, what to do. The exit code is 1 if they cannot.
 
-It examines from the bottom up (database, settings, services, licenses), and stops early if the next layer can't be
-examined: without tables there are no licenses.
+It examines the layers from the bottom up (database, settings, services, licenses), and stops early if the next layer
+can't be examined: without tables there are no licenses.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from .licenses import why_paused
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
-# Checks that are left out, because the examination finds the same problems itself and names the licenses.
+# Checks that are omitted, because the examination finds the same problems itself and names the licenses.
 _LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007", "kpwa.W110"}
 
 
@@ -62,8 +62,8 @@ _LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007", "kpwa.W110"}
 class Line:
     """The result of one examination.
 
-    `level` is `PROBLEM` if something has to be done, `NOTE` if someone should know about it, else `OK`.
-    `blocks`: it keeps receipts from going out.
+    `level` is `PROBLEM` if something has to be done, `NOTE` if it is worth knowing, else `OK`.
+    `blocks`: True if it keeps receipts from going out.
     """
 
     level: str
@@ -72,7 +72,7 @@ class Line:
     blocks: bool = False
 
 
-class _Hopeless(Exception):  # noqa: N818 - it ends the examination, it is no error
+class _Hopeless(Exception):  # noqa: N818 - it ends the examination, and is not an error
     """Raised after a finding that makes all further examination impossible."""
 
 
@@ -83,7 +83,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(console: Console, options: dict[str, Any]) -> int:
-    # All sentences here are English, so those that are translated are, too.
+    # The command's own sentences are in English, so the translated ones are shown in English as well.
     with translation.override("en"):
         lines = list(_examine(options["license"]))
     can_send = not any(line.blocks for line in lines)
@@ -115,7 +115,7 @@ def _examine(license_name: str | None) -> Iterator[Line]:
         yield _broker()
         yield _receipt_classes()
         licenses = [license_named(license_name)] if license_name else list(License.objects.kept())
-        # The answers of the gateway are stored.
+        # The gateway is called only if its answers can be stored.
         is_writable = takes_changes()
         if not is_writable:
             yield _line(Finding(Problem.READ_ONLY, PROBLEMS[Problem.READ_ONLY]))
@@ -128,7 +128,7 @@ def _examine(license_name: str | None) -> Iterator[Line]:
         names = {license_.pk for license_ in licenses}
         for finding in health.findings:
             if finding.code == Problem.READ_ONLY:
-                continue  # told above
+                continue  # reported above
             if finding.license is None or finding.license.pk in names:
                 yield _line(finding)
         for license_ in licenses:
@@ -142,7 +142,7 @@ def _line(finding: Finding) -> Line:
     level = PROBLEM if finding.blocks or finding.tone == Tone.BAD else NOTE
     license_, words = finding.license, finding.say("meaning")
     if license_ is not None and finding.code == STOPPED:
-        # Fetched again: the gateway's answers above may have changed it.
+        # Fetched again, because the gateway's answer may have changed the lane.
         lane = Lane.objects.filter(pk=license_.pk).first()
         if lane is not None and lane.pause_reason:
             said = f" The gateway said: {lane.pause_words}" if lane.pause_words else ""
@@ -154,7 +154,7 @@ def _line(finding: Finding) -> Line:
 
 
 def _seen(finding: Finding) -> str:
-    """When whoever is missing was last seen; empty for other findings."""
+    """Return when a missing sender was last seen; empty for other findings."""
     if finding.code not in (Problem.NO_SENDER, Problem.NO_WORKER_AND_NO_BEAT, Problem.NO_WORKER, Problem.NO_BEAT):
         return ""
     return last_seen(senders().seen.get("sweep"))
@@ -212,7 +212,7 @@ def _is_test_double() -> bool:
 
 
 def _broker() -> Line:
-    """Ask the broker, which the other screens do not."""
+    """Examine the broker by connecting to it, which no page or alert does."""
     if broker.is_configured():
         if why := broker.why_unusable():
             return Line(NOTE if senders().is_without_broker else PROBLEM, "broker", f"cannot be used: {why}")
@@ -244,12 +244,12 @@ def _receipt_classes() -> Line:
 
 
 def _ask_gateway(license_: License) -> Iterator[Line]:
-    """Ask the gateway for the status, which pauses the lane or ends its pause; `look()` finds what became of it."""
+    """Request the status from the gateway, which pauses the lane or ends its pause; `look()` then finds the result."""
     subject = f"license {license_.name}"
     try:
         status = license_actions.check_status(license_)
     except (KeyUnreadableError, InvalidApiKeyError, UnauthorizedError):
-        return  # the lane is paused for it
+        return  # the lane was paused for this reason, which `look()` reports
     except ImproperlyConfigured as error:
         yield Line(PROBLEM, subject, str(error), blocks=True)
     except GatewayError as error:
@@ -264,7 +264,7 @@ def _ask_gateway(license_: License) -> Iterator[Line]:
 
 
 def _of_license(license_: License) -> Iterator[Line]:
-    """What is in order, or may be: the number of waiting messages, and the webhook."""
+    """Report what is not a finding of `look()`: the number of waiting messages, new customers, and the webhook."""
     subject = f"license {license_.name}"
     if not license_.is_active:
         words = "is not active: its messages are held. Send them: manage.py kpwa licenses activate"
@@ -299,7 +299,7 @@ def _of_new_customers(license_: License) -> Iterator[Line]:
 def _of_cold_limit(license_: License, found: NewCustomers) -> Line:
     subject, name = f"license {license_.name}", quoted(license_.name)
     if found.is_asked:
-        words = "nobody has said since when its number has been in use, so new customers are not limited. Say it"
+        words = "it is not set since when its number has been in use, so new customers are not limited. Set it"
         return Line(NOTE, subject, f"{words}: manage.py kpwa licenses new-customers {name} --in-use-since DATE")
     if found.most is None:
         return Line(OK, subject, "new customers are not limited.")

@@ -1,6 +1,6 @@
-"""`kpwa groups`: makes Django's groups for the two people of a shop, with the permissions that each needs.
+"""`kpwa groups`: creates Django groups for the two roles of a shop, with the permissions that each needs.
 
-A group that exists is only added to: what the site gave it stays.
+Permissions are only added to a group that exists; those that the site gave it stay.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _LANGUAGES = ("en", "id")
 
 @dataclass(frozen=True)
 class Role:
-    """`codenames`: the permissions of this app that people in the group get; empty for all of them."""
+    """A role of a shop's staff. `codenames`: the permissions of this app that its group gets; empty for all of them.
+
+    `may`: completes the sentence "People in it may …".
+    """
 
     key: str
     name: Words
@@ -36,7 +39,7 @@ class Role:
 
     @property
     def names(self) -> list[str]:
-        """The group's name in the site's language, then in the others."""
+        """The group's name in the site's language, then in the other languages."""
         found = []
         for language in (settings.LANGUAGE_CODE, *_LANGUAGES):
             with translation.override(language):
@@ -65,8 +68,8 @@ def _run(console: Console, options: dict[str, Any]) -> int:
         done = "created" if is_new else f"{len(added)} permissions added" if added else "nothing to change"
         console.report(f"{group.name}: {done}. People in it may {role.may}.")
     console.report(
-        "Add people to them in the admin, where only those with “staff status” can log in. Who is to see previews of "
-        "receipts needs the permission to view your own models too."
+        "Add people to them in the admin, where only those with “staff status” can log in. To see previews of "
+        "receipts, people also need the permission to view your own models."
     )
     console.document(document)
     return EXIT_OK
@@ -93,4 +96,4 @@ def _make(role: Role) -> tuple[Group, bool, list[str]]:
     return group, is_new, added
 
 
-GROUPS = Subcommand("make groups of users for the cashier and the owner", lambda parser: None, _run)
+GROUPS = Subcommand("create groups of users for the cashier and the owner", lambda parser: None, _run)

@@ -1,6 +1,6 @@
-"""Drives lanes without Celery: a bounded pool of threads runs `dispatch.drive()`; waits of the pace are on a heap.
+"""Drives lanes without Celery: a bounded pool of threads runs `dispatch.drive()`.
 
-A lane that waits for its pace occupies no thread: its lease is held, and its next drive is an entry of the heap. Other
+A lane that waits for its pace occupies no thread: its lease is held, and its next drive is an entry of a heap. Other
 such processes and Celery workers may run at the same time, because the lease decides who drives a lane. If a thread
 hangs in the site's code, a new thread takes over its lane after its lease has expired.
 """
@@ -241,9 +241,9 @@ _Slot = queue.SimpleQueue[_Task | None]
 
 
 class _Tasks:
-    """A queue of tasks. The thread that became free last gets the next one, because its database connection is open.
+    """A queue of tasks. The thread that became idle last gets the next one, because its database connection is open.
 
-    To connect costs more than to send a message. A thread closes its connections when it has had nothing to do for
+    Connecting costs more than sending a message. A thread closes its connections after it has been idle for
     `KEPT_SECONDS`.
     """
 
@@ -276,19 +276,19 @@ class _Tasks:
 
 
 def _close_broken_connections() -> None:
-    """Close this thread's connections that the database has ended meanwhile, so that the next statement opens others:
-    a lane that was passed on would otherwise wait until its lease expires."""
+    """Close this thread's connections that the database has ended meanwhile, so that the next statement opens new ones.
+    Otherwise a drive with a passed-on lease would fail, and its lane would wait until the lease expires."""
     for connection in connections.all(initialized_only=True):
         if connection.connection is not None and _may_be_broken(connection) and not connection.is_usable():
-            # It is forgotten even where closing it fails.
+            # Django drops the connection even if closing it fails.
             with contextlib.suppress(DatabaseError, InterfaceError):
                 connection.close()
 
 
 def _may_be_broken(connection: BaseDatabaseWrapper) -> bool:
-    """False if the server has said nothing since the last answer, and so has not ended the connection.
+    """False if the server has sent nothing since its last answer, and so has not ended the connection.
 
-    That is a look at the socket, where `is_usable()` is a statement, of which a message would have a third then.
+    Polling the socket is cheap, whereas `is_usable()` runs a statement, which would be a third one for each message.
     """
     if connection.errors_occurred or not hasattr(select, "poll"):
         return True
@@ -306,16 +306,16 @@ class _Underway:
 
     def __init__(self, slice_seconds: float) -> None:
         self.thread = threading.current_thread()
-        # A drive may begin its last send at the end of its slice, and its lease covers that send. Later, it hangs.
+        # A drive may begin its last send at the end of its slice, and its lease covers that send. After that, it hangs.
         self.is_lost_at = time.monotonic() + slice_seconds + lease_seconds(kpwa_settings())
 
 
 @contextlib.contextmanager
 def stopped_by_signals(pool: LanePool, *, is_guest: bool = False) -> Iterator[None]:
-    """Within the context, SIGTERM and Ctrl-C stop `pool` gently; a second signal ends the process at once.
+    """Within the context, SIGTERM and Ctrl-C stop `pool` gracefully; a second signal ends the process at once.
 
-    `is_guest`: the process may be another program's, e.g. a worker one of whose tasks called the command. A handler
-    that it had is called afterwards: it may have to stop as well.
+    `is_guest`: the command may have been called by another program, e.g. by a task of a worker. That program's signal
+    handler is called afterwards, because the program may have to stop as well.
     """
     arrived: list[signal.Signals] = []
 
@@ -324,7 +324,7 @@ def stopped_by_signals(pool: LanePool, *, is_guest: bool = False) -> Iterator[No
         arrived.append(signal.Signals(number))
         signal.signal(number, signal.SIG_DFL)
 
-    # Python allows only the main thread to set handlers. In another thread, whoever started it has to stop the pool.
+    # Python allows only the main thread to set handlers. In another thread, its creator has to stop the pool.
     numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
     previous = {number: signal.signal(number, stop) for number in numbers}
     try:
@@ -345,15 +345,15 @@ def _release(license_id: int, token: uuid.UUID) -> None:
 
 
 def report(error: Exception, doing: str) -> None:
-    """Log an error in something that is retried by itself.
+    """Log an error of something that is retried automatically.
 
     Args:
-        doing: What failed, as it follows "while", for example "purging".
+        doing: What failed, as a phrase that follows "while", for example "purging".
     """
     if tables := missing_tables(error):
         logger.error("%s This goes on by itself then.", tables)
     elif isinstance(error, (DatabaseError, InterfaceError)):
-        # No traceback: an unreachable database is no bug, and the log would get one every second.
+        # No traceback: an unreachable database is not a bug, and the log would get a traceback every second.
         logger.warning("The database failed while %s (%s); it will be retried.", doing, type(error).__name__)
     else:
         logger.error("%s failed; it will be retried.\n%s", doing.capitalize(), masked_traceback(error))

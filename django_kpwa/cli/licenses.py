@@ -1,4 +1,4 @@
-"""`kpwa licenses`: lists and adds licenses, changes keys, pauses and resumes, and all else that the admin's page can.
+"""`kpwa licenses`: lists and adds licenses, changes keys, pauses and resumes, and whatever else the admin's page can.
 
 An API key is read from a prompt or standard input, never from an argument: process lists and shell histories show
 arguments.
@@ -29,17 +29,17 @@ from .console import EXIT_NO, EXIT_OK, EXIT_USAGE, Console, Subcommand, in_engli
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    add = add_action(actions, "add", "add a license; its API key is asked for, or read from standard input")
+    add = add_action(actions, "add", "add a license; its API key is read from a prompt or standard input")
     add.add_argument("name", help="a name for people, e.g. of the outlet")
     add.add_argument("--base-url", default="", metavar="URL", help="only for a sandbox or your own gateway")
     for action, explained in (
-        ("set-key", "store a new API key, asked for or read from standard input"),
+        ("set-key", "store a new API key, read from a prompt or standard input"),
         ("pause", "hold the license's messages until it is resumed"),
         ("resume", "end a pause, whatever its reason; a changed number is confirmed instead"),
-        ("end-restriction", "send to new customers again, because WhatsApp restricts the number no longer"),
-        ("default", "let it send the messages that name no license"),
-        ("activate", "let it send, and be chosen for messages that name no license"),
-        ("deactivate", "hold its messages, and do not choose it for messages that name no license"),
+        ("end-restriction", "send to new customers again, because WhatsApp no longer restricts the number"),
+        ("default", "let it send the messages for which no license is given"),
+        ("activate", "let it send, and be chosen for messages for which no license is given"),
+        ("deactivate", "hold its messages, and do not choose it for messages for which no license is given"),
         ("archive", "archive a license that is not active; its messages stay"),
         ("take-back", "restore a license from the archive; it stays inactive"),
         ("delete", "delete a license that has neither messages nor webhook events"),
@@ -52,7 +52,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit",
         metavar="N",
         type=_limit,
-        help="at most so many; `none`: no limit; `usual`: by the number's age",
+        help="maximum number of new customers a day; `none`: no limit; `usual`: by the number's age",
     )
     confirm = add_action(actions, "confirm-number", "send again after another phone was linked")
     confirm.add_argument("name")
@@ -216,7 +216,7 @@ def _new_customers(console: Console, license_: License, since: date | None, limi
         }
     )
     of = "not limited" if found.most is None else f"{found.sent} of at most {found.most} today"
-    since_when = f"in use since {license_.in_use_since}" if license_.in_use_since else "nobody has said since when"
+    since_when = f"in use since {license_.in_use_since}" if license_.in_use_since else "in use since an unknown date"
     console.say(f"{license_.name}: new customers: {of}; its number: {since_when}.")
     return EXIT_OK
 
@@ -229,7 +229,7 @@ def _day(given: str) -> date:
 
 
 def _limit(given: str) -> tuple[int | None]:
-    """The value of `License.cold_limit`, in a tuple, because None is one as well."""
+    """Return the value for `License.cold_limit` in a tuple, because None is a valid value."""
     if given in ("none", "usual"):
         return (0 if given == "none" else None,)
     if not given.isdecimal() or int(given) == 0:
@@ -302,7 +302,7 @@ def _delete(console: Console, license_: License) -> int:
 
 
 def _say_who_sends(console: Console) -> None:
-    """Warn if, after the change, no license can be chosen any more for messages that name none."""
+    """Warn if, after the change, no license can be chosen any more for messages for which none is given."""
     chosen = choose(kpwa_settings().DEFAULT_LICENSE)
     if chosen.why_not is not None:
         row = UNCHOSEN[chosen.why_not]
@@ -320,7 +320,7 @@ def _how_to(action: str, license_: License) -> str:
 
 
 def _read_key(console: Console) -> str:
-    __traceback_hide__ = True  # this frame holds the key in plain text: see encryption.py
+    __traceback_hide__ = True  # this frame holds the key in plain text, see `encryption`
     try:
         key = getpass.getpass("API key: ") if console.stdin.isatty() else console.stdin.readline()
     except EOFError:

@@ -1,4 +1,4 @@
-"""Subcommands that ask the gateway about one license: `kpwa status`, `qr`, `restart` and `check-number`.
+"""Subcommands that call the gateway for one license: `kpwa status`, `qr`, `restart` and `check-number`.
 
 Whoever scans the QR code controls the account, so it is only written to standard output, or to a file that only its
 owner can read. The exit code of `status` is 0 if WhatsApp is linked, else 1, and of `check-number` 0 if the number has
@@ -41,7 +41,7 @@ def _status(console: Console, options: dict[str, Any]) -> int:
 
 
 def _show_status(console: Console, license_: License, status: ServiceStatus) -> None:
-    """Write the gateway's answer, why the license is paused if it is, and how many messages wait or are in doubt."""
+    """Write the gateway's answer, the reason of a pause, and how many messages wait or are in doubt."""
     lane = Lane.objects.get(pk=license_.pk)
     messages = OutboundMessage.objects.filter(license=license_)
     waiting = messages.filter(status=Status.QUEUED).count()
@@ -92,7 +92,7 @@ def _qr(console: Console, options: dict[str, Any]) -> int:
 
 
 class QrCodes:
-    """The codes that link a license, one after the other until somebody scans one."""
+    """Shows the codes that link a license, one after the other until one is scanned."""
 
     REFRESH_SECONDS = 20.0
     """Seconds until a new code is requested; WhatsApp changes its code about this often."""
@@ -111,8 +111,8 @@ class QrCodes:
             except GatewayError:
                 if not shown_before:
                     raise
-                # Only the first request reports an error. A later one is repeated, so that a short outage of the
-                # gateway does not end the command while somebody holds the phone.
+                # Only an error of the first request is reported. Later requests are retried, so that a short outage of
+                # the gateway does not end the command while somebody holds the phone.
                 time.sleep(self.ASK_SECONDS)
                 continue
             if qr is None:

@@ -1,6 +1,6 @@
 """Subcommands about messages: `kpwa send`, `send-group` and `messages`.
 
-`send` and `send-group` put a message into the outbox, and can wait for it. `messages` lists the outbox, and applies
+`send` and `send-group` queue a message, and can wait until it is sent. `messages` lists the outbox, and applies
 decisions to messages that did not arrive or may not have arrived.
 """
 

@@ -1,4 +1,4 @@
-"""`kpwa missing`: says what became of the receipts of each class, and sends those that were never queued."""
+"""`kpwa missing`: reports what became of the receipts of each class, and queues those that are missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_count,
         default=20,
         metavar="N",
-        help=f"name at most N of the missing, up to {Found.MAX_NAMED} (default: %(default)s)",
+        help=f"list at most N missing receipts, up to {Found.MAX_NAMED} (default: %(default)s)",
     )
 
 
@@ -71,7 +71,7 @@ def _run(console: Console, options: dict[str, Any]) -> int:
 
 
 def _progress(console: Console) -> Callable[[Found], None]:
-    """Return what reports how far a long look has come, every few seconds."""
+    """Return a function that reports the progress of a long search every few seconds."""
     next_at = time.monotonic() + _PROGRESS_SECONDS
 
     def tell(found: Found) -> None:

@@ -1,4 +1,4 @@
-"""`kpwa lift-stop`, `forget` and `export`: what a person decides or asks about one phone number."""
+"""`kpwa lift-stop`, `forget` and `export`: end the stop of one phone number, empty its data, or export them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _lift_stop(console: Console, options: dict[str, Any]) -> int:
 
 def _add_forget_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number_argument(parser)
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 @sensitive_variables()
@@ -52,7 +52,7 @@ def _forget(console: Console, options: dict[str, Any]) -> int:
         f"{told.failures} receipt failures."
     )
     if told.is_stopped:
-        console.report("Its stop still holds: of the number, a keyed digest is kept.")
+        console.report("Its stop still holds: a keyed digest of the number is kept.")
     if told.left_messages:
         console.say(f"Messages on their way, which keep the number: {told.left_messages}. Try again in a minute.")
     if told.left_events:
@@ -62,7 +62,7 @@ def _forget(console: Console, options: dict[str, Any]) -> int:
 
 def _is_confirmed(console: Console, number: str) -> bool:
     if console.as_json:
-        raise CommandError("With --json, add --yes: nobody is asked.", returncode=EXIT_USAGE)
+        raise CommandError("With --json, add --yes: there is no prompt.", returncode=EXIT_USAGE)
     console.say(f"All that is held about {phone.mask(number)} will be emptied, and cannot be brought back.")
     console.say("Type “forget” to go on:")
     return console.stdin.readline().strip().lower() == "forget"
@@ -75,6 +75,6 @@ def _export(console: Console, options: dict[str, Any]) -> int:
     return EXIT_OK
 
 
-LIFT_STOP = Subcommand("write to a customer again who had asked to stop", _add_number_argument, _lift_stop)
-FORGET = Subcommand("empty all that is held about a number; its stop still holds", _add_forget_arguments, _forget)
-EXPORT = Subcommand("write all that is held about a number, as JSON", _add_number_argument, _export)
+LIFT_STOP = Subcommand("end the stop of a customer who asks for messages again", _add_number_argument, _lift_stop)
+FORGET = Subcommand("empty all data held about a number; its stop still holds", _add_forget_arguments, _forget)
+EXPORT = Subcommand("write all data held about a number, as JSON", _add_number_argument, _export)

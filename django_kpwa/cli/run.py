@@ -68,14 +68,14 @@ def _run(console: Console, options: dict[str, Any]) -> int:
 
 
 def _import_before_threads() -> None:
-    """Import what every thread of the pool needs.
+    """Import in the main thread what every thread of the pool needs.
 
-    Each thread has a heap of its own: what several import together is spread over all of them, and takes more memory
-    for as long as the process lives.
+    Each thread allocates from its own heap: a module that several threads import at the same time is spread over their
+    heaps, and takes more memory for the lifetime of the process.
     """
-    from cryptography import fernet  # noqa: F401 - opens the API keys
+    from cryptography import fernet  # noqa: F401 - decrypts the API keys
 
-    with contextlib.suppress(ImproperlyConfigured, ImportError):  # told by whatever needs it
+    with contextlib.suppress(ImproperlyConfigured, ImportError):  # raised again where the gateway is needed
         load_gateway_class()
 
 
@@ -131,7 +131,7 @@ class _Loop:
         looks.look_regularly(should_stop=self.pool.is_stopping)
 
     def _process_webhooks(self) -> None:
-        # Here, because a site whose webhook is not registered never needs them.
+        # Imported here, because a site whose webhook is not registered never needs it.
         from .. import webhooks
 
         webhooks.process_due_events(should_stop=self.pool.is_stopping)
@@ -213,11 +213,11 @@ def _seconds_until_next_send() -> float | None:
 
 
 def _add_purge_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the retention is a setting and no argument, so that beat and people delete the same rows."""
+    """Add nothing: the retention is a setting and not an argument, so that beat and people delete the same rows."""
 
 
 def _purge(console: Console, options: dict[str, Any]) -> int:
-    # On a site of cron nothing else may count what is deleted now.
+    # On a site that runs from cron, nothing else may have counted the rows that are deleted now.
     statistics.roll_up()
     looks.look_regularly()
     purged = retention.purge()
@@ -231,7 +231,7 @@ def _purge(console: Console, options: dict[str, Any]) -> int:
 
 
 MOST_LICENSES = 20
-"""Maximum number of licenses that a round reports: it comes every minute, and each license costs some queries."""
+"""Maximum number of licenses that a round reports: it runs every minute, and each license costs some queries."""
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ def _run(console: Console, options: dict[str, Any]) -> NoReturn:
 
 
 def _add_license(console: Console, name: str, arguments: list[str]) -> None:
-    """Add a license that sends to the sandbox with these arguments, unless the site has it since the last time.
+    """Add a license that sends to a sandbox started with `arguments`, unless an earlier run has added it.
 
-    It has a base URL of its own, so that the site's other licenses and settings stay as they are.
+    The license has its own base URL, so that the site's other licenses and settings are not affected.
     """
-    # Imported here: it brings the whole sandbox along, which no other subcommand needs.
+    # Imported here, because it imports the whole sandbox, which no other subcommand needs.
     from ..sandbox.__main__ import reached_by
 
     if not settings.DEBUG:

@@ -1,6 +1,6 @@
 """`kpwa webhook`: registers or removes this site's webhook, shows which events arrived, and processes events again.
 
-The token in the webhook's address is its only secret, so it is never written out.
+The token in the webhook's address is a secret, so it is never shown.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def test_where_nobody_has_answered_nothing_waits_and_it_is_asked_for(license_):
     lane = Lane.objects.select_related("license").get()
     lane.license.lane = lane
     assert new_customers(lane.license, timezone.now()).is_asked
-    assert "nobody has said since when its number has been in use" in kpwa("doctor")[1]
+    assert "it is not set since when its number has been in use" in kpwa("doctor")[1]
     assert Lane.objects.get().cold_sent == 0
 
 
