@@ -1,5 +1,5 @@
-// Keeps the banner and the chips of a page up to date: asks for an address of the site's own and takes over those parts
-// of the answer that the page has. Who may see what is decided by the site's own view. Optional: nothing depends on it.
+// Keeps the banner and the chips of a page up to date: requests a URL of the site and takes over those parts of the
+// response that the page has. The site's own view decides who may see what. Optional: nothing depends on it.
 //   <script defer src="…/counter.js" data-address="/sales/recent/" data-seconds="5"></script>
 "use strict";
 
@@ -22,7 +22,7 @@
   async function ask() {
     try {
       const answer = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(15000) });
-      // Redirected: to a login, most likely.
+      // A redirect most likely leads to a login page.
       if (!answer.ok || answer.redirected) return null;
       return new DOMParser().parseFromString(await answer.text(), "text/html");
     } catch {
@@ -34,7 +34,7 @@
     const byName = new Map(parts(fresh).map((part) => [part.dataset.kpwaPart, part]));
     for (const part of parts(document)) {
       const other = byName.get(part.dataset.kpwaPart);
-      // Compared by their words: a form's token differs every time.
+      // Compared by their text, because a form's CSRF token differs in each response.
       if (other && !isInUse(part) && words(part) !== words(other)) part.replaceChildren(...other.childNodes);
     }
   }

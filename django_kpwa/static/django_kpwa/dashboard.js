@@ -1,12 +1,12 @@
-// Keeps the dashboard up to date: asks for its parts every few seconds while somebody looks, and replaces those that have
-// changed. What the person is doing stays: the focus, chosen messages, an opened table. Where the server can't be
-// asked, the page says so and turns grey: old figures must not pass for new ones. Without this script it is a plain page.
+// Keeps the dashboard up to date: requests its parts every few seconds while the page is visible, and replaces those that
+// have changed. It preserves the focus, selected messages and an opened table. If the server can't be reached, the page
+// says so and turns grey, so that old figures are not taken for current ones. Without this script it is a static page.
 "use strict";
 
 (() => {
   const EVERY = 5000;
   const PATIENCE = 10000;
-  const DAYS_EVERY = 12; // the 30 days change slowly, and are the dearest to add up
+  const DAYS_EVERY = 12; // the chart of 30 days changes slowly, and is the most expensive to compute
   const { address } = document.currentScript.dataset;
   const shown = new Map();
   let round = 0;
@@ -14,7 +14,7 @@
   let isAsking = false;
 
   const parts = (root) => [...root.querySelectorAll("[data-kpwa-part]")];
-  // A form's token differs every time.
+  // A form's CSRF token differs in each response.
   const html = (part) => part.outerHTML.replace(/(name="csrfmiddlewaretoken" value=")[^"]*/g, "$1");
 
   async function refresh() {
@@ -34,7 +34,7 @@
     try {
       const url = round % DAYS_EVERY ? address : `${address}?days=yes`;
       const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-      // Redirected: to the login.
+      // A redirect leads to the login page.
       if (answer.redirected || answer.status === 403) return { problem: "loggedOut" };
       if (!answer.ok) return { problem: "away" };
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -92,7 +92,7 @@
     }
   }
 
-  // The box that chooses all works by script alone, so it shows by script alone.
+  // The box that selects all needs this script, so only this script shows it.
   function prepare(root) {
     const all = root.querySelector("[data-kpwa-all]");
     if (!all) return;

@@ -1,12 +1,12 @@
-// Shows the code that links WhatsApp without leaving the page: draws it anew before it runs out, notices the scan, and
-// takes the code away when the time is up. Every answer is the page's panel, with its words; without this script the
-// same forms are sent by the browser. Nothing of a code is kept but the drawing itself.
+// Shows the code that links WhatsApp without leaving the page: requests a new one before it expires, notices the scan,
+// and removes the code when the time is up. Every response is the page's panel; without this script the browser submits
+// the same forms. Nothing of a code is kept except the drawing itself.
 "use strict";
 
 (() => {
   const root = document.querySelector("[data-kpwa-link]");
   if (!root) return;
-  const MOST_MISSES = 2; // answers in a row that fail before they are shown: one may be a hiccup
+  const MOST_MISSES = 2; // failed requests in a row before an error is shown: a single one may be a hiccup
   const said = root.querySelector("[data-kpwa-said]");
   const panel = () => root.querySelector("[data-kpwa-panel]");
   const milliseconds = (name) => Number(root.dataset[name]) * 1000;
@@ -14,9 +14,9 @@
   const instead = (name) =>
     root.querySelector(`[data-kpwa-instead=${name}]`).content.firstElementChild.cloneNode(true);
   const passkey = root.querySelector("[data-kpwa-passkey]");
-  let run = 0; // a run ends when another one, or the time's end, has counted this up
+  let run = 0; // number of the current run: a run ends when a new run or the time limit has increased it
 
-  // The panel of the answer; null where there is none: no connection, logged out, no longer permitted.
+  // Return the panel of the response; null if there is none: no connection, logged out, no longer permitted.
   async function ask(address) {
     const token = root.querySelector("[name=csrfmiddlewaretoken]").value;
     try {
@@ -91,7 +91,7 @@
     clearTimeout(end);
   }
 
-  // After a minute without a link: some phones ask for more than the scan.
+  // Shown after a minute without a link, because some phones ask for a passkey after the scan.
   function askAboutPasskey() {
     setTimeout(() => (passkey.hidden = panel().dataset.step === "linked"), milliseconds("passkeySeconds"));
   }
@@ -102,7 +102,7 @@
     event.preventDefault();
     start(event.target);
   });
-  // A page that is left, and may be shown again by "back", keeps no code.
+  // A page that is left may be shown again by "back", and must not show a code then.
   addEventListener("pagehide", () => stop("expired"));
   if (panel().dataset.step === "code") {
     askAboutPasskey();
