@@ -239,7 +239,7 @@ def _check_secret(secret: Any) -> None:
 
 
 def _check_amount(name: str, value: Any) -> None:
-    """Raise `ImproperlyConfigured` if a number is none to count with, or a purge would delete what it is to keep."""
+    """Raise `ImproperlyConfigured` if a number is not finite or too small, or `RETENTION_DAYS` is invalid."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if is_number and not (math.isfinite(value) and (value > 0 or (value == 0 and name not in _ABOVE_ZERO))):
         least = "more than 0" if name in _ABOVE_ZERO else "0 or more"
@@ -252,8 +252,8 @@ def _check_amount(name: str, value: Any) -> None:
             )
         if min(value.values()) < 1:
             raise ImproperlyConfigured(
-                "KPWA['RETENTION_DAYS'] must have whole numbers of days, each 1 or more. There is none for ever: write "
-                "a large one."
+                "KPWA['RETENTION_DAYS'] must have whole numbers of days, each 1 or more. To keep rows for ever, use a "
+                "large number."
             )
 
 

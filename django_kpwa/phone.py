@@ -186,8 +186,8 @@ def national(number: str) -> str:
 def spellings(number: str) -> re.Pattern[str]:
     """Return a pattern that finds `number` (digits with the country code) in any spelling in a text or a JID.
 
-    It finds the number within longer runs of digits as well, and with separators that JSON, a form or HTML has escaped:
-    WhatsApp itself writes numbers with a dash (U+2011) that is no ASCII.
+    It finds the number within longer runs of digits as well, and with separators that were escaped for JSON, a form or
+    HTML: WhatsApp itself writes numbers with a non-ASCII dash (U+2011).
     """
     own = national(number)
     between = r"(?:[^0-9A-Za-z]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|&nbsp;){0,5}"

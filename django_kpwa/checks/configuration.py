@@ -99,7 +99,7 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
             ),
             (
                 bool(conf.WEBHOOK_USERNAME) and not conf.WEBHOOK_PASSWORD,
-                "KPWA['WEBHOOK_USERNAME'] is set without WEBHOOK_PASSWORD, so webhooks are asked for neither.",
+                "KPWA['WEBHOOK_USERNAME'] is set without WEBHOOK_PASSWORD, so webhooks need neither.",
                 "Set 'WEBHOOK_PASSWORD' as well, or remove 'WEBHOOK_USERNAME'.",
             ),
             (

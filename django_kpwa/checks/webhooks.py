@@ -32,8 +32,8 @@ logger = get_logger("django_kpwa.checks")
 def check_webhook_arrives(conf: Settings) -> list[CheckMessage]:
     """W075 and W076: the site redirects webhooks, or Django refuses their host.
 
-    Tests run with DEBUG off, by which Django refuses the hosts of a developer's machine, and the gateway cannot reach
-    them. Both are right in the settings, so neither W076 nor W078 is said there.
+    Tests run with DEBUG off, so Django refuses the hosts of a developer's machine, which the gateway cannot reach
+    either. Both are correct in the settings, so neither W076 nor W078 is reported in tests.
     """
     public = urlsplit(conf.PUBLIC_URL)
     if not public.hostname:
