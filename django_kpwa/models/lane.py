@@ -129,7 +129,8 @@ class Lane(models.Model):
         indexes = [models.Index(fields=["lease_expires_at"], name="kpwa_lane_lease_expires")]
 
     def __str__(self) -> str:
-        return f"{self.license_id}: {self.pause_reason or self.session_status}"
+        shown = self.get_pause_reason_display() if self.pause_reason else self.get_session_status_display()
+        return f"{self.license_id}: {shown}"
 
     @property
     def has_changed_number(self) -> bool:

@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         "--fault",
         action="append",
         default=[],
-        metavar="NAME=PROBABILITY",
-        help="a fault and its probability from 0 to 1; may be repeated",
+        metavar="NAME=PROBABILITY[:AMOUNT]",
+        help="a fault, its probability from 0 to 1, and its amount if not the usual one; may be repeated",
     )
     parser.add_argument("--latency", type=float, metavar="MS", help="milliseconds added to the time of every answer")
     parser.add_argument(
@@ -104,16 +104,14 @@ def _furnished(options: argparse.Namespace) -> Sandbox:
     if options.latency is not None:
         sandbox.faults.update({"latency": {"amount": options.latency}})
     for fault in options.fault:
-        name, _, probability = fault.partition("=")
-        sandbox.faults.update({name: _number(probability, fault)})
+        name, _, settings = fault.partition("=")
+        probability, colon, amount = settings.partition(":")
+        try:
+            setting = {"probability": float(probability)} | ({"amount": float(amount)} if colon else {})
+        except ValueError:
+            raise ValueError(f"--fault must be NAME=PROBABILITY or NAME=PROBABILITY:AMOUNT, not {fault!r}.") from None
+        sandbox.faults.update({name: setting})
     return sandbox
-
-
-def _number(text: str, fault: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--fault must be NAME=PROBABILITY, not {fault!r}.") from None
 
 
 def _set_up_django(host: str) -> None:

@@ -12,7 +12,7 @@ from django.contrib.messages import get_messages
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from django_kpwa import license_actions, outbox
 from django_kpwa.admin.license_admin import LicenseAdmin, LicenseChangeList
@@ -460,3 +460,15 @@ def test_a_lane_paused_for_a_key_that_was_replaced_does_not_ask_for_the_key_agai
     refused.set_api_key("another-key-of-the-gateway")
     refused.save()
     assert license_condition(refused, timezone.now()).help == Help.NONE
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [({"session_status": "connected"}, "tertaut"), ({"pause_reason": "failing"}, "gateway terus terganggu")],
+)
+def test_what_goes_with_a_license_is_named_in_the_readers_language(license_, admin_client, columns, shown):
+    a_lane(license_, **columns)
+    with translation.override("id"):
+        page = admin_client.get(f"/admin/django_kpwa/license/{license_.pk}/delete/").content.decode()
+    assert f": {license_.pk}: {shown}" in page
+    assert not any(word in page for word in columns.values())

@@ -45,13 +45,15 @@ def test_the_options_set_everything_up():
     with SandboxProcess(
         *("--linked", "--license", "Dago:dago-key", "--license", "Riau:riau-key"),
         *("--group", "Dapur", "--group", "Kasir", "--fault", "error_500=0.25", "--latency", "7", "--seed", "3"),
-        *("--unregistered", "0812 000 1111", "--unlinked-status", "500"),
+        *("--unregistered", "0812 000 1111", "--unlinked-status", "500", "--fault", "restricted_400=1:5"),
     ) as sandbox:
         state = sandbox.state(license="Riau")
         assert [(each["name"], each["linked"]) for each in state["licenses"]] == [("Dago", True), ("Riau", True)]
         assert len({each["number"] for each in state["licenses"]}) == 2
         assert {chat["name"] for chat in state["chats"]} == {"Dapur", "Kasir"}
         assert sandbox.faults()["error_500"]["probability"] == 0.25
+        restricted = sandbox.faults()["restricted_400"]
+        assert (restricted["probability"], restricted["amount"]) == (1, 5)
         assert (sandbox.faults()["latency"]["probability"], sandbox.faults()["latency"]["amount"]) == (1, 7)
         assert (state["unregistered"], state["unlinked_status"]) == (["628120001111"], 500)
         sandbox.clear_faults()
@@ -76,6 +78,9 @@ def test_licenses_do_not_see_each_others_chats():
         ("--fault", "fire=1"),
         ("--fault", "error_500"),
         ("--fault", "error_500=2"),
+        ("--fault", "restricted_400=1:"),
+        ("--fault", "restricted_400=1:-1"),
+        ("--fault", "restricted_400=1:2:3"),
         ("--latency", "-5"),
         ("--port", "many"),
     ],
