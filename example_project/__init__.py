@@ -2,5 +2,5 @@
 
 from .celery import app as celery_app
 
-# Celery's documentation asks for it here: tasks and wake-ups of every Django process use this app.
+# Imported here as Celery's documentation recommends, so that every Django process publishes with this app.
 __all__ = ["celery_app"]

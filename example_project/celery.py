@@ -1,4 +1,4 @@
-"""The site's Celery app: configured by the `CELERY_…` names of the settings."""
+"""The site's Celery app, configured by the settings that begin with `CELERY_`."""
 
 import os
 

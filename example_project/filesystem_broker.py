@@ -1,9 +1,10 @@
-"""Celery's filesystem broker, corrected: for a bare machine without Redis, as this example's default.
+"""A corrected filesystem broker for Celery, the default of this example: it needs no server such as Redis.
 
-kombu's own `filesystem://` shows a message's file before it is written, moves it across file systems to read it, and
-rewrites its table of queues in place, so that another process reads half a file and the worker dies. Here every file
-is written aside and renamed, and a reader claims a message by renaming it. A reader that is killed between its claim
-and its end takes one message along: django-kpwa's beat makes that good, other tasks may want Redis.
+kombu's own `filesystem://` shows a message's file before it is completely written, moves it across file systems to read
+it, and rewrites its table of queues in place, so that another process may read half a file, and its worker dies. Here
+every file is written under a temporary name and then renamed, and a reader claims a message by renaming it. If a reader
+is killed after it has claimed a message, that message is lost: django-kpwa's beat recovers from that, but other tasks
+may need Redis.
 
     CELERY_BROKER_URL = "filesystem-atomic://localhost"
     CELERY_BROKER_TRANSPORT_OPTIONS = filesystem_broker.transport_options(folder)
@@ -30,12 +31,12 @@ SCHEME = "filesystem-atomic"
 
 
 def register() -> None:
-    """Let Celery find the transport by `filesystem-atomic://`; before the first connection is made."""
+    """Register the transport as `filesystem-atomic://`. Call it before the first connection is made."""
     TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
 
 
 def transport_options(folder: Path) -> dict[str, Any]:
-    """Make the folders below `folder`, and return what `CELERY_BROKER_TRANSPORT_OPTIONS` says about them."""
+    """Create the broker's folders in `folder`, and return the value for `CELERY_BROKER_TRANSPORT_OPTIONS`."""
     messages, control = folder / "messages", folder / "control"
     messages.mkdir(parents=True, exist_ok=True)
     control.mkdir(exist_ok=True)
@@ -43,7 +44,7 @@ def transport_options(folder: Path) -> dict[str, Any]:
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),
         "control_folder": str(control),
-        # kombu's own 1 s would be most of the time between a sale and its receipt.
+        # kombu's default of 1 s would be most of the time between a sale and its receipt.
         "polling_interval": 0.1,
     }
 
@@ -54,7 +55,7 @@ class Channel(FilesystemChannel):
         _write(Path(self.data_folder_out, name), dumps(payload))
 
     def _get(self, queue: str) -> Any:
-        # Not Path.iterdir(): an object for each of some thousand waiting messages, at every one that is taken.
+        # Not Path.iterdir(), which would create an object for each of maybe thousands of waiting messages per call.
         names = os.listdir(self.data_folder_in)  # noqa: PTH208
         for name in sorted(name for name in names if name.partition(".")[2] == f"{queue}.msg"):
             claimed = _aside(Path(self.data_folder_in, name))
@@ -69,7 +70,7 @@ class Channel(FilesystemChannel):
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         row = exchange_queue_t(routing_key or "", pattern or "", queue or "")
-        # Every publish binds its queue again: only a change takes the lock.
+        # Every publish binds its queue again, so the lock is taken only for a change.
         if row not in self.get_table(exchange):
             self._change_table(exchange, lambda table: [row, *(known for known in table if known != row)])
 
@@ -87,7 +88,7 @@ class Channel(FilesystemChannel):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # A lock file of its own: the table's is replaced at every change, and a lock with it.
+        # A separate lock file, because each change replaces the table's file, and with it a lock on that file.
         with Path(self.control_folder, ".lock").open("w") as file:
             lock(file, LOCK_EX)
             try:
@@ -108,5 +109,5 @@ def _write(path: Path, content: str) -> None:
 
 
 def _aside(path: Path) -> Path:
-    """A name in the same folder, so that a rename is atomic, which no queue's messages have."""
+    """A temporary name in the same folder, so that a rename is atomic. It is never the name of a queue's message."""
     return path.with_name(f".{uuid.uuid4().hex}")

@@ -1,4 +1,4 @@
-"""The admin in its reader's language; the till in the shop's, whoever's browser it is."""
+"""Shows the admin in the user's language, and the till in the shop's language whatever the browser prefers."""
 
 from django.conf import settings
 from django.middleware.locale import LocaleMiddleware

@@ -1,15 +1,15 @@
-"""Settings of the example shop. Everything runs on a bare machine; the environment says otherwise.
+"""Settings of the example shop. By default it needs no servers; environment variables change that.
 
-| variable | is | without it |
+| variable | meaning | default |
 |---|---|---|
 | `SHOP_HOME` | folder of the database, the broker's files and the secret key | `var/` beside `manage.py` |
 | `DATABASE_URL` | `postgres://…`, `mysql://…`, `sqlite:///…` | SQLite in `SHOP_HOME` |
 | `CELERY_BROKER_URL` | `redis://…`, `amqp://…` | files in `SHOP_HOME` |
-| `SECRET_KEY` | Django's | made once, kept in `SHOP_HOME` |
+| `SECRET_KEY` | Django's | generated once and stored in `SHOP_HOME` |
 | `DEBUG` | `0` or `1` | `1` |
-| `ALLOWED_HOSTS` | names, separated by commas | this machine's own |
-| `PUBLIC_URL` | where the gateway reaches this site; with `https://` everything is https | `http://127.0.0.1:8000` |
-| `BEHIND_TLS_PROXY` | `1`: a server in front ends TLS and sets `X-Forwarded-Proto`, whatever came in it | `0` |
+| `ALLOWED_HOSTS` | host names, separated by commas | this machine's own |
+| `PUBLIC_URL` | where the gateway reaches this site; `https://` makes all of it https | `http://127.0.0.1:8000` |
+| `BEHIND_TLS_PROXY` | `1`: a proxy terminates TLS, and always overwrites `X-Forwarded-Proto` | `0` |
 | `SANDBOX_URL` | the simulated phone; empty: the real gateway | `http://127.0.0.1:8900` |
 """
 
@@ -32,7 +32,7 @@ SHOP_HOME.mkdir(parents=True, exist_ok=True)
 
 
 def _kept_secret_key() -> str:
-    """One key for all processes and runs: the licenses' API keys are encrypted with it."""
+    """Return the same key in all processes and runs, because the licenses' API keys are encrypted with it."""
     path = SHOP_HOME / "secret_key"
     if not path.exists():
         descriptor, name = tempfile.mkstemp(dir=SHOP_HOME)
@@ -41,7 +41,7 @@ def _kept_secret_key() -> str:
         try:
             os.link(name, path)
         except FileExistsError:
-            pass  # another process of the first start was faster; its key counts
+            pass  # another process of the first start was faster; use its key
         Path(name).unlink()
     return path.read_text()
 
@@ -92,7 +92,7 @@ if DEBUG:
 
 DATABASES = {"default": dj_database_url.config(default=f"sqlite:///{SHOP_HOME / 'shop.sqlite3'}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    # Readers and one writer side by side, and a transaction that waits for its turn at its begin, not in its middle.
+    # Readers and one writer can work concurrently, and a transaction waits for the lock at its beginning.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
@@ -116,40 +116,40 @@ SHOP_ADDRESS = "Jl. Cikini Raya 45, Jakarta Pusat"
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or f"{filesystem_broker.SCHEME}://localhost"
 if CELERY_BROKER_URL.startswith(filesystem_broker.SCHEME):
     CELERY_BROKER_TRANSPORT_OPTIONS = filesystem_broker.transport_options(SHOP_HOME / "broker")
-    # `celery inspect` leaves a queue behind for every worker that was killed; on files nothing clears them away.
+    # Remote control would leave a queue behind for every worker that was killed; with files, nothing deletes these.
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 elif CELERY_BROKER_URL.startswith("redis"):
-    # Else whoever publishes to a Redis that has fallen silent waits for ever.
+    # Otherwise, publishing to an unresponsive Redis would block for ever.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
-# The connection to the database is kept between tasks; by CONN_MAX_AGE our tasks end one that is old or broken.
+# Database connections are kept between tasks; with CONN_MAX_AGE, our tasks close those that are old or broken.
 CELERY_DB_REUSE_MAX = 100
 DATABASES["default"]["CONN_MAX_AGE"] = 0 if DEBUG else 60  # runserver has a new thread for each request
 CELERY_TIMEZONE = TIME_ZONE
-# A task drives a whole license: one that is prefetched behind it would only wait.
+# A task drives a whole license, so a prefetched task would only wait behind it.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BEAT_SCHEDULE_FILENAME = str(SHOP_HOME / "celerybeat-schedule")
 
 PUBLIC_URL = os.environ.get("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 SANDBOX_URL = os.environ.get("SANDBOX_URL", "http://127.0.0.1:8900").rstrip("/")
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
-# Over plain http, as on a developer's machine, such cookies would never come back.
+# Over plain http, as on a developer's machine, browsers would not send secure cookies back.
 IS_HTTPS = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = PUBLIC_URL.startswith("https://")
 if IS_HTTPS:
-    # Browsers remember for a day that there is no http here. Once all works, make it a year.
+    # Browsers remember for a day to use https only. Once everything works, make it a year.
     SECURE_HSTS_SECONDS = 86_400
-    # Neither is for one site to say: what the domain's other names do, and whether browsers are shipped with this one.
+    # HSTS for subdomains and preloading are decisions about the whole domain, not about one site.
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 if os.environ.get("BEHIND_TLS_PROXY") == "1":
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 KPWA = {
     "PUBLIC_URL": PUBLIC_URL,
-    # Who is told when receipts stop going out, separated by commas.
+    # E-mail addresses that receive alerts when receipts stop going out, separated by commas.
     "ALERT_EMAILS": [email.strip() for email in os.environ.get("ALERT_EMAILS", "").split(",") if email.strip()],
 }
 if SANDBOX_URL:
-    # The simulated phone. A shop leaves this out, and the gateway's documented addresses are used.
+    # The simulated phone. A real shop omits this setting, and the gateway's documented addresses are used.
     KPWA["BASE_URLS"] = [f"{SANDBOX_URL}/backend"]
 CELERY_BEAT_SCHEDULE = beat_schedule(sweep_seconds=5)
 

@@ -1,4 +1,4 @@
-"""The till at /, the demo page, the admin, and what the gateway posts to."""
+"""The till at /, the demo page, the admin, and django-kpwa's webhook."""
 
 from django.contrib import admin
 from django.templatetags.static import static
@@ -9,6 +9,6 @@ urlpatterns = [
     path("", include("example_project.sales.urls")),
     path("admin/", admin.site.urls),
     path("kpwa/", include("django_kpwa.urls")),
-    # Browsers ask for it on pages that name no icon, as the admin's.
+    # Browsers request it for pages without an icon, such as the admin's.
     path("favicon.ico", RedirectView.as_view(url=static("sales/icon.svg"))),
 ]

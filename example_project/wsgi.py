@@ -1,4 +1,4 @@
-"""What a web server runs."""
+"""The WSGI application."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""Where a demo keeps its state, and which ports it takes. Several demos at the same time share neither.
+"""The folder of a demo's state, and the ports that it uses. Demos that run at the same time share neither.
 
-What is claimed here is held by locks on open files: they end with the process, however it ends.
+They are claimed by locks on open files, which end with the process, however it ends.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import IO
 
 HOST = "127.0.0.1"
-# What a demo writes, so that `clear()` never deletes what somebody else put into the folder.
+# The files that a demo writes, so that `clear()` never deletes other files in the folder.
 _CONTENTS = ("shop.sqlite3*", "secret_key", "broker", "celerybeat-schedule*", "log.txt")
 
 
 class HomeInUseError(Exception):
-    """Another demo uses the folder that was asked for."""
+    """Another demo uses the given folder."""
 
 
 class Home:
-    """A folder that this process alone uses while it lives, and this user alone may look into."""
+    """A folder that only this process uses while it runs, and that only this user can read."""
 
     def __init__(self, folder: Path, lock: IO[str]) -> None:
         self.folder = folder
@@ -32,9 +32,9 @@ class Home:
 
     @classmethod
     def claim(cls, folder: Path, *, or_next: bool) -> Home:
-        """Claim `folder`, made where it is missing; where another demo has it, with `or_next`, `folder-2` and so on.
+        """Claim `folder`, and create it if it is missing. `or_next`: if another demo uses it, try `folder-2` and so on.
 
-        Raises `HomeInUseError` without `or_next`.
+        Raises `HomeInUseError` if another demo uses it and `or_next` is False.
         """
         for number in count(1):
             candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
@@ -51,7 +51,7 @@ class Home:
         return self.folder / "log.txt"
 
     def clear(self) -> None:
-        """Delete what earlier demos left here."""
+        """Delete the files that earlier demos left in the folder."""
         for path in [path for pattern in _CONTENTS for path in self.folder.glob(pattern)]:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -60,7 +60,7 @@ class Home:
 
 
 class Port:
-    """A port of this machine that nobody listens on, claimed against other demos of this user."""
+    """A free port of this machine, claimed so that no other demo of this user takes it."""
 
     def __init__(self, number: int, lock: IO[str]) -> None:
         self.number = number
@@ -70,7 +70,7 @@ class Port:
     def claim(cls, wanted: int) -> Port:
         """Claim `wanted`, or the next one above it that is free."""
         for number in range(wanted, 65_536):
-            # Between this look and the listening of a process started later, another demo would see it free too.
+            # The lock is needed because the port looks free to other demos until a process started later listens on it.
             lock = _locked(Path(tempfile.gettempdir()) / f"kpwa-demo-{os.getuid()}-port-{number}.lock")
             if lock is None:
                 continue
@@ -92,7 +92,7 @@ def _locked(path: Path) -> IO[str] | None:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the servers do: a port whose last connections are still winding down is free.
+        # As servers do, so that a port with closing connections (TIME_WAIT) counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

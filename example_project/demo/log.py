@@ -1,4 +1,4 @@
-"""One log of all processes: every line goes to a file, those worth a look to the terminal, each with who wrote it."""
+"""A common log of all processes: every line goes to a file, important ones to the terminal, with the process's name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import IO
 NAME_WIDTH = 6
 _KEPT_LINES = 200
 _COLOURS = {"phone": 32, "site": 36, "worker": 33, "beat": 35, "demo": 1}
-# What processes write in front of a line: the terminal has the time and the name in its own form.
+# The prefix of a process's log lines, which is removed because the terminal shows time and name in its own format.
 _PREFIX = re.compile(r"^\[[^\]]*\d\d:\d\d:\d\d[^\]]*\] ?")
-# Lines that come by themselves every other second, and the banners of development servers.
+# Routine lines that come every few seconds, and the banners of development servers.
 _ROUTINE = re.compile(
     r"Scheduler: Sending due task|Task django_kpwa\.\S+ received$"
     r"|Task django_kpwa\.(dispatch_due|process_due_webhooks|roll_up_statistics|purge)\["
@@ -25,13 +25,13 @@ _ROUTINE = re.compile(
     r"|Discarding revoked task|^\s*$"
     r"|superuser privileges|absolutely not recommended|specify a different user|User information|_warn_or_raise"
 )
-# A web server's request lines hold the webhook's address, which is a secret.
+# A web server's request lines contain the webhook's path, which is a secret.
 _TOKEN = re.compile(r"(/webhooks/)[^/\s]+")
 _TASK_DONE = re.compile(r"Task django_kpwa\.(\w+)\[[0-9a-f-]+\] succeeded in ([\d.]+)s: None")
 
 
 class Log:
-    """Written to by one thread a process. `is_shown`: whether the terminal gets the processes' lines too."""
+    """Written to by one thread per process. `is_shown`: True if the processes' lines are also shown on the terminal."""
 
     def __init__(self, path: Path, *, is_shown: bool) -> None:
         self.is_shown = is_shown
@@ -41,7 +41,7 @@ class Log:
         self._file: IO[str] = path.open("w", encoding="utf-8", buffering=1)
 
     def write(self, name: str, line: str) -> None:
-        """A line of the process `name`."""
+        """Log a line of the process `name`."""
         line = _TOKEN.sub(r"\1…", line.rstrip())
         with self._lock:
             self._file.write(f"{name:<{NAME_WIDTH}} {line}\n")
@@ -50,7 +50,7 @@ class Log:
                 self._print(name, _TASK_DONE.sub(_shortened, _PREFIX.sub("", line)))
 
     def note(self, line: str) -> None:
-        """A line of the demo itself, always shown."""
+        """Log a line of the demo itself, which is always shown."""
         with self._lock:
             self._file.write(f"{'demo':<{NAME_WIDTH}} {line}\n")
             self._print("demo", line)
@@ -71,7 +71,7 @@ class Log:
         try:
             print(f"{datetime.now():%H:%M:%S} {label} │ {line}", flush=True)
         except (BrokenPipeError, UnicodeEncodeError):
-            # The terminal was closed, or knows no such character: the file has the line.
+            # The terminal was closed, or cannot show a character; the line is in the file.
             pass
 
 

@@ -1,8 +1,8 @@
-"""Before the curtain: tables, a user for the admin, the catalogue, and the license that is linked to the phone.
+"""Prepares the demo: the tables, a user for the admin, the catalogue, and the license that is linked to the phone.
 
     python -m example_project.demo.preparation [--phone-only]
 
-Safe to repeat: what is there stays, and only the addresses are brought up to date.
+It can be repeated: what exists is kept, and only the addresses are updated.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from datetime import date
 
 import django
 
-USERNAME, PASSWORD = "admin", "admin"  # of a site that only this machine can reach
+USERNAME, PASSWORD = "admin", "admin"  # only for this machine: the demo's site listens on loopback
 LICENSE_NAME = "Toko Demo"
 API_KEY = "sandbox-key"
 PACE_SECONDS = (0.1, 0.3)
-"""Nobody bans a simulated account. Shops keep to the default of 4 to 8 seconds."""
+"""Short, because a simulated account is never banned. Real shops keep the default of 4 to 8 seconds."""
 
 
 def main(arguments: list[str]) -> None:
@@ -41,16 +41,16 @@ def fill_database() -> None:
 
 
 def link_phone() -> None:
-    """Point the license at the phone, and the phone's webhook at this site. The phone must be answering."""
+    """Point the license at the phone, and the phone's webhook at this site. The phone must be running."""
     from django_kpwa import license_actions
     from django_kpwa.models import License
 
     license_ = License.objects.filter(name=LICENSE_NAME).first() or License(name=LICENSE_NAME)
-    # Only where it must be: every new key counts the key's version up.
+    # Only if there is none, because every new key increases the key's version.
     if not license_.api_key_ciphertext:
         license_.set_api_key(API_KEY)
     license_.pace_min_seconds, license_.pace_max_seconds = PACE_SECONDS
-    # An old number: it may write to as many new customers as there are.
+    # An old number, whose messages to new customers are not limited.
     license_.in_use_since = license_.in_use_since or date(2020, 1, 1)
     license_.save()
     license_actions.check_status(license_)

@@ -1,7 +1,7 @@
-"""What became of each sale's receipt: the outbox's word held against what the phone really got.
+"""Reports what became of each sale's receipt, by comparing the outbox with what the phone received.
 
-Only receipts that the outbox calls sent and that are on the phone exactly once count as arrived. A receipt in doubt is
-never called arrived, even where the phone has it: a shop has no ledger to look into.
+A receipt counts as arrived only if the outbox calls it sent and it is on the phone exactly once. A receipt in doubt
+never counts as arrived, even if the phone has it: a real shop has no ledger of the phone to compare with.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Delivery:
 
 @dataclass
 class Fate:
-    """One sale and its receipt. `status` is the message's, empty where there is no message."""
+    """One sale and its receipt. `status`: that of the message; empty if there is no message."""
 
     label: str
     rung_up_at: datetime
@@ -37,7 +37,7 @@ class Fate:
 
     @property
     def milliseconds(self) -> float:
-        """From the sale's save to the phone."""
+        """Time from the sale's save to the phone."""
         return (self.deliveries[0].accepted_at - self.rung_up_at).total_seconds() * 1000
 
     @property
@@ -46,7 +46,7 @@ class Fate:
 
     @property
     def is_lost(self) -> bool:
-        """The outbox says sent, and the phone does not have it."""
+        """The outbox says that it was sent, but the phone does not have it."""
         return self.status in ARRIVED_STATUSES and not self.deliveries
 
     @property
@@ -55,15 +55,16 @@ class Fate:
 
     @property
     def is_misjudged(self) -> bool:
-        """The outbox says that it was not sent, and the phone has it."""
+        """The outbox says that it was not sent, but the phone has it."""
         return bool(self.deliveries) and self.status not in (*ARRIVED_STATUSES, *UNSETTLED_STATUSES, "unknown")
 
 
 @dataclass(frozen=True)
 class Report:
-    """`strangers`: what the phone got without the outbox knowing of it. `not_rung_up`: sales that time ran out for.
+    """The comparison of all sales.
 
-    `hindrances`: sentences that say why something is missing.
+    `strangers`: messages on the phone that are not in the outbox. `not_rung_up`: number of sales that were not made
+    before the time limit. `hindrances`: sentences that say why something is missing.
     """
 
     fates: Sequence[Fate]
@@ -76,7 +77,7 @@ class Report:
         return not self.strangers and not self.not_rung_up and all(fate.has_arrived for fate in self.fates)
 
     def lines(self) -> list[str]:
-        """The verdict, in words."""
+        """The report, ending with the verdict."""
         arrived = [fate for fate in self.fates if fate.has_arrived]
         lines = []
         if arrived:
@@ -106,7 +107,7 @@ class Report:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
-    """The value below or at which so many percent of the `ordered` values lie."""
+    """Return the smallest of the `ordered` values that at least `percent` percent of them do not exceed."""
     return ordered[max(-(-len(ordered) * percent // 100) - 1, 0)]
 
 

@@ -1,9 +1,9 @@
-"""Rings up sales, waits for their receipts on the phone, and holds the phone's ledger against the outbox.
+"""Rings up sales, waits for their receipts on the phone, and compares the phone's ledger with the outbox.
 
     python -m example_project.demo.sales_run --sales 25 --timeout 145
 
-A process of its own, as a shop's web server is one: it saves sales and does nothing else about WhatsApp. Ends with 0
-only where every receipt arrived exactly once.
+It runs as a separate process, like a shop's web server: it saves sales and does nothing else about WhatsApp. The exit
+code is 0 only if every receipt arrived exactly once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from example_project.sales.models import Sale
 
 SECONDS_BETWEEN_SALES = 0.35
-"""A busy shop with many tills, and yet no more than one WhatsApp account can carry at the demo's pace."""
+"""As in a busy shop with many tills, but no faster than one WhatsApp account can send at the demo's pace."""
 _LOOK_SECONDS = 0.05
 _IDS_A_QUERY = 500
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 class PhoneLedger:
-    """What the phone accepted, read over HTTP, and kept: a phone that is started again has forgotten it."""
+    """The messages that the phone accepted, read over HTTP and kept here: a restarted phone forgets them."""
 
     def __init__(self, sandbox_url: str) -> None:
         self._address = f"{sandbox_url}/sandbox/api/ledger"
@@ -55,7 +55,7 @@ class PhoneLedger:
         self._seen = 0
 
     def new_deliveries(self) -> list[Delivery]:
-        """Those since the last call; none where the phone does not answer."""
+        """Return the messages since the last call; none if the phone does not answer."""
         try:
             with self._opener.open(f"{self._address}?after={self._seen}", timeout=5) as answer:
                 entries = json.load(answer)["deliveries"]
@@ -79,10 +79,10 @@ class SalesRun:
         self._planned = list(planned)
         self._ledger = ledger
         self._fates: dict[str, Fate] = {}
-        """By the sale's primary key, as text: so messages name their source."""
+        """By the sale's primary key as text, which is how messages refer to their source."""
 
     def run(self, seconds: float) -> Report:
-        """Ring up everything, and wait until nothing is on its way any more, or `seconds` have passed."""
+        """Ring up all sales, and wait until all receipts are settled, or `seconds` have passed."""
         gives_up_at = time.monotonic() + seconds
         next_sale_at = time.monotonic()
         waiting = iter(self._planned)
@@ -152,7 +152,7 @@ class SalesRun:
 
 
 def _hindrances(fates: Sequence[Fate]) -> list[str]:
-    """Why receipts are still waiting, or were never queued, as the app itself knows it."""
+    """Return why receipts are still waiting or were never queued, according to the app itself."""
     from django_kpwa.models import Lane, ReceiptFailure
 
     hindrances = []
@@ -167,9 +167,10 @@ def _hindrances(fates: Sequence[Fate]) -> list[str]:
 
 
 def _source_of(delivery: Delivery) -> str:
-    """The sale whose receipt this is, by the gateway's id; by number and text where no worker lived to note the id.
+    """Return the primary key of the sale whose receipt this is.
 
-    Empty: the outbox has no such message. `other`: it has, and it is about something else.
+    The message is found by the gateway's id, or by number and text if the worker died before it stored the id. The
+    result is empty if the outbox has no such message, and `other` if the message is about something else.
     """
     from django_kpwa.models import OutboundMessage
 

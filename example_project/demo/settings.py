@@ -1,4 +1,4 @@
-"""The example shop's settings, with the patience of somebody who is watching: what is lost is made good in seconds."""
+"""The example shop's settings with short intervals, so that somebody who watches sees failures recover in seconds."""
 
 from django_kpwa.schedule import beat_schedule
 from example_project.demo.preparation import LICENSE_NAME
@@ -7,9 +7,9 @@ from example_project.settings import KPWA as _KPWA
 
 KPWA = {
     **_KPWA,
-    # Whoever adds a second license in the admin does not stop the till's receipts.
+    # Otherwise a second license that somebody adds in the admin would stop the till's receipts.
     "DEFAULT_LICENSE": LICENSE_NAME,
-    # A killed worker's lease lasts as long as its longest call could, and a little more.
+    # Short, because a killed worker's lease lasts a little longer than its longest possible call.
     "CALL_DEADLINE_SECONDS": 8,
     "RETRY_SECONDS": 2,
     "PROBE_SECONDS": 1,

@@ -1,4 +1,4 @@
-"""What runs in a demo, under which settings, and what is said about it. The order of the processes is that of need."""
+"""Defines the processes of a demo, their environment, and its messages. Processes start in the order of dependency."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .preparation import PASSWORD, USERNAME
 from .supervisor import Part, StartError, StoppedError, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-"""Where `manage.py` is."""
+"""The folder of `manage.py`."""
 SITE_PORT, PHONE_PORT = 8000, 8900
-# A developer's own database, broker or site must not become the demo's.
+# The demo must not use a developer's own database, broker or site.
 _NOT_INHERITED = ("DATABASE_URL", "CELERY_BROKER_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "DJANGO_SETTINGS_MODULE")
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What was asked for on the command line. `sales_run`: the arguments of that module, empty for none."""
+    """The options of the command line. `sales_run`: the arguments of that module; empty: it does not run."""
 
     home: Path
     may_take_next_home: bool
@@ -34,9 +34,9 @@ class Wishes:
 
 
 def perform(wishes: Wishes) -> int:
-    """Run a demo until its sales are done or somebody stops it; returns the exit code.
+    """Run a demo until its sales are done or it is stopped; returns the exit code.
 
-    Raises `HomeInUseError`.
+    Raises `HomeInUseError` if another demo uses the given folder.
     """
     home = Home.claim(wishes.home, or_next=wishes.may_take_next_home)
     if wishes.starts_fresh:
@@ -106,11 +106,11 @@ class _Stage:
 
     def _parts(self, supervisor: Supervisor) -> tuple[Part, Part, Part, Part]:
         def link_phone() -> None:
-            # The phone forgets its webhook when it ends.
+            # The phone loses its webhook when it is restarted.
             supervisor.run_step("setup", _python("-m", "example_project.demo.preparation", "--phone-only"))
 
         celery = _python("-m", "celery", "--quiet", "-A", "example_project")
-        # Threads: one process, so that killing the worker kills all of it, and half the memory of prefork.
+        # Threads instead of prefork: a single process, which can be killed as a whole and takes half the memory.
         worker = (*celery, "worker", "--pool", "threads", "--concurrency", "2", "--loglevel", "INFO")
         alone = ("--without-gossip", "--without-mingle", "--without-heartbeat")
         return (
@@ -159,7 +159,7 @@ class _Stage:
 
 
 def can_open_browser() -> bool:
-    """Whether there is a screen. Without one Python would start a text browser in the middle of the log."""
+    """True if there is a screen. Without one, Python would start a text browser in the middle of the log."""
     return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 

@@ -1,7 +1,7 @@
-"""Starts the demo's processes, starts those again that die, and ends every one of them.
+"""Starts the demo's processes, restarts those that die, and ends all of them.
 
-Everything happens in one thread, by looking round ten times a second: nothing to lock, and a signal only sets a flag.
-Each process leads a group of its own, so that Ctrl-C reaches this one alone and the order of ending is ours.
+Everything happens in one thread that polls ten times a second: there is nothing to lock, and a signal only sets a flag.
+Each process leads its own process group, so that Ctrl-C reaches only this process, which ends the others in order.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .log import Log
 START_SECONDS = 60.0
 STOP_SECONDS = 12.0
 _FIRST_BACKOFF_SECONDS, _MOST_BACKOFF_SECONDS = 0.5, 15.0
-# A process that ran for so long before it died is started again at once.
+# Run time after which a process that dies is restarted with the shortest backoff.
 _STEADY_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
 
 
 class StartError(Exception):
-    """A process did not come up, or a step failed; the message has its last words."""
+    """A process did not start, or a step failed; the message contains its last lines."""
 
 
 class StoppedError(Exception):
@@ -44,9 +44,9 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """A process that is to run all the time. It is up when its `port` answers, or it has written `ready_words`.
+    """A process that runs for the whole demo. It is up when its `port` answers, or when it has written `ready_words`.
 
-    `after_restart` is called when it is up again; it may raise `StartError`.
+    `after_restart`: called when it is up again after a restart; may raise `StartError`.
     """
 
     name: str
@@ -69,7 +69,7 @@ class _Running:
 
 
 class Supervisor:
-    """A context: on leaving it, everything that was started has ended. Only one may live in a process."""
+    """A context manager that ends all started processes on exit. A process may have only one at a time."""
 
     def __init__(self, folder: Path, environment: dict[str, str], log: Log) -> None:
         self._folder = folder
@@ -97,7 +97,7 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def start(self, *parts: Part) -> None:
-        """Start `parts` and return when all are up. Raises `StartError` and `StoppedError`."""
+        """Start `parts` and return when all are up. Raises `StartError` or `StoppedError`."""
         for part in parts:
             self._running[part.name] = self._start(part)
         gives_up_at = time.monotonic() + START_SECONDS
@@ -114,7 +114,7 @@ class Supervisor:
                 self._pause()
 
     def run_step(self, name: str, command: Iterable[str]) -> None:
-        """Run a command to its end, its output in the log. Raises `StartError` where it fails, and `StoppedError`."""
+        """Run a command to its end, with its output in the log. Raises `StartError` if it fails, or `StoppedError`."""
         step = self._start(Part(name, tuple(command)))
         try:
             while step.process.poll() is None:
@@ -125,7 +125,7 @@ class Supervisor:
             raise StartError(f"{name} {_ending(step.process)}:\n{self._last_words(name)}")
 
     def run_beside(self, command: Iterable[str]) -> int:
-        """Run a command that writes to the terminal itself, keep the parts running, and return its exit code."""
+        """Run a command that writes to the terminal, keep the parts running meanwhile, and return its exit code."""
         process = self._spawn(command, stdout=None)
         try:
             while process.poll() is None:
@@ -138,7 +138,7 @@ class Supervisor:
         return process.returncode
 
     def run_until_stopped(self) -> None:
-        """Keep the parts running. Ends with `StoppedError`."""
+        """Keep the parts running until a signal raises `StoppedError`."""
         while True:
             self._look_after_parts()
             self._pause()
@@ -223,13 +223,13 @@ class Supervisor:
         return "\n".join(f"  {line}" for line in self._log.last_lines(name, 15)) or "  (it wrote nothing)"
 
     def _stop_all(self) -> None:
-        # The last first: a worker in the middle of a call still finds the phone, and a web site its database.
+        # In reverse order, so that a worker in the middle of a call still reaches the phone and the site.
         parts = [running for running in self._running.values() if running.starts_again_at is None]
         self._end(parts[2:])
         self._end(parts[:2])
 
     def _end(self, ending: list[_Running]) -> None:
-        """End them with a word of warning; without one where they take too long, or somebody is in a hurry."""
+        """End processes with SIGTERM; with SIGKILL if they take too long, or another signal arrives meanwhile."""
         signals_before = len(self._stop_signals)
         for running in ending:
             _signal_group(running.process, signal.SIGTERM)
@@ -239,7 +239,7 @@ class Supervisor:
                 break
             time.sleep(0.02)
         for running in ending:
-            # The group, not the process: it may have left children behind.
+            # The group and not only the process, which may have left children behind.
             _signal_group(running.process, signal.SIGKILL)
             running.process.wait()
             running.reader.join(timeout=2)
@@ -250,7 +250,7 @@ class Supervisor:
             self._watchdog.stdin.write(f"{sign}{process.pid}\n")
             self._watchdog.stdin.flush()
         except BrokenPipeError:
-            # Somebody killed it; the demo itself goes on.
+            # The watchdog was killed; the demo itself continues.
             pass
 
 

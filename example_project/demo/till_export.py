@@ -1,7 +1,7 @@
-"""Sales to ring up: made up, or from a till's export.
+"""Sales to ring up: generated, or from a till's export.
 
-An export is CSV with the columns `date,time,sale,item`, one row an item, the rows of one sale together. It has no
-phone numbers and no prices: they are made up from the sale's number and the item's name, the same ones each time.
+An export is CSV with the columns `date,time,sale,item` and one row per item; the rows of a sale are consecutive. It
+has no phone numbers and prices: they are derived from the sale's number and the item's name, the same each time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zlib import crc32
 from example_project.sales.catalogue import MENU
 
 COLUMNS = ("date", "time", "sale", "item")
-# Rows that the till wrote for itself.
+# Items of rows that are not sold products, but the till's own entries.
 _NOT_ITEMS = ("NONE", "Adjustment", "")
 _CUSTOMERS = ("Ayu", "Budi", "Citra", "Dewi", "Eko", "Fitri", "Gilang", "Hana", "Indra", "Joko", "Kartika", "Lestari")
 
@@ -28,7 +28,7 @@ class TillExportError(Exception):
 
 @dataclass(frozen=True)
 class PlannedSale:
-    """`items`: name, price and quantity. `label`: what the report calls it, where it came from a till."""
+    """A sale to ring up. `items`: name, price and quantity. `label`: the report's name for a sale from an export."""
 
     items: tuple[tuple[str, int, int], ...]
     customer_phone: str
@@ -37,12 +37,12 @@ class PlannedSale:
 
 
 def made_up_sales(count: int) -> list[PlannedSale]:
-    """So many sales from the sample menu, each with one to four different items."""
+    """Return `count` sales from the sample menu, each with one to four different items."""
     return [_made_up_sale(number) for number in range(1, count + 1)]
 
 
 def sales_of_export(path: Path, day: str = "") -> list[PlannedSale]:
-    """The sales of a till's export in its order; `day` (`2016-11-05`) chooses those of one day.
+    """Return the sales of a till's export in its order; only those of `day` (`2016-11-05`) if it is given.
 
     Raises `TillExportError`.
     """
@@ -63,12 +63,12 @@ def sales_of_export(path: Path, day: str = "") -> list[PlannedSale]:
 
 
 def phone_of(number: int) -> str:
-    """A mobile number of nobody in particular for a sale's number; another one for every number below 100 million."""
+    """Return a made-up mobile number for a sale's number, unique for sale numbers below 100 million."""
     return f"0812{number * 48_271_913 % 100_000_000:08d}"
 
 
 def price_of(name: str) -> int:
-    """A price in whole rupiah, the same for the same name."""
+    """Return a price in whole rupiah, always the same for a name."""
     return 8_000 + crc32(name.encode()) % 60 * 500
 
 

@@ -1,7 +1,8 @@
-"""Ends the demo's processes where the demo itself was killed: run as a file, with only the standard library.
+"""Ends the demo's processes if the demo itself was killed. It is run as a file, with only the standard library.
 
 Its standard input is a pipe from the demo, which writes `+PID` for a process group that it started and `-PID` for one
-that ended. The pipe's end tells that the demo is gone, whatever killed it; works wherever there are process groups.
+that ended. The end of the pipe shows that the demo is gone, whatever killed it. It works on any system with process
+groups.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ GRACE_SECONDS = 3.0
 
 
 def main() -> None:
-    # Ctrl-C and hang-ups are the demo's business; this one must outlive it.
+    # The demo handles Ctrl-C and hang-ups; this process must outlive it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

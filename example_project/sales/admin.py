@@ -1,4 +1,4 @@
-"""Products and sales for the shop's owner. Sales are read here; the till makes and changes them."""
+"""Products and sales for the shop's owner. Sales are read-only here; the till creates and changes them."""
 
 from django.contrib import admin
 

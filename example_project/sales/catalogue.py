@@ -28,7 +28,7 @@ MENU = (
 
 
 def seed(product_model: Any) -> None:
-    """Put the menu into an empty catalogue; one that has products is left as it is."""
+    """Fill an empty catalogue with the menu; a catalogue that has products is left unchanged."""
     if not product_model.objects.exists():
         product_model.objects.bulk_create(
             product_model(category=category, name=name, price=price) for category, name, price in MENU

@@ -1,4 +1,4 @@
-"""What the till posts, checked: the page's own JavaScript is not to be trusted."""
+"""Validates what the till posts, because the page's JavaScript cannot be trusted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_QUANTITY = 99
 
 
 class PaymentForm(forms.Form):
-    """A cart: `quantity-<product's id>` for each product, and who gets the receipt."""
+    """A cart: a field `quantity-<product id>` for each product, and the customer who gets the receipt."""
 
     uuid = forms.UUIDField(widget=forms.HiddenInput)
     payment = forms.ChoiceField(choices=Sale.Payment.choices, initial=Sale.Payment.CASH)
@@ -36,7 +36,7 @@ class PaymentForm(forms.Form):
         return cleaned
 
     def quantities(self) -> dict[int, int]:
-        """What was asked for, by product id. Raises `ValidationError` for anything but small whole numbers."""
+        """Return the quantities by product id. Raises `ValidationError` for anything but small whole numbers."""
         asked: dict[int, int] = {}
         for name, value in self.data.items():
             prefix, _, product_id = name.partition("-")

@@ -1,4 +1,4 @@
-"""What a till does: take payment, refund, void. Receipts follow from the saves, nothing here mentions them."""
+"""The actions of a till: take payment, refund, void. Receipts follow from saving; nothing here mentions them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .models import Sale, SaleLine
 
 @dataclass(frozen=True)
 class Item:
-    """So many of one thing, at a price in whole rupiah each."""
+    """A product in a sale. `price`: for one piece, in whole rupiah."""
 
     name: str
     price: int
@@ -29,9 +29,9 @@ def ring_up(
     payment: str = Sale.Payment.CASH,
     sale_uuid: uuid.UUID | None = None,
 ) -> Sale:
-    """Sell `items` for payment now, and return the sale. A `sale_uuid` that is known returns that sale unchanged.
+    """Record the paid sale of `items` and return it. If a sale with `sale_uuid` exists, it is returned unchanged.
 
-    Raises `ValueError` where there are no items.
+    Raises `ValueError` if there are no items.
     """
     items = list(items)
     if not items:
@@ -56,12 +56,12 @@ def ring_up(
 
 
 def refund(sale: Sale) -> bool:
-    """Give the money back. False: it is not a paid sale."""
+    """Mark a paid sale as refunded. Returns False if it is not a paid sale."""
     return _move(sale, Sale.Status.REFUNDED, refunded_at=timezone.now())
 
 
 def void(sale: Sale) -> bool:
-    """Undo a sale that was a mistake; a receipt that is not sent yet is withdrawn. False: it is not a paid sale."""
+    """Void a sale that was a mistake; an unsent receipt is withdrawn. Returns False if it is not a paid sale."""
     return _move(sale, Sale.Status.VOID)
 
 
@@ -70,6 +70,6 @@ def _move(sale: Sale, status: Sale.Status, **columns: object) -> bool:
         moved = Sale.objects.filter(pk=sale.pk, status=Sale.Status.PAID).update(status=status, **columns)
         sale.refresh_from_db()
         if moved:
-            # An UPDATE sends no signal; this save is what a receipt hears.
+            # The UPDATE sends no signal; this save does, and so triggers the receipt.
             sale.save(update_fields=["status"])
     return bool(moved)

@@ -1,4 +1,4 @@
-"""The till's pages. Everything is decided here; the page's scripts only count and ask again."""
+"""The till's pages. All validation is done here; the page's scripts only compute the total and refresh the list."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def void(request: HttpRequest, pk: int) -> HttpResponse:
 @require_GET
 @never_cache
 def recent(request: HttpRequest) -> HttpResponse:
-    """The banner and the chips alone: what the till asks for again while it is open."""
+    """Return only the banner and the chips, which the till's page requests again while it is open."""
     return render(request, "sales/recent.html", {"sales": Sale.objects.all()[:RECENT_SALES]})
 
 
@@ -99,7 +99,7 @@ def _shop() -> dict[str, str]:
 
 
 def _posted_quantities(form: PaymentForm) -> dict[int, int]:
-    """The cart that was refused, to show it again."""
+    """Return the cart of an invalid form, to show it again."""
     if not form.is_bound:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What this shop sends over WhatsApp; django-kpwa finds this module as Django finds `admin.py`."""
+"""The receipts that this shop sends over WhatsApp; django-kpwa finds this module as Django finds `admin.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .models import Sale
 
 
 class SaleReceipt(receipts.Receipt):
-    """What both receipts of a sale have in common."""
+    """Base class of the two receipts of a sale."""
 
     status: Sale.Status
 

@@ -1,6 +1,6 @@
-"""`manage.py demo`: parses what was asked for; `demo.stage` does it.
+"""`manage.py demo`: parses the options; `demo.stage` runs the demo.
 
-This process itself reads no table: the demo's processes have settings and a database of their own.
+This process does not use the database, because the demo's processes have their own settings and database.
 """
 
 from __future__ import annotations

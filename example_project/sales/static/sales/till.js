@@ -1,4 +1,4 @@
-// The cart, counted here and checked by the server.
+// The cart: computed here, validated by the server.
 "use strict";
 
 const form = document.querySelector(".cart");
@@ -54,7 +54,7 @@ function step(text, label, product, by) {
   button.setAttribute("aria-label", label);
   button.addEventListener("click", () => {
     change(product, by);
-    // The line was drawn anew: the keyboard's place goes along.
+    // The line was redrawn, so the keyboard focus has to be moved to its new button.
     const again = form.querySelector(`.lines button[aria-label="${CSS.escape(label)}"]`);
     (again || form.querySelector(".lines button") || tiles.get(product)).focus();
   });
@@ -73,6 +73,6 @@ form.addEventListener("submit", () => { form.querySelector(".pay").disabled = tr
 for (const button of document.querySelectorAll("[data-confirm]")) {
   button.addEventListener("click", (event) => { if (!confirm(button.dataset.confirm)) event.preventDefault(); });
 }
-// Back from another page the browser restores the page as it was left, the button disabled.
+// When the user comes back from another page, the browser restores this page with the button disabled.
 window.addEventListener("pageshow", draw);
 draw();
