@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+
 from .logs import get_logger
 from .rehearsal import is_rehearsal
 from .schedule import BEAT_SCHEDULE
@@ -40,6 +42,11 @@ def is_configured() -> bool:
     """True if tasks can be published. Without a broker URL, Celery would try localhost for 0.6 s per call."""
     app = _app()
     return app is not None and bool(app.conf.broker_write_url) and not app.conf.task_always_eager
+
+
+def is_named_in_vain() -> bool:
+    """True if the settings name a broker, and this process has no Celery app that reads them."""
+    return bool(getattr(settings, "CELERY_BROKER_URL", "")) and not (is_configured() or runs_tasks_at_once())
 
 
 def runs_tasks_at_once() -> bool:

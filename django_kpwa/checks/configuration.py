@@ -180,6 +180,15 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
     if broker.runs_tasks_at_once():
         # Eager tasks are usual in a site's own tests.
         return [] if is_rehearsal() else [_EAGER]
+    if broker.is_named_in_vain():
+        return [
+            make_warning(
+                "W001",
+                "CELERY_BROKER_URL is set, but no Celery app of this process reads it, so nothing wakes the senders.",
+                "Import your Celery app in the project's __init__.py, and have it read the settings: "
+                "app.config_from_object('django.conf:settings', namespace='CELERY').",
+            )
+        ]
     if not broker.is_configured():
         return [
             make_warning(

@@ -226,6 +226,9 @@ def _broker() -> Line:
             "Import the site's Celery app in the project's __init__.py (kpwa.W001)."
         )
         return Line(NOTE, "broker", words)
+    if broker.is_named_in_vain():
+        words = "CELERY_BROKER_URL is set, but no Celery app of this process reads it: see kpwa.W001."
+        return Line(NOTE, "broker", words)
     why = "tasks are not handed to it (kpwa.W100)" if broker.runs_tasks_at_once() else "none is configured"
     return Line(OK, "broker", f"{why}: this site sends by `manage.py kpwa run` or `kpwa dispatch`.")
 

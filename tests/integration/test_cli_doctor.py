@@ -137,6 +137,13 @@ class TestSenders:
         assert finding(told, "not handed to it (kpwa.W100)")["level"] == "ok"
         assert finding(told, "Never seen. Start `manage.py kpwa run`")["level"] == "problem"
 
+    def test_a_broker_that_no_celery_app_of_the_site_reads_is_said(self, healthy, celery_settings, settings):
+        settings.CELERY_BROKER_URL = "redis://127.0.0.1:6379/0"
+        celery_settings(broker_url="")
+        _, told = kpwa_json("doctor")
+        assert finding(told, "no Celery app of this process reads it: see")["level"] == "note"
+        assert not [each for each in told["findings"] if "none is configured" in each["words"]]
+
     def test_a_broker_whose_client_is_not_installed_is_a_problem(self, healthy, celery_settings):
         celery_settings(broker_url="sqs://")
         Heartbeat.objects.all().delete()

@@ -102,6 +102,15 @@ class TestBroker:
         celery_settings(broker_url="")
         assert "kpwa run" in found()["kpwa.W001"].hint
 
+    def test_one_that_is_set_for_an_app_that_nobody_imports_is_said_to_be_that(self, celery_settings, settings):
+        settings.CELERY_BROKER_URL = "redis://127.0.0.1:6379/0"
+        celery_settings(broker_url="")
+        warning = found()["kpwa.W001"]
+        assert "CELERY_BROKER_URL is set, but no Celery app of this process reads it" in warning.msg
+        assert "Import your Celery app in the project's __init__.py" in warning.hint
+        celery_settings(broker_url="redis://127.0.0.1:6379/0")
+        assert "kpwa.W001" not in found()
+
     def test_tasks_that_go_to_no_worker_are_a_warning_whatever_the_broker_is(self, celery_settings):
         for url in ("", "amqp://127.0.0.1:5672//"):
             celery_settings(broker_url=url, task_always_eager=True)
