@@ -109,10 +109,12 @@ def _answer(event: WebhookEvent, stopped: Recipient, number: str, reason: StopRe
     with translation.override(settings.LANGUAGE_CODE):
         if reason == StopReason.WRONG_NUMBER:
             text = _("We are sorry. We will send nothing more to this number.")
-        else:
+        elif start_words := kpwa_settings().START_WORDS:
             text = _("You will get no more messages from us. To get them again, write: %(word)s") % {
-                "word": kpwa_settings().START_WORDS[0].upper()
+                "word": start_words[0].upper()
             }
+        else:
+            text = _("You will get no more messages from us.")
     try:
         send_stop_answer(event.license, stopped, number, text)
     except KpwaError as error:

@@ -151,6 +151,15 @@ def test_the_answer_can_be_switched_off(license_, kpwa):
     assert store().why_stopped(NUMBER) == StopReason.STOPPED
 
 
+def test_where_no_word_ends_a_stop_the_answer_names_none(license_, kpwa):
+    kpwa(START_WORDS=())
+    event = hear(license_, "stop")
+    drive(license_.pk)
+    assert (event.status, arrived()) == ("processed", [(NUMBER, "You will get no more messages from us.")])
+    hear(license_, "mulai")
+    assert store().why_stopped(NUMBER) == StopReason.STOPPED
+
+
 def test_a_wrong_number_marks_what_was_sent_there_lately(license_):
     sale = Sale.objects.create(**PAID)
     OutboundMessage.objects.update(due_at=sale.sold_at)
