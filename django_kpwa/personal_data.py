@@ -22,6 +22,9 @@ from .store import store
 
 logger = get_logger("django_kpwa.personal_data")
 
+_AT_ONCE = 200
+"""How many messages' events, or events, are read by one query."""
+
 
 @dataclass(frozen=True)
 class Forgotten:
@@ -105,15 +108,17 @@ def held_about(number: str) -> dict[str, Any]:
 def _events_about(number: str, message_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the events from `number`, about its messages, or that contain it, each once."""
     told: set[int] = set()
+    parts = (message_ids[start : start + _AT_ONCE] for start in range(0, len(message_ids), _AT_ONCE))
     by_message = (
-        list(WebhookEvent.objects.filter(message_id=message_id).order_by("pk").values_list("pk", flat=True))
-        for message_id in message_ids
+        list(WebhookEvent.objects.filter(message_id__in=part).order_by("pk").values_list("pk", flat=True))
+        for part in parts
     )
     for ids in chain(by_message, store().find_events(number, lambda: False)):
         new = [pk for pk in ids or () if pk not in told]
         told.update(new)
-        rows: Any = WebhookEvent.objects.filter(pk__in=new).order_by("pk").values()
-        yield from rows
+        for start in range(0, len(new), _AT_ONCE):
+            rows: Any = WebhookEvent.objects.filter(pk__in=new[start : start + _AT_ONCE]).order_by("pk").values()
+            yield from rows
 
 
 @sensitive_variables()

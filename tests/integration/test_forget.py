@@ -15,6 +15,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.core.management import CommandError
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_kpwa import outbox, personal_data, shop_counter
@@ -345,6 +346,26 @@ def test_the_export_has_all_that_is_held_and_nothing_of_others(known):
     held = json.loads(kpwa("export", TYPED)[1])
     assert [held[kind] for kind in ("messages", "events", "failures")] == [[], [], []]
     assert [stop["number"][: len(FORGOTTEN)] for stop in held["stops"]] == [FORGOTTEN]
+
+
+def test_the_export_takes_no_query_for_each_message(license_):
+    def queries():
+        with CaptureQueriesContext(connection) as captured:
+            personal_data.held_about(NUMBER)
+        return len(captured)
+
+    send_message(NUMBER, "a")
+    drive(license_.pk)
+    hear(license_, "halo")
+    few = queries()
+    for _ in range(20):
+        send_message(NUMBER, "a")
+    drive(license_.pk)
+    for attempt in SendAttempt.objects.all():
+        arrive(license_, {"id": attempt.gateway_id, "ack": 2})
+    held = personal_data.held_about(NUMBER)
+    assert (len(held["messages"]), len(held["events"])) == (21, 22)
+    assert queries() <= few + 1
 
 
 def test_many_messages_and_events_are_emptied_in_parts(license_):
