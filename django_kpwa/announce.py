@@ -62,11 +62,11 @@ def messages_moved(moves: Iterable[tuple[int, Status]], event: WebhookEvent | No
 
     `event`: the webhook event that caused them, if any.
     """
-    heard = [(message_id, status) for message_id, status in moves if has_listeners(status)]
-    if not heard:
+    subscribed = [(message_id, status) for message_id, status in moves if has_listeners(status)]
+    if not subscribed:
         return
-    messages = OutboundMessage.objects.in_bulk([message_id for message_id, _ in heard])
-    for message_id, status in heard:
+    messages = OutboundMessage.objects.in_bulk([message_id for message_id, _ in subscribed])
+    for message_id, status in subscribed:
         if message := messages.get(message_id):
             about = {"event": event} if status in _NAMES_ITS_EVENT else {}
             _send(_OF_STATUS[status], OutboundMessage, message=message, **about)

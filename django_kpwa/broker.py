@@ -33,7 +33,7 @@ logger = get_logger("django_kpwa.wake")
 
 PUBLISH_TIMEOUT_SECONDS = 0.3
 """Timeout for one broker; if the site has several, the next one is tried after it."""
-MOST_SECONDS_OF_PUBLISHING = 1.0
+MAX_PUBLISH_SECONDS = 1.0
 """Time limit for trying all brokers, however many there are."""
 _POOL_SIZE = 10
 
@@ -199,7 +199,7 @@ class Broker:
     def _attempts(self) -> Iterator[ProducerPool]:
         """Yield each broker's producers in turn while there is time. Advancing means that the last broker failed."""
         pools = self._open()
-        ends_at = self.clock() + MOST_SECONDS_OF_PUBLISHING - PUBLISH_TIMEOUT_SECONDS
+        ends_at = self.clock() + MAX_PUBLISH_SECONDS - PUBLISH_TIMEOUT_SECONDS
         first = self._first
         for position in range(len(pools)):
             if position and self.clock() > ends_at:

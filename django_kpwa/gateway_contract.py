@@ -127,7 +127,7 @@ class GatewayContract:
         with self._working("send_message") as gateway:
             gateway.send_message(_NUMBER, _TEXT)
             shown = repr(gateway) + repr(vars(gateway))
-        said = "The key stands in a repr of the gateway. Keep the Secret, and reveal() it for a request."
+        said = "The key is in a repr of the gateway. Keep the Secret, and reveal() it for a request."
         _must(_KEY not in shown, said)
 
     def test_it_may_be_closed_twice(self) -> None:

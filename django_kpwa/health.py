@@ -59,7 +59,7 @@ LATE_SECONDS = 600.0
 FAILURES_LATELY_SECONDS = 172_800.0
 """Maximum age of a receipt failure that counts: a sale of two days ago no longer gets a receipt (`Receipt.max_age`)."""
 LAST_MESSAGES = 200
-MOST_IN_DOUBT = 4
+MAX_IN_DOUBT = 4
 """Maximum number of messages in doubt among the `LAST_MESSAGES` (2 %); above it, the gateway itself is in question."""
 SILENT_WEBHOOK_SECONDS = 3600.0
 SILENT_WEBHOOK_MESSAGES = 20
@@ -67,7 +67,7 @@ SILENT_WEBHOOK_MESSAGES = 20
 _SILENT_WEBHOOK_HOURS = 6
 LATE_WEBHOOK_SECONDS = 300.0
 _FAILURES_IN_A_ROW = 3
-_MOST_IDS = 10
+_MAX_IDS = 10
 _URGENCY_OF_LICENSES = 30
 """Offset that ranks the conditions of licenses among the problems of the site."""
 
@@ -408,7 +408,7 @@ def _doubt() -> Iterator[Finding]:
     settled = OutboundMessage.objects.filter(settled_at__isnull=False).order_by("-settled_at")
     lately = list(settled.values_list("status", "in_doubt")[:LAST_MESSAGES])
     doubtful = sum(status == Status.UNKNOWN or in_doubt for status, in_doubt in lately)
-    if doubtful > MOST_IN_DOUBT:
+    if doubtful > MAX_IN_DOUBT:
         figures = {"count": doubtful, "of": len(lately)}
         yield Finding(Problem.MUCH_DOUBT, PROBLEMS[Problem.MUCH_DOUBT], figures=figures)
 
@@ -468,8 +468,8 @@ def _without_their_license(license_ids: Set[int | None]) -> Iterator[Finding]:
         return
     lost = OutboundMessage.objects.filter(status=Status.QUEUED, license_id__in=deleted)
     count = count_up_to(MAX_COUNTED, lost)
-    ids = " ".join(str(pk) for pk in lost.order_by("pk").values_list("pk", flat=True)[:_MOST_IDS])
-    figures = {"count": receipts(count), "ids": f"{ids}{' …' if count.number > _MOST_IDS else ''}"}
+    ids = " ".join(str(pk) for pk in lost.order_by("pk").values_list("pk", flat=True)[:_MAX_IDS])
+    figures = {"count": receipts(count), "ids": f"{ids}{' …' if count.number > _MAX_IDS else ''}"}
     yield Finding(Problem.DELETED_LICENSE, PROBLEMS[Problem.DELETED_LICENSE], figures=figures)
 
 

@@ -29,7 +29,7 @@ from .words import Condition, Tone
 
 NOT_SEEN_AFTER = timedelta(minutes=60)
 """Time without a sign of life from the gateway after which a license is shown as not seen instead of connected."""
-_MOST_OLDEST_READ = 1000
+_MAX_OLDEST_READ = 1000
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _put_off(most: int) -> dict[int | None, tuple[PutOff, ...]]:
 def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: int) -> dict[int | None, Queue]:
     oldest: dict[int | None, datetime] = {}
     by_age = queued.order_by("created_at").values_list("license_id", "created_at")
-    for license_id, created_at in by_age[:_MOST_OLDEST_READ]:
+    for license_id, created_at in by_age[:_MAX_OLDEST_READ]:
         oldest.setdefault(license_id, created_at)
     queues: dict[int | None, Queue] = {}
     for license_id in [*license_ids, *store().queued_without_their_license().values_list("license_id", flat=True)[:1]]:

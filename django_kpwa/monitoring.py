@@ -112,7 +112,7 @@ class _Collector:
         yield self._gauge("kpwa_blocked", "1 if no receipt, or none of some license, goes out.", blocked)
         yield self._gauge(
             "kpwa_finding",
-            "1 for everything that is wrong or needs somebody.",
+            "1 for everything that is wrong or needs attention.",
             {
                 (each["code"], each["license"] or "", each["tone"], str(each["blocks"]).lower()): 1
                 for each in told["findings"]

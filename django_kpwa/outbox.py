@@ -55,7 +55,7 @@ from .words import UNCHOSEN
 
 logger = get_logger("django_kpwa.outbox")
 
-_MOST_COPIES = 5  # maximum length of the chain of copies that is followed (a copy of a copy …)
+_MAX_COPIES = 5  # maximum length of the chain of copies that is followed (a copy of a copy …)
 _NOW = DatabaseNow()
 
 
@@ -341,7 +341,7 @@ def arrived_elsewhere(message: OutboundMessage) -> OutboundMessage | None:
 
     Takes no query for a message that was not copied.
     """
-    for _ in range(_MOST_COPIES):
+    for _ in range(_MAX_COPIES):
         if message.copied_to_id is None:
             return None
         copy = OutboundMessage.objects.defer("text").filter(pk=message.copied_to_id).first()

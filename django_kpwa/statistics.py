@@ -26,7 +26,7 @@ from .models import (
 )
 from .store import store
 
-MOST_COUNTED_NOW = 5_000
+MAX_COUNTED_NOW = 5_000
 """Maximum number of messages of the current hour that are counted for a page; with more, it shows the last roll-up."""
 # Beat rolls up every minute; before that, the hour that just ended lacks its last messages.
 _ROLLED_UP_AFTER = timedelta(minutes=3)
@@ -36,14 +36,14 @@ HOURS_COUNTED_AGAIN = 3
 HOURS_OF_TICKS_COUNTED_AGAIN = 48
 _MINUTES_OF_TICKS = 2
 # Maximum number of hours that are counted after a time in which beat did not run.
-MOST_HOURS_MADE_GOOD = 7 * 24
+MAX_HOURS_CAUGHT_UP = 7 * 24
 # Hours whose messages in doubt are counted again: a person often decides about them only days later.
 HOURS_OF_DOUBT_COUNTED_AGAIN = 7 * 24
 
 _UNANSWERED_COUNTED_AFTER = timedelta(minutes=10)
-MOST_LICENSES_COUNTED = 100
+MAX_LICENSES_COUNTED = 100
 """Maximum number of licenses per roll-up whose unanswered messages are counted: a site may have thousands of them."""
-MOST_UNANSWERED_READ = 20_000
+MAX_UNANSWERED_READ = 20_000
 """Maximum number of a license's messages of the month, newest first, that are read to count the unanswered ones."""
 _QUEUED_BEFORE = timedelta(days=7)
 _NUMBERS_AT_ONCE = 1000
@@ -77,7 +77,7 @@ def roll_up(now: datetime | None = None) -> int:
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
 
-def running_hours(now: datetime, most_counted: int = MOST_COUNTED_NOW) -> tuple[datetime, list[HourlyStatistic]]:
+def running_hours(now: datetime, most_counted: int = MAX_COUNTED_NOW) -> tuple[datetime, list[HourlyStatistic]]:
     """Return the time from which the up-to-date figures count, and the figures of the current hour, unsaved.
 
     In the first minutes of an hour they include the hour before, whose roll-up may not be complete. With more messages
@@ -100,13 +100,13 @@ def count_unanswered(now: datetime) -> None:
     """Count this month's unanswered messages of each license for which the number may have changed.
 
     These are the licenses that have sent since the last count, or had unanswered messages then. At most
-    `MOST_LICENSES_COUNTED` are counted, those counted longest ago first.
+    `MAX_LICENSES_COUNTED` are counted, those counted longest ago first.
     """
     counted_at = F("unanswered_at")
     is_old = Q(unanswered_at=None) | Q(unanswered_at__lte=now - _UNANSWERED_COUNTED_AFTER)
     may_differ = Q(unanswered_at=None) | Q(unanswered__gt=0) | Q(lease_taken_at__gte=counted_at)
     longest_ago = Lane.objects.filter(is_old, may_differ).order_by(counted_at.asc(nulls_first=True), "pk")
-    for lane in longest_ago.select_related("license")[:MOST_LICENSES_COUNTED]:
+    for lane in longest_ago.select_related("license")[:MAX_LICENSES_COUNTED]:
         since = month_of(now, lane.license)
         store().note_unanswered(lane.pk, _unanswered(lane.pk, since), now)
 
@@ -122,7 +122,7 @@ def _unanswered(license_id: int, since: datetime) -> int:
         recipient_type=RecipientType.NUMBER,
     ).exclude(recipient="")
     newest: Any = sent.order_by("-created_at").values_list("recipient", "sent_at")
-    found = list(newest[:MOST_UNANSWERED_READ])
+    found = list(newest[:MAX_UNANSWERED_READ])
     numbers = sorted({number for number, _ in found})
     wrote: dict[str, Any] = {}
     # Not a join, because tables created by an old MariaDB may have other collations than newer ones.
@@ -184,7 +184,7 @@ def _since(last: datetime) -> datetime:
     newest = HourlyStatistic.objects.order_by("-hour").values_list("hour", flat=True).first()
     if newest is None or newest >= since:
         return since
-    return max(newest, last - timedelta(hours=MOST_HOURS_MADE_GOOD))
+    return max(newest, last - timedelta(hours=MAX_HOURS_CAUGHT_UP))
 
 
 def _rows(since: datetime, known: Iterable[tuple[int, datetime]]) -> list[HourlyStatistic]:

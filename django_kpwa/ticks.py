@@ -19,9 +19,9 @@ LATE_SECONDS = 1800.0
 LAST_SENT = 50
 USUALLY = 45
 """Minimum number of a license's `LAST_SENT` messages with a second tick for a second tick to count as usual."""
-_MOST_READ = 4 * LAST_SENT
+_MAX_READ = 4 * LAST_SENT
 """Maximum number of messages that are read to find the `LAST_SENT` ones."""
-_MOST_LICENSES = 20
+_MAX_LICENSES = 20
 _CLOCK_SECONDS = 300.0
 USUAL_DAYS = 14
 USUAL_MESSAGES, HOUR_MESSAGES = 200, 20
@@ -51,7 +51,7 @@ def mark_lacking(messages: Iterable[OutboundMessage]) -> None:
     ]
     of_licenses = {message.license_id for message in single if message.license_id is not None}
     usually: dict[int, datetime] = {}
-    for license_id in sorted(of_licenses)[:_MOST_LICENSES]:
+    for license_id in sorted(of_licenses)[:_MAX_LICENSES]:
         if (late_at := _late_at(license_id)) is not None:
             usually[license_id] = late_at
     for message in single:
@@ -63,7 +63,7 @@ def _late_at(license_id: int) -> datetime | None:
     """The time before which a sent message of this license should have been received; None if a second tick is not
     usual for the license."""
     newest = OutboundMessage.objects.filter(license_id=license_id, created_at__lte=in_seconds(-LATE_SECONDS))
-    rows = list(newest.order_by("-created_at").values_list("status", "sent_at", DatabaseNow())[:_MOST_READ])
+    rows = list(newest.order_by("-created_at").values_list("status", "sent_at", DatabaseNow())[:_MAX_READ])
     late_at = rows[0][2] - timedelta(seconds=LATE_SECONDS) if rows else None
     sent = [status for status, sent_at, _ in rows if status in ARRIVED and sent_at and sent_at <= late_at][:LAST_SENT]
     return late_at if sum(status != Status.SENT for status in sent) >= USUALLY else None

@@ -36,7 +36,7 @@ MAX_TEXT_LENGTH = 65_536
 MAX_IMAGE_URL_LENGTH = 2000
 MAX_KEY_LENGTH = 255
 MAX_SOURCE_ID_LENGTH = 255
-_MOST_CLEANED = 1000
+_MAX_CLEANED = 1000
 _JOINERS = "\u200c\u200d"  # invisible, but part of how words and emoji are written
 
 
@@ -209,7 +209,7 @@ def _one_line(text: str) -> str:
         character
         if character in _JOINERS
         else {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": "", "Cs": ""}.get(kind, character)
-        for character in text[:_MOST_CLEANED]
+        for character in text[:_MAX_CLEANED]
         for kind in [unicodedata.category(character)]
     )
     line = " ".join(seen.split())

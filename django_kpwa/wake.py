@@ -44,7 +44,7 @@ class Publisher:
     ON_ITS_WAY_SECONDS = 5.0
     WEBHOOKS_TOGETHER_SECONDS = 0.25
     """Webhooks that arrive within this time after another one are delayed by it, and processed by one task."""
-    MOST_REMEMBERED = 4096
+    MAX_REMEMBERED = 4096
     """Maximum number of licenses, and of outboxes, that are remembered."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -150,7 +150,7 @@ class Publisher:
     def _remember(self, kept: OrderedDict[Key, Any], key: Key, value: Any) -> None:
         kept[key] = value
         kept.move_to_end(key)
-        while len(kept) > self.MOST_REMEMBERED:
+        while len(kept) > self.MAX_REMEMBERED:
             kept.popitem(last=False)
 
 

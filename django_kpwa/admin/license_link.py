@@ -178,7 +178,7 @@ def _checked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Pa
 
 
 def _linked(admin: LicenseAdmin, request: HttpRequest, license_: License) -> Panel:
-    # Logged only if this session showed a code: opening the page of a linked license is no event.
+    # Logged only if this session showed a code: opening the page of a linked license is not worth a log entry.
     shown = request.session.get(_SHOWN, {})
     if shown.pop(str(license_.pk), None) is not None:
         request.session[_SHOWN] = shown

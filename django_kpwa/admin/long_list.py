@@ -34,13 +34,13 @@ else:
 
 
 class BoundedPaginator(_Paginator):
-    """Pages through at most the first `MOST_LISTED` rows of its queryset; `is_cut` is True if there are more."""
+    """Pages through at most the first `MAX_LISTED` rows of its queryset; `is_cut` is True if there are more."""
 
-    MOST_LISTED = MAX_COUNTED
+    MAX_LISTED = MAX_COUNTED
 
     @cached_property
     def count(self) -> int:
-        return min(self._counted, self.MOST_LISTED)
+        return min(self._counted, self.MAX_LISTED)
 
     def page(self, number: Any) -> Page[Any]:
         """Return a page; the rows before it are skipped by primary key alone.
@@ -56,7 +56,7 @@ class BoundedPaginator(_Paginator):
 
     @property
     def is_cut(self) -> bool:
-        return self._counted > self.MOST_LISTED
+        return self._counted > self.MAX_LISTED
 
     @cached_property
     def _counted(self) -> int:
@@ -67,7 +67,7 @@ class BoundedPaginator(_Paginator):
         # which they were stored, and read all those that do not match, too.
         order = [name for name in rows.query.order_by[:1] if isinstance(name, str)]
         columns = [name.lstrip("-") for name in order] or ["pk"]
-        return rows.order_by(*order).values(*columns)[: self.MOST_LISTED + 1].count()
+        return rows.order_by(*order).values(*columns)[: self.MAX_LISTED + 1].count()
 
 
 class LongChangeList(ChangeList):
@@ -118,13 +118,13 @@ class LongListAdmin(ReadOnlyAdmin, ButtonsAdmin):
 
 
 class LicenseFilter(RelatedFieldListFilter):
-    """Offers the first `MOST_OFFERED` licenses by name, and the chosen one; all licenses could be megabytes of HTML."""
+    """Offers the first `MAX_OFFERED` licenses by name, and the chosen one; all licenses could be megabytes of HTML."""
 
-    MOST_OFFERED = 100
+    MAX_OFFERED = 100
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[Any]:
         licenses = License.objects.order_by("name").values_list("pk", "name")
-        offered = list(licenses[: self.MOST_OFFERED])
+        offered = list(licenses[: self.MAX_OFFERED])
         given: Any = self.lookup_val
         chosen = {str(pk) for pk in (given if isinstance(given, list) else [given])} - {str(pk) for pk, _ in offered}
         # The query string may contain anything; a longer number would overflow the database's bigint.

@@ -33,7 +33,7 @@ from .ways import SECONDS, tell
 logger = get_logger("django_kpwa.alerts.compare")
 
 LOG_EVERY_SECONDS = 3600.0
-MOST_AT_ONCE = int(TELL_SECONDS / SECONDS) - 1
+MAX_AT_ONCE = int(TELL_SECONDS / SECONDS) - 1
 """Maximum number of notifications per check: they end before the deadline of their rows even if every way hangs."""
 _TOLERANCE_SECONDS = 5.0
 
@@ -97,7 +97,7 @@ def check() -> list[Told]:
         health = look(with_urls=False)  # missing URLs open no alert
         found = _telling(health)
         _note(found, health)
-        changed = list(islice(chain(_changed(found, health), _retaken()), MOST_AT_ONCE))
+        changed = list(islice(chain(_changed(found, health), _retaken()), MAX_AT_ONCE))
         announced = (_announced(alert_id, telling, found, health) for alert_id, telling in changed)
         news = [each for each in announced if each is not None]
         ways_of = tell([(told, alert.license) for alert, told in news])

@@ -31,7 +31,7 @@ logger = get_logger("django_kpwa.alerts.ways")
 SECONDS = 10.0
 """Maximum duration of one notification over all ways, which are used concurrently."""
 EMAIL = "e-mail"
-_MOST_TRIED = 20
+_MAX_TRIED = 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def try_ways(seconds: float) -> list[Way]:
     conf, told = kpwa_settings(), trial()
     to = sorted(set(conf.ALERT_EMAILS))
     works: Works = {EMAIL: partial(_mail, told.title, _body([told]), to, [])} if to else {}
-    for name, email in list(_own_emails().items())[:_MOST_TRIED]:
+    for name, email in list(_own_emails().items())[:_MAX_TRIED]:
         works[f"{EMAIL} ({name})"] = partial(_mail, told.title, _body([told]), [], [email])
     return _take({**works, **_posting(told, conf, seconds)}, seconds)
 

@@ -49,7 +49,7 @@ def _test(console: Console) -> int:
     for name, problem in told.items():
         console.say(f"[{'PROBLEM' if problem else 'ok':^7}] {name}: {problem or 'told'}")
     if not ways:
-        console.say("Nobody is told: set KPWA['ALERT_EMAILS'] or KPWA['ALERT_URLS']; see docs/monitoring.md.")
+        console.say("Nobody is notified: set KPWA['ALERT_EMAILS'] or KPWA['ALERT_URLS']; see docs/monitoring.md.")
     return EXIT_OK if ways and not any(told.values()) else EXIT_NO
 
 

@@ -55,7 +55,7 @@ from .licenses import why_paused
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 # Checks that are omitted, because the examination finds the same problems itself and names the licenses.
-_LOOKED_AT_HERE = {"kpwa.W001", "kpwa.W007", "kpwa.W110"}
+_EXAMINED_HERE = {"kpwa.W001", "kpwa.W007", "kpwa.W110"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Line:
     blocks: bool = False
 
 
-class _Hopeless(Exception):  # noqa: N818 - it ends the examination, and is not an error
+class _CannotContinue(Exception):  # noqa: N818 - it ends the examination, and is not an error
     """Raised after a finding that makes all further examination impossible."""
 
 
@@ -134,7 +134,7 @@ def _examine(license_name: str | None) -> Iterator[Line]:
         for license_ in licenses:
             yield from _of_license(license_)
         yield from _public_url(licenses)
-    except _Hopeless:
+    except _CannotContinue:
         return
 
 
@@ -177,10 +177,10 @@ def _database() -> Iterator[Line]:
             f"it does not answer ({type(error).__name__}), so sales fail as well. Check the server and DATABASES.",
             True,
         )
-        raise _Hopeless from None
+        raise _CannotContinue from None
     if pending:
         yield Line(PROBLEM, "database", f"not all migrations are applied. Run: {migrate_command()}", True)
-        raise _Hopeless
+        raise _CannotContinue
     yield Line(OK, "database", f"answers ({connection.display_name}), its tables are up to date.")
 
 
@@ -190,14 +190,14 @@ def _settings() -> Iterator[Line]:
         for message in checks.run_checks(
             tags=["kpwa"], databases=[write_alias()], include_deployment_checks=not settings.DEBUG
         )
-        if message.id not in _LOOKED_AT_HERE and not message.is_silenced()
+        if message.id not in _EXAMINED_HERE and not message.is_silenced()
     ]
     for message in found:
         is_problem = message.level >= checks.ERROR or (message.id == "kpwa.W081" and not _is_test_double())
         words = f"{message.msg} {message.hint or ''}".strip()
         yield Line(PROBLEM if is_problem else NOTE, message.id or "check", words, is_problem)
     if any(message.level >= checks.ERROR for message in found):
-        raise _Hopeless
+        raise _CannotContinue
     if not found:
         yield Line(OK, "settings", "all checks pass.")
     gateway_class = load_gateway_class()
@@ -234,14 +234,14 @@ def _broker() -> Line:
 
 
 def _receipt_classes() -> Line:
-    """Which there are: one whose file nobody imports sends nothing, and nothing else would say so."""
+    """List the receipt classes: one whose module is not imported sends nothing, and nothing else shows that."""
     registered = registrations()
     if registered:
         named = (f"{each.model._meta.label} ({type(each.receipt).__name__})" for each in registered)
         return Line(OK, "receipts", f"of {', '.join(named)}.")
     words = (
-        "no class is registered, so saving a sale sends nothing. It is found in the whatsapp.py of an installed app, "
-        "with @receipts.register(…) above it."
+        "no class is registered, so saving a sale sends nothing. Define one in the whatsapp.py of an installed app, "
+        "decorated with @receipts.register(…)."
     )
     return Line(NOTE, "receipts", words)
 

@@ -230,7 +230,7 @@ def _purge(console: Console, options: dict[str, Any]) -> int:
     return EXIT_OK
 
 
-MOST_LICENSES = 20
+MAX_LICENSES = 20
 """Maximum number of licenses that a round reports: it runs every minute, and each license costs some queries."""
 
 
@@ -252,9 +252,9 @@ class Waiting:
 
 
 def _why_waiting() -> list[Waiting]:
-    """Return why messages wait, for at most `MOST_LICENSES` licenses, and for messages without a license."""
+    """Return why messages wait, for at most `MAX_LICENSES` licenses, and for messages without a license."""
     found = list(_without_license())
-    license_ids = list(islice(chain.from_iterable(store().queued_license_ids()), MOST_LICENSES))
+    license_ids = list(islice(chain.from_iterable(store().queued_license_ids()), MAX_LICENSES))
     licenses = License.objects.in_bulk(license_ids)
     lanes = Lane.objects.in_bulk(license_ids)
     for license_id in license_ids:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from django.utils.translation import gettext_lazy as _
 
 from ..models import EventKind, EventStatus, WebhookEvent
-from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, EventRow, Table, Tone
+from .rows import NOTHING_TO_DO, UNKNOWN_CODE, UPDATE, EventRow, Table, Tone
 
 EVENT_STATUSES = Table[EventRow](
     {
@@ -52,7 +52,7 @@ EVENT_STATUSES = Table[EventRow](
             report=_("It could not be processed; its page shows why."),
         ),
     },
-    otherwise=EventRow(Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE, report=UNHEARD_OF),
+    otherwise=EventRow(Tone.NEUTRAL, "?", label="", meaning=UNKNOWN_CODE, advice=UPDATE, report=UNKNOWN_CODE),
 )
 _WROTE = replace(
     EVENT_STATUSES[EventStatus.PROCESSED], meaning=_("A customer wrote."), advice=_("Answer on the shop's own phone.")

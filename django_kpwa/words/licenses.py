@@ -11,7 +11,7 @@ from ..models import PauseReason
 from ..store.choosing import Unchosen
 from .rows import (
     NOTHING_TO_DO,
-    UNHEARD_OF,
+    UNKNOWN_CODE,
     UPDATE,
     UPDATE_COMMAND,
     Condition,
@@ -141,7 +141,7 @@ PAUSES = Table[PauseRow](
         "!",
         code="unknown",
         label="",
-        meaning=UNHEARD_OF,
+        meaning=UNKNOWN_CODE,
         advice=UPDATE,
         urgency=0,
         tells=Tells.LICENSE_STOPPED,
@@ -282,7 +282,7 @@ TROUBLES = Table[Condition](
             help=Help.CHECK_STATUS,
             help_label=_CHECK,
             counter=_("WhatsApp restricts the shop's number"),
-            command="Wait. Do not link it anew, do not send to new customers. Look again: " + _CHECK_COMMAND,
+            command="Wait. Do not link it again, and do not send to new customers. Check again: " + _CHECK_COMMAND,
         ),
         SessionTrouble.BANNED: Condition(
             Tone.BAD,

@@ -29,7 +29,7 @@ from ..models import (
 from .receipts import Fate
 from .rows import (
     NOTHING_TO_DO,
-    UNHEARD_OF,
+    UNKNOWN_CODE,
     UPDATE,
     UPDATE_COMMAND,
     CauseRow,
@@ -137,7 +137,7 @@ STATUSES = Table[StatusRow](
         ),
     },
     otherwise=StatusRow(
-        Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE, command=UPDATE_COMMAND, fate=Fate.DOUBT
+        Tone.NEUTRAL, "?", label="", meaning=UNKNOWN_CODE, advice=UPDATE, command=UPDATE_COMMAND, fate=Fate.DOUBT
     ),
 )
 _UNDELIVERED = StatusRow(
@@ -419,7 +419,7 @@ CAUSES = Table[CauseRow](
             advice=NOTHING_TO_DO,
         ),
     },
-    otherwise=CauseRow(label="", meaning=UNHEARD_OF, advice=UPDATE),
+    otherwise=CauseRow(label="", meaning=UNKNOWN_CODE, advice=UPDATE),
 )
 """Why a message has its status: the causes of failed attempts, and the reasons that exist without an attempt."""
 
@@ -492,7 +492,7 @@ _SAYS_NOT_ON_WHATSAPP = re.compile(
 )
 
 
-_WAITED_IN_VAIN = (Status.EXPIRED, Status.UNKNOWN)
+_ENDED_WAITING = (Status.EXPIRED, Status.UNKNOWN)
 
 
 def reason_row(message: OutboundMessage) -> CauseRow:
@@ -501,7 +501,7 @@ def reason_row(message: OutboundMessage) -> CauseRow:
         return _NO_LICENSE
     if message.status == Status.CANCELLED and message.reason == WITHDRAWN:
         return _UNWANTED
-    if message.reason in HoldReason.values and not (message.is_put_off or message.status in _WAITED_IN_VAIN):
+    if message.reason in HoldReason.values and not (message.is_put_off or message.status in _ENDED_WAITING):
         # The hold is over, so its reason no longer explains the status.
         return _NO_REASON
     if message.has_arrived and message.reason == StopReason.WRONG_NUMBER:

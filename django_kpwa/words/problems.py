@@ -7,7 +7,7 @@ from enum import Enum
 
 from django.utils.translation import gettext_lazy as _
 
-from .rows import UNHEARD_OF, UPDATE, UPDATE_COMMAND, AlertRow, Row, Table, Tells, Tone, Words
+from .rows import UNKNOWN_CODE, UPDATE, UPDATE_COMMAND, AlertRow, Row, Table, Tells, Tone, Words
 
 
 class Problem(str, Enum):
@@ -421,7 +421,9 @@ PROBLEMS = Table[ProblemRow](
             part=_SERVICES,
         ),
     },
-    otherwise=ProblemRow(Tone.BAD, "!", label="", meaning=UNHEARD_OF, advice=UPDATE, urgency=0, command=UPDATE_COMMAND),
+    otherwise=ProblemRow(
+        Tone.BAD, "!", label="", meaning=UNKNOWN_CODE, advice=UPDATE, urgency=0, command=UPDATE_COMMAND
+    ),
 )
 
 ALERTS = Table[AlertRow](

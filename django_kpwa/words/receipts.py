@@ -6,7 +6,7 @@ from enum import Enum
 
 from django.utils.translation import gettext_lazy as _
 
-from .rows import NOTHING_TO_DO, UNHEARD_OF, UPDATE, Row, Table, Tone
+from .rows import NOTHING_TO_DO, UNKNOWN_CODE, UPDATE, Row, Table, Tone
 
 
 class Fate(str, Enum):
@@ -125,6 +125,6 @@ FATES = Table[Row](
             advice=NOTHING_TO_DO,
         ),
     },
-    otherwise=Row(Tone.NEUTRAL, "?", label="", meaning=UNHEARD_OF, advice=UPDATE),
+    otherwise=Row(Tone.NEUTRAL, "?", label="", meaning=UNKNOWN_CODE, advice=UPDATE),
 )
 """What became of receipts, in the order in which they are shown: the worst first."""

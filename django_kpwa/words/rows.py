@@ -187,6 +187,6 @@ class Table(dict[str, _Shown]):
         return replace(self._otherwise, label=code)
 
 
-UNHEARD_OF = _("This release of django-kpwa does not know it.")
+UNKNOWN_CODE = _("This release of django-kpwa does not know it.")
 UPDATE = _("Update django-kpwa in all processes of this site.")
 UPDATE_COMMAND = "Update django-kpwa in all processes of this site."

@@ -24,7 +24,7 @@ from .log import Log
 
 START_SECONDS = 60.0
 STOP_SECONDS = 12.0
-_FIRST_BACKOFF_SECONDS, _MOST_BACKOFF_SECONDS = 0.5, 15.0
+_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.5, 15.0
 # Run time after which a process that dies is restarted with the shortest backoff.
 _STEADY_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
@@ -160,7 +160,7 @@ class Supervisor:
         self._tell_watchdog("-", running.process)
         was_steady = now - running.started_at >= _STEADY_SECONDS
         following = _FIRST_BACKOFF_SECONDS if was_steady else running.backoff_seconds * 2 or _FIRST_BACKOFF_SECONDS
-        running.backoff_seconds = min(following, _MOST_BACKOFF_SECONDS)
+        running.backoff_seconds = min(following, _MAX_BACKOFF_SECONDS)
         running.starts_again_at = now + running.backoff_seconds
         self._log.note(
             f"{running.part.name} (pid {running.process.pid}) {_ending(running.process)};"

@@ -271,7 +271,7 @@ def test_dates_that_do_not_exist_break_nothing(operator, license_):
 
 @pytest.mark.parametrize("list_url", [LIST, "/admin/django_kpwa/webhookevent/"])
 def test_of_many_licenses_the_first_are_offered_and_the_chosen_one(operator, license_, monkeypatch, list_url):
-    monkeypatch.setattr(LicenseFilter, "MOST_OFFERED", 2)
+    monkeypatch.setattr(LicenseFilter, "MAX_OFFERED", 2)
     for name in ("Cabang A", "Cabang B", "Cabang C"):
         License.objects.create(name=name)
 
@@ -291,7 +291,7 @@ def test_of_many_licenses_the_first_are_offered_and_the_chosen_one(operator, lic
 
 
 def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(operator, license_, monkeypatch):
-    monkeypatch.setattr(BoundedPaginator, "MOST_LISTED", 100)
+    monkeypatch.setattr(BoundedPaginator, "MAX_LISTED", 100)
     outbox.send_messages(outbox.Message(NUMBER, f"Struk {number}") for number in range(100))
     assert "there are more" not in operator.get(LIST).content.decode()
     a_message()
@@ -304,7 +304,7 @@ def test_a_list_is_counted_and_paged_to_its_limit_and_says_that_there_is_more(op
 
 def test_the_paginator_holds_at_its_edges(license_):
     class OfFour(BoundedPaginator):
-        MOST_LISTED = 4
+        MAX_LISTED = 4
 
     rows = OutboundMessage.objects.order_by("-pk")
     empty = OfFour(rows, 2)

@@ -168,7 +168,7 @@ def test_what_nobody_understood_stands_above_the_list_counted_to_a_limit(operato
 
 
 def test_pages_end_at_their_limit_and_say_so(operator, arrived, monkeypatch):
-    monkeypatch.setattr(BoundedPaginator, "MOST_LISTED", 2)
+    monkeypatch.setattr(BoundedPaginator, "MAX_LISTED", 2)
     for number in range(2):
         arrived(wrote(id=f"A{number}"))
     assert "there are more" not in operator.get(LIST).content.decode()

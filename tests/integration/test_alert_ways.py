@@ -220,7 +220,7 @@ def test_a_deployment_that_tells_nobody_is_warned(kpwa, settings):
 def test_the_command_tests_each_way_and_says_what_became_of_it(license_, kpwa):
     assert command("alerts", "test") == (
         1,
-        "Nobody is told: set KPWA['ALERT_EMAILS'] or KPWA['ALERT_URLS']; see docs/monitoring.md.\n",
+        "Nobody is notified: set KPWA['ALERT_EMAILS'] or KPWA['ALERT_URLS']; see docs/monitoring.md.\n",
     )
     License.objects.update(alert_email="toko@shop.example")
     with listening(OK) as (url, requests):

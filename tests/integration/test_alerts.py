@@ -316,7 +316,7 @@ def test_many_alerts_at_once_are_told_look_by_look(well):
     pause()
     look()
     pass_time(minutes=2)
-    assert [len(look()) for _ in range(3)] == [compare.MOST_AT_ONCE, 15 - compare.MOST_AT_ONCE, 0]
+    assert [len(look()) for _ in range(3)] == [compare.MAX_AT_ONCE, 15 - compare.MAX_AT_ONCE, 0]
     assert [subject.rpartition(", ")[2] for subject in subjects()] == ["and 10 more", "and 3 more"]
     assert sum(told.body.count("WhatsApp of ") for told in mail.outbox) == 15
 

@@ -106,7 +106,7 @@ def test_it_is_counted_again_after_ten_minutes_and_only_where_it_may_differ(shop
 
 
 def test_of_many_licenses_some_are_counted_at_a_time_and_each_gets_its_turn(shop, monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_LICENSES_COUNTED", 2)
+    monkeypatch.setattr(statistics, "MAX_LICENSES_COUNTED", 2)
     others = [License(name=f"Cabang {number}") for number in range(3)]
     for license_ in (shop, *others):
         license_.set_api_key("test-api-key-0002")
@@ -125,7 +125,7 @@ def test_beat_counts_them_where_something_was_sent(shop):
 
 
 def test_it_is_counted_in_few_queries_and_so_many_messages_at_most(shop, monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_UNANSWERED_READ", 3)
+    monkeypatch.setattr(statistics, "MAX_UNANSWERED_READ", 3)
     for n in range(5):
         sent(shop, f"62812345678{n:02}", at=NOW + timedelta(minutes=n))
     with CaptureQueriesContext(

@@ -202,7 +202,7 @@ def test_where_nothing_can_be_published_the_lane_is_not_looked_at(license_, use_
 
 
 def test_what_is_on_its_way_is_forgotten_by_a_child_and_bounded(published, monkeypatch):
-    monkeypatch.setattr(wake.publisher, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(wake.publisher, "MAX_REMEMBERED", 3)
     publisher, before = wake.publisher, timezone.now()
     licenses = License.objects.bulk_create(License(name=f"{n}", api_key_ciphertext="x") for n in range(4))
     for row in licenses:
