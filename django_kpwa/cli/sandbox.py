@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -55,6 +57,7 @@ def _add_license(console: Console, name: str, arguments: list[str]) -> None:
         base_url, key = reached_by(arguments)
     except ValueError as error:
         raise CommandError(str(error), returncode=EXIT_USAGE) from error
+    _must_be_free(base_url)
     known = License.objects.filter(name=name).first()
     if known is not None and known.base_url != base_url:
         raise CommandError(
@@ -66,6 +69,20 @@ def _add_license(console: Console, name: str, arguments: list[str]) -> None:
     license_.save()
     connections.close_all()
     console.say(f"{'Found' if known else 'Added'} {name}: it sends to the simulated phone, which is linked.\n")
+
+
+def _must_be_free(base_url: str) -> None:
+    """Raise `CommandError` where something listens: the license would send to that, to another site's phone perhaps."""
+    address = urlsplit(base_url)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 0), timeout=1).close()
+    except OSError:
+        return
+    raise CommandError(
+        f"Port {address.port} is taken, perhaps by another sandbox: end that, or choose another port with --port. "
+        "Nothing was added.",
+        returncode=EXIT_USAGE,
+    )
 
 
 SANDBOX = Subcommand("start a simulated WhatsApp phone; see `manage.py kpwa sandbox --help`", _add_arguments, _run)

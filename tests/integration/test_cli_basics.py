@@ -147,6 +147,18 @@ def test_sandbox_adds_no_license_that_sends_elsewhere_or_to_a_port_that_changes(
     assert [each.name for each in License.objects.all()] == [license_.name]
 
 
+def test_sandbox_adds_no_license_that_would_send_to_what_listens_there_already(license_, settings, monkeypatch):
+    settings.DEBUG = True
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("It went on."))
+    settings.KPWA = {name: value for name, value in settings.KPWA.items() if name != "GATEWAY"}
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        port = str(another.getsockname()[1])
+        with pytest.raises(CommandError, match=f"Port {port} is taken.*--port. Nothing was added") as refused:
+            kpwa("sandbox", "--", "--add-license", "Toko Senja", "--port", port)
+    assert refused.value.returncode == 2
+    assert [each.name for each in License.objects.all()] == [license_.name]
+
+
 def test_sandbox_adds_no_license_to_a_site_that_serves_customers(license_, settings):
     settings.DEBUG = False
     with pytest.raises(CommandError, match="with DEBUG off, receipts of customers could end in the sandbox") as refused:
