@@ -101,7 +101,7 @@ def app_name() -> str:
 
 
 def queue_of(task: str) -> str:
-    """The name of the queue that `task` is sent to."""
+    """Return the name of the queue that `task` is sent to."""
     queue = _app().amqp.router.route({}, task)["queue"]
     return str(getattr(queue, "name", queue))
 
@@ -127,7 +127,7 @@ def keeps_database_connections() -> bool:
 
 
 def missing_from_beat() -> list[str]:
-    """Our tasks that are missing from the beat schedule. Empty for other schedulers, which may store it elsewhere."""
+    """Return our tasks that the beat schedule lacks; empty for other schedulers, which may store it elsewhere."""
     app = _app()
     if app is None or app.conf.beat_scheduler != "celery.beat:PersistentScheduler":
         return []
@@ -255,7 +255,7 @@ def _urls(url: Any) -> list[str]:
 
 
 def _connections(app: Any) -> list[Connection]:
-    """An unopened connection to each broker, in the order in which Celery would try them.
+    """Return an unopened connection to each broker, in the order in which Celery would try them.
 
     All sentinels together count as one broker: the transport queries them in turn for the master.
     """
@@ -273,7 +273,7 @@ def _connections(app: Any) -> list[Connection]:
 
 
 def _connection(app: Any, url: str, alternate: str = "") -> Connection:
-    """An unopened connection to one broker, with our timeouts in the options that its transport understands."""
+    """Return an unopened connection to one broker, with our timeouts in the options that its transport supports."""
     seconds = PUBLISH_TIMEOUT_SECONDS
     connection: Connection = app.connection_for_write(url=url, connect_timeout=seconds, heartbeat=0)
     if alternate and alternate != url:

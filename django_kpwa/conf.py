@@ -39,7 +39,7 @@ class Settings:
     GATEWAY: str = "django_kpwa.gateway.http.HttpGateway"
     """Dotted path of the `Gateway` class, like `EMAIL_BACKEND`."""
     BASE_URLS: tuple[str, ...] = DOCUMENTED_BASE_URLS
-    """Tried in order; the next one only if no connection to the one before could be made."""
+    """Base URLs of the gateway, tried in order: the next one only if no connection to the previous could be made."""
     ALLOWED_GATEWAY_HOSTS: tuple[str, ...] = ()
     """Hosts (`wa.example`, `wa.example:8443`) besides those of `BASE_URLS` that a license's own base URL may have."""
     PUBLIC_URL: str = ""
@@ -58,11 +58,11 @@ class Settings:
     """Attempts that sent nothing after which a message is `failed`. Attempts that a pause or a rate limit stopped do
     not count."""
     RETRY_SECONDS: float = 15.0
-    """The first wait after a failure that sent nothing; doubled each time up to 15 minutes, with jitter."""
+    """Seconds before the first retry after a failure that sent nothing; doubled up to 15 minutes, with jitter."""
     FAILURES_BEFORE_PAUSE: int = 3
     """Number of sends in a row that were not accepted, for whatever reasons, after which the lane is paused."""
     PROBE_SECONDS: float = 30.0
-    """How long a paused lane waits for the first status check; doubled up to ten times that while checks fail."""
+    """Seconds before the first status check of a paused lane; doubled up to ten times that while checks fail."""
     QUIET_HOURS: tuple[str, ...] | None = ("21:00", "07:00")
     """Begin and end of the hours, in `TIME_ZONE`, in which bulk and late messages are not sent. None: no such hours."""
     WARM_DAYS: int = 28
@@ -91,7 +91,7 @@ class Settings:
     WEBHOOK_PASSWORD: str = field(default="", repr=False)
     """If set, webhooks need HTTP basic authentication with this password, besides the token in their path."""
     STOP_WORDS: tuple[str, ...] = ("stop", "berhenti", "unsub", "unsubscribe", "unreg", "jangan kirim lagi")
-    """A customer whose whole message is one of these gets nothing more, from any license of the site."""
+    """A customer whose whole message is one of these gets no more messages, from any license of the site."""
     WRONG_NUMBER_WORDS: tuple[str, ...] = ("salah nomor", "salah sambung", "wrong number")
     """Like `STOP_WORDS`; recent messages to that number are also marked as not having reached the customer."""
     START_WORDS: tuple[str, ...] = ("mulai", "start")
@@ -127,7 +127,7 @@ class Settings:
 
     @property
     def record_seconds(self) -> float:
-        """How long recording an outcome is retried while the database fails; after that the message is in doubt.
+        """Seconds for which recording an outcome is retried while the database fails; then the message is in doubt.
 
         Longer than a restart of PostgreSQL takes. Bounded by the call's deadline, because the lane is held meanwhile.
         """
@@ -135,7 +135,7 @@ class Settings:
 
     @property
     def max_probe_seconds(self) -> float:
-        """The longest wait of a paused lane between two status checks, without jitter."""
+        """Maximum wait of a paused lane between two status checks, without jitter."""
         return 10 * self.PROBE_SECONDS
 
 
@@ -190,7 +190,7 @@ def is_path_secret(secret: str) -> bool:
 
 
 def lease_seconds(conf: Settings) -> float:
-    """How long a lane's lease lasts: longer than a send, the status check after it and a slow recording together.
+    """Return the duration of a lane's lease: longer than a send, the status check after it and a slow recording.
 
     If it expired during any of these, another worker would declare the message in doubt.
     """

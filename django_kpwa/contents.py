@@ -19,7 +19,7 @@ _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # NAT64: IPv6 addresses that
 
 
 def with_line_feeds(text: str) -> str:
-    """`text` with every CRLF and CR replaced by a line feed, the line break that WhatsApp shows."""
+    """Return `text` with every CRLF and CR replaced by a line feed, the line break that WhatsApp shows."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -49,7 +49,7 @@ def is_out_of_reach(host: str) -> bool:
 
 
 def _ipv4_number(parts: list[str]) -> int | None:
-    """An IPv4 address as `inet_aton()` reads it, or None if it is invalid.
+    """Return an IPv4 address as `inet_aton()` reads it, or None if it is invalid.
 
     It has up to four parts, of which the last fills the remaining bytes. 0x marks hexadecimal, a leading 0 octal.
     """

@@ -33,5 +33,5 @@ def count_up_to(limit: int, rows: QuerySet[Any]) -> BoundedCount:
 
 
 def bounded(limit: int, counted: int) -> BoundedCount:
-    """A `BoundedCount` of `counted`, a count that stopped at `limit` + 1."""
+    """Return a `BoundedCount` of `counted`, a count that stopped at `limit` + 1."""
     return BoundedCount(min(counted, limit), counted > limit)

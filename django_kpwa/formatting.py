@@ -9,12 +9,12 @@ from django.utils.translation import gettext, ngettext
 
 
 def grouped(number: int) -> str:
-    """`number` with thousands separators: `10,000`."""
+    """Format `number` with thousands separators: `10,000`."""
     return str(formats.number_format(number, force_grouping=True))
 
 
 def percent(share: float) -> str:
-    """A share between 0 and 1 as a whole percentage: `97%`. Only exactly 1 is `100%`, and only exactly 0 is `0%`."""
+    """Format a share between 0 and 1 as a whole percentage: `97%`. Only exactly 1 is `100%`, and only 0 is `0%`."""
     rounded = round(100 * share)
     if 0 < share < 1:
         rounded = min(max(rounded, 1), 99)
@@ -26,7 +26,7 @@ def date_and_time(moment: datetime) -> str:
 
 
 def short_time(moment: datetime, *, seconds: bool = False) -> str:
-    """The time of day, with the date if that is not today. `seconds`: include the seconds, if it is today."""
+    """Format the time of day, with the date if it is not today. `seconds`: include the seconds, if it is today."""
     local = timezone.localtime(moment)
     if local.date() != timezone.localdate():
         return date_and_time(moment)
@@ -34,7 +34,7 @@ def short_time(moment: datetime, *, seconds: bool = False) -> str:
 
 
 def coming_time(moment: datetime) -> str:
-    """The time of day of a future moment, with the date if it is a day away or more."""
+    """Format the time of day of a future moment, with the date if it is a day away or more."""
     local = timezone.localtime(moment)
     if moment - timezone.now() >= timedelta(days=1):
         return date_and_time(moment)
@@ -42,7 +42,7 @@ def coming_time(moment: datetime) -> str:
 
 
 def coming_day(moment: datetime) -> str:
-    """The time of day of a future moment, with the day of the week if it is not today, for example `Sunday 2 p.m.`.
+    """Format the time of day of a future moment, with the day of the week if it is not today: `Sunday 2 p.m.`.
 
     A moment that is a week away or more is shown with its date.
     """
@@ -60,7 +60,7 @@ def sentence(words: str) -> str:
 
 
 def date_and_second(moment: datetime) -> str:
-    """The date, and the time of day with its seconds."""
+    """Format the date, and the time of day with its seconds."""
     local = timezone.localtime(moment)
     return f"{formats.date_format(local, 'SHORT_DATE_FORMAT')} {_to_the_second(local)}"
 
@@ -74,7 +74,7 @@ def _to_the_second(local: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in the largest unit that fits: `45 s`, `12 min`, `3 h`, `2 days`."""
+    """Format a duration in the largest unit that fits: `45 s`, `12 min`, `3 h`, `2 days`."""
     if seconds < 120:
         return gettext("%(count)s s") % {"count": grouped(max(0, round(seconds)))}
     if seconds < 7200:
@@ -86,7 +86,7 @@ def duration(seconds: float) -> str:
 
 
 def long_duration(seconds: float) -> str:
-    """A duration in up to two units: `45 s`, `12 min`, `13 h 8 min`, `2 days 3 h`."""
+    """Format a duration in up to two units: `45 s`, `12 min`, `13 h 8 min`, `2 days 3 h`."""
     if seconds < 3600:
         return duration(seconds)
     if seconds < 172_800:

@@ -450,7 +450,7 @@ def _sent_since(license_: License, since: datetime | None) -> BoundedCount:
 
 
 def _waiting_and_sent(waiting: BoundedCount, sent: BoundedCount) -> str:
-    """For example "12 receipts waiting, 31 to known customers went out"."""
+    """Return a text such as "12 receipts waiting, 31 to known customers went out"."""
     words = receipts_waiting(waiting) or gettext("none waits")
     if not sent:
         return words
@@ -514,19 +514,19 @@ def _silent_webhooks(licenses: Sequence[Looked], now: datetime) -> Iterator[tupl
 
 
 def receipts(count: BoundedCount) -> str:
-    """For example "37 receipts"."""
+    """Return a text such as "37 receipts"."""
     return ngettext("%(count)s receipt", "%(count)s receipts", count.number) % {"count": count}
 
 
 def receipts_waiting(count: BoundedCount) -> str:
-    """For example "37 receipts waiting"; empty if none wait."""
+    """Return a text such as "37 receipts waiting"; empty if none wait."""
     if not count:
         return ""
     return ngettext("%(count)s receipt waiting", "%(count)s receipts waiting", count.number) % {"count": count}
 
 
 def last_seen(seconds: float | None) -> str:
-    """For example "Last seen 3 h ago."; "Never seen." for None."""
+    """Return a text such as "Last seen 3 h ago."; "Never seen." for None."""
     if seconds is None:
         return gettext("Never seen.")
     return gettext("Last seen %(time)s ago.") % {"time": duration(seconds)}

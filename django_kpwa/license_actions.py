@@ -256,6 +256,6 @@ def reset_webhook(license_: License, *, within_seconds: float | None = None) -> 
 
 
 def token_digest(token: str) -> str:
-    """The SHA-256 digest of a webhook token, which is what is stored."""
+    """Return the SHA-256 digest of a webhook token, which is stored instead of the token."""
     __traceback_hide__ = True
     return hashlib.sha256(token.encode()).hexdigest()

@@ -63,7 +63,7 @@ NO_QUEUE = Queue(BoundedCount(0))
 
 
 def license_condition(license_: License, now: datetime) -> Condition:
-    """The condition of `license_`, fetched with its lane, at `now` by the database's clock."""
+    """Return the condition of `license_`, fetched with its lane, at `now` by the database's clock."""
     if not license_.is_active:
         return words.INACTIVE
     if not license_.api_key_ciphertext:
@@ -152,12 +152,12 @@ def held_by(message: OutboundMessage) -> Condition | None:
 
 
 def lane_of(license_: License) -> Lane | None:
-    """The license's lane, or None if no worker has needed one yet."""
+    """Return the license's lane, or None if no worker has needed one yet."""
     return getattr(license_, "lane", None)
 
 
 def stopped_since(license_: License) -> datetime | None:
-    """Since when the license, fetched with its lane, has been paused or has waited for a scan; None if unknown."""
+    """Return since when the license, fetched with its lane, is paused or waits for a scan; None if unknown."""
     lane = lane_of(license_)
     if lane is None or not license_.api_key_ciphertext:
         return None

@@ -33,7 +33,7 @@ class Lines(str):
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger `name`, with a filter that cleans all arguments. Every module of this package must log through it."""
+    """Return the logger `name`, with a filter that cleans all arguments. All modules of this package must use it."""
     logger = logging.getLogger(name)
     logger.addFilter(_cleaning)
     return logger
@@ -79,7 +79,7 @@ def lines_of(text: str) -> Lines:
 
 
 def traceback_of(error: BaseException) -> Lines:
-    """The traceback of `error` as clean text, with the message of each exception on a single line."""
+    """Return the traceback of `error` as clean text, with the message of each exception on a single line."""
     text = "".join(traceback.format_exception(error))
     for words in _words_in(error, set()):
         text = text.replace(words, without_controls(words))

@@ -8,7 +8,7 @@ from .phone import mask_numbers
 
 
 def words_of(error: Exception) -> str:
-    """The text of `error` for the admin: with numbers masked, on one line, at most 1000 characters.
+    """Return the text of `error` for the admin: with numbers masked, on one line, at most 1000 characters.
 
     It can be stored: NUL and lone surrogates, which PostgreSQL refuses and a customer's text may contain, are removed
     or replaced.
@@ -18,7 +18,7 @@ def words_of(error: Exception) -> str:
 
 
 def masked_traceback(error: BaseException, *secrets: Secret) -> Lines:
-    """The traceback of `error` for a log, with numbers and `secrets` masked.
+    """Return the traceback of `error` for a log, with numbers and `secrets` masked.
 
     Log this instead of `exc_info`, with which a handler would print the exception's unmasked text, and an error report
     the variables of every frame.

@@ -383,7 +383,7 @@ def asks_again(message: OutboundMessage) -> bool:
 
 
 def copy_key(message: OutboundMessage, recipient: str) -> str:
-    """The idempotency key of the copy of `message` that goes to the number `recipient`."""
+    """Return the idempotency key of the copy of `message` that goes to the number `recipient`."""
     return f"{NOT_KEPT}{message.uuid}:{recipient}"
 
 

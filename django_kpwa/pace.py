@@ -20,18 +20,18 @@ _random = random.SystemRandom()
 
 
 def next_send(pace_seconds: tuple[float, float]) -> float:
-    """A random wait in the license's range before its next message: WhatsApp bans numbers that send like a machine."""
+    """Return a random wait in the license's range: WhatsApp bans numbers that send like a machine."""
     low, high = pace_seconds
     return _random.uniform(low, high) if high > 0 else 0.0
 
 
 def retry(attempts_spent: int, conf: Settings) -> float:
-    """The wait before a retry after the `attempts_spent`-th failed attempt: exponential backoff with jitter."""
+    """Return the wait before a retry after the `attempts_spent`-th failed attempt: exponential backoff with jitter."""
     return _backoff(conf.RETRY_SECONDS, attempts_spent - 1, MAX_RETRY_SECONDS)
 
 
 def probe(probes: int, conf: Settings) -> float:
-    """The wait before a paused lane's next status check, after `probes` checks that did not end the pause."""
+    """Return the wait before a paused lane's next status check, after `probes` checks that did not end the pause."""
     return _backoff(conf.PROBE_SECONDS, probes, conf.max_probe_seconds)
 
 

@@ -23,7 +23,7 @@ from .store import store
 logger = get_logger("django_kpwa.personal_data")
 
 _AT_ONCE = 200
-"""How many messages' events, or events, are read by one query."""
+"""Maximum number of messages whose events are read, or of events, per query."""
 
 
 @dataclass(frozen=True)

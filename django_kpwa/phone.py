@@ -100,7 +100,7 @@ def gateway_reading(number: str) -> str:
 
 
 def number_of(value: str) -> str:
-    """The digits, with country code, of a number or a JID as gateways of this family write them.
+    """Return the digits, with country code, of a number or a JID as gateways of this family write them.
 
     Empty for anything else (a group, a `…@lid`, a name).
     """
@@ -117,7 +117,7 @@ def number_of(value: str) -> str:
 
 @sensitive_variables()
 def typed(value: object) -> str:
-    """The content of a phone number field as text; empty if it means that there is no number.
+    """Return the content of a phone number field as text; empty if it means that there is no number.
 
     That is the case for None, NaN and blanks, for marks and zeros alone (`-`, `.`, `0`, `000`), for `n/a` and similar
     words, and for a bare country code (`+62`). For an object with an attribute `as_e164`, such as
@@ -273,7 +273,7 @@ def _says_none(text: str) -> bool:
 
 
 def _tidied(text: str) -> str:
-    """`text` with ASCII digits and marks, without invisible characters, and without quotes and commas around it."""
+    """Return `text` with ASCII digits and marks, without invisible characters, surrounding quotes and commas."""
     if not text.isascii():
         text = "".join(
             str(unicodedata.decimal(character))
@@ -289,7 +289,7 @@ def _tidied(text: str) -> str:
 
 
 def _unwrapped(text: str) -> tuple[str, bool]:
-    """`text` without the link or the labels around its number, and whether it was a link to a chat."""
+    """Return `text` without the link or labels around its number, and True if it was a link to a chat."""
     chat = _CHAT_LINK.fullmatch(text)
     if chat:
         return chat["number"].replace("%2B", "+").replace("%2b", "+"), True

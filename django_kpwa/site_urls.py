@@ -11,7 +11,7 @@ MAX_URL_LENGTH = 2000
 
 
 def find_url(name: str, *arguments: object, current_app: str | None = None) -> str:
-    """The URL path of the page called `name`; empty if the site does not include that page."""
+    """Return the URL path of the page called `name`; empty if the site does not include that page."""
     __traceback_hide__ = True  # an argument may be a webhook's token
     try:
         return reverse(name, args=arguments, current_app=current_app)

@@ -242,7 +242,7 @@ def _row(license_id: int, hour: datetime) -> HourlyStatistic:
 
 
 def _buckets() -> dict[str, Count]:
-    """A conditional count for each bucket of the time from queued to sent."""
+    """Return a conditional count for each bucket of the time from queued to sent."""
     bounds = [None, *HISTOGRAM_SECONDS, None]
     buckets = {}
     for index, (low, high) in enumerate(pairwise(bounds)):

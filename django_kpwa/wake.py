@@ -43,7 +43,7 @@ class Publisher:
 
     ON_ITS_WAY_SECONDS = 5.0
     WEBHOOKS_TOGETHER_SECONDS = 0.25
-    """Webhooks that arrive within this time after another one are delayed by it, and processed by one task."""
+    """Webhooks that arrive within this time after another one are delayed by it, and are processed by one task."""
     MAX_REMEMBERED = 4096
     """Maximum number of licenses, and of outboxes, that are remembered."""
 
@@ -95,7 +95,7 @@ class Publisher:
         return True
 
     def on_its_way_since(self, license_id: int) -> datetime | None:
-        """The database's time just before the license's last wake-up was published; None if none is on its way."""
+        """Return the database's time just before the last wake-up was published; None if none is on its way."""
         with self._lock:
             published_at, until = self._on_their_way.get((outbox_key(), license_id)) or (None, float("-inf"))
         return published_at if self.clock() < until else None

@@ -160,7 +160,7 @@ def _mount(parts: SplitResult) -> str:
 
 
 def _target(asked: SplitResult, location: str) -> str:
-    """A redirect's target without the end of its path, which may repeat the token."""
+    """Return a redirect's target without the end of its path, which may repeat the token."""
     try:
         to = urlsplit(without_controls(location))
         port = f":{to.port}" if to.port else ""

@@ -21,7 +21,7 @@ _checks: dict[tuple[bool, bool], list[Check]] = {
 
 
 def register(*, database: bool = False, deploy: bool = False) -> Callable[[Check], Check]:
-    """Decorator for a check.
+    """Return a decorator that registers a check.
 
     Args:
         database: It queries the database, and gets Django's `database` tag in addition to ours.

@@ -174,7 +174,7 @@ def _database_words(error: Exception) -> str:
 
 
 def missing_tables(error: Exception) -> str:
-    """What to do if `error` says that tables or columns are missing; empty for any other error."""
+    """Return what to do if `error` says that tables or columns are missing; empty for any other error."""
     is_of_kind = isinstance(error, (ProgrammingError, OperationalError))
     if not (is_of_kind and any(sign in str(error) for sign in _SIGNS_OF_NO_TABLE)):
         return ""
@@ -182,7 +182,7 @@ def missing_tables(error: Exception) -> str:
 
 
 def migrate_command() -> str:
-    """The command that makes our tables, also where a router keeps them in a database of their own."""
+    """Return the command that creates our tables, also if a router keeps them in a separate database."""
     alias = write_alias()
     return "manage.py migrate" + (f" --database {alias}" if alias != DEFAULT_DB_ALIAS else "")
 
