@@ -44,8 +44,8 @@ def is_configured() -> bool:
     return app is not None and bool(app.conf.broker_write_url) and not app.conf.task_always_eager
 
 
-def is_named_in_vain() -> bool:
-    """True if the settings name a broker, and this process has no Celery app that reads them."""
+def is_set_but_unread() -> bool:
+    """True if `CELERY_BROKER_URL` is set, but this process has no Celery app that reads it."""
     return bool(getattr(settings, "CELERY_BROKER_URL", "")) and not (is_configured() or runs_tasks_at_once())
 
 

@@ -180,7 +180,7 @@ def check_broker(app_configs: Any, **_: Any) -> list[CheckMessage]:
     if broker.runs_tasks_at_once():
         # Eager tasks are usual in a site's own tests.
         return [] if is_rehearsal() else [_EAGER]
-    if broker.is_named_in_vain():
+    if broker.is_set_but_unread():
         return [
             make_warning(
                 "W001",

@@ -226,7 +226,7 @@ def _broker() -> Line:
             "Import the site's Celery app in the project's __init__.py (kpwa.W001)."
         )
         return Line(NOTE, "broker", words)
-    if broker.is_named_in_vain():
+    if broker.is_set_but_unread():
         words = "CELERY_BROKER_URL is set, but no Celery app of this process reads it: see kpwa.W001."
         return Line(NOTE, "broker", words)
     why = "tasks are not handed to it (kpwa.W100)" if broker.runs_tasks_at_once() else "none is configured"

@@ -72,14 +72,14 @@ def _add_license(console: Console, name: str, arguments: list[str]) -> None:
 
 
 def _must_be_free(base_url: str) -> None:
-    """Raise `CommandError` where something listens: the license would send to that, to another site's phone perhaps."""
+    """Raise `CommandError` if another program listens there, to which the license would send: maybe another sandbox."""
     address = urlsplit(base_url)
     try:
         socket.create_connection((address.hostname or "", address.port or 0), timeout=1).close()
     except OSError:
         return
     raise CommandError(
-        f"Port {address.port} is taken, perhaps by another sandbox: end that, or choose another port with --port. "
+        f"Port {address.port} is taken, perhaps by another sandbox: stop it, or choose another port with --port. "
         "Nothing was added.",
         returncode=EXIT_USAGE,
     )
