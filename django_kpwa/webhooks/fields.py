@@ -350,6 +350,8 @@ class Fields:
                 if isinstance(held, dict):
                     inner = self.renamed(held)
                     held = next((inner[part] for part in _IS_ACTIVE if part in inner), None)
+                if isinstance(held, str) and held.lower() in ("true", "false"):
+                    held = held.lower() == "true"
                 if isinstance(held, bool) and held in says:
                     return held
         return None

@@ -434,8 +434,8 @@ _RESTRICTING = frozenset({"restricted", "restriction", "restrictions", "timelock
 _BEGINNING = frozenset({"restricted", "timelocked", "active", "started", "begun"})
 _ENDING = frozenset(
     {
-        "unrestricted", "lifted", "ended", "over", "expired", "removed", "cleared", "released", "inactive", "no", "not",
-        "dicabut", "berakhir", "selesai", "tidak",
+        "unrestricted", "un", "lifted", "ended", "over", "expired", "removed", "cleared", "released", "inactive", "no",
+        "not", "dicabut", "berakhir", "selesai", "tidak",
     }
 )  # fmt: skip
 _AROUND = frozenset(

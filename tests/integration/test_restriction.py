@@ -496,6 +496,7 @@ SAY_SO = [
     {"typeWebhook": "stateInstanceChanged", "stateInstance": "reachout-timelock"},
     {"event": "restriction.update", "status": "active"},
     {"session": "default", "status": "connected", "isRestricted": True},
+    {"session": "default", "status": "connected", "isRestricted": "true"},
     {"session": "default", "status": "nomor dibatasi"},
 ]
 SAY_THAT_IT_IS_OVER = [
@@ -504,6 +505,8 @@ SAY_THAT_IT_IS_OVER = [
     {"event": "session.status", "payload": {"name": "default", "status": "restriction ended"}},
     {"event": "session.status", "payload": {"name": "default", "status": "no longer restricted"}},
     {"event": "connection.update", "data": {"reachoutTimeLock": {"isActive": False}}},
+    {"event": "connection.update", "data": {"reachoutTimeLock": {"isActive": "False"}}},
+    {"session": "default", "status": "unRestricted"},
     {"event": "reachoutTimelockExpired"},
     {"event": "restriction.update", "status": "removed"},
     {"session": "default", "status": "tidak dibatasi lagi"},
