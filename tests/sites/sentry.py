@@ -78,7 +78,7 @@ def break_everything() -> None:
     # A call by HTTP, with the number in its address: a breadcrumb of what follows.
     license_actions.check_number(row, NUMBER)
     outbox.send_message(TYPED, f"Struk {WORDS}", license=row)
-    with mock.patch.object(HttpGateway, "_ask", side_effect=forced), suppress(Exception):
+    with mock.patch.object(HttpGateway, "_ask_and_read", side_effect=forced), suppress(Exception):
         tasks.dispatch_license.apply((row.pk,))
     with mock.patch("django_kpwa.dispatch.drive", side_effect=forced), suppress(Exception):
         tasks.dispatch_license.apply((row.pk,))
