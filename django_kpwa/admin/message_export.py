@@ -13,7 +13,8 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from ..models import OutboundMessage
-from ..words import reason_row
+from ..ticks import mark_lacking
+from ..words import reason_row, status_row
 
 _TIMES = ("created_at", "sent_at", "delivered_at", "read_at")
 _SEPARATORS = re.compile(r"([;,|\t\r\n\v\f\x1c-\x1f\x85\u2028\u2029\uff0c\uff1b\uff5c])")
@@ -78,6 +79,7 @@ def _in_pieces(messages: QuerySet[OutboundMessage], size: int) -> Iterator[Outbo
     last: int | None = None
     while True:
         piece = list((rows if last is None else rows.filter(pk__lt=last))[:size])
+        mark_lacking(piece)
         yield from piece
         if len(piece) < size:
             return
@@ -94,7 +96,8 @@ def _row(message: OutboundMessage) -> list[str]:
     source = message.source_content_type
     return [
         str(message.uuid),
-        message.get_status_display(),
+        # As in the list: "sent" alone would hide that a message was reported as not delivered.
+        str(status_row(message).label),
         message.recipient,
         message.recipient_typed,
         message.license.name if message.license else "",
@@ -102,7 +105,7 @@ def _row(message: OutboundMessage) -> list[str]:
         message.image_url,
         *(_time(getattr(message, name)) for name in _TIMES),
         str(message.attempts_made),
-        ": ".join(filter(None, (str(reason_row(message).label), message.reason_words))),
+        ": ".join(filter(None, (str(reason_row(message).label), message.reason_words, message.undelivered_words))),
         message.source_reference or (f"{source.name} {message.source_id}" if source else ""),
         message.idempotency_key,
     ]

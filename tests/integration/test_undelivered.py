@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
 from datetime import timedelta
@@ -14,7 +16,7 @@ from django.utils import timezone
 from django_kpwa import outbox, signals, ticks
 from django_kpwa.dispatch import drive
 from django_kpwa.health import look
-from django_kpwa.models import HourlyStatistic, OutboundMessage, Status
+from django_kpwa.models import HourlyStatistic, OutboundMessage, Status, StopReason
 from django_kpwa.outbox import send_message
 from django_kpwa.shop_counter.widgets import Person, chip
 from django_kpwa.statistics import roll_up
@@ -28,6 +30,7 @@ from tests.shop.models import Sale
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+MESSAGES = "/admin/django_kpwa/outboundmessage/"
 NUMBER = "6281234567890"
 WORDS = "reach-out time-lock\u202efor 081234567890"
 STATES = {"sent": 1, "delivered": 2, "read": 3, "failed": -1}
@@ -146,6 +149,18 @@ def test_what_people_see_of_it(license_, operator):
     assert shown.asks_first
     assert kpwa_json("messages", "--undelivered")[1][0]["undelivered_words"] == "blocked"
     assert "reported as not delivered: blocked" in kpwa("messages")[1]
+
+
+def test_the_export_says_what_the_list_says(license_, operator):
+    messages = [sent_message(license_, text) for text in ("a", "b")]
+    tick(license_, messages[0], "failed", reason="blocked")
+    OutboundMessage.objects.filter(pk=messages[1].pk).update(reason=StopReason.WRONG_NUMBER)
+    answer = operator.post(MESSAGES, {"action": "export", "_selected_action": [m.pk for m in messages]})
+    rows = csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode().removeprefix("\ufeff")))
+    assert {row["text"]: (row["status"], row["reason"]) for row in rows} == {
+        "a": ("sent, but reported as not delivered", "blocked"),
+        "b": (str(StopReason.WRONG_NUMBER.label), ""),
+    }
 
 
 def test_a_resend_is_confirmed_first(license_, operator):
