@@ -7,16 +7,26 @@ It can be repeated: what exists is kept, and only the addresses are updated.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from datetime import date
+from pathlib import Path
 
 import django
 
 USERNAME, PASSWORD = "admin", "admin"  # only for this machine: the demo's site listens on loopback
 LICENSE_NAME = "Toko Demo"
-API_KEY = "sandbox-key"
 PACE_SECONDS = (0.1, 0.3)
 """Short, because a simulated account is never banned. Real shops keep the default of 4 to 8 seconds."""
+
+
+def api_key_of(home: Path) -> str:
+    """Return the API key of the simulated phone of the demo in the folder `home`.
+
+    Each demo has a key of its own: a site that still sends to a phone which was at this port before is refused.
+    """
+    return f"demo-{hashlib.sha256(bytes(home)).hexdigest()[:16]}"
 
 
 def main(arguments: list[str]) -> None:
@@ -46,9 +56,10 @@ def link_phone() -> None:
     from django_kpwa.models import License
 
     license_ = License.objects.filter(name=LICENSE_NAME).first() or License(name=LICENSE_NAME)
-    # Only if there is none, because every new key increases the key's version.
-    if not license_.api_key_ciphertext:
-        license_.set_api_key(API_KEY)
+    key = api_key_of(Path(os.environ["SHOP_HOME"]))
+    # Only if it has another, because every new key increases the key's version.
+    if not license_.api_key_ciphertext or license_.get_api_key().reveal() != key:
+        license_.set_api_key(key)
     license_.pace_min_seconds, license_.pace_max_seconds = PACE_SECONDS
     # An old number, whose messages to new customers are not limited.
     license_.in_use_since = license_.in_use_since or date(2020, 1, 1)

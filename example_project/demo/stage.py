@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .home import HOST, Home, Port
 from .log import Log
-from .preparation import PASSWORD, USERNAME
+from .preparation import PASSWORD, USERNAME, api_key_of
 from .supervisor import Part, StartError, StoppedError, Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -112,11 +112,12 @@ class _Stage:
         celery = _python("-m", "celery", "--quiet", "-A", "example_project")
         # Threads instead of prefork: a single process, which can be killed as a whole and takes half the memory.
         worker = (*celery, "worker", "--pool", "threads", "--concurrency", "2", "--loglevel", "INFO")
+        phone = ("--linked", "--license", f"sandbox:{api_key_of(self.home.folder)}")
         alone = ("--without-gossip", "--without-mingle", "--without-heartbeat")
         return (
             Part(
                 "phone",
-                _python("-m", "django_kpwa.sandbox", "--linked", "--host", HOST, "--port", str(self.phone_port)),
+                _python("-m", "django_kpwa.sandbox", *phone, "--host", HOST, "--port", str(self.phone_port)),
                 port=self.phone_port,
                 after_restart=link_phone,
             ),

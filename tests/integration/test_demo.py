@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -80,6 +81,16 @@ class Demo:
         )
         urllib.request.urlopen(request, timeout=10).close()
 
+    def is_refused(self, api_key: str) -> bool:
+        """True if the phone does not accept `api_key`."""
+        url = psutil.Process(self.pids()["worker"]).environ()["SANDBOX_URL"]
+        request = urllib.request.Request(f"{url}/backend/openapi/wa/status", b"", {"X-API-KEY": api_key})
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+        except urllib.error.HTTPError as error:
+            return error.code == 401
+        return False
+
     def wait_until_sending_for(self, seconds: float) -> None:
         """Return when one message has been on its way to the phone for so long."""
         gives_up_at = time.monotonic() + 30
@@ -117,6 +128,7 @@ class Demo:
 
 def test_every_receipt_of_the_demos_sales_arrives_exactly_once_and_nothing_is_left_running(tmp_path):
     with Demo(tmp_path / "demo", "--sales", "3", "--exit") as demo:
+        assert demo.is_refused("sandbox-key"), "A site that sends to another sandbox could send to this phone."
         exit_code = demo.wait_for_end(90)
 
         assert exit_code == 0, demo.output
