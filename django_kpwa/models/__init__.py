@@ -3,7 +3,8 @@
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
-# Django would name a model that nobody has heard of. `django_kpwa.urls` and `django_kpwa.outbox` come here as well.
+# Django's own error would name a model that the developer does not know. Importing `django_kpwa.urls` or
+# `django_kpwa.outbox` ends here as well.
 if apps.apps_ready and not apps.is_installed("django_kpwa"):
     raise ImproperlyConfigured(
         "django-kpwa is used, but it is not installed in this site: add 'django_kpwa' to INSTALLED_APPS, then run "

@@ -1,4 +1,4 @@
-"""An alert: something of `health` that people are told of, when it begins, after an hour, and when it is over."""
+"""An alert: a finding of `health` that people are notified of when it begins, after an hour, and when it is over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .license import License
 
 
 class Telling(models.TextChoices):
-    """What people are told of an alert."""
+    """The notifications that an alert sends."""
 
     OPENED = "opened"
     REMINDED = "reminded"
@@ -22,11 +22,11 @@ class Telling(models.TextChoices):
 class Alert(models.Model):
     """One row from when a finding is first noticed until it has been gone for a minute; it is kept after that.
 
-    A row without `opened_at` was noticed less than a minute ago; nobody was told of it.
+    A row without `opened_at` was noticed less than a minute ago, and nobody has been notified.
     """
 
-    # What it is about: one for each code and license. NULL once it is closed, so that the next time is another row: a
-    # unique column may have many NULLs, but one empty text.
+    # Identifies the finding: one open alert for each code and license. NULL once it is closed, so that the next
+    # occurrence gets a row of its own: a unique column may hold many NULLs, but only one empty text.
     key = models.CharField(max_length=64, null=True, unique=True)  # noqa: DJ001
     code = models.CharField(max_length=32)
     license = models.ForeignKey(License, models.CASCADE, null=True, related_name="alerts")
@@ -34,13 +34,13 @@ class Alert(models.Model):
     noticed_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True)
     reminded_at = models.DateTimeField(null=True)
-    # Since when the finding is gone; NULL again if it comes back within a minute.
+    # Time at which the finding disappeared; NULL again if it comes back within a minute.
     gone_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
-    # Counted when it was gone, up to `MAX_COUNTED`: messages that waited then, and that had expired meanwhile.
+    # Counted when the finding disappeared, up to `MAX_COUNTED`: messages waiting then, and those expired meanwhile.
     waiting = models.PositiveIntegerField(null=True)
     expired = models.PositiveIntegerField(null=True)
-    # What is still to be told, and when another process may tell it, because the one that wanted to has died or failed.
+    # The notification still to be sent, and when another process may send it because the first one died or failed.
     untold = models.CharField(max_length=16, blank=True, default="")
     told_again_at = models.DateTimeField(null=True)
     failures = models.PositiveSmallIntegerField(default=0)

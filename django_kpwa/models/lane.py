@@ -77,17 +77,17 @@ class Lane(models.Model):
     linked_number = models.CharField(_("linked number"), max_length=32, blank=True)
     # The number that is meant to send: the first one that was linked, until a person confirms another.
     confirmed_number = models.CharField(_("confirmed number"), max_length=32, blank=True)
-    # WhatsApp restricts the number: messages to whoever has not written to it lately wait until then; the one that goes
-    # out next after it is a try. NULL: no restriction. The step, from 1, says how often it was found in a row; it stays
-    # when a try ends it, until that one has surely arrived.
+    # WhatsApp restricts the number: messages to customers who have not written to it lately wait until this time, and
+    # the first one sent after it is a trial. NULL: no restriction. The step counts, from 1, how often a restriction was
+    # found in a row; when a trial ends the restriction, the step is kept until that message has certainly arrived.
     restricted_until = models.DateTimeField(_("restricted until"), null=True)
     restricted_at = models.DateTimeField(_("restricted since"), null=True)
     restriction_step = models.PositiveSmallIntegerField(_("restrictions in a row"), default=0, db_default=0)
     restriction_words = models.CharField(
         _("why it is restricted, in the gateway's words"), max_length=500, blank=True, default="", db_default=""
     )
-    # What was sent since the first message to a new customer that failed: ids of messages, and 0 for one to a known
-    # customer, see `store.restriction`. Empty if nothing points at a restriction.
+    # Messages sent since the first failed one to a new customer: their ids, or 0 for a message to a known customer, see
+    # `store.restriction`. Empty if nothing indicates a restriction.
     cold_trail = models.CharField(_("sent to new customers"), max_length=500, blank=True, default="", db_default="")
     pause_reason = models.CharField(_("paused because"), max_length=16, choices=PauseReason.choices, blank=True)
     pause_words = models.TextField(_("in the gateway's words"), blank=True)
@@ -102,12 +102,12 @@ class Lane(models.Model):
     last_error_at = models.DateTimeField(_("last error at"), null=True)
     lease_token = models.UUIDField(_("lease"), null=True)
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
-    # Kept when the lease is given back: no worker has taken a wake-up yet that was published after this time.
+    # Kept when the lease is given back: no worker has taken a wake-up that was published after this time.
     lease_taken_at = models.DateTimeField(_("lease taken"), null=True)
-    # Messages to new customers on this day, in the license's time zone: each is counted before it is sent.
+    # Messages to new customers on this day, in the license's time zone. Each is counted before it is sent.
     cold_day = models.DateField(_("day of the count"), null=True)
     cold_sent = models.PositiveIntegerField(_("messages to new customers"), default=0, db_default=0)
-    # How often the gateway was asked whether a number has WhatsApp, on this day and in this hour: counted before it is.
+    # Checks whether a number has WhatsApp, on this day and in this hour. Each is counted before the gateway is called.
     check_day = models.DateField(_("day of the count of checks"), null=True)
     checked_today = models.PositiveIntegerField(_("numbers checked on that day"), default=0, db_default=0)
     check_hour = models.DateTimeField(_("hour of the count of checks"), null=True)
@@ -139,6 +139,6 @@ class Lane(models.Model):
 
     @property
     def has_new_key(self) -> bool:
-        """True if the lane is paused for a refused API key that was replaced since; the new one is tried unasked."""
+        """True if the lane is paused for a refused API key that was replaced since; the new one is tried next."""
         refused = self.paused_key_version
         return self.pause_reason == PauseReason.UNAUTHORIZED and refused not in (None, self.license.api_key_version)

@@ -81,7 +81,7 @@ class License(models.Model):
         default=True,
         help_text=_("Inactive: messages are accepted and held; nothing is sent."),
     )
-    # None: nobody has said it, and there is no limit for new customers. Linking anew does not change it.
+    # None: not entered, and there is no limit on messages to new customers. Linking again does not change it.
     in_use_since = models.DateField(
         _("number in use with WhatsApp since"),
         null=True,
@@ -216,7 +216,7 @@ class License(models.Model):
             and "base_url" not in (exclude or ())
             and not addresses.is_allowed(self.base_url, kpwa_settings())
         ):
-            # One message for every reason: somebody who tries addresses must not learn what exists behind them.
+            # The same message for every reason: a user who probes addresses must not learn what exists behind them.
             raise ValidationError({"base_url": _NOT_ALLOWED})
 
     def clean(self) -> None:
@@ -252,11 +252,11 @@ class License(models.Model):
         """
         __traceback_hide__ = True
         key = clean_api_key(value)
-        # Encrypted together with its base URL: somebody who changes only the URL must not have the key sent there.
+        # Encrypted together with its base URL, so that changing only the URL does not send the key to the new host.
         self.api_key_ciphertext = encrypt(f"{key}\n{self.base_url}")
         self.api_key_version += 1
         self._has_new_key = True
-        # Of a short key, four characters would give away too much.
+        # Four characters of a short key would reveal too much of it.
         self.api_key_hint = key[-4:] if len(key) >= 16 else ""
 
     def get_api_key(self) -> Secret:
@@ -294,18 +294,18 @@ class License(models.Model):
         return gateway_class(api_key, base_urls=base_urls)
 
     def _may_be_reached(self, conf: Settings) -> bool:
-        # Forms refuse an address of this machine unless DEBUG is on; one that a site's own code or tests set is used.
+        # Forms reject loopback addresses unless DEBUG is on, but one set by the site's own code or tests is used.
         return addresses.is_allowed(self.base_url, conf) or addresses.is_loopback(self.base_url)
 
     @property
     def time_zone(self) -> tzinfo:
-        """The time zone of its nights and days: the site's `TIME_ZONE`."""
+        """The time zone of the license's days and quiet hours: the site's `TIME_ZONE`."""
         return timezone.get_default_timezone()
 
     def cold_limit_on(self, day: date) -> int | None:
-        """How many messages to new customers it may send on `day`; None: there is no limit.
+        """Return the maximum number of messages to new customers on `day`; None if there is no limit.
 
-        New customers are people who have not written to it for `WARM_DAYS`.
+        A new customer is one who has not written to the license for `WARM_DAYS`.
         """
         if self.cold_limit is not None:
             return self.cold_limit or None
@@ -316,7 +316,7 @@ class License(models.Model):
 
     @property
     def pace_seconds(self) -> tuple[float, float]:
-        """Shortest and longest gap between two messages, in seconds: its own, else those of `PACE_SECONDS`."""
+        """The shortest and longest gap between two messages, in seconds: the license's own, else `PACE_SECONDS`."""
         if self.pace_min_seconds is None or self.pace_max_seconds is None:
             low, high = kpwa_settings().PACE_SECONDS
             return low, high
@@ -326,7 +326,7 @@ class License(models.Model):
 def _settle_default(added: License, others: LicenseQuerySet) -> None:
     """Before `added` is inserted, make the first license the default: `added` itself, or the only other, if active.
 
-    Without that, a second license would leave the site without a choice, and messages that name none would wait.
+    Otherwise a second license would leave no default, and messages that name no license would wait.
     """
     first_two = list(others.order_by("pk")[:2])
     if not first_two:

@@ -24,7 +24,7 @@ from .source import MAX_DATABASE_LENGTH, MAX_REFERENCE_LENGTH, ExactCharField, a
 
 
 class Status(models.TextChoices):
-    """What became of a message so far."""
+    """The state of a message."""
 
     QUEUED = "queued", _("waiting")
     SENDING = "sending", _("sending")
@@ -49,13 +49,13 @@ RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED)
 
 RENDER_ERROR, WITHDRAWN, NOT_REGISTERED = "render_error", "withdrawn", "not_registered"
 """Values of `reason` besides the causes of attempts (`gateway.outcome.Cause`): the text could not be rendered; the
-message was withdrawn; its number has no WhatsApp, as the gateway said twice before anything was sent."""
+message was withdrawn; the gateway reported twice, before anything was sent, that the number has no WhatsApp."""
 
 
 NUMBER_FORGOTTEN = "forgotten"
 """The `reason` of a message that waited when the data about its number were emptied (`personal_data.forget()`)."""
 FORGOTTEN_TEXT = "(forgotten)"
-"""In place of the text of a message that was emptied: a message must have a text, an image or a renderer."""
+"""Replaces the text of a message that was emptied, because a message must have a text, an image or a renderer."""
 
 
 class HoldReason(models.TextChoices):
@@ -72,8 +72,7 @@ class HoldReason(models.TextChoices):
 
 
 NOT_HURRIED = (HoldReason.COLD_LIMIT, HoldReason.RESTRICTED, HoldReason.CHECKING)
-"""What a person does not overrule by sending one message now: nothing would come of it. It ends when the customer
-writes."""
+"""Reasons that *Send now* does not overrule: the message would not arrive. They end when the customer writes."""
 
 
 class RecipientType(models.TextChoices):
@@ -93,7 +92,7 @@ class Priority(models.IntegerChoices):
 
 
 LIVE = (Priority.URGENT, Priority.NORMAL)
-"""Priorities of messages that somebody waits for: neither bulk nor the backlog after an outage."""
+"""Priorities of messages that a customer is waiting for: neither bulk nor the backlog after an outage."""
 
 
 def idempotency_digest(key: str) -> str:
@@ -105,10 +104,10 @@ def idempotency_digest(key: str) -> str:
 
 
 class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
-    """What `OutboundMessage.objects` has beyond a usual manager."""
+    """The additional queries of `OutboundMessage.objects`."""
 
     def due(self) -> OutboundMessageQuerySet:
-        """Queued messages whose `due_at` has come. Their lane may be paused or have to wait all the same."""
+        """Queued messages whose `due_at` has come. Their lane may still be paused or have to wait."""
         return self.filter(status=Status.QUEUED, due_at__lte=DatabaseNow())
 
     def overdue(self) -> OutboundMessageQuerySet:
@@ -120,7 +119,7 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
         return self.filter(status=Status.UNKNOWN, dismissed_at=None)
 
     def undelivered(self) -> OutboundMessageQuerySet:
-        """Accepted messages that the gateway reported as not delivered, and no phone as received since."""
+        """Accepted messages that the gateway reported as not delivered, without a later `delivered` or `read`."""
         return self.filter(undelivered_at__isnull=False, status=Status.SENT)
 
     def resendable(self) -> OutboundMessageQuerySet:
@@ -165,7 +164,7 @@ class OutboundMessage(models.Model):
     # `receipts/LABEL` names the receipt that renders the text before the first claim; empty: the text was given.
     renderer = models.CharField(_("rendered by"), max_length=200, blank=True)
     rendered_at = models.DateTimeField(_("rendered"), null=True)
-    # The recipient or the license is determined again when the text is written; this tells of a change since queueing.
+    # Set if the recipient or the license, determined again when the text is written, has changed since queueing.
     changed_at = models.DateTimeField(_("changed"), null=True)
     changed_words = models.CharField(_("what was changed"), max_length=500, blank=True, default="", db_default="")
     # Counted before each rendering begins, so that one that never ends, or kills its process, is not repeated for ever.
@@ -193,7 +192,8 @@ class OutboundMessage(models.Model):
     source_fingerprint = models.CharField(
         _("source fingerprint"), max_length=64, blank=True, default="", db_default="", editable=False
     )
-    # What people call the source: an invoice number, for example (`Receipt.get_reference()`). `db_default` as above.
+    # The name that people use for the source, such as an invoice number (`Receipt.get_reference()`). `db_default` as
+    # above.
     source_reference = models.CharField(
         _("reference"), max_length=MAX_REFERENCE_LENGTH, blank=True, default="", db_default=""
     )
@@ -205,14 +205,15 @@ class OutboundMessage(models.Model):
     in_doubt = models.BooleanField(_("has an attempt in doubt"), default=False)
     # When proof of an accepted attempt arrived; it takes effect when an attempt that is running then is recorded.
     proven_at = models.DateTimeField(_("proven"), null=True)
-    # The last day, in the license's time zone, on which it was counted as one to a new customer (`Lane.cold_sent`).
+    # The last day, in the license's time zone, on which it was counted as a message to a new customer
+    # (`Lane.cold_sent`).
     cold_on = models.DateField(_("counted as one to a new customer"), null=True)
     settled_at = models.DateTimeField(_("settled"), null=True)
     sent_at = models.DateTimeField(_("sent"), null=True)
     delivered_at = models.DateTimeField(_("delivered"), null=True)
     read_at = models.DateTimeField(_("read"), null=True)
-    # When the gateway reported an accepted message as not delivered, and its words. It is no status: a "delivered" may
-    # follow, and then both are emptied. `db_default` as above.
+    # When the gateway reported an accepted message as not delivered, and the gateway's words. Not a status,
+    # because a "delivered" may follow, which empties both. `db_default` as above.
     undelivered_at = models.DateTimeField(_("reported as not delivered"), null=True)
     undelivered_words = models.CharField(
         _("why it was not delivered, in the gateway's words"), max_length=500, blank=True, default="", db_default=""
@@ -223,10 +224,10 @@ class OutboundMessage(models.Model):
     copied_to_id = models.BigIntegerField(_("copy for another number"), null=True)
 
     lacks_tick = False
-    """True if it is `sent` and no phone has received it for long, though others were; set by `ticks.mark_lacking()`."""
+    """True if it is `sent` and long undelivered, although others were delivered; set by `ticks.mark_lacking()`."""
 
     is_stopped = False
-    """True if the owner of its number wants no messages; set by `outbox.mark_stopped()` where that matters."""
+    """True if the owner of its number wants no messages; set by `outbox.mark_stopped()` where it is needed."""
 
     is_written_late = False
     """True while its text is written long after it was queued; set by `dispatch.render`."""
@@ -264,7 +265,7 @@ class OutboundMessage(models.Model):
             models.Index(fields=["license", "created_at"], name="kpwa_message_license"),
             models.Index(fields=["recipient_type", "created_at"], name="kpwa_message_kind"),
             # Few messages have one, and storing the others must not write an index entry. MariaDB has no partial
-            # indexes: there Django makes it without the condition, and says so (`models.W037`).
+            # indexes: Django creates it there without the condition, and warns of that (`models.W037`).
             models.Index(
                 fields=["undelivered_at"],
                 name="kpwa_message_undelivered",
@@ -323,14 +324,14 @@ class OutboundMessage(models.Model):
 
     @property
     def can_be_resent(self) -> bool:
-        """True if it did not arrive or may not have, and is known to whom it is."""
+        """True if it did not arrive, or may not have, and its recipient is still known."""
         return not self.is_forgotten and (self.status in RESENDABLE or self.is_undelivered)
 
     @property
     def can_be_sent_now(self) -> bool:
         """True if it was put off for a reason that a person may overrule.
 
-        A limit is changed on the license instead, and what WhatsApp would turn down is not tried.
+        A limit is changed on the license instead, and a message that WhatsApp would reject is not tried.
         """
         return self.is_put_off and self.reason not in NOT_HURRIED
 
@@ -346,7 +347,7 @@ class OutboundMessage(models.Model):
 
 
 class SendAttempt(models.Model):
-    """One try to send a message, numbered when the message is claimed and completed when its outcome is known."""
+    """One attempt to send a message, numbered when the message is claimed and completed when its outcome is known."""
 
     message = models.ForeignKey(
         OutboundMessage, models.CASCADE, related_name="attempts", verbose_name=_("message"), db_index=False
@@ -383,9 +384,9 @@ NOT_KEPT = "copy:"
 
 
 class KeptKey(models.Model):
-    """What is kept of a purged message; no number and no text.
+    """The part of a purged message that is kept, without number and text.
 
-    It is kept for ever: otherwise a sale that is saved again would send its receipt a second time.
+    Rows are never deleted: otherwise saving an old sale again would send its receipt a second time.
     """
 
     digest = models.CharField(max_length=64)
@@ -404,7 +405,7 @@ class KeptKey(models.Model):
         return self.digest
 
     def as_message(self) -> OutboundMessage:
-        """An unsaved message (`was_purged`) with the fields that were kept."""
+        """Return an unsaved message (`was_purged`) with the fields that were kept."""
         message = OutboundMessage(
             pk=self.message_id,
             idempotency_digest=self.digest,

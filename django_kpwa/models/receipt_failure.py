@@ -14,7 +14,7 @@ from .source import MAX_DATABASE_LENGTH, MAX_REFERENCE_LENGTH, ExactCharField, n
 
 
 class FailureCause(models.TextChoices):
-    """Why an object got no receipt."""
+    """The reason why no receipt was queued for an object."""
 
     NUMBER = "number", _("the phone number is not one")
     LICENSE = "license", _("there is no license of that name")
@@ -23,7 +23,7 @@ class FailureCause(models.TextChoices):
 
 
 class ReceiptFailure(models.Model):
-    """A receipt that an object did not get, and why."""
+    """A receipt that was not queued for an object, and the reason."""
 
     receipt = models.CharField(_("receipt class"), max_length=200)
     source_content_type = models.ForeignKey(

@@ -1,4 +1,4 @@
-"""What the last regular look for missing receipts found: one row for each receipt class that names its candidates."""
+"""The last regular search for missing receipts: one row for each receipt class that names its candidates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .database import OutboxManager
 
 class ReceiptLook(models.Model):
     receipt = models.CharField(_("receipt"), max_length=200, primary_key=True)
-    # Whichever process sets it looks; the others leave the class alone for an hour.
+    # The process that sets this searches; the others skip the class for an hour.
     begun_at = models.DateTimeField(_("begun"))
-    # What follows is of the last look that ended. `day`: the local day on which the whole day before was looked at.
+    # The fields below describe the last completed search. `day`: the local day on which the whole previous day was
+    # searched.
     day = models.DateField(_("day"), null=True)
     since = models.DateTimeField(_("since"), null=True)
     until = models.DateTimeField(_("until"), null=True)
@@ -34,5 +35,5 @@ class ReceiptLook(models.Model):
 
     @property
     def has_gap(self) -> bool:
-        """True if receipts are missing, or if that is not known."""
+        """True if receipts are missing, or if the search could not tell."""
         return bool(self.never_queued or self.unclear or self.error)

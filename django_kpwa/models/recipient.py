@@ -1,8 +1,8 @@
-"""Who was written to and who wrote, by license; and whose owner has asked the shop to stop.
+"""The numbers that a license wrote to or was written to by, and those whose owner asked the shop to stop.
 
 WhatsApp restricts numbers that write to many people who have not written to them: such a recipient is *cold*, and one
-who wrote lately is *warm*. A stop holds for every license of the site, and what a gateway says about a number never
-makes one.
+who wrote lately is *warm*. A stop applies to every license of the site. An answer of the gateway about a number never
+creates one.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from .database import OutboxManager
 from .license import License
 
 FORGOTTEN = "forgotten:"
-"""In place of a number that was forgotten, followed by its keyed digest (`encryption.keyed_digests()`)."""
+"""Prefix that replaces a forgotten number, followed by its keyed digest (`encryption.keyed_digests()`)."""
 
 
 class StopReason(models.TextChoices):
-    """What the owner of a number wrote. These are reasons of messages as well, see `words.messages.CAUSES`."""
+    """What the owner of a number wrote. Also values of a message's `reason`, see `words.messages.CAUSES`."""
 
     STOPPED = "stopped", _("the customer wants no messages")
     WRONG_NUMBER = "wrong_number", _("the customer says that the number is wrong")
 
 
 class Registration(models.TextChoices):
-    """What the gateway said when it was asked whether a number has WhatsApp."""
+    """The gateway's answer to whether a number has WhatsApp."""
 
     NOT_ASKED = "", _("not asked")
     YES = "yes", _("has WhatsApp")
     NO_ONCE = "no_once", _("no WhatsApp, said once")
     NO = "no", _("no WhatsApp")
     NOT_SAID = "not_said", _("could not be found out")
-    """Also where a person sends in spite of a no."""
+    """Also set when a person sends in spite of a negative answer."""
 
 
 class Recipient(models.Model):
-    """A number, by license: when it was written to and wrote, and whether its owner wants no messages."""
+    """A number and a license: when messages were sent and received, and whether the owner wants no messages."""
 
-    # A stop outlives its license. No constraint, as for a message's license.
+    # NULL: a stop outlives its license. No database constraint, as for a message's license.
     license = models.ForeignKey(
         License,
         models.SET_NULL,
@@ -53,17 +53,17 @@ class Recipient(models.Model):
     )
     # Digits with the country code, or `FORGOTTEN` and a digest.
     number = models.CharField(_("number"), max_length=80)
-    # Of messages that the gateway accepted, or that may have been sent.
+    # Counts messages that the gateway accepted, or that may have been sent.
     first_sent_at = models.DateTimeField(_("first sent"), null=True)
     last_sent_at = models.DateTimeField(_("last sent"), null=True)
     last_inbound_at = models.DateTimeField(_("last wrote"), null=True)
     sent_since_inbound = models.PositiveIntegerField(_("sent since then"), default=0, db_default=0)
-    # Asked before the first message alone, see `dispatch.first_contact`.
+    # Checked only before the first message, see `dispatch.first_contact`.
     registered = models.CharField(
         _("has WhatsApp"), max_length=8, choices=Registration.choices, blank=True, default="", db_default=""
     )
     checked_at = models.DateTimeField(_("asked"), null=True)
-    # WhatsApp's name for somebody whose number it does not disclose (`…@lid`), learnt from a payload that has both.
+    # WhatsApp's name for somebody whose number it does not disclose (`…@lid`), taken from a payload that contains both.
     lid = models.CharField(_("hidden id"), max_length=64, blank=True)
     stopped_at = models.DateTimeField(_("stopped"), null=True)
     stop_reason = models.CharField(_("reason"), max_length=16, choices=StopReason.choices, blank=True)

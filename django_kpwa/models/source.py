@@ -78,7 +78,7 @@ def source_id_of(obj: models.Model) -> str:
 
 
 def name_by_key(model_name: str, source_id: str) -> str:
-    """What an object is called that has no reference: `Sale 7`. A UUID is cut, because nobody reads one to its end."""
+    """Return the name of an object without a reference: `Sale 7`. A UUID is shortened."""
     key = f"{source_id[:8]}…" if _UUID.fullmatch(source_id) else source_id
     return f"{capfirst(model_name)} {key}"
 

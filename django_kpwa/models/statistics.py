@@ -22,8 +22,8 @@ class HourlyStatistic(models.Model):
     unknown = models.PositiveIntegerField(_("in doubt"), default=0)
     cancelled = models.PositiveIntegerField(_("cancelled"), default=0)
     expired = models.PositiveIntegerField(_("expired"), default=0)
-    # Of those sent: how many a phone has received, how many were read, and how many were reported as not delivered.
-    # NULL: counted by a release that did not know them.
+    # Of the sent messages: those delivered, read, and reported as not delivered. NULL: counted by a release without
+    # these columns.
     delivered = models.PositiveIntegerField(_("delivered"), null=True)
     read = models.PositiveIntegerField(_("read"), null=True)
     undelivered = models.PositiveIntegerField(_("reported as not delivered"), null=True)
@@ -44,7 +44,7 @@ class HourlyStatistic(models.Model):
 
 
 SILENT_SECONDS = 90.0
-"""Time without a heartbeat after which a service is taken for dead. Cron and beat sweep at least every minute."""
+"""Seconds without a heartbeat after which a service is considered dead. Cron and beat sweep at least every minute."""
 
 
 class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
@@ -56,14 +56,14 @@ class HeartbeatQuerySet(models.QuerySet["Heartbeat"]):
         return bool(self.filter(name=name).update(since=since, seen_at=DatabaseNow()))
 
     def note(self, name: str) -> None:
-        """The same, also for a service that was never seen before."""
+        """Like `renew()`, but also for a service that was never seen before."""
         if not self.renew(name):
             noted = Heartbeat(name=name, seen_at=DatabaseNow(), since=DatabaseNow())
             self.bulk_create([noted], ignore_conflicts=True)
 
 
 STRANGERS = "strangers"
-"""The name of the heartbeat that is none, see there."""
+"""Name of a row that is not a heartbeat, see `Heartbeat`."""
 
 
 class Heartbeat(models.Model):
@@ -74,8 +74,8 @@ class Heartbeat(models.Model):
     `beat`: Celery's beat runs, and our tasks are in its schedule. `other beat`: it runs without our tasks.
     `run`, `dispatch`: `kpwa run` looked for work; a round of `kpwa dispatch` began.
     `publish failed`: the broker did not take a task.
-    `alerts`: some process looked whether people have to be told of something.
-    `strangers`: no service; `seen_at` is when the last event was received whose sender the purge has looked at.
+    `alerts`: a process checked whether people have to be notified.
+    `strangers`: not a service; `seen_at` is when the last event was received whose sender the purge has examined.
     """
 
     name = models.CharField(_("name"), max_length=64, primary_key=True)

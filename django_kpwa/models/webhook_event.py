@@ -14,7 +14,7 @@ from .message import OutboundMessage
 
 
 class EventStatus(models.TextChoices):
-    """What came of processing an event."""
+    """The result of processing an event."""
 
     PENDING = "pending", _("waiting")
     PROCESSED = "processed", _("processed")
@@ -49,7 +49,7 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent"]):
 
 
 class WebhookEvent(models.Model):
-    """What the gateway posted: the bytes as they came, and what was understood of them."""
+    """A webhook body as the gateway posted it, and what was parsed from it."""
 
     uuid = models.UUIDField(_("public id"), default=uuid.uuid4, unique=True, editable=False)
     license = models.ForeignKey(
@@ -59,8 +59,8 @@ class WebhookEvent(models.Model):
     content_type = models.CharField(_("content type"), max_length=255, blank=True)
     # Needed to decompress the body, and by a site's own parser.
     content_encoding = models.CharField(_("content encoding"), max_length=64, blank=True, default="", db_default="")
-    # Set to NULL when a body with neither an id nor a time arrives again much later, so that both are stored: it may be
-    # another customer's "ok".
+    # Set to NULL when a body with neither an id nor a time arrives again much later, so that both are stored: the
+    # second may be another customer's "ok".
     digest = models.CharField(_("digest of the body"), max_length=64, null=True, editable=False)  # noqa: DJ001 - unique
     received_at = models.DateTimeField(_("received"))
     last_received_at = models.DateTimeField(_("last received"))
