@@ -1,6 +1,6 @@
-"""Restricts the gateway's addresses: a user who may change a license must not send its API key to any address at all.
+"""Restricts the gateway's addresses: a user allowed to change a license must not be able to send its API key anywhere.
 
-Nothing here uses the network, so that a user who tries addresses cannot tell those that are not allowed apart.
+Nothing here uses the network, so that a user who probes addresses learns nothing about those that are not allowed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BASE_URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[\w.~/-]*)?",
     re.IGNORECASE | re.ASCII,
 )
-# The address of a page: its path may hold more, as Telegram's does, and a query may follow it.
+# The URL of a page: its path may contain more characters, as Telegram's does, and a query may follow.
 _PAGE = re.compile(r"(?P<base>https?://[^/?]+)(?:/[\w.~:@!$&'()*+,;=%/-]*)?(?:\?[\w.~:@!$&'()*+,;=%/?-]*)?", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
 _LONG = re.compile(r"[^/]{25,}")
@@ -28,7 +28,7 @@ Origin = tuple[str, str, int]
 
 
 def origin_of(base_url: str) -> Origin | None:
-    """The origin of a base URL, or None if the URL is not plain enough to be read in one way only."""
+    """Return the origin of a base URL, or None if the URL could be parsed in more than one way."""
     found = _BASE_URL.fullmatch(base_url)
     if found is None:
         return None
@@ -54,9 +54,9 @@ def is_in_the_clear(base_url: str) -> bool:
 
 
 def is_page(url: str, *, may_be_in_the_clear: bool = False) -> bool:
-    """True if `url`, of a developer's settings, has one meaning and is https, or http to a private address.
+    """True if `url`, from a developer's settings, is unambiguous and is https, or http to a private address.
 
-    Private is this machine, and an IP address that no public host has. `may_be_in_the_clear`: http to any host.
+    Private addresses are this machine and private IP addresses. `may_be_in_the_clear`: allow http to any host.
     """
     found = _PAGE.fullmatch(url)
     origin = origin_of(found["base"]) if found else None
@@ -72,10 +72,10 @@ def is_page(url: str, *, may_be_in_the_clear: bool = False) -> bool:
 
 
 def is_allowed(base_url: str, read: Settings) -> bool:
-    """True if a license may use this base URL, under the settings `read`.
+    """True if a license may use this base URL under the settings `read`.
 
-    Allowed are the documented origins, those of `KPWA["BASE_URLS"]`, the hosts of `KPWA["ALLOWED_GATEWAY_HOSTS"]`, and
-    under DEBUG this machine. A host without a port allows only the scheme's default port, so that nobody can scan the
+    The documented origins, those of `KPWA["BASE_URLS"]`, the hosts of `KPWA["ALLOWED_GATEWAY_HOSTS"]` and, under DEBUG,
+    this machine are allowed. A host without a port allows only the scheme's default port, so that nobody can scan the
     host's ports from here.
     """
     origin = origin_of(base_url)
@@ -91,7 +91,7 @@ def is_allowed(base_url: str, read: Settings) -> bool:
 
 
 def shown(base_url: str) -> str:
-    """A base URL for the log, without user name, query and any part of its path that might be a secret."""
+    """Return a base URL for the log, without user name, query and any part of its path that might be a secret."""
     if not base_url:
         return "the configured addresses"
     try:

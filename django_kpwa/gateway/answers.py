@@ -38,7 +38,7 @@ MAX_WORDS_CHARACTERS = 500
 MAX_ERRORS = 20
 _MAX_DEPTH = 4
 
-# What programs write in place of a missing id: an empty value, or the name of an empty value.
+# Values that programs write for a missing id: an empty value, or its name.
 _NO_IDS = {"", "0", "null", "undefined", "none", "nil", "nan", "false", "true"}
 
 _GUARDED = "the gateway, or something in front of it, denies access"
@@ -74,8 +74,8 @@ TURNED_AWAY: Mapping[int, str] = {
 """Statuses which prove that the request was not carried out, with the reason; docs/gateway-contract.md explains each.
 
 Do not add these, though they look similar: 408, 409, 428 and 440, with which gateways of this family report that
-WhatsApp broke off in the middle; 520 and 524, for which Cloudflare had reached the gateway; redirects, which may follow
-an operation that was carried out.
+the connection to WhatsApp broke during the send; 520 and 524, for which Cloudflare had reached the gateway;
+redirects, which may follow an operation that was carried out.
 """
 
 _HALVES = re.compile(r"[\ud800-\udfff]")
@@ -116,7 +116,7 @@ def read_object(answer: Answer) -> Content:
 
 
 def read_accepted(answer: Answer) -> Content:
-    """Return the JSON object of a 200, 201 or 202, with which APIs take a message. Raises the `GatewayError` for any
+    """Return the JSON object of a 200, 201 or 202, with which APIs accept a message. Raises the `GatewayError` for any
     other answer."""
     return read_object(replace(answer, status_code=200) if answer.status_code in (201, 202) else answer)
 
@@ -196,8 +196,8 @@ def _status(content: Content, answer: Answer) -> ServiceStatus:
 
 
 def _failure(answer: Answer) -> GatewayError:
-    """The error for an answer other than 200. A 400 or 500 counts as the gateway's only if its body has a documented
-    shape: something in front of the gateway may have answered."""
+    """Return the error for an answer other than 200. A 400 or 500 counts as the gateway's only if its body has a
+    documented shape: something in front of the gateway may have answered."""
     status = answer.status_code
     content = _json_object(answer)
     said: dict[str, Any] = {"status_code": status, "words": ""}
@@ -226,7 +226,7 @@ def _failure(answer: Answer) -> GatewayError:
 
 
 def _turned_away(answer: Answer) -> str | None:
-    """The reason if the answer proves that the request was not carried out, else None."""
+    """Return the reason if the answer proves that the request was not carried out, else None."""
     status = answer.status_code
     if status == 404:
         hint = _WEBHOOK_HINT if answer.path.startswith("/openapi/wa/webhook") else " Check the base URL."
@@ -262,7 +262,7 @@ def _shown(said: dict[str, Any]) -> str:
 
 
 def retry_after_seconds(value: str | None) -> float | None:
-    """The seconds from now that a Retry-After header asks for, given as a number or an HTTP date; from 0 to one day.
+    """Return the seconds from now, 0 to one day, that a Retry-After header asks for as a number or an HTTP date.
 
     None if there is no header or it cannot be read.
     """
@@ -286,7 +286,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _json_object(answer: Answer) -> Content | None:
-    """The JSON object in the body, whatever the content type, or None."""
+    """Return the JSON object in the body, whatever the content type, or None."""
     try:
         content = _DECODER.decode(answer.body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -296,7 +296,7 @@ def _json_object(answer: Answer) -> Content | None:
 
 
 def _code(content: Content, answer: Answer) -> Any:
-    """The gateway's code as it came, except that secrets and numbers in its texts are masked."""
+    """Return the gateway's code as it came, except that secrets and numbers in its texts are masked."""
     code = content.get("code")
     if isinstance(code, (dict, list)):
         text = json.dumps(code, ensure_ascii=False)
@@ -306,9 +306,9 @@ def _code(content: Content, answer: Answer) -> Any:
 
 
 def _errors(content: Content, answer: Answer) -> tuple[str, ...]:
-    """The reasons that the gateway gave: `errors` of a 400, `error` of a 500, and what others give in their place.
+    """Return the gateway's reasons: `errors` of a 400, `error` of a 500, or the equivalents of other gateways.
 
-    They are documented as texts. Where they are objects, a code or a word in these may tell of a restriction.
+    They are documented as texts. In objects, a code or a word may report a restriction.
     """
     given = (content.get(name) for name in ("errors", "error", "reason", "detail", "details"))
     message = content.get("message")
@@ -317,7 +317,7 @@ def _errors(content: Content, answer: Answer) -> tuple[str, ...]:
 
 
 def _scalars(held: object, depth: int = 0) -> Iterator[str]:
-    """The texts and numbers in what a gateway may write for a reason."""
+    """Yield the texts and numbers in a reason of the gateway."""
     if isinstance(held, str):
         yield held
     elif isinstance(held, (int, float)) and not isinstance(held, bool):
@@ -327,20 +327,20 @@ def _scalars(held: object, depth: int = 0) -> Iterator[str]:
             yield from _scalars(one, depth + 1)
     elif isinstance(held, dict) and depth < _MAX_DEPTH:
         for name, one in islice(held.items(), MAX_ERRORS):
-            # Other numbers are lines, times and sizes.
+            # Other numbers are line numbers, times and sizes.
             if not isinstance(one, (int, float)) or re.search("code|error|status", name, re.IGNORECASE):
                 yield from _scalars(one, depth + 1)
 
 
 def _has_documented_form(content: Content, answer: Answer) -> bool:
-    """True if it says something in one of the texts that are documented for a 400 and a 500."""
+    """True if one of the texts documented for a 400 or a 500 is present."""
     errors = content.get("errors")
     several = errors[:MAX_ERRORS] if isinstance(errors, list) else [errors]
     return any(_words(text, answer) for text in (content.get("message"), content.get("error"), *several))
 
 
 def _words(value: object, answer: Answer) -> str:
-    """A text from the gateway, masked and cut so that it can be shown; an empty string for any other value."""
+    """Return a text of the gateway, masked and cut so that it can be shown; an empty string for any other value."""
     if not isinstance(value, str):
         return ""
     for secret in answer.secrets:
@@ -353,7 +353,7 @@ def _words(value: object, answer: Answer) -> str:
 
 
 def _text(value: object) -> str:
-    """A text from the gateway in full, with unstorable characters replaced. A number, as an id may be, becomes text."""
+    """Return a text of the gateway in full, with unstorable characters replaced. A number (an id) becomes text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return _UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else ""

@@ -35,17 +35,17 @@ class SessionStatus(str, Enum):
     """Whether a WhatsApp account is linked to the license."""
 
     UNKNOWN = "unknown"
-    """Never asked, or a status word that is not in the reference."""
+    """Not queried yet, or a status word that is not in the reference."""
     QR = "qr"
     """Not linked: the QR code has to be scanned."""
     CONNECTED = "connected"
 
 
 class SessionTrouble(str, Enum):
-    """What a status word tells of an account that cannot be used as it should be. Its `SessionStatus` is `UNKNOWN`."""
+    """A problem with the account that a status word reports. The `SessionStatus` of such a word is `UNKNOWN`."""
 
     PASSKEY = "passkey_asked"
-    """The phone is asked for a passkey before it can be linked."""
+    """The phone asks for a passkey before it can be linked."""
     RESTRICTED = "restricted"
     """WhatsApp restricts the number, mostly for some days."""
     BANNED = "banned"
@@ -123,7 +123,7 @@ _TROUBLE_OF = {
 
 
 def session_trouble_of(word: str) -> SessionTrouble | None:
-    """Read a status word, in any case and with any separators; None if it tells of no trouble that is known."""
+    """Read a status word, in any case and with any separators; None if it reports no known problem."""
     return _TROUBLE_OF.get(re.sub(r"[\W_]+", "", word[:100]).lower())
 
 
@@ -150,9 +150,9 @@ def load_gateway_class() -> type[Gateway]:
 
 
 class Gateway(ABC):
-    """The gateway as one license sees it. An instance must be used by one thread only.
+    """A client of the gateway for one license. An instance must be used by one thread only.
 
-    Every operation may raise `GatewayError`; the subclass tells what is known of the outcome (see the table in
+    Every operation may raise `GatewayError`; the subclass determines the outcome (see the table in
     `gateway.outcome`). `deadline_seconds` limits the whole call; None means `KPWA["CALL_DEADLINE_SECONDS"]`.
     """
 
@@ -160,12 +160,12 @@ class Gateway(ABC):
     """True if this implementation really sends; a site's tests then use the gateway in memory instead."""
 
     pretends: ClassVar[str] = ""
-    """What happens to messages instead of reaching anybody, e.g. "printed"; empty if they do reach somebody."""
+    """What happens to messages instead of being sent, for example "printed"; empty if they are sent."""
 
     ends_at: float | None = None
     """Time by `time.monotonic()` at which a series of calls must have ended; None: each call has only its own deadline.
 
-    For callers that hold something during the whole series, as a web request holds its worker.
+    For callers that occupy something during the whole series, as a web request occupies its worker.
     """
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
@@ -185,7 +185,7 @@ class Gateway(ABC):
 
     @abstractmethod
     def get_login_qr(self) -> LoginQr:
-        """Return the QR code that links an account. For a linked license this may raise: ask for the status then."""
+        """Return the QR code that links an account. May raise for a linked license: check the status then."""
 
     @abstractmethod
     def check_number(self, phone_number: str) -> NumberCheck:

@@ -1,8 +1,8 @@
 """`HttpGateway`, the client of the real service, and `ApiGateway`, its base and that of a site's own, built on urllib3.
 
-It does without `requests`, on purpose. That takes proxies and `.netrc` from the environment, keeps cookies, reads a
-redirect's body to its end, past every cap, before it decides whether to follow, and takes 4 MB of every sender's
-memory. The only useful part, connections that stay open, is urllib3's.
+It deliberately does not use `requests`, which takes proxies and `.netrc` from the environment, keeps cookies, reads a
+redirect's whole body, beyond any limit, before it decides whether to follow, and costs every sending process 4 MB of
+memory. The only useful part, persistent connections, is urllib3's.
 
 Errors are raised outside the `except` blocks that caught their causes: a chained cause would hold the request, and with
 it the API key and the number in check-number's path.
@@ -57,11 +57,11 @@ _making_context = threading.Lock()
 
 
 class ApiGateway(Gateway):
-    """Base of a gateway that asks an HTTP API at `base_urls`, by default `KPWA["BASE_URLS"]`: what a request needs.
+    """Base class of gateways that call an HTTP API at `base_urls`, by default `KPWA["BASE_URLS"]`.
 
-    A subclass writes the operations with `ask_json()`, and overrides `get_headers()` where the key goes in another
-    header. It keeps deadlines and limits, follows no redirect, and knows whether a request has left: that decides
-    between "not sent" and "in doubt".
+    A subclass implements the operations with `ask_json()`, and overrides `get_headers()` if the key goes in another
+    header. This class enforces deadlines and limits, follows no redirects, and tracks whether a request has left, which
+    decides between "not sent" and "in doubt".
 
     Settings are read once, when an instance is made. It holds connections open: call `close()`, or use it in a `with`.
     Raises `InvalidApiKeyError` for a key that cannot be sent in a header, and `ImproperlyConfigured` for an invalid
@@ -79,10 +79,10 @@ class ApiGateway(Gateway):
 
     max_idle_seconds = 1.0
     """Maximum time that a connection may be idle and still be reused. Servers close idle connections after 2 seconds
-    (gunicorn) or 5 (Node, Apache), and a request sent at that moment is in doubt: to save a handshake, a person would
-    have to decide about a receipt. urllib3 itself drops a connection whose closing has already arrived."""
+    (gunicorn) or 5 (Node, Apache), and a request sent at that moment is in doubt: a saved handshake is not
+    worth a receipt that a person has to decide about. urllib3 itself drops a connection that the server has closed."""
 
-    # What is ours alone has two underscores: a site's helper with the same name would take its place unseen.
+    # Private attributes have two underscores, so that a site's subclass cannot override one by accident.
 
     def __init__(self, api_key: Secret, *, base_urls: Sequence[str] = ()) -> None:
         settings = kpwa_settings()
@@ -95,7 +95,7 @@ class ApiGateway(Gateway):
         self.__used_at = monotonic()
 
     def get_headers(self) -> dict[str, str]:
-        """The headers that carry the key. Asked for each request: no attribute may hold the key in the clear."""
+        """Return the headers that carry the key. Called for each request: no attribute may hold it in plain text."""
         __traceback_hide__ = True
         return {"X-API-KEY": self.api_key.reveal()}
 
@@ -107,8 +107,8 @@ class ApiGateway(Gateway):
 
             self.ask_json("POST", "/messages", {"to": phone_number, "text": text})["id"]
 
-        `path`: is added to the base URL.
-        `content`: is sent as JSON; None: the request has no body.
+        `path`: appended to the base URL.
+        `content`: sent as JSON; None: the request has no body.
         `deadline_seconds`: for the whole call; None: that of the settings.
 
         Raises the `GatewayError` of any other answer, and of any failure of the connection, as
@@ -163,12 +163,12 @@ class ApiGateway(Gateway):
                 break
         else:
             raised = NotConnectedError(" ".join(failures))
-        # Without the frames that it passed: their variables hold the key's header and a QR code. Error reports print
+        # Without the frames of its traceback: their variables hold the key's header and a QR code. Error reports print
         # them, and Django's DEBUG page and Sentry do so even for variables that are marked as sensitive.
         raise raised.with_traceback(None)
 
     def __exchange(self, base_url: str, request: _Request, ends_at: float, secrets: tuple[Secret, ...]) -> Answer:
-        """Send a request and return the answer, or raise the `GatewayError` that tells what is known of the failure."""
+        """Send a request and return the answer, or raise the `GatewayError` that classifies the failure."""
         if monotonic() - self.__used_at > self.max_idle_seconds:
             self.__pools.clear()
         self.__call.begin(ends_at)
@@ -187,7 +187,7 @@ class ApiGateway(Gateway):
         return headers if request.body is None else headers | {"Content-Type": request.content_type}
 
     def __content(self, response: BaseHTTPResponse) -> bytes:
-        """The decompressed body. Raises `UnexpectedAnswerError` if it is longer than `MAX_ANSWER_BYTES`."""
+        """Return the decompressed body. Raises `UnexpectedAnswerError` if it is longer than `MAX_ANSWER_BYTES`."""
         content = bytearray()
         is_whole = False
         try:
@@ -225,7 +225,7 @@ class ApiGateway(Gateway):
         return UnexpectedAnswerError(f"The gateway's answer is longer than {self.MAX_ANSWER_BYTES} bytes.")
 
     def __failure(self, error: Exception, base_url: str) -> GatewayError:
-        """The `GatewayError` of a failed exchange, decided by what the `Call` observed, not by the exception's type."""
+        """Return the `GatewayError` of a failed exchange, by what the `Call` observed, not by the exception's type."""
         call = self.__call
         if not call.request_left:
             reason = _connect_reason(call.connect_error or error)
@@ -268,7 +268,7 @@ class HttpGateway(ApiGateway):
 
     def set_webhook(self, url: str) -> WebhookAnswer:
         __traceback_hide__ = True
-        # The URL's path holds the webhook's secret token, which the gateway may repeat in its words.
+        # The URL's path holds the webhook's secret token, which the gateway may repeat in its answer.
         return self._ask_and_read(
             "POST",
             "/openapi/wa/webhook",
@@ -301,9 +301,9 @@ class _Request:
 def ask_once(
     url: str, headers: dict[str, str], call: Call, seconds: float, body: bytes | None = None
 ) -> BaseHTTPResponse:
-    """The answer to one GET, or to one POST of `body`, of at most `seconds` over a connection of its own.
+    """Make one GET, or one POST of `body`, for at most `seconds` over a new connection, and return the answer.
 
-    Redirects are not followed. `call`: limits the answer's size, and tells afterwards what became of the request.
+    Redirects are not followed. `call`: limits the answer's size, and records whether the request has left.
 
     Raises `OSError`, `ValueError`, or urllib3's `HTTPError`.
     """
@@ -325,9 +325,9 @@ def _opened(
     *,
     preload_content: bool = False,
 ) -> BaseHTTPResponse:
-    """The answer to one request; never to a second one, which could send a message twice.
+    """Make exactly one request and return the answer; a second one could send a message twice.
 
-    No compression is asked for, so that the size limit applies to what is received, and none is undone.
+    No compression is requested and no body is decompressed, so that the size limit applies to the bytes received.
     """
     return pools.urlopen(
         request.method,
@@ -347,7 +347,7 @@ def _form(**fields: str) -> bytes:
 
 
 def _tls_context() -> ssl.SSLContext:
-    # Threads that begin together would each make one of their own, of which all but the last are thrown away.
+    # Threads that start at the same time would otherwise each create one, and all but the last would be discarded.
     with _making_context:
         return _made_context()
 
@@ -358,7 +358,7 @@ def _made_context() -> ssl.SSLContext:
 
 
 def read_base_urls(base_urls: Sequence[str]) -> tuple[str, ...]:
-    """The base URLs as they are asked. Raises `ImproperlyConfigured` if there is none, or one of them is no URL."""
+    """Return the normalised base URLs. Raises `ImproperlyConfigured` if there are none or one of them is invalid."""
     if not base_urls:
         raise ImproperlyConfigured("KPWA['BASE_URLS'] is empty: there is no gateway to talk to.")
     return tuple(map(_normalized, base_urls))
@@ -388,7 +388,7 @@ def _origin(base_url: str) -> str:
 
 
 def _connect_reason(error: Exception) -> str:
-    """Why there is no connection, in words that contain neither path nor headers."""
+    """Describe why there is no connection, without path or headers."""
     for link in _chain(error):
         if isinstance(link, ssl.SSLCertVerificationError):
             return f"its TLS certificate is not valid ({link.verify_message})"

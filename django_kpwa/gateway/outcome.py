@@ -1,4 +1,4 @@
-"""What a send's answer or failure means for its message. This table is the only place that decides it.
+"""Classifies the answer or failure of a send. This table is the only place that decides it.
 
 | what happened | kind | cause |
 |---|---|---|
@@ -8,16 +8,16 @@
 | 400 | refused | `refused` |
 | 401 from the first base URL | license refused | `unauthorized` |
 | 401 from another base URL: does not count against the key | not sent | `not_connected` |
-| a status which says that it was not carried out: 403, 413, 521, 503 with a Retry-After | not sent | `turned_away` |
+| a status that means that nothing was done: 403, 413, 521, 503 with a Retry-After | not sent | `turned_away` |
 | 500 in the documented shape | in doubt | `server_error` |
 | read timeout or total deadline passed, 502, 504 | in doubt | `timeout` |
 | reset after the request left, a body cut short | in doubt | `connection_lost` |
-| a 400 or 500 that has a mark of a restriction | not sent | `restricted` |
+| a 400 or 500 that contains a mark of a restriction | not sent | `restricted` |
 | any other status, a redirect, a 200 that fits no documented shape | in doubt | `bad_answer` |
 
-`answers.TURNED_AWAY` lists the statuses of `turned_away`. Marks of a restriction are those of the settings; the caller
-asks `is_restriction()`. The causes `worker_lost` (a lease ran out) and `logged_out`
-(a status check after a 400 or 500 said so) are added by the caller. They do not change the kind: a message that was
+`answers.TURNED_AWAY` lists the statuses of `turned_away`. The marks of a restriction are a setting; the caller
+checks `is_restriction()`. The causes `worker_lost` (a lease ran out) and `logged_out`
+(reported by a status check after a 400 or 500) are added by the caller. They do not change the kind: a message that was
 answered with 500 may have been sent, even if the phone is logged out when the status is checked.
 """
 
@@ -77,7 +77,7 @@ class Cause(models.TextChoices):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A send's outcome. `words` is what the gateway itself said, masked, and empty if it said nothing.
+    """A send's outcome. `words` is the gateway's own text, masked, and empty if there was none.
 
     `answer` is set only if the gateway accepted.
     """
@@ -92,25 +92,25 @@ class Outcome:
 
     @property
     def asks_for_status(self) -> bool:
-        """True if the license's status has to be asked: a logged-out license may also answer with 400 or 500."""
+        """True if the license's status has to be checked: a logged-out license may also answer with 400 or 500."""
         return self.cause in (Cause.REFUSED, Cause.SERVER_ERROR)
 
     def because_logged_out(self) -> Outcome:
-        """The same outcome, with the cause that the license is not linked."""
+        """Return this outcome with the cause that the license is not linked."""
         return replace(self, cause=Cause.LOGGED_OUT)
 
     def because_restricted(self) -> Outcome:
-        """The outcome of a send that WhatsApp turned down, because it restricts the number."""
+        """Return this outcome as a send that WhatsApp rejected because it restricts the number."""
         return replace(self, kind=OutcomeKind.NOT_SENT, cause=Cause.RESTRICTED)
 
 
 def outcome_of_answer(answer: SentMessage) -> Outcome:
-    """The outcome of a send that returned."""
+    """Return the outcome of a send that returned."""
     return Outcome(OutcomeKind.ACCEPTED, status_code=200, code=answer.code, words=answer.message, answer=answer)
 
 
 def outcome_of_error(error: BaseException) -> Outcome:
-    """The outcome of a send that raised. Any error that does not prove that nothing was sent is in doubt."""
+    """Return the outcome of a send that raised. Any error that does not prove that nothing was sent is in doubt."""
     kind, cause = _classify(error)
     if not isinstance(error, GatewayError):
         return Outcome(kind, cause)
@@ -125,7 +125,7 @@ def outcome_of_error(error: BaseException) -> Outcome:
 
 
 def is_restriction(outcome: Outcome, marks: Sequence[str]) -> bool:
-    """True if a 400 or 500 has one of `marks` in the gateway's words or code."""
+    """True if the answer is a 400 or 500 with one of `marks` in the gateway's words or code."""
     if outcome.status_code not in (400, 500) or outcome.kind == OutcomeKind.ACCEPTED:
         return False
     return has_mark(f"{outcome.words}\n{outcome.code}", marks)
@@ -139,9 +139,9 @@ def says_not_registered(words: str) -> bool:
 def has_mark(said: str, marks: Sequence[str]) -> bool:
     """True if one of `marks` is a whole word of `said`, in any case.
 
-    A word ends at anything but a letter or a digit, and, as in `reachoutTimelock`, where capitals begin. A part of an
-    amount (`Rp 463.000`) and the line of a program (`index.js:463:12`) are none. Within a mark, dashes, underscores and
-    such capitals are the same.
+    A word ends at any character but a letter or a digit and, as in `reachoutTimelock`, before a capital. Part of an
+    amount (`Rp 463.000`) or a line number (`index.js:463:12`) does not count as a word. Within a mark, dashes,
+    underscores and such capitals are equivalent.
     """
     if not marks:
         return False

@@ -162,7 +162,7 @@ def _image_type(content: bytes) -> str:
 
 
 def _opened(image: bytes) -> Image:
-    """The image, its pixels not yet decoded. Raises `ValueError` if it is damaged or too large."""
+    """Open an image without decoding its pixels. Raises `ValueError` if it is damaged or too large."""
     from PIL import Image
 
     try:
@@ -176,7 +176,7 @@ def _opened(image: bytes) -> Image:
 
 
 def _in_gray(image: bytes) -> Image:
-    """The image in mode L (8-bit gray), on a white background."""
+    """Convert an image to mode L (8-bit gray) on a white background."""
     from PIL import Image
 
     opened = _opened(image)
@@ -212,10 +212,10 @@ def _from_base64(text: str) -> bytes:
 
 
 def _modules(gray: Image) -> list[list[bool]]:
-    """The modules of the QR code in an image, without its quiet zone.
+    """Return the modules of the QR code in an image, without its quiet zone.
 
     The first dark run in the topmost dark row is the edge of a finder pattern, seven modules long. It gives the size
-    within a few modules; the three finder patterns, and the timing patterns between them, decide which size it is.
+    to within a few modules; the three finder patterns and the timing patterns between them decide the exact size.
     Raises `ValueError` if no size fits.
     """
     dark = gray.point([255] * 128 + [0] * 128)
@@ -234,7 +234,7 @@ def _modules(gray: Image) -> list[list[bool]]:
 
 
 def _sampled(code: Image, count: int) -> list[list[bool]]:
-    """The color in the middle of each of `count` × `count` modules: resizing to the nearest pixel takes that one."""
+    """Sample the center of each of `count` × `count` modules, as resizing to the nearest pixel does."""
     from PIL.Image import Resampling
 
     pixels = code.resize((count, count), Resampling.NEAREST).tobytes()
@@ -259,7 +259,7 @@ def _with_border(modules: list[list[bool]]) -> list[list[bool]]:
 
 
 def _half_blocks(modules: list[list[bool]]) -> str:
-    """Two rows of modules per line. Light modules are drawn: terminals are dark, and scanners need dark on light."""
+    """Draw two rows of modules per line, the light ones: terminals are dark, and scanners need dark on light."""
     blocks = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
     rows = [*modules, [True] * len(modules[0])] if len(modules) % 2 else modules
     return "".join(

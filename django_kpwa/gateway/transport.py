@@ -1,7 +1,7 @@
 """Sockets that limit a call's duration and its answer's size, and know whether any of the request has left.
 
-urllib3's read timeout restarts with every byte, so that a server which sends slowly could hold a worker for ever. Here
-each read and write asks the current `Call` how long it may still take. The same code sees the first byte of the request
+urllib3's read timeout restarts with every byte, so a server that sends slowly could block a worker for ever. Here each
+read and write takes its remaining time from the current `Call`. The same code sees the first byte of the request
 leave: a failure before that is "not sent", a failure after it is in doubt. The type of the exception cannot decide
 that: a TLS handshake that times out looks like a read timeout to urllib3.
 """
@@ -27,7 +27,7 @@ from ..logs import mask_paths_in
 
 
 class Call:
-    """The limits of the current call and what is known of it. A gateway has one, which is reset for each attempt."""
+    """The limits and the progress of the current call. A gateway has one, which is reset for each attempt."""
 
     __slots__ = ("connect_error", "ends_at", "is_too_long", "max_bytes", "received_bytes", "request_left", "timed_out")
 
@@ -61,7 +61,7 @@ class Call:
 class BoundedPools(PoolManager):
     """Connection pools whose connections keep to the limits of `call`, one connection for each address.
 
-    `tls_context` is asked with the first https address: its certificates take 1.5 MB, and the sandbox has none.
+    `tls_context` is called for the first https address only: its certificates take 1.5 MB, and the sandbox uses none.
     """
 
     def __init__(self, call: Call, tls_context: Callable[[], ssl.SSLContext]) -> None:
@@ -139,7 +139,7 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _FinalResponse(http.client.HTTPResponse):
-    """Skips every interim answer (102, 103); the standard library skips only 100.
+    """Skips every interim response (102, 103); the standard library skips only 100.
 
     A 101 is not skipped: another protocol, which was not asked for, follows it.
     """
@@ -212,7 +212,7 @@ class _HTTPSConnection(_BoundedConnection, HTTPSConnection):
 
 
 def _resolved(host: str, port: int, seconds: float) -> list[Any]:
-    """The addresses of `host`. The system's resolver takes no timeout, so it runs in a thread.
+    """Resolve the addresses of `host`. The system's resolver takes no timeout, so it runs in a thread.
 
     Raises `TimeoutError` after `seconds`, and `OSError` if the host name cannot be resolved.
     """
