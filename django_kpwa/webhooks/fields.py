@@ -62,6 +62,9 @@ _ALTERNATIVES = (
     "remotejidalt", "senderpn", "senderphone", "senderphonenumber", "senderalt", "cleanedsenderpn", "participantalt",
     "participantpn", "participantphone", "chatpn", "chatalt", "remotejidpn", "frompn", "phonenumber", "senderid",
 )  # fmt: skip
+# The other way round: fields that stand beside a number and hold the `…@lid` that stands for it elsewhere.
+_HIDDEN_CHATS = ("remotejidalt", "remotejidlid", "chatalt", "chatlid")
+_HIDDEN_SENDERS = ("senderlid", "senderalt", "fromlid", "lid")
 _TO_ALTERNATIVES = ("remotejidalt", "recipientalt", "recipientpn", "recipientphone", "topn", "chatpn", "chatid")
 _TO = (
     "to", "recipient", "recipientid", "receiver", "receivernumber", "target", "destination", "tonumber", "tophone",
@@ -310,10 +313,19 @@ class Fields:
     @cached_property
     def chat(self) -> str:
         """The group's JID, or else a `…@lid`, which stands for a number that WhatsApp does not disclose."""
-        places = (*_FROM, "sender", *_TO, "group", "groupid", "remote")
-        jids = [value for text in self.texts(places) for value in _places_in(text) if "@" in value]
-        hidden = [jid for jid in jids if jid.lower().endswith("@lid")]
-        return next((jid for jid in jids if is_group_jid(jid)), next(iter(hidden), ""))
+        of_chat = (*_FROM, "sender")
+        # In a customer's message, the addressee is the shop; in one of the shop's own, the sender is.
+        other = (
+            *(() if self.is_own is False else _TO),
+            "remote",
+            *_HIDDEN_CHATS,
+            *(() if self.is_own else _HIDDEN_SENDERS),
+        )
+        group = next(filter(is_group_jid, self._jids((*of_chat, *_TO, "group", "groupid", "remote"))), "")
+        return group or next((jid for jid in self._jids((*of_chat, *other)) if jid.lower().endswith("@lid")), "")
+
+    def _jids(self, names: tuple[str, ...]) -> Iterator[str]:
+        return (value for text in self.texts(names) for value in _places_in(text) if "@" in value)
 
     @property
     def is_broadcast(self) -> bool:

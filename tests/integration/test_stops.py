@@ -209,6 +209,21 @@ def test_a_hidden_number_is_known_once_a_payload_named_both(license_):
     assert store().why_stopped(NUMBER) == StopReason.STOPPED
 
 
+@pytest.mark.parametrize("name", ["remoteJidAlt", "senderLid", "sender_alt", "chat_lid", "lid"])
+def test_a_hidden_number_is_learnt_from_beside_the_number_too(license_, name):
+    hidden = "123456789012345@lid"
+    hear(license_, "halo", **{name: hidden})
+    hear(license_, "stop", sender=hidden)
+    assert store().why_stopped(NUMBER) == StopReason.STOPPED
+
+
+def test_a_hidden_id_of_the_shop_itself_is_nobodys(license_):
+    own = "998877665544332@lid"
+    hear(license_, "halo", to=own, own=own)
+    hear(license_, "Struk", sender=OTHER, fromMe=True, senderLid=own, to=f"{OTHER}@s.whatsapp.net")
+    assert store().number_behind(own) == ""
+
+
 def test_a_message_that_the_look_did_not_see_is_not_sent(license_):
     """The sale's transaction asked before the stop, and was committed after it."""
     with transaction.atomic():
