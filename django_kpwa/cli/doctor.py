@@ -1,4 +1,4 @@
-"""`kpwa doctor`: says whether receipts can go out, and if not, what to do. The exit code is 1 if they cannot.
+"""`kpwa doctor`: says whether receipts can go out, and if not, what to do. The exit code is 1 if there is a problem.
 
 It examines the layers from the bottom up (database, settings, services, licenses), and stops early if the next layer
 can't be examined: without tables there are no licenses.
