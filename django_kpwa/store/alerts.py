@@ -1,6 +1,6 @@
-"""Alerts: conditional UPDATEs, so that of all processes that look at once, one alone tells of each change.
+"""Alerts: conditional UPDATEs, so that of all processes that check at once, exactly one notifies of each change.
 
-Nothing here locks a lane or a message, and each method is a statement or two of its own.
+Nothing here locks a lane or a message, and each method takes one or two statements.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from .base import StoreBase
 from .decisions import CLOCK_SECONDS
 
 LOOK_EVERY_SECONDS = 25.0
-"""A site is looked at for alerts at most this often, however many processes it has."""
+"""Minimum seconds between two checks of a site for alerts, however many processes it has."""
 FLAPPING_SECONDS = 60.0
-"""What holds for less than this opens no alert, and what is gone for less closes none."""
+"""Seconds that a finding must hold to open an alert, and must be gone to close it."""
 REMIND_SECONDS = 3600.0
 TELL_SECONDS = 120.0
-"""Time to tell of a change. Where that is not confirmed by then, another process tells it, and waits twice as long."""
+"""Seconds to notify of a change. If not confirmed by then, another process notifies, and has twice as long."""
 _MOST_DOUBLED = 5
 GIVEN_UP_SECONDS = 86_400.0
 LOOKS = "alerts"
-"""The name of the heartbeat of those looks."""
+"""Name of the heartbeat of these checks."""
 
 
 class Alerts(StoreBase):
     def may_look_for_alerts(self) -> bool:
-        """True for one process in `LOOK_EVERY_SECONDS`: it looks."""
+        """True for one process in each `LOOK_EVERY_SECONDS`, which then checks for alerts."""
         due = Q(seen_at__lte=in_seconds(-LOOK_EVERY_SECONDS)) | Q(seen_at__gt=in_seconds(CLOCK_SECONDS))
         if Heartbeat.objects.filter(due).renew(LOOKS):
             return True
         if Heartbeat.objects.filter(name=LOOKS).exists():
             return False
-        # The very first look of a site. That two processes may take it does no harm: each row decides as well.
+        # The very first check of a site. Two processes may do it without harm, because each row is conditional as well.
         Heartbeat.objects.note(LOOKS)
         return True
 
     def has_looked_for_a_while(self) -> bool:
-        """True if there have been looks for a minute without a gap, so that a process that was starting has started."""
+        """True if checks have run for a minute without a gap, so that a process that was starting has started."""
         return Heartbeat.objects.filter(name=LOOKS, since__lte=in_seconds(-FLAPPING_SECONDS)).exists()
 
     def note_alert(self, key: str, code: str, license_id: int | None, since: datetime | None) -> None:
-        """Note that a finding holds. `since`: since when by the database's clock, if that is known.
+        """Note that a finding holds. `since`: when it began, by the database's clock, if known.
 
-        A row that is not open yet begins anew if the finding has.
+        A row that is not open yet restarts if the finding did.
         """
         rows = Alert.objects.filter(key=key)
         rows.filter(gone_at__isnull=False).update(gone_at=None, waiting=None, expired=None)
@@ -66,9 +66,9 @@ class Alerts(StoreBase):
             Alert.objects.bulk_create([noticed], ignore_conflicts=True)
 
     def open_alert(self, alert_id: int, *, is_sure: bool) -> bool:
-        """Open an alert that has been noticed for a minute. True: the caller tells of it.
+        """Open an alert that has been noticed for a minute. True: the caller notifies.
 
-        `is_sure`: what holds since a minute ago opens at once, though it was noticed only now.
+        `is_sure`: a finding known to have begun a minute ago opens at once, even if it was only noticed now.
         """
         for_a_minute = in_seconds(-FLAPPING_SECONDS)
         lasts = Q(noticed_at__lte=for_a_minute)
@@ -86,7 +86,7 @@ class Alerts(StoreBase):
         return self._change(due, Telling.REMINDED, reminded_at=DatabaseNow())
 
     def note_gone(self, alert: Alert) -> None:
-        """Note that the finding of an alert is gone, with what waited then; or forget one that was never open."""
+        """Note that an alert's finding is gone, with the messages waiting then; or delete one that was never open."""
         if alert.opened_at is None:
             Alert.objects.filter(pk=alert.pk, opened_at=None).delete()
         elif alert.gone_at is None:
@@ -101,23 +101,23 @@ class Alerts(StoreBase):
             )
 
     def close_alert(self, alert_id: int) -> bool:
-        """Close an alert whose finding has been gone for a minute. True: the caller tells of it."""
+        """Close an alert whose finding has been gone for a minute. True: the caller notifies."""
         gone = Alert.objects.filter(pk=alert_id, gone_at__lte=in_seconds(-FLAPPING_SECONDS), closed_at=None)
         return self._change(gone, Telling.CLOSED, key=None, closed_at=DatabaseNow())
 
     def untold_alerts(self) -> QuerySet[Alert]:
-        """Alerts of which another process wanted to tell, and has died or failed; not what was over a day ago."""
+        """Alerts whose notification another process took and did not confirm; none that ended over a day ago."""
         untold = Alert.objects.exclude(untold="").filter(told_again_at__lte=DatabaseNow())
         return untold.exclude(closed_at__lte=in_seconds(-GIVEN_UP_SECONDS))
 
     def take_telling(self, alert: Alert) -> bool:
-        """Take what is still to be told of an alert. True: the caller tells of it."""
+        """Take over an alert's pending notification. True: the caller sends it."""
         seconds = TELL_SECONDS * 2 ** min(alert.failures, _MOST_DOUBLED)
         same = self.untold_alerts().filter(pk=alert.pk, untold=alert.untold)
         return bool(same.update(told_again_at=in_seconds(seconds)))
 
     def confirm_told(self, alert: Alert, *, has_failed: bool) -> None:
-        """Note that what was to be told of an alert was told; or, if nobody could be reached, that it was tried."""
+        """Note that an alert's notification was sent; or, with `has_failed`, that nobody could be reached."""
         same = Alert.objects.filter(pk=alert.pk, untold=alert.untold)
         if has_failed:
             same.update(failures=alert.failures + 1)

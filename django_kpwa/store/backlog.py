@@ -73,7 +73,7 @@ class Backlog(StoreBase):
     """Maximum number of licenses per statement."""
 
     def look(self) -> Waiting:
-        """Look, in one statement, whether anything waits at all. On most sites nothing does most of the time."""
+        """Check, in one statement, whether anything waits. On most sites, nothing does most of the time."""
         with self.connection.cursor() as cursor:
             # With parameters: the percent signs of the present time are doubled for them.
             cursor.execute(with_tables(_LOOK.format(now=self.now_sql), self.using), ())

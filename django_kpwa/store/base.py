@@ -29,7 +29,7 @@ class StoreBase:
 
     @property
     def dialect(self) -> type[Dialect]:
-        """What that database does in a way of its own."""
+        """The dialect of that database: what differs in hand-written statements."""
         return dialect_of(self.using)
 
     @property
@@ -46,11 +46,11 @@ class StoreBase:
         return read
 
     def on_commit(self, call: Callable[[], object]) -> None:
-        """Call `call` when the caller's transaction is committed, at once if there is none; its errors are logged."""
+        """Call `call` after the caller's transaction commits, or at once if there is none; its errors are logged."""
         transaction.on_commit(call, using=self.using, robust=True)
 
     def upsert(self, rows: Sequence[models.Model], unique: Sequence[str], update: Sequence[str]) -> None:
-        """Insert `rows`; of those whose values of the fields `unique` are stored already, write the fields `update`."""
+        """Insert `rows`; write the fields `update` of those whose values of the fields `unique` are already stored."""
         if not rows:
             return
         # MySQL's upsert takes no conflict target; it considers all unique keys.
@@ -64,17 +64,17 @@ class StoreBase:
         )
 
     def can_be_left(self, error: BaseException) -> bool:
-        """True if `error` means that a row stayed locked elsewhere, and what was to be done can be left for later.
+        """True if `error` means that a row stayed locked elsewhere, so that the work can be postponed.
 
-        Not in a caller's transaction: the error has ended it, and has to reach the caller.
+        False in a caller's transaction: the error has ended it, and has to reach the caller.
         """
         return waited_too_long(error) and not self.connection.in_atomic_block
 
     def locked(self, rows: Rows) -> Rows:
-        """`rows` in the order of their keys, locked for the transaction; those that are locked elsewhere are left out.
+        """Lock `rows` for the transaction, in the order of their keys, and skip those that are locked elsewhere.
 
         A transaction that holds locks on some rows but waits for none cannot be part of a deadlock. A database that
-        cannot leave rows out waits for them.
+        cannot skip rows waits for them.
         """
         skips = self.connection.features.has_select_for_update_skip_locked
         return rows.order_by("pk").select_for_update(skip_locked=skips)
@@ -89,5 +89,5 @@ class StoreBase:
         return brief_transaction(self.using, seconds=seconds, durable=True)
 
     def brief(self, seconds: int = TAKE_SECONDS) -> AbstractContextManager[None]:
-        """The same, but part of a caller's transaction if there is one."""
+        """Like `durable()`, but part of a caller's transaction if there is one."""
         return brief_transaction(self.using, seconds=seconds)

@@ -1,4 +1,4 @@
-"""Which license sends a message that names none, and what happens to messages while no license can be chosen.
+"""Chooses the license for messages that name none, and assigns messages that waited until one could be chosen.
 
 Only active licenses are candidates. `KPWA["DEFAULT_LICENSE"]` takes precedence over the license that was made the
 default on its page, and that one over the only active license. If none of these decides, messages are stored without a

@@ -1,4 +1,4 @@
-"""Which columns each change of state writes. Every form of a write takes them from here, so that none forgets one."""
+"""The columns that each change of state writes. All forms of a write take them from here, so that none omits one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
 
 
 def restriction_columns(known: Known, words: str | None = None) -> dict[str, Any]:
-    """`words`: the gateway's, masked; None: those of before stay, unless there is no restriction any more."""
+    """The columns of a lane that store a restriction.
+
+    `words`: the gateway's text, masked; None: the stored text is kept, and emptied once there is no restriction.
+    """
     columns: dict[str, Any] = {
         "restriction_step": known.step,
         "cold_trail": ",".join(map(str, known.trail)),
@@ -101,7 +104,7 @@ def error_columns(error: str) -> dict[str, Any]:
 
 
 def session_columns(session_status: SessionStatus, word: str) -> dict[str, Any]:
-    """`word`: the gateway's own, which is kept only where the status says nothing."""
+    """The columns of a lane that store its session. `word`: the gateway's, kept only if the status is unknown."""
     # Masked here as well, because a site's own gateway class or parser may not have done so.
     storable = word.encode("utf-8", "replace").decode() if session_status == SessionStatus.UNKNOWN else ""
     return {

@@ -1,4 +1,4 @@
-"""What people, policies and webhooks decide about messages and lanes: conditional UPDATEs, as in `lanes`.
+"""Decisions of people, policies and webhooks about messages and lanes: conditional UPDATEs, as in `lanes`.
 
 Each method returns whether it changed anything. None opens a durable transaction, because a site may call them inside a
 transaction of its own.
@@ -44,20 +44,20 @@ Asked = ParamSpec("Asked")
 Decided = TypeVar("Decided")
 
 BACKLOG_AFTER_SECONDS = 300.0
-"""At the end of a pause, messages that are younger than this are sent before the older ones, the backlog."""
+"""Age in seconds from which, at the end of a pause, messages are the backlog and sent after newer ones."""
 CLOCK_SECONDS = 60.0
-"""Tolerance. A stored time that lies further in the future than it can, by more than this, was written while the
-database's clock was ahead."""
+"""Tolerance in seconds. A stored time that exceeds its latest possible value by more was written while the database's
+clock was ahead."""
 
 _NOT_UNDELIVERED: dict[str, Any] = {"undelivered_at": None, "undelivered_words": ""}
-"""A phone has received it after all, or it is sent again."""
+"""Columns to clear when a phone received the message after all, or it is sent again."""
 
 
 def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | None]:
     """Make a method wait at most `TAKE_SECONDS` for a message that a worker has locked, and then return None.
 
-    The worker is about to send the message or to record its outcome, and may stand still in the middle of that. A
-    decision may be part of a web request, which must not wait with it.
+    The worker is about to send the message or to record its outcome, and may stall in the middle of that. A decision
+    may be part of a web request, which must not wait for it.
     """
 
     @wraps(decide)
@@ -93,13 +93,13 @@ class Decisions(Lanes):
     def cancel(self, message_id: int) -> Status | None:
         """Withdraw a queued message and return its new status; None if it is not queued.
 
-        That is `cancelled`, or `unknown` again if an earlier attempt is in doubt.
+        The status is `cancelled`, or `unknown` again if an earlier attempt is in doubt.
         """
         queued = _message(message_id).filter(status=Status.QUEUED)
         if queued.filter(in_doubt=False).update(status=Status.CANCELLED, settled_at=DatabaseNow()):
             return Status.CANCELLED
-        # `_settle_late()` requeues a message whose lost worker learns late that nothing was sent, unless its reason is
-        # another: this one keeps a withdrawn message from being sent.
+        # `_settle_late()` requeues a message whose lost worker reports late that nothing was sent, unless the message
+        # has another reason: this one keeps a withdrawn message from being sent.
         withdrawn = {"status": Status.UNKNOWN, "reason": WITHDRAWN, "settled_at": DatabaseNow()}
         return Status.UNKNOWN if queued.filter(in_doubt=True).update(**withdrawn) else None
 
@@ -107,8 +107,8 @@ class Decisions(Lanes):
     def resend(self, message_id: int) -> bool:
         """Queue a message again that did not arrive or may not have (`can_be_resent`). True if it was queued.
 
-        Its expiry and its spent attempts are cleared. Where the gateway said that its number has no WhatsApp, it is
-        not asked about this one: who sends again may know better.
+        Its expiry and its spent attempts are cleared. If the gateway reported that its number has no WhatsApp, the
+        number is not checked again for this message: the person who resends it may know better.
         """
         is_queued = (
             _message(message_id)
@@ -139,7 +139,7 @@ class Decisions(Lanes):
 
         False: it is not put off, or not for a reason that a person may override.
 
-        It is no bulk message any more, because somebody waits for it.
+        It no longer counts as a bulk message, because somebody waits for it.
         """
         return bool(
             _message(message_id)
@@ -158,7 +158,7 @@ class Decisions(Lanes):
     def want_again(self, message_id: int, *, due_in_seconds: float, expires_in_seconds: float | None) -> bool:
         """Queue a withdrawn receipt again because it is wanted after all. True if it was queued.
 
-        Only a receipt whose text was not written and that no attempt was made for.
+        Only for a receipt whose text was not written and that was never attempted.
         """
         withdrawn = (
             _message(message_id)
@@ -179,9 +179,9 @@ class Decisions(Lanes):
         )
 
     def end_cold_holds(self, license_id: int, number: str = "") -> bool:
-        """Make due what waits as one to a new customer: the limit was changed, or the owner of `number` wrote.
+        """Make messages due that wait because their recipient is a new customer: the limit changed, or `number` wrote.
 
-        Returns True if anything is due now.
+        Returns True if any message became due.
         """
         held = OutboundMessage.objects.put_off().filter(license_id=license_id)
         if number:
@@ -191,7 +191,7 @@ class Decisions(Lanes):
         return held.exists() and self._end_holds(held)
 
     def note_unanswered(self, license_id: int, count: int, now: datetime) -> None:
-        """Keep how many messages of the month nobody had answered by `now`."""
+        """Store how many messages of the month were unanswered at `now`."""
         with self.brief():
             Lane.objects.filter(pk=license_id).update(unanswered=count, unanswered_at=now)
 
@@ -202,7 +202,7 @@ class Decisions(Lanes):
 
     @_decision
     def note_copy(self, message_id: int, copy_id: int) -> bool:
-        """Store on a message that it was copied for another number. False if that was known already."""
+        """Store on a message that it was copied for another number. False if that was stored already."""
         return bool(_message(message_id).exclude(copied_to_id=copy_id).update(copied_to_id=copy_id))
 
     @_decision
@@ -249,12 +249,12 @@ class Decisions(Lanes):
         return became_sent
 
     def note_undelivered(self, message_id: int, attempt_number: int, words: str) -> bool:
-        """Keep that the gateway reported an attempt as not delivered, and what that says of a restriction by WhatsApp.
+        """Store that the gateway reported an attempt as not delivered, and what that indicates about a restriction.
 
-        Returns True if that is new. `words`: the gateway's, masked. Gateways report one failure several times, and not
-        all of these say why: words are kept whichever comes first, those with a mark of a restriction before others.
+        Returns True if that is new. `words`: the gateway's text, masked. Gateways report one failure several times, not
+        always with the reason: the first words are kept, but those with a mark of a restriction replace others.
 
-        Nothing is kept of a message that is not `sent` by its last attempt: a phone has received it, or it is being
+        Nothing is stored for a message that is not `sent` by its last attempt: a phone has received it, or it is being
         sent again.
         """
         message = _message(message_id)
@@ -266,7 +266,7 @@ class Decisions(Lanes):
         sent = message.filter(status=Status.SENT, attempts_made=attempt_number)
         is_marked = has_mark(words, kpwa_settings().RESTRICTION_MARKS)
         with self.brief():
-            # The lane is locked before the message, as by whoever records a send.
+            # Locks the lane before the message, in the same order as recording a send.
             Lane.objects.filter(pk=license_id).update(cold_trail=F("cold_trail"))
             new = sent.filter(undelivered_at=None)
             is_new = bool(new.update(undelivered_at=DatabaseNow(), undelivered_words=words[:500]))
@@ -275,7 +275,7 @@ class Decisions(Lanes):
         return is_new
 
     def _say_more(self, sent: QuerySet[OutboundMessage], words: str, *, is_marked: bool) -> bool:
-        """Keep the words of a report that says more than those before. Returns False if it says no more."""
+        """Store the words of a report that adds to earlier ones. Returns False if it adds nothing."""
         told = sent.values_list("undelivered_words", flat=True).first() if words else None
         if told is None or (told and (not is_marked or has_mark(told, kpwa_settings().RESTRICTION_MARKS))):
             return False
@@ -290,7 +290,7 @@ class Decisions(Lanes):
     def _advance(self, message_id: int, status: Status) -> bool:
         message = _message(message_id)
         if status == Status.DELIVERED:
-            # A compiled query, because this runs for nearly each message that is sent.
+            # A compiled query, because this runs for nearly every sent message.
             where = {"pk": message_id, "status": Status.SENT}
             columns = {"status": Status.DELIVERED, "delivered_at": DatabaseNow(), **_NOT_UNDELIVERED}
             if update_where(self.connection, OutboundMessage, where, columns):
@@ -318,8 +318,8 @@ class Decisions(Lanes):
         ids = sorted(move.message_id for move in moves)
         became: dict[int, list[Status]] = {}
         with self.brief():
-            # A write comes first: on SQLite it takes the lock; elsewhere it waits for what is being recorded, so that
-            # the reads after it see that.
+            # A write comes first: on SQLite it takes the lock; elsewhere it waits for records in progress, so that the
+            # reads after it see them.
             open_ones = [Status.UNKNOWN, Status.QUEUED, Status.SENDING]
             messages.filter(pk__in=ids, status__in=open_ones).update(proven_at=Coalesce("proven_at", DatabaseNow()))
             before = dict(messages.filter(pk__in=ids).order_by("pk").select_for_update().values_list("pk", "status"))
@@ -374,9 +374,9 @@ class Decisions(Lanes):
         return session_status
 
     def note_session_word(self, license_id: int, word: str, heard_at: datetime) -> SessionStatus | None:
-        """Store a word of an event that came at `heard_at`, unless the gateway was heard later; safe to repeat.
+        """Store a word of an event received at `heard_at`, unless the gateway reported a status later; safe to repeat.
 
-        The status becomes unknown, so that it is asked before the next message. Returns the status that was stored
+        The status becomes unknown, so that it is checked before the next message. Returns the status that was stored
         before, or None if nothing was stored.
         """
         self.ensure_lane(license_id)
@@ -398,28 +398,28 @@ class Decisions(Lanes):
         return bool(lane.update(**pause_columns(pause_), probes=0))
 
     def begin_restriction(self, license_id: int, words: str) -> bool:
-        """Keep that WhatsApp restricts the number, as somebody says. False if that is known.
+        """Store a reported restriction of the number by WhatsApp. False if it is already known.
 
-        `words`: the gateway's, masked.
+        `words`: the gateway's text, masked.
         """
         self.ensure_lane(license_id)
         free = Lane.objects.filter(pk=license_id, restricted_until=None)
         with brief_statements(self.using):
-            # One UPDATE for each step that it may go on from, as in `note_session()`.
+            # One UPDATE for each possible previous step, as in `note_session()`.
             return any(
                 free.filter(restriction_step=step).update(**restriction_columns(begun(Known(step)), words))
                 for step in range(len(pace.RESTRICTED_SECONDS) + 1)
             )
 
     def end_restriction(self, license_id: int) -> bool:
-        """End a restriction by WhatsApp, and make due what waits for it. Returns False if there was nothing to end."""
+        """End a restriction by WhatsApp, and make the messages due that wait for it. False if there was none."""
         lane = Lane.objects.filter(pk=license_id, restricted_until__isnull=False)
         has_ended = bool(lane.update(**restriction_columns(Known())))
         waiting = OutboundMessage.objects.put_off().filter(license_id=license_id, reason=HoldReason.RESTRICTED)
         return self._end_holds(waiting) or has_ended
 
     def _end_holds(self, held: OutboundMessageQuerySet) -> bool:
-        """Make due what was put off; True if anything was. A message that is locked elsewhere is left."""
+        """Make messages due that were put off; True if there were any. A message that is locked elsewhere is left."""
         has_ended = False
         while True:
             with self.brief():
@@ -447,7 +447,7 @@ class Decisions(Lanes):
     def _lift(self, license_id: int, reasons: Sequence[PauseReason], **columns: Any) -> bool:
         """End a pause that has one of `reasons`, and write `columns` with it; see `lift_pause()`."""
         lane = Lane.objects.filter(pk=license_id, pause_reason__in=reasons)
-        # Most lanes that are asked about are not paused, and none of them has to be locked to see that.
+        # Most of these lanes are not paused, and need not be locked to see that.
         if not lane.exists():
             return False
         columns |= {
@@ -457,10 +457,10 @@ class Decisions(Lanes):
         has_more = True
         while has_more:
             # The pause ends with the last of these transactions: if the process is killed within a long backlog, the
-            # lane is still paused, and whoever lifts the pause next moves the rest.
+            # lane is still paused, and the next call moves the rest.
             try:
                 with self.brief(FINISH_SECONDS):
-                    # Locks the lane before its messages, as everybody does, and changes nothing yet.
+                    # Locks the lane before its messages, the usual order, and changes nothing yet.
                     if not lane.update(pause_reason=F("pause_reason")):
                         return False
                     has_more = self._step_backlog_back(license_id)
@@ -492,7 +492,7 @@ class Decisions(Lanes):
                 changed.append(lane.license_id)
         longest = max(pace.MAX_RETRY_SECONDS * 1.2, self.RENDER_STEP_BACK_SECONDS) + CLOCK_SECONDS
         waiting = OutboundMessage.objects.filter(license_id__in=changed, status=Status.QUEUED)
-        # What was put off by that clock is looked at again, and put off again where that is right.
+        # Messages put off by that clock are checked again, and put off again if necessary.
         tried = waiting.filter(Q(attempts_made__gt=0) | Q(renderings_begun__gt=0) | Q(reason__in=HoldReason.values))
         tried.filter(due_at__gt=in_seconds(longest)).update(due_at=DatabaseNow())
         return changed
@@ -517,8 +517,8 @@ class Decisions(Lanes):
 
         Each message is lowered only once, because its priority is then none of `Priority`: otherwise one that waits
         through several outages would fall further back each time. In small parts, because one statement over a day's
-        backlog would block everybody who cancels or marks one of its messages. Those whom somebody is deciding about
-        just now keep their place.
+        backlog would block everybody who cancels or marks one of its messages. Messages that are
+        locked at the moment keep their place.
         """
         messages = OutboundMessage.objects
         backlog = messages.filter(

@@ -82,7 +82,7 @@ class Events(StoreBase):
         return WebhookToken.objects.create(license_id=license_id, digest=digest, created_at=DatabaseNow()).pk
 
     def note_token_registered(self, token_id: int) -> None:
-        """The gateway has been given the token's URL."""
+        """Note that the token's URL was registered with the gateway."""
         WebhookToken.objects.filter(pk=token_id).update(registered_at=DatabaseNow())
 
     def note_token_used(self, token: KnownToken) -> None:
@@ -176,7 +176,7 @@ class Events(StoreBase):
         Its signals are sent again only if it was not understood before.
         """
         held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
-        # What has no body any more would be taken for something that was not understood.
+        # An event without a body would be parsed as one that was not understood.
         idle = WebhookEvent.objects.filter(~held, pk=event_id).exclude(body=b"")
         not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
         anew = {"next_try_at": DatabaseNow(), "tries": 0}
@@ -195,7 +195,7 @@ class Events(StoreBase):
             with brief_statements(self.using):
                 is_claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(lease_seconds))
         except OperationalError as error:
-            # Where many workers claim one row at once, MySQL ends some of them as deadlocked: another worker then has
+            # If many workers claim one row at once, MySQL ends some of them as deadlocked: another worker then has
             # the row. In a caller's transaction the error is passed on, because MySQL has rolled all of that back.
             is_locked = waited_too_long(error) and not self.connection.in_atomic_block
             if not is_locked and not self._ended_by_deadlock(error):
@@ -241,8 +241,8 @@ class Events(StoreBase):
                 with brief_statements(self.using):
                     return bool(held.update(**written))
             except OperationalError as error:
-                # Where other workers try to claim the event meanwhile, MySQL may end this statement as deadlocked with
-                # theirs. It has changed nothing then, and theirs have ended.
+                # If other workers try to claim the event meanwhile, MySQL may end this statement as deadlocked with
+                # theirs. It has then changed nothing, and theirs have ended.
                 if tries == _TRIES_TO_RECORD or not self._ended_by_deadlock(error):
                     raise
                 tries += 1
@@ -252,7 +252,7 @@ class Events(StoreBase):
         return error.args[:1] == (_MYSQL_DEADLOCK,) and not self.connection.in_atomic_block
 
     def find_seen(self, digests: Collection[str]) -> dict[str, Seen]:
-        """Those of `digests` that an event has acted on, with that event."""
+        """Return those of `digests` that an event has acted on, with that event."""
         rows = SeenId.objects.filter(digest__in=digests)
         return {
             digest: Seen(event_id, message_id)
@@ -263,7 +263,7 @@ class Events(StoreBase):
     def claim_seen(self, event_id: int, claims: Sequence[tuple[str, int | None]]) -> dict[str, Seen]:
         """Claim digests for an event; `claims` are pairs of digest and message id.
 
-        Returns who holds each digest, which may be an earlier event. Of several events that claim a digest at once,
+        Returns the event that holds each digest, maybe an earlier one. Of several events that claim a digest at once,
         exactly one gets it, because the column is unique.
         """
         # Sorted, so that two events with digests in common lock them in the same order and cannot deadlock.
@@ -304,7 +304,7 @@ def _new_event(using: str) -> tuple[str, list[Column]]:
 
 
 def _literal(default: Any) -> str:
-    """A column's default in SQL: they are NULL, numbers, words of ours and an empty JSON object."""
+    """Return a column's default as SQL: NULL, a number, one of our own words or an empty JSON object."""
     if default is None:
         return "NULL"
     if isinstance(default, int):
@@ -313,7 +313,7 @@ def _literal(default: Any) -> str:
 
 
 def most_attempts(gateway_ids: Sequence[str]) -> int:
-    """The number of attempts at which these ids no longer tell attempts apart."""
+    """Return the number of attempts from which these ids no longer identify any of them."""
     return min(MOST_ATTEMPTS * len(gateway_ids), _MOST_ATTEMPTS_AT_ALL)
 
 

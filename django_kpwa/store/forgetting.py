@@ -1,8 +1,8 @@
-"""Empties what is held about a phone number or from a stranger, in batches; no message and no event is deleted.
+"""Empties the data about a phone number or from a stranger, in batches; no message and no event is deleted.
 
-Rows are emptied only where nothing follows from them any more: a message that is on its way and an event that waits to
-be processed are left, and `count_left()` tells of them. What goes on at the same time cannot fill an emptied row again:
-resending demands a recipient, and a worker that holds an event is outrun.
+Only finished rows are emptied: a message that is queued or being sent, and an event that waits to be processed, are
+left, and `count_left()` counts such messages. Concurrent work cannot fill an emptied row again: resending requires a
+recipient, and a worker that holds an event can no longer record it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 200
 _READ_AT_ONCE = 1000
 _TAIL = 4
-"""How many of a number's last digits people write without a separator: rows that lack them need not be read."""
+"""Number of final digits that people write without a separator: rows without them need not be read."""
 _EMPTY_MESSAGE: dict[str, Any] = {
     "recipient": "",
     "recipient_typed": "",
@@ -76,7 +76,7 @@ class Emptied:
 
 
 class _Position(Func):
-    """The place, counted from 1, of some bytes in a column of bytes; 0 if they are not in it."""
+    """The position, counted from 1, of some bytes in a binary column; 0 if they are absent."""
 
     function, arg_joiner, output_field = "POSITION", " IN ", IntegerField()
 
@@ -88,7 +88,7 @@ class _Position(Func):
 class Forgetting(Recipients):
     @sensitive_variables()
     def cancel_all(self, number: str) -> list[Change]:
-        """Withdraw all that is queued to `number`, the answer to a stop too; returns the messages that changed."""
+        """Withdraw all messages queued to `number`, including the answer to a stop; returns those that changed."""
         return self._withdraw_many(messages_to(number), NUMBER_FORGOTTEN)
 
     @sensitive_variables()
@@ -96,9 +96,9 @@ class Forgetting(Recipients):
         """Empty the messages to `number` that are settled, with their attempts and the events that are about them.
 
         The digest of an idempotency key stays, so that nothing is sent twice, except that of a copy for another number:
-        it is made of that number, and could be found again by trying all.
+        it is derived from that number, which could be found by trying all numbers.
         """
-        # Of those that are queued or being sent, nothing is known yet.
+        # The result of messages that are queued or being sent is not known yet.
         settled = messages_to(number).exclude(status__in=UNSETTLED)
         emptied, last = Emptied(), 0
         while True:
@@ -116,7 +116,7 @@ class Forgetting(Recipients):
                 found.filter(pk__in=[pk for pk, key, digest, _ in rows if _is_copy(key, digest)]).update(
                     idempotency_digest=None
                 )
-                # Nobody can ask the customer any more, and a late answer does not queue a doubt that is dismissed.
+                # The customer can no longer be asked, and a late answer does not requeue a message that was dismissed.
                 found.filter(status=Status.UNKNOWN).update(dismissed_at=Coalesce("dismissed_at", DatabaseNow()))
                 found.update(**_EMPTY_MESSAGE)
                 attempts = SendAttempt.objects.filter(message_id__in=ids)
@@ -145,7 +145,7 @@ class Forgetting(Recipients):
     def find_events(self, number: str, should_stop: Callable[[], bool]) -> Iterator[list[int] | None]:
         """The primary keys of the events that name `number` in any spelling; None once, if `should_stop()` ended it.
 
-        All events are looked through, in parts. Only those that have the number's last digits are loaded.
+        Searches all events, in batches. Only those that contain the number's last digits are loaded.
         """
         last = 0
         by_sender = WebhookEvent.objects.filter(sender_number=number).order_by("pk")
@@ -174,7 +174,7 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def empty_failures(self, number: str) -> int:
-        """Take `number` out of the errors and references of receipts that failed; returns of how many."""
+        """Remove `number` from the errors and references of failed receipts; returns how many were changed."""
         pattern, emptied = phone.spellings(number), 0
         for pk, error, named in self.find_failures(number).values_list("pk", "error", "source_reference"):
             if pattern.search(error) or pattern.search(named):
@@ -192,7 +192,7 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def forget_recipient(self, number: str) -> bool:
-        """Keep of `number` a keyed digest by which its stop still holds, or nothing where it is not stopped.
+        """Replace `number` by a keyed digest that keeps its stop effective, or delete its rows if it is not stopped.
 
         Returns True if it is stopped.
         """
@@ -209,29 +209,29 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def count_left(self, number: str) -> int:
-        """How many messages to `number` are not emptied, because they are on their way or locked elsewhere."""
+        """Return how many messages to `number` are not emptied, because they are unsettled or locked elsewhere."""
         return messages_to(number).count()
 
     @sensitive_variables()
     def recipients_of(self, number: str) -> QuerySet[Recipient]:
-        """What is kept of `number` as somebody who must not be written to, or whose hidden id was learnt."""
+        """Return the rows of `number`, which hold a stop or a hidden id."""
         return self._recipients(number)
 
     # --- strangers ---
 
     def strangers_until(self) -> datetime | None:
-        """Up to when events were received whose senders `drop_bodies_of_strangers()` has looked at; None: of none."""
+        """Return when the last event was received that `drop_bodies_of_strangers()` has examined; None: none yet."""
         return Heartbeat.objects.filter(name=STRANGERS).values_list("seen_at", flat=True).first()
 
     def note_strangers_until(self, received_at: datetime) -> None:
-        """Keep that all events that were received before have been looked at."""
+        """Store that all events received before `received_at` have been examined."""
         with self.brief():
             if not Heartbeat.objects.filter(name=STRANGERS).update(seen_at=received_at):
                 Heartbeat.objects.bulk_create([Heartbeat(name=STRANGERS, seen_at=received_at)], ignore_conflicts=True)
 
     @sensitive_variables()
     def drop_bodies_of_strangers(self, ids: Collection[int]) -> int:
-        """Drop the bodies of those of these events that are about no message, and whose senders were never written to.
+        """Drop the bodies of those events that are about no message, and whose senders were never sent a message.
 
         Returns how many. An event that waits to be processed is left.
         """
@@ -244,7 +244,7 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def _written_to(self, senders: Collection[str]) -> set[str]:
-        """Those of these numbers and hidden ids whose owners some license has written to, or is about to."""
+        """Return those of these numbers and hidden ids that a license has sent a message to, or is about to."""
         found: set[str] = set()
         every = sorted(senders)
         for start in range(0, len(every), _READ_AT_ONCE):
@@ -277,7 +277,7 @@ class Forgetting(Recipients):
 
 @sensitive_variables()
 def _senders_of(understood: Any) -> set[str]:
-    """The numbers and hidden ids of whoever wrote the messages that an event tells of."""
+    """Return the numbers and hidden ids of the authors of an event's messages."""
     first = understood if isinstance(understood, dict) else {}
     more = first.get("more")
     parts = [first, *(part for part in (more if isinstance(more, list) else []) if isinstance(part, dict))]

@@ -25,7 +25,7 @@ def note_alive(name: str) -> None:
     now, key = time.monotonic(), (outbox_key(), name)
     if now - _noted_at.get(key, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
         return
-    # Set before the write, so also if that fails: otherwise every task would ask an unreachable database again.
+    # Set before the write, so also if that fails: otherwise every task would try an unreachable database again.
     _noted_at[key] = now
     using = write_alias()
     with contained(using) as caught:
@@ -40,7 +40,7 @@ def note_alive(name: str) -> None:
 
 
 def takes_changes() -> bool:
-    """True if the outbox's database can be written to. It is tried with a change of no row."""
+    """True if the outbox's database can be written to. Tested with an UPDATE that matches no row."""
     using = write_alias()
     with contained(using) as caught, brief_statements(using):
         Heartbeat.objects.filter(name="").update(seen_at=DatabaseNow())

@@ -24,7 +24,7 @@ from .sql import as_django_has_it, dialect_of, now_sql, with_tables
 _AS_IT_IS = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.ForeignKey)
 
 _EMPTY: dict[type, str] = {type(None): "NULL", str: "''", int: "0", bool: "FALSE"}
-"""A column's value as a literal, where it is empty."""
+"""The literal for an empty value, by the value's type."""
 
 Sql = tuple[str, list[Any]]
 """A fragment of SQL and the values for its placeholders."""
@@ -38,7 +38,7 @@ class Column(NamedTuple):
     """The column's name, quoted."""
     placeholder: str
     type: str
-    """The type that PostgreSQL has to be told; empty elsewhere."""
+    """The type to cast to on PostgreSQL; empty elsewhere."""
 
     @sensitive_variables()
     def prepared(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
@@ -78,7 +78,7 @@ def written(
     plan = _plan(model, connection.alias)
     values = list(map(row.__getitem__, plan.attnames))
     parts = list(plan.placeholders)
-    # By position: what a part holds in place of its value.
+    # By position: the parameters of a part that replaces a value.
     given: dict[int, list[Any]] = {}
     for position, field in plan.converted:
         value = values[position]
@@ -105,7 +105,7 @@ def written(
 
 
 class _Plan(NamedTuple):
-    """What `written()` needs of a model's columns: a checkout waits for it, so that nothing is looked up twice."""
+    """A model's columns as `written()` needs them. Cached, because a checkout waits for it."""
 
     attnames: tuple[str, ...]
     placeholders: tuple[str, ...]
@@ -167,7 +167,7 @@ def insert(
 
 @cache
 def _around(model: type[models.Model], using: str, unless_known: str, returning: str) -> tuple[str, str]:
-    """What an INSERT has before its rows, and after them."""
+    """Return the parts of an INSERT before and after its rows."""
     connection = connections[using]
     columns = ", ".join(column.name for column in columns_of(model, using))
     conflict = dialect_of(using).unless_known(unless_known)
@@ -177,7 +177,7 @@ def _around(model: type[models.Model], using: str, unless_known: str, returning:
 
 @cache
 def _converters(model: type[models.Model], using: str, names: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
-    """Those of `names` that are columns whose values this database returns in a form of its own."""
+    """Return the converters for those of `names` whose values this database returns in another form."""
     fields = {column.field.attname: column.field for column in columns_of(model, using)}
     columns = [(name, fields[name].cached_col) for name in names if name in fields]
     return tuple(each for each in columns if connections[using].ops.get_db_converters(each[1]))

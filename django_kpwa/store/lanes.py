@@ -192,11 +192,11 @@ class Lanes(NewCustomers):
     def give_back(self, claim: Claim, hold: Hold | None = None, *, forgets: bool = False) -> Status | None:
         """Put a claimed message that was not sent back into the queue; returns its status.
 
-        `hold`: the message is due when that ends, and says why. Its attempt is then forgotten, as if it had not begun;
-        with `forgets` it is as well, and the message keeps its place.
+        `hold`: why the message is put off, and when it is due again. Its attempt is then deleted, as if it had not
+        begun. `forgets`: delete the attempt without a hold; the message keeps its place in the queue.
 
-        That is `queued`, or `sent` if proof of an earlier attempt has arrived. None: the lease ran out, and the message
-        was already declared in doubt.
+        The status is `queued`, or `sent` if proof of an earlier attempt has arrived. Returns None if the lease ran out
+        and the message was already declared in doubt.
         """
         forgotten = hold_columns(hold) if hold is not None else {} if forgets else None
         with self.durable():
@@ -205,7 +205,7 @@ class Lanes(NewCustomers):
     def fail_unregistered(self, claim: Claim) -> Status | None:
         """Make a claimed message `failed` before it is sent, because its number has no WhatsApp; returns its status.
 
-        Its attempt is forgotten. A message with an attempt in doubt goes back to `unknown`. None: the lease ran out.
+        Its attempt is deleted. A message with an attempt in doubt goes back to `unknown`. None: the lease ran out.
         """
         columns = {"reason": NOT_REGISTERED, "reason_words": "", "settled_at": DatabaseNow()}
         sending, running = _claimed(claim)
@@ -215,9 +215,9 @@ class Lanes(NewCustomers):
             ) or self._undo_claim(sending, running, columns | {"status": Status.UNKNOWN})
 
     def put_off_unrendered(self, found: Unrendered, hold: Hold) -> bool:
-        """Put off a message whose text is still to be written, before that. False: it is no longer queued."""
+        """Put off a message before its text is written. False: it is no longer queued."""
         with self.durable():
-            # With the rendering that was counted when it was found.
+            # Reverts the rendering that was counted when the message was found.
             begun = OutboundMessage.objects.filter(pk=found.message_id, status=Status.QUEUED, renderings_begun__gt=0)
             return bool(begun.update(**hold_columns(hold), renderings_begun=F("renderings_begun") - 1))
 
@@ -254,7 +254,7 @@ class Lanes(NewCustomers):
 
         `first_id` is looked for before the others.
         """
-        # Usually a compiled query: building one costs more than all else that a claim does.
+        # Usually a compiled query: building one costs more than the rest of a claim.
         if first_id is not None and (found := _due(license_id).filter(pk=first_id).first()):
             return found  # type: ignore[no-any-return]  # the columns of `values()`
         if passed:
@@ -327,7 +327,7 @@ class Lanes(NewCustomers):
         running: QuerySet[SendAttempt],
         forgotten: dict[str, Any] | None = None,
     ) -> Status | None:
-        """Take a claim back. `forgotten`: its attempt had not begun, and these columns are written as well."""
+        """Take a claim back. `forgotten`: delete the attempt, and write these columns as well."""
         columns: dict[str, Any] = {"status": Status.QUEUED, "attempts_spent": F("attempts_spent") - 1}
         if forgotten is not None:
             columns |= {"attempts_made": F("attempts_made") - 1, **forgotten}
@@ -341,13 +341,13 @@ class Lanes(NewCustomers):
 
     @sensitive_variables()
     def find_warm_due(self, license_id: int, priority: int, warm_days: int) -> int | None:
-        """The first message that is due to a group, or to somebody who wrote within `warm_days`, and not less urgent
-        than `priority`, among the next `MOST_PASSED`; None if there is none."""
+        """Return the first due message to a group, or to a customer who wrote within `warm_days`, that is at least as
+        urgent as `priority`, among the next `MOST_PASSED`; None if there is none."""
         due = _due(license_id).filter(priority__lte=priority)
         found = list(due.values_list("pk", "recipient_type", "recipient")[: self.MOST_PASSED])
         wrote = self.who_wrote(license_id, warm_days).filter(number__in=[recipient for *_, recipient in found])
         warm = set(wrote.values_list("number", flat=True))
-        # No comprehension that ends in the middle: its frame would show a number in a report of an error.
+        # A loop, because the frame of an interrupted comprehension would show a number in an error report.
         for message_id, kind, recipient in found:
             if kind != RecipientType.NUMBER or recipient in warm:
                 return int(message_id)
@@ -381,7 +381,7 @@ class Lanes(NewCustomers):
         with self.durable():
             columns = lane_columns(lane) | {"lease_expires_at": in_seconds(lease_seconds)}
             sign = sign_of(outcome)
-            # Usually there is nothing to weigh: what went well says nothing where nothing has failed.
+            # Usually there is nothing to weigh: a success indicates nothing if nothing has failed before.
             is_usual = sign not in _WEIGHED and self._update_held(lease, columns, cold_trail="")
             held = is_usual or self._update_held(lease, columns)
             paused = held and lane.pause is not None and self._pause(lease, lane.pause, probes=0)
@@ -401,14 +401,14 @@ class Lanes(NewCustomers):
             return Recorded(status, self._claim_or_release(lease) if claims_next else Step(Ready()), paused)
 
     def _is_forgotten(self, message_id: int) -> bool:
-        """True if the number of this message was forgotten; if not, it is not until this transaction has ended."""
+        """True if the number of this message was forgotten. If not, it cannot be until this transaction ends."""
         message = OutboundMessage.objects.filter(pk=message_id).select_for_update()
         return "" in message.values_list("recipient", flat=True)
 
     def _finish_attempt(self, claim: Claim, outcome: Outcome, *, without_words: bool = False) -> None:
         """Complete the attempt. An attempt that was declared in doubt meanwhile may only become more certain.
 
-        `without_words`: store nothing in which the gateway may name the recipient.
+        `without_words`: store no text of the gateway, which may name the recipient.
         """
         # Without an answer `gateway_id` is not written: a webhook may have stored it meanwhile.
         answered = answer_columns(outcome.answer) if outcome.answer is not None else {}
@@ -422,7 +422,7 @@ class Lanes(NewCustomers):
 
     @sensitive_variables()
     def _note_sent(self, license_id: int, content: Content) -> None:
-        """Keep that the recipient was written to, or may have been."""
+        """Store that a message was sent to the recipient, or may have been."""
         if content.recipient_type != RecipientType.NUMBER:
             return
         where = {"license_id": license_id, "number": content.recipient}
@@ -458,7 +458,7 @@ class Lanes(NewCustomers):
         return Status.SENT if self.settle_proven(claim.message_id) else None
 
     def _settle_late(self, claim: Claim, verdict: MessageVerdict) -> Status | None:
-        """Apply a verdict that came after the lease ran out: the message is in doubt, but was surely not sent.
+        """Apply a verdict that came after the lease ran out: the message is in doubt, but was certainly not sent.
 
         Its doubt ends if no other attempt is in doubt.
         """
@@ -524,7 +524,7 @@ class Lanes(NewCustomers):
 
 
 _WEIGHED = (Sign.MARKED, Sign.FAILED, Sign.IN_DOUBT)
-"""Signs that are weighed even where nothing points at a restriction so far."""
+"""Signs that are weighed even if nothing indicates a restriction yet."""
 _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
 
 
@@ -557,8 +557,8 @@ def _running(message_id: int, attempt_number: int) -> QuerySet[SendAttempt]:
 def _claimed(claim: Claim) -> tuple[OutboundMessageQuerySet, QuerySet[SendAttempt]]:
     """The claimed message and its attempt, for as long as that is running.
 
-    By the attempt itself, not by its number, which the next claim uses again where it was forgotten: this may be the
-    repeat of a call whose COMMIT succeeded unnoticed, and by now another worker may be sending the message.
+    Selects the attempt by its key, not by its number, which the next claim reuses if the attempt was deleted: this may
+    repeat a call whose COMMIT succeeded unnoticed, and another worker may be sending the message by now.
     """
     running = SendAttempt.objects.filter(pk=claim.attempt_id, outcome=OutcomeKind.RUNNING)
     return _sending(claim.message_id, claim.attempt_number).filter(Exists(running)), running

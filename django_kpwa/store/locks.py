@@ -1,4 +1,4 @@
-"""Limits on waiting for row locks, so that one process that stands still does not stop all the others.
+"""Limits on waiting for row locks, so that one stalled process does not block all the others.
 
 A worker may be frozen (SIGSTOP, a paused machine, a stalled disk) between a statement and its COMMIT. By default
 PostgreSQL lets others wait for its rows without limit, MariaDB for 50 seconds. The limits here end with their
@@ -15,9 +15,9 @@ from django.db import DatabaseError, connections, transaction
 from .sql import code_of, dialect_of
 
 TAKE_SECONDS = 1
-"""For work that is tried again later anyway: taking a lane, settling a lane or a message."""
+"""Seconds to wait in work that is retried later anyway: taking a lane, settling a lane or a message."""
 FINISH_SECONDS = 3
-"""For what a driver has to finish, such as recording an outcome."""
+"""Seconds to wait in work that a driver has to finish, such as recording an outcome."""
 
 # PostgreSQL's lock_not_available; MySQL's and MariaDB's "Lock wait timeout exceeded", and their error for NOWAIT.
 _WAITED_TOO_LONG = {"55P03", 1205, 3572}

@@ -1,4 +1,4 @@
-"""Which process looks for missing receipts of a class, and what the last look found."""
+"""Decides which process searches for missing receipts of a class, and stores the result of the last search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def claim_look(receipt: str, every_seconds: float) -> ReceiptLook | None:
-    """The row of the class if this process is to look now; None if another one has begun within `every_seconds`."""
+    """Return the class's row if this process is to search now; None if another one began within `every_seconds`."""
     rows = ReceiptLook.objects.filter(receipt=receipt)
     row = rows.annotate(is_due_since=in_seconds(-every_seconds)).first()
     if row is None:
@@ -24,10 +24,10 @@ def claim_look(receipt: str, every_seconds: float) -> ReceiptLook | None:
 
 
 def record_look(receipt: str, found: Mapping[str, Any]) -> None:
-    """Store what a look found: columns of `ReceiptLook`."""
+    """Store the result of a search. `found`: columns of `ReceiptLook`."""
     ReceiptLook.objects.filter(receipt=receipt).update(**found)
 
 
 def forget_looks(after_seconds: float) -> None:
-    """Delete the rows of classes that nobody has looked at for this long: they are no longer registered."""
+    """Delete the rows of classes not searched for `after_seconds`: they are no longer registered."""
     ReceiptLook.objects.filter(begun_at__lt=in_seconds(-after_seconds)).delete()

@@ -85,7 +85,7 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def store_stopped(self, row: OutboundMessage, default_name: str = "") -> bool:
-        """Insert a receipt as `cancelled`, because its recipient wants no messages, so that the sale says why.
+        """Insert a receipt as `cancelled`, because its recipient wants no messages, so that the reason is shown.
 
         Returns False, with nothing inserted, if its idempotency key is known or its license was deleted.
         """
@@ -137,9 +137,10 @@ class Messages(Recipients):
     def _look(
         self, row: OutboundMessage, default_name: str, forms: Sequence[str]
     ) -> tuple[dict[str, Any] | None, bool]:
-        """The license that sends the message, with its lane's state; and True if its key is that of a purged message.
+        """Return the license that sends the message, with its lane's state; and True if a purged message has its key.
 
-        The license is None if it was deleted, or if none can be chosen. `forms`: of a number whose stops count.
+        The license is None if it was deleted, or if none can be chosen. `forms`: the forms of the
+        recipient whose stops apply.
         """
         by = "license" if row.license_id is not None else "name" if default_name else "choice"
         digest = row.idempotency_digest
@@ -257,7 +258,7 @@ class Messages(Recipients):
         return found
 
     def detach_source(self, messages: Q) -> None:
-        """Take these messages from the object that they are about: another one has its primary key now.
+        """Detach these messages from their object, because another object has its primary key now.
 
         Messages that are locked elsewhere are left as they are.
         """
@@ -270,8 +271,8 @@ class Messages(Recipients):
     def purge(self, rows: QuerySet[Any], ids: Sequence[int]) -> int:
         """Delete those of `rows`, of any of our tables, that have the primary keys `ids`; returns how many.
 
-        A message goes with its attempts, its events stay without it, and its idempotency key is kept. With the last
-        message and event about a number goes what is kept of the number, unless its owner has asked to stop.
+        A message is deleted with its attempts; its events stay without it, and its idempotency key is kept. With the
+        last message and event about a number, its `Recipient` is deleted too, unless the owner has asked to stop.
 
         Raises `IntegrityError`, with nothing deleted, if a table of the site refers to one of the rows.
         """
@@ -286,7 +287,7 @@ class Messages(Recipients):
             if rows.model is OutboundMessage:
                 # Filtered again: a person may have queued a message again since it was found.
                 ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
-                # Raw deletes load no rows, but do not cascade: so what refers to a message goes first.
+                # Raw deletes load no rows, but do not cascade: rows that refer to a message go first.
                 SendAttempt.objects.filter(message_id__in=ids)._raw_delete(self.using)
                 WebhookEvent.objects.filter(message_id__in=ids).update(message=None)
             rows.model._default_manager.filter(pk__in=ids)._raw_delete(self.using)
@@ -335,8 +336,8 @@ def _by_digest() -> QuerySet[OutboundMessage, Any]:
 def _look(by: str, is_keyed: bool, forms: int) -> QuerySet[License, Any]:
     """The license that sends a message, with its lane's state; without a name, the one that `choosing.choose()` takes.
 
-    `by`: `license`, `name` or `choice`. `is_keyed`: also look whether the message's idempotency key is a purged
-    message's. `forms`: if there are any, look whether the recipient, whose number has so many forms, wants no messages.
+    `by`: `license`, `name` or `choice`. `is_keyed`: also check whether a purged message has the
+    idempotency key. `forms`: number of forms of the recipient; if not 0, also check whether it has asked to stop.
     """
     if by == "license":
         licenses = License.objects.filter(pk=Parameter("license", License._meta.pk))

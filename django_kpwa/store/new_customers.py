@@ -1,7 +1,7 @@
-"""What protects a lane's number where it writes to new customers: the day's limit, a restriction, looks at numbers.
+"""Protects a lane's number when it writes to new customers: the daily limit, restrictions, checks of numbers.
 
-The counts stand in the lane's own row and change under its lease, so that they are exact whatever dies. What is decided
-by them is policy: `dispatch.hold`, `dispatch.first_contact` and `restriction`.
+The counts are columns of the lane and change under its lease, so that they stay exact whichever process dies. The
+policy that uses them is in `dispatch.hold`, `dispatch.first_contact` and `restriction`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class NewCustomers(Recipients):
     # --- the day's limit ---
 
     def count_cold(self, lease: Lease, message_id: int, day: date, most: int) -> bool:
-        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `most` were already,
-        or the lease was lost.
+        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `most` were
+        counted already, or the lease was lost.
 
-        A message is counted once a day, however often it is tried. What is killed before it is sent stays counted.
+        A message is counted once a day, however often it is tried. It stays counted if its worker dies before sending.
         """
         with self.durable():
             lane = self._held(lease)
@@ -66,7 +66,7 @@ class NewCustomers(Recipients):
     def is_over_cold_limit(self, license_id: int, message_id: int, day: date, most: int, warm_days: int) -> bool:
         """True if `most` messages to new customers were counted on `day`, and this one would be another.
 
-        `warm_days`: somebody who wrote within so many days is no new customer.
+        `warm_days`: a customer who wrote within this many days is not new.
         """
         if not Lane.objects.filter(pk=license_id, cold_day=day, cold_sent__gte=most).exists():
             return False
@@ -79,11 +79,11 @@ class NewCustomers(Recipients):
 
     @sensitive_variables()
     def begin_try(self, lease: Lease, claim: Claim) -> datetime | None:
-        """Note, before it is sent, that a claimed message tries whether WhatsApp still restricts the number.
+        """Note, before it is sent, that a claimed message is the trial whether WhatsApp still restricts the number.
 
-        From then on no other is tried for as long as before, whatever becomes of this one. Returns until when this
-        message has to wait instead: its recipient was tried within a day, or the restriction was changed or the lease
-        lost, in which case that has passed already.
+        The next trial then has to wait as long as this one did, whatever the result. Returns None, or the time
+        until which this message has to wait instead because its recipient was tried within a day; a time that has
+        passed if the restriction was changed or the lease lost.
         """
         if (tried_at := self._tried_at(lease.license_id, claim)) is not None:
             return tried_at + timedelta(days=1)
@@ -96,7 +96,7 @@ class NewCustomers(Recipients):
         return claim.facts.now
 
     def _tried_at(self, license_id: int, claim: Claim) -> datetime | None:
-        """When WhatsApp last saw a message to the claim's recipient, if that was within a day."""
+        """Return when a message to the claim's recipient last reached WhatsApp, if that was within a day."""
         not_seen = Q(outcome__in=[OutcomeKind.RUNNING, OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED])
         not_seen |= Q(outcome=OutcomeKind.NOT_SENT) & ~Q(cause=Cause.RESTRICTED)
         attempts = SendAttempt.objects.filter(
@@ -109,9 +109,9 @@ class NewCustomers(Recipients):
 
     @sensitive_variables()
     def _weigh(self, license_id: int, message_id: int, content: Content, sign: Sign, words: str) -> None:
-        """Keep what `sign` about a message, as it is now, says of a restriction. The lane's row is locked already.
+        """Store what `sign` about a message indicates about a restriction. The lane's row must be locked.
 
-        `words`: the gateway's, masked.
+        `words`: the gateway's text, masked.
         """
         names = ("restriction_step", "restricted_until", "restriction_words", "cold_trail")
         step, until, marked, trail = Lane.objects.values_list(*names).get(pk=license_id)
@@ -127,14 +127,14 @@ class NewCustomers(Recipients):
             said = words if is_marked else "messages to several new customers failed, while others got through"
             logger.warning("WhatsApp restricts the number of license %s: %s", license_id, said)
         if is_marked:
-            # What was turned down waits as long as the others.
+            # The rejected message waits as long as the others.
             lane = Lane.objects.filter(pk=license_id, restricted_until__gt=DatabaseNow())
             waiting = OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED, reason=Cause.RESTRICTED)
             for until in lane.values_list("restricted_until", flat=True):
                 waiting.update(due_at=until)
 
     def _sent(self, message_ids: Collection[int]) -> dict[int, Sent]:
-        """What has become of messages that were sent to new customers."""
+        """Return the present state of messages that were sent to new customers."""
         names = ("pk", "recipient", "status", "undelivered_at", "is_proven")
         rows = OutboundMessage.objects.filter(pk__in=message_ids).annotate(
             is_proven=ExpressionWrapper(Q(sent_at__lte=in_seconds(-PROVEN_SECONDS)), BooleanField())
@@ -147,10 +147,10 @@ class NewCustomers(Recipients):
     # --- whether a number has WhatsApp ---
 
     def count_check(self, lease: Lease, now: datetime, day: date, most_an_hour: int, most_a_day: int) -> bool:
-        """Count that the gateway is asked about a number, before it is. False: it was asked so often already, in this
-        hour of the clock or on `day`, or the lease was lost. What is killed before it asks stays counted.
+        """Count a check of a number, before the gateway is called. False: the limit of this clock hour or of `day` is
+        reached, or the lease was lost. A check stays counted if its worker dies before the call.
 
-        `now`: the database's time. `day`: the same in the license's time zone.
+        `now`: the database's time. `day`: its date in the license's time zone.
         """
         hour = now.replace(minute=0, second=0, microsecond=0)
         with self.durable():
@@ -165,12 +165,12 @@ class NewCustomers(Recipients):
     def note_checked(
         self, lease: Lease, seconds: float, message_id: int, number: str, registered: Registration
     ) -> bool:
-        """Keep what the gateway said about the number of a queued message, and renew the lease for `seconds`.
+        """Store the gateway's answer about the number of a queued message, and renew the lease for `seconds`.
 
-        False, with nothing kept: the lease was lost, or the message is not queued to this number any more, as where
-        that was forgotten meanwhile.
+        False, with nothing stored: the lease was lost, or the message is no longer queued to this number, for example
+        because the number was forgotten meanwhile.
         """
-        # Locked, so that whoever forgets the number waits, and then finds what is kept here.
+        # Locked, so that a process that forgets the number waits, and then finds the row stored here.
         queued = OutboundMessage.objects.filter(pk=message_id, recipient=number, status=Status.QUEUED)
         with self.durable():
             if not self._renew(lease, seconds) or not list(queued.select_for_update().values_list("pk", flat=True)):

@@ -21,18 +21,18 @@ from .compiled import Parameter, first_of
 from .results import UNRESTRICTED, Change, Contact, Standing
 
 MARKED_DAYS = 30
-"""How far back messages are marked whose number turns out to be wrong."""
+"""Maximum age in days of messages that are marked when their number turns out to be wrong."""
 _AT_ONCE = 500
 
 
 @sensitive_variables()
 def forms_of(number: str) -> list[str]:
-    """What the column `number` may hold for this number: itself, or what is kept of it once it was forgotten."""
+    """Return the values that the column `number` may hold for this number: itself, or those after it was forgotten."""
     return [number, *(f"{FORGOTTEN}{digest}" for digest in keyed_digests(number))]
 
 
 def contact_of(number: str, now: datetime, known: Mapping[str, Any]) -> Contact | None:
-    """The contact that the columns `KNOWN` of a recipient make, which are all None if it has no row."""
+    """Return the `Contact` for the columns `KNOWN` of a recipient, which are all None if it has no row."""
     if known.get("first_sent_at") is not None or known.get("last_inbound_at") is not None:
         return None
     return Contact(number, now, Registration(known.get("registered") or ""), known.get("checked_at"))
@@ -53,9 +53,9 @@ def _known() -> QuerySet[Recipient, Any]:
 class Recipients(StoreBase):
     @sensitive_variables()
     def stop(self, license_id: int, number: str, reason: StopReason, heard_at: datetime) -> Recipient | None:
-        """Keep that the owner of `number`, in digits, wants no messages; returns the row that says so.
+        """Store that the owner of `number`, in digits, wants no messages, and return the row.
 
-        `heard_at`: when that was heard. None: something newer was decided about the number.
+        `heard_at`: when the request was received. Returns None if something newer was decided about the number.
         """
         with self.brief():
             Recipient.objects.bulk_create([Recipient(license_id=license_id, number=number)], ignore_conflicts=True)
@@ -73,16 +73,16 @@ class Recipients(StoreBase):
         with self.brief():
             if not stopped.update(**ended, decided_at=DatabaseNow() if heard_at is None else heard_at):
                 return False
-        # Not in that transaction: whoever records a send locks the message before the recipient.
+        # Outside that transaction: recording a send locks the message before the recipient.
         with self.brief():
             messages_to(number).filter(status__in=ARRIVED, reason=StopReason.WRONG_NUMBER).update(reason="")
         return True
 
     @sensitive_variables()
     def why_stopped(self, number: str, message_id: int | None = None) -> StopReason | None:
-        """Why `number` must not be written to; None if it may be.
+        """Return why `number` must not be written to; None if it may be.
 
-        `message_id`: of a message that may be the answer to the stop, which is sent all the same.
+        `message_id`: a message that may be the answer to the stop, which is sent nevertheless.
         """
         stops = self._stops([number])
         if message_id is not None:
@@ -92,7 +92,7 @@ class Recipients(StoreBase):
 
     @sensitive_variables()
     def find_stopped(self, numbers: Collection[str]) -> set[str]:
-        """Those of `numbers` that must not be written to."""
+        """Return those of `numbers` that must not be written to."""
         if not numbers or not Recipient.objects.filter(stopped_at__isnull=False).exists():
             return set()
         number_of = {form: number for number in numbers for form in forms_of(number)}
@@ -105,25 +105,25 @@ class Recipients(StoreBase):
 
     @sensitive_variables()
     def cancel_stopped(self, number: str, reason: StopReason) -> list[Change]:
-        """Withdraw what is queued to `number`, except the answer to its stop; returns the messages that changed.
+        """Withdraw the messages queued to `number`, except the answer to its stop; returns those that changed.
 
-        A message that a driver has locked is left: the driver asks for stops itself before it calls the gateway.
+        A message that a driver has locked is left: the driver checks for stops itself before it calls the gateway.
         """
         answers = [answer for answer in self._stops([number]).values_list("answer_id", flat=True) if answer]
         return self._withdraw_many(messages_to(number).exclude(pk__in=answers), reason)
 
     @sensitive_variables()
     def mark_wrong_number(self, number: str) -> None:
-        """Note on what was sent to `number` lately that its owner is not the customer."""
+        """Mark recent messages to `number`: its owner is not the customer."""
         lately = messages_to(number).filter(status__in=ARRIVED, sent_at__gte=in_seconds(-86_400 * MARKED_DAYS))
         lately.update(reason=StopReason.WRONG_NUMBER, reason_words="")
 
     @sensitive_variables()
     def note_inbound(self, license_id: int, number: str, heard_at: datetime) -> None:
-        """Keep that the owner of `number` wrote to the license at `heard_at`. An older event changes nothing."""
+        """Store that the owner of `number` wrote to the license at `heard_at`. An older event changes nothing."""
         own = Recipient.objects.filter(license_id=license_id, number=number)
         newer = own.exclude(last_inbound_at__gte=heard_at)
-        # What was sent since then is still to be answered: it was sent after the customer wrote.
+        # Messages sent since then still count as unanswered: they were sent after the customer wrote.
         since = Case(When(last_sent_at__gt=heard_at, then=F("sent_since_inbound")), default=0)
         columns = {"last_inbound_at": heard_at, "sent_since_inbound": since}
         with self.brief():
@@ -134,9 +134,9 @@ class Recipients(StoreBase):
 
     @sensitive_variables()
     def standing_of(self, license_id: int, message_id: int, warm_days: int) -> Standing:
-        """How a message stands to a restriction of the license's number.
+        """Return whether a restriction of the license's number applies to a message.
 
-        Who has not written within `warm_days` is a new customer. Groups are neither new nor known.
+        A customer who has not written within `warm_days` is new. Groups are neither new nor known.
         """
         until = Lane.objects.filter(pk=license_id).values_list("restricted_until", flat=True).first()
         if until is None:
@@ -151,18 +151,18 @@ class Recipients(StoreBase):
         return self.who_wrote(license_id, days).filter(number=number).exists()
 
     def who_wrote(self, license_id: int, days: int) -> QuerySet[Recipient]:
-        """Whoever wrote to the license within `days`."""
+        """Return the recipients that wrote to the license within `days`."""
         return Recipient.objects.filter(license_id=license_id, last_inbound_at__gte=in_seconds(-86_400 * days))
 
     @sensitive_variables()
     def find_contact(self, license_id: int, number: str, now: datetime) -> Contact | None:
-        """What is known of `number` before the first message to it; None if it was written to, or its owner wrote."""
+        """Return what is known of `number` before the first message to it; None if messages were exchanged already."""
         found = first_of(self.connection, _known, {"license": license_id, "number": number})
         return contact_of(number, now, found or {})
 
     @sensitive_variables()
     def learn_hidden_id(self, license_id: int, number: str, lid: str) -> None:
-        """Keep which number WhatsApp's hidden id `lid` stands for."""
+        """Store which number WhatsApp's hidden id `lid` stands for."""
         with self.brief():
             own = Recipient.objects.filter(license_id=license_id, number=number)
             if not own.filter(lid=lid).exists():
@@ -170,7 +170,7 @@ class Recipients(StoreBase):
                 own.update(lid=lid)
 
     def number_behind(self, lid: str) -> str:
-        """The number that a hidden id stands for, in digits; empty if it was not learnt, or was forgotten."""
+        """Return the number that a hidden id stands for, in digits; empty if it is unknown or was forgotten."""
         known = Recipient.objects.filter(lid=lid).exclude(number__startswith=FORGOTTEN)
         return known.values_list("number", flat=True).order_by("-pk").first() or ""
 
@@ -187,10 +187,10 @@ class Recipients(StoreBase):
 
     @sensitive_variables()
     def drop_recipients(self, numbers: Collection[str]) -> None:
-        """Delete what is kept of those of `numbers` that no message and no event is about any more, except stops."""
+        """Delete the rows of those of `numbers` that no message and no event is about any more, except stops."""
         if not numbers:
             return
-        # Compared here: the tables of an old MariaDB may have other collations than newer ones.
+        # Compared in Python: the tables of an old MariaDB may have other collations than newer ones.
         messages = OutboundMessage.objects.filter(recipient__in=numbers).order_by()
         events = WebhookEvent.objects.filter(sender_number__in=numbers).order_by()
         kept = {*messages.values_list("recipient", flat=True).distinct()}

@@ -1,12 +1,12 @@
-"""The policy: what answers and ticks tell about a restriction of a number by WhatsApp. Pure, without a database.
+"""The policy: infers from answers and ticks whether WhatsApp restricts a number. Pure functions, without a database.
 
-WhatsApp says by a mark that it restricts a number; or it says nothing, and messages to new customers fail while those
-to others get through. Then messages to new customers wait, and one at a time is a try. The `trail` remembers, from the
-first that failed, what was sent since the last message to a new customer that got through. It is empty almost always,
-and as long as it is, a message that is accepted costs nothing.
+WhatsApp reports a restriction by a mark; or it reports nothing, and messages to new customers fail while those to
+others arrive. Messages to new customers then wait, and one at a time is sent as a trial. The `trail` lists, from the
+first failure on, the messages sent since the last one to a new customer that arrived. It is almost always empty, and
+as long as it is, an accepted message needs no further query.
 
-A gateway that cannot be reached, or fails for everybody, must not look like a restriction: between the failures a
-message to a known customer has to get through, and since the last one to a known customer that failed.
+A gateway that cannot be reached, or fails for everybody, must not be mistaken for a restriction: a message to a known
+customer has to arrive between the failures, and after the last failed message to a known customer.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from ..gateway.outcome import Cause, Outcome, OutcomeKind, says_not_registered
 from ..pace import RESTRICTED_SECONDS
 
 PERSONS = 3
-"""So many different new customers to whom nothing gets through are a restriction."""
+"""Number of different new customers whose messages must fail before a restriction is inferred."""
 MOST_REMEMBERED = 20
 KNOWN_CUSTOMER = 0
-"""In a trail, in place of a message: one or more to known customers got through."""
+"""Stands in a trail for one or more messages to known customers that arrived."""
 PROVEN_SECONDS = RESTRICTED_SECONDS[0]
-"""What was accepted so long ago, and not reported as undelivered since, got through."""
+"""Seconds after which an accepted message counts as arrived if it was not reported as undelivered."""
 
 
 class Sign(Enum):
-    """What a send, or a tick about it, says of a restriction."""
+    """What a send, or a tick about it, indicates about a restriction."""
 
     MARKED = "marked"
-    """WhatsApp restricts the number: the gateway's words have a mark."""
+    """WhatsApp restricts the number: the gateway's words contain a mark."""
     FAILED = "failed"
     """Refused, or reported as not delivered."""
     IN_DOUBT = "in doubt"
     ACCEPTED = "accepted"
     NOT_MADE = "not made"
-    """WhatsApp did not see it, or turned it down for its number alone."""
+    """The message did not reach WhatsApp, or was rejected only because of its recipient."""
     NONE = "none"
-    """It may have been sent, and whether it was has nothing to do with WhatsApp: a worker died."""
+    """It may have been sent, and the doubt has nothing to do with WhatsApp: a worker died."""
 
 
 class Fate(Enum):
-    """What has become of a message to a new customer by now."""
+    """The present state of a message to a new customer."""
 
     FAILED = "failed"
     UNDELIVERED = "undelivered"
     ACCEPTED = "accepted"
     PROVEN = "proven"
-    """A phone has it, or nothing was heard for `PROVEN_SECONDS` after it was accepted."""
+    """A phone received it, or no failure was reported for `PROVEN_SECONDS` after it was accepted."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A message of a trail: to whom, and its fate."""
+    """A message of a trail: its recipient and its fate."""
 
     person: str = field(repr=False)
     fate: Fate = Fate.FAILED
@@ -62,12 +62,12 @@ class Sent:
 
 @dataclass(frozen=True)
 class Known:
-    """What a lane knows of a restriction.
+    """What a lane stores about a restriction.
 
-    `step`: how often in a row it was found. Without a restriction, but with a step, it was ended by the try with which
-    the trail begins, and that is not proven yet. `is_marked`: it was found by a mark. `trail`: ids of messages and
-    `KNOWN_CUSTOMER`; under a restriction, the try alone, if one was begun. `wait_seconds`: until the next try; None:
-    what was known of that stays.
+    `step`: how often in a row a restriction was found. A step without a restriction means that it was ended by the
+    trial with which the trail begins, which is not proven yet. `is_marked`: it was found by a mark. `trail`: ids of
+    messages and `KNOWN_CUSTOMER`; under a restriction only the trial, if one was begun. `wait_seconds`: until the next
+    trial; None: the stored time is kept.
     """
 
     step: int = 0
@@ -78,7 +78,7 @@ class Known:
 
 
 def sign_of(outcome: Outcome) -> Sign:
-    """What the outcome of a send says of a restriction."""
+    """Return what the outcome of a send indicates about a restriction."""
     if outcome.cause == Cause.RESTRICTED:
         return Sign.MARKED
     if outcome.kind == OutcomeKind.ACCEPTED:
@@ -91,10 +91,10 @@ def sign_of(outcome: Outcome) -> Sign:
 
 
 def weigh(known: Known, sign: Sign, message_id: int, is_cold: bool | None, sent: Mapping[int, Sent]) -> Known:
-    """What is known after `sign` about a message.
+    """Return what is known of a restriction after `sign` about a message.
 
-    `is_cold`: it goes to a new customer; None: to a group, which is neither new nor known. `sent`: the messages of the
-    trail and this one, as they are now; one that is missing is forgotten.
+    `is_cold`: the recipient is a new customer; None: a group, which is neither new nor known. `sent`: the messages of
+    the trail and this one, as they are now; missing ones are dropped from the trail.
     """
     if known.is_restricted:
         return _after_try(known, sign) if known.trail == (message_id,) else known
@@ -116,12 +116,12 @@ def weigh(known: Known, sign: Sign, message_id: int, is_cold: bool | None, sent:
 
 
 def begun(known: Known) -> Known:
-    """What is known after somebody has said that WhatsApp restricts the number."""
+    """Return what is known after a person or an event reports that WhatsApp restricts the number."""
     return known if known.is_restricted else _restricted(known, is_marked=True)
 
 
 def seconds_of(step: int) -> float:
-    """How long messages to new customers wait after the restriction was found for the `step`-th time in a row."""
+    """Return the seconds that messages to new customers wait after a restriction was found `step` times in a row."""
     return RESTRICTED_SECONDS[step - 1]
 
 
@@ -130,7 +130,7 @@ def _after_try(known: Known, sign: Sign) -> Known:
         return replace(known, is_restricted=False, is_marked=False, wait_seconds=None)
     if sign is Sign.NOT_MADE:
         return replace(known, trail=(), wait_seconds=0.0)
-    # Of one that WhatsApp has marked before, a try that is in doubt says neither.
+    # For a restriction that was found by a mark, a trial that is in doubt indicates nothing.
     if sign is Sign.NONE or (sign is Sign.IN_DOUBT and known.is_marked):
         return known
     return _restricted(known, is_marked=known.is_marked or sign is Sign.MARKED)
@@ -142,9 +142,9 @@ def _restricted(known: Known, *, is_marked: bool = False) -> Known:
 
 
 def _since_success(known: Known, sent: Mapping[int, Sent]) -> Known:
-    """Drop what was before the last message to a new customer that got through, with it, and what nothing refers to."""
+    """Drop the trail up to and including the last message to a new customer that arrived, and missing messages."""
     trail = tuple(one for one in known.trail if one == KNOWN_CUSTOMER or one in sent)
-    # Where accepted ones turned out to be undelivered, or an accepted try may, that alone is no success.
+    # If accepted messages turned out to be undelivered, or an accepted trial still may, acceptance alone is no success.
     is_enough = known.step == 0 and not any(_fate(one, sent) is Fate.UNDELIVERED for one in trail)
     proofs = (Fate.PROVEN, Fate.ACCEPTED) if is_enough else (Fate.PROVEN,)
     successes = [place for place, one in enumerate(trail) if _fate(one, sent) in proofs]
@@ -159,7 +159,7 @@ def _shortened(known: Known, trail: tuple[int, ...], *, ended: bool = False) -> 
 
 
 def _followed(known: Known, one: int) -> Known:
-    """With one more in the trail, unless it is the last; the first one stays, the oldest of the others are dropped."""
+    """Append to the trail, unless it is already last. The first entry is kept; the oldest of the others are dropped."""
     if known.trail[-1:] == (one,):
         return known
     first, others = known.trail[:1], (*known.trail[1:], one)

@@ -35,7 +35,7 @@ class Content:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What `Gateway.send_message()` and `send_group_message()` are given."""
+        """The arguments of `Gateway.send_message()` and `send_group_message()`."""
         return tuple(getattr(self, name) for name in CONTENT_COLUMNS[1:])
 
 
@@ -51,16 +51,16 @@ class Facts:
     created_at: datetime
     first_due_at: datetime | None
     is_restricted: bool = False
-    """True if WhatsApp restricts the lane's number, so that the driver has to ask how the message stands to that."""
+    """True if WhatsApp restricts the lane's number, so that the driver has to query the message's `Standing`."""
 
     @property
     def age_seconds(self) -> float:
-        """How long ago the message was queued."""
+        """Seconds since the message was queued."""
         return (self.now - self.created_at).total_seconds()
 
     @property
     def late_seconds(self) -> float:
-        """How long ago the message was first to be sent, whatever has delayed it since."""
+        """Seconds since the message was first due, whatever has delayed it."""
         first_due_at = self.created_at if self.first_due_at is None else max(self.first_due_at, self.created_at)
         return (self.now - first_due_at).total_seconds()
 
@@ -78,10 +78,10 @@ class Hold:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a message stands to a restriction of the lane's number by WhatsApp.
+    """Whether a restriction of the lane's number by WhatsApp applies to a message.
 
     `until`: when the next message to a new customer may be tried; None if there is no restriction. `is_cold`: the
-    recipient is a number whose owner has not written to the license lately; looked for only where there is one.
+    recipient is a number whose owner has not written to the license lately; queried only under a restriction.
     """
 
     until: datetime | None = None
@@ -93,9 +93,9 @@ UNRESTRICTED = Standing()
 
 @dataclass(frozen=True)
 class Contact:
-    """A number that the license never wrote to, and whose owner never wrote to it: what is known of it at `now`.
+    """What is known at `now` of a number that the license has exchanged no messages with.
 
-    `registered`: what the gateway said at `checked_at` when it was asked whether the number has WhatsApp.
+    `registered`: the gateway's answer at `checked_at` to whether the number has WhatsApp.
     """
 
     number: str = field(repr=False)
@@ -106,7 +106,7 @@ class Contact:
 
 @dataclass(frozen=True)
 class Ahead:
-    """A message to somebody who was never written to, and whose turn comes once the pace allows it."""
+    """The next message, if it is the first to its number and only waits for the pace."""
 
     message_id: int
     facts: Facts
@@ -128,14 +128,14 @@ class Claim:
     content: Content
     facts: Facts
     has_stops: bool = False
-    """True if anybody wants no messages, so that the driver has to ask whether this recipient does."""
+    """True if any stop is stored, so that the driver has to check whether one applies to this recipient."""
     contact: Contact | None = None
-    """What is known of the recipient if this would be the first message to it; else None, as for a group."""
+    """The recipient's `Contact` if this would be the first message to it; None otherwise, and for a group."""
 
 
 @dataclass(frozen=True)
 class Unrendered:
-    """The next message needs its text first. `due_at`: its place in the queue before it was moved back for that."""
+    """The next message has to be rendered first. `due_at`: its place in the queue before it was moved back for that."""
 
     message_id: int
     due_at: datetime
@@ -147,8 +147,8 @@ class Idle:
     """There is nothing to send now.
 
     `wait_seconds`: time until the pace allows the next message; None: no message may be sent, whatever the pace.
-    `is_released`: the lane was given back by the same commit. `ahead`: the message that waits for the pace, if it is a
-    first one.
+    `is_released`: the lane was given back by the same commit. `ahead`: the message that waits for the pace, if it is
+    the first to its number.
     """
 
     wait_seconds: float | None = None
@@ -158,12 +158,12 @@ class Idle:
 
 @dataclass(frozen=True)
 class Ready:
-    """The lane is ours, and its next message has to be looked for."""
+    """The lease is held, and the next message has to be searched for."""
 
 
 @dataclass(frozen=True)
 class LeaseLost:
-    """The lease is no longer, or never became, ours; the lane may be free or driven by another worker."""
+    """The lease is not, or no longer, held; the lane may be free or driven by another worker."""
 
 
 class Change(NamedTuple):
@@ -184,7 +184,7 @@ class Step:
 
     @property
     def claim(self) -> Claim | None:
-        """The claim, if sending a message is what comes next."""
+        """The claim if the next step is to send a message, else None."""
         return self.next if isinstance(self.next, Claim) else None
 
 

@@ -1,6 +1,6 @@
 """What differs between databases, and between sites, in the statements that the store writes by hand.
 
-`dialect_of()` is the only place in the package, besides the system checks, that asks which database it is.
+Besides the system checks, `dialect_of()` is the only place in the package that checks which database is used.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ Limit = AbstractContextManager[None]
 
 
 class Dialect:
-    """The portable statements: SQLite's, and those of whichever database has nothing of its own below."""
+    """The portable statements, for SQLite and every database without a subclass below."""
 
     jumps_by_distinct = False
     """True if a DISTINCT of an index's first columns reads one entry for each value, see `backlog`."""
     keeps_snapshots = False
-    """True if a transaction reads what was committed at its first read, and not what was since."""
+    """True if a transaction sees only what was committed at its first read."""
 
     @staticmethod
     def placeholder(field: Any, connection: Any) -> tuple[str, str]:
-        """A new row's placeholder for `field`, and the type that it is cast to (empty: it is not)."""
+        """Return a new row's placeholder for `field`, and the type that it is cast to (empty: no cast)."""
         return "%s", ""
 
     @staticmethod
     def unless_known(column: str) -> str:
-        """What makes an INSERT skip rows whose value of the unique `column` is stored already."""
+        """Return the clause that makes an INSERT skip rows whose value of the unique `column` is already stored."""
         return f" ON CONFLICT ({column}) DO NOTHING"
 
     @staticmethod
@@ -47,17 +47,17 @@ class Dialect:
 
     @staticmethod
     def limit_around(connection: Any, seconds: int) -> Limit:
-        """The limit of a transaction, begun before it."""
+        """Return the limit of a transaction, to be entered before the transaction."""
         return nullcontext()
 
     @staticmethod
     def limit_within(connection: Any, seconds: int, is_nested: bool) -> Limit:
-        """The limit of a transaction, begun within it; `is_nested`: it is a savepoint of a caller's."""
+        """Return the limit of a transaction, to be entered within it; `is_nested`: it is a savepoint of a caller's."""
         return nullcontext()
 
     @staticmethod
     def limit_updates(connection: Any, seconds: int) -> Limit:
-        """The limit of each UPDATE of the ORM that is a transaction of its own."""
+        """Return the limit of the ORM's UPDATEs in autocommit mode."""
         return nullcontext()
 
 
@@ -122,7 +122,7 @@ class MySQL(Dialect):
             with _rewriting(connection, partial(cls._hurried, seconds)):
                 yield
             return
-        # MySQL has a limit of the session alone. It is set and restored outside the transaction, which may have failed.
+        # MySQL only has a limit for the session. It is set and restored outside the transaction, which may have failed.
         _execute(connection, cls._SHORTEN.format(seconds))
         try:
             yield
@@ -148,7 +148,7 @@ def dialect_of(using: str) -> type[Dialect]:
 
 
 def _rewriting(connection: Any, rewritten: Callable[[str], str]) -> Limit:
-    """A block in which each statement is sent as `rewritten` returns it."""
+    """Return a block in which each statement is passed through `rewritten` before it is sent."""
     wrapper: Limit = connection.execute_wrapper(lambda execute, sql, *arguments: execute(rewritten(sql), *arguments))
     return wrapper
 
@@ -161,7 +161,7 @@ def _execute(connection: Any, statement: str) -> Any:
 
 
 def code_of(error: BaseException) -> Any:
-    """The database's own code of an error: a text on PostgreSQL, a number on MySQL and MariaDB, SQLite's words."""
+    """Return the database's code of an error: a text on PostgreSQL, a number on MySQL and MariaDB, else the message."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
 
@@ -178,7 +178,7 @@ def now_sql(using: str) -> str:
 
 
 def with_tables(sql: str, using: str) -> str:
-    """`sql` with the names that our tables have on this site, which may rename them by `class_prepared` (a prefix)."""
+    """Return `sql` with the table names of this site, which may rename our tables by `class_prepared` (a prefix)."""
     renamed = _renamed()
     if not renamed:
         return sql
@@ -188,7 +188,7 @@ def with_tables(sql: str, using: str) -> str:
 
 @cache
 def _renamed() -> dict[str, str]:
-    """The tables that have another name on this site, by their usual name."""
+    """Return this site's names of renamed tables, by their usual name."""
     ours = {
         f"{model._meta.app_label}_{model._meta.model_name}": model._meta.db_table
         for model in apps.get_app_config("django_kpwa").get_models()
@@ -198,7 +198,7 @@ def _renamed() -> dict[str, str]:
 
 
 def as_django_has_it(value: Any, column: Any, connection: BaseDatabaseWrapper) -> Any:
-    """A value that a statement returned, converted as the ORM converts it; `column` is a field's `cached_col`."""
+    """Convert a value that a statement returned as the ORM converts it; `column` is a field's `cached_col`."""
     for convert in connection.ops.get_db_converters(column):
         value = convert(value, column, connection)
     return value

@@ -45,7 +45,7 @@ class Texts(StoreBase):
         return bool(_as_read(message).update(**waits, reason=RENDER_ERROR, reason_words=words))
 
     def keep_fingerprint(self, message: OutboundMessage, fingerprint: str) -> None:
-        """Store which row the message is about now, whichever it was queued for."""
+        """Store the fingerprint of the row that the message is about now, even if it was queued for another."""
         OutboundMessage.objects.filter(pk=message.pk).update(source_fingerprint=fingerprint)
 
     def fail_unrendered(self, message: OutboundMessage, words: str) -> bool:
