@@ -1,4 +1,4 @@
-"""Sending: `drive` drives one license's lane, `sweep` and `look` find the lanes that need driving."""
+"""Sending: `drive` drives one license's lane; `sweep` and `look` find the lanes that have to be driven."""
 
 from .driver import Driven, drive
 from .sweeper import Swept, look, sweep

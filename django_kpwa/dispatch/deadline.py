@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 _AGAIN_SECONDS = 1.0
 _END_SECONDS = 5.0
-"""Maximum wait for a watchdog to end. It ends at once, unless it died of a lack of memory and cannot report that."""
+"""Maximum wait for a watchdog to end. It ends at once, unless it died for lack of memory and cannot report that."""
 
 
 class TookTooLongError(BaseException):
@@ -50,7 +50,7 @@ def _is_greenlet() -> bool:
 
 
 def _may_set_alarm() -> bool:
-    """True in the main thread, if the site has no alarm of its own."""
+    """True in the main thread if the site has not set an alarm."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         return False
     return signal.getsignal(signal.SIGALRM) is not None and not signal.getitimer(signal.ITIMER_REAL)[0]
@@ -113,7 +113,7 @@ class _Watchdog:
         try:
             threading.Thread(target=self._watch, name="kpwa-deadline", daemon=True).start()
         except RuntimeError:
-            # The system has no more threads.
+            # The system cannot start another thread.
             self._has_ended = True
             raise
 

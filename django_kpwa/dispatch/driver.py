@@ -117,8 +117,8 @@ def drive(
         attempts += driven.attempts
         if driven.lease_token is not None or driven.has_more:
             return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)
-        # The release is committed. A message that was stored before that woke nobody, because the lane was driven: so
-        # look once more.
+        # The release is committed. A message stored before it published no wake-up, because the lane was being driven,
+        # so look once more.
         if driver.has_broken or should_stop() or not store().has_startable_work(license_id):
             return Driven(attempts)
         lease_token = None
@@ -173,7 +173,7 @@ class _Driver:
         self.began_at = began_at
         self.claim = step.claim
         self.has_unrecorded_call = False
-        # The gateway was asked about as many numbers as it may be.
+        # True once the limit of number checks is reached.
         self.has_asked_enough = False
         self._gateway: Gateway | None = None
 
@@ -188,7 +188,7 @@ class _Driver:
                 self._gateway.close()
 
     def _let_go(self) -> None:
-        """Give the lane back after an error. Not if a call was made and not recorded: then the lease has to expire, so
+        """Give the lane back after an error, unless a call was made and not recorded: the lease then has to expire, so
         that the message is declared in doubt."""
         if self.has_unrecorded_call:
             return
@@ -282,7 +282,7 @@ class _Driver:
         hold = hold or self._hold_cold(claim) or self._hold_try(claim, standing)
         if hold is not None:
             return self._undone(claim, store().give_back(claim, hold))
-        # Last before the call: what the database was asked since the claim may have taken long as well.
+        # Checked last before the call: the queries since the claim may have taken long as well.
         if _elapsed() - self.began_at > self.max_seconds_before_call:
             status = store().give_back(claim)
             announce.messages_became(status, [claim.message_id])
@@ -319,7 +319,7 @@ class _Driver:
         return recorded
 
     def _undone(self, claim: Claim, status: Status | None) -> Recorded:
-        """What follows from a claim that was taken back, and whose message has `status` now."""
+        """Return the result for a claim that was taken back; `status`: its message's status now."""
         self.claim = None
         announce.messages_became(status, [claim.message_id])
         return Recorded(status, Step(Ready()))
@@ -327,8 +327,8 @@ class _Driver:
     def _before_first(self, claim: Claim, contact: Contact) -> Recorded | None:
         """Find out whether the number of a first message has WhatsApp. None: the message goes out now.
 
-        The gateway is asked only after the claim was given back: a worker that is lost meanwhile leaves no doubt. What
-        goes to somebody who has written does not wait for it, but goes before.
+        The gateway is called only after the claim was given back, so that a worker lost meanwhile leaves no message in
+        doubt. Messages to customers who have written do not wait for it, but are sent first.
         """
         step = first_step(contact) if self.conf.CHECK_NUMBERS else FirstStep.SEND
         if step is FirstStep.FAIL:
@@ -351,14 +351,14 @@ class _Driver:
         return Recorded(None, step_to_warm)
 
     def _may_ask(self, ahead: Ahead) -> bool:
-        """True if the gateway may be asked about the number of this message, which may be sent as soon as it was."""
+        """True if the number of this message may be checked, so that it can be sent right afterwards."""
         now = self._local(ahead.facts)
         if self.has_asked_enough or not has_room(self.lane, ahead.contact, now.date()):
             return False
         return self._hold_if_over_cold_limit(ahead.message_id, now) is None
 
     def _look_ahead(self, idle: Idle) -> None:
-        """While the pace makes the lane wait, ask about the number of the next message if that is a first one."""
+        """While the lane waits for its pace, check the number of the next message if it is the first to that number."""
         ahead = idle.ahead
         if ahead is None or idle.wait_seconds is None or idle.wait_seconds < MOST_SECONDS_ASKING:
             return
@@ -369,8 +369,8 @@ class _Driver:
             self._ask_about(ahead)
 
     def _ask_about(self, ahead: Ahead) -> None:
-        """Ask the gateway whether the number of a message that is queued has WhatsApp, and keep the answer."""
-        # As it is now: the statement that found the message saw nothing of what it recorded itself.
+        """Ask the gateway whether the number of a queued message has WhatsApp, and store the answer."""
+        # Read again: the statement that found the message did not see the changes that it recorded itself.
         contact = store().find_contact(self.lease.license_id, ahead.contact.number, ahead.contact.now)
         if contact is None or first_step(contact) is not FirstStep.ASK:
             return
@@ -384,7 +384,7 @@ class _Driver:
             store().note_checked(self.lease, self.lease_seconds, ahead.message_id, contact.number, registered)
 
     def _is_registered(self, contact: Contact) -> bool | None:
-        """The gateway's answer; None if it gave none, or none in time."""
+        """Return the gateway's answer; None if it gave none, or none in time."""
         gateway = self.open_gateway()
         gateway.ends_at = time.monotonic() + MOST_SECONDS_ASKING
         try:
@@ -392,7 +392,7 @@ class _Driver:
         except GatewayError as error:
             logger.info("License %s could not ask about a number: %s", self.lane.license_id, words_of(error))
         except Exception as error:
-            # As in `_call()`: what a gateway class does wrong must not keep the message from being sent.
+            # As in `_call()`: a bug in a gateway class must not keep the message from being sent.
             trace = masked_traceback(error, gateway.api_key)
             logger.error("The gateway class raised %s while checking a number.\n%s", type(error).__name__, trace)
             self.has_broken = is_time_limit(error)
@@ -401,7 +401,7 @@ class _Driver:
         return None
 
     def _withdraw_stopped(self, claim: Claim) -> bool:
-        """Cancel a claimed message whose recipient has asked to stop since it was queued. True if that is so."""
+        """Cancel a claimed message if its recipient has asked to stop since it was queued. True if it was cancelled."""
         content = claim.content
         if content.recipient_type != RecipientType.NUMBER:
             return False
@@ -420,7 +420,7 @@ class _Driver:
         return why_not_now(facts, self._local(facts), self.conf, standing)
 
     def _hold_cold(self, claim: Claim) -> Hold | None:
-        """Put off a message to a new customer if the day's limit is reached; else count it, where there is a limit."""
+        """Put off a message to a new customer if the daily limit is reached; else count it, if there is a limit."""
         now, content = self._local(claim.facts), claim.content
         most = self.lane.license.cold_limit_on(now.date())
         if most is None or content.recipient_type != RecipientType.NUMBER:
@@ -431,14 +431,14 @@ class _Driver:
         return None if is_counted else until_tomorrow(now, self.conf)
 
     def _hold_try(self, claim: Claim, standing: Standing) -> Hold | None:
-        """Let one message to a new customer try whether WhatsApp still restricts the number, and put off the others."""
+        """Send one message to a new customer to test whether the number is still restricted; put off the others."""
         if standing.until is None or not standing.is_cold:
             return None
         until = store().begin_try(self.lease, claim)
         return None if until is None else Hold(HoldReason.RESTRICTED, until)
 
     def _hold_cold_unrendered(self, found: Unrendered) -> Hold | None:
-        """The same before the text is written, if the limit is reached already. Nothing is counted."""
+        """Like `_hold_cold()`, but before the text is written: put off if the limit is reached. Nothing is counted."""
         return self._hold_if_over_cold_limit(found.message_id, self._local(found.facts))
 
     def _hold_if_over_cold_limit(self, message_id: int, now: datetime) -> Hold | None:
@@ -453,13 +453,13 @@ class _Driver:
         return timezone.localtime(facts.now, self.lane.license.time_zone)
 
     def _standing(self, facts: Facts, message_id: int) -> Standing:
-        # The claim says whether there is a restriction, so that a lane without one is not asked for each message.
+        # The claim contains whether there is a restriction, which saves a lane without one a query for each message.
         if not facts.is_restricted:
             return UNRESTRICTED
         return store().standing_of(self.lane.license_id, message_id, self.conf.WARM_DAYS)
 
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
-        """Alert people about what this send revealed about the lane, and remember it for the next send."""
+        """Announce what this send revealed about the lane, and remember it for the next send."""
         if lane.pause is not None and paused:
             announce.lane_paused(self.lane.license, lane.pause, self.lane.confirmed_number, lane.linked_number)
         elif lane.pause is not None:
@@ -483,7 +483,7 @@ class _Driver:
         except GatewayError as error:
             outcome = outcome_of_error(error)
             if not error.said:
-                # Only what the gateway said is stored: this is for who looks after the network.
+                # Only the gateway's own words are stored: this line is for network administrators.
                 logger.warning("A send of license %s failed: %s", self.lane.license_id, words_of(error))
         except Exception as error:
             # A task's soft time limit, or a bug in a gateway class: the outcome is recorded, then this drive ends.

@@ -12,11 +12,11 @@ def before_claim() -> None:
 
 
 def after_check() -> None:
-    """The gateway said whether a number has WhatsApp, and only this process knows it."""
+    """The gateway has answered whether a number has WhatsApp, and only this process knows the answer."""
 
 
 def after_claim() -> None:
-    """The message is `sending`, that is committed, and nothing of it has been sent."""
+    """The message is committed as `sending`, and nothing of it has been sent."""
 
 
 def after_post() -> None:

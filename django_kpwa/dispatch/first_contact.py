@@ -1,8 +1,8 @@
-"""The policy: whether the gateway is asked, before the first message to a number, if that has WhatsApp. Pure functions.
+"""The policy: whether to check, before the first message to a number, that it has WhatsApp. Pure functions.
 
-Writing to numbers without WhatsApp gets a number restricted, and so does asking about many. A "no" is sometimes wrong,
-so it is asked about once more before anybody is told. Whatever cannot be found out delays nothing for good: the message
-is sent as if nobody had asked.
+Sending to numbers without WhatsApp gets the sender restricted, and so does checking many. A "no" is sometimes wrong, so
+the number is checked once more before the message fails. A check without a result delays a message only for a while:
+the message is then sent unchecked.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from ..store.results import Contact
 MOST_CHECKS_AN_HOUR = 60
 MOST_CHECKS_A_DAY = 200
 MOST_SECONDS_ASKING = 3.0
-"""Maximum duration of asking. Shorter than the shortest usual wait between two messages, in which it is done."""
+"""Maximum seconds for a check. Shorter than the shortest usual gap between two messages, in which it is made."""
 LOOK_AGAIN_SECONDS = 600.0
-"""From the first "no" to asking once more; also how long it counts that nothing could be found out."""
+"""Seconds from the first "no" to the second check; also how long a check without a result is valid."""
 _YES_IS_GOOD_FOR = timedelta(days=90)
 _NO_IS_GOOD_FOR = timedelta(hours=24)
 
 
 class FirstStep(Enum):
-    """What is to be done about the first message to a number."""
+    """The next step for the first message to a number."""
 
     SEND = auto()
     ASK = auto()
     WAIT = auto()
-    """Until the gateway may be asked once more (`asks_again_at()`)."""
+    """Wait until the number may be checked once more (`asks_again_at()`)."""
     FAIL = auto()
 
 
 def first_step(contact: Contact) -> FirstStep:
-    """What is to be done now, from what the gateway said before."""
+    """Return the next step, by the gateway's earlier answers."""
     registered = contact.registered
     if contact.checked_at is None or registered == Registration.NOT_ASKED:
         return FirstStep.ASK
@@ -52,12 +52,12 @@ def first_step(contact: Contact) -> FirstStep:
 
 
 def asks_again_at(contact: Contact) -> datetime:
-    """When the gateway may be asked about a number once more."""
+    """Return when a number may be checked once more."""
     return (contact.checked_at or contact.now) + timedelta(seconds=LOOK_AGAIN_SECONDS)
 
 
 def registered_after(contact: Contact, is_registered: bool | None) -> Registration:
-    """What is known after the gateway's answer; None: it gave none. The second "no" within a day counts."""
+    """Return what is known after the gateway's answer (None: no answer). Only the second "no" within a day counts."""
     if is_registered is None:
         return Registration.NOT_SAID
     if is_registered:
@@ -69,7 +69,7 @@ def registered_after(contact: Contact, is_registered: bool | None) -> Registrati
 
 
 def has_room(lane: Lane, contact: Contact, today: date) -> bool:
-    """False if, by the lane as it was read, enough numbers were asked about in this hour or `today`, where it is."""
+    """False if, by the lane as it was read, the limit of checks is reached for this hour or `today`, its local date."""
     hour = contact.now.replace(minute=0, second=0, microsecond=0)
     in_hour = lane.checked_in_hour if lane.check_hour == hour else 0
     that_day = lane.checked_today if lane.check_day == today else 0

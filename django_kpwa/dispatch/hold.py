@@ -1,7 +1,7 @@
 """The policy: whether a message whose turn has come may go out now, or is put off. Pure functions, without a database.
 
-Somebody waits for a live message, and it is put off only while WhatsApp restricts the number, which would turn it down.
-Every hold ends by itself: the message is due again at a time that is at most a week away, and is then looked at anew.
+A live message, which a customer waits for, is put off only while WhatsApp restricts the number and would reject it.
+Every hold ends by itself: the message is due again within at most a week, and is then checked anew.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from ..models import HoldReason, Priority
 from ..store.results import UNRESTRICTED, Facts, Hold, Standing
 
 LEFT_OVER_AT = time(19)
-"""When, in the license's time zone, what was held for the day's limit takes what others have left of the next one. If
-that lies in the quiet hours, it is `BEFORE_QUIET` before these begin: the highest limit takes half an hour to send."""
+"""Time of day, in the license's time zone, at which messages held for the daily limit use what is left of the next
+day's limit. If it lies in the quiet hours, `BEFORE_QUIET` before these begin: the highest limit takes half an hour to
+send."""
 BEFORE_QUIET = timedelta(hours=2)
 
 
 def why_not_now(facts: Facts, now: datetime, conf: Settings, standing: Standing = UNRESTRICTED) -> Hold | None:
-    """Why the message must not go out now, and until when; None if it may.
+    """Return why the message must not go out now, and until when; None if it may.
 
     `now`: `facts.now` in the license's time zone.
     """
@@ -33,10 +34,11 @@ def why_not_now(facts: Facts, now: datetime, conf: Settings, standing: Standing 
 
 
 def until_tomorrow(now: datetime, conf: Settings) -> Hold:
-    """A hold of a message to a new customer, when the day's limit is reached; `now`: in the license's time zone.
+    """Return the hold of a message to a new customer when the daily limit is reached; `now`: in its license's zone.
 
-    It takes what the next day's new customers leave, in the evening: they stand at the counter and wait for a receipt,
-    and one that is a day late may be some hours later. At the turn of the day it would take their places.
+    It ends in the evening of the next day, and uses what is left of that day's limit. Released at midnight, it would
+    take the places of that day's new customers, who stand at the counter and wait for a receipt; a message that is a
+    day late can wait some hours more.
     """
     tomorrow = now.date() + timedelta(1)
     evening = datetime.combine(tomorrow, LEFT_OVER_AT, now.tzinfo)
@@ -47,7 +49,7 @@ def until_tomorrow(now: datetime, conf: Settings) -> Hold:
 
 
 def _end_of_quiet(now: datetime, begins: time, ends: time) -> datetime | None:
-    """When the quiet hours from `begins` to `ends` that `now` lies in are over, in UTC; None if it lies in none."""
+    """Return the end, in UTC, of the quiet hours from `begins` to `ends` that `now` lies in; None if it does not."""
     clock = now.time()
     if begins < ends:
         is_quiet, days = begins <= clock < ends, 0
@@ -55,8 +57,8 @@ def _end_of_quiet(now: datetime, begins: time, ends: time) -> datetime | None:
         is_quiet, days = clock >= begins or clock < ends, int(clock >= begins)
     if not is_quiet:
         return None
-    # Where clocks are put back, the end comes twice, and its first time may have passed. Compared in UTC: datetimes of
-    # one time zone are compared by what their clocks show.
+    # When clocks are put back, the end occurs twice, and the first occurrence may have passed. Compared in UTC, because
+    # Python compares datetimes of one time zone by their wall-clock time.
     end, present = datetime.combine(now.date() + timedelta(days), ends, now.tzinfo), now.astimezone(timezone.utc)
     times = (end, end.replace(fold=1), datetime.combine(end.date() + timedelta(1), ends, now.tzinfo))
     return next(moment for each in times if (moment := each.astimezone(timezone.utc)) > present)

@@ -43,7 +43,7 @@ def render_message(message_id: int, due_at: datetime, most_seconds: float, *, is
 
     `due_at`: its place in the queue, which it gets back with its text: it is then the next to be sent, and no other
     text is written before that. `most_seconds`: time after which the rendering is interrupted. `is_late`: the text is
-    written so long after the message was queued that it says so. The recipient and the license are determined again,
+    written so long after the message was queued that it says so. The recipient and the license are determined again
     and stored with the text. After a temporary error (see `_passes()`) the message stays queued for another try.
 
     Re-raises a task's soft time limit, after the message is stored as queued or failed.
@@ -105,7 +105,7 @@ def _moved(message: OutboundMessage, license_: License) -> dict[str, Any]:
 
 
 def _changed(message: OutboundMessage, words: str) -> dict[str, Any]:
-    """The columns that tell of a change in the message's timeline; a later change is appended to an earlier one."""
+    """Return the columns that show a change in the message's timeline; a later change is appended to an earlier one."""
     words = f"{message.changed_words} {words}".strip()
     return {"changed_at": DatabaseNow(), "changed_words": words[-_MOST_CHANGED:]}
 

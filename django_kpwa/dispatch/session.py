@@ -1,4 +1,4 @@
-"""Whether a lane may send now: whether it is paused, whether that pause is over, and whether WhatsApp is linked."""
+"""Decides whether a lane may send now: if it is paused, if that pause is over, and if WhatsApp is linked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = get_logger("django_kpwa.dispatch")
 
 
 def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
-    """True if the lane of this lease may send now. Asks the gateway for the status if that is unknown or was bad.
+    """True if the lane of this lease may send now. Checks the status at the gateway if it is unknown or was bad.
 
     Pauses the lane, extends its pause or lifts it, according to the answer.
     """
@@ -47,7 +47,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf
 
 
 def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway]) -> Gateway | None:
-    """The gateway, or None if it cannot be opened; the lane is then paused, with the error as its reason."""
+    """Return the gateway, or None if it cannot be opened; the lane is then paused, with the error as its reason."""
     try:
         return open_gateway()
     except (KeyUnreadableError, InvalidApiKeyError) as error:
@@ -60,7 +60,7 @@ def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway]) -> Ga
 
 
 def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
-    """Ask the gateway for the status, and pause the lane, extend its pause or lift it. True if the lane may send."""
+    """Check the status at the gateway; pause the lane, extend its pause or lift it. True if the lane may send."""
     gateway = _opened(lease, lane, open_gateway)
     if gateway is None:
         return False
@@ -77,7 +77,7 @@ def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: 
 
 
 def _reason(error: GatewayError, lane: Lane) -> PauseReason:
-    """The reason for the pause after a status check that failed with `error`."""
+    """Return the reason for the pause after a status check that failed with `error`."""
     reason = PAUSED_AT_ONCE.get(outcome_of_error(error).cause)
     if reason is not None and reason != PauseReason.RATE_LIMITED:
         return reason

@@ -1,8 +1,8 @@
 """The sweep recovers from whatever was lost: abandoned leases, overdue messages, and lanes with due messages that
 nobody drives.
 
-It looks at waiting messages, not at licenses, most of which have nothing to do most of the time. It does not read these
-messages row by row either (`store.backlog`), so a sweep after an outage of a day costs the same.
+It starts from waiting messages, not from licenses, most of which are idle most of the time. It does not read these
+messages row by row (`store.backlog`), so a sweep after an outage of a day costs the same.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _MOST_GIVEN = 20_000
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found: the licenses whose lanes are to be driven, how much it settled, and whether webhook events
-    are due, which are not its business."""
+    """The result of a sweep: the licenses whose lanes are to be driven, how much it settled, and whether webhook
+    events are due, which the caller handles."""
 
     license_ids: tuple[int, ...] = ()
     abandoned_lanes: int = 0
@@ -64,8 +64,8 @@ def sweep(*, most_expired: int = _MOST_EXPIRED, expired_at_once: int = _EXPIRED_
 def look(driven: Collection[int]) -> Swept:
     """Between two sweeps, only find the lanes that have to be driven, beside those that the caller drives (`driven`).
 
-    Nothing is settled. Where nothing else waits than messages of the lanes that are driven, these are two statements,
-    so that a process can look every second while its lanes wait for their pace.
+    Nothing is settled. If only messages of the driven lanes wait, this takes two statements, so that a process can look
+    every second while its lanes wait for their pace.
     """
     waiting = store().look()
     found = _startable_license_ids(frozenset(driven)) if waiting.messages else []
@@ -87,7 +87,7 @@ def _settle_abandoned() -> int:
         try:
             changed = store().settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=conf.MAX_ATTEMPTS)
         except DatabaseError as error:
-            # A process that stands still has locked a row of this lane; other lanes must not wait for it.
+            # A stalled process has locked a row of this lane; other lanes must not wait for it.
             if not waited_too_long(error):
                 raise
             logger.warning("Settling license %s is postponed: another process has locked its rows.", license_id)
@@ -115,7 +115,7 @@ def _give_unassigned() -> None:
 
 
 def _startable_license_ids(skipped: Collection[int] = ()) -> list[int]:
-    """The licenses whose lanes are free, may send now and have a message due; a missing lane counts as free.
+    """Return the licenses whose lanes are free, may send now and have a message due; a missing lane counts as free.
 
     Before that, corrects the lanes' times that were stored while the database's clock was ahead.
     """

@@ -31,13 +31,13 @@ PAUSED_AT_ONCE = {
 }
 """Causes that concern the license, not the message: a single one pauses the lane.
 
-The attempt of a message that was not sent for one of them is refunded.
+The attempt of a message that was not sent because of one of them is refunded.
 """
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the driver knows besides the outcome.
+    """The driver's knowledge besides the outcome.
 
     `attempts_spent`: the message's, this one included. `failures`: the lane's failed sends in a row before this one.
     `session`: the answer to the status check after a 400 or 500; None if it was not made or failed.
@@ -70,12 +70,12 @@ def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outco
 
 
 def error_words(outcome: Outcome) -> str:
-    """A text for people about a failure: the gateway's own words, else the cause in the site's language."""
+    """Return a text for people about a failure: the gateway's own words, else the cause in the site's language."""
     return outcome.words or in_sites_language(outcome.cause.label)
 
 
 def in_sites_language(words: Any) -> str:
-    """A lazy text in the site's language, for what is stored."""
+    """Return a lazy text in the site's language, as it is stored."""
     with translation.override(settings.LANGUAGE_CODE):
         return str(words)
 
@@ -95,7 +95,7 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
         wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
     if outcome.cause == Cause.RESTRICTED:
-        # Recording it has the message wait as long as the others.
+        # Recording it delays the message as long as the others.
         return MessageVerdict(Status.QUEUED, reason, words, pace.RESTRICTED_SECONDS[0], refunds_attempt=True)
     # A refusal is final only if nothing is known to be wrong with the account: one that is logged out, restricted or
     # banned may refuse everything. And a gateway that refuses every message at present says little about this one,
