@@ -34,6 +34,9 @@ _GATEWAY_DROPS = re.compile(r"[^0-9]")
 # Separators that people write between digits, and invisible ones that come along when a number is copied.
 _BETWEEN = r"\s+().\-/\u00ad\u2010-\u2015\u2060\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\uff0b"
 _DIGIT_RUN = re.compile(rf"\+?\d(?:[{_BETWEEN}]{{0,5}}\d){{7,}}")
+_CODE_AND_NUMBER = re.compile(
+    rf"((?:[1-9]\d\d[{_BETWEEN}]{{1,5}})+?)(\d{{9,}}|(?:0|62)(?:[{_BETWEEN}]{{0,5}}\d){{8,}})"
+)
 _NUMBER_DOMAINS = ("s.whatsapp.net", "c.us")
 _WRITTEN_NUMBER = re.compile(r"\+?[\d\s().\-]{6,30}")
 _DEVICE_SUFFIX = re.compile(r"[:.].*")
@@ -225,7 +228,14 @@ def mask(number: str) -> str:
 
 def mask_numbers(text: str) -> str:
     """Return `text` with everything masked that may be a phone number: 8 digits or more, with or without separators."""
-    return _DIGIT_RUN.sub(lambda found: mask(found.group()), text)
+    return _DIGIT_RUN.sub(_masked, text)
+
+
+@sensitive_variables()
+def _masked(found: re.Match[str]) -> str:
+    # A code of an error before a number stays: "463 6281234567890" says that WhatsApp restricts the number.
+    with_code = _CODE_AND_NUMBER.fullmatch(found.group())
+    return with_code[1] + mask(with_code[2]) if with_code else mask(found.group())
 
 
 @sensitive_variables()

@@ -30,6 +30,7 @@ from django_kpwa.gateway.outcome import (
     outcome_of_answer,
     outcome_of_error,
 )
+from django_kpwa.phone import mask_numbers
 
 TABLE = [
     (NotConnectedError, OutcomeKind.NOT_SENT, Cause.NOT_CONNECTED),
@@ -100,6 +101,11 @@ def test_a_restriction_is_known_by_whole_words_in_any_case(error, status, said, 
     outcome = outcome_of_error(error("ours", status_code=status, **said))
     assert is_restriction(outcome, MARKS) is is_marked
     assert not is_restriction(outcome, ())
+
+
+def test_a_mark_beside_a_number_is_known_after_masking():
+    assert has_mark(mask_numbers("463 (6281234567890)"), MARKS)
+    assert has_mark(mask_numbers("6281234567890 463"), MARKS)
 
 
 def test_a_tick_tells_of_a_restriction_by_the_same_words():

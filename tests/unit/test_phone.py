@@ -216,3 +216,17 @@ def test_a_number_is_written_as_people_here_write_it(number, written):
 def test_what_is_written_is_read_as_the_same_number():
     for number in ("6281234567890", "622150858877", "60123456789", "14155552671"):
         assert phone.parse(phone.written(number)) == number
+
+
+@pytest.mark.parametrize("between", [" ", "-", "/", "\n", " (", " +"])
+@pytest.mark.parametrize("number", ["6281234567890", "081234567890", "0812 3456 7890", "62 812-3456-7890"])
+def test_a_code_before_a_number_is_not_masked_with_it(between, number):
+    masked = phone.mask_numbers(f"error 463{between}{number}")
+    assert masked.startswith(f"error 463{between}")
+    assert masked.count("•") >= 5
+    assert number not in masked
+
+
+def test_a_number_that_begins_with_three_digits_is_masked_as_one():
+    assert phone.mask_numbers("812 3456 7890") == phone.mask("8123456 7890")
+    assert phone.mask_numbers("415-555-2671 00") == phone.mask("415555267100")
