@@ -1,8 +1,8 @@
 """Stores webhooks byte for byte, and counts those that arrive again.
 
-A body that came before is a repeat: gateways of this family post again whatever was not answered in time. The exception
-is a body that names neither an id nor a time: if it comes again much later, it may be new, such as a customer who says
-"ok" on two days.
+A body that was received before is a repeat: gateways of this family post again whatever was not answered in time. The
+exception is a body with neither an id nor a time: if it arrives again much later, it may be new, such as a customer who
+writes "ok" on two days.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..store.events import KnownToken
 from .parsers import cleaned
 
 REPEAT_SECONDS = 600.0
-"""A body without id and time that comes again after more than this is stored as a new event."""
+"""Seconds after which a repeated body without id and time is stored as a new event."""
 
 _TRIES = 5
 _MOST_FAMILIAR = 4096
@@ -36,8 +36,8 @@ class UnknownTokenError(Exception):
 def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int | None:
     """Store the webhook that was posted under the token with the SHA-256 `token_digest`.
 
-    `read` returns the request's body, content type and content encoding. For a token that this process has never seen
-    to be valid, it is called only after the lookup, so that wrong tokens cost no reading.
+    `read` returns the request's body, content type and content encoding. For a token that this process has not yet
+    found to be valid, it is called only after the lookup, so that no body is read for wrong tokens.
 
     Returns the id of the new event, or None for a repeat. Raises `UnknownTokenError` if no valid token has this digest,
     and `django.db.Error` if the event could not be stored.

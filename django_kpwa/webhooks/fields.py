@@ -44,7 +44,7 @@ _IDS = (
 )  # fmt: skip
 _SURE_IDS = ("keyid", "messageid", "idmessage", "inboxid", "msgid", "stateid", "whatsappmessageid", "zaapid", "gsid")
 _ID_LISTS = ("ids", "messageids", "msgids", "idmessages")
-# What programs write in place of a missing id.
+# Values that programs write for a missing id.
 _NO_IDS = {"", "null", "undefined", "none", "nil", "nan", "false", "true"}
 # whatsapp-web.js: true_6281234567890@c.us_3EB0C767D26A8D8E1B2F (own, chat, id), in a group followed by the member.
 _SERIALIZED = re.compile(r"(true|false)_([^_\s]{1,100})_([^_\s]{1,100})(?:_[^\s]{1,100})?", re.IGNORECASE)
@@ -57,7 +57,7 @@ _FROM = (
     "from", "phone", "phoneno", "phonenumber", "number", "remotejid", "chatid", "jid", "fromnumber", "fromphone",
     "senderphone", "chat", "waid", "source", "user",
 )  # fmt: skip
-# Fields that stand beside a `…@lid` and hold the number that it hides.
+# Fields beside a `…@lid` that hold the number that it hides.
 _ALTERNATIVES = (
     "remotejidalt", "senderpn", "senderphone", "senderphonenumber", "senderalt", "cleanedsenderpn", "participantalt",
     "participantpn", "participantphone", "chatpn", "chatalt", "remotejidpn", "frompn", "phonenumber", "senderid",
@@ -75,13 +75,13 @@ _MEMBERS = (
 )  # fmt: skip
 _OWN_FLAGS = ("isfromme", "fromme", "isme", "owner")
 _DIRECTIONS = ("self", "flow", "direction")
-# Of these, a payload that is about a message may have one as well, beside the message's own status.
+# A payload about a message may have one of these as well, beside the message's own status.
 SESSION_STATES = tuple(
     f"{of}{what}"
     for of in ("session", "connection", "instance", "account", "device", "license")
     for what in ("status", "state")
 )
-# They may hold the session as an object that has its status.
+# These may hold the session as an object with its status.
 _SESSION_OBJECTS = ("session", "instance", "connection", "account", "device")
 _STATES = (
     "messagestatus", "deliverystatus", "statusstring", "receipttype", "status", "state", "ack", "ackname", "acktype",
@@ -93,15 +93,16 @@ _TIMES = (
     "timestamp", "messagetimestamp", "time", "t", "momment", "moment", "datetime", "date", "createdat", "sentat",
     "receivedat",
 )  # fmt: skip
-# Why a message was not delivered, the plainest first. Their values may be objects, or lists. A text or message is none
-# of them: it may be the shop's own. Baileys reports WhatsApp's code in `messageStubParameters`.
+# Reasons why a message was not delivered, the plainest first. Their values may be objects or lists. `text` and
+# `message` are left out, because they may hold the shop's own text.
+# Baileys reports WhatsApp's code in `messageStubParameters`.
 _REASONS = (
     "errormessage", "errordescription", "failurereason", "failreason", "failedreason", "errortext", "errors", "error",
     "failure", "reason", "statusreason", "messagestubparameters", "details", "detail",
 )  # fmt: skip
 _CODES = ("errorcode", "statuscode", "code")
 _LOWEST_ERROR = 300
-"""Codes below it tell of no error: HTTP's, and those of ticks."""
+"""Lowest code that is an error; lower ones are successes of HTTP, or ticks."""
 _REASONS_IN = ("message", "title", "description", "reason", "details", "code")
 _MOST_REASONS = 3
 _MEDIA = (
@@ -113,7 +114,7 @@ _EVENT_NAMES = ("event", "eventname", "eventtype", "datatype", "typewebhook", "w
 _DEVICES = ("device", "connectedphone", "displayphonenumber", "wuid", "wid", "me", "devicenumber", "devicephone")
 _DEVICE_HOLDERS = ("me", "device", "instancedata", "metadata")
 
-# Flags of a restriction: of chats with people who have not written, as Baileys has it, and of others.
+# Flags of a restriction: of chats with people who have not written (Baileys), and of any other kind.
 _NEW_CHATS_FLAGS = ("reachouttimelock", "reachouttimelocked", "isreachouttimelocked")
 _RESTRICTION_FLAGS = ("isrestricted", "restricted", "accountrestriction", "restriction")
 _IS_ACTIVE = ("isactive", "active", "isrestricted", "enabled")
@@ -124,12 +125,12 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a name or a text, in lower case, wherever one begins with a capital or a separator."""
+    """Split a name or a text into words at capitals and separators, in lower case."""
     return [word.lower() for word in _WORDS.findall(text)]
 
 
 def _is_flag(text: str) -> bool:
-    """True if a field such as `error` only says that there is one."""
+    """True if a field such as `error` is only a flag, without a reason."""
     return text.lower() in (*_TRUE, *_FALSE)
 
 
@@ -209,7 +210,7 @@ class Fields:
 
     @property
     def failure_words(self) -> str:
-        """What the payload says about why a message was not delivered, with its code; empty if it says nothing."""
+        """The payload's reason why a message was not delivered, with its code; empty if there is none."""
         code = next((code for code in self.texts(_CODES) if not _is_no_error(code)), "")
         for values, name in self._places(_REASONS):
             words = self._reason(values[name])
@@ -329,7 +330,7 @@ class Fields:
 
     @property
     def is_broadcast(self) -> bool:
-        """True for a status ("story") or a channel post, which nobody wrote to the shop."""
+        """True for a status ("story") or a channel post, which is not addressed to the shop."""
         places = self.texts((*_FROM, "sender", *_TO))
         return any(place.lower().endswith(("@broadcast", "@newsletter")) for place in places)
 
@@ -352,9 +353,9 @@ class Fields:
 
     @property
     def restriction_flag(self) -> bool | None:
-        """What a flag says of a restriction of the number by WhatsApp; None if there is none.
+        """True or False if a flag reports a restriction of the number by WhatsApp or its end; None without a flag.
 
-        Only one for new chats says that there is none. A status may always have a false flag of a broader name.
+        Only a false flag for new chats reports the end: any status may contain a false flag with a broader name.
         """
         for names, says in ((_NEW_CHATS_FLAGS, (True, False)), (_RESTRICTION_FLAGS, (True,))):
             for values, name in self._places(names):
@@ -382,7 +383,7 @@ class Fields:
     def texts(self, names: tuple[str, ...], most: int = _MAX_WORDS) -> Iterator[str]:
         """The texts under `names`, deepest first, each cut to `most` characters.
 
-        The cut is needed: one long text may surround five hundred events, and each would read it whole for one word.
+        Without the cut, five hundred events inside one long text would each read all of it for one word.
         """
         for values, name in self._places(names):
             if text := as_text(values[name]):
@@ -390,7 +391,7 @@ class Fields:
 
     def _places(self, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
         """Each object with one of `names`, and that name, deepest first. Most names are absent: that must be cheap."""
-        # `isdisjoint()` of a view iterates over the smaller of both sets: an object may have ten thousands of names.
+        # `isdisjoint()` of a view iterates over the smaller of both sets: an object may have tens of thousands.
         wanted = _set_of(names)
         for scope in self.scopes:
             if not scope.values.keys().isdisjoint(wanted):

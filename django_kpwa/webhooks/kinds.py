@@ -56,7 +56,7 @@ _OF_OBJECTS = tuple(word for word in _KIND_OF if word not in _ONLY_AS_TYPE)
 _SET_OF_OBJECTS = frozenset(_OF_OBJECTS)
 _TYPES = ("messagetype", "typemessage", "msgtype", "mediatype", "type")
 _MIMES = ("mimetype", "mediamime", "mediamimetype", "mediacontenttype0", "filemimetype")
-# Types of what a person did not write: deletions, notifications, call logs, key exchanges.
+# Types of messages that no person wrote: deletions, notifications, call logs, key exchanges.
 _NO_MESSAGES = {
     "revoked", "revoke", "deleted", "delete", "protocol", "protocolmessage", "senderkeydistributionmessage",
     "e2enotification", "notification", "notificationtemplate", "gp2", "calllog", "ciphertext", "broadcastnotification",
@@ -83,7 +83,7 @@ class Content:
         text = fields.text
         if self.kind in ("location", "contact") and (_THUMBNAIL.match(text) or text.startswith("BEGIN:VCARD")):
             text = ""
-        # In a reaction or an answer, the text of what was pressed takes precedence over the text around it.
+        # In a reaction or an answer, the text of the chosen item takes precedence over the text around it.
         inner = _text_of(fields, held, self.kind) if held is not None else ""
         pressed = self.kind in ("reaction", "button", "list", "poll_vote")
         self.text = (inner or text) if pressed else (text or inner)

@@ -2,8 +2,8 @@
 
 Messages are found by the gateway's ids. An echo, which is a message of the site's own that the gateway posts back, is
 also found by license, recipient and text, if exactly one message fits. An id that was matched before keeps belonging to
-its message: an echo with that id is never matched by its text again. In doubt nothing is moved: a message that stays
-`unknown` waits for a person, but one that is wrongly `sent` is lost.
+its message: an echo with that id is never matched by its text again. If in doubt, nothing is moved: a message that
+stays `unknown` waits for a person, but one that is wrongly `sent` is lost.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from ..store.events import Attempt, seen_digest
 from .parsers import DeliveryState, ParsedEvent
 
 ECHO_SECONDS = 86_400.0
-"""How long an accepted message waits for its own echo, and so competes for echoes that fit its text."""
+"""Seconds that an accepted message waits for its own echo, and so competes for echoes with its text."""
 CLOCK_SECONDS = 10.0
-"""How far the gateway's clock, which often drops fractions of a second, may be behind ours."""
+"""Seconds that the gateway's clock, which often drops fractions of a second, may be behind ours."""
 
 MAX_CANDIDATES = 200
 """Maximum number of attempts compared with an echo's text. If there are more, none is matched: the one that fits best
@@ -61,7 +61,7 @@ _EPOCH = re.compile(r"([0-9]{9,10})(?:\.[0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one part of an event did. `moved` holds the statuses that its message reached, in order."""
+    """The result of one part of an event. `moved` holds the statuses that its message reached, in order."""
 
     message_id: int | None = None
     moved: tuple[Status, ...] = ()
@@ -103,7 +103,7 @@ def _not_found(part: ParsedEvent) -> Finding:
     return _MISSING if part.gateway_ids or part.is_own else Finding(is_missing=True)
 
 
-# Which message is meant
+# Finding the message
 
 
 def _match(
@@ -273,14 +273,14 @@ def time_of(written: str) -> datetime | None:
     return found if found is not None and found.tzinfo is not None else None
 
 
-# How far it came
+# Moving the message
 
 
 def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[Attempt | None]) -> dict[int, Finding]:
     """Move each message that was found to the most advanced status that any part reports for it.
 
-    Afterwards it is noted of those that are still `sent` if a part reports them as not delivered: whatever came in
-    which order, a phone that has the message is right.
+    Afterwards, those that are still `sent` are marked if a part reports them as not delivered. In whatever order the
+    reports came, one that a phone has the message prevails.
     """
     findings: dict[int, Finding] = {}
     firsts: dict[int, int] = {}
@@ -341,7 +341,7 @@ def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[S
 
 def _says_nothing_new(attempt: Attempt, status: Status) -> bool:
     """True for a "sent" about an attempt that was accepted. A message that was reported as not delivered may have been
-    queued again since, which such a tick, posted once more, must not undo."""
+    queued again since, which a repeated tick must not undo."""
     return status == Status.SENT and attempt.outcome == OutcomeKind.ACCEPTED and bool(attempt.gateway_id)
 
 

@@ -77,7 +77,7 @@ class ParsedEvent:
     session_status: str = ""
     """The gateway's word for the status of the session, in a session event."""
     restricts: bool | None = None
-    """In a session event: True if it says that WhatsApp restricts the number, False if it says that this is over."""
+    """In a session event: True if it reports a restriction of the number by WhatsApp, False if it reports its end."""
     occurred_at: str = ""
     """The gateway's own time, as it was written."""
     sender_is_certain: bool = True
@@ -201,7 +201,7 @@ def _events(contents: list[dict[str, Any]], own_number: str, budget: Budget) -> 
 
 @dataclass(frozen=True, repr=False)
 class _Parties:
-    """Who is who in a payload, as numbers. `is_own` is None if nothing tells."""
+    """The parties of a payload, as numbers. `is_own` is None if the payload does not show it."""
 
     own: str
     sender: str
@@ -288,7 +288,7 @@ _UNCERTAIN = (
 
 
 def _parties(payload: Fields, linked_number: str) -> _Parties:
-    """Tell the linked phone from the customer.
+    """Distinguish the linked phone from the customer.
 
     The field `sender` holds the customer at one gateway and the linked phone at another, so the license's own number
     decides. If the chat stands deeper in the payload than `sender`, then `sender` belongs to the envelope and is the
@@ -313,7 +313,7 @@ def _parties(payload: Fields, linked_number: str) -> _Parties:
 
 
 def _whose(payload: Fields) -> bool | None:
-    """True if the payload, or the name of its event, says that the message is the site's own; None if neither says."""
+    """True if the payload or its event's name marks the message as the site's own, else False; None if neither does."""
     is_own = payload.is_own
     words = payload.event_words
     if is_own is None and (words & {"outgoing", "outbound", "out"} or words >= {"send", "message"}):
@@ -407,7 +407,7 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
     return of_session[0] if of_session and not payload.ids else ""
 
 
-# Words around a trouble in the name of an event: `session.suspended`, `account_banned`.
+# Words around a problem in the name of an event: `session.suspended`, `account_banned`.
 _AROUND_TROUBLE = frozenset(
     {
         "session", "account", "instance", "connection", "device", "license", "number", "status", "state", "update",
@@ -417,19 +417,19 @@ _AROUND_TROUBLE = frozenset(
 
 
 def _trouble_in(event_name: str) -> str:
-    """The word in an event's name that tells of a trouble with the account; empty if there is none."""
+    """Return the word in an event's name that reports a problem with the account; empty if there is none."""
     bare = "".join(word for word in words_of(event_name) if word not in _AROUND_TROUBLE)
     parts = (event_name, re.split(r"[.:/]", event_name)[-1], bare)
     return next(part for part in parts if session_trouble_of(part)) if session_trouble_of(bare) else ""
 
 
 def _names_somebody(payload: Fields, parties: _Parties) -> bool:
-    """True of an event about a customer, who may be blocked or restricted as well: it says nothing of the session."""
+    """True for an event about a customer, who may be blocked or restricted as well: it does not concern the session."""
     return bool(parties.sender or parties.recipient or payload.chat)
 
 
-# Words by which an event may say that WhatsApp restricts the number, or no longer does: no payload is known. A text
-# that has any other word says neither: "will be lifted" or "expires on" are no end.
+# Words by which an event may report that WhatsApp restricts the number, or no longer does; no real payload is known. A
+# text with any other word reports neither: "will be lifted" or "expires on" is not an end.
 _RESTRICTING = frozenset({"restricted", "restriction", "restrictions", "timelock", "timelocked", "reachout"})
 _BEGINNING = frozenset({"restricted", "timelocked", "active", "started", "begun"})
 _ENDING = frozenset(
@@ -506,7 +506,7 @@ def _state_of(field: str, word: str) -> DeliveryState:
 
 
 def _why_not(payload: Fields) -> str:
-    """What the payload says about why a message was not delivered; a status that says more than that is a reason."""
+    """Return the payload's reason why a message was not delivered; a status with further words counts as a reason."""
     if said := payload.failure_words:
         return said
     telling = (word for _, word in payload.status_words if _spelled(word) not in _STATE_OF and not _is_number(word))

@@ -1,7 +1,7 @@
 """Processes stored events: parses them, acts on them, records the result and sends the site's signals.
 
-An event is only somebody's claim, so all that it can do is move a message of its own license forward, have the
-license's status asked anew, have its messages to new customers wait, or stop those to its author. Acting twice changes
+An event is an unverified claim, so it can only move a message of its own license forward, have the license's status
+checked again, make its messages to new customers wait, or stop those to its author. Acting twice changes
 nothing, because every move is conditional on the status that it leaves. A worker holds an event by a lease
 (`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds the event again. Signals are sent after the
 result is recorded and before `processed_at` is set: if a worker is killed in between, they are sent again, so none is
@@ -44,15 +44,15 @@ from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 logger = get_logger("django_kpwa.webhooks")
 
 LEASE_SECONDS = 60.0
-"""How long a worker holds an event before its work counts as lost."""
+"""Seconds that a worker holds an event before its work counts as lost."""
 ANNOUNCING_SECONDS = TASK_LIMIT_SECONDS + 60.0
-"""The same while the site's receivers run: above the time limit of a task, so that two runs never overlap."""
+"""Lease in seconds while the site's receivers run: above a task's time limit, so that two runs never overlap."""
 DEADLINE_SECONDS = 40.0
-"""How long parsing may take. An event that takes longer is given up before its lease ends and others try it again."""
+"""Maximum seconds for parsing. An event that takes longer is given up before its lease ends and others try it again."""
 MATCH_SECONDS = 3600.0
-"""How long after an event arrived its message is looked for."""
+"""Seconds after an event's arrival during which its message is searched for."""
 MAX_LOST_TRIES = 10
-"""An event is given up after its processing was cut off this many times: it may be what kills its workers."""
+"""Number of interrupted tries after which an event is given up, because it may be killing its workers."""
 
 _REPEAT = "An earlier event already delivered this message."
 _FIRST_WAIT_SECONDS = 5.0
@@ -176,7 +176,7 @@ def load_parser() -> Parser:
 
 
 def _stop_trying(event: WebhookEvent) -> bool:
-    """Give up an event that may be what kills its workers. What was recorded of it before stays."""
+    """Give up an event that may be killing its workers. Results recorded before are kept."""
     reason = f"Its processing was interrupted {MAX_LOST_TRIES} times."
     if event.processed_at is None:
         _give_up(event, reason)
@@ -219,7 +219,7 @@ def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple
 
 def _wait(event: WebhookEvent) -> float:
     """Seconds until the next try. Ten of these waits must cover `MATCH_SECONDS`, because an event with more tries than
-    `MAX_LOST_TRIES` is taken for one that kills its workers."""
+    `MAX_LOST_TRIES` is assumed to kill its workers."""
     return _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _LONGEST_WAIT_SECONDS
 
 
@@ -237,7 +237,7 @@ def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding])
 
 
 def _note_session(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
-    """Store what the event says is wrong with the account. Any other status is asked of the gateway itself."""
+    """Store a problem with the account that the event reports. Any other status is queried from the gateway itself."""
     words = [part.session_status for part in parts if part.kind == EventKind.SESSION]
     if not words or session_trouble_of(words[-1]) is None:
         return
@@ -247,7 +247,7 @@ def _note_session(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
 
 
 def _note_restriction(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
-    """Keep what the event says of a restriction of the number by WhatsApp. One that is processed again says nothing."""
+    """Store a restriction of the number by WhatsApp that the event reports. Ignored if the event is reprocessed."""
     told = [part for part in parts if part.kind == EventKind.SESSION]
     if not told or event.processed_at is not None:
         return

@@ -1,7 +1,7 @@
-"""Heeds customers who write that they want no more messages, that the number is not theirs, or that they do again.
+"""Acts on customers who write that they want no more messages, want them again, or that the number is not theirs.
 
-Only a whole message counts: a sentence that contains such a word does nothing. What a gateway reports never stops a
-number, nor does anything from a group or from the shop itself.
+Only a whole message counts: a sentence that contains such a word does nothing. Reports of a gateway never stop a
+number, nor do messages from a group or from the shop itself.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .parsers import ParsedEvent
 logger = get_logger("django_kpwa.webhooks")
 
 ANSWERED_FOR = timedelta(hours=1)
-"""An older event, which waited or is processed again, is heeded but not answered."""
+"""Maximum age of an event that is answered; an older one, delayed or reprocessed, is only acted on."""
 _WRITTEN = ("", "text", "button", "list")
 _HIDDEN = "@lid"
 
 
 def what_is_asked(text: str, conf: Settings) -> StopReason | bool | None:
-    """What a customer's whole message asks for: the reason of a stop, True for its end, None for neither.
+    """Return what a customer's whole message requests: the reason of a stop, True for its end, None for neither.
 
-    Case, white space, punctuation and emoji do not count.
+    Case, white space, punctuation and emoji are ignored.
     """
     said = _bare(text)
     if not said:
@@ -54,7 +54,7 @@ def what_is_asked(text: str, conf: Settings) -> StopReason | bool | None:
 
 @sensitive_variables()
 def heed(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
-    """Do what the customers' messages among `parts` ask for. Safe to repeat: what was decided later stays.
+    """Carry out the requests in the customers' messages among `parts`. Safe to repeat: a later decision stays.
 
     Raises `django.db.Error`.
     """
@@ -83,10 +83,10 @@ def heed(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
 
 @sensitive_variables()
 def _author(event: WebhookEvent, part: ParsedEvent) -> str:
-    """The number of whoever wrote the message, in digits; empty if it is not known for certain."""
+    """Return the number of the message's author, in digits; empty if it is not certain."""
     if not part.sender:
         return store().number_behind(part.chat) if part.chat.lower().endswith(_HIDDEN) else ""
-    # Where the field may hold the linked phone, only somebody whom the license has written to can be meant.
+    # If the field may hold the linked phone, only a number that the license has sent a message to is accepted.
     written_to = OutboundMessage.objects.filter(recipient=part.sender, license_id=event.license_id)
     return part.sender if part.sender_is_certain or written_to.exists() else ""
 
@@ -121,13 +121,13 @@ def _answer(event: WebhookEvent, stopped: Recipient, number: str, reason: StopRe
         logger.warning("A stop could not be answered (%s).", type(error).__name__)
 
 
-# Signs that normalising would turn into letters or digits: what stands before the mark of an emoji or in a keycap, and
-# all other signs.
+# Symbols that normalising would turn into letters or digits: the character before an emoji's variation selector or in
+# a keycap, and all other symbols.
 _EMOJI = re.compile(".\ufe0f\u20e3?|.\u20e3")
 
 
 def _bare(text: str) -> str:
-    """The letters and digits of `text`, casefolded."""
+    """Return the letters and digits of `text`, casefolded."""
     plain = "".join(one for one in _EMOJI.sub("", text) if unicodedata.category(one) not in ("So", "No"))
     folded = unicodedata.normalize("NFKC", plain).casefold()
     return "".join(character for character in folded if character.isalnum())

@@ -45,8 +45,8 @@ class WebhookView(APIView):
     """Accepts a POST of any content type under a known token."""
 
     MAX_BYTES = 1_048_576
-    """Maximum size of a body; a larger one is refused with 413. The largest of similar gateways, with a picture inline,
-    has a fifth of this."""
+    """Maximum size of a body; a larger one is refused with 413. The largest known bodies of similar gateways, with an
+    inline picture, have a fifth of this."""
 
     renderer_classes = (JSONRenderer,)
     parser_classes = (JSONParser,)
@@ -144,7 +144,7 @@ def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str, str]:
         return urlencode(list(request.POST.lists()), doseq=True, errors="replace").encode(), _FORM, ""
     if length is not None and len(body) < length:
         raise _UnreadableBodyError(400, "The body is shorter than its Content-Length.")
-    # From META: `request.headers` is made of all headers at once, which costs a sixth of what this view takes.
+    # From META: `request.headers` parses all headers at once, which takes a sixth of this view's time.
     return body, content_type, request.META.get("HTTP_CONTENT_ENCODING", "")
 
 
