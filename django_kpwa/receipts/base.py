@@ -33,8 +33,8 @@ _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 class Receipt:
     """A receipt of one model.
 
-    Every receipt needs `template_name`, and to know to whom and when: `phone_number_field` and `occurred_at_field`, or
-    `should_send()`, `get_phone_number()` and `get_occurred_at()`, where a rule is more than a column.
+    Every receipt needs `template_name`, a recipient and a time: `phone_number_field` and `occurred_at_field`, or, if a
+    column is not enough, `should_send()`, `get_phone_number()` and `get_occurred_at()`.
     """
 
     template_name: str = ""
@@ -48,10 +48,13 @@ class Receipt:
     is empty until then (`paid_at`), not one that each row has (`created_at`).
     """
     verbose_name: str | Promise = ""
-    """What people call it, for example `_("Receipt")`; if empty, it is made of the class's name."""
+    """Name shown to people, for example `_("Receipt")`; if empty, it is derived from the class's name."""
     event: str = ""
-    """What this receipt reports, e.g. `"paid"`; if empty, the class's name. An object gets one message per event, so
-    changing this value sends again for every object that is saved and not older than `max_age`."""
+    """Name of the event that this receipt reports, e.g. `"paid"`; if empty, the class's name.
+
+    An object gets one message per event, so changing this value sends again for every object that is saved and not
+    older than `max_age`.
+    """
     max_age: timedelta | None = timedelta(days=2)
     """Maximum age of an object, by `get_occurred_at()`, for a save to send: editing last year's sale sends nothing.
 
@@ -86,13 +89,16 @@ class Receipt:
         return None
 
     def get_license(self, obj: Any) -> License | str | None:
-        """The license (or its name) to send from, e.g. the outlet's; None: the default. Called when the number is."""
+        """The license (or its name) to send from, e.g. the outlet's; None: the default.
+
+        Called whenever `get_phone_number()` is.
+        """
         return None
 
     def get_occurred_at(self, obj: Any) -> datetime | None:
         """When the event happened, as an aware datetime. May return None only if `max_age` is None.
 
-        Without a time, a sale of today cannot be told from an old one that is edited or imported. By default:
+        Without a time, a sale of today cannot be distinguished from an old one that is edited or imported. By default:
         `occurred_at_field`, and None without one.
         """
         return getattr(obj, self.occurred_at_field) if self.occurred_at_field else None
@@ -105,25 +111,25 @@ class Receipt:
         """Distinguishes `obj` from an earlier object with the same primary key: an invoice number, a UUID.
 
         The value must never change: an edit that changed it would send a second receipt. If it is empty, the two
-        objects are told apart by `get_occurred_at()` and the phone number; if those do not decide, nothing is sent and
-        a `ReceiptFailure` says so.
+        objects are distinguished by `get_occurred_at()` and the phone number; if those do not decide, nothing is
+        sent and a `ReceiptFailure` is stored.
         """
         return ""
 
     def get_reference(self, obj: Any) -> str:
-        """What people call `obj`: an invoice number, for example. Shown in lists, found by their search, and exported.
+        """The name that people use for `obj`, such as an invoice number. Shown in lists, searchable, and exported.
 
-        It is cut at 80 characters. By default it is `str(obj)`, and empty if the model does not define `__str__()`;
-        where it is empty, lists show the model's name and the primary key (of a UUID, its beginning). If it raises, the
-        receipt is sent without, unless that is an error of the database.
+        It is cut at 80 characters. By default it is `str(obj)`, or empty if the model does not define `__str__()`;
+        lists then show the model's name and the primary key (of a UUID, its beginning). If it raises, the receipt is
+        sent without a reference, unless the error is the database's.
         Called when the receipt is queued, and again when its text is rendered.
         """
         return name_of(obj)
 
     def get_late_notice(self, obj: Any, queued_at: datetime) -> str:
-        """The line with which a text begins that is written more than 30 minutes after it was queued; empty: none.
+        """The first line of a text that is written more than 30 minutes after it was queued; empty: none.
 
-        Called in the receipt's language. `{% kpwa_late_notice %}` gives it another place in the template.
+        Called in the receipt's language. `{% kpwa_late_notice %}` places it elsewhere in the template.
         """
         words = gettext("Sorry, this message comes late. It was to be sent on %(time)s.")
         return sentence(words % {"time": date_and_time(queued_at)})
@@ -131,8 +137,8 @@ class Receipt:
     def get_candidates(self, since: datetime, until: datetime) -> QuerySet[Any] | None:
         """A queryset of the objects from `since` to `until` (aware) that could have had this receipt, wanted or not.
 
-        None: this class does not say. If it does, objects whose receipt was never queued are found, because they were
-        saved by `bulk_create()`, `update()` or raw SQL, or their process was killed (`receipts.missing`). Compare the
+        None: not supported by this class. Otherwise `receipts.missing` finds objects whose receipt was never queued,
+        because they were saved by `bulk_create()`, `update()` or raw SQL, or their process was killed. Compare the
         time that `get_occurred_at()` returns, in a column with an index. The objects are read by primary key, in
         batches; those without a message are loaded by this queryset, so add what the methods above need:
         `select_related()`, for example.
@@ -184,5 +190,5 @@ class Registration:
 
     @property
     def name(self) -> str:
-        """What people call the receipt: its `verbose_name`, else `Paid receipt` for a class `PaidReceipt`."""
+        """The receipt's name for people: its `verbose_name`, else `Paid receipt` for a class `PaidReceipt`."""
         return capfirst(str(self.receipt.verbose_name or camel_case_to_spaces(type(self.receipt).__name__)))

@@ -1,7 +1,7 @@
 """Failures of receipt classes, kept for the admin: one for each receipt of an object, until a save succeeds.
 
-This code runs inside the site's checkout. There is hardly ever a failure to clear, so it is only looked for every few
-seconds: a sale must not pay a query for it.
+This code runs inside the site's checkout. There is hardly ever a failure to clear, so the query for it runs only every
+few seconds: a sale must not pay for it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ logger = get_logger("django_kpwa.receipts")
 
 _BELIEVED_SECONDS = 2.0
 
-# Until which monotonic time no failure is assumed to exist, by outbox, its schema (sites may have one for each tenant)
+# Monotonic time until which no failure is assumed to exist, by outbox, its schema (sites may have one for each tenant)
 # and the receipt's label.
 _none_until: dict[tuple[str, str, str], float] = {}
 
@@ -81,7 +81,7 @@ def clear_failure(registration: Registration, obj: models.Model, saved_in: str, 
     if not failures.exists():
         _none_until[outbox] = time.monotonic() + _BELIEVED_SECONDS
         return
-    # Deleted by primary key: on MariaDB a DELETE that finds nothing would lock the gap where others insert theirs.
+    # Deleted by primary key: on MariaDB a DELETE without a match would lock the gap where other processes insert.
     ids = list(failures.filter(**_one(registration, obj, saved_in)).values_list("pk", flat=True))
     if ids:
         failures.filter(pk__in=ids).delete()
@@ -106,7 +106,7 @@ def _cause_of(error: Exception) -> FailureCause:
 
 
 def _count(one: dict[str, Any], latest: dict[str, Any]) -> None:
-    """Store a failure, or count a repeat. The INSERT goes first: an UPDATE that finds nothing would lock a gap."""
+    """Store a failure, or count a repeat. The INSERT goes first: an UPDATE without a match would lock a gap."""
     store().upsert([ReceiptFailure(**one, **latest, times=0)], unique=list(one), update=list(latest))
     ReceiptFailure.objects.filter(**one).update(times=F("times") + 1)
 

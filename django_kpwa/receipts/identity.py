@@ -121,14 +121,14 @@ def whose(known: OutboundMessage, row: Row) -> Whose:
     went to the former number, and the person who corrected the number must learn of it.
     """
     if known.status == Status.QUEUED and known.needs_rendering:
-        return Whose.THIS_ONE  # the receipt class is asked everything again when the text is rendered
+        return Whose.THIS_ONE  # all methods of the receipt class are called again when the text is rendered
     differs = bool(row.phone_number) and _goes_to_another(known, row.phone_number)
     if row.fingerprint.startswith(_GIVEN) and known.source_fingerprint.startswith(_GIVEN):
         if row.fingerprint != known.source_fingerprint:
             return Whose.ANOTHER
         return Whose.UNCLEAR if differs else Whose.THIS_ONE
     is_same_time = _is_same_time(row.fingerprint, known.source_fingerprint)
-    # It happened after the message was queued, so it is another row; or its time was edited, or changes at every save.
+    # The event is later than the message: this is another row, or its time was edited, or changes at every save.
     is_later = row.occurred_at is not None and row.occurred_at > known.created_at and not is_same_time
     if (is_later and (differs or row.is_new)) or (row.is_new and differs and not is_same_time):
         return Whose.ANOTHER
@@ -140,7 +140,7 @@ def whose(known: OutboundMessage, row: Row) -> Whose:
 def is_of_an_earlier_row(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> bool:
     """True if a receipt's message, which names `obj` as its source, is about an earlier row with the same primary key.
 
-    Used by pages that list messages, so it is cheap: the class is asked for the number only if the times differ. Raises
+    Used by pages that list messages, so it is cheap: `get_phone_number()` is called only if the times differ. Raises
     whatever the receipt class raises.
     """
     if message.status == Status.QUEUED and message.needs_rendering:

@@ -1,7 +1,7 @@
-"""The regular look for missing receipts: yesterday once a day, and what came since the last look once an hour.
+"""The regular search ("look") for missing receipts: once a day for yesterday, once an hour since the last search.
 
-Beat, `kpwa run` and cron all call `look_regularly()`, as often as they like: a row for each class decides who looks, so
-that exactly one process does. What a look finds is stored for the dashboard and for `health`, which tells people.
+Beat, `kpwa run` and cron may all call `look_regularly()` at any time: a row for each class ensures that exactly one
+process searches. The result is stored for the dashboard and for `health`, which notifies people.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .base import Registration
 from .missing import GRACE, Found, classes, look_for_missing
 
 EVERY_SECONDS = 3300.0
-"""A class is looked at again after this time: somewhat less than the hour in which beat and `kpwa run` call."""
+"""Minimum seconds between two looks at a class: somewhat less than the hourly interval of beat and `kpwa run`."""
 OVERLAP = timedelta(minutes=15)
-"""A look begins this long before the end of the one before: a sale may be committed long after it happened."""
+"""Overlap of a look with the one before it: a sale may be committed long after it happened."""
 _FORGET_SECONDS = 7 * 86_400.0
 
 
 def look_regularly(*, should_stop: Callable[[], bool] = lambda: False) -> int:
-    """Look at each class that is due, unless another process does; returns how many were looked at.
+    """Look at each class that is due, unless another process does; returns the number of classes.
 
     A look begins where the last one ended. While receipts are missing, it begins where those were found, so that they
-    are not forgotten. Once a day it begins with yesterday, before which nothing is looked at. A look that `should_stop`
+    are not forgotten. Once a day it begins with yesterday; it never goes further back. A look that `should_stop`
     ends is stored as incomplete, and the next one begins where it did.
     """
     looked = 0
@@ -46,7 +46,7 @@ def look_regularly(*, should_stop: Callable[[], bool] = lambda: False) -> int:
 
 
 def look_again(registration: Registration, *, should_stop: Callable[[], bool] = lambda: False) -> None:
-    """Look once more at the time in which receipts were found missing, after somebody has sent them.
+    """Repeat the look at the period in which receipts were missing, after a person has sent them.
 
     Nothing is stored if `should_stop` ends it; the next regular look does the same.
     """
@@ -59,7 +59,7 @@ def look_again(registration: Registration, *, should_stop: Callable[[], bool] = 
 
 
 def last_looks() -> list[tuple[Registration, ReceiptLook]]:
-    """What the last look at each class has found, in the order of registration; not of those never looked at."""
+    """Return the result of the last look at each class, in the order of registration; only of classes looked at."""
     registrations = classes()
     if not registrations:
         return []

@@ -1,10 +1,10 @@
-"""Finds objects whose receipt was never queued, and queues it: `bulk_create()`, `update()`, raw SQL and a process that
-was killed tell nobody of a sale.
+"""Finds objects whose receipt was never queued, and queues it: `bulk_create()`, `update()` and raw SQL send no
+signal, and a process may be killed after a save.
 
-A class says which objects could have had a receipt (`Receipt.get_candidates()`). They are read in batches by primary
-key, however many there are, and only those without a message are loaded, to ask the class about them as a save does.
-Looking stores nothing. Sending takes the way of a save, with the receipt's own key: it can be repeated, and run beside
-a till or another process that sends the same.
+`Receipt.get_candidates()` returns the objects that could have had a receipt. They are read in batches by primary key,
+however many there are, and only those without a message are loaded, to call the class's methods as a save does. Looking
+stores nothing. Sending works as for a save, with the receipt's own key: it can be repeated, and can run beside a till
+or another process that sends the same.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from .identity import Row, Whose, event_id_of, fingerprint_of, is_of_an_earlier_
 from .queueing import find_known, is_recent, queue
 
 GRACE = timedelta(seconds=60)
-"""Age from which an object without a message is missing one: until then, its receipt may just be being queued."""
+"""Minimum age of an object that counts as missing its message: before that, the receipt may still be being queued."""
 
 MISSING = (Fate.NEVER_QUEUED, Fate.FAILURE, Fate.RAISED)
-"""What is wrong with an object that has no message, and what `send_missing()` tries to mend."""
-# Of several messages of one receipt (a copy went to another number), the first of these tells what became of it.
+"""Fates of objects without a message, which `send_missing()` tries to fix."""
+# Of several messages of one receipt (a copy went to another number), the first of these fates applies.
 _BEST_FIRST = (Fate.ARRIVED, Fate.WAITING, Fate.DOUBT, Fate.FAILED, Fate.EXPIRED, Fate.CANCELLED)
 
 
 @dataclass(frozen=True)
 class Named:
-    """An object that misses its receipt. `words`: what its class raised, with numbers masked; empty otherwise."""
+    """An object without its receipt. `words`: the error that its class raised, with numbers masked; empty otherwise."""
 
     source_id: str
     reference: str
@@ -60,7 +60,7 @@ class Named:
 
 @dataclass
 class Found:
-    """What became of the receipts of one class, of objects from `since` to `until`."""
+    """The state of the receipts of one class, for objects from `since` to `until`."""
 
     MAX_NAMED: ClassVar = 100
 
@@ -69,13 +69,13 @@ class Found:
     until: datetime
     counts: Counter[Fate] = field(default_factory=Counter)
     named: list[Named] = field(default_factory=list)
-    """The first `MAX_NAMED` objects that miss their receipt."""
+    """The first `MAX_NAMED` objects without their receipt."""
     queued: int = 0
-    """How many of the missing have a message now, because they were to be sent."""
+    """Number of missing receipts that were queued by `send_missing()`."""
     is_complete: bool = True
     """False if the look was stopped before the last object."""
     error: str = ""
-    """What `get_candidates()` or its queryset raised, with numbers masked. Empty: nothing."""
+    """The error that `get_candidates()` or its queryset raised, with numbers masked; empty if none."""
 
     @property
     def looked_at(self) -> int:
@@ -89,7 +89,7 @@ class Found:
 
 
 def classes(name: str = "") -> list[Registration]:
-    """The registrations whose class says what its candidates are; only those with this label or class name, if given.
+    """The registrations whose class defines its candidates; only those with this label or class name, if given.
 
     Raises `LookupError` if no receipt is registered by that name.
     """
@@ -113,10 +113,10 @@ def look_for_missing(
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Found], None] = lambda found: None,
 ) -> Found:
-    """Find what became of the receipts of the objects from `since` to `until`. Stores nothing.
+    """Find the state of the receipts of the objects from `since` to `until`. Stores nothing.
 
-    `among`: only of the objects of this queryset. `should_stop`: called before each batch and object; if it returns
-    True, the look ends. `tell`: called after each batch with what was found up to then.
+    `among`: only the objects of this queryset. `should_stop`: called before each batch and object; if it returns
+    True, the look ends. `tell`: called after each batch with the result so far.
 
     Raises `DatabaseError` if the outbox's database fails.
     """
@@ -132,9 +132,9 @@ def send_missing(
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Found], None] = lambda found: None,
 ) -> Found:
-    """The same, and queue what is missing, unless it is older than `max_age`. What fails again is a `ReceiptFailure`.
+    """Find missing receipts, and queue those not older than `max_age`. One that fails again is a `ReceiptFailure`.
 
-    Call it outside of transactions: each receipt is committed by itself. The counts are those afterwards.
+    Call it outside of transactions: each receipt is committed separately. Returns the state afterwards.
     """
     return _Look(Found(registration, since, until), among, should_stop, tell, is_sending=True).run()
 
@@ -153,7 +153,7 @@ class _Told:
 
 @dataclass
 class _Asked:
-    """An object that its class is asked about, with its messages and what is left of a purged one with its key."""
+    """An object to check with its class, with its messages and the kept part of a purged one with its key."""
 
     obj: models.Model
     source_id: str
@@ -180,7 +180,7 @@ class _Look:
         self.should_stop, self.tell, self.is_sending = should_stop, tell, is_sending
         family = [each for each in registry.registrations() if type(each.receipt) is type(self.receipt)]
         self.labels = [each.label for each in family]
-        # The event of every object, if the class does not ask the object for it.
+        # The event of every object, if the class does not override `get_event_id()`.
         has_one_event = type(self.receipt).get_event_id is Receipt.get_event_id
         self.event = self.receipt.get_event_id(None) if has_one_event else ""
         self.alias = ""
@@ -195,7 +195,7 @@ class _Look:
         return self.found
 
     def _candidates(self) -> models.QuerySet[Any] | None:
-        """The class's queryset by primary key. None if it is about another of the models that the class serves."""
+        """The class's queryset by primary key. None if it is for another model of the class."""
         given = self.receipt.get_candidates(self.found.since, self.found.until)
         if given is None:
             return None
@@ -205,7 +205,7 @@ class _Look:
             if any(given.model is registration.model for registration in registry.registrations()):
                 return None
             raise TypeError(f"get_candidates() returned a queryset of {given.model._meta.label}, which has no receipt.")
-        # Not from a replica: a sale that is sent must be the row that the primary has.
+        # Not from a replica: the receipt must be about the row as the primary has it.
         rows: Any = given
         self.alias = rows._db or router.db_for_write(given.model)
         if self.among is not None:
@@ -213,7 +213,7 @@ class _Look:
         return cast("models.QuerySet[Any]", rows.using(self.alias).order_by("pk"))
 
     def _read(self, candidates: models.QuerySet[Any]) -> Exception | None:
-        """Look at each batch. Returns what the site's own queryset raised."""
+        """Look at each batch. Returns the error that the site's own queryset raised, or None."""
         ahead = candidates
         while True:
             if self.should_stop():
@@ -224,7 +224,7 @@ class _Look:
                 read = list(ahead.values_list("pk", flat=True)[: self.BATCH_SIZE])
             if caught.error is not None:
                 return caught.error
-            # A join may name one object several times.
+            # A join may return one object several times.
             ids = list(dict.fromkeys(read))
             if ids and (error := self._look_at(candidates, ids)):
                 return error
@@ -239,8 +239,8 @@ class _Look:
         for primary_key in ids:
             messages = told.get(str(primary_key), [])
             fate = None
-            # The class is asked where it names an event for each object, and where a message is from before the time
-            # that is looked at: it may be about an earlier row with the same primary key.
+            # The class has to be called if it overrides `get_event_id()`, or if a message is older than the period:
+            # that may be about an earlier row with the same primary key.
             if self.event and all(message.created_at >= self.found.since for message in messages):
                 fate = self._fate_by(messages, self.event)
             if fate is None:
@@ -273,7 +273,7 @@ class _Look:
         return key
 
     def _fate_by(self, messages: Iterable[_Told], event: str) -> Fate | None:
-        """What became of the receipt `event` of an object with these messages; None if none of them is that receipt."""
+        """Return the fate of the receipt `event` of an object with these messages; None if it has no message."""
         own = [message for message in messages if _event_of(message.key) == event and not self._is_of_another(message)]
         uuids = {message.uuid for message in own}
         copies = [
@@ -283,12 +283,12 @@ class _Look:
         return next((fate for fate in _BEST_FIRST if fate in fates), None)
 
     def _is_of_another(self, message: _Told) -> bool:
-        """True if another registered class queued it. One that has been renamed since is no other class."""
+        """True if another registered class queued it. A class that was renamed since does not count as another."""
         label = message.renderer.removeprefix(f"{FAMILY}/")
         return label not in self.labels and registry.find(label) is not None
 
     def _failed(self, source_ids: Iterable[str]) -> set[str]:
-        """Those of the objects that have a failure of this receipt."""
+        """Return the ids of objects with a failure of this receipt."""
         failures = ReceiptFailure.objects.filter(
             receipt__in=self.labels,
             source_content_type__in=types_of(self.registration.model),
@@ -298,7 +298,7 @@ class _Look:
         return set(failures.order_by().values_list("source_id", flat=True))
 
     def _judge(self, asked: _Asked, *, has_failed: bool) -> None:
-        """Count what became of the receipt of a loaded object, after sending it if that is wanted."""
+        """Count the fate of a loaded object's receipt, after sending it if requested."""
         words = ""
         fate = Fate.RAISED
         with contained(self.alias, write_alias()) as caught:
@@ -318,7 +318,7 @@ class _Look:
             self.found.named.append(Named(asked.source_id, self._reference(asked.obj), fate, words))
 
     def _ask(self, asked: _Asked) -> Fate:
-        """What became of the receipt of an object. Raises whatever the class raises."""
+        """Return the fate of an object's receipt. Raises whatever the class raises."""
         obj, key = asked.obj, key_of(self.registration, asked.obj, self.alias)
         of_this_row = self._without_earlier_rows(asked.messages, obj)
         if known := self._fate_by(of_this_row, event_id_of(key)):
@@ -352,7 +352,7 @@ class _Look:
         return [message for message in messages if message.pk not in earlier]
 
     def _reference(self, obj: models.Model) -> str:
-        """What people call the object."""
+        """Return the object's reference."""
         reference = ""
         with contained(self.alias, write_alias()):
             reference = reference_of(self.registration, obj)

@@ -22,7 +22,7 @@ from django.template.loader import get_template
 
 @dataclass
 class LateNotice:
-    """The line about a receipt that is written late. `is_written`: the template has put it into the text."""
+    """The line about a receipt that is written late. `is_written`: the template has included it."""
 
     line: str
     is_written: bool = False
@@ -33,7 +33,7 @@ _late_notice: ContextVar[LateNotice | None] = ContextVar("kpwa_late_notice", def
 
 @contextmanager
 def written_late(line: str) -> Iterator[LateNotice]:
-    """While a text is written, have `take_late_notice()` return `line`; empty: the text is not late."""
+    """Make `take_late_notice()` return `line` inside the block; empty: the text is not late."""
     notice = LateNotice(line)
     token = _late_notice.set(notice)
     try:
@@ -43,7 +43,7 @@ def written_late(line: str) -> Iterator[LateNotice]:
 
 
 def take_late_notice() -> str:
-    """The line about a text that is being written late, for its own place in it; empty if it is not late."""
+    """Return the late notice to include at this place in the template; empty if the text is not late."""
     notice = _late_notice.get()
     if notice is None:
         return ""

@@ -31,7 +31,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Preview:
-    """One receipt of an object. The field of a method that raised is empty, and `problems` has the method."""
+    """One receipt of an object. The field of a method that raised is empty, and `problems` names the method."""
 
     is_wanted: bool = False
     """The result of `should_send()`."""
@@ -44,14 +44,14 @@ class Preview:
     event_id: str = ""
     license: License | None = None
     waits_because: str = ""
-    """Why the message would wait in the queue: it is not clear which license sends it. Empty if it is clear."""
+    """Why no license can be chosen, so that the message would wait in the queue; empty if one can."""
     rendered: Rendered | None = None
     known: OutboundMessage | None = None
     """The existing message of this receipt, if there is one."""
     is_unclear: bool = False
     """True if `known` may be about an earlier object with the same primary key, or if the number was changed since."""
     problems: dict[str, str] = field(default_factory=dict)
-    """By the name of each method that raised, the exception in words, with phone numbers masked."""
+    """The exceptions in words, with phone numbers masked, by the name of the method that raised."""
 
     @property
     def can_be_sent(self) -> bool:
@@ -60,7 +60,7 @@ class Preview:
 
 
 def preview(registration: Registration, obj: models.Model) -> Preview:
-    """Ask the receipt class about the saved object `obj`. Errors of the class are returned as `problems`."""
+    """Preview the receipt of the saved object `obj`. Errors of the class are returned as `problems`."""
     receipt = registration.receipt
     using = database_of(obj)
     asked = _Asked(using)

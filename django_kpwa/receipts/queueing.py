@@ -46,7 +46,7 @@ class _Wanted:
     def store(self, render_after_seconds: float) -> OutboundMessage:
         purged = None
         while True:
-            # Looked up before inserting: a refused INSERT at every later save would fill the database's error log.
+            # Looked up before inserting: a rejected INSERT at every later save would fill the database's error log.
             key, known, belongs_to = find_known(self.registration, self.row, purged)
             if known is not None and belongs_to is not Whose.ANOTHER:
                 is_again = self._is_wanted_again(known, render_after_seconds)
@@ -69,7 +69,7 @@ class _Wanted:
             )
             if not message.was_purged:
                 break
-            # Purged messages are found only here: to look for them earlier would cost every first receipt a query.
+            # Purged messages are found only here: searching for them earlier would cost every first receipt a query.
             purged = message
         if known is not None:
             earlier = Q(pk__lte=known.pk)
@@ -162,7 +162,7 @@ def find_known(
 ) -> tuple[str, OutboundMessage | None, Whose]:
     """Find the receipt's message, skipping the messages of earlier rows with the same primary key.
 
-    `purged` is what is left of a purged message with the row's first key, if the caller knows of one. It is not looked
+    `purged` is the kept part of a purged message with the row's first key, if the caller knows of one. It is not looked
     up here, which saves a query.
 
     Returns the key that the receipt has or would get, the message found for it, and whose that is. The message is the
@@ -186,7 +186,7 @@ def find_known(
 
 
 def purged_message_of(key: str) -> OutboundMessage | None:
-    """What is left of a purged message with this key, or None."""
+    """Return the kept part of a purged message with this key, or None."""
     digest = idempotency_digest(key)
     return store().find_kept([digest]).get(digest)
 
@@ -237,7 +237,7 @@ def _contained(registration: Registration, obj: models.Model, using: str, outbox
 
 
 def _unclear(known: OutboundMessage, registration: Registration) -> KnownReceiptError:
-    # The month is in letters, because digits alone would be masked as a phone number.
+    # The month is spelled out, because digits alone would be masked as a phone number.
     about = f"message {known.pk} of {known.created_at:%d %b %Y, %H:%M} UTC already has its key"
     if _is_of_another_class(known, registration):
         return KnownReceiptError(f"{about} and is of another receipt class: give the two different event ids.")

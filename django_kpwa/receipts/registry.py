@@ -3,7 +3,7 @@
 Each message stores its receipt's label (`sales.sale.PaidReceipt`), so renaming a class fails the messages that still
 wait for their text.
 
-Registering imports nothing that queues: that is left to the first save.
+Registering does not import the code that queues; the first save does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = get_logger("django_kpwa.receipts")
 ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
 
 MAX_LABEL_LENGTH = 190
-# Methods that a receipt must define, unless it names the field that they would read.
+# Methods that a receipt must define, unless it sets the attribute with the field that they would read.
 _REQUIRED = {"should_send": "occurred_at_field", "get_phone_number": "phone_number_field"}
 # The keyword arguments that each method of a receipt gets beside the object.
 _ASKED: dict[str, tuple[str, ...]] = {
@@ -113,7 +113,7 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
 def try_again(failure: ReceiptFailure) -> OutboundMessage | None:
     """Queue the receipt that failed, as `send_now()` does, and return its message.
 
-    None: it failed again, which the row then says; or it is no longer wanted, or its object was deleted, and the row is
+    None: it failed again, and the row is updated; or it is no longer wanted or its object was deleted, and the row is
     deleted. Raises `LookupError` if the receipt is no longer registered or its database is missing.
     """
     from .identity import source_of
@@ -143,7 +143,7 @@ def find(label: str) -> Registration | None:
 
 
 def name_of_label(label: str) -> str:
-    """What people call the receipt that is registered under `label`; the label itself if none is."""
+    """Return the name for people of the receipt registered under `label`; the label itself if there is none."""
     registration = find(label)
     return registration.name if registration else label
 
@@ -214,7 +214,7 @@ def _check_receipt_class(receipt_class: object) -> None:
 
 
 def _check_fields(model: type[Model], receipt_class: type[Receipt]) -> None:
-    """A wrong name would fail the receipt of each sale, where nobody looks."""
+    """Check the names of fields at start-up: a wrong one would fail the receipt of each sale unnoticed."""
     for attribute in ("phone_number_field", "occurred_at_field"):
         field = getattr(receipt_class, attribute)
         if field and not (isinstance(field, str) and hasattr(model, field)):
@@ -226,7 +226,7 @@ def _check_fields(model: type[Model], receipt_class: type[Receipt]) -> None:
 def _check_method(receipt: Receipt, method: str, given: str, count: int, context: Iterable[str]) -> None:
     name, function = f"{type(receipt).__name__}.{method}()", getattr(receipt, method)
     if iscoroutinefunction(function):
-        # The coroutine that it returns would be true in any case.
+        # The coroutine that it returns would always be true.
         raise ImproperlyConfigured(f"{name} is asynchronous, but it is called without await: write it without async.")
     try:
         signature(function).bind(*[object()] * count, **dict.fromkeys(context))

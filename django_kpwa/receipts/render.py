@@ -1,4 +1,4 @@
-"""Renders a receipt's text in the worker, just before its first send, so that the customer reads what is true then."""
+"""Renders a receipt's text in the worker, just before its first send, so that it is up to date."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Rendered:
     to: Addressee | None = field(default=None, repr=False)
     """The recipient, if it differs from the one that the message was queued for."""
     reference: str = field(default="", repr=False)
-    """What people call the object now."""
+    """The object's present reference."""
 
 
 @dataclass(frozen=True)
 class Addressee:
-    """A phone number as it was typed, and in digits."""
+    """A phone number as typed and in digits."""
 
     typed: str = field(repr=False)
     digits: str = field(repr=False)
@@ -134,7 +134,7 @@ def write(
     """Render text and image URL, in the receipt's language or else the site's.
 
     `late_since`: when it was queued, if that is long ago. The text then begins with the receipt's late notice, unless
-    its template has put that elsewhere.
+    its template has placed that elsewhere.
 
     Raises `InvalidMessageError` for a message that cannot be sent, and whatever the class and its template raise.
     """
@@ -146,7 +146,7 @@ def write(
     _check(text, image_url)
     if notice.line and not notice.is_written:
         begun = with_line_feeds(f"{notice.line}\n\n{text}".rstrip())
-        # A text that is as long as it may be goes out without.
+        # Omitted if the text would become too long.
         text = begun if len(begun) <= MAX_TEXT_LENGTH else text
         _check(text, image_url)
     return Rendered(text, image_url)
