@@ -29,9 +29,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def reached_by(arguments: list[str]) -> tuple[str, str]:
-    """Where a sandbox with these arguments will be reached: its base URL, and the API key of its first license.
+    """Return the base URL of a sandbox with these arguments, and the API key of its first license.
 
-    Raises `ValueError` where that is not known before it listens, because it takes a free port. Ends the process with
+    Raises `ValueError` if the URL is not known before it listens, because it takes a free port. Ends the process with
     `SystemExit` for invalid arguments.
     """
     options = _parser().parse_args(arguments)

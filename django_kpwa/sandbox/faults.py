@@ -1,7 +1,7 @@
 """The faults that the sandbox can simulate, each with a probability, set on the page, by command line or over HTTP.
 
-`before` and `after` in a name tell whether the fault strikes before or after the message is delivered, the difference
-that a client has to handle. All random numbers come from one seeded generator, so that a run can be repeated.
+`before` and `after` in a name mean that the fault strikes before or after the message is delivered, the difference that
+a client has to handle. All random numbers come from one seeded generator, so that a run can be repeated.
 """
 
 from __future__ import annotations

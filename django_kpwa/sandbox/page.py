@@ -30,7 +30,7 @@ from .world import Account, Sandbox, current
 View = Callable[..., HttpResponse]
 
 MAX_WAIT_SECONDS = 25.0
-# What has no natural limit is cut to the newest.
+# Lists without a natural limit are cut to their newest entries.
 CHATS_SHOWN = 200
 MESSAGES_SHOWN = 200
 LOG_ENTRIES_SHOWN = 100

@@ -162,7 +162,7 @@ def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, An
 def undelivered_event(
     chat: Chat, message: ChatMessage, error: str = "The message could not be delivered."
 ) -> dict[str, Any]:
-    """The payload for a message from the shop that was accepted and did not get there."""
+    """The payload for a message from the shop that was accepted but not delivered."""
     return {
         "id": message.id,
         "ack": -1,

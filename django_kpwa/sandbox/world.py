@@ -25,7 +25,7 @@ QR_SECONDS = 20.0
 DELIVERED_AFTER_SECONDS = 0.3
 LOG_ENTRIES_KEPT = 300
 RESTRICTED = "463: reach-out time-lock"
-"""What WhatsApp says of a message to somebody who has not written to a number that it restricts."""
+"""WhatsApp's error for a message from a restricted number to somebody who has not written to it."""
 _TICKS_IN_ORDER = list(Ticks)
 
 
@@ -42,9 +42,9 @@ class Account:
     wrote: set[str] = field(default_factory=set, repr=False)
     """Numbers that have written to the phone. All others are cold."""
     cold_contacts: set[str] = field(default_factory=set, repr=False)
-    """Numbers to which a message was sent while they were cold, also if it was turned down."""
+    """Numbers to which a message was sent while they were cold, including rejected ones."""
     asked_about: set[str] = field(default_factory=set, repr=False)
-    """Numbers that check-number was asked about."""
+    """Numbers that were passed to check-number."""
     qr_text: str = field(default="", repr=False)
     qr_serial: int = 0
     qr_expires_at: float = 0.0
@@ -143,7 +143,7 @@ class Sandbox:
             return 8 <= len(number) <= 15 and number not in self.unregistered
 
     def denies(self, account: Account, number: str) -> bool:
-        """Note that check-number was asked about `number`, which has WhatsApp. True if it says no, wrongly."""
+        """Note a check-number call for `number`, which has WhatsApp. True if a fault turns the answer into "no"."""
         with self.changed:
             is_first = number not in account.asked_about
             account.asked_about.add(number)
@@ -200,7 +200,7 @@ class Sandbox:
         return message
 
     def restricts(self, account: Account, number: str, fault: str) -> bool:
-        """Note a message to `number`. True if WhatsApp turns it down by `fault`: it is cold, and too many were."""
+        """Note a message to `number`. True if `fault` rejects it: the number is cold, and too many others were."""
         with self.changed:
             if number in account.wrote:
                 return False
@@ -299,7 +299,7 @@ class Sandbox:
             raise LookupError("There is no such chat.") from None
 
     def _reach_phone(self, account: Account, chat: Chat, message: ChatMessage) -> None:
-        """Deliver a message to the recipient's phone, subject to the faults. One from before a reset gets nowhere."""
+        """Deliver a message to the recipient's phone, subject to the faults. One from before a reset is dropped."""
         if not self._has(account, chat):
             return
         if self.faults.strikes("no_ticks"):
