@@ -169,7 +169,7 @@ class _Driver:
         self.ends_at = _elapsed() + slice_seconds
         self.attempts = 0
         self.has_broken = False
-        # When the present claim was asked for; compared with `max_seconds_before_call`.
+        # When the present claim was requested; compared with `max_seconds_before_call`.
         self.began_at = began_at
         self.claim = step.claim
         self.has_unrecorded_call = False

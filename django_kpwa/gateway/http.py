@@ -207,7 +207,7 @@ class ApiGateway(Gateway):
         return bytes(content) if encoding in ("", "identity") else self.__unpacked(content, encoding)
 
     def __unpacked(self, packed: bytearray, encoding: str) -> bytes:
-        # No compression was asked for, but a proxy may compress. urllib3 would decompress without a limit.
+        # No compression was requested, but a proxy may compress. urllib3 would decompress without a limit.
         if encoding not in ("gzip", "x-gzip", "deflate"):
             raise UnexpectedAnswerError("The gateway's answer has a content encoding that was not requested.")
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)

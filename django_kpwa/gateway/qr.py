@@ -66,7 +66,7 @@ class LoginQr:
     @classmethod
     def from_text(cls, text: str) -> LoginQr:
         """Read a data URI, bare base64 of a PNG or JPEG, or WhatsApp's own text (`2@…,…,…`)."""
-        __traceback_hide__ = True  # whoever scans the code controls the account
+        __traceback_hide__ = True  # scanning the code gives control of the account
         text = text.strip()
         if not text:
             raise _no_qr("an empty text")

@@ -141,7 +141,7 @@ class _BoundedReader(io.RawIOBase):
 class _FinalResponse(http.client.HTTPResponse):
     """Skips every interim response (102, 103); the standard library skips only 100.
 
-    A 101 is not skipped: another protocol, which was not asked for, follows it.
+    A 101 is not skipped: another protocol, which was not requested, follows it.
     """
 
     def _read_status(self) -> tuple[str, int, str]:

@@ -1,7 +1,8 @@
 """A lane: the operational state of one license. The word is used in the code only, never on a page.
 
 It is written only by UPDATEs of named columns in `store`, never by `.save()`: a driver, the beat, a person and a
-webhook may write different columns of one row at the same time. A missing row is inserted by whoever finds it missing.
+webhook may write different columns of one row at the same time. A missing row is inserted by the process that finds it
+missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A message of the outbox, the attempts to send it, and what is kept of it once it is purged.
+"""A message of the outbox, the attempts to send it, and the part of it that is kept once it is purged.
 
 `status` is changed only by the conditional UPDATEs in `store`, never by `.save()`.
 """
@@ -233,7 +233,7 @@ class OutboundMessage(models.Model):
     """True while its text is written long after it was queued; set by `dispatch.render`."""
 
     was_purged = False
-    """True if the row was purged, and this object was made of what is kept of it (`KeptKey.as_message()`)."""
+    """True if the row was purged, and this object was made from its `KeptKey`."""
 
     objects = OutboxManager.from_queryset(OutboundMessageQuerySet)()
 

@@ -45,7 +45,7 @@ def exact_collation(connection: BaseDatabaseWrapper) -> str:
 def is_saved(obj: models.Model) -> bool:
     """True if `obj` was loaded from the database or saved to it.
 
-    Its primary key alone does not tell: a UUID is generated before the save, a composite key is filled part by part,
+    The primary key is not enough: a UUID is generated before the save, a composite key is filled part by part,
     and a key that was set by hand may belong to no row.
     """
     instance: Any = obj  # its types lack Django's own question

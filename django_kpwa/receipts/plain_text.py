@@ -140,7 +140,7 @@ def _is_jinja2(template: Any) -> bool:
 def _plain(environment: Any) -> Any:
     """A copy of the environment with the same loader, filters and globals, but without escaping.
 
-    It does not use the bytecode cache: escaping is compiled into the code, but the cache's keys do not tell it.
+    It does not use the bytecode cache: escaping is compiled into the code, but is not part of the cache's keys.
     """
     plain = environment.overlay(autoescape=False, bytecode_cache=None)
     plain.code_generator_class = _without_escaping(environment.code_generator_class)

@@ -258,7 +258,7 @@ def _failure(error: Exception) -> HttpResponse:
     | failure | answer |
     |---|---|
     | `BadRequestError` | 400, with `errors` if there are any |
-    | `InvalidMessageError`: refused before the gateway was asked | 400 with `errors` |
+    | `InvalidMessageError`: refused before the gateway was called | 400 with `errors` |
     | `UnauthorizedError` | 401 |
     | `RateLimitedError` | 429 with Retry-After: not in the reference, but common for services of this kind |
     | `GatewayTimeoutError`, `ConnectionLostError`: unknown if it was carried out | 504 |

@@ -102,7 +102,7 @@ class Sandbox:
         raise LookupError(f"There is no license {name!r}.")
 
     def scan(self, account: Account) -> None:
-        """Link the phone, as if the QR code had been scanned, unless it is asked for a passkey then."""
+        """Link the phone, as if the QR code had been scanned, unless a passkey is required then."""
         with self.changed:
             account.linked = account.linked or not self.faults.strikes("passkey_asked")
             self._touch()

@@ -152,7 +152,7 @@ class Events(StoreBase):
     def count_repeat(self, digest: str) -> bool:
         """Note that the body of the stored event with this digest came again. Returns False if there is no such event.
 
-        If the event stays locked elsewhere, it is not counted: the gateway must not wait for whoever holds it.
+        If the event stays locked elsewhere, it is not counted: the gateway must not wait for the lock.
         """
         try:
             with brief_statements(self.using):

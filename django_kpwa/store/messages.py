@@ -226,7 +226,7 @@ class Messages(Recipients):
         return found
 
     def find_kept(self, digests: Collection[str]) -> dict[str, OutboundMessage]:
-        """Unsaved messages made of what is kept of purged ones with these digests of idempotency keys, by digest."""
+        """Return unsaved messages for purged ones with these digests of idempotency keys, by digest."""
         found: dict[str, OutboundMessage] = {}
         for some in _parts(list(digests)):
             found |= {kept.digest: kept.as_message() for kept in KeptKey.objects.filter(digest__in=some)}
@@ -236,8 +236,8 @@ class Messages(Recipients):
         """The messages, stored or purged, whose digests an INSERT has just refused, by digest.
 
         Under MariaDB's REPEATABLE READ, a message that was stored after this transaction's snapshot is not visible to
-        its plain reads, and a locking read would wait for whoever has locked its row. Such messages are therefore read
-        over another connection.
+        its plain reads, and a locking read would wait for the lock on its row. Such messages are therefore read over
+        another connection.
         """
         found = self.find_known(digests)
         if missing := [digest for digest in digests if digest not in found]:

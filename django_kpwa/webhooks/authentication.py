@@ -1,4 +1,4 @@
-"""Checks who may post a webhook: whoever knows the token in the path and, if the site sets one, a password.
+"""Checks who may post a webhook: clients that know the token in the path and, if the site sets one, a password.
 
 The gateway's reference describes no signature, so these secrets are the only protection. A token is looked up by its
 SHA-256, so that the time a lookup takes does not reveal how close a guess came. An expired token gets the same answer
@@ -69,7 +69,7 @@ class Flood:
     """Keeps a flood of wrong tokens from the database without ever refusing a valid one.
 
     Nobody is blocked by address: behind a proxy all requests come from the proxy, and anybody can write
-    `X-Forwarded-For`. So valid tokens must be told from wrong ones even during a flood. While the wrong tokens of the
+    `X-Forwarded-For`. So valid tokens have to be recognised even during a flood. While the wrong tokens of the
     current second are few, each costs a query. Beyond that, tokens are compared with a copy of the stored digests,
     which is reloaded at most ten times a second. A token is stored before the gateway learns it by an HTTP call, so the
     copy contains it before its first webhook.
@@ -94,7 +94,7 @@ class Flood:
         """True if the token is known to be wrong and need not be looked up; always False while wrong tokens are few."""
         if not self._is_on():
             return False
-        # A token in the present copy, even a stale one, does not wait for a reload: the lookup tells if it is valid.
+        # A token in the present copy, even a stale one, does not wait for a reload: the lookup decides if it is valid.
         key = outbox_key()
         return digest not in self._copies.get(key, _NONE)[0] and digest not in self._read_digests(key)
 

@@ -514,7 +514,7 @@ def _why_not(payload: Fields) -> str:
 
 
 def _is_receipt(payload: Fields) -> bool:
-    """True if the payload is about earlier messages. In that case, `fromMe` may tell who read them."""
+    """True if the payload is about earlier messages. In that case, `fromMe` may mean who read them."""
     words = payload.event_words
     return bool(
         words & {"ack", "acks", "onack", "receipt"}
