@@ -6,6 +6,7 @@ import argparse
 import re
 import uuid
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -22,6 +23,7 @@ from .console import Console
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+@cache  # parsers only read from their parents, and there are dozens of parsers
 def common_options(*, with_json: bool = True, is_nested: bool = False) -> CommandParser:
     """Return a parent parser with the options that every subcommand takes: `--json`, and Django's own.
 
