@@ -83,7 +83,7 @@ def pytest_cmdline_main(config):
 
 
 def _distribute(config, options):
-    """Where no `-n` says how many processes run the tests: three for two cores for folders, else this one alone.
+    """Where no `-n` says how many processes run the tests: two for each core for folders, else this one alone.
 
     Tests wait much of their time: for a lock that has a limit, for a pace, for another process.
     A single file takes less time than others need to start, tests/unit is many tests that take less than to
@@ -96,7 +96,7 @@ def _distribute(config, options):
         named = options.file_or_dir
         is_small = any(".py" in argument for argument in named) or named == ["tests/unit"]
         has_marker = any(argument.startswith("-m") for argument in config.invocation_params.args)
-        options.numprocesses = 0 if is_small or has_marker else min((os.cpu_count() or 1) * 3 // 2, MOST_PROCESSES)
+        options.numprocesses = 0 if is_small or has_marker else min((os.cpu_count() or 1) * 2, MOST_PROCESSES)
     if options.numprocesses and options.dist == "no":
         # Each has a run of neighbours, which share what a module sets up, and takes of the others' when it is done.
         options.dist = "worksteal"

@@ -126,6 +126,7 @@ class Demo:
             time.sleep(0.05)
 
 
+@pytest.mark.waits
 def test_every_receipt_of_the_demos_sales_arrives_exactly_once_and_nothing_is_left_running(tmp_path):
     with Demo(tmp_path / "demo", "--sales", "3", "--exit") as demo:
         assert demo.is_refused("sandbox-key"), "A site that sends to another sandbox could send to this phone."

@@ -14,7 +14,10 @@ import pytest
 
 from tests.processes import ROOT
 
-pytestmark = pytest.mark.timeout(600)  # processes that start, on a machine that may be busy
+pytestmark = [
+    pytest.mark.waits,
+    pytest.mark.timeout(600),  # processes that start, on a machine that may be busy
+]
 
 SITE = ROOT / "tests/sites/own"
 # What would be measured here, or configured, is the repository's.
