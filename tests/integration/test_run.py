@@ -163,7 +163,9 @@ class TestRun:
         phone.set_faults(stall_before={"count": 1, "operation": "sends"})
         queue(shops[:1], 3)
         with start_manage("kpwa", "run", **site) as process:
-            wait_until(lambda: statuses()["sending"] == 1)
+            # Not only claimed: a statement that is under way when it is killed would renew the lease after this test.
+            wait_until(lambda: not phone.faults()["stall_before"]["probability"], what="a call that stalls")
+            assert statuses()["sending"] == 1
             process.kill_all()
         phone.clear_faults()
         Lane.objects.update(lease_expires_at=DatabaseNow())
