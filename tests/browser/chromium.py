@@ -28,6 +28,10 @@ OPTIONS = (
 )
 
 
+class NavigatedError(Exception):
+    """The page was left while it was asked."""
+
+
 class Chromium:
     """One browser with one page. Every method raises `AssertionError` where the page does not do as asked."""
 
@@ -105,12 +109,14 @@ class Chromium:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, seconds: float = 15) -> object:
-        """The expression's value, as soon as it is true."""
+        """The expression's value, as soon as it is true, on this page or on one that takes its place meanwhile."""
         until = time.monotonic() + seconds
-        while not (value := self.evaluate(f"(() => {{ const v = {expression}; return v instanceof Node || v; }})()")):
+        while True:
+            with contextlib.suppress(NavigatedError):
+                if value := self.evaluate(f"(() => {{ const v = {expression}; return v instanceof Node || v; }})()"):
+                    return value
             assert time.monotonic() < until, f"Waited {seconds} s for {expression}"
             time.sleep(0.05)
-        return value
 
     def open_until(self, url: str, expression: str, seconds: float = 60) -> None:
         """Open a page that does not renew itself, again and again, until the expression is true on it."""
@@ -186,6 +192,8 @@ class Chromium:
         os.write(self._write_fd, json.dumps(request).encode() + b"\0")
         self._wait(lambda: number in self._answers, 30, f"the browser to answer {method}")
         answer = self._answers.pop(number)
+        if "navigated" in answer.get("error", {}).get("message", ""):
+            raise NavigatedError(method)
         assert "error" not in answer, f"{method}: {answer.get('error')}"
         return answer["result"]
 
