@@ -37,6 +37,9 @@ _HOST = re.compile(r"([a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IG
 
 _MARK = re.compile(r"[^\W_](.*[^\W_])?")
 
+_Judged = tuple[bool, str, str]
+"""True if a value is wrong, the problem, and the hint."""
+
 
 def make_error(number: str, problem: str, hint: str) -> CheckMessage:
     return Error(problem, hint=hint, id=f"kpwa.{number}")
@@ -62,8 +65,6 @@ def with_settings(check: Callable[[Settings], list[CheckMessage]]) -> Check:
 @register()
 def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """E001: names, types and values of `KPWA`."""
-    import phonenumbers  # see `phone`
-
     from ..gateway.http import read_base_urls  # see `is_http()`
 
     try:
@@ -74,71 +75,79 @@ def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:
             read_base_urls(conf.BASE_URLS)
     except ImproperlyConfigured as error:
         return [make_error("E001", str(error), "Correct the KPWA dict in the settings; see docs/settings.md.")]
-    return [
-        make_error("E001", problem, hint)
-        for is_wrong, problem, hint in (
-            (
-                not _is_range(conf.PACE_SECONDS),
-                "KPWA['PACE_SECONDS'] must be the shortest and the longest wait in seconds.",
-                "For example: 'PACE_SECONDS': (4, 8).",
-            ),
-            (
-                not set(conf.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
-                "KPWA['RESEND_UNKNOWN'] names a cause that does not exist.",
-                f"Known causes: {', '.join(cause.value for cause in Cause if cause.value)}.",
-            ),
-            (
-                not all(_MARK.fullmatch(mark) for mark in conf.RESTRICTION_MARKS),
-                "KPWA['RESTRICTION_MARKS'] must contain only words that begin and end with a letter or a digit.",
-                "For example: 'RESTRICTION_MARKS': ['463', 'reach-out', 'dibatasi'].",
-            ),
-            (
-                not all(_HOST.fullmatch(host) for host in conf.ALLOWED_GATEWAY_HOSTS),
-                "KPWA['ALLOWED_GATEWAY_HOSTS'] must contain host names only.",
-                "Write each without scheme and path, for example 'wa.example' or 'wa.example:8443'.",
-            ),
-            (
-                bool(conf.WEBHOOK_USERNAME) and not conf.WEBHOOK_PASSWORD,
-                "KPWA['WEBHOOK_USERNAME'] is set without WEBHOOK_PASSWORD, so webhooks need neither.",
-                "Set 'WEBHOOK_PASSWORD' as well, or remove 'WEBHOOK_USERNAME'.",
-            ),
-            (
-                conf.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
-                f"KPWA['DEFAULT_REGION'] is {conf.DEFAULT_REGION!r}, which is not a region code.",
-                "Use two capital letters, for example 'ID'.",
-            ),
-            (
-                bool(conf.HEARTBEAT_URL) and not is_askable(conf.HEARTBEAT_URL),
-                "KPWA['HEARTBEAT_URL'] is not an https URL, or has a user name, a query or special characters. It is "
-                "not requested.",
-                "For example: 'HEARTBEAT_URL': 'https://hc-ping.com/…'. On this machine, http:// is allowed.",
-            ),
-            (
-                not all(_is_email(email) for email in conf.ALERT_EMAILS),
-                "KPWA['ALERT_EMAILS'] contains an invalid e-mail address, which receives no alerts.",
-                "For example: 'ALERT_EMAILS': ['owner@shop.example'].",
-            ),
-            (
-                not all(_is_page(url, conf) for url in conf.ALERT_URLS),
-                "KPWA['ALERT_URLS'] contains a URL that is not https, or has a user name or special characters. "
-                "Nothing is posted to it.",
-                "For example: 'ALERT_URLS': {'https://ntfy.sh': '{\"topic\": \"…\", \"message\": $text}'}. Use http "
-                "only to a private IP address, or with 'ALERT_OVER_HTTP': True.",
-            ),
-            (
-                not all(_makes_json(template) for template in conf.ALERT_URLS.values()),
-                "KPWA['ALERT_URLS'] has a template that does not produce JSON, or names a value that does not exist.",
-                f"Write the values without quotes, for example '{{\"text\": $text}}'. Known: {_VALUES}.",
-            ),
-            (
-                bool(conf.HEALTH_SECRET) and not is_path_secret(conf.HEALTH_SECRET),
-                f"KPWA['HEALTH_SECRET'] could be guessed, or does not fit into a path: it must have at least "
-                f"{MIN_SECRET_LENGTH} letters, digits, '-' and '_'. Until then its addresses answer 404.",
-                'Generate a random one: python -c "import secrets; print(secrets.token_urlsafe(32))"',
-            ),
-        )
-        if is_wrong
-    ]
+    wrong = (*_values_of_sending(conf), *_values_of_monitoring(conf))
+    return [make_error("E001", problem, hint) for is_wrong, problem, hint in wrong if is_wrong]
+
+
+def _values_of_sending(conf: Settings) -> tuple[_Judged, ...]:
+    import phonenumbers  # see `phone`
+
+    return (
+        (
+            not _is_range(conf.PACE_SECONDS),
+            "KPWA['PACE_SECONDS'] must be the shortest and the longest wait in seconds.",
+            "For example: 'PACE_SECONDS': (4, 8).",
+        ),
+        (
+            not set(conf.RESEND_UNKNOWN) <= {cause.value for cause in Cause if cause.value},
+            "KPWA['RESEND_UNKNOWN'] names a cause that does not exist.",
+            f"Known causes: {', '.join(cause.value for cause in Cause if cause.value)}.",
+        ),
+        (
+            not all(_MARK.fullmatch(mark) for mark in conf.RESTRICTION_MARKS),
+            "KPWA['RESTRICTION_MARKS'] must contain only words that begin and end with a letter or a digit.",
+            "For example: 'RESTRICTION_MARKS': ['463', 'reach-out', 'dibatasi'].",
+        ),
+        (
+            not all(_HOST.fullmatch(host) for host in conf.ALLOWED_GATEWAY_HOSTS),
+            "KPWA['ALLOWED_GATEWAY_HOSTS'] must contain host names only.",
+            "Write each without scheme and path, for example 'wa.example' or 'wa.example:8443'.",
+        ),
+        (
+            bool(conf.WEBHOOK_USERNAME) and not conf.WEBHOOK_PASSWORD,
+            "KPWA['WEBHOOK_USERNAME'] is set without WEBHOOK_PASSWORD, so webhooks need neither.",
+            "Set 'WEBHOOK_PASSWORD' as well, or remove 'WEBHOOK_USERNAME'.",
+        ),
+        (
+            conf.DEFAULT_REGION not in phonenumbers.SUPPORTED_REGIONS,
+            f"KPWA['DEFAULT_REGION'] is {conf.DEFAULT_REGION!r}, which is not a region code.",
+            "Use two capital letters, for example 'ID'.",
+        ),
+    )
+
+
+def _values_of_monitoring(conf: Settings) -> tuple[_Judged, ...]:
+    return (
+        (
+            bool(conf.HEARTBEAT_URL) and not is_askable(conf.HEARTBEAT_URL),
+            "KPWA['HEARTBEAT_URL'] is not an https URL, or has a user name, a query or special characters. It is "
+            "not requested.",
+            "For example: 'HEARTBEAT_URL': 'https://hc-ping.com/…'. On this machine, http:// is allowed.",
+        ),
+        (
+            not all(_is_email(email) for email in conf.ALERT_EMAILS),
+            "KPWA['ALERT_EMAILS'] contains an invalid e-mail address, which receives no alerts.",
+            "For example: 'ALERT_EMAILS': ['owner@shop.example'].",
+        ),
+        (
+            not all(_is_page(url, conf) for url in conf.ALERT_URLS),
+            "KPWA['ALERT_URLS'] contains a URL that is not https, or has a user name or special characters. "
+            "Nothing is posted to it.",
+            "For example: 'ALERT_URLS': {'https://ntfy.sh': '{\"topic\": \"…\", \"message\": $text}'}. Use http "
+            "only to a private IP address, or with 'ALERT_OVER_HTTP': True.",
+        ),
+        (
+            not all(_makes_json(template) for template in conf.ALERT_URLS.values()),
+            "KPWA['ALERT_URLS'] has a template that does not produce JSON, or names a value that does not exist.",
+            f"Write the values without quotes, for example '{{\"text\": $text}}'. Known: {_VALUES}.",
+        ),
+        (
+            bool(conf.HEALTH_SECRET) and not is_path_secret(conf.HEALTH_SECRET),
+            f"KPWA['HEALTH_SECRET'] could be guessed, or does not fit into a path: it must have at least "
+            f"{MIN_SECRET_LENGTH} letters, digits, '-' and '_'. Until then its addresses answer 404.",
+            'Generate a random one: python -c "import secrets; print(secrets.token_urlsafe(32))"',
+        ),
+    )
 
 
 # A dummy, to test whether a template produces JSON.
