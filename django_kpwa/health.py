@@ -264,8 +264,8 @@ def _urgency(finding: Finding) -> tuple[int, str]:
 # --- licenses ---
 
 
-def _licenses(most: int) -> tuple[list[License], datetime, bool]:
-    """Return the first `most` licenses by name, the database's time, and True if there are more licenses."""
+def _licenses(limit: int) -> tuple[list[License], datetime, bool]:
+    """Return the first `limit` licenses by name, the database's time, and True if there are more licenses."""
     # By the indexed column. A repeat of an older event may have come later; it proves that the webhook works as well.
     newest = WebhookEvent.objects.filter(license=OuterRef("pk")).order_by("-received_at")
     has_webhook = WebhookToken.objects.filter(license=OuterRef("pk"), registered_at__isnull=False, expires_at=None)
@@ -275,8 +275,8 @@ def _licenses(most: int) -> tuple[list[License], datetime, bool]:
         kpwa_has_webhook=Exists(has_webhook),
         kpwa_event_at=Subquery(newest.values("last_received_at")[:1]),
     )
-    found: list[Any] = list(rows[: most + 1])
-    is_cut, found = len(found) > most, found[:most]
+    found: list[Any] = list(rows[: limit + 1])
+    is_cut, found = len(found) > limit, found[:limit]
     now = found[0].looked_at if found else timezone.now()
     return found, now, is_cut
 

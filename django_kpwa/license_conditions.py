@@ -104,14 +104,14 @@ def _trouble(lane: Lane) -> Condition | None:
 class NewCustomers:
     """Today's messages of a license to people who have not written to it.
 
-    `most`: the limit; None if there is none.
+    `limit`: maximum for today; None if there is no limit.
     `is_asked`: True if it is still to be entered how long the number has been in use, which decides about the limit.
     `unanswered`: messages of this calendar month to people who have not written since, as last counted.
     `is_much`: True if that is more than `KPWA["UNANSWERED_A_MONTH"]`.
     """
 
     sent: int
-    most: int | None
+    limit: int | None
     is_asked: bool
     unanswered: int
     is_much: bool
@@ -120,11 +120,11 @@ class NewCustomers:
 def new_customers(license_: License, now: datetime) -> NewCustomers:
     """Return what `license_`, fetched with its lane, has sent to new customers. `now`: by the database's clock."""
     today = timezone.localtime(now, license_.time_zone).date()
-    lane, most = lane_of(license_), license_.cold_limit_on(today)
+    lane, limit = lane_of(license_), license_.cold_limit_on(today)
     sent = lane.cold_sent if lane is not None and lane.cold_day == today else 0
     is_asked = license_.in_use_since is None and license_.cold_limit is None
     unanswered, allowed = _unanswered(license_, lane, today), kpwa_settings().UNANSWERED_A_MONTH
-    return NewCustomers(sent, most, is_asked, unanswered, is_much=bool(allowed) and unanswered > allowed)
+    return NewCustomers(sent, limit, is_asked, unanswered, is_much=bool(allowed) and unanswered > allowed)
 
 
 def _unanswered(license_: License, lane: Lane | None, today: date) -> int:
@@ -166,15 +166,15 @@ def stopped_since(license_: License) -> datetime | None:
     return lane.session_seen_at if lane.session_status == SessionStatus.QR.value else None
 
 
-def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int | None, Queue]:
+def queues_of(license_ids: Sequence[int], limit: int = MAX_COUNTED) -> dict[int | None, Queue]:
     """Return the queue of each license that has waiting messages, by license id.
 
-    Up to `most` waiting messages in total, which is the normal case, are grouped by one query. Grouping a larger
+    Up to `limit` waiting messages in total, which is the normal case, are grouped by one query. Grouping a larger
     backlog would read all of it, so it is counted license by license, each up to the limit.
     """
     queued = OutboundMessage.objects.filter(status=Status.QUEUED)
-    if count_up_to(most, queued).is_more:
-        return _backlog(queued, license_ids, most)
+    if count_up_to(limit, queued).is_more:
+        return _backlog(queued, license_ids, limit)
     live = Min("due_at", filter=Q(priority__in=LIVE))
     is_put_off = Q(reason__in=HoldReason.values, due_at__gt=DatabaseNow())
     columns = (Count("pk"), Min("created_at"), Min("due_at"))
@@ -184,22 +184,22 @@ def queues_of(license_ids: Sequence[int], most: int = MAX_COUNTED) -> dict[int |
         .annotate(*columns, live=live, put_off=Count("pk", filter=is_put_off))
     )
     found = list(grouped)
-    put_off = _put_off(most) if any(row[-1] for row in found) else {}
+    put_off = _put_off(limit) if any(row[-1] for row in found) else {}
     return {
-        license_id: Queue(bounded(most, waiting), oldest_at, due_at, live_due_at, put_off.get(license_id, ()))
+        license_id: Queue(bounded(limit, waiting), oldest_at, due_at, live_due_at, put_off.get(license_id, ()))
         for license_id, waiting, oldest_at, due_at, live_due_at, _ in found
     }
 
 
-def _put_off(most: int) -> dict[int | None, tuple[PutOff, ...]]:
+def _put_off(limit: int) -> dict[int | None, tuple[PutOff, ...]]:
     found: dict[int | None, tuple[PutOff, ...]] = {}
     put_off = OutboundMessage.objects.put_off().order_by("reason").values_list("license_id", "reason")
     for license_id, reason, until, count in put_off.annotate(Min("due_at"), Count("pk")):
-        found[license_id] = (*found.get(license_id, ()), PutOff(reason, until, bounded(most, count)))
+        found[license_id] = (*found.get(license_id, ()), PutOff(reason, until, bounded(limit, count)))
     return found
 
 
-def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: int) -> dict[int | None, Queue]:
+def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], limit: int) -> dict[int | None, Queue]:
     oldest: dict[int | None, datetime] = {}
     by_age = queued.order_by("created_at").values_list("license_id", "created_at")
     for license_id, created_at in by_age[:_MAX_OLDEST_READ]:
@@ -207,7 +207,7 @@ def _backlog(queued: OutboundMessageQuerySet, license_ids: Sequence[int], most: 
     queues: dict[int | None, Queue] = {}
     for license_id in [*license_ids, *store().queued_without_their_license().values_list("license_id", flat=True)[:1]]:
         of_license = queued.filter(license_id=license_id)
-        waiting = count_up_to(most, of_license)
+        waiting = count_up_to(limit, of_license)
         if waiting:
             next_one = (
                 of_license.order_by("priority", "due_at", "id").only("due_at", "priority", "reason", "status").first()

@@ -415,12 +415,12 @@ def license_of(given: License | str | None) -> License | None:
     return found
 
 
-def give_unassigned(most: int = GIVEN_AT_ONCE) -> bool:
-    """Assign up to `most` messages that were stored without a license to the one that is chosen now, and wake it.
+def give_unassigned(limit: int = GIVEN_AT_ONCE) -> bool:
+    """Assign up to `limit` messages that were stored without a license to the one that is chosen now, and wake it.
 
     Returns False if no message waits for a license, or if none can be chosen yet.
     """
-    license_ = choosing.give_unassigned(kpwa_settings().DEFAULT_LICENSE, most)
+    license_ = choosing.give_unassigned(kpwa_settings().DEFAULT_LICENSE, limit)
     if license_ is None:
         return False
     wake_license_on_commit(license_.pk)

@@ -14,7 +14,7 @@ MAX_RETRY_AFTER_SECONDS = 900.0
 RESTRICTED_SECONDS = (86_400.0, 172_800.0, 604_800.0)
 """Wait of messages to new customers after WhatsApp restricts the number, and after each further attempt that it
 rejects: trying again too soon prolongs a restriction."""
-LONGEST_RESTRICTION_SECONDS = RESTRICTED_SECONDS[-1]
+MAX_RESTRICTION_SECONDS = RESTRICTED_SECONDS[-1]
 
 _random = random.SystemRandom()
 
@@ -35,7 +35,7 @@ def probe(probes: int, conf: Settings) -> float:
     return _backoff(conf.PROBE_SECONDS, probes, conf.max_probe_seconds)
 
 
-def _backoff(first: float, doublings: int, most: float) -> float:
+def _backoff(first: float, doublings: int, limit: float) -> float:
     # The exponent is bounded because a lane may stay paused for months, and the power would overflow.
-    seconds = min(first * 2.0 ** min(max(doublings, 0), 30), most)
+    seconds = min(first * 2.0 ** min(max(doublings, 0), 30), limit)
     return seconds * _random.uniform(0.8, 1.2)

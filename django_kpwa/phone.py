@@ -40,7 +40,7 @@ _CODE_AND_NUMBER = re.compile(
 _NUMBER_DOMAINS = ("s.whatsapp.net", "c.us")
 _WRITTEN_NUMBER = re.compile(r"\+?[\d\s().\-]{6,30}")
 _DEVICE_SUFFIX = re.compile(r"[:.].*")
-_FEWEST_DIGITS = 7
+_MIN_DIGITS = 7
 """Minimum number of digits for a piece of a field to count as a number of its own; fewer may be part of a number."""
 
 # Replaced in a field before it is read: full-width forms, as keyboards for East Asian scripts write them, and all kinds
@@ -322,7 +322,7 @@ def _holds_several(text: str, region: str) -> bool:
     """True if `text` holds several numbers, or one followed by alternative endings (`021-5551234/35`)."""
     if _CHAT_LINK.fullmatch(text) or _SEND_LINK.fullmatch(text):
         return False
-    pieces = [piece for piece in _HARD_SEPARATOR.split(text) if sum(map(str.isdigit, piece)) >= _FEWEST_DIGITS]
+    pieces = [piece for piece in _HARD_SEPARATOR.split(text) if sum(map(str.isdigit, piece)) >= _MIN_DIGITS]
     if len(pieces) > 1:
         return True
     head, slash, rest = text.rpartition("/")
@@ -333,7 +333,7 @@ def _holds_several(text: str, region: str) -> bool:
     # A loop instead of `any(…)`: Django's error reports do not hide the variables of functions that a generator
     # expression calls.
     for found in re.finditer(r"\d(?=\D)", text):
-        if sum(map(str.isdigit, text[found.end() :])) < _FEWEST_DIGITS:
+        if sum(map(str.isdigit, text[found.end() :])) < _MIN_DIGITS:
             return False
         if _stands_alone(text[: found.end()], region):
             return True
@@ -343,7 +343,7 @@ def _holds_several(text: str, region: str) -> bool:
 @sensitive_variables()
 def _stands_alone(text: str, region: str) -> bool:
     digits = re.sub(r"\D", "", text)
-    if len(digits) < _FEWEST_DIGITS or len(digits) > 17:
+    if len(digits) < _MIN_DIGITS or len(digits) > 17:
         return False
     try:
         _read(digits, "+" in text, False, region, text)

@@ -39,7 +39,7 @@ from .store import store
 logger = get_logger("django_kpwa.retention")
 
 BATCH_SIZE = 500
-_LONGEST_REST_SECONDS = 1.0
+_MAX_REST_SECONDS = 1.0
 _DAY = 86_400.0
 
 
@@ -118,7 +118,7 @@ def _drop_bodies_of_strangers(days: int, should_stop: Callable[[], bool], batch_
         ahead = old.filter(received_at__gte=newest)
         if len(found) < batch_size:
             break
-        time.sleep(min(time.monotonic() - began_at, _LONGEST_REST_SECONDS))
+        time.sleep(min(time.monotonic() - began_at, _MAX_REST_SECONDS))
     return dropped
 
 
@@ -138,7 +138,7 @@ def _delete(rows: QuerySet[Any], by: str, should_stop: Callable[[], bool], batch
         if len(found) < batch_size or (not went and newest == min(found.values())):
             break
         ahead = rows.filter(**{f"{by}__gte": newest})
-        time.sleep(min(time.monotonic() - began_at, _LONGEST_REST_SECONDS))
+        time.sleep(min(time.monotonic() - began_at, _MAX_REST_SECONDS))
     return deleted
 
 

@@ -77,15 +77,15 @@ def roll_up(now: datetime | None = None) -> int:
     return len(rows) + _take_back_doubt(last - timedelta(hours=HOURS_OF_DOUBT_COUNTED_AGAIN), since)
 
 
-def running_hours(now: datetime, most_counted: int = MAX_COUNTED_NOW) -> tuple[datetime, list[HourlyStatistic]]:
+def running_hours(now: datetime, max_counted: int = MAX_COUNTED_NOW) -> tuple[datetime, list[HourlyStatistic]]:
     """Return the time from which the up-to-date figures count, and the figures of the current hour, unsaved.
 
     In the first minutes of an hour they include the hour before, whose roll-up may not be complete. With more messages
-    than `most_counted`, the stored figures are returned instead.
+    than `max_counted`, the stored figures are returned instead.
     """
     since = (now - _ROLLED_UP_AFTER).replace(minute=0, second=0, microsecond=0)
     settled = OutboundMessage.objects.filter(settled_at__gte=since)
-    if count_up_to(most_counted, settled).is_more:
+    if count_up_to(max_counted, settled).is_more:
         return since, list(HourlyStatistic.objects.filter(hour__gte=since))
     return since, _rows(since, _stored(since))
 

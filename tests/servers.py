@@ -40,7 +40,7 @@ REDIS_SERVER = _redis_server()
 HAS_REDIS = bool(os.environ.get("REDIS_URL")) or REDIS_SERVER is not None
 """Whether there is a Redis to ask for."""
 REDIS_DATABASES = 16
-MOST_PROCESSES = 8
+MAX_PROCESSES = 8
 """A PostgreSQL from a wheel takes 100 connections, and a process of the tests has had ten of them."""
 START_SECONDS = 60
 
@@ -96,7 +96,7 @@ def _distribute(config, options):
         named = options.file_or_dir
         is_small = any(".py" in argument for argument in named) or named == ["tests/unit"]
         has_marker = any(argument.startswith("-m") for argument in config.invocation_params.args)
-        options.numprocesses = 0 if is_small or has_marker else min((os.cpu_count() or 1) * 2, MOST_PROCESSES)
+        options.numprocesses = 0 if is_small or has_marker else min((os.cpu_count() or 1) * 2, MAX_PROCESSES)
     if options.numprocesses and options.dist == "no":
         # Each has a run of neighbours, which share what a module sets up, and takes of the others' when it is done.
         options.dist = "worksteal"

@@ -18,7 +18,7 @@ from benchmarks.setting import queue_messages, site
 
 FEW = "with_few"
 MANY = "with_many"
-MOST_GROWN = 1.3
+MAX_GROWTH = 1.3
 
 LIST = "/admin/django_kpwa/outboundmessage/"
 EVENTS = "/admin/django_kpwa/webhookevent/"
@@ -109,7 +109,7 @@ def _compared(theme: str, pages: dict[str, Asked], repeats: int, sizes: str, aga
         against,
         # A table that is read from end to end is a miss at any size.
         grown[worst] if not read_whole else max(grown[worst], 99.0),
-        MOST_GROWN,
+        MAX_GROWTH,
         figures={
             "worst": worst,
             "grew_ms": round(many.wall_ms - few.wall_ms, 2),
@@ -133,7 +133,7 @@ def _best(asked: Asked, repeats: int) -> tuple[Sample, Sample]:
             # The first of each fills the caches.
             if turn and (name not in best or sample.wall_seconds < best[name].wall_seconds):
                 best[name] = sample
-        if turn >= repeats and best[MANY].wall_seconds <= best[FEW].wall_seconds * MOST_GROWN:
+        if turn >= repeats and best[MANY].wall_seconds <= best[FEW].wall_seconds * MAX_GROWTH:
             break
     return best[MANY], best[FEW]
 

@@ -36,7 +36,7 @@ SPARE_CONNECTIONS = 15
 def measure(scale: Scale) -> list[Result]:
     each = scale.of(25, 5, 1)
     with stub_gateway() as quick, stub_gateway(LATENCY_MS) as slow, site("postgres", "latencies", gateway_url=slow):
-        lanes = min(scale.of(200, 100, 20), _most_connections() - SPARE_CONNECTIONS)
+        lanes = min(scale.of(200, 100, 20), _max_connections() - SPARE_CONNECTIONS)
         slow_ids, quick_ids = licenses(lanes, slow), licenses(lanes, quick)
         empty_redis()
         with celery_worker("--pool=threads", f"--concurrency={lanes}") as worker:
@@ -80,7 +80,7 @@ def _rate(worker_pid: int, license_ids: list[int], gateway: str, each: int) -> t
     return steady_rate(times), watched.sample(count)
 
 
-def _most_connections() -> int:
+def _max_connections() -> int:
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -18,9 +18,9 @@ from benchmarks.processes import started
 from benchmarks.result import Result, Sample, Scale, in_turn, result_of
 from benchmarks.setting import licenses, queue_messages, site
 
-MOST_SECONDS = 1.0
-LEAST_SPEED = 0.7
-MOST_A_SECOND = 5_000
+MAX_SECONDS = 1.0
+MIN_SPEED = 0.7
+MAX_PER_SECOND = 5_000
 SENDER = {"GATEWAY": "benchmarks.steady_sender.NotingGateway"}
 
 
@@ -61,7 +61,7 @@ def measure(scale: Scale) -> list[Result]:
             f"the longest of {len(statements.times):,} statements, {rows}",
             "one second",
             slowest,
-            MOST_SECONDS,
+            MAX_SECONDS,
             unit="s",
             note=words[:80],
         ),
@@ -71,14 +71,14 @@ def measure(scale: Scale) -> list[Result]:
             mine,
             least,
             lambda sample: 1 / sample.wall_ms,
-            LEAST_SPEED,
+            MIN_SPEED,
             ">=",
         ),
         Result(
             f"the longest wait of a message of that lane while {rows}",
             "one second",
             longest,
-            MOST_SECONDS,
+            MAX_SECONDS,
             unit="s",
             figures={"alone_seconds": round(max(waits["alone"]), 3)},
         ),
@@ -113,7 +113,7 @@ def _queue(license_id: int, seconds: float) -> None:
     from django_kpwa.models import OutboundMessage
 
     waiting = OutboundMessage.objects.filter(license_id=license_id, status="queued").count()
-    queue_messages([license_id], max(int(MOST_A_SECOND * seconds) - waiting, 0))
+    queue_messages([license_id], max(int(MAX_PER_SECOND * seconds) - waiting, 0))
 
 
 def _sent(license_id: int, seconds: float, waits: list[float], meanwhile: Any) -> Sample:

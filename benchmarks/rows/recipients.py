@@ -20,7 +20,7 @@ from benchmarks.result import Result, Sample, Scale, result_of
 from benchmarks.setting import TEXT, site
 
 FEW, MANY = "kpwa_bench_few", "kpwa_bench_many"
-MOST_GROWN = 1.3
+MAX_GROWTH = 1.3
 KPWA = {"GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway"}
 
 _turns = count()
@@ -50,7 +50,7 @@ def measured_on(kind: str, scale: Scale) -> list[Result]:
             best = {name: min(taken, key=_wall_ms) for name, taken in _samples(asked, licenses, turns).items()}
             name = f"{what}, {many:,} recipients, {kind}"
             against = f"itself with {few:,}"
-            results.append(result_of(name, against, [best[MANY]], [best[FEW]], _wall_ms, MOST_GROWN))
+            results.append(result_of(name, against, [best[MANY]], [best[FEW]], _wall_ms, MAX_GROWTH))
         return results
 
 

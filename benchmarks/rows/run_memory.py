@@ -15,7 +15,7 @@ BARE = (
     "import django, time; django.setup(); from django.db import connection; "
     "connection.cursor().execute('SELECT 1'); print('bare process ready', flush=True); time.sleep(3600)"
 )
-MOST = 1.25
+MAX_RATIO = 1.25
 
 
 def measure(scale: Scale) -> list[Result]:
@@ -40,7 +40,7 @@ def measure(scale: Scale) -> list[Result]:
             "kpwa run: resident memory after its first messages",
             "a bare Django process with the same settings",
             ours / floor,
-            MOST,
+            MAX_RATIO,
             figures={"ours_mib": round(ours, 1), "floor_mib": round(floor, 1)},
             note=f"without the app in its settings {alone:.1f} MiB",
         )

@@ -22,7 +22,7 @@ COLUMNS = (
     "reason_words", "attempts_made", "attempts_spent", "in_doubt",
 )  # fmt: skip
 INSERT = f"INSERT INTO django_kpwa_outboundmessage ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
-MOST = {"postgres": 1.3, "mariadb": 1.5, "sqlite": 1.5}
+MAX_RATIO = {"postgres": 1.3, "mariadb": 1.5, "sqlite": 1.5}
 
 _numbers = count(1)
 
@@ -51,7 +51,7 @@ def measured_on(kind: str, scale: Scale) -> list[Result]:
                     "one INSERT of the same row in a transaction + one Celery publish",
                     mine,
                     least,
-                    MOST[kind],
+                    MAX_RATIO[kind],
                 )
             )
     return results

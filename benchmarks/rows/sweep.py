@@ -15,7 +15,7 @@ from benchmarks.result import Result, Sample, Scale, in_turn, result_of
 from benchmarks.setting import queue_messages, site
 
 AT_WORK = 100
-MOST_GROWN = 1.5
+MAX_GROWTH = 1.5
 
 
 def measure(scale: Scale) -> list[Result]:
@@ -40,7 +40,7 @@ def measure(scale: Scale) -> list[Result]:
             wide,
             against,
             lambda sample: sample.wall_ms,
-            MOST_GROWN,
+            MAX_GROWTH,
             note=note,
         ),
         result_of(
@@ -49,7 +49,7 @@ def measure(scale: Scale) -> list[Result]:
             deep,
             against,
             lambda sample: sample.wall_ms,
-            MOST_GROWN,
+            MAX_GROWTH,
         ),
     ]
 

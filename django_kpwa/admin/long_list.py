@@ -71,7 +71,7 @@ class BoundedPaginator(_Paginator):
 
 
 class LongChangeList(ChangeList):
-    """Adds what our template shows: `kpwa_dates` above the list, and `kpwa_most_listed` at the end of a cut list."""
+    """Adds what our template shows: `kpwa_dates` above the list, and `kpwa_max_listed` at the end of a cut list."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -84,7 +84,7 @@ class LongChangeList(ChangeList):
         return dates_of(self)
 
     @property
-    def kpwa_most_listed(self) -> int | None:
+    def kpwa_max_listed(self) -> int | None:
         """The number of newest rows that can be listed; None if all rows can be."""
         return self.paginator.count if self.paginator.is_cut else None
 

@@ -60,9 +60,9 @@ class Objects:
         if not self.may_view:
             raise PermissionDenied
 
-    def newest(self, most: int = MAX_NEWEST) -> list[Model]:
+    def newest(self, limit: int = MAX_NEWEST) -> list[Model]:
         """Return the newest objects, newest first, see `_newest_first()`."""
-        ids = list(self._allowed().order_by(*_newest_first(self._model)).values_list("pk", flat=True)[:most])
+        ids = list(self._allowed().order_by(*_newest_first(self._model)).values_list("pk", flat=True)[:limit])
         found = self._every().in_bulk(ids)
         return [found[primary_key] for primary_key in ids if primary_key in found]
 

@@ -304,10 +304,10 @@ def _of_cold_limit(license_: License, found: NewCustomers) -> Line:
     if found.is_asked:
         words = "it is not set since when its number has been in use, so new customers are not limited. Set it"
         return Line(NOTE, subject, f"{words}: manage.py kpwa licenses new-customers {name} --in-use-since DATE")
-    if found.most is None:
+    if found.limit is None:
         return Line(OK, subject, "new customers are not limited.")
-    words = f"new customers today: {found.sent} of at most {found.most}."
-    if found.sent < found.most:
+    words = f"new customers today: {found.sent} of at most {found.limit}."
+    if found.sent < found.limit:
         return Line(OK, subject, words)
     return Line(
         NOTE,

@@ -46,7 +46,7 @@ class LanePool:
     def __init__(self, threads: int, slice_seconds: float = SLICE_SECONDS) -> None:
         self._tasks = _Tasks()
         self._threads: set[threading.Thread] = set()
-        self._most_lost = threads
+        self._max_lost = threads
         self._lost: set[threading.Thread] = set()
         self._lock = threading.Lock()
         self._slice_seconds = slice_seconds
@@ -107,7 +107,7 @@ class LanePool:
         underway = self._underway.get(license_id)
         if underway is None or time.monotonic() < underway.is_lost_at:
             return
-        if len(self._lost) >= self._most_lost:
+        if len(self._lost) >= self._max_lost:
             logger.error("%d threads never returned from this site's code; restart this process.", len(self._lost))
             return
         logger.error("The thread that drives license %s did not return; another thread takes over.", license_id)

@@ -210,12 +210,12 @@ def _new_customers(console: Console, license_: License, since: date | None, limi
         {
             "name": license_.name,
             "in_use_since": license_.in_use_since,
-            "limit": found.most,
+            "limit": found.limit,
             "sent_today": found.sent,
             "unanswered_this_month": found.unanswered,
         }
     )
-    of = "not limited" if found.most is None else f"{found.sent} of at most {found.most} today"
+    of = "not limited" if found.limit is None else f"{found.sent} of at most {found.limit} today"
     since_when = f"in use since {license_.in_use_since}" if license_.in_use_since else "in use since an unknown date"
     console.say(f"{license_.name}: new customers: {of}; its number: {since_when}.")
     return EXIT_OK

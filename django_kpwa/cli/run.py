@@ -32,9 +32,9 @@ from .arguments import positive_count, positive_seconds
 from .console import EXIT_OK, Console, Subcommand, duration, in_english
 from .lane_pool import LanePool, report, stopped_by_signals
 
-SHORTEST_LOOK_SECONDS = 1.0
+MIN_LOOK_SECONDS = 1.0
 """Seconds between two polls while there is something to do."""
-LONGEST_LOOK_SECONDS = 3.0
+MAX_LOOK_SECONDS = 3.0
 """Seconds between two polls when idle. A new message waits at most this long before it is noticed."""
 SWEEP_SECONDS = 15.0
 """Seconds between two polls that also settle what was lost, as often as beat does."""
@@ -84,7 +84,7 @@ class _Loop:
 
     def __init__(self, pool: LanePool) -> None:
         self.pool = pool
-        self.look_seconds = SHORTEST_LOOK_SECONDS
+        self.look_seconds = MIN_LOOK_SECONDS
         self.next_look = self.next_sweep = self.next_statistics = self.next_purge = 0.0
 
     def run(self) -> None:
@@ -118,7 +118,7 @@ class _Loop:
             connections.close_all()
             found = 0
         is_busy = found or self.pool.is_driving()
-        self.look_seconds = SHORTEST_LOOK_SECONDS if is_busy else min(self.look_seconds * 1.25, LONGEST_LOOK_SECONDS)
+        self.look_seconds = MIN_LOOK_SECONDS if is_busy else min(self.look_seconds * 1.25, MAX_LOOK_SECONDS)
 
     def _sweep_or_look(self) -> Swept:
         now = time.monotonic()

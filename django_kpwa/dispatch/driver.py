@@ -49,9 +49,9 @@ from ..store.results import (
 )
 from . import failpoints
 from .first_contact import (
-    MOST_CHECKS_A_DAY,
-    MOST_CHECKS_AN_HOUR,
-    MOST_SECONDS_ASKING,
+    MAX_CHECK_SECONDS,
+    MAX_CHECKS_PER_DAY,
+    MAX_CHECKS_PER_HOUR,
     FirstStep,
     asks_again_at,
     first_step,
@@ -67,8 +67,8 @@ logger = get_logger("django_kpwa.dispatch")
 
 # Waits that the pace requires: up to the first limit the driver sleeps; up to the second it keeps the lease and passes
 # it on to a delayed task; for longer ones it gives the lane back, and beat wakes it.
-MOST_SECONDS_SLEPT = 0.05
-MOST_SECONDS_HELD = 20.0
+MAX_SECONDS_SLEPT = 0.05
+MAX_SECONDS_HELD = 20.0
 
 
 @dataclass(frozen=True)
@@ -258,9 +258,9 @@ class _Driver:
         began_at = _elapsed()
         self._look_ahead(idle)
         wait = None if idle.wait_seconds is None else max(0.0, idle.wait_seconds - (_elapsed() - began_at))
-        if wait is None or wait > MOST_SECONDS_HELD:
+        if wait is None or wait > MAX_SECONDS_HELD:
             return self._stop(has_more=False)
-        if wait > MOST_SECONDS_SLEPT:
+        if wait > MAX_SECONDS_SLEPT:
             return Driven(self.attempts, lease_token=self.lease.token, wait_seconds=wait)
         time.sleep(wait)
         return None
@@ -360,7 +360,7 @@ class _Driver:
     def _look_ahead(self, idle: Idle) -> None:
         """While the lane waits for its pace, check the number of the next message if it is the first to that number."""
         ahead = idle.ahead
-        if ahead is None or idle.wait_seconds is None or idle.wait_seconds < MOST_SECONDS_ASKING:
+        if ahead is None or idle.wait_seconds is None or idle.wait_seconds < MAX_CHECK_SECONDS:
             return
         if not self.conf.CHECK_NUMBERS or first_step(ahead.contact) is not FirstStep.ASK or self.should_stop():
             return
@@ -374,8 +374,8 @@ class _Driver:
         contact = store().find_contact(self.lease.license_id, ahead.contact.number, ahead.contact.now)
         if contact is None or first_step(contact) is not FirstStep.ASK:
             return
-        most = (MOST_CHECKS_AN_HOUR, MOST_CHECKS_A_DAY)
-        if not store().count_check(self.lease, contact.now, self._local(ahead.facts).date(), *most):
+        limits = (MAX_CHECKS_PER_HOUR, MAX_CHECKS_PER_DAY)
+        if not store().count_check(self.lease, contact.now, self._local(ahead.facts).date(), *limits):
             self.has_asked_enough = True
             return
         registered = registered_after(contact, self._is_registered(contact))
@@ -386,7 +386,7 @@ class _Driver:
     def _is_registered(self, contact: Contact) -> bool | None:
         """Return the gateway's answer; None if it gave none, or none in time."""
         gateway = self.open_gateway()
-        gateway.ends_at = time.monotonic() + MOST_SECONDS_ASKING
+        gateway.ends_at = time.monotonic() + MAX_CHECK_SECONDS
         try:
             return gateway.check_number(contact.number).is_registered
         except GatewayError as error:
@@ -422,12 +422,12 @@ class _Driver:
     def _hold_cold(self, claim: Claim) -> Hold | None:
         """Put off a message to a new customer if the daily limit is reached; else count it, if there is a limit."""
         now, content = self._local(claim.facts), claim.content
-        most = self.lane.license.cold_limit_on(now.date())
-        if most is None or content.recipient_type != RecipientType.NUMBER:
+        limit = self.lane.license.cold_limit_on(now.date())
+        if limit is None or content.recipient_type != RecipientType.NUMBER:
             return None
         if store().has_written(self.lease.license_id, content.recipient, self.conf.WARM_DAYS):
             return None
-        is_counted = store().count_cold(self.lease, claim.message_id, now.date(), most)
+        is_counted = store().count_cold(self.lease, claim.message_id, now.date(), limit)
         return None if is_counted else until_tomorrow(now, self.conf)
 
     def _hold_try(self, claim: Claim, standing: Standing) -> Hold | None:
@@ -442,11 +442,11 @@ class _Driver:
         return self._hold_if_over_cold_limit(found.message_id, self._local(found.facts))
 
     def _hold_if_over_cold_limit(self, message_id: int, now: datetime) -> Hold | None:
-        most = self.lane.license.cold_limit_on(now.date())
-        if most is None:
+        limit = self.lane.license.cold_limit_on(now.date())
+        if limit is None:
             return None
         license_id, warm_days = self.lease.license_id, self.conf.WARM_DAYS
-        is_over = store().is_over_cold_limit(license_id, message_id, now.date(), most, warm_days)
+        is_over = store().is_over_cold_limit(license_id, message_id, now.date(), limit, warm_days)
         return until_tomorrow(now, self.conf) if is_over else None
 
     def _local(self, facts: Facts) -> datetime:

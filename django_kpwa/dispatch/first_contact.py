@@ -13,9 +13,9 @@ from enum import Enum, auto
 from ..models import Lane, Registration
 from ..store.results import Contact
 
-MOST_CHECKS_AN_HOUR = 60
-MOST_CHECKS_A_DAY = 200
-MOST_SECONDS_ASKING = 3.0
+MAX_CHECKS_PER_HOUR = 60
+MAX_CHECKS_PER_DAY = 200
+MAX_CHECK_SECONDS = 3.0
 """Maximum seconds for a check. Shorter than the shortest usual gap between two messages, in which it is made."""
 LOOK_AGAIN_SECONDS = 600.0
 """Seconds from the first "no" to the second check; also how long a check without a result is valid."""
@@ -73,4 +73,4 @@ def has_room(lane: Lane, contact: Contact, today: date) -> bool:
     hour = contact.now.replace(minute=0, second=0, microsecond=0)
     in_hour = lane.checked_in_hour if lane.check_hour == hour else 0
     that_day = lane.checked_today if lane.check_day == today else 0
-    return in_hour < MOST_CHECKS_AN_HOUR and that_day < MOST_CHECKS_A_DAY
+    return in_hour < MAX_CHECKS_PER_HOUR and that_day < MAX_CHECKS_PER_DAY

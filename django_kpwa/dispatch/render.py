@@ -32,17 +32,17 @@ from .deadline import TookTooLongError, call_within
 
 logger = get_logger("django_kpwa.dispatch")
 
-MOST_RENDERINGS = 3
+MAX_RENDERINGS = 3
 # Waits after the first and the second failed rendering: an outage of ten minutes then loses no receipt.
 _WAITS_SECONDS = (60.0, 600.0)
-_MOST_CHANGED = 500
+_MAX_CHANGED_LENGTH = 500
 
 
-def render_message(message_id: int, due_at: datetime, most_seconds: float, *, is_late: bool = False) -> None:
+def render_message(message_id: int, due_at: datetime, max_seconds: float, *, is_late: bool = False) -> None:
     """Render and store a message's text; or cancel the message, give it to another license, or make it `failed`.
 
     `due_at`: its place in the queue, which it gets back with its text: it is then the next to be sent, and no other
-    text is written before that. `most_seconds`: time after which the rendering is interrupted. `is_late`: the text is
+    text is written before that. `max_seconds`: time after which the rendering is interrupted. `is_late`: the text is
     written so long after the message was queued that it says so. The recipient and the license are determined again
     and stored with the text. After a temporary error (see `_passes()`) the message stays queued for another try.
 
@@ -52,22 +52,22 @@ def render_message(message_id: int, due_at: datetime, most_seconds: float, *, is
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
     message.is_written_late = is_late
     # The lease must not expire while its driver is rendering.
-    most_seconds = min(most_seconds, lease_seconds(kpwa_settings()) / 2)
-    if message.renderings_begun > MOST_RENDERINGS:
+    max_seconds = min(max_seconds, lease_seconds(kpwa_settings()) / 2)
+    if message.renderings_begun > MAX_RENDERINGS:
         logger.error(
             "Gave up on the text of message %s: rendering it was started too many times and never finished.", message_id
         )
         _fail(message, _words_of_giving_up())
         return
     try:
-        rendered = call_within(most_seconds, lambda: render_receipt(message))
+        rendered = call_within(max_seconds, lambda: render_receipt(message))
         if isinstance(rendered, Rendered) and not (rendered.text.strip() or rendered.image_url):
             raise ValueError("it rendered neither a text nor an image")
     except (Exception, TookTooLongError) as error:
         logger.error("The text of message %s could not be rendered: %s", message_id, masked_traceback(error))
         _leave_connections(error)
-        words = _words_of_slowness(most_seconds) if isinstance(error, TookTooLongError) else words_of(error)
-        if _passes(error) and message.renderings_begun < MOST_RENDERINGS:
+        words = _words_of_slowness(max_seconds) if isinstance(error, TookTooLongError) else words_of(error)
+        if _passes(error) and message.renderings_begun < MAX_RENDERINGS:
             wait = _WAITS_SECONDS[max(message.renderings_begun, 1) - 1]
             # A message whose rendering hung was moved back already, and needs no other wait.
             store().postpone_rendering(message, words, None if isinstance(error, TookTooLongError) else wait)
@@ -107,7 +107,7 @@ def _moved(message: OutboundMessage, license_: License) -> dict[str, Any]:
 def _changed(message: OutboundMessage, words: str) -> dict[str, Any]:
     """Return the columns that show a change in the message's timeline; a later change is appended to an earlier one."""
     words = f"{message.changed_words} {words}".strip()
-    return {"changed_at": DatabaseNow(), "changed_words": words[-_MOST_CHANGED:]}
+    return {"changed_at": DatabaseNow(), "changed_words": words[-_MAX_CHANGED_LENGTH:]}
 
 
 def is_time_limit(error: BaseException) -> bool:
@@ -148,7 +148,7 @@ def _leave_connections(error: BaseException) -> None:
 
 def _words_of_giving_up() -> str:
     with translation.override(settings.LANGUAGE_CODE):
-        return gettext("Writing its text was started %(count)d times and never finished.") % {"count": MOST_RENDERINGS}
+        return gettext("Writing its text was started %(count)d times and never finished.") % {"count": MAX_RENDERINGS}
 
 
 def _words_of_slowness(seconds: float) -> str:

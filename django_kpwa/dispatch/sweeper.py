@@ -27,8 +27,8 @@ logger = get_logger("django_kpwa.dispatch")
 _EXPIRED_AT_ONCE = 1000
 # Maximum numbers per sweep; the rest is left to the next one, because lanes wait to be woken at the end of this one.
 # Overdue and unassigned messages are not sent meanwhile.
-_MOST_EXPIRED = 20_000
-_MOST_GIVEN = 20_000
+_MAX_EXPIRED = 20_000
+_MAX_GIVEN = 20_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Swept:
     has_events: bool = False
 
 
-def sweep(*, most_expired: int = _MOST_EXPIRED, expired_at_once: int = _EXPIRED_AT_ONCE) -> Swept:
+def sweep(*, max_expired: int = _MAX_EXPIRED, expired_at_once: int = _EXPIRED_AT_ONCE) -> Swept:
     """Settle abandoned lanes and overdue messages, and find the lanes that have to be driven.
 
     On an idle site this is a single statement.
@@ -52,7 +52,7 @@ def sweep(*, most_expired: int = _MOST_EXPIRED, expired_at_once: int = _EXPIRED_
     swept = Swept(has_events=waiting.events)
     # A lane that was settled may have given messages back.
     if waiting.messages or abandoned:
-        expired = _expire(most_expired, expired_at_once)
+        expired = _expire(max_expired, expired_at_once)
         _give_unassigned()
         if store().bring_back_messages_ahead():
             logger.warning("Messages were stored while the database's clock was ahead; they are due now.")
@@ -96,9 +96,9 @@ def _settle_abandoned() -> int:
     return len(abandoned)
 
 
-def _expire(most: int, at_once: int) -> int:
+def _expire(limit: int, at_once: int) -> int:
     count = 0
-    while count < most:
+    while count < limit:
         changed = store().expire_overdue(at_once)
         announce.messages_moved(changed)
         count += len(changed)
@@ -109,7 +109,7 @@ def _expire(most: int, at_once: int) -> int:
 
 def _give_unassigned() -> None:
     """Assign messages that wait without a license, if one can be chosen now."""
-    for _ in range(_MOST_GIVEN // GIVEN_AT_ONCE):
+    for _ in range(_MAX_GIVEN // GIVEN_AT_ONCE):
         if choosing.give_unassigned(kpwa_settings().DEFAULT_LICENSE) is None:
             break
 

@@ -19,7 +19,7 @@ from ..gateway.outcome import Cause, Outcome, OutcomeKind, is_restriction, says_
 from ..models import PauseReason, Status
 from ..store.results import LaneVerdict, MessageVerdict, Pause
 
-_MOST_FAILURES = 1000
+_MAX_FAILURES = 1000
 # Words of a refusal that concerns only its recipient, in the two languages that gateways of this family use.
 _ABOUT_RECIPIENT = re.compile(r"\b(number|phone|recipient|group|jid|msisdn|nomor|nomer|penerima|grup)\b", re.IGNORECASE)
 
@@ -122,7 +122,7 @@ def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict
         return _accepted(outcome, known, wait)
     # Failures of all kinds are counted together: a gateway during a deployment alternates between 502 and 503, and a
     # broken one may answer differently each time.
-    failures = min(known.failures + 1, _MOST_FAILURES)
+    failures = min(known.failures + 1, _MAX_FAILURES)
     pause = _pause(outcome, failures, known, conf)
     # A rate limit or a refused license pauses the lane at once, and is no failure of the gateway.
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):

@@ -312,7 +312,7 @@ class License(models.Model):
         if self.in_use_since is None:
             return None
         age = (day - self.in_use_since).days
-        return next((most for days, most in kpwa_settings().COLD_RAMP if age < days), None)
+        return next((limit for days, limit in kpwa_settings().COLD_RAMP if age < days), None)
 
     @property
     def pace_seconds(self) -> tuple[float, float]:

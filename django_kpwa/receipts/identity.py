@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .base import Receipt, Registration
 
-_MOST_OF_A_PART = 80
+_MAX_PART_LENGTH = 80
 _MARK = "~"  # never follows a percent sign in a quoted part, so a shortened part equals no quoted one
 _GIVEN, _TIME = "=", "@"
 
@@ -183,4 +183,4 @@ def _quoted(part: str) -> str:
 
 def _short(part: str) -> str:
     """A quoted part, replaced by a digest if it is too long for a key. The full value is stored beside the key."""
-    return part if len(part) <= _MOST_OF_A_PART else f"%{_MARK}{idempotency_digest(part)}"
+    return part if len(part) <= _MAX_PART_LENGTH else f"%{_MARK}{idempotency_digest(part)}"

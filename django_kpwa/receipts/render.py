@@ -25,7 +25,7 @@ from .failures import keep_failure
 from .identity import event_id_of, fingerprint_of, occurred_at, reference_of, source_of
 from .plain_text import written_late
 
-_MOST_TYPED = 255
+_MAX_TYPED_LENGTH = 255
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def _addressee_now(message: OutboundMessage, receipt: Receipt, obj: models.Model
     typed = phone.typed(number)
     if not typed:
         return None
-    if typed[:_MOST_TYPED] == message.recipient_typed:
+    if typed[:_MAX_TYPED_LENGTH] == message.recipient_typed:
         return Addressee(message.recipient_typed, message.recipient)
-    return Addressee(typed[:_MOST_TYPED], phone.parse(number))
+    return Addressee(typed[:_MAX_TYPED_LENGTH], phone.parse(number))
 
 
 def _license_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> License | None:

@@ -28,7 +28,7 @@ FLAPPING_SECONDS = 60.0
 REMIND_SECONDS = 3600.0
 TELL_SECONDS = 120.0
 """Seconds to notify of a change. If not confirmed by then, another process notifies, and has twice as long."""
-_MOST_DOUBLED = 5
+_MAX_DOUBLINGS = 5
 GIVEN_UP_SECONDS = 86_400.0
 LOOKS = "alerts"
 """Name of the heartbeat of these checks."""
@@ -112,7 +112,7 @@ class Alerts(StoreBase):
 
     def take_telling(self, alert: Alert) -> bool:
         """Take over an alert's pending notification. True: the caller sends it."""
-        seconds = TELL_SECONDS * 2 ** min(alert.failures, _MOST_DOUBLED)
+        seconds = TELL_SECONDS * 2 ** min(alert.failures, _MAX_DOUBLINGS)
         same = self.untold_alerts().filter(pk=alert.pk, untold=alert.untold)
         return bool(same.update(told_again_at=in_seconds(seconds)))
 

@@ -57,13 +57,13 @@ def unassigned() -> OutboundMessageQuerySet:
     return OutboundMessage.objects.filter(status=Status.QUEUED, license=None).order_by()
 
 
-def give_unassigned(default_name: str = "", most: int = GIVEN_AT_ONCE) -> License | None:
-    """Assign up to `most` messages without a license to the one that is chosen now, and return that license.
+def give_unassigned(default_name: str = "", limit: int = GIVEN_AT_ONCE) -> License | None:
+    """Assign up to `limit` messages without a license to the one that is chosen now, and return that license.
 
     None: no message waits, no license can be chosen, or another process was faster.
     """
     waiting = unassigned()
-    message_ids = list(waiting.values_list("pk", flat=True)[:most])
+    message_ids = list(waiting.values_list("pk", flat=True)[:limit])
     if not message_ids:
         return None
     license_ = choose(default_name).license

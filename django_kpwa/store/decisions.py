@@ -559,8 +559,8 @@ def may_be_ahead(conf: Settings) -> ExpressionWrapper[Q]:
 def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
     """The corrected columns of a lane whose times lie too far in the future; empty if none does."""
 
-    def is_ahead(moment: datetime | None, most_seconds: float = 0.0) -> bool:
-        return moment is not None and moment > now + timedelta(seconds=most_seconds + CLOCK_SECONDS)
+    def is_ahead(moment: datetime | None, max_seconds: float = 0.0) -> bool:
+        return moment is not None and moment > now + timedelta(seconds=max_seconds + CLOCK_SECONDS)
 
     columns: dict[str, Any] = {}
     longest_gap, lease = lane.license.pace_seconds[1], lease_seconds(conf)
@@ -577,8 +577,8 @@ def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
         columns["paused_until"] = in_seconds(min(max(asked, 0.0), longest))
     if is_ahead(lane.paused_at):
         columns["paused_at"] = DatabaseNow()
-    if is_ahead(lane.restricted_until, pace.LONGEST_RESTRICTION_SECONDS):
-        columns["restricted_until"] = in_seconds(pace.LONGEST_RESTRICTION_SECONDS)
+    if is_ahead(lane.restricted_until, pace.MAX_RESTRICTION_SECONDS):
+        columns["restricted_until"] = in_seconds(pace.MAX_RESTRICTION_SECONDS)
     return columns
 
 

@@ -29,9 +29,9 @@ from .sql import now_sql
 OLD_TOKEN_DAYS = 1
 _MYSQL_DEADLOCK = 1213
 _TRIES_TO_RECORD = 5
-MOST_ATTEMPTS = 20
+MAX_MATCHES_PER_ID = 20
 """Maximum number of attempts looked at per gateway id; an id that so many attempts share identifies none of them."""
-_MOST_ATTEMPTS_AT_ALL = 2000
+_MAX_MATCHES = 2000
 CLAIMED_COLUMNS = (
     "id", "uuid", "license_id", "body", "content_type", "content_encoding", "received_at", "tries", "processed_at"
 )  # fmt: skip
@@ -212,13 +212,13 @@ class Events(StoreBase):
         """The attempts of a license that have one of `gateway_ids`, newest first, by one statement.
 
         On MariaDB this includes attempts whose id differs only in case. None: there are too many to tell them apart
-        (`most_attempts()`).
+        (`max_matches()`).
         """
-        most = most_attempts(gateway_ids)
+        limit = max_matches(gateway_ids)
         attempts = SendAttempt.objects.filter(gateway_id__in=gateway_ids, message__license_id=license_id)
         names = ("message_id", "number", "outcome", "gateway_id", "message__status", "pk")
-        found = [Attempt(*row) for row in attempts.order_by("-pk").values_list(*names)[:most]]
-        return found if len(found) < most else None
+        found = [Attempt(*row) for row in attempts.order_by("-pk").values_list(*names)[:limit]]
+        return found if len(found) < limit else None
 
     @sensitive_variables()
     def record_event(
@@ -312,9 +312,9 @@ def _literal(default: Any) -> str:
     return f"'{json.dumps(default) if isinstance(default, dict) else default}'"
 
 
-def most_attempts(gateway_ids: Sequence[str]) -> int:
+def max_matches(gateway_ids: Sequence[str]) -> int:
     """Return the number of attempts from which these ids no longer identify any of them."""
-    return min(MOST_ATTEMPTS * len(gateway_ids), _MOST_ATTEMPTS_AT_ALL)
+    return min(MAX_MATCHES_PER_ID * len(gateway_ids), _MAX_MATCHES)
 
 
 def seen_digest(license_id: int, use: str, *parts: str) -> str:

@@ -82,7 +82,7 @@ class Lanes(NewCustomers):
     """Age after which a rendered text is rendered again, with its recipient and license, because the lane was paused or
     the attempt failed in the meantime. With an attempt in doubt it is kept: the recipient may have that text already.
     """
-    MOST_PASSED = 100
+    MAX_SKIPPED = 100
     """Maximum number of messages that one search for the next message passes over (expired ones, say) before it
     commits: until then its transaction blocks other writers."""
 
@@ -227,7 +227,7 @@ class Lanes(NewCustomers):
         # Messages that were cancelled or proven sent between the look and the claim: under REPEATABLE READ every
         # further look would find them again.
         passed: list[int] = []
-        while len(passed) < self.MOST_PASSED:
+        while len(passed) < self.MAX_SKIPPED:
             found = self._first_due(lease.license_id, passed, first_id)
             first_id = None
             if found is None or found["license__lane__pause_reason"] or not found["license__is_active"]:
@@ -342,9 +342,9 @@ class Lanes(NewCustomers):
     @sensitive_variables()
     def find_warm_due(self, license_id: int, priority: int, warm_days: int) -> int | None:
         """Return the first due message to a group, or to a customer who wrote within `warm_days`, that is at least as
-        urgent as `priority`, among the next `MOST_PASSED`; None if there is none."""
+        urgent as `priority`, among the next `MAX_SKIPPED`; None if there is none."""
         due = _due(license_id).filter(priority__lte=priority)
-        found = list(due.values_list("pk", "recipient_type", "recipient")[: self.MOST_PASSED])
+        found = list(due.values_list("pk", "recipient_type", "recipient")[: self.MAX_SKIPPED])
         wrote = self.who_wrote(license_id, warm_days).filter(number__in=[recipient for *_, recipient in found])
         warm = set(wrote.values_list("number", flat=True))
         # A loop, because the frame of an interrupted comprehension would show a number in an error report.
@@ -509,11 +509,11 @@ class Lanes(NewCustomers):
         Returns those that did not go back to the queue.
         """
         sending = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
-        most_spent = max_attempts - 1 if resend_lost else -1
+        max_spent = max_attempts - 1 if resend_lost else -1
         changed = []
         names = ("pk", "attempts_made", *CONTENT_COLUMNS)
         for message_id, number, *content in list(sending.values_list(*names)):
-            status = _lose(sending.filter(pk=message_id), most_spent)
+            status = _lose(sending.filter(pk=message_id), max_spent)
             if status is not None and status != Status.QUEUED:
                 changed.append(Change(message_id, status))
             _running(message_id, number).update(
@@ -586,11 +586,11 @@ def _settle_sending(sending: OutboundMessageQuerySet, outcome: Outcome, verdict:
     return Status.UNKNOWN if sending.filter(in_doubt=True).update(**columns | {"status": Status.UNKNOWN}) else None
 
 
-def _lose(sending: OutboundMessageQuerySet, most_spent: int) -> Status | None:
-    """Settle one message of a lost worker: queued again if it spent at most `most_spent` attempts, else `unknown`."""
+def _lose(sending: OutboundMessageQuerySet, max_spent: int) -> Status | None:
+    """Settle one message of a lost worker: queued again if it spent at most `max_spent` attempts, else `unknown`."""
     doubt = {"in_doubt": True, "reason": Cause.WORKER_LOST.value, "reason_words": ""}
     unproven = _unproven(sending)
-    if unproven.filter(attempts_spent__lte=most_spent).update(status=Status.QUEUED, due_at=DatabaseNow(), **doubt):
+    if unproven.filter(attempts_spent__lte=max_spent).update(status=Status.QUEUED, due_at=DatabaseNow(), **doubt):
         return Status.QUEUED
     if unproven.update(status=Status.UNKNOWN, settled_at=DatabaseNow(), **doubt):
         return Status.UNKNOWN

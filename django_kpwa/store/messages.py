@@ -30,7 +30,7 @@ from .compiled import Parameter, first_of
 from .insertion import can_write, columns_of, insert, written
 from .recipients import Recipients, forms_of
 
-MOST_ROWS_PER_STATEMENT = 500
+MAX_ROWS_PER_STATEMENT = 500
 _ANSWERED_FOR_SECONDS = 86_400.0
 RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
 """The columns of a message that the database computes, or that may be chosen while it is inserted."""
@@ -201,11 +201,11 @@ class Messages(Recipients):
         return License.objects.filter(pk__in=wanted).count() == len(wanted)
 
     def _batches(self, rows: Sequence[OutboundMessage]) -> Iterator[Sequence[OutboundMessage]]:
-        most = MOST_ROWS_PER_STATEMENT
+        limit = MAX_ROWS_PER_STATEMENT
         if allowed := self.connection.features.max_query_params:
-            most = min(most, allowed // len(columns_of(OutboundMessage, self.using)))
-        for start in range(0, len(rows), most):
-            yield rows[start : start + most]
+            limit = min(limit, allowed // len(columns_of(OutboundMessage, self.using)))
+        for start in range(0, len(rows), limit):
+            yield rows[start : start + limit]
 
     # --- by their keys ---
 
@@ -321,8 +321,8 @@ def in_order(rows: Iterable[OutboundMessage]) -> None:
 
 
 def _parts(digests: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(digests), MOST_ROWS_PER_STATEMENT):
-        yield digests[start : start + MOST_ROWS_PER_STATEMENT]
+    for start in range(0, len(digests), MAX_ROWS_PER_STATEMENT):
+        yield digests[start : start + MAX_ROWS_PER_STATEMENT]
 
 
 def _by_digest() -> QuerySet[OutboundMessage, Any]:

@@ -47,8 +47,8 @@ class NewCustomers(Recipients):
 
     # --- the day's limit ---
 
-    def count_cold(self, lease: Lease, message_id: int, day: date, most: int) -> bool:
-        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `most` were
+    def count_cold(self, lease: Lease, message_id: int, day: date, limit: int) -> bool:
+        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `limit` were
         counted already, or the lease was lost.
 
         A message is counted once a day, however often it is tried. It stays counted if its worker dies before sending.
@@ -59,16 +59,16 @@ class NewCustomers(Recipients):
             message = OutboundMessage.objects.filter(pk=message_id)
             if message.filter(cold_on=day).exists():
                 return lane.exists()
-            if not lane.filter(cold_sent__lt=most).update(cold_sent=F("cold_sent") + 1):
+            if not lane.filter(cold_sent__lt=limit).update(cold_sent=F("cold_sent") + 1):
                 return False
             return bool(message.update(cold_on=day))
 
-    def is_over_cold_limit(self, license_id: int, message_id: int, day: date, most: int, warm_days: int) -> bool:
-        """True if `most` messages to new customers were counted on `day`, and this one would be another.
+    def is_over_cold_limit(self, license_id: int, message_id: int, day: date, limit: int, warm_days: int) -> bool:
+        """True if `limit` messages to new customers were counted on `day`, and this one would be another.
 
         `warm_days`: a customer who wrote within this many days is not new.
         """
-        if not Lane.objects.filter(pk=license_id, cold_day=day, cold_sent__gte=most).exists():
+        if not Lane.objects.filter(pk=license_id, cold_day=day, cold_sent__gte=limit).exists():
             return False
         message = OutboundMessage.objects.filter(pk=message_id, recipient_type=RecipientType.NUMBER)
         # Not by a join: the tables of an old MariaDB may have other collations than newer ones.
@@ -146,7 +146,7 @@ class NewCustomers(Recipients):
 
     # --- whether a number has WhatsApp ---
 
-    def count_check(self, lease: Lease, now: datetime, day: date, most_an_hour: int, most_a_day: int) -> bool:
+    def count_check(self, lease: Lease, now: datetime, day: date, max_per_hour: int, max_per_day: int) -> bool:
         """Count a check of a number, before the gateway is called. False: the limit of this clock hour or of `day` is
         reached, or the lease was lost. A check stays counted if its worker dies before the call.
 
@@ -157,7 +157,7 @@ class NewCustomers(Recipients):
             lane = self._held(lease)
             lane.exclude(check_day=day).update(check_day=day, checked_today=0)
             lane.exclude(check_hour=hour).update(check_hour=hour, checked_in_hour=0)
-            has_room = lane.filter(checked_in_hour__lt=most_an_hour, checked_today__lt=most_a_day)
+            has_room = lane.filter(checked_in_hour__lt=max_per_hour, checked_today__lt=max_per_day)
             once_more = {"checked_today": F("checked_today") + 1, "checked_in_hour": F("checked_in_hour") + 1}
             return bool(has_room.update(**once_more))
 

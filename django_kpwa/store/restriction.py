@@ -20,7 +20,7 @@ from ..pace import RESTRICTED_SECONDS
 
 PERSONS = 3
 """Number of different new customers whose messages must fail before a restriction is inferred."""
-MOST_REMEMBERED = 20
+MAX_REMEMBERED = 20
 KNOWN_CUSTOMER = 0
 """Stands in a trail for one or more messages to known customers that arrived."""
 PROVEN_SECONDS = RESTRICTED_SECONDS[0]
@@ -165,7 +165,7 @@ def _followed(known: Known, one: int) -> Known:
     first, others = known.trail[:1], (*known.trail[1:], one)
     if not first:
         return replace(known, trail=(one,))
-    return replace(known, trail=first + others[-(MOST_REMEMBERED - 1) :])
+    return replace(known, trail=first + others[-(MAX_REMEMBERED - 1) :])
 
 
 def _is_restriction(trail: tuple[int, ...], sent: Mapping[int, Sent]) -> bool:

@@ -21,7 +21,7 @@ REPEAT_SECONDS = 600.0
 """Seconds after which a repeated body without id and time is stored as a new event."""
 
 _TRIES = 5
-_MOST_FAMILIAR = 4096
+_MAX_FAMILIAR = 4096
 
 # License id by token digest, for the tokens under which this process has stored an event. Safe to cache: a token never
 # changes its license, and the INSERT itself checks that the token is still valid.
@@ -62,7 +62,7 @@ def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int |
         known = _find(token_digest)
     event_id = store_event(known.license_id, body, content_type, content_encoding)
     store().note_token_used(known)
-    if len(_familiar) >= _MOST_FAMILIAR:
+    if len(_familiar) >= _MAX_FAMILIAR:
         _familiar.clear()
     _familiar[token_digest] = known.license_id
     return event_id

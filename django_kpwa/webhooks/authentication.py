@@ -28,7 +28,7 @@ COPY_SECONDS = 0.1
 """Maximum age of the copy of the stored digests, in seconds."""
 
 _WARNING_SECONDS = 60.0
-_MOST_COPIES = 100
+_MAX_COPIES = 100
 _NONE: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
 
@@ -125,7 +125,7 @@ class Flood:
                 alive = Q(expires_at=None) | Q(expires_at__gt=DatabaseNow())
                 tokens = WebhookToken.objects.filter(alive)
                 digests = frozenset(tokens.values_list("digest", flat=True))
-                if len(self._copies) >= _MOST_COPIES:
+                if len(self._copies) >= _MAX_COPIES:
                     self._copies.clear()
                 self._copies[key] = (digests, began + COPY_SECONDS)
             return digests

@@ -104,7 +104,7 @@ _CODES = ("errorcode", "statuscode", "code")
 _LOWEST_ERROR = 300
 """Lowest code that is an error; lower ones are successes of HTTP, or ticks."""
 _REASONS_IN = ("message", "title", "description", "reason", "details", "code")
-_MOST_REASONS = 3
+_MAX_REASONS = 3
 _MEDIA = (
     "mediaurl", "imageurl", "audiourl", "videourl", "documenturl", "stickerurl", "downloadurl", "fileurl", "mediaurl0",
     "media", "image", "file", "url", "attachment", "link", "video", "audio", "voice", "document", "sticker",
@@ -220,7 +220,7 @@ class Fields:
 
     def _reason(self, held: Any) -> str:
         if isinstance(held, list) and not isinstance(next(iter(held), None), dict):
-            return ", ".join(filter(None, map(as_text, held[:_MOST_REASONS])))
+            return ", ".join(filter(None, map(as_text, held[:_MAX_REASONS])))
         if isinstance(held, list):
             held = held[0]
         if not isinstance(held, dict):
@@ -380,14 +380,14 @@ class Fields:
         """The deepest value under `name` that is not None, or None."""
         return next((scope.values[name] for scope in self.scopes if scope.values.get(name) is not None), None)
 
-    def texts(self, names: tuple[str, ...], most: int = _MAX_WORDS) -> Iterator[str]:
-        """The texts under `names`, deepest first, each cut to `most` characters.
+    def texts(self, names: tuple[str, ...], max_length: int = _MAX_WORDS) -> Iterator[str]:
+        """The texts under `names`, deepest first, each cut to `max_length` characters.
 
         Without the cut, five hundred events inside one long text would each read all of it for one word.
         """
         for values, name in self._places(names):
             if text := as_text(values[name]):
-                yield text[:most]
+                yield text[:max_length]
 
     def _places(self, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
         """Each object with one of `names`, and that name, deepest first. Most names are absent: that must be cheap."""

@@ -57,7 +57,7 @@ MAX_LOST_TRIES = 10
 _REPEAT = "An earlier event already delivered this message."
 _FIRST_WAIT_SECONDS = 5.0
 _QUICK_TRIES = 7
-_LONGEST_WAIT_SECONDS = 1100.0
+_MAX_WAIT_SECONDS = 1100.0
 _BATCH = 100
 
 
@@ -220,7 +220,7 @@ def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple
 def _wait(event: WebhookEvent) -> float:
     """Seconds until the next try. Ten of these waits must cover `MATCH_SECONDS`, because an event with more tries than
     `MAX_LOST_TRIES` is assumed to kill its workers."""
-    return _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _LONGEST_WAIT_SECONDS
+    return _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _MAX_WAIT_SECONDS
 
 
 def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_SALES = 0.35
 """As in a busy shop with many tills, but no faster than one WhatsApp account can send at the demo's pace."""
 _LOOK_SECONDS = 0.05
-_IDS_A_QUERY = 500
+_IDS_PER_QUERY = 500
 
 
 def main(arguments: list[str]) -> int:
@@ -144,8 +144,8 @@ class SalesRun:
         messages = OutboundMessage.objects.filter(source_content_type=ContentType.objects.get_for_model(Sale))
         return [
             row
-            for start in range(0, len(keys), _IDS_A_QUERY)
-            for row in messages.filter(source_id__in=keys[start : start + _IDS_A_QUERY]).values(
+            for start in range(0, len(keys), _IDS_PER_QUERY)
+            for row in messages.filter(source_id__in=keys[start : start + _IDS_PER_QUERY]).values(
                 "source_id", "status", "reason", "reason_words"
             )
         ]

@@ -60,7 +60,7 @@ last two say no reason: they fail messages, or leave them in doubt, until that i
 RESTRICTION_SECONDS = (3.0, 12.0)
 WAITS_SECONDS = (4.0, 8.0, 16.0)
 """How long new customers wait after each try, in place of days: a restriction has to end by itself within the run."""
-MOST_TRIES = 4
+MAX_TRIES = 4
 """So many messages to new customers may a restriction turn down, of each license: the first, and three more."""
 FAILPOINTS = ("before_claim", "after_check", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 FAILPOINT_RATE = 0.0007

@@ -43,9 +43,9 @@ CONTENT_TYPES = [
     "",
 ]
 MAX_BYTES = 65_536
-MOST_SECONDS = 3.0
-MOST_MEGABYTES = 150
-MOST_QUERIES = 30
+MAX_SECONDS = 3.0
+MAX_MEGABYTES = 150
+MAX_QUERIES = 30
 PROVEN = ("sent", "delivered", "read")
 
 
@@ -182,9 +182,9 @@ class Site:
         with CaptureQueriesContext(connection) as queries:
             assert process_event(event.pk)
         seconds, megabytes = time.process_time() - began_at, _peak_megabytes() - before
-        assert seconds < MOST_SECONDS, seconds
-        assert megabytes < MOST_MEGABYTES, megabytes
-        assert len(queries) <= MOST_QUERIES, len(queries)
+        assert seconds < MAX_SECONDS, seconds
+        assert megabytes < MAX_MEGABYTES, megabytes
+        assert len(queries) <= MAX_QUERIES, len(queries)
         event.refresh_from_db()
         assert event.status in ("processed", "unmatched", "unrecognised"), (event.status, event.error)
         assert event.tries == 1
@@ -347,7 +347,7 @@ def main() -> None:
     dictionary = corpus.with_suffix(".dict")
     _write_dictionary(dictionary)
     arguments = [options.file] if options.file else [str(corpus), f"-max_total_time={options.seconds}"]
-    # Its timeout is by the wall clock of a machine that may be busy; MOST_SECONDS counts processor time.
+    # Its timeout is by the wall clock of a machine that may be busy; MAX_SECONDS counts processor time.
     limits = [f"-max_len={MAX_BYTES}", "-timeout=120", "-rss_limit_mb=1024", f"-dict={dictionary}"]
     atheris.Setup(
         [sys.argv[0], *arguments, *limits, f"-artifact_prefix={corpus.parent}/", "-print_final_stats=1"],

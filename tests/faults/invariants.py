@@ -126,7 +126,7 @@ def check_stops(ledger: Iterable[Mapping]) -> list[Violation]:
     return found
 
 
-def check_new_customers(ledger: Iterable[Mapping], license_name: str, most: int) -> list[Violation]:
+def check_new_customers(ledger: Iterable[Mapping], license_name: str, limit: int) -> list[Violation]:
     """N. A message that a person sent again is one message."""
     cold = {
         (day_of(delivery), delivery["recipient"], delivery["text"])
@@ -135,9 +135,9 @@ def check_new_customers(ledger: Iterable[Mapping], license_name: str, most: int)
     }
     counted = Counter(day for day, *_ in cold)
     return [
-        Violation("N", f"{count} messages to new customers on {day}, at most {most} are allowed")
+        Violation("N", f"{count} messages to new customers on {day}, at most {limit} are allowed")
         for day, count in counted.items()
-        if count > most
+        if count > limit
     ]
 
 
@@ -158,13 +158,13 @@ def check_known_wait_for_nothing() -> list[Violation]:
     return [Violation("N", f"no new customer, and waits as one: {describe(message)}") for message in held]
 
 
-def check_restrictions(most: int) -> list[Violation]:
-    """N. `most`: how many messages of each license may have been turned down."""
+def check_restrictions(limit: int) -> list[Violation]:
+    """N. `limit`: how many messages of each license may have been turned down."""
     turned_down = SendAttempt.objects.filter(cause=Cause.RESTRICTED).values_list("message__license__name")
     found = [
-        Violation("N", f"{count} messages of {name} were turned down as to new customers; at most {most} are allowed")
+        Violation("N", f"{count} messages of {name} were turned down as to new customers; at most {limit} are allowed")
         for name, count in turned_down.annotate(models.Count("pk")).order_by()
-        if count > most
+        if count > limit
     ]
     marks, doubted = kpwa_settings().RESTRICTION_MARKS, SendAttempt.objects.filter(outcome=OutcomeKind.IN_DOUBT)
     return found + [

@@ -44,7 +44,7 @@ from .harness import KEY, Shop, wait_for
 WORKERS = 2
 CHILDREN = 4
 _BATCH = 100
-_MOST_WAITING = 2000
+_MAX_WAITING = 2000
 _KNOWN = 10
 
 Deed = Callable[["Mayhem"], None]
@@ -98,7 +98,7 @@ class Mayhem(Shop):
         self.phone.set_faults(**campaign.FAULTS)
         sold = 0
         while sold < count:
-            if self._waiting() < _MOST_WAITING:
+            if self._waiting() < _MAX_WAITING:
                 sold += self._sell_some(sold, min(_BATCH, count - sold))
             self.look_round()
             time.sleep(0.05)
@@ -252,13 +252,13 @@ class Mayhem(Shop):
         return found
 
     def violations(self) -> list[invariants.Violation]:
-        most = campaign.MOST_TRIES * self._restrictions
+        limit = campaign.MAX_TRIES * self._restrictions
         return [
             *super().violations(),
             *self._burned_by_deployments(),
             *self._found,
             *invariants.check_stops(self.phone.ledger()),
-            *invariants.check_restrictions(most),
+            *invariants.check_restrictions(limit),
         ]
 
     def _burned_by_deployments(self) -> list[invariants.Violation]:

@@ -404,8 +404,8 @@ def test_a_running_hour_of_very_many_is_read_from_the_last_roll_up(license_):
         settled(now)
     statistics.roll_up(now)
     settled(now)
-    assert [row.sent for row in statistics.running_hours(now, most_counted=3)[1]] == [3]
-    assert [row.sent for row in statistics.running_hours(now, most_counted=4)[1]] == [4]
+    assert [row.sent for row in statistics.running_hours(now, max_counted=3)[1]] == [3]
+    assert [row.sent for row in statistics.running_hours(now, max_counted=4)[1]] == [4]
 
 
 def test_a_decision_moves_the_count_at_once(license_):

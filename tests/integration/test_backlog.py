@@ -127,8 +127,8 @@ def test_no_more_expire_than_were_asked_for_and_a_sweep_settles_the_rest():
     (license_id,) = make_licenses(1)
     OutboundMessage.objects.bulk_create(overdue(license_id) for _ in range(7))
     assert len(store().expire_overdue(2)) == 2
-    assert sweep(most_expired=4, expired_at_once=2).expired_messages == 4
-    assert sweep(most_expired=4, expired_at_once=2).expired_messages == 1
+    assert sweep(max_expired=4, expired_at_once=2).expired_messages == 4
+    assert sweep(max_expired=4, expired_at_once=2).expired_messages == 1
     assert statuses() == [Status.EXPIRED] * 7
 
 

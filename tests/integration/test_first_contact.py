@@ -180,7 +180,7 @@ def test_where_asking_fails_the_message_is_sent_as_ever(shop, sandbox, fault):
 
 
 def test_an_answer_that_takes_too_long_is_not_waited_for(shop, sandbox, monkeypatch):
-    monkeypatch.setattr(driver, "MOST_SECONDS_ASKING", 0.3)
+    monkeypatch.setattr(driver, "MAX_CHECK_SECONDS", 0.3)
     sandbox.set_faults(check_slow={"amount": 60})
     (message,) = send(shop, NEW)
     assert (message.status, known()) == (Status.SENT, {NEW: Registration.NOT_SAID})

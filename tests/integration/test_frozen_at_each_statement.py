@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 NUMBER = "0812 3456 7890"
-MOST_SECONDS = 4.0
+MAX_SECONDS = 4.0
 """A lock that is waited for has a second or two; the databases' own limits would be 50 s and none."""
 
 
@@ -138,7 +138,7 @@ def test_no_call_of_a_site_waits_for_a_worker_that_is_frozen_at_any_statement(li
                 began_at = time.monotonic()
                 with transaction.atomic():
                     call()
-                assert time.monotonic() - began_at < MOST_SECONDS, f"{name} beside a {work} frozen at {at}"
+                assert time.monotonic() - began_at < MAX_SECONDS, f"{name} beside a {work} frozen at {at}"
         # What is left of this turn is not the next one's.
         OutboundMessage.objects.update(status=Status.CANCELLED, in_doubt=False)
         Lane.objects.update(lease_token=None, lease_expires_at=None)

@@ -241,8 +241,8 @@ class World:
             return SentMessage("id")
         self.seen_at[recipient] = self.now
         self.cold_tried[self.today()].add(message.id)
-        most = self.license.cold_limit_on(self.today())
-        assert most is None or len(self.cold_tried[self.today()]) <= most, "more new customers than the limit"
+        limit = self.license.cold_limit_on(self.today())
+        assert limit is None or len(self.cold_tried[self.today()]) <= limit, "more new customers than the limit"
         minutes = (self.now - self.story.begins) / timedelta(minutes=1)
         if not any(begins <= minutes < ends for begins, ends in self.story.restricted):
             self.turned_down_at = None
@@ -315,13 +315,13 @@ class World:
         self.lane.restricted_until = self.now + timedelta(seconds=seconds_of(self.known.step))
         return None
 
-    def count_cold(self, lease: object, message_id: int, day: date, most: int) -> bool:
+    def count_cold(self, lease: object, message_id: int, day: date, limit: int) -> bool:
         if self.lane.cold_day != day:
             self.lane.cold_day, self.lane.cold_sent = day, 0
         message = self.messages[message_id]
         if message.cold_on == day:
             return True
-        if self.lane.cold_sent >= most:
+        if self.lane.cold_sent >= limit:
             return False
         self.lane.cold_sent, message.cold_on = self.lane.cold_sent + 1, day
         return True

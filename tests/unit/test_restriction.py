@@ -19,7 +19,7 @@ from django_kpwa.exceptions import (
 from django_kpwa.gateway import SentMessage
 from django_kpwa.gateway.outcome import Cause, Outcome, OutcomeKind, outcome_of_answer, outcome_of_error
 from django_kpwa.pace import RESTRICTED_SECONDS
-from django_kpwa.store.restriction import MOST_REMEMBERED, Fate, Known, Sent, Sign, sign_of, weigh
+from django_kpwa.store.restriction import MAX_REMEMBERED, Fate, Known, Sent, Sign, sign_of, weigh
 
 DAY = 86_400.0
 MARKED, FAILED, DOUBT, ACCEPTED, NOT_MADE, NONE = Sign
@@ -221,7 +221,7 @@ def test_whatever_comes_the_state_is_bounded_and_a_restriction_has_its_step(step
     known = told(" ".join(steps))
     assert 0 <= known.step <= len(RESTRICTED_SECONDS)
     assert known.step or not known.is_restricted
-    assert len(known.trail) <= MOST_REMEMBERED
+    assert len(known.trail) <= MAX_REMEMBERED
     assert known.wait_seconds in (None, 0.0, *RESTRICTED_SECONDS)
 
 

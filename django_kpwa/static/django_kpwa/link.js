@@ -6,7 +6,7 @@
 (() => {
   const root = document.querySelector("[data-kpwa-link]");
   if (!root) return;
-  const MOST_MISSES = 2; // failed requests in a row before an error is shown: a single one may be a hiccup
+  const MAX_MISSES = 2; // failed requests in a row before an error is shown: a single one may be a hiccup
   const said = root.querySelector("[data-kpwa-said]");
   const panel = () => root.querySelector("[data-kpwa-panel]");
   const milliseconds = (name) => Number(root.dataset[name]) * 1000;
@@ -67,7 +67,7 @@
     const mine = ++run;
     const end = setTimeout(() => mine === run && stop("expired"), milliseconds("stopSeconds"));
     let drawnAt = Date.now();
-    for (let misses = 0; misses < MOST_MISSES; ) {
+    for (let misses = 0; misses < MAX_MISSES; ) {
       await wait(milliseconds("pollSeconds"));
       if (mine !== run) break;
       if (document.hidden) continue;
@@ -86,7 +86,7 @@
         drawnAt = Date.now();
       }
       misses = step === "code" || step === "waiting" ? 0 : misses + 1;
-      if (misses === MOST_MISSES) show(answer ?? instead("offline"));
+      if (misses === MAX_MISSES) show(answer ?? instead("offline"));
     }
     clearTimeout(end);
   }

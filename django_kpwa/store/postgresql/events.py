@@ -11,7 +11,7 @@ from typing import Any
 from django.views.decorators.debug import sensitive_variables
 
 from ...models.webhook_event import WebhookEvent
-from ..events import CLAIMED_COLUMNS, Attempt, Events, most_attempts
+from ..events import CLAIMED_COLUMNS, Attempt, Events, max_matches
 from ..locks import FINISH_SECONDS
 from .prepared import Statement
 
@@ -19,7 +19,7 @@ _NOW = "STATEMENT_TIMESTAMP()"
 _TYPES = {
     "event_id": "bigint", "seconds": "float8", "tries": "smallint", "license_id": "bigint", "status": "text",
     "error": "text", "kind": "text", "gateway_id": "text", "understood": "jsonb", "sender_number": "text",
-    "message_id": "bigint", "gateway_ids": "text[]", "most": "int",
+    "message_id": "bigint", "gateway_ids": "text[]", "limit": "int",
     "patience": "text",
 }  # fmt: skip
 _CLAIM = Statement(
@@ -38,7 +38,7 @@ _FIND = Statement(
 SELECT attempt.message_id, attempt.number, attempt.outcome, attempt.gateway_id, message.status, attempt.id AS pk
 FROM django_kpwa_sendattempt attempt JOIN django_kpwa_outboundmessage message ON message.id = attempt.message_id
 WHERE attempt.gateway_id = ANY(%(gateway_ids)s) AND message.license_id = %(license_id)s
-ORDER BY attempt.id DESC LIMIT %(most)s
+ORDER BY attempt.id DESC LIMIT %(limit)s
 """,
     _TYPES,
 )
@@ -62,10 +62,10 @@ class PostgreSQLEvents(Events):
 
     @sensitive_variables()
     def find_attempts(self, license_id: int, gateway_ids: Sequence[str]) -> list[Attempt] | None:
-        most = most_attempts(gateway_ids)
-        parameters = {"gateway_ids": list(gateway_ids), "license_id": license_id, "most": most}
+        limit = max_matches(gateway_ids)
+        parameters = {"gateway_ids": list(gateway_ids), "license_id": license_id, "limit": limit}
         rows = _FIND.rows(self.using, parameters)
-        return [Attempt(**row) for row in rows] if len(rows) < most else None
+        return [Attempt(**row) for row in rows] if len(rows) < limit else None
 
     @sensitive_variables()
     def record_event(
