@@ -1,9 +1,11 @@
-"""Drives one lane: claims a message, calls the gateway, records the outcome, and repeats until nothing is left to do or
-its slice of time is over.
+"""Drives one lane: claims a message, calls the gateway, records the outcome, and repeats.
 
-The package's promises depend on this order. A claim is committed before the call. No call and no signal receiver runs
-inside a transaction. The outcome is recorded before anything else happens. A worker that was frozen between claim and
-call gives the message back instead of calling.
+It ends when nothing is left to do or its slice of time is over. The package's promises depend on this order:
+
+- A claim is committed before the call.
+- No call and no signal receiver runs inside a transaction.
+- The outcome is recorded before anything else happens.
+- A worker that was frozen between claim and call gives the message back instead of calling.
 """
 
 from __future__ import annotations
@@ -75,8 +77,10 @@ MAX_SECONDS_HELD = 20.0
 class Driven:
     """How a drive ended.
 
-    `attempts`: number of messages sent or tried. `has_more`: the caller is to drive the lane again at once.
-    `lease_token`: the lease is still held; the caller is to drive again under this token after `wait_seconds`.
+    `attempts`: number of messages sent or tried.
+    `has_more`: the caller has to drive the lane again at once.
+    `lease_token`: the token of the lease, if it is still held. The caller has to drive the lane again under this token
+    after `wait_seconds`.
     """
 
     attempts: int = 0
@@ -92,10 +96,10 @@ def drive(
     should_stop: Callable[[], bool] = lambda: False,
     slice_seconds: float = SLICE_SECONDS,
 ) -> Driven:
-    """Drive the lane of `license_id` for at most `slice_seconds`; returns at once if another worker drives it.
+    """Drive the lane of `license_id` for about `slice_seconds`. Returns at once if another worker drives it.
 
     `lease_token`: the lease that an earlier drive passed on (`Driven.lease_token`).
-    `should_stop`: called between messages; if it returns True, the lane is given back.
+    `should_stop`: called between messages. If it returns True, the lane is given back.
     """
     conf = kpwa_settings()
     attempts = 0
@@ -117,15 +121,15 @@ def drive(
         attempts += driven.attempts
         if driven.lease_token is not None or driven.has_more:
             return Driven(attempts, driven.has_more, driven.lease_token, driven.wait_seconds)
-        # The release is committed. A message stored before it published no wake-up, because the lane was being driven,
-        # so look once more.
+        # The release is committed now. A message that was stored just before it published no wake-up, because the lane
+        # was still being driven. So look once more.
         if driver.has_broken or should_stop() or not store().has_startable_work(license_id):
             return Driven(attempts)
         lease_token = None
 
 
 def _take(license_id: int, lease_token: uuid.UUID | None, conf: Settings, *, claims: bool) -> tuple[Lease, Step]:
-    """Take the lane, which is free or was passed on to us; returns the lease and the first step (or `LeaseLost`)."""
+    """Take the lane, which is free or was passed on to us. Returns the lease and the first step (or `LeaseLost`)."""
     seconds, lease = lease_seconds(conf), Lease(license_id)
     if lease_token is not None:
         return lease, store().swap_lease(Lease(license_id, lease_token), lease, seconds, claims=claims)
@@ -147,10 +151,10 @@ class _Driver:
     """Sends a lane's messages for as long as it holds one lease."""
 
     max_seconds_before_call = 5.0
-    """Maximum time from asking for a claim to its call. A process that took longer was frozen, and the message may
-    already be another worker's."""
+    """Maximum time from requesting a claim to its call. A process that took longer was frozen, and another worker may
+    be sending the message by now."""
     max_seconds_rendering = 10.0
-    """Maximum time of writing a text. It delays every other message of the license."""
+    """Maximum time for rendering a text. It delays every other message of the license."""
 
     def __init__(
         self,
@@ -169,7 +173,7 @@ class _Driver:
         self.ends_at = _elapsed() + slice_seconds
         self.attempts = 0
         self.has_broken = False
-        # When the present claim was requested; compared with `max_seconds_before_call`.
+        # When the current claim was requested, see `max_seconds_before_call`.
         self.began_at = began_at
         self.claim = step.claim
         self.has_unrecorded_call = False
@@ -188,8 +192,10 @@ class _Driver:
                 self._gateway.close()
 
     def _let_go(self) -> None:
-        """Give the lane back after an error, unless a call was made and not recorded: the lease then has to expire, so
-        that the message is declared in doubt."""
+        """Give the lane back, except after a call whose outcome was not recorded.
+
+        The lease then has to expire, so that the message is declared in doubt.
+        """
         if self.has_unrecorded_call:
             return
         if self.claim is not None:
@@ -206,7 +212,7 @@ class _Driver:
         return self._send_all()
 
     def open_gateway(self) -> Gateway:
-        """The lane's gateway, opened at the first call. Raises as `License.get_gateway()` does."""
+        """Return the lane's gateway, opened at the first call. Raises the exceptions of `License.get_gateway()`."""
         if self._gateway is None:
             self._gateway = self.lane.license.get_gateway()
         return self._gateway
@@ -252,7 +258,10 @@ class _Driver:
         return Driven(self.attempts, has_more=has_more and not self.should_stop())
 
     def _wait(self, idle: Idle) -> Driven | None:
-        """End the drive, passing the lease on if the wait is short; None after a wait that was slept here."""
+        """End the drive because of `idle`, or sleep if the wait is very short. Returns None after a sleep.
+
+        For a short wait, the lease is passed on to the next drive, see `MAX_SECONDS_HELD`.
+        """
         if idle.is_released:
             return Driven(self.attempts)
         began_at = _elapsed()
@@ -266,9 +275,9 @@ class _Driver:
         return None
 
     def _send(self, claim: Claim) -> Recorded | None:
-        """Make one attempt and record its outcome. None: no attempt was made, because this process was frozen.
+        """Make one attempt and record its outcome. Returns None, without an attempt, if this process was frozen.
 
-        No attempt is made either for a message that must not go out yet: it is put off instead.
+        A message that must not be sent now is not attempted either: it is put off, or cancelled because of a stop.
         """
         failpoints.after_claim()
         if claim.has_stops and self._withdraw_stopped(claim):
@@ -282,7 +291,7 @@ class _Driver:
         hold = hold or self._hold_cold(claim) or self._hold_try(claim, standing)
         if hold is not None:
             return self._undone(claim, store().give_back(claim, hold))
-        # Checked last before the call: the queries since the claim may have taken long as well.
+        # Checked immediately before the call, because the queries since the claim may have taken long as well.
         if _elapsed() - self.began_at > self.max_seconds_before_call:
             status = store().give_back(claim)
             announce.messages_became(status, [claim.message_id])
@@ -303,8 +312,8 @@ class _Driver:
         )
         outcome, verdict, lane = judge(outcome, known, self.conf)
         listens = announce.has_listeners(verdict.status)
-        # With a receiver connected, the next message is claimed only after the signal was sent: a receiver may take
-        # long, and a message that is claimed meanwhile would be given back as after a standstill.
+        # If a receiver is connected, the next message is claimed only after the signal was sent. A receiver may take
+        # long, and a message that was claimed before it would exceed `max_seconds_before_call`.
         claims_next = not (listens or lane.pause or self._is_over())
         self.began_at = _elapsed()
         recorded = self._record(claim, outcome, verdict, lane, claims_next=claims_next)
@@ -319,16 +328,16 @@ class _Driver:
         return recorded
 
     def _undone(self, claim: Claim, status: Status | None) -> Recorded:
-        """Return the result for a claim that was taken back; `status`: its message's status now."""
+        """Return the result for a claim that was undone; `status`: the status of its message now."""
         self.claim = None
         announce.messages_became(status, [claim.message_id])
         return Recorded(status, Step(Ready()))
 
     def _before_first(self, claim: Claim, contact: Contact) -> Recorded | None:
-        """Find out whether the number of a first message has WhatsApp. None: the message goes out now.
+        """Check whether the number has WhatsApp before the first message to it. Returns None if it is to be sent now.
 
-        The gateway is called only after the claim was given back, so that a worker lost meanwhile leaves no message in
-        doubt. Messages to customers who have written do not wait for it, but are sent first.
+        The claim is given back before the gateway is asked, so that a worker that is lost meanwhile leaves no message
+        in doubt. A due message that needs no check is sent first, so that it does not have to wait for this one.
         """
         step = first_step(contact) if self.conf.CHECK_NUMBERS else FirstStep.SEND
         if step is FirstStep.FAIL:
@@ -351,14 +360,14 @@ class _Driver:
         return Recorded(None, step_to_warm)
 
     def _may_ask(self, ahead: Ahead) -> bool:
-        """True if the number of this message may be checked, so that it can be sent right afterwards."""
+        """True if the limits allow a check of the number now, and the message can be sent right after it."""
         now = self._local(ahead.facts)
         if self.has_asked_enough or not has_room(self.lane, ahead.contact, now.date()):
             return False
         return self._hold_if_over_cold_limit(ahead.message_id, now) is None
 
     def _look_ahead(self, idle: Idle) -> None:
-        """While the lane waits for its pace, check the number of the next message if it is the first to that number."""
+        """Use the wait for the pace to check the next message's number, if the message is the first to that number."""
         ahead = idle.ahead
         if ahead is None or idle.wait_seconds is None or idle.wait_seconds < MAX_CHECK_SECONDS:
             return
@@ -370,7 +379,7 @@ class _Driver:
 
     def _ask_about(self, ahead: Ahead) -> None:
         """Ask the gateway whether the number of a queued message has WhatsApp, and store the answer."""
-        # Read again: the statement that found the message did not see the changes that it recorded itself.
+        # Read again, because the statement that found the message did not see what the same statement recorded.
         contact = store().find_contact(self.lease.license_id, ahead.contact.number, ahead.contact.now)
         if contact is None or first_step(contact) is not FirstStep.ASK:
             return
@@ -384,7 +393,7 @@ class _Driver:
             store().note_checked(self.lease, self.lease_seconds, ahead.message_id, contact.number, registered)
 
     def _is_registered(self, contact: Contact) -> bool | None:
-        """Return the gateway's answer; None if it gave none, or none in time."""
+        """Return the gateway's answer; None if it gave no answer within `MAX_CHECK_SECONDS`."""
         gateway = self.open_gateway()
         gateway.ends_at = time.monotonic() + MAX_CHECK_SECONDS
         try:
@@ -401,7 +410,10 @@ class _Driver:
         return None
 
     def _withdraw_stopped(self, claim: Claim) -> bool:
-        """Cancel a claimed message if its recipient has asked to stop since it was queued. True if it was cancelled."""
+        """Take a claimed message back, and cancel it, if its recipient has asked to stop since it was queued.
+
+        Returns True if the recipient has.
+        """
         content = claim.content
         if content.recipient_type != RecipientType.NUMBER:
             return False
@@ -420,7 +432,7 @@ class _Driver:
         return why_not_now(facts, self._local(facts), self.conf, standing)
 
     def _hold_cold(self, claim: Claim) -> Hold | None:
-        """Put off a message to a new customer if the daily limit is reached; else count it, if there is a limit."""
+        """Return a hold if the daily limit of messages to new customers is reached. If not, count this message."""
         now, content = self._local(claim.facts), claim.content
         limit = self.lane.license.cold_limit_on(now.date())
         if limit is None or content.recipient_type != RecipientType.NUMBER:
@@ -431,14 +443,14 @@ class _Driver:
         return None if is_counted else until_tomorrow(now, self.conf)
 
     def _hold_try(self, claim: Claim, standing: Standing) -> Hold | None:
-        """Send one message to a new customer to test whether the number is still restricted; put off the others."""
+        """During a restriction, let one message to a new customer through as a trial, and return a hold for others."""
         if standing.until is None or not standing.is_cold:
             return None
         until = store().begin_try(self.lease, claim)
         return None if until is None else Hold(HoldReason.RESTRICTED, until)
 
     def _hold_cold_unrendered(self, found: Unrendered) -> Hold | None:
-        """Like `_hold_cold()`, but before the text is written: put off if the limit is reached. Nothing is counted."""
+        """Like `_hold_cold()`, but before the text is written, so that nothing is counted yet."""
         return self._hold_if_over_cold_limit(found.message_id, self._local(found.facts))
 
     def _hold_if_over_cold_limit(self, message_id: int, now: datetime) -> Hold | None:
@@ -453,17 +465,17 @@ class _Driver:
         return timezone.localtime(facts.now, self.lane.license.time_zone)
 
     def _standing(self, facts: Facts, message_id: int) -> Standing:
-        # The claim contains whether there is a restriction, which saves a lane without one a query for each message.
+        # The facts say whether there is a restriction. This saves a query for each message of a lane without one.
         if not facts.is_restricted:
             return UNRESTRICTED
         return store().standing_of(self.lane.license_id, message_id, self.conf.WARM_DAYS)
 
     def _tell_of_lane(self, lane: LaneVerdict, *, paused: bool) -> None:
-        """Announce what this send revealed about the lane, and remember it for the next send."""
+        """Send the signals for what this send revealed about the lane, and keep it for the next send."""
         if lane.pause is not None and paused:
             announce.lane_paused(self.lane.license, lane.pause, self.lane.confirmed_number, lane.linked_number)
         elif lane.pause is not None:
-            # A person was faster: they paused the lane, or confirmed the number that this driver did not know yet.
+            # A person was faster: they paused the lane, or confirmed a number that this driver had not read yet.
             self.lane.refresh_from_db(fields=["confirmed_number"])
         if lane.confirms_number:
             self.lane.confirmed_number = lane.linked_number
@@ -472,7 +484,7 @@ class _Driver:
             self.lane.session_status = lane.session_status.value
 
     def _call(self, claim: Claim) -> tuple[Outcome, ServiceStatus | None]:
-        """Send the message; returns the outcome, and the answer to a status check if the outcome asks for one.
+        """Send the message. Returns the outcome, and the answer to a status check if the outcome calls for one.
 
         Any `Exception` of the gateway class becomes an outcome, because the attempt has to be recorded.
         """
@@ -483,7 +495,7 @@ class _Driver:
         except GatewayError as error:
             outcome = outcome_of_error(error)
             if not error.said:
-                # Only the gateway's own words are stored: this line is for network administrators.
+                # Only the gateway's own words are stored with the attempt. Network administrators need this line.
                 logger.warning("A send of license %s failed: %s", self.lane.license_id, words_of(error))
         except Exception as error:
             # A task's soft time limit, or a bug in a gateway class: the outcome is recorded, then this drive ends.
@@ -491,7 +503,7 @@ class _Driver:
             logger.error("The gateway class raised %s; the message is in doubt.\n%s", type(error).__name__, trace)
             self.has_broken = True
             if is_time_limit(error):
-                # Treated like a lost worker, because this says nothing about the gateway.
+                # Recorded like a lost worker, because a time limit says nothing about the gateway.
                 return Outcome(OutcomeKind.IN_DOUBT, Cause.WORKER_LOST), None
             return outcome_of_error(error), None
         return outcome, self._ask_status(gateway) if outcome.asks_for_status else None
@@ -517,7 +529,7 @@ class _Driver:
     def _record(
         self, claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict, *, claims_next: bool
     ) -> Recorded:
-        """Record the outcome; while the database fails, retry over a new connection for `record_seconds`.
+        """Record the outcome. If the database fails, retry over a new connection for up to `Settings.record_seconds`.
 
         Only this process knows the outcome. If it is not recorded, the message will be in doubt.
         """
@@ -552,7 +564,7 @@ class _Driver:
 
 
 def _elapsed() -> float:
-    """Seconds on a clock that also runs while the process or the machine is suspended, as `monotonic()` may not."""
+    """Seconds on a clock that also runs while the machine is suspended, which `time.monotonic()` may not do."""
     return time.clock_gettime(_CLOCK)
 
 

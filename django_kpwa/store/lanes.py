@@ -75,16 +75,18 @@ _LOOKED_AT = (
 
 
 class Lanes(NewCustomers):
+    """The operations of a lane's driver: take and give back the lease, claim a message, record its outcome."""
+
     RENDER_STEP_BACK_SECONDS = 60.0
-    """How far an unrendered message is moved back in the queue before its template runs: a template that hangs or kills
-    the worker then does not block the messages behind it."""
+    """Seconds by which an unrendered message is moved back in the queue before its template runs. A template that hangs
+    or kills the worker then does not block the messages behind it."""
     TEXT_KEEPS_SECONDS = 60
-    """Age after which a rendered text is rendered again, with its recipient and license, because the lane was paused or
-    the attempt failed in the meantime. With an attempt in doubt it is kept: the recipient may have that text already.
-    """
+    """Age in seconds after which a text is rendered again, because the lane was paused or the attempt failed in the
+    meantime. Its recipient and license are then determined again as well. With an attempt in doubt the text is kept:
+    the recipient may have it already."""
     MAX_SKIPPED = 100
-    """Maximum number of messages that one search for the next message passes over (expired ones, say) before it
-    commits: until then its transaction blocks other writers."""
+    """Maximum number of messages that one search for the next message skips, for example expired ones, before it
+    commits. Until then its transaction blocks other writers."""
 
     # --- leases ---
 
@@ -95,14 +97,22 @@ class Lanes(NewCustomers):
     def take_lease(
         self, lease: Lease, seconds: float, *, resend_lost: bool, max_attempts: int, claims: bool = False
     ) -> Step:
-        """Take the lease of a lane that nobody drives, for `seconds`.
+        """Take the lease of a lane that nobody drives.
 
-        If an earlier lease ran out, its worker was lost, and the message that it was sending becomes `unknown`; with
-        `resend_lost` it goes back to `queued` instead while it has spent fewer than `max_attempts`.
-        `claims`: allows the store to claim the first message by the same statement.
+        If an earlier lease ran out, its worker was lost, and the message that it was sending becomes `unknown`.
 
-        Returns a step with `Ready`, a `Claim` (only with `claims`), or `LeaseLost` if the lane is not free. Raises
-        `OperationalError` if the lane's row stays locked elsewhere, see `locks`.
+        Args:
+            lease: The new lease, with its own token.
+            seconds: How long the lease lasts.
+            resend_lost: Return that message to `queued` instead, if it has spent fewer than `max_attempts`.
+            max_attempts: The value of `KPWA["MAX_ATTEMPTS"]`.
+            claims: Allow the store to claim the first message by the same statement.
+
+        Returns:
+            A step with `Ready`, a `Claim` (only with `claims`), or `LeaseLost` if the lane is not free.
+
+        Raises:
+            OperationalError: The lane's row stays locked by another process, see `locks`.
         """
         with self.durable(TAKE_SECONDS):
             free = Lane.objects.filter(pk=lease.license_id).free()
@@ -114,7 +124,8 @@ class Lanes(NewCustomers):
     def swap_lease(self, passed_on: Lease, lease: Lease, seconds: float, *, claims: bool = False) -> Step:
         """Replace the lease `passed_on`, which its holder handed to the next task, by `lease`, for `seconds`.
 
-        `claims` and the result are as for `take_lease()`; `LeaseLost` means that a repeat of the task was faster.
+        `claims`, the result and the exception are as for `take_lease()`. `LeaseLost` means that the task was delivered
+        twice, and the other delivery was faster.
         """
         with self.durable(TAKE_SECONDS):
             columns = {"lease_token": lease.token, "lease_expires_at": in_seconds(seconds)}
@@ -129,14 +140,21 @@ class Lanes(NewCustomers):
         )
 
     def release_lease(self, lease: Lease) -> bool:
-        """Give the lane back. Returns False if the lease was already lost."""
+        """Give the lane back, so that any worker may take it. Returns False if the lease was already lost."""
         with self.durable():
             return bool(self._held(lease).update(lease_token=None, lease_expires_at=None))
 
     def pause_lane(self, lease: Lease, pause: Pause, *, probes: int = 0, error: str = "") -> bool:
-        """Pause the lane of this lease, or extend its pause after `probes` status checks; `error`: text for people.
+        """Pause the lane of this lease, or extend its pause.
 
-        Returns False if the lease was lost, or if the lane now has a pause that only people end, which is kept.
+        Args:
+            lease: The lease under which the caller drives the lane.
+            pause: The pause to write.
+            probes: Number of status checks during this pause so far; 0 if the pause begins now.
+            error: What went wrong, as text for people.
+
+        Returns:
+            False if the lease was lost, or if the lane has another pause that only people end. That pause is kept.
         """
         with self.durable():
             return self._pause(lease, pause, probes=probes, **error_columns(error))
@@ -155,9 +173,9 @@ class Lanes(NewCustomers):
         messages.update(**{name: F(name) + by})
 
     def settle_abandoned(self, license_id: int, *, resend_lost: bool, max_attempts: int) -> tuple[Change, ...]:
-        """Free a lane whose lease ran out and that no worker takes; returns the messages that changed.
+        """Free a lane whose lease ran out and that no worker takes. Returns the messages that changed.
 
-        For `resend_lost` and `max_attempts` see `take_lease()`. A lane that is locked elsewhere is left alone.
+        `resend_lost` and `max_attempts` are as for `take_lease()`. A lane that another process has locked is skipped.
         """
         with self.durable(TAKE_SECONDS):
             abandoned = Lane.objects.filter(pk=license_id).abandoned()
@@ -182,30 +200,35 @@ class Lanes(NewCustomers):
     def claim_next(self, lease: Lease, seconds: float, first_id: int | None = None) -> Step:
         """Renew the lease for `seconds` and claim the next message that may be sent now.
 
-        `first_id`: a message that goes before the others, if it is still due.
+        `first_id`: the primary key of a message that is sent before all others, if it is still due.
 
-        Returns a step with a `Claim`, `Unrendered`, `Idle`, `LeaseLost`, or with `Ready` if it has to be called again.
+        Returns a step with a `Claim`, `Unrendered`, `Idle` or `LeaseLost`; or with `Ready`, if the search has to go on
+        and the caller has to call again.
         """
         with self.durable():
             return self._claim(lease, first_id) if self._renew(lease, seconds) else Step(LeaseLost())
 
     def give_back(self, claim: Claim, hold: Hold | None = None, *, forgets: bool = False) -> Status | None:
-        """Put a claimed message that was not sent back into the queue; returns its status.
+        """Put a claimed message that was not sent back into the queue.
 
-        `hold`: why the message is put off, and when it is due again. Its attempt is then deleted, as if it had not
-        begun. `forgets`: delete the attempt without a hold; the message keeps its place in the queue.
+        Args:
+            claim: The claim to undo.
+            hold: Why the message is put off, and until when. Its attempt is then deleted, as if it had not begun.
+            forgets: Delete the attempt although there is no hold. The message keeps its place in the queue.
 
-        The status is `queued`, or `sent` if proof of an earlier attempt has arrived. Returns None if the lease ran out
-        and the message was already declared in doubt.
+        Returns:
+            The message's new status: `queued`, or `sent` if proof of an earlier attempt has arrived. None if the lease
+            ran out and the message was already declared in doubt.
         """
         forgotten = hold_columns(hold) if hold is not None else {} if forgets else None
         with self.durable():
             return self._undo_claim(*_claimed(claim), forgotten)
 
     def fail_unregistered(self, claim: Claim) -> Status | None:
-        """Make a claimed message `failed` before it is sent, because its number has no WhatsApp; returns its status.
+        """Make a claimed message `failed` before it is sent, because its number has no WhatsApp.
 
-        Its attempt is deleted. A message with an attempt in doubt goes back to `unknown`. None: the lease ran out.
+        Its attempt is deleted. A message with an earlier attempt in doubt goes back to `unknown` instead. Returns the
+        new status, or None if the lease ran out.
         """
         columns = {"reason": NOT_REGISTERED, "reason_words": "", "settled_at": DatabaseNow()}
         sending, running = _claimed(claim)
@@ -215,17 +238,20 @@ class Lanes(NewCustomers):
             ) or self._undo_claim(sending, running, columns | {"status": Status.UNKNOWN})
 
     def put_off_unrendered(self, found: Unrendered, hold: Hold) -> bool:
-        """Put off a message before its text is written. False: it is no longer queued."""
+        """Put off a message before its text is written. Returns False if it is no longer queued."""
         with self.durable():
             # Reverts the rendering that was counted when the message was found.
             begun = OutboundMessage.objects.filter(pk=found.message_id, status=Status.QUEUED, renderings_begun__gt=0)
             return bool(begun.update(**hold_columns(hold), renderings_begun=F("renderings_begun") - 1))
 
     def _claim(self, lease: Lease, first_id: int | None = None) -> Step:
-        """Find and claim the next due message, and expire overdue ones before it. The lane's row is locked already."""
+        """Find and claim the next due message, and expire the overdue ones before it.
+
+        The caller has locked the lane's row, by renewing the lease.
+        """
         changed: list[Change] = []
-        # Messages that were cancelled or proven sent between the look and the claim: under REPEATABLE READ every
-        # further look would find them again.
+        # Excluded from each further search: under REPEATABLE READ, a message that was cancelled or proven sent between
+        # the search and the claim would be found again and again.
         passed: list[int] = []
         while len(passed) < self.MAX_SKIPPED:
             found = self._first_due(lease.license_id, passed, first_id)
@@ -245,16 +271,16 @@ class Lanes(NewCustomers):
                 return Step(idle, tuple(changed))
             elif claim := self._start(lease, found):
                 return Step(claim, tuple(changed))
-        # More may be due, and is searched for after this commit.
+        # More messages may be due. The caller searches for them after this commit.
         return Step(Ready(), tuple(changed))
 
     @sensitive_variables()
     def _first_due(self, license_id: int, passed: list[int], first_id: int | None) -> dict[str, Any] | None:
-        """The columns `_LOOKED_AT` of the first message that is due and not in `passed`; None if there is none.
+        """Return the columns `_LOOKED_AT` of the first due message that is not in `passed`; None if there is none.
 
-        `first_id` is looked for before the others.
+        The message `first_id` is preferred to all others.
         """
-        # Usually a compiled query: building one costs more than the rest of a claim.
+        # The usual case runs a compiled query, because building one costs more than the rest of a claim.
         if first_id is not None and (found := _due(license_id).filter(pk=first_id).first()):
             return found  # type: ignore[no-any-return]  # the columns of `values()`
         if passed:
@@ -270,7 +296,7 @@ class Lanes(NewCustomers):
         return not found["in_doubt"] and found["rendered_at"] <= now - timedelta(seconds=self.TEXT_KEEPS_SECONDS)
 
     def _step_back_to_render(self, message_id: int) -> bool:
-        """Count a rendering and move the message back in the queue; False if it is no longer queued."""
+        """Count a rendering and move the message back in the queue. Returns False if it is no longer queued."""
         return bool(
             OutboundMessage.objects.filter(pk=message_id, status=Status.QUEUED).update(
                 due_at=in_seconds(self.RENDER_STEP_BACK_SECONDS), renderings_begun=F("renderings_begun") + 1
@@ -279,7 +305,7 @@ class Lanes(NewCustomers):
 
     @sensitive_variables()
     def _start(self, lease: Lease, found: dict[str, Any]) -> Claim | None:
-        """Claim the message and begin its attempt. None: the message changed in the meantime."""
+        """Claim the message and insert its attempt. Returns None if the message has changed since it was found."""
         number = found["attempts_made"] + 1
         where = {"pk": found["pk"], "status": Status.QUEUED, "attempts_made": found["attempts_made"]}
         columns = {
@@ -327,7 +353,10 @@ class Lanes(NewCustomers):
         running: QuerySet[SendAttempt],
         forgotten: dict[str, Any] | None = None,
     ) -> Status | None:
-        """Take a claim back. `forgotten`: delete the attempt, and write these columns as well."""
+        """Undo a claim and return the message's new status; None if it is no longer claimed.
+
+        `forgotten`: columns to write as well; the attempt is then deleted. None: the attempt is kept as not sent.
+        """
         columns: dict[str, Any] = {"status": Status.QUEUED, "attempts_spent": F("attempts_spent") - 1}
         if forgotten is not None:
             columns |= {"attempts_made": F("attempts_made") - 1, **forgotten}
@@ -341,8 +370,11 @@ class Lanes(NewCustomers):
 
     @sensitive_variables()
     def find_warm_due(self, license_id: int, priority: int, warm_days: int) -> int | None:
-        """Return the first due message to a group, or to a customer who wrote within `warm_days`, that is at least as
-        urgent as `priority`, among the next `MAX_SKIPPED`; None if there is none."""
+        """Find a due message that may be sent without checking its number: to a group, or to a known customer.
+
+        Only the next `MAX_SKIPPED` messages are searched that are at least as urgent as `priority`. A known customer
+        has written to the license within `warm_days`. Returns the message's primary key, or None.
+        """
         due = _due(license_id).filter(priority__lte=priority)
         found = list(due.values_list("pk", "recipient_type", "recipient")[: self.MAX_SKIPPED])
         wrote = self.who_wrote(license_id, warm_days).filter(number__in=[recipient for *_, recipient in found])
@@ -368,20 +400,30 @@ class Lanes(NewCustomers):
         claims_next: bool,
         is_retry: bool = False,
     ) -> Recorded:
-        """Record a claim's outcome and renew the lease for `lease_seconds`, in one transaction.
+        """Record a claim's outcome and renew the lease, in one transaction.
 
-        `claims_next`: claim the next message as well; if there is nothing to send, the lane is given back by the same
-        commit instead (`Idle.is_released`).
-        `is_retry`: an earlier call failed, but its COMMIT may have succeeded; a message that it claimed then was never
-        sent, and is put back.
+        If the lease was lost in the meantime, only this attempt and its message are updated, and only if the outcome
+        makes them more certain.
 
-        If the lease was lost meanwhile, the outcome still updates this attempt and its message where it makes them more
-        certain, and nothing else.
+        Args:
+            lease: The lease under which the message was claimed.
+            claim: The claim whose message was sent or tried.
+            outcome: What is known after the call.
+            verdict: What follows for the message.
+            lane: What follows for the lane.
+            lease_seconds: How long the renewed lease lasts.
+            claims_next: Claim the next message as well. If there is nothing to send, the same commit gives the lane
+                back instead (`Idle.is_released`).
+            is_retry: An earlier call failed, but its COMMIT may have succeeded. A message that it claimed was never
+                sent, and is put back.
+
+        Returns:
+            The message's new status and the driver's next step.
         """
         with self.durable():
             columns = lane_columns(lane) | {"lease_expires_at": in_seconds(lease_seconds)}
             sign = sign_of(outcome)
-            # Usually there is nothing to weigh: a success indicates nothing if nothing has failed before.
+            # The usual case needs no weighing: a success indicates nothing if no message has failed before it.
             is_usual = sign not in _WEIGHED and self._update_held(lease, columns, cold_trail="")
             held = is_usual or self._update_held(lease, columns)
             paused = held and lane.pause is not None and self._pause(lease, lane.pause, probes=0)
@@ -401,16 +443,19 @@ class Lanes(NewCustomers):
             return Recorded(status, self._claim_or_release(lease) if claims_next else Step(Ready()), paused)
 
     def _is_forgotten(self, message_id: int) -> bool:
-        """True if the number of this message was forgotten. If not, it cannot be until this transaction ends."""
+        """True if the number of this message was forgotten.
+
+        The row is locked, so that the number cannot be forgotten until this transaction ends.
+        """
         message = OutboundMessage.objects.filter(pk=message_id).select_for_update()
         return "" in message.values_list("recipient", flat=True)
 
     def _finish_attempt(self, claim: Claim, outcome: Outcome, *, without_words: bool = False) -> None:
-        """Complete the attempt. An attempt that was declared in doubt meanwhile may only become more certain.
+        """Store the outcome of the attempt. If it was declared in doubt, only a certain outcome replaces that.
 
-        `without_words`: store no text of the gateway, which may name the recipient.
+        `without_words`: store no text of the gateway, because it may name the recipient.
         """
-        # Without an answer `gateway_id` is not written: a webhook may have stored it meanwhile.
+        # Without an answer, `gateway_id` is left alone: a webhook may have stored it in the meantime.
         answered = answer_columns(outcome.answer) if outcome.answer is not None else {}
         columns = {"finished_at": DatabaseNow()} | outcome_columns(outcome) | answered
         if without_words:
@@ -422,7 +467,7 @@ class Lanes(NewCustomers):
 
     @sensitive_variables()
     def _note_sent(self, license_id: int, content: Content) -> None:
-        """Store that a message was sent to the recipient, or may have been."""
+        """Store in the recipient's row that a message was sent to the number, or may have been."""
         if content.recipient_type != RecipientType.NUMBER:
             return
         where = {"license_id": license_id, "number": content.recipient}
@@ -450,7 +495,8 @@ class Lanes(NewCustomers):
         where = {"pk": claim.message_id, "status": Status.SENDING, "attempts_made": claim.attempt_number}
         if update_where(self.connection, OutboundMessage, where, columns):
             return Status.SENT
-        # It may have become `unknown`, or been queued again, since the lease was lost: proof of any attempt is proof.
+        # After the lease was lost, the message may have become `unknown` or been queued again. It was sent all the
+        # same: proof that any one attempt was accepted is enough.
         moved = OutboundMessage.objects.filter(pk=claim.message_id, status__in=[Status.UNKNOWN, Status.QUEUED])
         if moved.update(**columns):
             return Status.SENT
@@ -458,12 +504,13 @@ class Lanes(NewCustomers):
         return Status.SENT if self.settle_proven(claim.message_id) else None
 
     def _settle_late(self, claim: Claim, verdict: MessageVerdict) -> Status | None:
-        """Apply a verdict that came after the lease ran out: the message is in doubt, but was certainly not sent.
+        """Apply a verdict that came after the lease ran out, and says that the attempt was certainly not sent.
 
-        Its doubt ends if no other attempt is in doubt.
+        The message was declared in doubt by then. The doubt ends if no other attempt is in doubt.
         """
         messages = OutboundMessage.objects.filter(pk=claim.message_id, in_doubt=True)
-        # Locked before its attempts are read: a resend that is claimed in between would be a doubt of its own.
+        # Locked before its attempts are read. Otherwise a resend could be claimed in between, and its own doubt would
+        # be overlooked.
         if not list(messages.select_for_update().values_list("pk", flat=True)):
             return None
         others = SendAttempt.objects.filter(message_id=claim.message_id).exclude(pk=claim.attempt_id)
@@ -474,7 +521,7 @@ class Lanes(NewCustomers):
         )
         if untouched.update(**verdict_columns(verdict), in_doubt=False):
             return verdict.status
-        # A person decided about it meanwhile, and their decision stays: only the flag is cleared.
+        # A person has decided about the message in the meantime. That decision stays; only the flag is cleared.
         messages.update(in_doubt=False)
         return None
 
@@ -492,19 +539,19 @@ class Lanes(NewCustomers):
         return bool(message.exclude(status=Status.SENDING).update(**sent_columns(F("proven_at"))))
 
     def _recorded_before(self, claim: Claim) -> Status:
-        """The message's status after an earlier try of this record whose COMMIT succeeded unnoticed."""
+        """Return the message's status if an earlier call recorded it, but lost the connection during its COMMIT."""
         status = Status(OutboundMessage.objects.values_list("status", flat=True).get(pk=claim.message_id))
         return Status.SENT if status in ARRIVED else status
 
     def _give_back_unstarted(self, license_id: int) -> None:
-        """Put back what an earlier try of this record claimed: the gateway was never called for it."""
+        """Put back the message that an earlier call of `record()` claimed: the gateway was never called for it."""
         unstarted = OutboundMessage.objects.filter(license_id=license_id, status=Status.SENDING)
         for message_id, number in list(unstarted.values_list("pk", "attempts_made")):
             self._undo_claim(_sending(message_id, number), _running(message_id, number))
 
     @sensitive_variables()
     def _settle_lost(self, license_id: int, resend_lost: bool, max_attempts: int) -> tuple[Change, ...]:
-        """Settle the messages that a lost worker was sending: whether they were sent is unknown.
+        """Settle the messages that a lost worker was sending. Nobody knows whether they were sent.
 
         Returns those that did not go back to the queue.
         """
@@ -524,12 +571,12 @@ class Lanes(NewCustomers):
 
 
 _WEIGHED = (Sign.MARKED, Sign.FAILED, Sign.IN_DOUBT)
-"""Signs that are weighed even if nothing indicates a restriction yet."""
+"""Signs that are weighed even if nothing has indicated a restriction so far."""
 _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
 
 
 def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
-    """The columns `_LOOKED_AT` of the messages that are due, in the order in which they are sent."""
+    """Return the columns `_LOOKED_AT` of the due messages, in the order in which they are sent."""
     due = OutboundMessage.objects.filter(license_id=license_id, status=Status.QUEUED, due_at__lte=DatabaseNow())
     looked_at: QuerySet[OutboundMessage, Any] = due.annotate(
         now=DatabaseNow(), has_stops=Exists(Recipient.objects.filter(stopped_at__isnull=False))
@@ -555,18 +602,22 @@ def _running(message_id: int, attempt_number: int) -> QuerySet[SendAttempt]:
 
 
 def _claimed(claim: Claim) -> tuple[OutboundMessageQuerySet, QuerySet[SendAttempt]]:
-    """The claimed message and its attempt, for as long as that is running.
+    """Return the claimed message and its attempt, as long as the attempt is running.
 
-    Selects the attempt by its key, not by its number, which the next claim reuses if the attempt was deleted: this may
-    repeat a call whose COMMIT succeeded unnoticed, and another worker may be sending the message by now.
+    The attempt is selected by its primary key. Its number is not enough, because the next claim reuses the number of a
+    deleted attempt. The caller may be repeating a call that was committed without its knowledge, and another worker
+    may be sending the message by now.
     """
     running = SendAttempt.objects.filter(pk=claim.attempt_id, outcome=OutcomeKind.RUNNING)
     return _sending(claim.message_id, claim.attempt_number).filter(Exists(running)), running
 
 
 def _unproven(sending: OutboundMessageQuerySet) -> OutboundMessageQuerySet:
-    """The messages among `sending` without proof. Callers update these first and the proven ones last: an UPDATE that
-    had to wait for a proof's commit skips the message here, and `_settle_as_proven()` then finds it."""
+    """Return the messages among `sending` that have no proof of an accepted attempt.
+
+    Callers update these first, and the proven ones last. If an UPDATE of these has to wait for a transaction that
+    stores a proof, it skips the message, and `_settle_as_proven()` then finds it.
+    """
     return sending.filter(proven_at=None)
 
 
@@ -587,7 +638,10 @@ def _settle_sending(sending: OutboundMessageQuerySet, outcome: Outcome, verdict:
 
 
 def _lose(sending: OutboundMessageQuerySet, max_spent: int) -> Status | None:
-    """Settle one message of a lost worker: queued again if it spent at most `max_spent` attempts, else `unknown`."""
+    """Settle one message of a lost worker, and return its new status; None if it is no longer `sending`.
+
+    It is queued again if it spent at most `max_spent` attempts. Otherwise it becomes `unknown`.
+    """
     doubt = {"in_doubt": True, "reason": Cause.WORKER_LOST.value, "reason_words": ""}
     unproven = _unproven(sending)
     if unproven.filter(attempts_spent__lte=max_spent).update(status=Status.QUEUED, due_at=DatabaseNow(), **doubt):

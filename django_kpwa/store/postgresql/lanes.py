@@ -1,11 +1,13 @@
-"""The usual cases on PostgreSQL: one statement, hence one round trip and one commit, for each message.
+"""The usual cases of a lane on PostgreSQL: one statement, hence one round trip and one commit, for each message.
 
-PostgreSQL promises no order among the parts of a statement that write (its CTEs), and all of them see the tables as
-they were before it. The order rests on RETURNING alone: each part reads the rows that the part before it returned. That
-keeps the order of locks (lane, message, attempt, next message), and nothing is written if the part before it wrote
-nothing. A part that does not read its predecessor's rows would break both.
+PostgreSQL promises no order among the CTEs of a statement that write, and each of them sees the tables as they were
+before the statement. The order rests on RETURNING alone: each CTE reads the rows that the CTE before it returned. This
+has two effects, and a CTE that does not read its predecessor's rows would break both:
 
-Every unusual case is left to the portable form, which finds the rows unchanged, except that the lease may be renewed.
+- Rows are locked in the order lane, message, attempt, next message.
+- A CTE writes nothing if the one before it wrote nothing.
+
+Every unusual case is left to the portable form. It finds the rows unchanged, except that the lease may be renewed.
 """
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
@@ -50,12 +52,12 @@ _STEPPED_BACK = f"{_NOW} + make_interval(secs => %(step_back_seconds)s)"
 
 _STALE = f"{_NOW} - make_interval(secs => {Lanes.TEXT_KEEPS_SECONDS})"
 
-# Limits how long the statement waits for a row lock. Set within the statement itself, which saves a round trip. The
-# first UPDATE reads it by `FROM patience`, so that the limit is set before anything is locked.
+# Limits how long the statement waits for a row lock. It is part of the statement, which saves a round trip. The first
+# UPDATE has to read it by `FROM patience`: this sets the limit before any row is locked.
 _PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', '{}s', true))"
 _FINISHES, _TAKES = _PATIENCE.format(FINISH_SECONDS), _PATIENCE.format(TAKE_SECONDS)
 
-# The first message that is due, also if it is overdue or has no text yet; the parts below tell these cases apart.
+# The first message that is due, even if it is overdue or has no text yet. The CTEs below tell these cases apart.
 _NEXT = f"""next AS MATERIALIZED (
   SELECT id, due_at, attempts_made, recipient_type, recipient, {", ".join(FACT_COLUMNS)},
     renderer <> '' AND (rendered_at IS NULL OR (NOT in_doubt AND rendered_at <= {_STALE})) AS is_unrendered,
@@ -76,7 +78,7 @@ _RENEWED = f"""held AS (
 _GOES_ON = """%(keeps_lease)s OR EXISTS (SELECT 1 FROM next) AND pause_reason = ''
     AND (SELECT is_active FROM django_kpwa_license WHERE id = %(license_id)s)"""
 
-# `held` gives the lane back by the same commit if there is nothing to send.
+# Records an accepted send. If there is nothing more to send, `held` gives the lane back in the same commit.
 _RECORDED = f"""running AS MATERIALIZED (
   SELECT 1 FROM django_kpwa_outboundmessage message, django_kpwa_sendattempt attempt
   WHERE message.id = %(message_id)s AND message.status = 'sending' AND message.attempts_made = %(attempt_number)s
@@ -116,7 +118,7 @@ _RECORDED = f"""running AS MATERIALIZED (
     sent_since_inbound = recipient.sent_since_inbound + 1
 )"""
 
-# A message that needs its text is not claimed but moved back in the queue, until its text is written.
+# Claims the message `next`. If its text has to be written first, the message is moved back in the queue instead.
 _CLAIMED = f"""claimed AS (
   UPDATE django_kpwa_outboundmessage message
   SET status = CASE WHEN next.is_unrendered THEN 'queued' ELSE 'sending' END,
@@ -148,7 +150,7 @@ _FOUND_COLUMNS = f"""held.lease_token IS NULL AS is_released,
   {", ".join(f"known.{name}" for name in KNOWN)}, {_NOW} AS now,
   EXISTS (SELECT 1 FROM django_kpwa_recipient WHERE stopped_at IS NOT NULL) AS has_stops,
   held.restricted_until IS NOT NULL AS is_restricted"""
-# LATERAL, so that the recipient is looked up by its index, whatever the planner knows of the table.
+# LATERAL makes PostgreSQL use the index for the recipient, whatever the planner's statistics say about the table.
 _KNOWN = f"""LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started ON true LEFT JOIN LATERAL (
   SELECT {", ".join(KNOWN)} FROM django_kpwa_recipient
   WHERE license_id = %(license_id)s AND number = COALESCE(claimed.recipient, next.recipient)
@@ -157,9 +159,9 @@ _KNOWN = f"""LEFT JOIN next ON true LEFT JOIN claimed ON true LEFT JOIN started 
 _FOUND = f"""{_FOUND_COLUMNS}
 FROM held JOIN django_kpwa_license license ON license.id = held.license_id {_KNOWN}"""
 
-# Takes the lease and, with `claims`, claims the first message. A lane whose session or linked number has to be checked
-# first is taken without a message. The lane's row is read as well, to tell one that is driven from one with an expired
-# lease, which the portable form has to settle.
+# Takes the lease and, with `claims`, claims the first message. No message is claimed if the lane's session or linked
+# number has to be checked first. The lane's row is also read as it was before: this tells a lane that is driven from
+# one with an expired lease, which the portable form has to settle.
 _LANE_COLUMNS = [str(field.column) for field in Lane._meta.concrete_fields]
 _LICENSE_COLUMNS = [str(field.column) for field in License._meta.concrete_fields]
 _TAKE = f"""WITH {_TAKES}, {_NEXT}, held AS (
@@ -220,7 +222,7 @@ _RECORD_AND_CLAIM = Statement(
 _TAKE_FREE = Statement(
     _TAKE.format(
         taken_at=_NOW,
-        # A message that is still `sending` is a lost worker's, and has to be settled by the portable form.
+        # A message that is still `sending` belongs to a lost worker. The portable form has to settle it.
         where="""lease_token IS NULL AND NOT EXISTS (
     SELECT 1 FROM django_kpwa_outboundmessage WHERE license_id = %(license_id)s AND status = 'sending')""",
     ),
@@ -231,8 +233,10 @@ _HAS_STARTABLE_WORK = Statement(_LOOK, _TYPES)
 
 
 class PostgreSQLLanes(Lanes):
+    """Overrides what a driver calls for each message. For arguments and results see `Lanes`."""
+
     def _is_alone(self) -> bool:
-        """False inside a transaction that a caller opened: the portable form refuses that."""
+        """False inside a transaction that a caller opened. The portable form raises an error in that case."""
         return not self.connection.in_atomic_block and self.connection.get_autocommit()
 
     @sensitive_variables()
@@ -241,7 +245,7 @@ class PostgreSQLLanes(Lanes):
     ) -> Step:
         if self._is_alone():
             row = _TAKE_FREE.row(self.using, self._of_lease(lease, seconds) | {"claims": claims})
-            # Otherwise the lane's row is missing, or a lost worker's messages have to be settled.
+            # In all other cases the lane's row is missing, or a lost worker's messages have to be settled.
             if row is not None and (row["is_taken"] or row["is_driven"]):
                 return self._taken(row)
         return super().take_lease(lease, seconds, resend_lost=resend_lost, max_attempts=max_attempts)
@@ -283,7 +287,7 @@ class PostgreSQLLanes(Lanes):
         if usual is not None:
             parameters = usual | self._of_lease(lease, lease_seconds) | {"keeps_lease": not claims_next}
             row = (_RECORD_AND_CLAIM if claims_next else _RECORD).row(self.using, parameters)
-            # If the statement has not finished the attempt, it has written nothing, and the portable form records it.
+            # If the statement did not finish the attempt, it wrote nothing, and the portable form has to record it.
             if row is not None and row["finished_id"] is not None:
                 return Recorded(Status.SENT, self._next(lease, row, lease_seconds) if claims_next else Step(Ready()))
         return super().record(
@@ -299,7 +303,7 @@ class PostgreSQLLanes(Lanes):
 
     @sensitive_variables()
     def _next(self, lease: Lease, row: Row, lease_seconds: float) -> Step:
-        """The step that `row` describes; if that needs more than one statement, search anew in the portable form."""
+        """Return the step that `row` describes. If the row does not decide it, search again in the portable form."""
         step = _found(row)
         if step is not None:
             return step
@@ -313,7 +317,7 @@ class PostgreSQLLanes(Lanes):
         lane = self._made(Lane, row)
         lane.license = self._made(License, row)
         step = _found(row)
-        # Anything but a claimed message is searched for after the driver has checked the lane.
+        # Only a claimed message is returned. The driver first checks the lane, and then searches for anything else.
         return Step(step.claim if step is not None and step.claim else Ready(), lane=lane)
 
     def _made(self, model: Any, row: Row) -> Any:
@@ -334,7 +338,10 @@ class PostgreSQLLanes(Lanes):
 
 @sensitive_variables()
 def _found(row: Row) -> Step | None:
-    """The step that a statement's row describes; None if the portable form has to search (an overdue message, say)."""
+    """Return the step that a statement's row describes; None if the portable form has to search.
+
+    That is necessary for an overdue message, for example.
+    """
     if row["is_paused"] or row["next_id"] is None:
         return Step(Idle(is_released=row["is_released"]))
     wait = row["wait_seconds"]
@@ -354,7 +361,7 @@ def _found(row: Row) -> Step | None:
 
 
 def _usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane: LaneVerdict) -> dict[str, Any] | None:
-    """The parameters for recording an accepted send; None if this is not the usual case."""
+    """Return the parameters for recording an accepted send; None if this is not the usual case."""
     is_usual = verdict.status == Status.SENT and lane.session_status is not None and lane.pause is None
     if not is_usual or outcome.answer is None or lane.session_status is None:
         return None
@@ -366,7 +373,7 @@ def _usual_values(claim: Claim, outcome: Outcome, verdict: MessageVerdict, lane:
         "failures": lane.failures,
         "session_status": lane.session_status.value,
         "linked_number": lane.linked_number,
-        # Empty for a group.
+        # Empty for a group, which has no `Recipient`.
         "number": claim.content.recipient if claim.content.recipient_type == RecipientType.NUMBER else "",
         "confirms_number": bool(lane.confirms_number and lane.linked_number),
         **outcome_columns(outcome),
