@@ -14,8 +14,8 @@ __all__ = ["store"]
 
 
 def store() -> Store:
-    """The store of the database to which the site's routers send the outbox's writes."""
-    # The statements take as long to import as all models: a process that sends and stores nothing does without.
+    """Return the store of the database to which the site's routers send the outbox's writes."""
+    # Imported here, because it takes as long as importing all models, and not every process needs a store.
     from . import engine
 
     return engine.store()

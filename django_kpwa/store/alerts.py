@@ -1,4 +1,4 @@
-"""Alerts: conditional UPDATEs, so that of all processes that check at once, exactly one notifies of each change.
+"""Stores alerts. Many processes may check at once; conditional UPDATEs let exactly one of them notify of each change.
 
 Nothing here locks a lane or a message, and each method takes one or two statements.
 """
@@ -26,10 +26,14 @@ LOOK_EVERY_SECONDS = 25.0
 FLAPPING_SECONDS = 60.0
 """Seconds that a finding must hold to open an alert, and must be gone to close it."""
 REMIND_SECONDS = 3600.0
+"""Seconds that an alert must be open before people are reminded of it."""
 TELL_SECONDS = 120.0
-"""Seconds to notify of a change. If not confirmed by then, another process notifies, and has twice as long."""
+"""Seconds that a process has to notify of a change. If it does not confirm by then, another process notifies. The time
+doubles with each notification that reached nobody."""
 _MAX_DOUBLINGS = 5
+"""Maximum number of times that `TELL_SECONDS` doubles."""
 GIVEN_UP_SECONDS = 86_400.0
+"""Seconds after the end of an alert from which no process notifies of it any more."""
 LOOKS = "alerts"
 """Name of the heartbeat of these checks."""
 
@@ -42,18 +46,24 @@ class Alerts(StoreBase):
             return True
         if Heartbeat.objects.filter(name=LOOKS).exists():
             return False
-        # The very first check of a site. Two processes may do it without harm, because each row is conditional as well.
+        # This is a site's very first check. Two processes may do it at once, because each alert is conditional as well.
         Heartbeat.objects.note(LOOKS)
         return True
 
     def has_looked_for_a_while(self) -> bool:
-        """True if checks have run for a minute without a gap, so that a process that was starting has started."""
+        """True if checks have run for a minute without a gap. A process that was starting then has started by now."""
         return Heartbeat.objects.filter(name=LOOKS, since__lte=in_seconds(-FLAPPING_SECONDS)).exists()
 
     def note_alert(self, key: str, code: str, license_id: int | None, since: datetime | None) -> None:
-        """Note that a finding holds. `since`: when it began, by the database's clock, if known.
+        """Store that a finding holds.
 
-        A row that is not open yet restarts if the finding did.
+        If the alert is not open yet, a later `since` means that the finding began anew, and so does the alert's time.
+
+        Args:
+            key: Identifies the finding.
+            code: The kind of the finding.
+            license_id: The license that it concerns; None if it concerns the site.
+            since: When the finding began, by the database's clock; None if unknown.
         """
         rows = Alert.objects.filter(key=key)
         rows.filter(gone_at__isnull=False).update(gone_at=None, waiting=None, expired=None)
@@ -66,9 +76,9 @@ class Alerts(StoreBase):
             Alert.objects.bulk_create([noticed], ignore_conflicts=True)
 
     def open_alert(self, alert_id: int, *, is_sure: bool) -> bool:
-        """Open an alert that has been noticed for a minute. True: the caller notifies.
+        """Open an alert whose finding was noticed at least a minute ago. True: the caller has to notify.
 
-        `is_sure`: a finding known to have begun a minute ago opens at once, even if it was only noticed now.
+        `is_sure`: the alert is also opened if its finding is known to have begun at least a minute ago (`since`).
         """
         for_a_minute = in_seconds(-FLAPPING_SECONDS)
         lasts = Q(noticed_at__lte=for_a_minute)
@@ -79,14 +89,17 @@ class Alerts(StoreBase):
         )
 
     def remind_of_alert(self, alert_id: int) -> bool:
-        """Note that people are reminded of an alert that has been open for an hour. True: the caller reminds them."""
+        """Store that people are reminded of an alert that has been open for an hour. True: the caller has to do so."""
         due = Alert.objects.filter(
             pk=alert_id, opened_at__lte=in_seconds(-REMIND_SECONDS), reminded_at=None, gone_at=None, closed_at=None
         )
         return self._change(due, Telling.REMINDED, reminded_at=DatabaseNow())
 
     def note_gone(self, alert: Alert) -> None:
-        """Note that an alert's finding is gone, with the messages waiting then; or delete one that was never open."""
+        """Store that an alert's finding is gone, and how many messages wait and have expired; for `close_alert()`.
+
+        An alert that was never open is deleted.
+        """
         if alert.opened_at is None:
             Alert.objects.filter(pk=alert.pk, opened_at=None).delete()
         elif alert.gone_at is None:
@@ -101,23 +114,26 @@ class Alerts(StoreBase):
             )
 
     def close_alert(self, alert_id: int) -> bool:
-        """Close an alert whose finding has been gone for a minute. True: the caller notifies."""
+        """Close an alert whose finding has been gone for a minute. True: the caller has to notify."""
         gone = Alert.objects.filter(pk=alert_id, gone_at__lte=in_seconds(-FLAPPING_SECONDS), closed_at=None)
         return self._change(gone, Telling.CLOSED, key=None, closed_at=DatabaseNow())
 
     def untold_alerts(self) -> QuerySet[Alert]:
-        """Alerts whose notification another process took and did not confirm; none that ended over a day ago."""
+        """Return the alerts whose notification another process took on and did not confirm.
+
+        Alerts that ended more than `GIVEN_UP_SECONDS` ago are left out.
+        """
         untold = Alert.objects.exclude(untold="").filter(told_again_at__lte=DatabaseNow())
         return untold.exclude(closed_at__lte=in_seconds(-GIVEN_UP_SECONDS))
 
     def take_telling(self, alert: Alert) -> bool:
-        """Take over an alert's pending notification. True: the caller sends it."""
+        """Take over an alert's pending notification. True: the caller has to send it."""
         seconds = TELL_SECONDS * 2 ** min(alert.failures, _MAX_DOUBLINGS)
         same = self.untold_alerts().filter(pk=alert.pk, untold=alert.untold)
         return bool(same.update(told_again_at=in_seconds(seconds)))
 
     def confirm_told(self, alert: Alert, *, has_failed: bool) -> None:
-        """Note that an alert's notification was sent; or, with `has_failed`, that nobody could be reached."""
+        """Store that an alert's notification was sent; or, with `has_failed`, that nobody could be reached."""
         same = Alert.objects.filter(pk=alert.pk, untold=alert.untold)
         if has_failed:
             same.update(failures=alert.failures + 1)
@@ -126,9 +142,9 @@ class Alerts(StoreBase):
 
     @contextmanager
     def own_connection(self, schema: str) -> Iterator[bool]:
-        """For a thread: a connection of its own to the same schema (see `outbox_key()`), closed afterwards.
+        """Give a thread its own connection to the schema `schema` (see `outbox_key()`), and close it afterwards.
 
-        False: the schema cannot be chosen here.
+        Yields False if the schema cannot be chosen in this thread.
         """
         connection: Any = connections[self.using]
         try:

@@ -1,9 +1,10 @@
 """Queries over all waiting messages whose cost depends on the number of licenses, not on the length of the backlog.
 
-They read one index, `kpwa_message_claim`, which begins with the status and the license. For a DISTINCT, PostgreSQL and
-SQLite would read the whole backlog; there a recursive query jumps to the next license, and then to its next priority.
-MySQL and MariaDB jump through the index for a DISTINCT by themselves, and would read the whole backlog for the
-recursive query.
+They read one index, `kpwa_message_claim`, which begins with the status and the license. Each database needs its own
+form of query to jump from one license to the next; with the other form it would read the whole backlog:
+
+- PostgreSQL and SQLite: a recursive query, which jumps to the next license, and then to its next priority.
+- MySQL and MariaDB: a DISTINCT.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from ..models.message import OutboundMessage, OutboundMessageQuerySet, Status
 from .base import StoreBase
 from .sql import with_tables
 
-# With more licenses per statement, PostgreSQL estimates the recursive query to be long and spends time on JIT
-# compilation before it runs.
+# Number of licenses per recursive query. With more of them, PostgreSQL expects the query to take long, and spends time
+# on JIT compilation first.
 _FEW = 50
 
 _LOOK = """
@@ -42,8 +43,8 @@ WITH RECURSIVE found (license_id, place) AS (
 SELECT license_id FROM found WHERE license_id IS NOT NULL
 """
 
-# One step per priority: within a priority the index gives the earliest `due_at` at once. Otherwise all messages that
-# are due later would be read until the first one that is due now.
+# Takes one step per priority, because within a priority the index gives the earliest `due_at` at once. A plain search
+# would read all messages that are due later, up to the first one that is due now.
 _DUE = """
 WITH RECURSIVE found (license_id, priority) AS (
     VALUES {licenses}
@@ -69,18 +70,20 @@ class Waiting(NamedTuple):
 
 
 class Backlog(StoreBase):
+    """What the sweep asks of the store: whether anything waits, and for which licenses."""
+
     LICENSES_AT_ONCE = 500
     """Maximum number of licenses per statement."""
 
     def look(self) -> Waiting:
-        """Check, in one statement, whether anything waits. On most sites, nothing does most of the time."""
+        """Check, in one statement, whether anything waits. On most sites, nothing waits most of the time."""
         with self.connection.cursor() as cursor:
-            # With parameters: the percent signs of the present time are doubled for them.
+            # With parameters, even if there are none: the SQL of the present time has doubled percent signs.
             cursor.execute(with_tables(_LOOK.format(now=self.now_sql), self.using), ())
             return Waiting(*map(bool, cursor.fetchone()))
 
     def queued_license_ids(self) -> Iterator[list[int]]:
-        """Yield the ids of the licenses with queued messages, due or not: in ascending order, in batches."""
+        """Yield the ids of the licenses that have queued messages, due or not, in ascending order and in batches."""
         query = self._queued_by_distinct if self.dialect.jumps_by_distinct else self._queued_by_steps
         after = 0
         while license_ids := query(after, self.LICENSES_AT_ONCE):
@@ -90,7 +93,7 @@ class Backlog(StoreBase):
             after = license_ids[-1]
 
     def queued_without_their_license(self) -> OutboundMessageQuerySet:
-        """Messages whose license is gone: it was deleted while a transaction that stored them was open."""
+        """Return the queued messages whose license was deleted while a transaction that stored them was open."""
         lost: list[int] = []
         for license_ids in self.queued_license_ids():
             there = License.objects.filter(pk__in=license_ids).values_list("pk", flat=True)
@@ -98,12 +101,12 @@ class Backlog(StoreBase):
         return OutboundMessage.objects.filter(status=Status.QUEUED, license_id__in=lost)
 
     def due_license_ids(self, license_ids: Iterable[int]) -> list[int]:
-        """Those of `license_ids` (at most `LICENSES_AT_ONCE`) that have a message due, in ascending order."""
+        """Return those of `license_ids` (at most `LICENSES_AT_ONCE`) that have a message due, in ascending order."""
         wanted = sorted(license_ids)
         found = self._due_at_their_head(wanted) if wanted else []
         query = self._due_by_first if self.dialect.jumps_by_distinct else self._due_by_steps
-        # The first message is seldom one that is not due (to be tried again later, or queued for tomorrow), so only few
-        # licenses need the slower query.
+        # The first message of a license is usually due: it seldom is one to be tried again later, or queued for
+        # tomorrow. So only few licenses need the slower query.
         others = sorted(set(wanted) - set(found))
         for start in range(0, len(others), _FEW):
             found += query(others[start : start + _FEW])
@@ -122,6 +125,7 @@ class Backlog(StoreBase):
         return [license_id for _, license_id in found[:limit]]
 
     def _due_at_their_head(self, license_ids: list[int]) -> list[int]:
+        """Return those of `license_ids` whose first message in the queue is due."""
         queued = OutboundMessage.objects.filter(status=Status.QUEUED, license_id=OuterRef("pk"))
         head = Subquery(queued.order_by("priority", "due_at").values("due_at")[:1])
         licenses = License.objects.filter(pk__in=license_ids).alias(head=head)

@@ -18,6 +18,8 @@ Rows = TypeVar("Rows", bound=QuerySet[Any, Any])
 
 
 class StoreBase:
+    """The base class of all parts of the store."""
+
     def __init__(self, using: str) -> None:
         self.using = using
         """The alias of the outbox's database."""
@@ -29,7 +31,7 @@ class StoreBase:
 
     @property
     def dialect(self) -> type[Dialect]:
-        """The dialect of that database: what differs in hand-written statements."""
+        """The dialect of that database, for hand-written statements that differ between databases."""
         return dialect_of(self.using)
 
     @property
@@ -38,19 +40,19 @@ class StoreBase:
         return now_sql(self.using)
 
     def now(self) -> datetime:
-        """The database's present time, for computations in Python with times that the database stored."""
+        """Return the database's present time, for computations in Python with times that the database stored."""
         with self.connection.cursor() as cursor:
-            cursor.execute(f"SELECT {self.now_sql}", ())  # with parameters: its percent signs are doubled for them
+            cursor.execute(f"SELECT {self.now_sql}", ())  # with parameters, because its percent signs are doubled
             (now,) = cursor.fetchone()
         read: datetime = as_django_has_it(now, License._meta.get_field("created_at").cached_col, self.connection)
         return read
 
     def on_commit(self, call: Callable[[], object]) -> None:
-        """Call `call` after the caller's transaction commits, or at once if there is none; its errors are logged."""
+        """Call `call` after the caller's transaction commits, or at once if there is none. Its errors are logged."""
         transaction.on_commit(call, using=self.using, robust=True)
 
     def upsert(self, rows: Sequence[models.Model], unique: Sequence[str], update: Sequence[str]) -> None:
-        """Insert `rows`; write the fields `update` of those whose values of the fields `unique` are already stored."""
+        """Insert `rows`. If a row with the same values of the fields `unique` exists, update its fields `update`."""
         if not rows:
             return
         # MySQL's upsert takes no conflict target; it considers all unique keys.
@@ -66,7 +68,7 @@ class StoreBase:
     def can_be_left(self, error: BaseException) -> bool:
         """True if `error` means that a row stayed locked elsewhere, so that the work can be postponed.
 
-        False in a caller's transaction: the error has ended it, and has to reach the caller.
+        False in a caller's transaction, which the error has ended: the caller has to see the error.
         """
         return waited_too_long(error) and not self.connection.in_atomic_block
 

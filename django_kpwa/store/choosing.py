@@ -1,8 +1,13 @@
 """Chooses the license for messages that name none, and assigns messages that waited until one could be chosen.
 
-Only active licenses are candidates. `KPWA["DEFAULT_LICENSE"]` takes precedence over the license that was made the
-default on its page, and that one over the only active license. If none of these decides, messages are stored without a
-license and wait: no lane claims them. They are assigned as soon as a license can be chosen.
+Only active licenses are candidates. The first of these rules that applies decides:
+
+1. `KPWA["DEFAULT_LICENSE"]`, if it is set. If it names no active license, none is chosen.
+2. The license that was made the default on its page.
+3. The only active license.
+
+If no license is chosen, messages are stored without one and wait: no lane claims them. They are assigned as soon as a
+license can be chosen.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ class Unchosen(models.TextChoices):
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen license, or the reason why there is none; exactly one of the two is set."""
+    """The chosen license, or the reason why there is none. Exactly one of the two is set."""
 
     license: License | None = None
     why_not: Unchosen | None = None
@@ -53,14 +58,14 @@ def choose(default_name: str = "") -> Choice:
 
 
 def unassigned() -> OutboundMessageQuerySet:
-    """Queued messages that have no license yet."""
+    """Return the queued messages that have no license yet."""
     return OutboundMessage.objects.filter(status=Status.QUEUED, license=None).order_by()
 
 
 def give_unassigned(default_name: str = "", limit: int = GIVEN_AT_ONCE) -> License | None:
     """Assign up to `limit` messages without a license to the one that is chosen now, and return that license.
 
-    None: no message waits, no license can be chosen, or another process was faster.
+    Returns None if no message waits, if no license can be chosen, or if another process was faster.
     """
     waiting = unassigned()
     message_ids = list(waiting.values_list("pk", flat=True)[:limit])

@@ -1,4 +1,4 @@
-"""The columns that each change of state writes. All forms of a write take them from here, so that none omits one."""
+"""The columns that each change of state writes. Every statement takes them from here, so that none omits a column."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def answer_columns(answer: SentMessage) -> dict[str, str]:
 
 
 def sent_columns(at: Any) -> dict[str, Any]:
-    """The columns of a message that was accepted; `at`: when, as a time or an expression."""
+    """The columns of a message that was accepted; `at`: the time of that, as a value or an expression."""
     return {
         "status": Status.SENT,
         "sent_at": at,
@@ -51,7 +51,7 @@ def sent_columns(at: Any) -> dict[str, Any]:
 
 
 def verdict_columns(verdict: MessageVerdict) -> dict[str, Any]:
-    """The columns of a message that was not accepted, by the verdict on it."""
+    """The columns of a message that was not accepted, according to the verdict on it."""
     columns: dict[str, Any] = {"status": verdict.status, "reason": verdict.reason, "reason_words": verdict.words}
     if verdict.status == Status.QUEUED:
         if verdict.due_in_seconds is not None:
@@ -69,6 +69,7 @@ def hold_columns(hold: Hold) -> dict[str, Any]:
 
 
 def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
+    """The columns of a lane after a send, except those of a pause and of a restriction."""
     columns: dict[str, Any] = {
         "next_send_at": in_seconds(lane.next_send_in_seconds),
         "failures": lane.failures,
@@ -85,7 +86,7 @@ def lane_columns(lane: LaneVerdict) -> dict[str, Any]:
 def restriction_columns(known: Known, words: str | None = None) -> dict[str, Any]:
     """The columns of a lane that store a restriction.
 
-    `words`: the gateway's text, masked; None: the stored text is kept, and emptied once there is no restriction.
+    `words`: the gateway's text, masked. None: the stored text is kept, and emptied once there is no restriction.
     """
     columns: dict[str, Any] = {
         "restriction_step": known.step,
@@ -100,11 +101,15 @@ def restriction_columns(known: Known, words: str | None = None) -> dict[str, Any
 
 
 def error_columns(error: str) -> dict[str, Any]:
+    """The columns of a lane that store its last error, a text for people."""
     return {"last_error": error, "last_error_at": DatabaseNow()} if error else {}
 
 
 def session_columns(session_status: SessionStatus, word: str) -> dict[str, Any]:
-    """The columns of a lane that store its session. `word`: the gateway's, kept only if the status is unknown."""
+    """The columns of a lane that store its session.
+
+    `word`: the gateway's own word for the status, which is kept only if the status is unknown.
+    """
     # Masked here as well, because a site's own gateway class or parser may not have done so.
     storable = word.encode("utf-8", "replace").decode() if session_status == SessionStatus.UNKNOWN else ""
     return {
@@ -115,6 +120,7 @@ def session_columns(session_status: SessionStatus, word: str) -> dict[str, Any]:
 
 
 def pause_columns(pause: Pause) -> dict[str, Any]:
+    """The columns of a lane that store a pause which begins now."""
     return {
         "pause_reason": pause.reason,
         "pause_words": pause.words,

@@ -1,6 +1,6 @@
 """Queries of the ORM that are compiled once and executed many times with different values.
 
-Building and compiling one of these queries costs Django more than running it costs the database. They are written like
+To build and compile one of these queries takes Django longer than the database takes to run it. They are written like
 any other query, with a `Parameter` in the place of each value that is given at execution.
 """
 
@@ -45,7 +45,7 @@ class CompiledQuery:
 
     @sensitive_variables()
     def execute(self, cursor: Any, values: Mapping[str, Any]) -> None:
-        """Execute the query; `values` has a value for the name of each `Parameter`."""
+        """Execute the query. `values` must have a value for the name of each `Parameter`."""
         connection = cursor.db
         parameters = [
             each.output_field.get_db_prep_value(values[each.name], connection) if isinstance(each, Parameter) else each
@@ -55,7 +55,7 @@ class CompiledQuery:
 
     @sensitive_variables()
     def by_name(self, row: tuple[Any, ...], connection: Any) -> dict[str, Any]:
-        """A row of a `.values()` query as a dict, with its values converted as the ORM converts them."""
+        """Return a row of a `.values()` query as a dict, with its values converted as the ORM converts them."""
         values = list(row)
         for place, (converters, expression) in self._converters.items():
             for convert in converters:
@@ -65,9 +65,9 @@ class CompiledQuery:
 
 @sensitive_variables()
 def update_where(connection: Any, model: type[Model], lookups: Mapping[str, Any], columns: Mapping[str, Any]) -> int:
-    """`model.objects.filter(**lookups).update(**columns)`, compiled once for each set of names and expressions.
+    """Run `model.objects.filter(**lookups).update(**columns)`, compiled once for each set of names and expressions.
 
-    `lookups`: field names and values that must be equal; no value may be None, for which SQL has no `=`.
+    `lookups`: field names and the values that they must equal. None is not allowed, because SQL has no `=` for NULL.
     `columns`: values, or expressions such as `DatabaseNow()` and `in_seconds(…)`.
 
     Returns the number of rows that matched.
@@ -76,8 +76,8 @@ def update_where(connection: Any, model: type[Model], lookups: Mapping[str, Any]
     shape: list[tuple[str, Any]] = []
     for name, value in columns.items():
         if isinstance(value, InSeconds):
-            # Equal expressions share one compiled query. `in_seconds()` differs with each number of seconds, which is
-            # therefore a parameter: otherwise the cache would grow with every wait.
+            # Equal expressions share one compiled query. The number of seconds of an `in_seconds()` is therefore made a
+            # parameter: otherwise the cache would grow with every different wait.
             shape.append((name, InSeconds))
             value = timedelta(seconds=value.seconds)
         else:
@@ -111,10 +111,12 @@ def _compiled_update(
 
 @sensitive_variables()
 def insert_row(connection: Any, model: type[Model], columns: Mapping[str, Any]) -> int:
-    """`model.objects.create(**columns).pk`, compiled once for each set of names and expressions.
+    """Run `model.objects.create(**columns).pk`, compiled once for each set of names and expressions.
 
     `columns`: values by the fields' attribute names, or expressions such as `DatabaseNow()`. The other columns get
-    their defaults, none of which may be computed for each row. The model has an auto-incremented primary key.
+    their defaults, which must be constant. The model must have an auto-incremented primary key.
+
+    Raises `ValueError` if an omitted column has a default that is computed for each row.
     """
     shape = tuple((name, value if hasattr(value, "resolve_expression") else None) for name, value in columns.items())
     query = _compiled_insert(connection.alias, model, shape)
@@ -144,10 +146,10 @@ def _compiled_insert(using: str, model: type[Model], shape: tuple[tuple[str, Any
 def first_of(
     connection: Any, build: Callable[[], QuerySet[Any, Any]], values: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The first row, as a dict, of the `.values()` query that `build` returns; None if there is no row.
+    """Return the first row of the `.values()` query that `build` returns, as a dict; None if there is no row.
 
-    `build` is called once for each database; what varies between calls has to be a `Parameter` with its value in
-    `values`.
+    `build` is called only once for each database. Whatever varies between calls has to be a `Parameter`, with its value
+    in `values`.
     """
     query = _compiled_select(connection.alias, build)
     with connection.cursor() as cursor:

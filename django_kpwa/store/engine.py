@@ -21,14 +21,14 @@ class Store(Decisions, Messages, Forgetting, Texts, Events, Backlog, Alerts):
 
 
 class PostgreSQLStore(PostgreSQLLanes, PostgreSQLMessages, PostgreSQLEvents, Store):
-    """Overrides the methods for which the benchmarks show a gain; every unusual case is left to `Store`."""
+    """Overrides the methods for which the benchmarks show a gain. Every unusual case is left to `Store`."""
 
 
 ENGINES: dict[type[Dialect], type[Store]] = {PostgreSQL: PostgreSQLStore}
-"""The stores of databases that have one of their own; all others use `Store`."""
+"""The databases that have a store of their own. All others use `Store`."""
 
 
 def store() -> Store:
-    """The store of the outbox's database, see `django_kpwa.store.store()`."""
+    """Return the store of the outbox's database, see `django_kpwa.store.store()`."""
     using = write_alias()
     return ENGINES.get(dialect_of(using), Store)(using)

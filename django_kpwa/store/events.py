@@ -1,4 +1,4 @@
-"""Webhook events: finding the token's license, storing, claiming and recording an event, finding its attempts."""
+"""Stores webhook events: finds a token's license, inserts, claims and records an event, and finds its attempts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ OLD_TOKEN_DAYS = 1
 _MYSQL_DEADLOCK = 1213
 _TRIES_TO_RECORD = 5
 MAX_MATCHES_PER_ID = 20
-"""Maximum number of attempts looked at per gateway id; an id that so many attempts share identifies none of them."""
+"""Number of attempts with the same gateway id from which the id identifies none of them."""
 _MAX_MATCHES = 2000
+"""Upper limit for all ids of an event together."""
 CLAIMED_COLUMNS = (
     "id", "uuid", "license_id", "body", "content_type", "content_encoding", "received_at", "tries", "processed_at"
 )  # fmt: skip
@@ -39,7 +40,7 @@ CLAIMED_COLUMNS = (
 
 
 class Attempt(NamedTuple):
-    """What processing needs to know of an attempt. `status` is its message's."""
+    """What processing needs to know about an attempt. `status` is the status of its message."""
 
     message_id: int
     number: int
@@ -70,7 +71,7 @@ class Seen:
 class Events(StoreBase):
     @sensitive_variables()
     def find_token(self, digest: str) -> KnownToken | None:
-        """The stored token whose SHA-256 is `digest`, or None if it is unknown or has expired."""
+        """Return the stored token whose SHA-256 is `digest`; None if it is unknown or has expired."""
         found = first_of(self.connection, _token, {"digest": digest})
         if found is None or not hmac.compare_digest(found["digest"], digest):
             return None
@@ -82,11 +83,11 @@ class Events(StoreBase):
         return WebhookToken.objects.create(license_id=license_id, digest=digest, created_at=DatabaseNow()).pk
 
     def note_token_registered(self, token_id: int) -> None:
-        """Note that the token's URL was registered with the gateway."""
+        """Store that the token's URL was registered with the gateway."""
         WebhookToken.objects.filter(pk=token_id).update(registered_at=DatabaseNow())
 
     def note_token_used(self, token: KnownToken) -> None:
-        """On a token's first event, let the license's older tokens expire: the gateway now posts under this one."""
+        """At a token's first event, let the license's older tokens expire: the gateway now posts under this one."""
         if token.is_used:
             return
         tokens = WebhookToken.objects
@@ -94,13 +95,13 @@ class Events(StoreBase):
             return
         siblings = tokens.filter(license_id=token.license_id)
         if not token.is_registered and not siblings.filter(pk__gt=token.pk).exists():
-            # Registering the token seemed to fail but did not: the gateway uses it.
+            # Registering the token seemed to fail, but it succeeded: the gateway uses the token.
             tokens.filter(pk=token.pk, registered_at=None).update(registered_at=DatabaseNow(), expires_at=None)
         # Only older tokens: a late event under an old token must not retire the token that replaces it.
         self.expire_tokens(token.license_id, pk__lt=token.pk)
 
     def expire_tokens(self, license_id: int, **which: int) -> None:
-        """Let the license's tokens, or those that match the lookup `which`, end in `OLD_TOKEN_DAYS`."""
+        """Let the license's tokens expire in `OLD_TOKEN_DAYS`; with the lookup `which`, only those that match it."""
         tokens = WebhookToken.objects.filter(license_id=license_id, expires_at=None, **which)
         tokens.update(expires_at=in_seconds(OLD_TOKEN_DAYS * 86400))
 
@@ -115,10 +116,20 @@ class Events(StoreBase):
         content_encoding: str = "",
         under_token: str | None = None,
     ) -> int | None:
-        """Insert a webhook's event and return its id; None if an event with this digest is stored already.
+        """Insert the event of a webhook call and return its id.
 
-        `under_token`: the digest of a token. The event is inserted only if the license has this token, and it was used
-        before and has not expired. This saves `find_token()` in the usual case; after None the caller has to look.
+        Args:
+            license_id: The license to which the webhook belongs.
+            body: The request's body, as it was received.
+            content_type: The header Content-Type.
+            digest: Identifies the event, so that a repeat is not stored again.
+            content_encoding: The header Content-Encoding.
+            under_token: The digest of a token. The event is inserted only if the license has this token, which must
+                have been used before and not have expired. This saves `find_token()` in the usual case.
+
+        Returns:
+            None if an event with this digest is stored already, or if the condition of `under_token` is not met. With
+            `under_token` it is always None on MySQL.
         """
         given = {
             "license_id": license_id,
@@ -150,9 +161,9 @@ class Events(StoreBase):
         return event.pk
 
     def count_repeat(self, digest: str) -> bool:
-        """Note that the body of the stored event with this digest came again. Returns False if there is no such event.
+        """Count a repeat of the stored event with this digest. Returns False if there is no such event.
 
-        If the event stays locked elsewhere, it is not counted: the gateway must not wait for the lock.
+        If another process keeps the event locked, the repeat is not counted: the gateway must not wait for the lock.
         """
         try:
             with brief_statements(self.using):
@@ -164,19 +175,22 @@ class Events(StoreBase):
             return True
 
     def free_digest(self, event_id: int, after_seconds: float) -> bool:
-        """Let the event's body be stored anew, unless it came within `after_seconds`. Returns True if it may be."""
+        """Allow the event's body to be stored as a new event, unless it last came within `after_seconds`.
+
+        Returns True if it may be stored.
+        """
         old = WebhookEvent.objects.filter(pk=event_id, last_received_at__lte=in_seconds(-after_seconds))
         with brief_statements(self.using):
             return bool(old.update(digest=None))
 
     def free_event(self, event_id: int) -> bool:
-        """Make a stored event due now, as if it had not been tried. Returns False if a worker is processing it, or
-        if it has no body.
+        """Make a stored event due now, as if it had never been tried.
 
-        Its signals are sent again only if it was not understood before.
+        Its signals are sent again only if it was not understood before. Returns False if a worker is processing it, or
+        if it has no body.
         """
         held = Q(processed_at=None, tries__gt=0, next_try_at__gt=DatabaseNow())
-        # An event without a body would be parsed as one that was not understood.
+        # Without its body, the event could only be parsed as one that was not understood.
         idle = WebhookEvent.objects.filter(~held, pk=event_id).exclude(body=b"")
         not_understood = Q(status__in=[EventStatus.UNRECOGNISED, EventStatus.FAILED])
         anew = {"next_try_at": DatabaseNow(), "tries": 0}
@@ -186,17 +200,17 @@ class Events(StoreBase):
 
     @sensitive_variables()
     def claim_event(self, event_id: int, lease_seconds: float) -> tuple[WebhookEvent, str] | None:
-        """Claim an event that is due for `lease_seconds`; returns it and its license's linked number (may be empty).
+        """Claim an event that is due, for `lease_seconds`. Returns it and its license's linked number (may be empty).
 
-        None: it is not due, another worker has claimed it, or it was deleted.
+        Returns None if it is not due, if another worker has claimed it, or if it was deleted.
         """
         rows = WebhookEvent.objects.filter(pk=event_id)
         try:
             with brief_statements(self.using):
                 is_claimed = rows.to_process().update(tries=F("tries") + 1, next_try_at=in_seconds(lease_seconds))
         except OperationalError as error:
-            # If many workers claim one row at once, MySQL ends some of them as deadlocked: another worker then has
-            # the row. In a caller's transaction the error is passed on, because MySQL has rolled all of that back.
+            # If many workers claim one row at once, MySQL ends some of them as deadlocked. Another worker has the row
+            # then. In a caller's transaction the error is raised again, because MySQL has rolled back all of it.
             is_locked = waited_too_long(error) and not self.connection.in_atomic_block
             if not is_locked and not self._ended_by_deadlock(error):
                 raise
@@ -209,10 +223,10 @@ class Events(StoreBase):
 
     @sensitive_variables()
     def find_attempts(self, license_id: int, gateway_ids: Sequence[str]) -> list[Attempt] | None:
-        """The attempts of a license that have one of `gateway_ids`, newest first, by one statement.
+        """Find the attempts of a license that have one of `gateway_ids`, newest first, by one statement.
 
-        On MariaDB this includes attempts whose id differs only in case. None: there are too many to tell them apart
-        (`max_matches()`).
+        On MariaDB they include attempts whose id differs only in case. Returns None if there are too many to tell them
+        apart (`max_matches()`).
         """
         limit = max_matches(gateway_ids)
         attempts = SendAttempt.objects.filter(gateway_id__in=gateway_ids, message__license_id=license_id)
@@ -224,10 +238,16 @@ class Events(StoreBase):
     def record_event(
         self, event: WebhookEvent, columns: Mapping[str, Any], *, next_try_in: float | None, is_processed: bool = False
     ) -> bool:
-        """Write `columns` of a claimed event. Returns False if another worker has claimed it since.
+        """Write `columns` of a claimed event.
 
-        `next_try_in`: seconds until it is due again; None: never. `is_processed`: its signals are sent, or have no
-        receivers.
+        Args:
+            event: The event, as it was claimed.
+            columns: The values by the fields' names.
+            next_try_in: Seconds until the event is due again; None: never.
+            is_processed: True if its signals were sent, or have no receivers.
+
+        Returns:
+            False, with nothing written, if another worker has claimed the event since.
         """
         held = WebhookEvent.objects.filter(pk=event.pk, tries=event.tries)
         written = {
@@ -241,18 +261,21 @@ class Events(StoreBase):
                 with brief_statements(self.using):
                     return bool(held.update(**written))
             except OperationalError as error:
-                # If other workers try to claim the event meanwhile, MySQL may end this statement as deadlocked with
-                # theirs. It has then changed nothing, and theirs have ended.
+                # If other workers try to claim the event at the same time, MySQL may end this statement as deadlocked.
+                # It has changed nothing then, and can be run again.
                 if tries == _TRIES_TO_RECORD or not self._ended_by_deadlock(error):
                     raise
                 tries += 1
 
     def _ended_by_deadlock(self, error: OperationalError) -> bool:
-        """True if MySQL ended a statement of its own transaction as deadlocked, so that it can be run again."""
+        """True if MySQL ended the statement as deadlocked, and it may be run again.
+
+        In a caller's transaction it may not, because MySQL has rolled back all of that.
+        """
         return error.args[:1] == (_MYSQL_DEADLOCK,) and not self.connection.in_atomic_block
 
     def find_seen(self, digests: Collection[str]) -> dict[str, Seen]:
-        """Return those of `digests` that an event has acted on, with that event."""
+        """Return those of `digests` on which an event has acted, each with that event."""
         rows = SeenId.objects.filter(digest__in=digests)
         return {
             digest: Seen(event_id, message_id)
@@ -261,10 +284,10 @@ class Events(StoreBase):
 
     @sensitive_variables()
     def claim_seen(self, event_id: int, claims: Sequence[tuple[str, int | None]]) -> dict[str, Seen]:
-        """Claim digests for an event; `claims` are pairs of digest and message id.
+        """Claim digests for an event. `claims` are pairs of a digest and a message id.
 
-        Returns the event that holds each digest, maybe an earlier one. Of several events that claim a digest at once,
-        exactly one gets it, because the column is unique.
+        Returns, by digest, the event that holds it now, which may be an earlier one. Of several events that claim a
+        digest at once, exactly one gets it, because the column is unique.
         """
         # Sorted, so that two events with digests in common lock them in the same order and cannot deadlock.
         wanted = dict(sorted(claims))
@@ -283,10 +306,10 @@ _DIFFERS = ("uuid", "license_id", "body", "content_type", "content_encoding", "d
 
 @cache
 def _new_event(using: str) -> tuple[str, list[Column]]:
-    """A new event's values as SQL, and the columns that differ from event to event, in the order of their placeholders.
+    """Return a new event's values as SQL, and the columns that have a placeholder in it, in the same order.
 
-    All others begin with their default. Written once: an instance for each event, or a parameter for each of its
-    columns, costs more than the rest of its INSERT.
+    All other columns have a literal, their default. The SQL is built once: a model instance for each event, or a
+    parameter for each column, would cost more than the rest of the INSERT.
     """
     event, now = WebhookEvent(), now_sql(using)
     parts: list[str] = []
@@ -313,12 +336,12 @@ def _literal(default: Any) -> str:
 
 
 def max_matches(gateway_ids: Sequence[str]) -> int:
-    """Return the number of attempts from which these ids no longer identify any of them."""
+    """Return the number of attempts from which `gateway_ids` no longer identify any of them."""
     return min(MAX_MATCHES_PER_ID * len(gateway_ids), _MAX_MATCHES)
 
 
 def seen_digest(license_id: int, use: str, *parts: str) -> str:
-    """The SHA-256 digest under which an id is stored; `use` separates different uses of the same id."""
+    """Return the SHA-256 digest under which an id is stored; `use` separates different uses of the same id."""
     lengths = ":".join(str(len(part)) for part in parts)
     return hashlib.sha256(f"{license_id}:{use}:{lengths}:{''.join(parts)}".encode("utf-8", "surrogatepass")).hexdigest()
 

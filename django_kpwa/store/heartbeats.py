@@ -16,20 +16,19 @@ _noted_at: dict[tuple[tuple[str, str], str], float] = {}
 
 
 def note_alive(name: str) -> None:
-    """Store that this process's part called `name` (see `Heartbeat`) is alive. Never raises.
+    """Store that the part `name` of this process (see `Heartbeat`) is alive. Never raises an exception.
 
-    Does nothing if that was stored less than `NOTE_EVERY_SECONDS` ago.
-
-    If another process has locked the same row and stands still, the note is given up after `locks.TAKE_SECONDS`.
+    Does nothing if that was stored less than `NOTE_EVERY_SECONDS` ago. If a frozen process has locked the same row,
+    this gives up after `locks.TAKE_SECONDS`.
     """
     now, key = time.monotonic(), (outbox_key(), name)
     if now - _noted_at.get(key, -NOTE_EVERY_SECONDS) < NOTE_EVERY_SECONDS:
         return
-    # Set before the write, so also if that fails: otherwise every task would try an unreachable database again.
+    # Set before the write, and so even if that fails. Otherwise every task would try an unreachable database again.
     _noted_at[key] = now
     using = write_alias()
     with contained(using) as caught:
-        # One statement, because an idle site does little else; a transaction would be four.
+        # An idle site does little else, so this is a single statement. With a transaction it would be four.
         with brief_statements(using):
             is_known = Heartbeat.objects.renew(name)
         if not is_known:
@@ -40,7 +39,7 @@ def note_alive(name: str) -> None:
 
 
 def takes_changes() -> bool:
-    """True if the outbox's database can be written to. Tested with an UPDATE that matches no row."""
+    """True if the outbox's database accepts writes. This is tested with an UPDATE that matches no row."""
     using = write_alias()
     with contained(using) as caught, brief_statements(using):
         Heartbeat.objects.filter(name="").update(seen_at=DatabaseNow())

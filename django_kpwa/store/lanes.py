@@ -322,6 +322,7 @@ class Lanes(NewCustomers):
 
     @sensitive_variables()
     def _contact(self, lease: Lease, found: dict[str, Any]) -> Contact | None:
+        """Return the recipient's `Contact`; None for a group, or if messages were exchanged with the number."""
         if found["recipient_type"] != RecipientType.NUMBER:
             return None
         return self.find_contact(lease.license_id, found["recipient"], found["now"])

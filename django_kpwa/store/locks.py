@@ -27,10 +27,10 @@ _NO_TABLE = {"42P01", 1146}
 
 @contextmanager
 def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool = False) -> Iterator[None]:
-    """A transaction whose statements wait at most `seconds` for a row that is locked elsewhere.
+    """Open a transaction whose statements wait at most `seconds` for a row that another process has locked.
 
-    After that they raise an `OperationalError` for which `waited_too_long()` is true. SQLite waits for its own
-    `timeout` instead. `durable`: as for `transaction.atomic()`.
+    After that they raise an `OperationalError` for which `waited_too_long()` is true. SQLite waits as long as its own
+    `timeout` instead. `durable` is as for `transaction.atomic()`.
 
     In a caller's transaction this is a savepoint, after which the caller's own limit applies again.
     """
@@ -45,9 +45,10 @@ def brief_transaction(using: str, *, seconds: int = TAKE_SECONDS, durable: bool 
 
 
 def brief_statements(using: str, *, seconds: int = TAKE_SECONDS) -> AbstractContextManager[None]:
-    """The same limit for the ORM's UPDATEs in autocommit mode. In a caller's transaction, the caller's limit applies.
+    """Set the limit of `brief_transaction()` for the ORM's UPDATEs in autocommit mode.
 
-    On PostgreSQL and MariaDB the limit is part of each UPDATE, which saves the statements that set and reset it.
+    In a caller's transaction, the caller's limit applies. On PostgreSQL and MariaDB the limit is part of each UPDATE,
+    which saves the statements that set and reset it.
     """
     connection = connections[using]
     if connection.in_atomic_block:

@@ -12,7 +12,10 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=timezone.utc)
 
 
 def claim_look(receipt: str, every_seconds: float) -> ReceiptLook | None:
-    """Return the class's row if this process is to search now; None if another one began within `every_seconds`."""
+    """Return the row of the class `receipt` if this process has to search now.
+
+    Returns None if a process began to search less than `every_seconds` ago.
+    """
     rows = ReceiptLook.objects.filter(receipt=receipt)
     row = rows.annotate(is_due_since=in_seconds(-every_seconds)).first()
     if row is None:
@@ -24,10 +27,10 @@ def claim_look(receipt: str, every_seconds: float) -> ReceiptLook | None:
 
 
 def record_look(receipt: str, found: Mapping[str, Any]) -> None:
-    """Store the result of a search. `found`: columns of `ReceiptLook`."""
+    """Store the result of a search for missing receipts of the class `receipt`; `found`: columns of `ReceiptLook`."""
     ReceiptLook.objects.filter(receipt=receipt).update(**found)
 
 
 def forget_looks(after_seconds: float) -> None:
-    """Delete the rows of classes not searched for `after_seconds`: they are no longer registered."""
+    """Delete the rows of classes that were not searched for `after_seconds`: they are no longer registered."""
     ReceiptLook.objects.filter(begun_at__lt=in_seconds(-after_seconds)).delete()

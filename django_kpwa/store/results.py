@@ -1,4 +1,8 @@
-"""The types that a lane's driver and the store exchange: leases, steps, claims, verdicts and results of recording."""
+"""The types that a lane's driver and the store exchange: leases, steps, claims, verdicts and results of recording.
+
+The driver takes a `Lease`, and the store answers with a `Step`: a `Claim` to send, or the reason why there is none.
+After the call the driver passes a `MessageVerdict` and a `LaneVerdict` to the store, and gets a `Recorded` back.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,9 @@ class Lease:
 
 @dataclass(frozen=True)
 class Content:
-    """The part of a message that goes to the gateway; each field is a column of `OutboundMessage`.
+    """The part of a message that goes to the gateway. Each field is a column of `OutboundMessage`.
 
-    After `recipient_type` come the arguments of the gateway's send operations, in their order.
+    The fields after `recipient_type` are the arguments of the gateway's send operations, in their order.
     """
 
     recipient_type: str
@@ -44,12 +48,14 @@ CONTENT_COLUMNS = tuple(column.name for column in fields(Content))
 
 @dataclass(frozen=True)
 class Facts:
-    """What decides whether a message may go out now: the database's time, and columns of the message."""
+    """What decides whether a message may be sent now: the database's time, and columns of the message."""
 
     now: datetime
+    """The database's time when the message was found."""
     priority: int
     created_at: datetime
     first_due_at: datetime | None
+    """When the message was first to be sent; None if that is `created_at`."""
     is_restricted: bool = False
     """True if WhatsApp restricts the lane's number, so that the driver has to query the message's `Standing`."""
 
@@ -60,7 +66,7 @@ class Facts:
 
     @property
     def late_seconds(self) -> float:
-        """Seconds since the message was first due, whatever has delayed it."""
+        """Seconds since the message was first due, whatever the reason for the delay."""
         first_due_at = self.created_at if self.first_due_at is None else max(self.first_due_at, self.created_at)
         return (self.now - first_due_at).total_seconds()
 
@@ -70,7 +76,7 @@ FACT_COLUMNS = tuple(column.name for column in fields(Facts) if column.name not 
 
 @dataclass(frozen=True)
 class Hold:
-    """A message must not go out before `until`, for `reason`."""
+    """The reason why a message must not be sent now, and the time `until` which it has to wait."""
 
     reason: HoldReason
     until: datetime
@@ -80,8 +86,9 @@ class Hold:
 class Standing:
     """Whether a restriction of the lane's number by WhatsApp applies to a message.
 
-    `until`: when the next message to a new customer may be tried; None if there is no restriction. `is_cold`: the
-    recipient is a number whose owner has not written to the license lately; queried only under a restriction.
+    `until`: when the next message to a new customer may be tried; None if there is no restriction.
+    `is_cold`: True if the recipient is a number whose owner has not written to the license lately. It is False as well
+    if there is no restriction, because it is not queried then.
     """
 
     until: datetime | None = None
@@ -93,9 +100,9 @@ UNRESTRICTED = Standing()
 
 @dataclass(frozen=True)
 class Contact:
-    """What is known at `now` of a number that the license has exchanged no messages with.
+    """What is known at `now` about a number with which the license has not exchanged any messages.
 
-    `registered`: the gateway's answer at `checked_at` to whether the number has WhatsApp.
+    `registered`: the gateway's answer, given at `checked_at`, to whether the number has WhatsApp.
     """
 
     number: str = field(repr=False)
@@ -106,7 +113,7 @@ class Contact:
 
 @dataclass(frozen=True)
 class Ahead:
-    """The next message, if it is the first to its number and only waits for the pace."""
+    """The next message of a lane that waits for its pace, if it is the first message to its number."""
 
     message_id: int
     facts: Facts
@@ -117,8 +124,8 @@ class Ahead:
 class Claim:
     """A message that is now `sending`, and the attempt that was begun for it.
 
-    `attempt_number` counts all attempts, `attempts_spent` only those that count towards `MAX_ATTEMPTS`, this one
-    included.
+    `attempt_number` counts all attempts of the message. `attempts_spent` counts only those that count towards
+    `KPWA["MAX_ATTEMPTS"]`. Both include this one.
     """
 
     message_id: int
@@ -128,14 +135,17 @@ class Claim:
     content: Content
     facts: Facts
     has_stops: bool = False
-    """True if any stop is stored, so that the driver has to check whether one applies to this recipient."""
+    """True if the outbox holds any stop. The driver then has to check whether one applies to this recipient."""
     contact: Contact | None = None
-    """The recipient's `Contact` if this would be the first message to it; None otherwise, and for a group."""
+    """The recipient's `Contact` if this is the first message to its number; None otherwise, and for a group."""
 
 
 @dataclass(frozen=True)
 class Unrendered:
-    """The next message has to be rendered first. `due_at`: its place in the queue before it was moved back for that."""
+    """The next message has to be rendered before it is sent.
+
+    `due_at`: its place in the queue before the store moved it back for the time of the rendering.
+    """
 
     message_id: int
     due_at: datetime
@@ -146,9 +156,9 @@ class Unrendered:
 class Idle:
     """There is nothing to send now.
 
-    `wait_seconds`: time until the pace allows the next message; None: no message may be sent, whatever the pace.
-    `is_released`: the lane was given back by the same commit. `ahead`: the message that waits for the pace, if it is
-    the first to its number.
+    `wait_seconds`: time until the pace allows the next message; None if nothing can be sent, whatever the pace.
+    `is_released`: True if the same commit gave the lane back.
+    `ahead`: the message that waits for the pace, if it is the first to its number.
     """
 
     wait_seconds: float | None = None
@@ -158,16 +168,16 @@ class Idle:
 
 @dataclass(frozen=True)
 class Ready:
-    """The lease is held, and the next message has to be searched for."""
+    """The lease is held, and the driver has to search for the next message (`claim_next()`)."""
 
 
 @dataclass(frozen=True)
 class LeaseLost:
-    """The lease is not, or no longer, held; the lane may be free or driven by another worker."""
+    """The lease is not held, or no longer. The lane may be free, or driven by another worker."""
 
 
 class Change(NamedTuple):
-    """A message and the status that it was changed to."""
+    """A message and its new status."""
 
     message_id: int
     status: Status
@@ -175,7 +185,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What a lane's driver does next, and the messages whose status was changed in the same transaction."""
+    """What a lane's driver has to do next, and the messages whose status changed in the same transaction."""
 
     next: Claim | Unrendered | Idle | Ready | LeaseLost
     changed: tuple[Change, ...] = ()
@@ -190,9 +200,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Pause:
-    """A pause to be written to a lane. `seconds`: None if it lasts until something lifts it.
+    """A pause to be written to a lane.
 
-    `key_version`: the version of the API key that the gateway refused.
+    `seconds`: time until the pause ends or the lane is checked again; None if it lasts until something lifts it.
+    `words`: the gateway's text about the reason, masked.
+    `key_version`: the version of the API key that the gateway refused; None for other reasons.
     """
 
     reason: PauseReason
@@ -205,9 +217,10 @@ class Pause:
 class MessageVerdict:
     """What an outcome means for its message.
 
-    `status`: the intended status; an earlier attempt's doubt or proof may change it when it is recorded.
-    `due_in_seconds`: for a message that goes back to the queue; None: `due_at` stays, and with it its place.
-    `refunds_attempt`: the attempt does not count towards `MAX_ATTEMPTS`.
+    `status`: the intended status. Recording may choose another one, if an earlier attempt is in doubt or was proven.
+    `reason`, `words`: the cause of the outcome, and the gateway's text about it, masked.
+    `due_in_seconds`: wait of a message that goes back to the queue; None: it keeps its `due_at`, hence its place.
+    `refunds_attempt`: True if the attempt does not count towards `KPWA["MAX_ATTEMPTS"]`.
     """
 
     status: Status
@@ -221,9 +234,14 @@ class MessageVerdict:
 class LaneVerdict:
     """What an outcome means for its lane.
 
-    `failures`: failed sends in a row. `error`: what went wrong, as text for people; empty after a success.
-    `linked_number`: the phone that sent, in digits; empty if unknown. `confirms_number`: it is the license's first
-    phone, and needs no confirmation by a person.
+    `next_send_in_seconds`: the pace's wait before the next message.
+    `failures`: number of failed sends in a row, up to now.
+    `session_status`, `session_word`: what the send revealed about the session, if anything, and the gateway's own word
+    for an unknown status.
+    `linked_number`: number of the phone that sent, in digits; empty if unknown.
+    `confirms_number`: True if that is the license's first phone, which no person has to confirm.
+    `pause`: the pause to write; None if the lane goes on.
+    `error`: what went wrong, as text for people; empty after a success.
     """
 
     next_send_in_seconds: float = 0.0
@@ -238,9 +256,11 @@ class LaneVerdict:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What recording did: the message's new status (None if it had moved on), and the driver's next step.
+    """The result of recording an outcome.
 
-    `paused`: the verdict's pause was written. It is not if the lane has a pause that only people end.
+    `status`: the message's new status; None if its status had already changed otherwise.
+    `step`: the driver's next step.
+    `paused`: True if the verdict's pause was written. It is not if the lane has a pause that only people end.
     """
 
     status: Status | None

@@ -1,4 +1,4 @@
-"""Processing an event on PostgreSQL by PREPAREd statements: claiming it, finding its attempts, recording the result."""
+"""Processes a webhook event on PostgreSQL by PREPAREd statements: claim it, find its attempts, record the result."""
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
 
@@ -42,8 +42,8 @@ ORDER BY attempt.id DESC LIMIT %(limit)s
 """,
     _TYPES,
 )
-# `patience` limits the wait for a row lock, as in `lanes`. NULL keeps the present limit: in a caller's transaction a
-# new one would stay in force for the caller's later statements.
+# `patience` limits the wait for a row lock, as in `lanes`. NULL keeps the current limit: in a caller's transaction, a
+# new limit would stay in force for the caller's later statements.
 _RECORD = """
 WITH patience AS MATERIALIZED (
   SELECT set_config('lock_timeout', COALESCE(%(patience)s, current_setting('lock_timeout')), true))
@@ -52,6 +52,8 @@ UPDATE django_kpwa_webhookevent SET {written} FROM patience WHERE id = %(event_i
 
 
 class PostgreSQLEvents(Events):
+    """Overrides what runs for each event. For arguments and results see `Events`."""
+
     @sensitive_variables()
     def claim_event(self, event_id: int, lease_seconds: float) -> tuple[WebhookEvent, str] | None:
         row = _CLAIM.row(self.using, {"event_id": event_id, "seconds": lease_seconds})
@@ -81,6 +83,7 @@ class PostgreSQLEvents(Events):
 
 @cache
 def _record(names: tuple[str, ...], is_processed: bool) -> Statement:
+    """Return the statement that writes the columns `names`: the same object each time, so that it is prepared once."""
     assignments = [
         f"next_try_at = {_NOW} + %(seconds)s * INTERVAL '1 second'",
         *([f"processed_at = {_NOW}"] if is_processed else []),

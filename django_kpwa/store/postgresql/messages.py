@@ -1,4 +1,4 @@
-"""Storing messages on PostgreSQL: one statement chooses the license, reads its lane, checks the key and inserts."""
+"""Stores messages on PostgreSQL: one statement chooses the license, reads its lane, checks the key and inserts."""
 
 # ruff: noqa: S608 - every part of the statements stands in this file; values are parameters
 
@@ -17,8 +17,8 @@ from ..messages import RETURNED, Inserted, LaneSeen, Messages
 from ..recipients import forms_of
 
 _NOW = "STATEMENT_TIMESTAMP()"
-# With a limit, because a subquery that returned two rows would be an error, and the site's checkout would fail. Not
-# MIN, which PostgreSQL plans twice: planning is most of what this statement costs.
+# The limit is necessary: a subquery that returns two rows is an error, and the site's checkout would fail. MIN would do
+# as well, but PostgreSQL plans it twice, and planning is most of the cost of this statement.
 _FIRST = "ORDER BY license.id LIMIT 1"
 _NAMED = f"(SELECT license.id FROM django_kpwa_license license WHERE license.name = %s AND license.is_active {_FIRST})"
 _CHOSEN = f"""(
@@ -28,8 +28,8 @@ _CHOSEN = f"""(
 _MAY_BE_SENT_TO = """ AND NOT EXISTS (
   SELECT 1 FROM django_kpwa_recipient stop WHERE stop.number IN ({}) AND stop.stopped_at IS NOT NULL)"""
 _IS_KNOWN = " AND NOT EXISTS (SELECT 1 FROM django_kpwa_keptkey kept WHERE kept.digest = %s)"
-# Not EXISTS: that becomes a join, which may change the order of the rows. The rows have to be inserted in the order of
-# their keys, against deadlocks (`store_messages()`).
+# A subquery, because PostgreSQL turns NOT EXISTS into a join, which may change the order of the rows. They have to be
+# inserted in the order of their keys, against deadlocks (`store_messages()`).
 _ARE_NOT_KEPT = (
     " WHERE (SELECT kept.id FROM django_kpwa_keptkey kept WHERE kept.digest = given.idempotency_digest) IS NULL"
 )
@@ -39,6 +39,8 @@ _AND_LANE = f"""{RETURNED}, (
 
 
 class PostgreSQLMessages(Messages):
+    """Overrides what a site's checkout calls. For arguments and results see `Messages`."""
+
     @sensitive_variables()
     def store_message(
         self, row: OutboundMessage, default_name: str = "", *, heeds_stops: bool = True
@@ -73,8 +75,8 @@ class PostgreSQLMessages(Messages):
         if not rows or not self._has_licenses(rows):
             return set()
         is_keyed = sum(row.idempotency_digest is not None for row in rows) > 1
-        # `store_messages()` says why: rows with keys are inserted in the order of their keys, and `place` keeps the
-        # order in which they are sent. A single key cannot be part of a deadlock.
+        # Rows with keys are inserted in the order of their keys, and `place` keeps the order in which they are sent
+        # (see `store_messages()`). A single key cannot be part of a deadlock.
         places = {row.uuid: place if is_keyed else 0 for place, row in enumerate(rows)}
         if is_keyed:
             rows = sorted(rows, key=lambda row: row.idempotency_digest or "")
@@ -90,7 +92,7 @@ class PostgreSQLMessages(Messages):
 
 
 def _can_be_listed(row: OutboundMessage) -> bool:
-    """True if `in_lists()` can write the row: its times are values or the present time, not another expression."""
+    """True if `in_lists()` can write the row: its times are values or `DatabaseNow()`, not other expressions."""
     return not any(
         hasattr(value, "resolve_expression") and not isinstance(value, DatabaseNow)
         for value in (row.due_at, row.expires_at)

@@ -1,8 +1,9 @@
-"""Statements that PostgreSQL parses and plans once per connection, which is more than half of a long one's cost.
+"""Statements that PostgreSQL parses and plans once per connection.
 
-They are PREPAREd in SQL under a name that is a hash of their text. That makes them safe behind a pooler such as
-PgBouncer, which may use another server connection for each transaction: a name means the same statement on every
-connection, and on one where it is not prepared yet, EXECUTE fails before anything is done.
+Parsing and planning are more than half of a long statement's cost. The statements are PREPAREd in SQL, under a name
+that is a hash of their text. This makes them safe behind a pooler such as PgBouncer, which may use another server
+connection for each transaction: a name means the same statement on every connection. Where the statement is not
+prepared yet, EXECUTE fails before anything is done.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from ...models.database import write_alias
 from ..sql import code_of, with_tables
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
-# Errors of EXECUTE after which nothing was done: the statement is not prepared on this server connection, or a
-# migration has changed one of its tables since.
+# Errors of EXECUTE, after which nothing was done. The statement is not prepared on this server connection, or a
+# migration has changed one of its tables since it was prepared.
 _UNKNOWN, _CHANGED = "26000", "0A000"
 _KNOWN_ALREADY = "42P05"
 
-# Names of prepared statements by the driver's connection, not Django's: Django's wrapper outlives a reconnect.
+# Names of prepared statements, by the database driver's connection. Django's wrapper would be the wrong key, because it
+# outlives a reconnect.
 _prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
@@ -34,6 +36,8 @@ Row = dict[str, Any]
 
 
 class _Written(NamedTuple):
+    """The texts of a statement. `sql` is the statement itself, to be executed where it cannot be prepared."""
+
     name: str
     prepare: str
     execute: str
@@ -41,14 +45,17 @@ class _Written(NamedTuple):
 
 
 class Statement:
-    """A statement with parameters, written as `%(name)s` in its text; `types`: the PostgreSQL type of each, by name."""
+    """A statement with named parameters, written as `%(name)s` in its text.
+
+    `types`: the PostgreSQL type of each parameter, by its name.
+    """
 
     def __init__(self, sql: str, types: Mapping[str, str]) -> None:
         self._text, self._types = sql, types
 
     @cached_property
     def _written(self) -> _Written:
-        """The texts to execute; built at the first execution, because a site may rename our tables at start-up."""
+        """The texts to execute. Built at the first execution, because a site may rename our tables at start-up."""
         text, types = with_tables(self._text, write_alias()), self._types
         names = list(dict.fromkeys(_PARAMETER.findall(text)))
         numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
@@ -57,28 +64,37 @@ class Statement:
             name,
             prepare=f"PREPARE {name} ({', '.join(types[each] for each in names)}) AS {numbered}",
             execute=f"EXECUTE {name} ({', '.join(f'%({each})s' for each in names)})",
-            # With casts, for drivers that send the values apart from the text, so that the server cannot infer types.
+            # With casts, because a driver may send the values separately, and the server then cannot infer their types.
             sql=_PARAMETER.sub(lambda found: f"{found[0]}::{types[found[1]]}", text),
         )
 
     @property
     def name(self) -> str:
+        """The name under which the statement is prepared."""
         return self._written.name
 
     @sensitive_variables()
     def row(self, using: str, parameters: Mapping[str, Any]) -> Row | None:
-        """Execute the statement and return its first row as a dict, or None. Superfluous `parameters` are ignored."""
+        """Execute the statement and return its first row, or None. For arguments and exceptions see `rows()`."""
         found = self.rows(using, parameters)
         return found[0] if found else None
 
     @sensitive_variables()
     def rows(self, using: str, parameters: Mapping[str, Any]) -> list[Row]:
-        """Execute the statement and return its rows as dicts."""
+        """Execute the statement, prepared if possible, and return its rows as dicts.
+
+        Args:
+            using: The alias of the database.
+            parameters: The value of each parameter by its name. Superfluous ones are ignored.
+
+        Raises:
+            DatabaseError: The statement itself failed.
+        """
         connection, written = connections[using], self._written
         connection.ensure_connection()
         with connection.cursor() as cursor:
-            # EXECUTE cannot be used with server-side binding; such a site can set psycopg's `prepare_threshold`. In a
-            # transaction, the error for a statement that is not prepared here would abort the transaction.
+            # EXECUTE does not work with server-side binding; such a site can set psycopg's `prepare_threshold`. It is
+            # not used in a transaction either: if the statement is not prepared here, the error aborts the transaction.
             if connection.settings_dict["OPTIONS"].get("server_side_binding") or connection.in_atomic_block:
                 cursor.execute(written.sql, parameters)
                 return _by_name(cursor)
@@ -95,8 +111,8 @@ class Statement:
             except DatabaseError as error:
                 if code_of(error) not in (_UNKNOWN, _CHANGED):
                     raise
-                # An unknown one is prepared again the next time. One whose table changed stays unusable on this
-                # connection, so its plain text is executed until the next connection.
+                # An unknown statement is prepared again the next time. If a table has changed, the prepared statement
+                # stays unusable on this connection, and the plain text is executed until the connection is replaced.
                 if code_of(error) == _UNKNOWN:
                     known.discard(written.name)
                 cursor.execute(written.sql, parameters)
