@@ -1,4 +1,4 @@
-"""The gateway's webhooks: `views` receives them, `arrivals` stores, `parsers` reads and `processing` acts on them.
+"""The gateway's webhooks: `views` receives them, `arrivals` stores them, `parsers` reads them, and `processing` acts.
 
 Only `django_kpwa.urls` imports the view, so that a worker does not load it.
 """

@@ -1,8 +1,8 @@
 """Stores webhooks byte for byte, and counts those that arrive again.
 
-A body that was received before is a repeat: gateways of this family post again whatever was not answered in time. The
-exception is a body with neither an id nor a time: if it arrives again much later, it may be new, such as a customer who
-writes "ok" on two days.
+A body that was received before is a repeat, because gateways of this family post again whatever was not answered in
+time. There is one exception. A body with neither an id nor a time may be new if it arrives again much later: a customer
+may write "ok" on two days.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..store.events import KnownToken
 from .parsers import cleaned
 
 REPEAT_SECONDS = 600.0
-"""Seconds after which a repeated body without id and time is stored as a new event."""
+"""Seconds after which a body without id and time, if it arrives again, is stored as a new event."""
 
 _TRIES = 5
 _MAX_FAMILIAR = 4096
 
-# License id by token digest, for the tokens under which this process has stored an event. Safe to cache: a token never
-# changes its license, and the INSERT itself checks that the token is still valid.
+# License ids by token digest, for the tokens under which this process has stored an event. It is safe to cache them: a
+# token never changes its license, and the INSERT itself checks that the token is still valid.
 _familiar: dict[str, int] = {}
 
 
@@ -34,13 +34,19 @@ class UnknownTokenError(Exception):
 
 @sensitive_variables()
 def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int | None:
-    """Store the webhook that was posted under the token with the SHA-256 `token_digest`.
+    """Store the webhook that was posted under a token.
 
-    `read` returns the request's body, content type and content encoding. For a token that this process has not yet
-    found to be valid, it is called only after the lookup, so that no body is read for wrong tokens.
+    Args:
+        token_digest: The token's SHA-256.
+        read: Returns the request's body, content type and content encoding. For a token that this process does not yet
+            know to be valid, it is called only after the lookup: no body is read for a wrong token.
 
-    Returns the id of the new event, or None for a repeat. Raises `UnknownTokenError` if no valid token has this digest,
-    and `django.db.Error` if the event could not be stored.
+    Returns:
+        The id of the new event, or None for a repeat.
+
+    Raises:
+        UnknownTokenError: No valid token has this digest.
+        django.db.Error: The event could not be stored.
     """
     license_id = _familiar.get(token_digest)
     if license_id is None:
@@ -69,7 +75,7 @@ def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int |
 
 
 def store_event(license_id: int, body: bytes, content_type: str, content_encoding: str = "") -> int | None:
-    """Store one webhook of a license, with `content_type` and `content_encoding` as in its headers.
+    """Store one webhook of a license. `content_type` and `content_encoding` are its headers.
 
     Returns the id of the new event, or None for a repeat, which is counted. Raises `django.db.Error` if the event could
     not be stored.
@@ -82,7 +88,7 @@ def store_event(license_id: int, body: bytes, content_type: str, content_encodin
             return event_id
         if not _free_if_new(digest) and store().count_repeat(digest):
             return None
-        # The digest was freed, here or by another process, or its row was purged: insert again.
+        # Insert again: the digest was freed, here or by another process, or its row was purged.
     raise IntegrityError("A webhook could not be stored: its digest was taken and freed repeatedly.")
 
 

@@ -1,8 +1,8 @@
 """Checks who may post a webhook: clients that know the token in the path and, if the site sets one, a password.
 
 The gateway's reference describes no signature, so these secrets are the only protection. A token is looked up by its
-SHA-256, so that the time a lookup takes does not reveal how close a guess came. An expired token gets the same answer
-as a wrong one. `Flood` keeps wrong tokens from the database if many come at once.
+SHA-256, so that the time of a lookup does not reveal how much of a guess was right. An expired token gets the same
+answer as a wrong one. `Flood` keeps wrong tokens from the database if many come at once.
 """
 
 from __future__ import annotations
@@ -69,32 +69,33 @@ class Flood:
     """Keeps a flood of wrong tokens from the database without ever refusing a valid one.
 
     Nobody is blocked by address: behind a proxy all requests come from the proxy, and anybody can write
-    `X-Forwarded-For`. So valid tokens have to be recognised even during a flood. While the wrong tokens of the
-    current second are few, each costs a query. Beyond that, tokens are compared with a copy of the stored digests,
-    which is reloaded at most ten times a second. A token is stored before the gateway learns it by an HTTP call, so the
-    copy contains it before its first webhook.
+    `X-Forwarded-For`. So valid tokens have to be recognised even during a flood.
+
+    As long as there are few wrong tokens in the current second, each costs a query. Beyond that, tokens are compared
+    with a copy of the stored digests, which is reloaded at most ten times a second. A token is stored before the
+    gateway gets it by an HTTP call, so the copy contains it before its first webhook.
     """
 
     lookups_per_second = 20
-    """Maximum number of wrong tokens per second that this process looks for in the database."""
+    """Maximum number of wrong tokens per second that this process looks up in the database."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Return to the initial state, without wrong tokens and without copies."""
+        """Return to the initial state: no wrong tokens, and no copies."""
         self._lock = threading.Lock()
         self._second = 0
         self._wrong = 0
-        # Per outbox: the digests, and the monotonic time until which they are fresh.
+        # For each outbox: the digests, and the monotonic time until which they are fresh.
         self._copies: dict[tuple[str, str], tuple[frozenset[str], float]] = {}
         self._quiet_until = 0.0
 
     def refuses(self, digest: str) -> bool:
-        """True if the token is known to be wrong and need not be looked up; always False while wrong tokens are few."""
+        """True if the token is known to be wrong, without a lookup. Always False as long as wrong tokens are few."""
         if not self._is_on():
             return False
-        # A token in the present copy, even a stale one, does not wait for a reload: the lookup decides if it is valid.
+        # A token in the copy does not wait for a reload, even if the copy is stale: the lookup decides if it is valid.
         key = outbox_key()
         return digest not in self._copies.get(key, _NONE)[0] and digest not in self._read_digests(key)
 

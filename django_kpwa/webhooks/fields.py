@@ -1,8 +1,8 @@
 """Reads the fields of a webhook under the many names that gateways of this family give them.
 
-Names are compared without case, underscores and dashes (`phone_no`, `phoneNo`). A field deeper in a payload
-(`data.message_id`) takes precedence over one further out. A customer's text is never parsed, even if it is JSON: a
-customer could otherwise forge fields.
+- Case, underscores, dashes and spaces in a name are ignored: `phone_no` is the same as `phoneNo`.
+- A field deeper in a payload (`data.message_id`) takes precedence over one further out.
+- A customer's text is never parsed, even if it is JSON. Otherwise a customer could forge fields.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .payloads import MAX_EVENTS, Budget, TooMuchError, read_json_object
 
 _MAX_DEPTH = 10
 _MAX_TEXT, _MAX_WORDS = 65_536, 2000
-# Names of the objects that hold an event's fields, or some of them. Those of quoted, forwarded or answered messages are
-# missing on purpose: their fields belong to another message.
+# Names of the objects that hold an event's fields, or some of them. The names for quoted, forwarded or answered
+# messages are missing on purpose, because their fields belong to another message.
 _INNER = (
     "data", "payload", "value", "message", "msg", "body", "key", "id", "result", "info", "event", "update", "receipt",
     "text", "content", "messagesource", "vote", "senderdata", "messagedata", "textmessagedata",
@@ -33,7 +33,8 @@ WRAPPERS = (
     "groupmentionedmessage", "botinvokemessage", "associatedchildmessage", "templatemessage", "hydratedtemplate",
 )  # fmt: skip
 _PARTS = tuple(dict.fromkeys((*_INNER, *WRAPPERS)))
-# Only under these names is a text parsed as JSON: forms carry objects in this way. Not "message": a customer writes it.
+# Only texts under these names are parsed as JSON, because forms carry objects in this way. "message" must not be added:
+# its text is what a customer wrote.
 _INNER_AS_TEXT = ("data", "payload", "jsondata")
 _LISTS = ("data", "payload", "messages", "events", "statuses", "acks", "ack", "entry", "changes", "receipts", "updates")
 _LISTS_IN = ("data", "payload", "value", "event", "body")
@@ -87,22 +88,22 @@ _STATES = (
     "messagestatus", "deliverystatus", "statusstring", "receipttype", "status", "state", "ack", "ackname", "acktype",
     "messageack", "stateinstance", "statusinstance", *SESSION_STATES, *_SESSION_OBJECTS,
 )  # fmt: skip
-# Where a status is an object, these hold its word.
+# If a status is an object, its word is under one of these names.
 _STATES_IN = ("status", "state", "ack", "value", "name", "code")
 _TIMES = (
     "timestamp", "messagetimestamp", "time", "t", "momment", "moment", "datetime", "date", "createdat", "sentat",
     "receivedat",
 )  # fmt: skip
-# Reasons why a message was not delivered, the plainest first. Their values may be objects or lists. `text` and
-# `message` are left out, because they may hold the shop's own text.
-# Baileys reports WhatsApp's code in `messageStubParameters`.
+# Names of the reason why a message was not delivered, the plainest first. The values may be objects or lists. Baileys
+# reports WhatsApp's code in `messageStubParameters`. `text` and `message` must not be added: they may hold the shop's
+# own text.
 _REASONS = (
     "errormessage", "errordescription", "failurereason", "failreason", "failedreason", "errortext", "errors", "error",
     "failure", "reason", "statusreason", "messagestubparameters", "details", "detail",
 )  # fmt: skip
 _CODES = ("errorcode", "statuscode", "code")
 _LOWEST_ERROR = 300
-"""Lowest code that is an error; lower ones are successes of HTTP, or ticks."""
+"""Lowest code that is an error. Lower ones are HTTP statuses of a success, or numbers of ticks."""
 _REASONS_IN = ("message", "title", "description", "reason", "details", "code")
 _MAX_REASONS = 3
 _MEDIA = (
@@ -114,7 +115,7 @@ _EVENT_NAMES = ("event", "eventname", "eventtype", "datatype", "typewebhook", "w
 _DEVICES = ("device", "connectedphone", "displayphonenumber", "wuid", "wid", "me", "devicenumber", "devicephone")
 _DEVICE_HOLDERS = ("me", "device", "instancedata", "metadata")
 
-# Flags of a restriction: of chats with people who have not written (Baileys), and of any other kind.
+# Names of flags that report a restriction: one of chats with people who have not written (Baileys), or any other.
 _NEW_CHATS_FLAGS = ("reachouttimelock", "reachouttimelocked", "isreachouttimelocked")
 _RESTRICTION_FLAGS = ("isrestricted", "restricted", "accountrestriction", "restriction")
 _IS_ACTIVE = ("isactive", "active", "isrestricted", "enabled")
@@ -125,12 +126,12 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def words_of(text: str) -> list[str]:
-    """Split a name or a text into words at capitals and separators, in lower case."""
+    """Split a name or a text at capitals and separators, and return its words in lower case."""
     return [word.lower() for word in _WORDS.findall(text)]
 
 
 def _is_flag(text: str) -> bool:
-    """True if a field such as `error` is only a flag, without a reason."""
+    """True if the value of a field such as `error` is only a flag, and not a reason."""
     return text.lower() in (*_TRUE, *_FALSE)
 
 
@@ -144,14 +145,14 @@ def is_group_jid(value: str) -> bool:
 
 
 class Scope(NamedTuple):
-    """One object of a payload, with the name under which it stood."""
+    """One object of a payload, and the name under which it was found."""
 
     name: str
     values: dict[str, Any]
 
 
 def fields_of(content: dict[str, Any], budget: Budget) -> list[Fields]:
-    """The fields of each event in `content`: usually one event, several if `content` holds lists of them.
+    """Return the fields of each event in `content`: usually one event, several if `content` holds lists of them.
 
     Raises `TooMuchError` if the payload exceeds what is left in `budget`.
     """
@@ -159,7 +160,11 @@ def fields_of(content: dict[str, Any], budget: Budget) -> list[Fields]:
 
 
 class Fields:
-    """One event's fields by their meaning. `scopes` are the objects that hold them, deepest first."""
+    """One event's fields by their meaning.
+
+    `scopes`: the objects that hold the fields, deepest first. A text that the payload does not have is empty. Numbers
+    are in digits, with the country code.
+    """
 
     def __init__(self, scopes: list[Scope], budget: Budget) -> None:
         self.scopes = scopes
@@ -180,7 +185,7 @@ class Fields:
         ids = list(dict.fromkeys([*found, *(name for name in sure if name)]))
         inner = [match[3] for name in ids if (match := _SERIALIZED.fullmatch(name))]
         every = list(dict.fromkeys([*ids, *inner]))
-        # Some gateways write 0 for a missing id. It is kept only if there is no other, and it matches no message.
+        # Some gateways write 0 for a missing id. It is kept only if there is no other id, and matches no message.
         return [name for name in every if name != "0"] or every
 
     @cached_property
@@ -196,21 +201,22 @@ class Fields:
 
     @cached_property
     def text(self) -> str:
-        """The message's text or caption. A JID is skipped: in a field of these names it is an address, not a text."""
+        """The message's text or caption. A JID is skipped, because it is an address and no text."""
         return next((text for text in self.texts(_TEXTS, _MAX_TEXT) if not _is_jid(text)), "")
 
     @property
     def media_url(self) -> str:
-        """The first URL from which the media can be downloaded, or an empty string."""
+        """The first URL from which the media can be downloaded."""
         return next((url for url in self._media_texts() if _is_fetchable(url)), "")
 
     @cached_property
     def occurred_at(self) -> str:
+        """The gateway's time of the event, as it was written."""
         return self._text(_TIMES)
 
     @property
     def failure_words(self) -> str:
-        """The payload's reason why a message was not delivered, with its code; empty if there is none."""
+        """The reason why a message was not delivered, with its code, as the payload states them."""
         code = next((code for code in self.texts(_CODES) if not _is_no_error(code)), "")
         for values, name in self._places(_REASONS):
             words = self._reason(values[name])
@@ -231,7 +237,7 @@ class Fields:
 
     @cached_property
     def status_words(self) -> list[tuple[str, str]]:
-        """Every status in the payload, as (field name, word or acknowledgement number)."""
+        """Every status in the payload, as pairs of the field's name and its word (or acknowledgement number)."""
         found = (self._status(name, values[name]) for values, name in self._places(_STATES))
         return [(name, word) for name, text in found if (word := text[:100].strip())]
 
@@ -239,7 +245,7 @@ class Fields:
         if isinstance(held, list):
             held = next(iter(held), None)
         if not isinstance(held, dict):
-            # A name of the session, or its id.
+            # A text under one of these names is the session's name or id, not its status.
             return name, "" if name in _SESSION_OBJECTS and name != "connection" else as_text(held)
         inner = self.renamed(held)
         if name in _SESSION_OBJECTS:
@@ -248,13 +254,13 @@ class Fields:
 
     @cached_property
     def receipt_times(self) -> list[str]:
-        """Names of the time fields that are set: Baileys' receipts report a state only by its time."""
+        """The names of the receipt times that are set. Baileys' receipts report a state only by its time."""
         names = ("readtimestamp", "playedtimestamp", "receipttimestamp")
         return [name for values, name in self._places(names) if as_text(values[name]) not in ("", "0")]
 
     @cached_property
     def is_own(self) -> bool | None:
-        """True if the payload says that the message is the site's own, False if not, None if it does not say."""
+        """True if the payload says that the message is the site's own; None if it does not say whose it is."""
         flag = self._flag(_OWN_FLAGS)
         if flag is None:
             flag = self._flag(_DIRECTIONS)
@@ -265,29 +271,32 @@ class Fields:
 
     @property
     def has_from(self) -> bool:
-        """True if the field `from` itself is given, which names an author rather than a conversation."""
+        """True if the payload has the field `from` itself, which names an author rather than a conversation."""
         return bool(self._text(("from",)))
 
     @property
     def has_conversation(self) -> bool:
-        """True if a chat is named deeper than `sender`, so that `sender` may be the linked phone."""
+        """True if the payload names a chat deeper than `sender`. In this case `sender` may be the linked phone."""
         return self._depth_of(("remotejid", "chatid", "chat", "from"), jids=True) < self._depth_of(("sender",))
 
     @cached_property
     def from_number(self) -> str:
-        """The number of the author or the conversation, or the number that stands beside a `…@lid`."""
+        """The number of the author or the conversation. For a `…@lid`, the number that is given beside it."""
         return self._number(_FROM) or self._number(_ALTERNATIVES)
 
     @property
     def sender_number(self) -> str:
+        """The number in the field `sender`."""
         return self._number(("sender",))
 
     @cached_property
     def to_number(self) -> str:
+        """The number of the addressee."""
         return self._number(_TO) or self._number(_TO_ALTERNATIVES)
 
     @property
     def member_number(self) -> str:
+        """The number of a group's member who wrote the message."""
         return self._number(_MEMBERS)
 
     @property
@@ -304,18 +313,19 @@ class Fields:
 
     @cached_property
     def is_group(self) -> bool:
+        """True if the chat is a group."""
         return self._flag(("isgroup", "isgroupmsg")) is True or is_group_jid(self.chat)
 
     @property
     def group(self) -> str:
-        """The group's name; empty for a chat that is not a group."""
+        """The group's name, if the chat is a group."""
         return next((name for name in self.texts(_GROUPS) if "@" not in name), "") if self.is_group else ""
 
     @cached_property
     def chat(self) -> str:
-        """The group's JID, or else a `…@lid`, which stands for a number that WhatsApp does not disclose."""
+        """The group's JID, or else a `…@lid`. The latter stands for a number that WhatsApp does not disclose."""
         of_chat = (*_FROM, "sender")
-        # In a customer's message, the addressee is the shop; in one of the shop's own, the sender is.
+        # In a customer's message the shop is the addressee; in a message of its own it is the sender.
         other = (
             *(() if self.is_own is False else _TO),
             "remote",
@@ -330,13 +340,13 @@ class Fields:
 
     @property
     def is_broadcast(self) -> bool:
-        """True for a status ("story") or a channel post, which is not addressed to the shop."""
+        """True for a status ("story") or a post in a channel. Neither is addressed to the shop."""
         places = self.texts((*_FROM, "sender", *_TO))
         return any(place.lower().endswith(("@broadcast", "@newsletter")) for place in places)
 
     @cached_property
     def event_name(self) -> str:
-        """The envelope's name for the event; empty if it has none."""
+        """The envelope's name for the event."""
         for scope in reversed(self.scopes):
             for name in _EVENT_NAMES:
                 value = scope.values.get(name)
@@ -348,14 +358,14 @@ class Fields:
 
     @cached_property
     def event_words(self) -> frozenset[str]:
-        """The words of `event_name` in lower case: `messageReceived` and `message.received` give the same."""
+        """The words of `event_name` in lower case: the same for `messageReceived` and `message.received`."""
         return frozenset(words_of(self.event_name))
 
     @property
     def restriction_flag(self) -> bool | None:
-        """True or False if a flag reports a restriction of the number by WhatsApp or its end; None without a flag.
+        """True if a flag reports a restriction of the number by WhatsApp, False if one reports its end, else None.
 
-        Only a false flag for new chats reports the end: any status may contain a false flag with a broader name.
+        Only a false flag for new chats reports the end, because any status may contain a false flag of a broader name.
         """
         for names, says in ((_NEW_CHATS_FLAGS, (True, False)), (_RESTRICTION_FLAGS, (True,))):
             for values, name in self._places(names):
@@ -377,28 +387,29 @@ class Fields:
         )
 
     def value(self, name: str) -> Any:
-        """The deepest value under `name` that is not None, or None."""
+        """Return the deepest value under `name` that is not None; None if there is none."""
         return next((scope.values[name] for scope in self.scopes if scope.values.get(name) is not None), None)
 
     def texts(self, names: tuple[str, ...], max_length: int = _MAX_WORDS) -> Iterator[str]:
-        """The texts under `names`, deepest first, each cut to `max_length` characters.
+        """Yield the texts under `names`, deepest first, each cut to `max_length` characters.
 
-        Without the cut, five hundred events inside one long text would each read all of it for one word.
+        Without the cut, an envelope's long text would be read anew for each of its five hundred events.
         """
         for values, name in self._places(names):
             if text := as_text(values[name]):
                 yield text[:max_length]
 
     def _places(self, names: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
-        """Each object with one of `names`, and that name, deepest first. Most names are absent: that must be cheap."""
-        # `isdisjoint()` of a view iterates over the smaller of both sets: an object may have tens of thousands.
+        """Yield each object that has one of `names`, with that name, deepest first."""
+        # Most names are absent, so this must be cheap. `isdisjoint()` of a view iterates over the smaller of the two
+        # sets, and an object may have tens of thousands of names.
         wanted = _set_of(names)
         for scope in self.scopes:
             if not scope.values.keys().isdisjoint(wanted):
                 yield from ((scope.values, name) for name in names if name in scope.values)
 
     def renamed(self, content: dict[str, Any]) -> dict[str, Any]:
-        """`content` with its names spelled as in `scopes`. Raises `TooMuchError`."""
+        """Return `content` with its names spelled as in `scopes`. Raises `TooMuchError` if too many were visited."""
         return _renamed(content, self._budget)
 
     def _media_texts(self) -> Iterator[str]:
@@ -443,7 +454,7 @@ class Fields:
 
 
 def _events(outer: dict[str, Any], around: tuple[Scope, ...], depth: int, budget: Budget) -> Iterator[Fields]:
-    """One `Fields` for each object in the lists of events that `outer` holds, or one for `outer` itself."""
+    """Yield one `Fields` for each object in the lists of events that `outer` holds; without lists, one for `outer`."""
     lists = [name for name in _LISTS if _is_list_of_objects(outer.get(name))] if depth < _MAX_DEPTH else []
     rest = {name: value for name, value in outer.items() if name not in lists} if lists else outer
     if lists:
@@ -474,7 +485,7 @@ def _is_list_of_objects(value: Any) -> bool:
 
 
 def _scopes(name: str, outer: dict[str, Any], depth: int, budget: Budget) -> Iterator[Scope]:
-    """`outer` and the objects in it, deepest first."""
+    """Yield `outer` and the objects in it, deepest first."""
     if depth < _MAX_DEPTH:
         for part in _PARTS if not outer.keys().isdisjoint(_set_of(_PARTS)) else ():
             inner = outer.get(part)
@@ -483,7 +494,7 @@ def _scopes(name: str, outer: dict[str, Any], depth: int, budget: Budget) -> Ite
             if isinstance(inner, dict):
                 renamed = _renamed(inner, budget)
                 if part in ("protocolmessage", "reaction", "action"):
-                    # These objects name another message, such as the one reacted to: its ids are not this event's.
+                    # These objects name another message, for example the one reacted to. Its ids are not this event's.
                     about = ("key", "messageid", "id", "msgid", "stanzaid")
                     renamed = {key: value for key, value in renamed.items() if key not in about}
                 yield from _scopes(part, renamed, depth + 1, budget)
@@ -506,7 +517,10 @@ def _set_of(names: tuple[str, ...]) -> frozenset[str]:
 
 
 def _places_in(text: str) -> list[str]:
-    """The addresses in a text: go-whatsapp writes `6281…@s.whatsapp.net in 1203…@g.us`, Twilio `whatsapp:+6281…`."""
+    """Return the addresses in a text.
+
+    go-whatsapp writes `6281…@s.whatsapp.net in 1203…@g.us`, Twilio writes `whatsapp:+6281…`.
+    """
     return [part.strip().removeprefix("whatsapp:") for part in text[:300].split(" in ")]
 
 
@@ -515,7 +529,7 @@ def _is_jid(text: str) -> bool:
 
 
 def _is_fetchable(url: str) -> bool:
-    """True for an HTTP URL, except WhatsApp's own files, which are encrypted and useless without the phone's key."""
+    """True for an HTTP URL that is not one of WhatsApp's own files, which only the phone can decrypt."""
     return url.startswith(("https://", "http://")) and "//mmg.whatsapp.net/" not in url[:40]
 
 
@@ -527,7 +541,10 @@ def _id_of(value: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A text or number as text; empty for any other value. Booleans are excluded: `"status": true` is not a status."""
+    """Return a text or a number as text; an empty text for any other value.
+
+    A boolean is no number here, because `"status": true` is not a status.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

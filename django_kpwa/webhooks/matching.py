@@ -1,9 +1,11 @@
 """Finds the messages that an event reports on and moves them forward, with a bounded number of queries.
 
-Messages are found by the gateway's ids. An echo, which is a message of the site's own that the gateway posts back, is
-also found by license, recipient and text, if exactly one message fits. An id that was matched before keeps belonging to
-its message: an echo with that id is never matched by its text again. If in doubt, nothing is moved: a message that
-stays `unknown` waits for a person, but one that is wrongly `sent` is lost.
+- Messages are found by the gateway's ids.
+- An echo is a message of the site's own that the gateway posts back. It is also found by license, recipient and text,
+  if exactly one message fits.
+- An id that was matched once keeps belonging to its message. An echo with that id is not matched by its text again.
+- If in doubt, nothing is moved: a message that stays `unknown` waits for a person, but one that is wrongly `sent` is
+  lost.
 """
 
 from __future__ import annotations
@@ -35,14 +37,15 @@ from ..store.events import Attempt, seen_digest
 from .parsers import DeliveryState, ParsedEvent
 
 ECHO_SECONDS = 86_400.0
-"""Seconds that an accepted message waits for its own echo, and so competes for echoes with its text."""
+"""Seconds during which an accepted message may still get its own echo. An echo with its text may be the message's own
+until then."""
 CLOCK_SECONDS = 10.0
-"""Seconds that the gateway's clock, which often drops fractions of a second, may be behind ours."""
+"""Seconds by which the gateway's clock may be behind ours. It often drops fractions of a second as well."""
 
 MAX_CANDIDATES = 200
-"""Maximum number of attempts compared with an echo's text. If there are more, none is matched: the one that fits best
-may be among those that were not read."""
-# Up to this many messages are moved one by one, more of them by `move_many()`.
+"""Maximum number of attempts that are compared with an echo's text. If there are more, none is matched, because a
+better match may be among those that were not read."""
+# Maximum number of messages that are moved one by one. More of them are moved by `move_many()`.
 _MOVED_ONE_BY_ONE = 2
 _MOVES_TO = {DeliveryState.DELIVERED: Status.DELIVERED, DeliveryState.READ: Status.READ}
 _STEPS = (Status.SENT, Status.DELIVERED, Status.READ)
@@ -55,13 +58,13 @@ _BEFORE = {
 }
 
 
-# Unix time in seconds, or finer by its number of digits.
+# Unix time in seconds, or in a finer unit, which the number of digits shows.
 _EPOCH = re.compile(r"([0-9]{9,10})(?:\.[0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one part of an event. `moved` holds the statuses that its message reached, in order."""
+    """The result of one part of an event. `moved`: the statuses through which its message moved, in order."""
 
     message_id: int | None = None
     moved: tuple[Status, ...] = ()
@@ -72,7 +75,7 @@ class Finding:
     is_undelivered: bool = False
     """True if the part reported the message as not delivered, and that was new."""
     is_repeat: bool = False
-    """True for a customer's message that an earlier event or part already brought."""
+    """True for a customer's message that an earlier event, or an earlier part, has already delivered."""
 
 
 _MISSING = Finding(is_missing=True, may_come=True)
@@ -81,8 +84,8 @@ _MISSING = Finding(is_missing=True, may_come=True)
 def act(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> list[Finding]:
     """Move the messages of the event's license that `parts` report on. Safe to repeat.
 
-    Returns one `Finding` for each part, in the same order. Raises `django.db.Error`, also for a lock that another
-    process holds too long.
+    Returns one `Finding` for each part, in the same order. Raises `django.db.Error`, for example because another
+    process holds a lock for too long.
     """
     found: list[Attempt | None] = [None] * len(parts)
     telling = [number for number, part in enumerate(parts) if part.kind in (EventKind.STATE, EventKind.OWN)]
@@ -97,7 +100,7 @@ def act(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> list[Finding]:
 
 
 def _not_found(part: ParsedEvent) -> Finding:
-    # The state of a message that is not the site's own does not matter here.
+    # The state of a message that is not the site's own does not matter, so it is not missing.
     if part.is_own is False:
         return Finding()
     return _MISSING if part.gateway_ids or part.is_own else Finding(is_missing=True)
@@ -109,7 +112,7 @@ def _not_found(part: ParsedEvent) -> Finding:
 def _match(
     event: WebhookEvent, parts: Sequence[ParsedEvent], telling: Sequence[int], found: list[Attempt | None]
 ) -> None:
-    """Set `found[number]` to the attempt that the part `number` reports on, for each number in `telling`."""
+    """For each number in `telling`, set `found[number]` to the attempt on which the part `parts[number]` reports."""
     ids = {gateway_id for number in telling for gateway_id in parts[number].gateway_ids}
     attempts = (store().find_attempts(event.license_id, sorted(ids)) if ids else []) or []
     by_id: dict[str, list[Attempt]] = {}
@@ -127,9 +130,9 @@ def _match(
 def _match_seen(
     event: WebhookEvent, parts: Sequence[ParsedEvent], numbers: Sequence[int], found: list[Attempt | None]
 ) -> None:
-    """Find echoes whose ids no attempt has: by an id that was matched before, else by the text."""
+    """Find the attempts of echoes whose ids no attempt has: by an id that was matched before, else by the text."""
     echoes = [number for number in numbers if parts[number].is_own]
-    # A state alone does not need the query: it names the id under which its message was sent or echoed.
+    # A part that reports only a state is not searched for: it has the id under which its message was sent or echoed.
     if not echoes:
         return
     digests = {
@@ -149,12 +152,13 @@ def _match_seen(
     claims = [(digest, attempt.message_id) for number, attempt in fitting.items() for digest in digests[number]]
     owned = store().claim_seen(event.pk, claims) if claims else {}
     for number, attempt in fitting.items():
-        # If another worker gave one of these ids to another message meanwhile, the id stays with that message.
+        # If another worker has matched one of these ids to another message meanwhile, the id stays with that message.
         if all(owned[digest].message_id == attempt.message_id for digest in digests[number]):
             found[number] = attempt
 
 
 def _newest_of(license_id: int, message_id: int | None) -> Attempt | None:
+    """Return the attempt of a message to which an echo of it is attributed, see `_only_message()`."""
     attempts = SendAttempt.objects.filter(message_id=message_id, message__license_id=license_id)
     rows = attempts.order_by("-pk").values_list(
         "message_id", "number", "outcome", "gateway_id", "message__status", "pk"
@@ -199,9 +203,9 @@ def _content_of(part: ParsedEvent) -> _Content | None:
 
 
 def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, list[_Candidate]]:
-    """The attempts that echoes in this event may belong to, newest first, grouped by recipient and text.
+    """Return the attempts to which echoes in this event may belong, newest first, grouped by recipient and text.
 
-    Empty if there are more than `MAX_CANDIDATES`.
+    The result is empty if there are more than `MAX_CANDIDATES`.
     """
     since = event.received_at - timedelta(seconds=ECHO_SECONDS)
     doubtful = Q(outcome__in=[OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT])
@@ -230,7 +234,7 @@ def _candidates(event: WebhookEvent, recipients: set[str]) -> dict[_Content, lis
 
 
 def _echoed(message_ids: set[int]) -> set[int]:
-    """Those of `message_ids` whose own echo has come, and which therefore cannot be meant by another."""
+    """Return those of `message_ids` whose own echo has come. No other echo can belong to them."""
     events = WebhookEvent.objects.filter(message_id__in=message_ids, kind=EventKind.OWN)
     seen = SeenId.objects.filter(message_id__in=message_ids)
     return set(events.values_list("message_id", flat=True).union(seen.values_list("message_id", flat=True)))
@@ -242,13 +246,16 @@ def _may_be_echoed(attempt: Attempt, echoed: set[int]) -> bool:
 
 
 def _may_be_of(started_at: datetime, part: ParsedEvent) -> bool:
-    """False if, by the gateway's own time, the message was sent before the attempt began."""
+    """False if the gateway's own time shows that the message was sent before the attempt began."""
     left_at = time_of(part.occurred_at)
     return left_at is None or left_at >= started_at - timedelta(seconds=CLOCK_SECONDS)
 
 
 def _only_message(attempts: list[Attempt]) -> Attempt | None:
-    """The newest of `attempts` if all belong to one message, else None. Attempts that are not yet accepted go first."""
+    """Return the newest of `attempts` if all belong to one message, else None.
+
+    An attempt that is not accepted yet is preferred to a newer one that is.
+    """
     if len({attempt.message_id for attempt in attempts}) != 1:
         return None
     open_ones = [attempt for attempt in attempts if attempt.outcome != OutcomeKind.ACCEPTED]
@@ -260,7 +267,7 @@ def _normalised(text: str) -> str:
 
 
 def time_of(written: str) -> datetime | None:
-    """The gateway's time `written`, in Unix time or ISO 8601; None if it is not a time or does not name its zone."""
+    """Return the gateway's time `written`, which is Unix time or ISO 8601 with a zone; None if it is neither."""
     written = written.strip()
     epoch = _EPOCH.fullmatch(written)
     try:
@@ -279,8 +286,8 @@ def time_of(written: str) -> datetime | None:
 def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[Attempt | None]) -> dict[int, Finding]:
     """Move each message that was found to the most advanced status that any part reports for it.
 
-    Afterwards, those that are still `sent` are marked if a part reports them as not delivered. In whatever order the
-    reports came, one that a phone has the message prevails.
+    After that, a message that is still `sent` is marked if a part reports it as not delivered. A report that a phone
+    has the message prevails, in whatever order the reports came.
     """
     findings: dict[int, Finding] = {}
     firsts: dict[int, int] = {}
@@ -308,7 +315,7 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
     ]
     now = _statuses(unmoved) if unmoved else {}
     for number, (attempt, status, _) in moves.items():
-        # The send may still be in flight, or about to be recorded: the message can be moved once that is done.
+        # The send may still be in flight, or about to be recorded. The message can be moved once that is done.
         waits = now.get(attempt.message_id) in _BEFORE[status]
         told = tuple(became.get(attempt.message_id, []))
         findings[number] = replace(findings[number], moved=told, is_missing=waits, may_come=waits)
@@ -340,13 +347,19 @@ def _carry_out(moves: Sequence[tuple[Attempt, Status, str]]) -> dict[int, list[S
 
 
 def _says_nothing_new(attempt: Attempt, status: Status) -> bool:
-    """True for a "sent" about an attempt that was accepted. A message that was reported as not delivered may have been
-    queued again since, which a repeated tick must not undo."""
+    """True for a "sent" about an attempt that is known to be accepted.
+
+    It must change nothing: if the message was reported as not delivered and queued again since, a repeated tick must
+    not withdraw it.
+    """
     return status == Status.SENT and attempt.outcome == OutcomeKind.ACCEPTED and bool(attempt.gateway_id)
 
 
 def _is_proven(attempt: Attempt) -> bool:
-    """True if `prove_accepted()` would change nothing. The attempt as read suffices: these statuses never go back."""
+    """True if `prove_accepted()` would change nothing.
+
+    The attempt as it was read is enough to decide that, because no webhook moves these statuses back.
+    """
     return attempt.outcome == OutcomeKind.ACCEPTED and bool(attempt.gateway_id) and attempt.status in ARRIVED
 
 
@@ -363,7 +376,7 @@ def _statuses(message_ids: Sequence[int]) -> dict[int, str]:
 
 
 def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
-    """The numbers of the parts with a customer's message that another event, or an earlier part, already brought."""
+    """Return the numbers of the parts with a customer's message that another event or an earlier part has delivered."""
     digests = {
         number: _incoming_digest(event.license_id, part)
         for number, part in enumerate(parts)
@@ -371,7 +384,7 @@ def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
     }
     if not digests:
         return set()
-    # An event that was processed before made its claims then, so they are only read.
+    # An event that was processed before has made its claims then, so they are only read.
     if event.processed_at is None:
         owned = store().claim_seen(event.pk, [(digest, None) for digest in digests.values()])
     else:
@@ -386,6 +399,8 @@ def _repeats(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> set[int]:
 
 
 def _incoming_digest(license_id: int, part: ParsedEvent) -> str:
-    """Digest of id, author and text. Not of the id alone: a gateway that gives the same id to every message must not
-    make all but the first look like repeats."""
+    """Return a digest of id, author and text.
+
+    The id alone is not enough: at a gateway that gives every message the same id, all but the first would be repeats.
+    """
     return seen_digest(license_id, "incoming", part.gateway_ids[0], part.sender or part.chat, _normalised(part.text))

@@ -1,8 +1,8 @@
-"""`ParsedEvent`, one thing that a payload reports, and the parsers that read it from a payload.
+"""`ParsedEvent`, one thing that a payload reports, and the parsers that read payloads.
 
 The gateway's payloads are not documented, so `DefaultParser` knows the field names that gateways of this family use. A
 site that has seen real payloads can name its own `Parser` in `KPWA["WEBHOOK_PARSER"]`. Every parser must pass
-`tests/contract/parser_case.py`. A parser must never take a message of the site's own for a customer's.
+`tests/contract/parser_case.py`. Above all, a parser must never take a message of the site's own for a customer's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class DeliveryState(str, Enum):
 
 
 def cleaned(text: str, max_length: int) -> str:
-    """`text` as every database can store it: NULs and lone surrogates replaced, cut to `max_length` characters."""
+    """Return `text` in a form that every database can store.
+
+    NULs and lone surrogates are replaced, and the text is cut to `max_length` characters.
+    """
     return _UNSTORABLE.sub("\ufffd", text[:max_length])
 
 
@@ -45,20 +48,20 @@ def cleaned(text: str, max_length: int) -> str:
 class ParsedEvent:
     """One thing that a payload reports. Numbers are digits with the country code, or empty if unknown.
 
-    Texts are made storable: characters that databases refuse are replaced, and texts that are too long are cut. Raises
-    `TypeError` for a field of the wrong type, so that a site's own parser fails visibly.
+    Texts are changed so that they can be stored: characters that databases refuse are replaced, and texts that are too
+    long are cut. Raises `TypeError` for a field of the wrong type, so that a site's own parser fails visibly.
     """
 
     kind: EventKind
     gateway_id: str = ""
     other_ids: tuple[str, ...] = ()
-    """Further ids of the same message: gateways may use an id of their own beside WhatsApp's."""
+    """Further ids of the same message: a gateway may use its own id beside WhatsApp's."""
     sender: str = ""
     """The author of an incoming message; in a group, the member."""
     recipient: str = ""
-    """The recipient of a message of the site's own, also if only its state is reported; empty for a group."""
+    """The recipient of a message of the site's own, even if only its state is reported; empty for a group."""
     chat: str = ""
-    """The chat as the payload names it, if that is not a number: a group's JID, or a `…@lid`."""
+    """The chat, if the payload does not name it by a number: a group's JID, or a `…@lid`."""
     own_number: str = ""
     """The number of the linked phone, if the payload names it."""
     text: str = ""
@@ -73,9 +76,9 @@ class ParsedEvent:
     """The group's name."""
     state: DeliveryState = DeliveryState.NONE
     state_words: str = ""
-    """Why a message was not delivered, in the gateway's words, for the state `failed`."""
+    """For the state `failed`: why the message was not delivered, in the gateway's words."""
     session_status: str = ""
-    """The gateway's word for the status of the session, in a session event."""
+    """In a session event: the gateway's word for the status of the session."""
     restricts: bool | None = None
     """In a session event: True if it reports a restriction of the number by WhatsApp, False if it reports its end."""
     occurred_at: str = ""
@@ -105,23 +108,23 @@ class ParsedEvent:
                 raise TypeError(f"{field.name} must be a bool, not {type(value).__name__}.")
 
     def __repr__(self) -> str:
-        # Error reports print this: it must show neither numbers nor what a customer wrote.
+        # Error reports print this. It must show neither numbers nor the text of a customer.
         return f"<ParsedEvent {self.kind.value or 'unknown'} {self.state.value}>"
 
     def as_json(self) -> dict[str, Any]:
-        """The event as plain JSON values that every database stores."""
+        """Return the event as plain JSON values, which every database can store."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         plain |= {"kind": self.kind.value, "state": self.state.value, "other_ids": list(self.other_ids)}
         return plain
 
     @property
     def gateway_ids(self) -> tuple[str, ...]:
-        """All ids of the message, the likeliest first. A 0 is left out: some gateways write it for a missing id."""
+        """All ids of the message, the likeliest first. A 0 is left out, because some gateways write it for no id."""
         return tuple(dict.fromkeys(name for name in (self.gateway_id, *self.other_ids) if name not in ("", "0")))
 
 
 class Unread(list[ParsedEvent]):
-    """The empty result of a parser that read nothing, with the `reason` to show on the event."""
+    """The empty result of a parser that could not read anything, with the `reason` that is shown on the event."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()
@@ -129,7 +132,7 @@ class Unread(list[ParsedEvent]):
 
 
 def why_too_much(parts: Sequence[ParsedEvent]) -> str:
-    """The limit that `parts` exceed, as a sentence to show; empty if they exceed none."""
+    """Return the limit that `parts` exceed, as a sentence to show; empty if they exceed none."""
     if len(parts) > MAX_EVENTS:
         return f"It contains more than {MAX_EVENTS} events."
     if sum(len(part.gateway_ids) for part in parts) > MAX_IDS:
@@ -144,21 +147,22 @@ def _size(part: ParsedEvent) -> int:
 
 
 class Parser(ABC):
-    """Reads webhooks. One instance may be used for many webhooks and from several threads."""
+    """The base class of parsers. One instance may be used for many webhooks and by several threads."""
 
     @abstractmethod
     def parse(self, body: bytes, content_type: str, *, linked_number: str) -> list[ParsedEvent]:
         """Return what `body` reports; an empty list if it is not understood.
 
-        `body` and the header `content_type` are as they came. `linked_number` is the license's own number in digits,
-        empty if it is not known yet. An implementation that also takes `content_encoding=""` is given that header.
+        `body` and the header `content_type` are passed as they were received. `linked_number` is the license's own
+        number in digits; it is empty if not known yet. An implementation that also takes the argument
+        `content_encoding=""` is given that header.
 
-        An exception raised here is shown on the event, which is kept and can be processed again.
+        An exception raised here is shown on the event. The event is kept and can be processed again.
         """
 
 
 class DefaultParser(Parser):
-    """Reads the payloads that are common in this family of gateways. Never raises."""
+    """Reads the payloads that are common in this family of gateways. Never raises an exception."""
 
     def parse(
         self, body: bytes, content_type: str, *, linked_number: str, content_encoding: str = ""
@@ -172,7 +176,10 @@ class DefaultParser(Parser):
 
 
 def _within_bounds(events: Iterator[ParsedEvent]) -> list[ParsedEvent]:
-    """The events as a list. Counted while they are read, so that memory never holds much more than the limits allow."""
+    """Return the events as a list. Raises `TooMuchError` if they exceed a limit.
+
+    They are counted while they are read, so that memory never holds much more than the limits allow.
+    """
     read: list[ParsedEvent] = []
     size = 0
     for event in events:
@@ -201,7 +208,11 @@ def _events(contents: list[dict[str, Any]], own_number: str, budget: Budget) -> 
 
 @dataclass(frozen=True, repr=False)
 class _Parties:
-    """The parties of a payload, as numbers. `is_own` is None if the payload does not show it."""
+    """The parties of a payload, as numbers.
+
+    `is_own`: True if the message is the site's own; None if the payload does not show whose it is.
+    `is_certain`: False if `sender` may be the linked phone instead of the customer.
+    """
 
     own: str
     sender: str
@@ -210,7 +221,7 @@ class _Parties:
     is_certain: bool = True
 
 
-# Words in the names of events, by what the event is about.
+# Words in the names of events, grouped by what the event is about.
 _MESSAGE_WORDS = frozenset({"message", "messages", "msg", "ack", "acks", "onack", "onmessage", "receipt", "chat"})
 _OTHER_WORDS = frozenset(
     {
@@ -229,7 +240,10 @@ _SESSION_EVENT_WORDS = frozenset(
 
 
 def _event(payload: Fields, linked_number: str) -> ParsedEvent | None:
-    """The event in a payload: about the session, a message's state, or a message. None if it is about none of these."""
+    """Return the event in a payload: about the session, about a message's state, or a message.
+
+    Returns None if the payload is about none of these.
+    """
     if payload.is_broadcast:
         return None
     words = payload.event_words
@@ -290,9 +304,10 @@ _UNCERTAIN = (
 def _parties(payload: Fields, linked_number: str) -> _Parties:
     """Distinguish the linked phone from the customer.
 
-    The field `sender` holds the customer at one gateway and the linked phone at another, so the license's own number
-    decides. If the chat stands deeper in the payload than `sender`, then `sender` belongs to the envelope and is the
-    linked phone. A payload that says explicitly whose message it is (`fromMe`) is never overruled.
+    - At some gateways the field `sender` holds the customer, at others the linked phone. So the license's own number
+      decides.
+    - If the payload names the chat deeper than `sender`, then `sender` belongs to the envelope and is the linked phone.
+    - A payload that says explicitly whose message it is (`fromMe`) is never overruled.
     """
     own = linked_number or payload.device_number
     from_, sender, to = payload.from_number, payload.sender_number, payload.to_number
@@ -313,7 +328,10 @@ def _parties(payload: Fields, linked_number: str) -> _Parties:
 
 
 def _whose(payload: Fields) -> bool | None:
-    """True if the payload or its event's name marks the message as the site's own, else False; None if neither does."""
+    """True if the payload, or the name of its event, says that the message is the site's own.
+
+    False if the payload says that it is not; None if nothing says whose it is.
+    """
     is_own = payload.is_own
     words = payload.event_words
     if is_own is None and (words & {"outgoing", "outbound", "out"} or words >= {"send", "message"}):
@@ -322,10 +340,10 @@ def _whose(payload: Fields) -> bool | None:
 
 
 def _comes_from(own: str, payload: Fields, from_: str, sender: str) -> bool:
-    """True if the numbers show a message of the linked phone, for a payload that does not say whose message it is."""
+    """True if the numbers show that the linked phone sent the message. For payloads that do not say whose it is."""
     if from_ == own:
-        # `from_` may come from a field that names the conversation: it can hold the linked phone while `sender` is
-        # the customer.
+        # `from_` may come from a field that names the conversation. That field can hold the linked phone, while
+        # `sender` holds the customer.
         return not (sender and sender != own and not payload.has_from)
     return sender == own and not from_
 
@@ -341,23 +359,24 @@ _STATES = {
     ),
 }
 _STATE_OF: dict[str, DeliveryState] = {word: state for state, words in _STATES.items() for word in words.split()}
-# Two scales: in Baileys' `status` 0 is an error, in whatsapp-web.js' `ack` 0 is the clock (pending). `_state_of`
-# chooses by the field's name.
+# The numbers in Baileys' `status`, where 0 is an error. In the `ack` of whatsapp-web.js, 0 is the clock (pending);
+# those numbers are in `_STATES`. `_state_of()` chooses by the field's name.
 _STATUS_NUMBERS = {
     "-1": DeliveryState.FAILED, "0": DeliveryState.FAILED, "1": DeliveryState.PENDING, "2": DeliveryState.SENT,
     "3": DeliveryState.DELIVERED, "4": DeliveryState.READ, "5": DeliveryState.READ,
 }  # fmt: skip
-# In rising order, for a payload that reports several states: FAILED yields to every state that proves a success.
+# From the least to the most advanced, for a payload that reports several states. FAILED comes before every state that
+# proves a success.
 _ORDER = [
     DeliveryState.NONE, DeliveryState.PENDING, DeliveryState.FAILED, DeliveryState.SENT, DeliveryState.DELIVERED,
     DeliveryState.READ,
 ]  # fmt: skip
 _NAMED_STATES = frozenset({"sent", "delivered", "read", "played", "seen", "viewed", "failed", "undelivered", "queued"})
-# Types of receipts that do not say that the recipient's phone has received or shown the message.
+# Types of receipts that do not mean that the recipient's phone has received or shown the message.
 _NO_RECEIPTS = frozenset({"retry", "sender", "inactive", "read_self", "peer_msg", "history_sync", "server_error"})
 _ACK_FIELDS = ("ack", "ackname", "acktype", "messageack")
 _SESSION_FIELDS = ("connection", "stateinstance", "statusinstance", *SESSION_STATES)
-# A failure may have its reason in the same word: `ERROR: 463`.
+# The word for a failure may be followed by its reason: `ERROR: 463`.
 _FAILURE = re.compile(r"(?:failed|failure|error|undelivered|undeliverable)(?![a-z])")
 _SESSION_WORDS = frozenset(
     {
@@ -376,12 +395,12 @@ def _spelled(word: str) -> str:
 
 
 def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_message: bool) -> str:
-    """The gateway's word for the session's status if the event is about the session, else an empty string."""
+    """Return the gateway's word for the session's status; empty if the event is not about the session."""
     if is_of_message:
         return ""
     words = payload.event_words
     is_named = bool(words & _SESSION_EVENT_WORDS) or words >= {"state", "change"} or words >= {"status", "find"}
-    # Beside a message, the state of the session is only mentioned.
+    # An event about a message may mention the session's state as well. It is not an event about the session then.
     mentioned = SESSION_STATES if payload.ids and not is_named else ()
     found = [(name, word) for name, word in payload.status_words if not _is_number(word) and name not in mentioned]
     of_session = [word for name, word in found if name in _SESSION_FIELDS]
@@ -401,13 +420,13 @@ def _session_word(payload: Fields, parties: _Parties, content: Content, is_of_me
         return ""
     if known and (not payload.ids or payload.names_a_session):
         return known[0]
-    # For example "failed", in a payload that names a session and no message.
+    # Such as "failed" in a payload that names a session and no message.
     if told and payload.names_a_session and not payload.ids and not parties.is_own and not content.says_something:
         return told[0]
     return of_session[0] if of_session and not payload.ids else ""
 
 
-# Words around a problem in the name of an event: `session.suspended`, `account_banned`.
+# Words that surround a problem in the name of an event, such as `session.suspended` or `account_banned`.
 _AROUND_TROUBLE = frozenset(
     {
         "session", "account", "instance", "connection", "device", "license", "number", "status", "state", "update",
@@ -424,12 +443,12 @@ def _trouble_in(event_name: str) -> str:
 
 
 def _names_somebody(payload: Fields, parties: _Parties) -> bool:
-    """True for an event about a customer, who may be blocked or restricted as well: it does not concern the session."""
+    """True for an event about a customer. A customer may be blocked or restricted too, without the session being so."""
     return bool(parties.sender or parties.recipient or payload.chat)
 
 
-# Words by which an event may report that WhatsApp restricts the number, or no longer does; no real payload is known. A
-# text with any other word reports neither: "will be lifted" or "expires on" is not an end.
+# Words by which an event may report that WhatsApp restricts the number, or no longer does. No real payload is known. A
+# text with any other word reports neither: "will be lifted" or "expires on" does not report an end.
 _RESTRICTING = frozenset({"restricted", "restriction", "restrictions", "timelock", "timelocked", "reachout"})
 _BEGINNING = frozenset({"restricted", "timelocked", "active", "started", "begun"})
 _ENDING = frozenset(
@@ -448,6 +467,7 @@ _AROUND = frozenset(
 
 
 def _restricts(payload: Fields) -> bool | None:
+    """True if the payload reports a restriction of the number by WhatsApp, False for its end; None for neither."""
     flag = payload.restriction_flag
     if flag is not None:
         return flag
@@ -458,6 +478,7 @@ def _restricts(payload: Fields) -> bool | None:
 
 
 def _restricts_by(text: str) -> bool | None:
+    """Return what a single text reports about a restriction, like `_restricts()`."""
     words = frozenset(words_of(text))
     is_about = words & (_RESTRICTING | {"unrestricted", "dibatasi", "pembatasan"}) or words >= {"time", "lock"}
     if not is_about or not words <= _RESTRICTING | _BEGINNING | _ENDING | _AROUND:
@@ -468,10 +489,10 @@ def _restricts_by(text: str) -> bool | None:
 
 
 def _state(payload: Fields, parties: _Parties, content: Content) -> DeliveryState:
-    """The most advanced delivery state that the payload reports for a message of the site's own.
+    """Return the most advanced delivery state that the payload reports for a message of the site's own.
 
-    A customer's message may carry a status too, which must not count: the number of an acknowledgement, or a word of
-    some API's answer.
+    A customer's message may have a status too, such as the number of an acknowledgement, or a word from the answer of
+    an API. It must not count.
     """
     says_something = content.says_something
     words = [(field, word) for field, word in payload.status_words if field not in _SESSION_FIELDS]
@@ -506,7 +527,7 @@ def _state_of(field: str, word: str) -> DeliveryState:
 
 
 def _why_not(payload: Fields) -> str:
-    """Return the payload's reason why a message was not delivered; a status with further words counts as a reason."""
+    """Return the payload's reason why a message was not delivered. A status with further words is a reason as well."""
     if said := payload.failure_words:
         return said
     telling = (word for _, word in payload.status_words if _spelled(word) not in _STATE_OF and not _is_number(word))
@@ -514,7 +535,7 @@ def _why_not(payload: Fields) -> str:
 
 
 def _is_receipt(payload: Fields) -> bool:
-    """True if the payload is about earlier messages. In that case, `fromMe` may mean who read them."""
+    """True if the payload is about earlier messages. In this case `fromMe` may mean who read them."""
     words = payload.event_words
     return bool(
         words & {"ack", "acks", "onack", "receipt"}
@@ -531,7 +552,7 @@ def _receipt_states(payload: Fields) -> list[DeliveryState]:
         DeliveryState.DELIVERED if name == "receipttimestamp" else DeliveryState.READ for name in payload.receipt_times
     ]
     if payload.listed_ids and "receipt" in payload.event_words and not payload.value("receipttype"):
-        # whatsmeow leaves the type empty for a delivered message.
+        # whatsmeow leaves the type of a receipt empty if the message was delivered.
         type_ = payload.value("type")
         word = _spelled(type_) if isinstance(type_, str) else ""
         if isinstance(type_, str) and word not in _NO_RECEIPTS:
@@ -540,7 +561,7 @@ def _receipt_states(payload: Fields) -> list[DeliveryState]:
 
 
 def _says_type(payload: Fields) -> bool:
-    """True if a receipt names its type in an inner object; in the outermost one, `type` names the event."""
+    """True if a receipt has its type in an inner object. In the outermost object, `type` names the event."""
     return any("type" in scope.values for scope in payload.scopes[:-1])
 
 

@@ -1,9 +1,11 @@
 """Turns a webhook's bytes into plain dicts: JSON or a form, compressed or not, under any content type.
 
-Anybody who learns a webhook's address can post here. So no body may take long, and none may raise anything but
-`TooMuchError`: a body that cannot be read gives an empty result. Nor may processing one cost a worker much more than
-its size suggests, so each event is limited as a whole: the number of JSON separators before it is parsed, the objects
-visited, the events it reports, and the total length of their texts.
+Anybody who learns a webhook's address can post here. Therefore:
+
+- No body may take long to read.
+- A body that cannot be read gives an empty result. The only exception that a body may raise is `TooMuchError`.
+- A small body must not cost a worker much. So each event is limited as a whole: the number of JSON separators, which is
+  counted before it is parsed, the objects visited, the events it reports, and the total length of their texts.
 """
 
 from __future__ import annotations
@@ -17,21 +19,22 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 MAX_UNPACKED_BYTES = 4_194_304
-"""Maximum size in bytes of a compressed body after decompression; a larger one is not read."""
+"""Maximum size in bytes of a compressed body after decompression. A larger one is not read."""
 MAX_MARKS = 100_000
-"""Maximum number of commas, brackets and braces in JSON that is parsed: a parsed value takes fifty times its bytes."""
+"""Maximum number of commas and opening brackets and braces in JSON that is parsed. A parsed value takes up to fifty
+times as much memory as its text."""
 MAX_NODES = 10_000
 """Maximum number of objects visited for one event."""
 MAX_EVENTS = 500
-"""Maximum number of events in one payload; one with more is not read: acting on it would exceed a worker's time."""
+"""Maximum number of events in one payload. One with more is not read, because a worker would take too long with it."""
 MAX_IDS = 2_000
 """Maximum number of message ids that all parts of one event may name together."""
 MAX_TEXT = 524_288
 """Maximum number of characters in all parts of one event together."""
 MAX_FIELDS = 1000
-"""Maximum number of fields in a form; a larger form is not read."""
+"""Maximum number of fields in a form. A larger form is not read."""
 MAX_KEY_DEPTH = 12
-"""Maximum nesting of a form field's name (`data[key][id]`); a deeper field is left out."""
+"""Maximum nesting of a form field's name, such as `data[key][id]`. A deeper field is left out."""
 
 _MULTIPART = "multipart/form-data"
 # curl --data and hand-written clients send a form under any of these content types.
@@ -41,19 +44,25 @@ _BOUNDARY = re.compile(r'boundary="?([^";,\s]{1,200})"?', re.IGNORECASE)
 _CHARSET = re.compile(r"""charset\s{0,5}=\s{0,5}["']?([\w.:\-]{1,40})""", re.IGNORECASE)
 _FIELD_NAME = re.compile(rb'\bname="([^"\r\n]{1,200})"', re.IGNORECASE)
 _FILE_NAME = re.compile(rb"\bfilename\*?=", re.IGNORECASE)
-# Python codecs that are not charsets of texts, or whose decoding time grows faster than the text.
+# Codecs of Python that are no charsets of texts, or that need more time per character for a longer text.
 _NO_CHARSETS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf_7", "mbcs", "oem"}
-# Signatures of gzip and zlib, with zlib's window bits: 47 detects the format by its header.
+# The first bytes of gzip and zlib data, and the window bits to pass to zlib. 47 lets it detect the format itself.
 _PACKED = ((b"\x1f\x8b", 47), (b"\x78\x01", 47), (b"\x78\x9c", 47), (b"\x78\xda", 47))
 
 
 def read_payload(
     body: bytes, content_type: str, content_encoding: str = "", budget: Budget | None = None
 ) -> list[dict[str, Any]]:
-    """The objects in `body`: usually one, several if it is a JSON list, none if it cannot be read.
+    """Return the objects in `body`: usually one, several if it is a JSON list, none if it cannot be read.
 
-    `content_type` and `content_encoding` are the headers as they came; neither is trusted. Raises `TooMuchError` if the
-    body exceeds a limit.
+    Args:
+        body: The request's body, as it was received.
+        content_type: The header Content-Type, which may be wrong.
+        content_encoding: The header Content-Encoding, which may be wrong as well.
+        budget: What is left of the limits for this event; by default a new budget.
+
+    Raises:
+        TooMuchError: The body exceeds a limit.
     """
     budget = budget or Budget()
     body = _unpacked(body, content_encoding)
@@ -71,7 +80,7 @@ def read_payload(
 
 
 def read_json_object(text: str, budget: Budget) -> dict[str, Any] | None:
-    """`text` parsed as a JSON object; None if it is not one. Raises `TooMuchError`."""
+    """Parse `text` as a JSON object. Returns None if it is not one. Raises `TooMuchError` if it exceeds `budget`."""
     if not text.lstrip().startswith("{"):
         return None
     content = _json(text, budget)
@@ -79,10 +88,10 @@ def read_json_object(text: str, budget: Budget) -> dict[str, Any] | None:
 
 
 def _unpacked(body: bytes, content_encoding: str) -> bytes:
-    """`body` decompressed, decided by its first bytes rather than by its header.
+    """Return `body` decompressed, if its first bytes show that it is compressed.
 
-    Proxies decompress without removing the header, and remove it without decompressing. Only raw deflate, which has no
-    signature, needs the header.
+    The header decides only about raw deflate, which cannot be recognised by its first bytes. Otherwise the header is
+    not reliable: some proxies decompress without removing it, others remove it without decompressing.
     """
     window = next((window for start, window in _PACKED if body.startswith(start)), 0)
     if not window and content_encoding.strip().lower() == "deflate":
@@ -100,7 +109,7 @@ def _unpacked(body: bytes, content_encoding: str) -> bytes:
 
 
 def _charset_of(body: bytes, content_type: str) -> str:
-    """The codec of a body's text: by its byte order mark, else by the header, else by its zero bytes."""
+    """Return the name of the codec for a body's text: by its byte order mark, else the header, else its zero bytes."""
     if body.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -131,7 +140,7 @@ def _json(text: str, budget: Budget) -> Any:
     try:
         return json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
-        # ValueError: not JSON, or an integer of thousands of digits. RecursionError: nested thousands deep.
+        # ValueError: it is not JSON, or has an integer of thousands of digits. RecursionError: it is nested too deep.
         return None
 
 
@@ -141,7 +150,7 @@ def _objects(content: Any) -> list[dict[str, Any]]:
 
 def _form_fields(body: bytes, charset: str) -> list[tuple[str, str]]:
     try:
-        # The form itself is ASCII: its charset is that of the percent-encoded bytes.
+        # A form is ASCII text. The charset applies to its percent-encoded bytes.
         text = body.decode("utf-8" if charset in ("utf-8-sig", "ascii") else charset, "replace").removeprefix("\ufeff")
         return parse_qsl(text, keep_blank_values=True, encoding=charset, errors="replace", max_num_fields=MAX_FIELDS)
     except ValueError:
@@ -149,7 +158,10 @@ def _form_fields(body: bytes, charset: str) -> list[tuple[str, str]]:
 
 
 def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """The fields that are not files. Django's own parser is not used: it obeys the host's settings, and raises."""
+    """Return the fields that are not files.
+
+    Django's own parser is not used, because it obeys the site's settings and raises exceptions.
+    """
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:
         return []
@@ -167,7 +179,10 @@ def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
 
 
 def _nested(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A form's fields as a nested dict: PHP's `data[key][id]=…` becomes objects, numbered keys become a list."""
+    """Return a form's fields as a nested dict.
+
+    PHP's notation `data[key][id]=…` becomes objects in objects. An object whose keys are all numbers becomes a list.
+    """
     payload: dict[str, Any] = {}
     for name, value in fields:
         path = _path_of(name)
@@ -179,14 +194,17 @@ def _nested(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
             if not isinstance(deeper, dict):
                 deeper = inner[step] = {}
             inner = deeper
-        # `ids[]` may come several times: each is given the next number.
+        # A name such as `ids[]` may come several times. Each value gets the next number as its key.
         last = path[-1] if path[-1] or len(path) == 1 else str(len(inner))
         inner[last] = value
     return {name: _with_lists(value) for name, value in payload.items()}
 
 
 def _path_of(name: str) -> list[str] | None:
-    """The steps of a name like `data[key][id]`; a name in another form is a single step. None if it is too deep."""
+    """Return the steps of a name like `data[key][id]`; None if it is nested too deep.
+
+    A name of another form is a single step.
+    """
     head, bracket, rest = name.partition("[")
     if not bracket or not head or not rest.endswith("]") or len(name) > _MAX_NAME:
         return [name]
@@ -206,11 +224,11 @@ def _with_lists(value: Any) -> Any:
 
 
 class TooMuchError(Exception):
-    """A payload exceeds a limit. The message names the limit and quotes nothing of the payload."""
+    """A payload exceeds a limit. The exception's text names the limit, and quotes nothing of the payload."""
 
 
 class Budget:
-    """What is left of the limits for one event. The methods raise `TooMuchError` when a limit is exceeded."""
+    """What is left of the limits for one event. Each method raises `TooMuchError` if its limit is exceeded."""
 
     def __init__(self) -> None:
         self._marks = MAX_MARKS
@@ -218,7 +236,7 @@ class Budget:
         self._events = MAX_EVENTS
 
     def spend_marks(self, text: str) -> None:
-        """Count the separators of a JSON text that is about to be parsed."""
+        """Count the separators of a JSON text before it is parsed."""
         self._marks -= text.count(",") + text.count("{") + text.count("[")
         if self._marks < 0:
             raise TooMuchError(f"It contains more than {MAX_MARKS} values.")
@@ -230,7 +248,7 @@ class Budget:
             raise TooMuchError(f"It contains more than {MAX_NODES} nested objects.")
 
     def spend_event(self) -> None:
-        """Count a possible event, even if it turns out not to be one: examining it costs the same."""
+        """Count a possible event. It counts even if it turns out to be none, because examining it costs the same."""
         self._events -= 1
         if self._events < 0:
             raise TooMuchError(f"It contains more than {MAX_EVENTS} events.")

@@ -1,7 +1,7 @@
 """Acts on customers who write that they want no more messages, want them again, or that the number is not theirs.
 
-Only a whole message counts: a sentence that contains such a word does nothing. Reports of a gateway never stop a
-number, nor do messages from a group or from the shop itself.
+Only a whole message counts: a sentence that contains such a word does nothing. A number is never stopped by a report of
+the gateway, nor by a message from a group or from the shop itself.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .parsers import ParsedEvent
 logger = get_logger("django_kpwa.webhooks")
 
 ANSWERED_FOR = timedelta(hours=1)
-"""Maximum age of an event that is answered; an older one, delayed or reprocessed, is only acted on."""
+"""Maximum age of an event that is answered. An older one, which was delayed or is reprocessed, gets no answer."""
 _WRITTEN = ("", "text", "button", "list")
 _HIDDEN = "@lid"
 
 
 def what_is_asked(text: str, conf: Settings) -> StopReason | bool | None:
-    """Return what a customer's whole message requests: the reason of a stop, True for its end, None for neither.
+    """Return what a customer's message asks for: the reason of a stop, True for the end of a stop, None for neither.
 
     Case, white space, punctuation and emoji are ignored.
     """
@@ -54,7 +54,7 @@ def what_is_asked(text: str, conf: Settings) -> StopReason | bool | None:
 
 @sensitive_variables()
 def heed(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
-    """Carry out the requests in the customers' messages among `parts`. Safe to repeat: a later decision stays.
+    """Do what the customers' messages among `parts` ask for. Safe to repeat, because a later decision stays.
 
     Raises `django.db.Error`.
     """
@@ -86,7 +86,7 @@ def _author(event: WebhookEvent, part: ParsedEvent) -> str:
     """Return the number of the message's author, in digits; empty if it is not certain."""
     if not part.sender:
         return store().number_behind(part.chat) if part.chat.lower().endswith(_HIDDEN) else ""
-    # If the field may hold the linked phone, only a number that the license has sent a message to is accepted.
+    # If the field may hold the linked phone, a number is accepted only if the license has sent a message to it.
     written_to = OutboundMessage.objects.filter(recipient=part.sender, license_id=event.license_id)
     return part.sender if part.sender_is_certain or written_to.exists() else ""
 
@@ -121,8 +121,8 @@ def _answer(event: WebhookEvent, stopped: Recipient, number: str, reason: StopRe
         logger.warning("A stop could not be answered (%s).", type(error).__name__)
 
 
-# Symbols that normalising would turn into letters or digits: the character before an emoji's variation selector or in
-# a keycap, and all other symbols.
+# The character before an emoji's variation selector, or in a keycap. `_bare()` removes these and all other symbols
+# first, because normalising would turn some of them into letters or digits.
 _EMOJI = re.compile(".\ufe0f\u20e3?|.\u20e3")
 
 

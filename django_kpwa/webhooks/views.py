@@ -1,9 +1,10 @@
 """The webhook's view: checks the secrets, stores the body as it came, answers 200 and leaves the rest to a task.
 
-It does not depend on the host's settings: every attribute that DRF fills from `REST_FRAMEWORK` is pinned,
-ATOMIC_REQUESTS does not apply, and the size of the body is limited here, because `DATA_UPLOAD_MAX_MEMORY_SIZE` may be
-smaller. The path is secret: no exception leaves this view, and Django logs none of its responses, because both would
-print the path.
+- The view does not depend on the site's settings: every attribute that DRF fills from `REST_FRAMEWORK` is pinned, and
+  ATOMIC_REQUESTS does not apply. The size of the body is limited here, because `DATA_UPLOAD_MAX_MEMORY_SIZE` may be
+  smaller than what gateways send.
+- The path is secret. So no exception leaves this view, and Django logs none of its responses: both would print the
+  path.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class WebhookView(APIView):
     """Accepts a POST of any content type under a known token."""
 
     MAX_BYTES = 1_048_576
-    """Maximum size of a body; a larger one is refused with 413. The largest known bodies of similar gateways, with an
-    inline picture, have a fifth of this."""
+    """Maximum size of a body in bytes. A larger one is refused with 413. The largest known bodies of similar gateways,
+    which contain a picture, have a fifth of this size."""
 
     renderer_classes = (JSONRenderer,)
     parser_classes = (JSONParser,)
@@ -60,7 +61,7 @@ class WebhookView(APIView):
     http_method_names = ["post", "get", "head"]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: DRF's implementation would negotiate by the Accept header and touch `request.user`."""
+        """Do nothing. DRF's implementation would negotiate by the Accept header and access `request.user`."""
 
     @sensitive_variables()
     def post(self, request: Request, token: str) -> HttpResponse:
@@ -78,24 +79,24 @@ class WebhookView(APIView):
         except _UnreadableBodyError as error:
             return _refusal(error.status, str(error))
         if event_id is not None:
-            # On commit, or at once if no middleware of the host has opened a transaction. A failure is only logged:
-            # the event is stored, and the beat finds it.
+            # After the commit, or at once if no middleware of the site has opened a transaction. A failure is only
+            # logged, because the event is stored and the beat will find it.
             store().on_commit(lambda: wake.publish_webhook(event_id))
             alerts.check_soon()
         return JsonResponse({"status": "ok"})
 
     def get(self, request: Request, token: str) -> HttpResponse:
-        """Confirm that the address exists. Same for every token: nothing is looked up or stored."""
+        """Confirm that the address exists. The answer is the same for every token: nothing is looked up or stored."""
         return JsonResponse({"status": "ok"})
 
     def handle_exception(self, exc: Exception) -> HttpResponse:  # type: ignore[override]
         if isinstance(exc, MethodNotAllowed):
             return _refusal(405, "Only POST is allowed, and GET and HEAD to verify the address.")
         if isinstance(exc, django.db.Error):
-            # Only the type is logged: messages of databases quote rows. The sender tries again.
+            # Only the exception's type is logged, because a database's error messages quote rows.
             logger.error("A webhook could not be stored (%s); its sender was asked to try again.", type(exc).__name__)
             return _refusal(503, "Try again later.")
-        # As text: with `exc_info`, error reports would show the request's path among the variables.
+        # The traceback is logged as text: with `exc_info`, error reports would show the path among the variables.
         logger.error(
             "A webhook could not be accepted.\n%s", masked_traceback(exc, Secret(self.kwargs.get("token", "")))
         )
@@ -106,7 +107,7 @@ class WebhookView(APIView):
     ) -> HttpResponseBase:
         final: HttpResponseBase = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[arg-type]
         final["Cache-Control"] = "no-store"
-        # Keeps Django's log_response() from logging the path of every 4xx and 5xx.
+        # Prevents Django's log_response() from logging the path of every 4xx and 5xx.
         final._has_been_logged = True  # type: ignore[attr-defined]
         return final
 
@@ -122,14 +123,16 @@ class _UnreadableBodyError(Exception):
 
 
 def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str, str]:
-    """The request's body, content type and content encoding; at most `max_bytes` and one chunk are held in memory.
+    """Return the request's body, content type and content encoding.
 
-    Raises `_UnreadableBodyError`, with the status to answer, if the body is too large, cut off or of unknown length.
+    At most `max_bytes` and one chunk are held in memory. Raises `_UnreadableBodyError`, with the status to answer, if
+    the body is too large, was cut off, or is of unknown length.
     """
     stream: Any = request
     length = _announced_length(request)
     if length is None and request.headers.get("Transfer-Encoding"):
-        # Under WSGI, Django reads no body without a length. The server's own stream can be read if the server ends it.
+        # Under WSGI, Django does not read a body without a length. The server's stream can be read if the server
+        # guarantees that it ends.
         if request.META.get("wsgi.input_terminated"):
             stream = request.META["wsgi.input"]
         elif "wsgi.input" in request.META:
@@ -139,8 +142,8 @@ def read_body(request: HttpRequest, max_bytes: int) -> tuple[bytes, str, str]:
     body = _read(stream, max_bytes)
     content_type = request.META.get("CONTENT_TYPE", "")
     if not body and length and request.POST:
-        # A middleware of the host has parsed the form, so the stream is used up. QueryDict.urlencode() is no help: it
-        # encodes in the sender's charset, which may not be a text encoding.
+        # A middleware of the site has parsed the form, so the stream is used up. QueryDict.urlencode() cannot be used:
+        # it encodes in the sender's charset, which may not be a text encoding.
         return urlencode(list(request.POST.lists()), doseq=True, errors="replace").encode(), _FORM, ""
     if length is not None and len(body) < length:
         raise _UnreadableBodyError(400, "The body is shorter than its Content-Length.")
