@@ -73,24 +73,14 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
     event, linked_number = claimed
     if event.tries > MAX_LOST_TRIES:
         return _stop_trying(event)
-    began_at = clock()
-    # A site's parser may use the database: its failure must leave a transaction of the caller usable.
-    with contained(write_alias()) as caught:
-        parts, why_not = _parse(event, linked_number)
-    if caught.error is not None:
-        logger.warning("Webhook event %s could not be parsed (%s).", event.uuid, type(caught.error).__name__)
-        _give_up(event, f"{type(caught.error).__name__}: {caught.error}")
+    read = _read(event, linked_number, clock)
+    if read is None:
         return True
-    if clock() - began_at > DEADLINE_SECONDS:
-        _give_up(event, f"Reading it took more than {DEADLINE_SECONDS:g} seconds.")
-        return True
+    parts, why_not = read
     try:
-        findings = matching.act(event, parts)
-        stops.heed(event, [part for part, finding in zip(parts, findings, strict=True) if not finding.is_repeat])
-        _note_session(event, parts)
-        _note_restriction(event, parts)
+        findings = _act(event, parts)
     except DatabaseError as error:
-        # A stalled process holds the lock on one of the messages. Other events must not wait for it.
+        # A frozen process holds the lock on one of the messages. Other events must not wait for it.
         if not store().can_be_left(error):
             raise
         logger.warning("Webhook event %s is postponed: another process has locked its messages.", event.uuid)
@@ -100,26 +90,7 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
         replace(part, notes=_REPEAT) if finding.is_repeat else part
         for part, finding in zip(parts, findings, strict=True)
     ]
-    status, next_try_in = _verdict(event, findings)
-    announces = event.processed_at is None
-    found: dict[str, Any] = {"status": status, "error": why_not, **_columns(parts, findings)}
-    if not _has_listeners(findings):
-        return store().record_event(event, found, next_try_in=next_try_in, is_processed=announces)
-    recorded = store().record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
-    told = WebhookEvent.objects.get(pk=event.pk)
-    # The worker that moved a message sends its signal, even if the event was taken by another worker meanwhile: that
-    # worker finds the message already moved and sends nothing.
-    announce.messages_moved(
-        [(finding.message_id, status) for finding in findings if finding.message_id for status in finding.moved], told
-    )
-    announce.messages_undelivered([f.message_id for f in findings if f.message_id and f.is_undelivered], told)
-    if recorded and announces:
-        paired = zip(parts, findings, strict=True)
-        announce.event_processed(
-            told, [part for part, finding in paired if part.kind == EventKind.INCOMING and not finding.is_repeat]
-        )
-        store().record_event(event, {}, next_try_in=next_try_in, is_processed=True)
-    return recorded
+    return _record_and_announce(event, parts, findings, why_not)
 
 
 def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> int:
@@ -184,6 +155,22 @@ def _stop_trying(event: WebhookEvent) -> bool:
     return store().record_event(event, {"error": reason}, next_try_in=None)
 
 
+def _read(event: WebhookEvent, linked_number: str, clock: Callable[[], float]) -> tuple[list[ParsedEvent], str] | None:
+    """Return the result of `_parse()`. None if parsing failed or took too long, and the event was given up for that."""
+    began_at = clock()
+    # A site's parser may use the database: its failure must leave a transaction of the caller usable.
+    with contained(write_alias()) as caught:
+        parsed = _parse(event, linked_number)
+    if caught.error is not None:
+        logger.warning("Webhook event %s could not be parsed (%s).", event.uuid, type(caught.error).__name__)
+        _give_up(event, f"{type(caught.error).__name__}: {caught.error}")
+        return None
+    if clock() - began_at > DEADLINE_SECONDS:
+        _give_up(event, f"Reading it took more than {DEADLINE_SECONDS:g} seconds.")
+        return None
+    return parsed
+
+
 def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], str]:
     """The parts of the event, and the reason if nothing could be read, which is otherwise empty."""
     parser = load_parser()
@@ -201,6 +188,47 @@ def _takes_encoding(parser: Parser) -> bool:
     """True if `parse()` takes `content_encoding`. A site's own parser may not: the argument was added later."""
     taken = inspect.signature(parser.parse).parameters.values()
     return any(one.name == "content_encoding" or one.kind == one.VAR_KEYWORD for one in taken)
+
+
+def _act(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> list[matching.Finding]:
+    """Act on everything that the event reports, and return a `Finding` for each part. Safe to repeat.
+
+    Raises `django.db.Error`.
+    """
+    findings = matching.act(event, parts)
+    stops.heed(event, [part for part, finding in zip(parts, findings, strict=True) if not finding.is_repeat])
+    _note_session(event, parts)
+    _note_restriction(event, parts)
+    return findings
+
+
+def _record_and_announce(
+    event: WebhookEvent, parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding], why_not: str
+) -> bool:
+    """Record the result of a claimed event, and send its signals after that. Returns True if it was recorded.
+
+    `why_not`: the reason if nothing could be read, else empty.
+    """
+    status, next_try_in = _verdict(event, findings)
+    announces = event.processed_at is None
+    found: dict[str, Any] = {"status": status, "error": why_not, **_columns(parts, findings)}
+    if not _has_listeners(findings):
+        return store().record_event(event, found, next_try_in=next_try_in, is_processed=announces)
+    recorded = store().record_event(event, found, next_try_in=ANNOUNCING_SECONDS if announces else next_try_in)
+    told = WebhookEvent.objects.get(pk=event.pk)
+    # The worker that moved a message sends its signal, even if another worker has taken the event meanwhile: that
+    # worker finds the message already moved, and sends nothing.
+    announce.messages_moved(
+        [(finding.message_id, status) for finding in findings if finding.message_id for status in finding.moved], told
+    )
+    announce.messages_undelivered([f.message_id for f in findings if f.message_id and f.is_undelivered], told)
+    if recorded and announces:
+        paired = zip(parts, findings, strict=True)
+        announce.event_processed(
+            told, [part for part, finding in paired if part.kind == EventKind.INCOMING and not finding.is_repeat]
+        )
+        store().record_event(event, {}, next_try_in=next_try_in, is_processed=True)
+    return recorded
 
 
 def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple[EventStatus, float | None]:
