@@ -1,9 +1,10 @@
 """Limits the time of one rendering: a site's template or receipt class may never end, and its lane waits for it.
 
-The main thread (of a prefork child or a command) is interrupted by a signal, also while it sleeps. Any other thread is
-interrupted by an asynchronous exception between two steps of Python, so not within a call that never returns: the
-caller that drives in threads gives such threads up (`cli.lane_pool`). Greenlets share one thread, so none of them can
-be interrupted: there only the task's own time limit and the count of renderings remain.
+- The main thread, of a prefork child or a command, is interrupted by a signal, even while it sleeps.
+- Any other thread is interrupted by an asynchronous exception, which takes effect between two steps of Python. It has
+  no effect within a call that never returns. The caller that drives in threads gives such threads up (`cli.lane_pool`).
+- Greenlets share one thread, so none of them can be interrupted. Only the task's own time limit and the count of
+  renderings protect against them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 
 _AGAIN_SECONDS = 1.0
 _END_SECONDS = 5.0
-"""Maximum wait for a watchdog to end. It ends at once, unless it died for lack of memory and cannot report that."""
+"""Maximum wait for a watchdog to end. It ends at once, unless it died for lack of memory without reporting that."""
 
 
 class TookTooLongError(BaseException):
@@ -33,7 +34,7 @@ class TookTooLongError(BaseException):
 def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     """Call `function` and return its result.
 
-    Once it has taken `seconds`, `TookTooLongError` is raised inside it, and again each second until it ends.
+    After `seconds`, `TookTooLongError` is raised inside `function`, and again every second until it ends.
     """
     if _is_greenlet():
         return function()
@@ -60,7 +61,7 @@ def _call_under_alarm(seconds: float, function: Callable[[], Result]) -> Result:
     is_over = False
 
     def ring(number: int, frame: FrameType | None) -> None:
-        # The alarm may ring after `function` has returned and before the timer is stopped.
+        # The alarm may ring after `function` has returned, before the timer is stopped.
         if not is_over:
             raise TookTooLongError
 
@@ -83,11 +84,11 @@ def _call_watched(seconds: float, function: Callable[[], Result]) -> Result:
             watchdog.start()
             return function()
         finally:
-            # Set here too: if another exception strikes at the first step of `end()`, the watchdog still stops.
+            # Set here as well: the watchdog then stops even if another exception strikes at the first step of `end()`.
             watchdog.is_over = True
             watchdog.end()
     except TookTooLongError:
-        # It may have struck at the first step of the `end()` above.
+        # The interruption may have come at the first step of the `end()` above.
         watchdog.end()
         raise
 
@@ -95,7 +96,8 @@ def _call_watched(seconds: float, function: Callable[[], Result]) -> Result:
 class _Watchdog:
     """Interrupts the thread that created it, until that thread calls `end()`.
 
-    That thread must hold no lock here (hence no `Event` or `Condition`): an interruption could leave it held.
+    That thread must not hold a lock here, because an interruption could leave the lock held. So there is no `Event` and
+    no `Condition`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -113,7 +115,7 @@ class _Watchdog:
         try:
             threading.Thread(target=self._watch, name="kpwa-deadline", daemon=True).start()
         except RuntimeError:
-            # The system cannot start another thread.
+            # The operating system cannot start another thread.
             self._has_ended = True
             raise
 
@@ -140,7 +142,7 @@ class _Watchdog:
             self._has_ended = True
 
     def end(self) -> None:
-        """Stop the watchdog. An exception that it has set and that is still pending is raised and caught here."""
+        """Stop the watchdog. If it has set an exception that is still pending, that is raised and caught here."""
         latest = time.monotonic() + _END_SECONDS
         while True:
             try:
@@ -151,7 +153,7 @@ class _Watchdog:
                 while not self._has_ended and time.monotonic() < latest:
                     time.sleep(0.0002)
                 if self._has_aimed:
-                    # Replaces an exception that is still pending by one that is raised in the loop below.
+                    # An exception that is still pending is replaced by one that is raised in the loop below.
                     self._has_aimed = False
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread_id, ctypes.py_object(TookTooLongError))
                     while True:

@@ -1,7 +1,7 @@
-"""The moments of a send at which its worker's death matters. In production these functions do nothing.
+"""The moments of a send at which the death of its worker matters. In production these functions do nothing.
 
-tests/faults replaces them by functions that kill, freeze or break the process. Failures inside the POST are injected by
-the tests in the transport.
+tests/faults replaces them by functions that kill, freeze or break the process. For failures within the POST, the tests
+use the transport.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def after_check() -> None:
 
 
 def after_claim() -> None:
-    """The message is committed as `sending`, and nothing of it has been sent."""
+    """The message is committed as `sending`, and the gateway has not been called."""
 
 
 def after_post() -> None:
@@ -24,4 +24,4 @@ def after_post() -> None:
 
 
 def after_record() -> None:
-    """The outcome is committed, maybe with the next message's claim, and no signal has been sent."""
+    """The outcome is committed, perhaps together with the next message's claim, and no signal has been sent."""

@@ -1,8 +1,8 @@
-"""The policy: whether to check, before the first message to a number, that it has WhatsApp. Pure functions.
+"""The policy: whether to check, before the first message to a number, that the number has WhatsApp. Pure functions.
 
-Sending to numbers without WhatsApp gets the sender restricted, and so does checking many. A "no" is sometimes wrong, so
-the number is checked once more before the message fails. A check without a result delays a message only for a while:
-the message is then sent unchecked.
+WhatsApp restricts senders that write to numbers without WhatsApp, and those that check many numbers. A "no" is
+sometimes wrong, so the number is checked once more before the message fails. A check without a result does not hold a
+message up for long: it is then sent unchecked.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from ..models import Lane, Registration
 from ..store.results import Contact
 
 MAX_CHECKS_PER_HOUR = 60
+"""Maximum number of checks of a license in a clock hour."""
 MAX_CHECKS_PER_DAY = 200
+"""Maximum number of checks of a license on a day in its time zone."""
 MAX_CHECK_SECONDS = 3.0
-"""Maximum seconds for a check. Shorter than the shortest usual gap between two messages, in which it is made."""
+"""Maximum seconds for a check. It is made between two messages, and is shorter than the shortest usual gap."""
 LOOK_AGAIN_SECONDS = 600.0
-"""Seconds from the first "no" to the second check; also how long a check without a result is valid."""
+"""Seconds from the first "no" to the second check; also the seconds for which a check without a result is valid."""
 _YES_IS_GOOD_FOR = timedelta(days=90)
 _NO_IS_GOOD_FOR = timedelta(hours=24)
 
@@ -34,7 +36,7 @@ class FirstStep(Enum):
 
 
 def first_step(contact: Contact) -> FirstStep:
-    """Return the next step, by the gateway's earlier answers."""
+    """Return the next step, according to the gateway's earlier answers."""
     registered = contact.registered
     if contact.checked_at is None or registered == Registration.NOT_ASKED:
         return FirstStep.ASK
@@ -52,12 +54,15 @@ def first_step(contact: Contact) -> FirstStep:
 
 
 def asks_again_at(contact: Contact) -> datetime:
-    """Return when a number may be checked once more."""
+    """Return the time from which the number may be checked once more."""
     return (contact.checked_at or contact.now) + timedelta(seconds=LOOK_AGAIN_SECONDS)
 
 
 def registered_after(contact: Contact, is_registered: bool | None) -> Registration:
-    """Return what is known after the gateway's answer (None: no answer). Only the second "no" within a day counts."""
+    """Return what is known after the gateway's answer (None: it gave none).
+
+    Only a second "no" within a day means that the number has no WhatsApp.
+    """
     if is_registered is None:
         return Registration.NOT_SAID
     if is_registered:
@@ -69,7 +74,10 @@ def registered_after(contact: Contact, is_registered: bool | None) -> Registrati
 
 
 def has_room(lane: Lane, contact: Contact, today: date) -> bool:
-    """False if, by the lane as it was read, the limit of checks is reached for this hour or `today`, its local date."""
+    """True if the lane may make another check in this hour and on `today`, the date in its license's time zone.
+
+    This is decided by the counts in `lane`, as they were read. `count_check()` decides finally.
+    """
     hour = contact.now.replace(minute=0, second=0, microsecond=0)
     in_hour = lane.checked_in_hour if lane.check_hour == hour else 0
     that_day = lane.checked_today if lane.check_day == today else 0

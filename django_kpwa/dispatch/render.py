@@ -1,7 +1,7 @@
 """Renders the text of a queued message just before its first claim, outside any transaction.
 
-Before that, the store has counted the rendering, moved the message back in the queue and committed both: a template
-that hangs or kills its process blocks its lane for a minute at most, and is not tried for ever.
+Before that, the store has counted the rendering, moved the message back in the queue and committed both. So a template
+that hangs or kills its process blocks its lane for a minute at most, and is not tried without end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from .deadline import TookTooLongError, call_within
 logger = get_logger("django_kpwa.dispatch")
 
 MAX_RENDERINGS = 3
-# Waits after the first and the second failed rendering: an outage of ten minutes then loses no receipt.
+"""Maximum number of times that the rendering of one text is begun."""
+# Waits after the first and the second failed rendering. With these, an outage of ten minutes loses no receipt.
 _WAITS_SECONDS = (60.0, 600.0)
 _MAX_CHANGED_LENGTH = 500
 
@@ -41,14 +42,21 @@ _MAX_CHANGED_LENGTH = 500
 def render_message(message_id: int, due_at: datetime, max_seconds: float, *, is_late: bool = False) -> None:
     """Render and store a message's text; or cancel the message, give it to another license, or make it `failed`.
 
-    `due_at`: its place in the queue, which it gets back with its text: it is then the next to be sent, and no other
-    text is written before that. `max_seconds`: time after which the rendering is interrupted. `is_late`: the text is
-    written so long after the message was queued that it says so. The recipient and the license are determined again
-    and stored with the text. After a temporary error (see `_passes()`) the message stays queued for another try.
+    The recipient and the license are determined again, and stored with the text. After a temporary error (see
+    `_passes()`), the message stays queued for another try.
 
-    Re-raises a task's soft time limit, after the message is stored as queued or failed.
+    Args:
+        message_id: The primary key of the message.
+        due_at: The message's place in the queue, which it gets back with its text. It is then the next to be sent, and
+            no other text is written before that.
+        max_seconds: Time in seconds after which the rendering is interrupted.
+        is_late: The text is written so long after the message was queued that it has to say so.
+
+    Raises:
+        SoftTimeLimitExceeded: The task's time limit was reached. The message is stored as queued or failed before.
     """
-    # The license is fetched by the same query: lazily, a site's router could read it from a replica that lags.
+    # The license is fetched by the same query. If it were loaded later, a site's router could read it from a replica
+    # that lags.
     message = OutboundMessage.objects.select_related("license").get(pk=message_id)
     message.is_written_late = is_late
     # The lease must not expire while its driver is rendering.
@@ -69,7 +77,7 @@ def render_message(message_id: int, due_at: datetime, max_seconds: float, *, is_
         words = _words_of_slowness(max_seconds) if isinstance(error, TookTooLongError) else words_of(error)
         if _passes(error) and message.renderings_begun < MAX_RENDERINGS:
             wait = _WAITS_SECONDS[max(message.renderings_begun, 1) - 1]
-            # A message whose rendering hung was moved back already, and needs no other wait.
+            # A message whose rendering hung needs no further wait, because it was moved back before the rendering.
             store().postpone_rendering(message, words, None if isinstance(error, TookTooLongError) else wait)
         else:
             _fail(message, words)
@@ -105,7 +113,7 @@ def _moved(message: OutboundMessage, license_: License) -> dict[str, Any]:
 
 
 def _changed(message: OutboundMessage, words: str) -> dict[str, Any]:
-    """Return the columns that show a change in the message's timeline; a later change is appended to an earlier one."""
+    """Return the columns that show a change in the message's timeline. A later change is appended to an earlier one."""
     words = f"{message.changed_words} {words}".strip()
     return {"changed_at": DatabaseNow(), "changed_words": words[-_MAX_CHANGED_LENGTH:]}
 
@@ -135,7 +143,7 @@ def _fail(message: OutboundMessage, words: str) -> None:
 
 
 def _leave_connections(error: BaseException) -> None:
-    """Close database connections that broke, or that may have been interrupted while reading a result."""
+    """Close database connections that are broken, or that may have been interrupted while reading a result."""
     was_interrupted = isinstance(error, TookTooLongError) or is_time_limit(error)
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:

@@ -1,4 +1,4 @@
-"""Decides whether a lane may send now: if it is paused, if that pause is over, and if WhatsApp is linked."""
+"""Decides whether a lane may send now: whether it is paused, whether that pause is over, and if WhatsApp is linked."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ logger = get_logger("django_kpwa.dispatch")
 
 
 def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
-    """True if the lane of this lease may send now. Checks the status at the gateway if it is unknown or was bad.
+    """True if the lane of this lease may send now.
 
-    Pauses the lane, extends its pause or lifts it, according to the answer.
+    If the session's status is unknown or was bad, it is checked at the gateway. According to the answer, the lane is
+    paused, its pause is extended, or its pause is lifted.
+
+    `open_gateway`: returns the lane's gateway; called only if the status has to be checked.
     """
     reason = PauseReason(lane.pause_reason)
     if lane.has_changed_number and reason not in HELD_BY_PEOPLE:
-        # The change was found while a person's pause was in force, which no other pause replaces. That pause is over.
+        # The change was found while a person's pause was in force, which no other pause replaces. It is over now.
         pause = Pause(PauseReason.NUMBER_CHANGED, None)
         if store().pause_lane(lease, pause):
             announce.lane_paused(lane.license, pause, lane.confirmed_number, lane.linked_number)
@@ -47,7 +50,7 @@ def may_send(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf
 
 
 def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway]) -> Gateway | None:
-    """Return the gateway, or None if it cannot be opened; the lane is then paused, with the error as its reason."""
+    """Return the gateway. If it cannot be opened, pause the lane with the error as its reason, and return None."""
     try:
         return open_gateway()
     except (KeyUnreadableError, InvalidApiKeyError) as error:
@@ -60,7 +63,7 @@ def _opened(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway]) -> Ga
 
 
 def _probe(lease: Lease, lane: Lane, open_gateway: Callable[[], Gateway], conf: Settings) -> bool:
-    """Check the status at the gateway; pause the lane, extend its pause or lift it. True if the lane may send."""
+    """Check the status at the gateway, and pause the lane, extend its pause or lift it. True if the lane may send."""
     gateway = _opened(lease, lane, open_gateway)
     if gateway is None:
         return False
@@ -81,5 +84,5 @@ def _reason(error: GatewayError, lane: Lane) -> PauseReason:
     reason = PAUSED_AT_ONCE.get(outcome_of_error(error).cause)
     if reason is not None and reason != PauseReason.RATE_LIMITED:
         return reason
-    # A failed check does not prove that a logged-out license is linked again.
+    # A failed check does not prove that a logged-out license was linked again.
     return PauseReason.LOGGED_OUT if lane.pause_reason == PauseReason.LOGGED_OUT else PauseReason.FAILING

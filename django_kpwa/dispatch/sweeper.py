@@ -1,8 +1,8 @@
-"""The sweep recovers from whatever was lost: abandoned leases, overdue messages, and lanes with due messages that
-nobody drives.
+"""The sweep recovers whatever was lost: abandoned leases, overdue messages, and lanes with due messages that nobody
+drives.
 
-It starts from waiting messages, not from licenses, most of which are idle most of the time. It does not read these
-messages row by row (`store.backlog`), so a sweep after an outage of a day costs the same.
+It starts from the waiting messages, because most licenses are idle most of the time. It does not read these messages
+row by row (`store.backlog`), so a sweep after an outage of a day does not cost more.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ from ..store.locks import waited_too_long
 logger = get_logger("django_kpwa.dispatch")
 
 _EXPIRED_AT_ONCE = 1000
-# Maximum numbers per sweep; the rest is left to the next one, because lanes wait to be woken at the end of this one.
-# Overdue and unassigned messages are not sent meanwhile.
+# Maximum number of messages per sweep. The rest is left to the next sweep, because lanes wait to be woken at the end of
+# this one. Overdue and unassigned messages are not sent until then.
 _MAX_EXPIRED = 20_000
 _MAX_GIVEN = 20_000
 
 
 @dataclass(frozen=True)
 class Swept:
-    """The result of a sweep: the licenses whose lanes are to be driven, how much it settled, and whether webhook
-    events are due, which the caller handles."""
+    """The result of a sweep.
+
+    `license_ids`: the licenses whose lanes have to be driven.
+    `abandoned_lanes`, `expired_messages`: how many were settled.
+    `has_events`: True if webhook events are due. The caller has to process them.
+    """
 
     license_ids: tuple[int, ...] = ()
     abandoned_lanes: int = 0
@@ -45,7 +49,8 @@ class Swept:
 def sweep(*, max_expired: int = _MAX_EXPIRED, expired_at_once: int = _EXPIRED_AT_ONCE) -> Swept:
     """Settle abandoned lanes and overdue messages, and find the lanes that have to be driven.
 
-    On an idle site this is a single statement.
+    On an idle site this takes a single statement. `max_expired`: maximum number of messages to expire, of which
+    `expired_at_once` are expired by one statement.
     """
     waiting = store().look()
     abandoned = _settle_abandoned() if waiting.lanes else 0
@@ -62,10 +67,10 @@ def sweep(*, max_expired: int = _MAX_EXPIRED, expired_at_once: int = _EXPIRED_AT
 
 
 def look(driven: Collection[int]) -> Swept:
-    """Between two sweeps, only find the lanes that have to be driven, beside those that the caller drives (`driven`).
+    """Find the lanes that have to be driven, except those that the caller drives (`driven`).
 
-    Nothing is settled. If only messages of the driven lanes wait, this takes two statements, so that a process can look
-    every second while its lanes wait for their pace.
+    This is for the time between two sweeps: nothing is settled. It takes two statements if only the driven lanes have
+    waiting messages. So a process can look every second while its lanes wait for their pace.
     """
     waiting = store().look()
     found = _startable_license_ids(frozenset(driven)) if waiting.messages else []
@@ -87,7 +92,7 @@ def _settle_abandoned() -> int:
         try:
             changed = store().settle_abandoned(license_id, resend_lost=resend_lost, max_attempts=conf.MAX_ATTEMPTS)
         except DatabaseError as error:
-            # A stalled process has locked a row of this lane; other lanes must not wait for it.
+            # A frozen process has locked a row of this lane. Other lanes must not wait for it.
             if not waited_too_long(error):
                 raise
             logger.warning("Settling license %s is postponed: another process has locked its rows.", license_id)
@@ -115,9 +120,9 @@ def _give_unassigned() -> None:
 
 
 def _startable_license_ids(skipped: Collection[int] = ()) -> list[int]:
-    """Return the licenses whose lanes are free, may send now and have a message due; a missing lane counts as free.
+    """Return the licenses whose lanes are free, may send now and have a message due. A missing lane counts as free.
 
-    Before that, corrects the lanes' times that were stored while the database's clock was ahead.
+    Before that, times of the lanes that were stored while the database's clock was ahead are corrected.
     """
     found: list[int] = []
     for queued in store().queued_license_ids():
@@ -133,7 +138,7 @@ def _startable_license_ids(skipped: Collection[int] = ()) -> list[int]:
         startable = set(lanes.free().startable().exclude(next_send_at__gt=DatabaseNow()).values_list("pk", flat=True))
         without_lane = set(license_ids) - set(known)
         if without_lane:
-            # Skip licenses that were deleted while a message of theirs was being stored: nobody could drive them.
+            # Licenses that were deleted while a message of theirs was being stored are skipped: nobody can drive them.
             licenses = License.objects.filter(pk__in=without_lane)
             without_lane = set(licenses.values_list("pk", flat=True))
         found += store().due_license_ids(startable | without_lane)

@@ -20,7 +20,7 @@ from ..models import PauseReason, Status
 from ..store.results import LaneVerdict, MessageVerdict, Pause
 
 _MAX_FAILURES = 1000
-# Words of a refusal that concerns only its recipient, in the two languages that gateways of this family use.
+# Words of a refusal that concerns only its recipient, in the two languages in which gateways of this family answer.
 _ABOUT_RECIPIENT = re.compile(r"\b(number|phone|recipient|group|jid|msisdn|nomor|nomer|penerima|grup)\b", re.IGNORECASE)
 
 
@@ -29,19 +29,22 @@ PAUSED_AT_ONCE = {
     Cause.RATE_LIMITED: PauseReason.RATE_LIMITED,
     Cause.UNAUTHORIZED: PauseReason.UNAUTHORIZED,
 }
-"""Causes that concern the license, not the message: a single one pauses the lane.
+"""Causes that concern the license and not the message. A single one pauses the lane.
 
-The attempt of a message that was not sent because of one of them is refunded.
+The message's attempt is refunded, because it was not sent.
 """
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """The driver's knowledge besides the outcome.
+    """What the driver knows besides the outcome.
 
-    `attempts_spent`: the message's, this one included. `failures`: the lane's failed sends in a row before this one.
-    `session`: the answer to the status check after a 400 or 500; None if it was not made or failed.
-    `confirmed_number`: the phone that is meant to send, in digits; empty before the first send.
+    `attempts_spent`: the message's attempts that count towards `KPWA["MAX_ATTEMPTS"]`, including this one.
+    `failures`: the lane's failed sends in a row, before this one.
+    `key_version`: the version of the API key that the driver used.
+    `pace_seconds`: the license's shortest and longest wait between two messages.
+    `session`: the answer to the status check after a 400 or 500; None if no check was made, or if it failed.
+    `confirmed_number`: number of the phone that is meant to send, in digits; empty before the first send.
     """
 
     attempts_spent: int
@@ -57,9 +60,10 @@ class Circumstances:
 
 
 def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outcome, MessageVerdict, LaneVerdict]:
-    """Return the outcome as it is to be recorded, and the verdicts on the message and the lane.
+    """Return the outcome as it has to be recorded, and the verdicts on the message and on the lane.
 
-    The outcome changes if WhatsApp restricts the number, or the status check shows that the license was logged out.
+    The outcome is changed if WhatsApp restricts the number, or if the status check shows that the license was logged
+    out.
     """
     is_logged_out = outcome.asks_for_status and known.session_status == SessionStatus.QR
     if is_restriction(outcome, conf.RESTRICTION_MARKS):
@@ -70,12 +74,12 @@ def judge(outcome: Outcome, known: Circumstances, conf: Settings) -> tuple[Outco
 
 
 def error_words(outcome: Outcome) -> str:
-    """Return a text for people about a failure: the gateway's own words, else the cause in the site's language."""
+    """Return a text for people about a failure: the gateway's own words, or else the cause in the site's language."""
     return outcome.words or in_sites_language(outcome.cause.label)
 
 
 def in_sites_language(words: Any) -> str:
-    """Return a lazy text in the site's language, as it is stored."""
+    """Return a lazily translated text in the site's language, in which texts are stored."""
     with translation.override(settings.LANGUAGE_CODE):
         return str(words)
 
@@ -87,7 +91,7 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
         return MessageVerdict(Status.SENT)
     if outcome.kind == OutcomeKind.IN_DOUBT:
         if reason in conf.RESEND_UNKNOWN and may_try_again:
-            # A logged-out license needs no wait of its own: its lane is paused.
+            # After a logout the message needs no wait of its own, because the lane is paused.
             wait = None if outcome.cause == Cause.LOGGED_OUT else pace.retry(known.attempts_spent, conf)
             return MessageVerdict(Status.QUEUED, reason, words, wait)
         return MessageVerdict(Status.UNKNOWN, reason, words)
@@ -95,11 +99,11 @@ def _message(outcome: Outcome, known: Circumstances, conf: Settings) -> MessageV
         wait = _retry_after(outcome, conf) if outcome.cause == Cause.RATE_LIMITED else None
         return MessageVerdict(Status.QUEUED, reason, words, wait, refunds_attempt=True)
     if outcome.cause == Cause.RESTRICTED:
-        # Recording it delays the message as long as the others.
+        # When this is recorded, the wait is replaced by that of the other messages to new customers.
         return MessageVerdict(Status.QUEUED, reason, words, pace.RESTRICTED_SECONDS[0], refunds_attempt=True)
-    # A refusal is final only if nothing is known to be wrong with the account: one that is logged out, restricted or
-    # banned may refuse everything. And a gateway that refuses every message at present says little about this one,
-    # unless it mentions the recipient.
+    # A refusal is final only if nothing is known to be wrong with the account, because one that is logged out,
+    # restricted or banned may refuse everything. A gateway that refuses every message at present says little about this
+    # one either, unless it mentions the recipient.
     is_final = (
         outcome.kind == OutcomeKind.REFUSED
         and known.session is not None
@@ -120,11 +124,11 @@ def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict
     wait = pace.next_send(known.pace_seconds)
     if outcome.kind == OutcomeKind.ACCEPTED:
         return _accepted(outcome, known, wait)
-    # Failures of all kinds are counted together: a gateway during a deployment alternates between 502 and 503, and a
+    # Failures of all kinds are counted together. During a deployment a gateway alternates between 502 and 503, and a
     # broken one may answer differently each time.
     failures = min(known.failures + 1, _MAX_FAILURES)
     pause = _pause(outcome, failures, known, conf)
-    # A rate limit or a refused license pauses the lane at once, and is no failure of the gateway.
+    # A rate limit or a refused license pauses the lane at once. Neither is a failure of the gateway.
     if outcome.kind in (OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED):
         failures = known.failures
     return LaneVerdict(
@@ -138,7 +142,10 @@ def _lane(outcome: Outcome, known: Circumstances, conf: Settings) -> LaneVerdict
 
 
 def _accepted(outcome: Outcome, known: Circumstances, wait: float) -> LaneVerdict:
-    """Only the answer to an accepted send contains the linked phone's number; one that cannot be parsed is ignored."""
+    """Return the verdict on the lane after an accepted send.
+
+    Only such an answer contains the linked phone's number. A number that cannot be parsed is ignored.
+    """
     number = phone.number_of(outcome.answer.from_number) if outcome.answer else ""
     is_another = number and known.confirmed_number and number != known.confirmed_number
     return LaneVerdict(

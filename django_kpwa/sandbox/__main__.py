@@ -16,7 +16,10 @@ EXIT_PORT_TAKEN = 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM. Returns the exit code: 0 stopped, 2 invalid arguments, 3 the address is taken."""
+    """Serve until Ctrl-C or SIGTERM.
+
+    Returns the exit code: 0 after it was stopped, 2 for invalid arguments, 3 if the address is taken.
+    """
     options = _parser().parse_args(argv)
     try:
         sandbox = _furnished(options)
@@ -31,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 def reached_by(arguments: list[str]) -> tuple[str, str]:
     """Return the base URL of a sandbox with these arguments, and the API key of its first license.
 
-    Raises `ValueError` if the URL is not known before it listens, because it takes a free port. Ends the process with
+    Raises `ValueError` if it is to take any free port, because the URL is not known before it listens. Raises
     `SystemExit` for invalid arguments.
     """
     options = _parser().parse_args(arguments)
@@ -115,7 +118,7 @@ def _furnished(options: argparse.Namespace) -> Sandbox:
 
 
 def _set_up_django(host: str) -> None:
-    # Overridden, not defaulted: the shell's variable or a manage.py may name the site's settings, which must not apply.
+    # The shell or a manage.py may have set this variable to the site's settings, which must not apply here.
     os.environ["DJANGO_SETTINGS_MODULE"] = "django_kpwa.sandbox.settings"
     if host not in ("localhost", "127.0.0.1", "::1"):
         os.environ["KPWA_SANDBOX_ALLOWED_HOSTS"] = "*"
@@ -150,7 +153,7 @@ def _serve(options: argparse.Namespace, sandbox: Sandbox) -> int:
 def _address(host: str, port: int) -> str:
     shown = host or "127.0.0.1"
     with contextlib.suppress(ValueError):  # raised for a host name
-        # A browser cannot open a wildcard address, so the loopback address is shown instead.
+        # A browser cannot open a wildcard address, so the loopback address is shown in its place.
         if ip_address(shown).is_unspecified:
             shown = "::1" if ":" in shown else "127.0.0.1"
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

@@ -50,7 +50,7 @@ class Chat:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A send that the phone accepted, either to the number `recipient` or to `group`; the other is empty."""
+    """A send that the phone accepted, either to the number `recipient` or to `group`. The other one is empty."""
 
     sequence: int
     id: str
@@ -66,13 +66,15 @@ class Delivery:
 
 
 def utc_now() -> datetime:
+    """Return the present time in UTC."""
     return datetime.now(timezone.utc)
 
 
 def new_message_id() -> str:
-    """A unique id that looks like those of WhatsApp Web."""
+    """Return a unique id that looks like one of WhatsApp Web."""
     return "3EB0" + secrets.token_hex(9).upper()
 
 
 def new_group_id() -> str:
+    """Return a unique id that looks like WhatsApp's id of a group."""
     return f"1203{secrets.randbelow(10**14):014d}@g.us"

@@ -1,10 +1,10 @@
-"""The server side of the gateway's contract: views that offer a `Gateway` through the documented HTTP shapes.
+"""The server side of the gateway's contract: views that offer a `Gateway` over HTTP, as the reference documents it.
 
 Every answer must match `openapi.yaml` beside this file. The views run under the sandbox's own settings, so they need no
-protection against a host's middleware.
+protection against a site's middleware.
 
-A body is read by its content rather than by its content type, because the reference's samples send JSON text under a
-form content type. A body that cannot be read gives a `BadRequestError`, never a 500.
+The content of a body decides how it is read, not its content type: the reference's samples send JSON text under the
+content type of a form. A body that cannot be read gives a `BadRequestError`, never a 500.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Resolve: TypeAlias = Callable[[str], "Gateway | None"]
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 _JSON = "application/json"
-# curl --data and hand-written clients send a form under any of these content types.
+# A body is read as a form under any of these content types, because curl --data and hand-written clients send them.
 _READ_AS_FORM = {"", _FORM, "text/plain"}
 _MAX_FIELDS = 100
 
@@ -49,10 +49,10 @@ logger = get_logger(__name__)
 
 
 def urls(resolve: Resolve) -> list[URLPattern]:
-    """URL patterns of the eight documented paths, to be included under the base path (`/backend/`).
+    """Return the URL patterns of the eight documented paths, to be included under the base path (`/backend/`).
 
     `resolve` returns the gateway of an API key, or None for an unknown key. It is called once per request, and the
-    gateway is closed when the request has been answered.
+    gateway is closed after the request was answered.
     """
 
     def view(method: str, operation: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -75,7 +75,7 @@ def urls(resolve: Resolve) -> list[URLPattern]:
         path("openapi/wa/restart", view("GET", _restart)),
         path("openapi/wa/status", view("POST", _status)),
         path("openapi/wa/login-qr", view("POST", _login_qr)),
-        # Not <path:…>, which matches no line breaks: by the reference, all characters but digits are removed.
+        # <path:…> matches no line breaks. According to the reference, all characters but digits are removed.
         re_path(r"^openapi/wa/check-number/(?P<phone_number>[\s\S]+)\Z", view("GET", _check_number)),
         path("openapi/wa/message", view("POST", _message)),
         path("openapi/wa/message-group", view("POST", _group_message)),
@@ -86,7 +86,10 @@ def urls(resolve: Resolve) -> list[URLPattern]:
 
 
 def _authenticated_gateway(request: HttpRequest, resolve: Resolve) -> Gateway:
-    """The gateway of the request's API key. Raises `UnauthorizedError`, which must not contain the key."""
+    """Return the gateway of the request's API key.
+
+    Raises `UnauthorizedError`, which must not contain the key, if the key is missing or unknown.
+    """
     key = request.headers.get("X-API-KEY", "").strip()
     if not key:
         raise UnauthorizedError("The header X-API-KEY is missing.")
@@ -135,7 +138,7 @@ def _webhook(gateway: Gateway, request: HttpRequest) -> HttpResponse:
     url = _required(_read_fields(request), "webhook")
     _must_be_http("webhook", url)
     answer = gateway.set_webhook(url)
-    # This is the only operation whose code is documented as an integer.
+    # Only for this operation does the reference say that the code is an integer.
     return _success(answer.message, answer.code if isinstance(answer.code, int) else None)
 
 
@@ -145,9 +148,9 @@ def _webhook_reset(gateway: Gateway, request: HttpRequest) -> HttpResponse:
 
 
 def _is_image_wanted(response_as: str | None, accept: str) -> bool:
-    """True if the QR code is answered as an image: if the client asks for one and accepts it.
+    """True if the client asks for the QR code as an image and accepts an image.
 
-    The reference's own sample asks for an image but accepts only JSON, so a client that accepts only JSON gets JSON.
+    The reference's own sample asks for an image but accepts only JSON. Such a client gets JSON.
     """
     as_json, as_image = _accepted_quality(accept, "application/json"), _accepted_quality(accept, "image/png")
     if response_as == "image":
@@ -156,7 +159,7 @@ def _is_image_wanted(response_as: str | None, accept: str) -> bool:
 
 
 def _accepted_quality(accept: str, media_type: str) -> float:
-    """The quality of `media_type` in an Accept header (RFC 9110, 12.5.1), from 0 (not accepted) to 1.
+    """Return the quality of `media_type` in an Accept header (RFC 9110, 12.5.1), from 0 (not accepted) to 1.
 
     The most specific matching range decides. Without a header, everything is accepted.
     """
@@ -183,12 +186,15 @@ def _quality(parameters: list[str]) -> float:
 
 
 def _link_word(status: ServiceStatus) -> str:
-    # The reference has only two words, so any state that is not known to be linked is answered as `qr`.
+    # The reference has only two words for this. Any state that is not known to be linked is answered as `qr`.
     return "connected" if status.session_status is SessionStatus.CONNECTED else "qr"
 
 
 def _content(fields: dict[str, str]) -> tuple[str, str]:
-    """Text and image URL. The reference makes both optional for a number; `Gateway` refuses a message with neither."""
+    """Return the text and the image URL.
+
+    By the reference, both are optional for a message to a number. `Gateway` refuses a message with neither.
+    """
     text, image_url = fields.get("message", ""), fields.get("imageUrl", "").strip()
     if image_url:
         _must_be_http("imageUrl", image_url)
@@ -220,17 +226,17 @@ def _invalid(reason: str) -> BadRequestError:
 
 
 def _success(message: str, code: Any = None, **fields: Any) -> JsonResponse:
-    """A 200 with the gateway's message, the operation's `fields`, and the gateway's code or else `SUCCESS_CODE`."""
+    """Return a 200 with the gateway's message, its code (or else `SUCCESS_CODE`), and the operation's `fields`."""
     return JsonResponse({"message": message or "OK", **fields, "code": SUCCESS_CODE if code is None else code})
 
 
 def _service_status(status: ServiceStatus, word: str) -> JsonResponse:
-    """A 200 for status, restart or webhook reset. `word` is a status word that the reference has for the operation."""
+    """Return a 200 for status, restart or webhook reset. `word`: a status word of the reference for the operation."""
     return _success(status.message, status.code, status=word)
 
 
 def _sent(message: SentMessage) -> JsonResponse:
-    """A 200 for a send to a number or a group."""
+    """Return a 200 for a send to a number or a group."""
     result = {
         "id": message.id,
         "body": message.body,
@@ -253,7 +259,7 @@ def _method_not_allowed(method: str, allowed: str) -> JsonResponse:
 
 
 def _failure(error: Exception) -> HttpResponse:
-    """The answer for an exception that an operation raised.
+    """Return the answer for an exception that an operation raised.
 
     | failure | answer |
     |---|---|
@@ -276,7 +282,7 @@ def _failure(error: Exception) -> HttpResponse:
         return JsonResponse({"message": error.words}, status=504)
     if isinstance(error, GatewayError):
         return _server_error(error.words, "; ".join(error.errors) or error.words, error.code)
-    # The message of an unknown exception may hold a number or a key, so neither the answer nor the log repeats it.
+    # The text of an unknown exception may contain a number or a key, so neither the answer nor the log repeats it.
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("A gateway operation raised %s.\n%s", type(error).__name__, lines_of(frames))
     return _server_error("Internal server error", type(error).__name__, None)
@@ -304,9 +310,9 @@ def _server_error(message: str, error: str, code: Any) -> JsonResponse:
 
 
 def _read_fields(request: HttpRequest) -> dict[str, str]:
-    """The body's fields as text. If a form repeats a field, the last one counts; a JSON null counts as not given.
+    """Return the body's fields as text. If a form repeats a field, the last one counts. A JSON null counts as missing.
 
-    Raises `BadRequestError` for a body that is broken, too big, or of an unsupported type.
+    Raises `BadRequestError` for a body that is broken, too large, or of an unsupported type.
     """
     raw = _raw_body(request)
     content_type = request.content_type or ""

@@ -1,7 +1,8 @@
-"""The faults that the sandbox can simulate, each with a probability, set on the page, by command line or over HTTP.
+"""The faults that the sandbox can simulate, each with a probability.
 
-`before` and `after` in a name mean that the fault strikes before or after the message is delivered, the difference that
-a client has to handle. All random numbers come from one seeded generator, so that a run can be repeated.
+They are set on the page, by the command line or over HTTP. `before` and `after` in a name mean that the fault strikes
+before or after the message is delivered: this is the difference that a client has to handle. All random numbers come
+from one seeded generator, so that a run can be repeated.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ ANY, ANY_SEND = "any", "sends"
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault and its settings. `amount` is in `unit`; it is unused if `unit` is empty.
+    """One fault and its settings.
 
-    `count` is how many more times it will strike (None: no limit); `operation` is one of `OPERATIONS`, `any` or
-    `sends`.
+    `amount`: how strong it is, in `unit`; unused if `unit` is empty.
+    `count`: how many more times it may strike; None: no limit.
+    `operation`: where it may strike: one of `OPERATIONS`, `any` or `sends`.
     """
 
     name: str
@@ -83,9 +85,9 @@ class FaultBoard:
         self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
 
     def strikes(self, name: str, operation: str = ANY, *, nth: int | None = None) -> Fault | None:
-        """Decide at random if the fault strikes. Returns it if so, and reduces its `count`; else None.
+        """Decide at random whether the fault strikes. If it does, reduce its `count` and return it; else return None.
 
-        `nth`: it does not strike while this is below its amount.
+        `nth`: number of the present case; the fault does not strike as long as this is below its amount.
         """
         with self._lock:
             fault = self._faults[name]
@@ -99,10 +101,10 @@ class FaultBoard:
             return fault
 
     def update(self, settings: Mapping[str, object]) -> None:
-        """Set faults by name, each to a probability or an object of `probability`, `count`, `operation`, `amount`.
+        """Set faults, by name, each to a probability or an object of `probability`, `count`, `operation`, `amount`.
 
-        Keys that an object omits return to their defaults, except that the probability becomes 1. Raises `ValueError`
-        for an unknown fault or an invalid setting, without changing anything.
+        Keys that an object omits get their defaults; an omitted probability is 1. Raises `ValueError`, without changing
+        anything, for an unknown fault or an invalid setting.
         """
         changed = {
             name: _checked(replace(_default(name), **_as_changes(name, setting))) for name, setting in settings.items()
@@ -116,7 +118,7 @@ class FaultBoard:
             self._faults = {fault.name: fault for fault in KNOWN_FAULTS}
 
     def settings(self) -> list[dict[str, Any]]:
-        """All faults as plain dicts, in the order of `KNOWN_FAULTS`."""
+        """Return all faults as plain dicts, in the order of `KNOWN_FAULTS`."""
         with self._lock:
             return [asdict(fault) for fault in self._faults.values()]
 

@@ -1,6 +1,6 @@
-"""The page that looks like a phone, and `/sandbox/api/…`: the JSON from which `phone.js` draws it.
+"""The page that looks like a phone, and `/sandbox/api/…`, which serves the JSON from which `phone.js` draws the page.
 
-Tests read and change the sandbox by that API as well. There is no login and no CSRF cookie. Instead, a change must be a
+Tests read and change the sandbox by the same API. There is no login and no CSRF cookie. Instead, a change must be a
 POST (for faults also PUT or DELETE) that does not come from another site's page.
 """
 
@@ -30,12 +30,12 @@ from .world import Account, Sandbox, current
 View = Callable[..., HttpResponse]
 
 MAX_WAIT_SECONDS = 25.0
-# Lists without a natural limit are cut to their newest entries.
+# Lists that may grow without limit are cut to their newest entries.
 CHATS_SHOWN = 200
 MESSAGES_SHOWN = 200
 LOG_ENTRIES_SHOWN = 100
-# Images may come from anywhere, because receipts link to them; everything else comes from this server. frame-ancestors
-# is left out: the demo shows the phone in a frame beside its till, at whatever address it runs.
+# Images may come from anywhere, because receipts link to them. Everything else comes from this server. frame-ancestors
+# is left out, because the demo shows the phone in a frame beside its till, and its address is not known here.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; "
     "form-action 'none'; base-uri 'none'"
@@ -46,7 +46,7 @@ logger = get_logger(__name__)
 
 @require_http_methods(["GET", "HEAD"])
 def phone_page(request: HttpRequest) -> HttpResponse:
-    """The phone. With `?embed=1` the panels beside it are left out, for use in a frame."""
+    """Show the phone. With `?embed=1` the panels beside it are left out, for use in a frame."""
     response = render(request, "sandbox/phone.html", {"embedded": "embed" in request.GET})
     response["Content-Security-Policy"] = _POLICY
     response["Referrer-Policy"] = "no-referrer"
@@ -55,7 +55,10 @@ def phone_page(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD"])
 def qr_image(request: HttpRequest) -> HttpResponse:
-    """The current QR code of `license` as PNG. The URL's `serial` is ignored: it only makes each code's URL unique."""
+    """Return the current QR code of `license` as PNG.
+
+    The URL's `serial` is ignored: it only gives each code another URL.
+    """
     sandbox = current()
     try:
         account = sandbox.account(request.GET.get("license", ""))
@@ -70,9 +73,9 @@ def qr_image(request: HttpRequest) -> HttpResponse:
 
 
 def guarded(view: View) -> View:
-    """Decorate a view to refuse changes from other sites' pages, and to answer its exceptions as JSON.
+    """Decorate a view so that it refuses changes from other sites' pages, and answers exceptions as JSON.
 
-    `LookupError` becomes 404 and `ValueError` 400.
+    A `LookupError` becomes a 404, and a `ValueError` a 400.
     """
 
     @wraps(view)
@@ -92,9 +95,9 @@ def guarded(view: View) -> View:
 @require_http_methods(["GET"])
 @guarded
 def state(request: HttpRequest) -> HttpResponse:
-    """The state as the page shows it. `license` and `chat` choose what is included in full.
+    """Return the state as the page shows it. `license` and `chat` choose what is included in full.
 
-    With `since` (a version) and `wait` (seconds), the answer is delayed until the state changes.
+    With `since` (a version) and `wait` (seconds), the answer is delayed until the state changes or the time is over.
     """
     sandbox = current()
     account = sandbox.account(request.GET.get("license", ""))
@@ -113,7 +116,7 @@ def state(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET"])
 @guarded
 def ledger(request: HttpRequest) -> HttpResponse:
-    """All accepted deliveries in order, or those `after` a sequence number."""
+    """Return all accepted deliveries in their order, or those `after` a sequence number."""
     after = int(request.GET.get("after", "0"))
     sandbox = current()
     with sandbox.changed:
@@ -124,7 +127,7 @@ def ledger(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET"])
 @guarded
 def log(request: HttpRequest) -> HttpResponse:
-    """The latest requests and webhooks, oldest first."""
+    """Return the latest requests and webhooks, oldest first."""
     sandbox = current()
     with sandbox.changed:
         return JsonResponse({"log": list(sandbox.log)})
@@ -133,7 +136,7 @@ def log(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "PUT", "DELETE"])
 @guarded
 def faults(request: HttpRequest) -> HttpResponse:
-    """GET returns all faults, PUT sets those in `{NAME: probability or {…}}`, DELETE switches all off."""
+    """GET returns all faults. PUT sets those in `{NAME: probability or {…}}`. DELETE switches all faults off."""
     sandbox = current()
     if request.method == "PUT":
         sandbox.faults.update(_content(request))
@@ -174,7 +177,10 @@ def _log_out(sandbox: Sandbox, *, license: str = "") -> None:
 def _answer(
     sandbox: Sandbox, *, text: str, chat: str = "", group: str = "", sender: str = "", license: str = ""
 ) -> None:
-    """`chat` is a number in any spelling or a chat's id; `group` is a group's name, with a member as `sender`."""
+    """Add a customer's message.
+
+    `chat` is a number in any spelling, or a chat's id. For a group, `group` is its name and `sender` a member's number.
+    """
     account = sandbox.account(license)
     if group:
         chat = sandbox.group(account, group).id
@@ -239,7 +245,7 @@ def _chat_id(chat: str) -> str:
 
 
 def _is_same_origin(request: HttpRequest) -> bool:
-    # Browsers name the page that sends a POST. Other programs do not, and have no session that could be abused.
+    # Browsers name the page from which a POST comes. Other programs do not, and have no session that could be abused.
     origin = request.headers.get("Origin")
     if origin is not None:
         return urlsplit(origin).netloc == request.get_host()
@@ -257,7 +263,7 @@ def _content(request: HttpRequest) -> dict[str, Any]:
 
 
 def state_of(sandbox: Sandbox, account: Account, chat_id: str) -> dict[str, Any]:
-    """Everything that the page shows: all licenses, the chats of `account`, and the messages of one chat."""
+    """Return everything that the page shows: all licenses, the chats of `account`, and the messages of one chat."""
     with sandbox.changed:
         chat = account.chats.get(chat_id)
         newest_first = sorted(account.chats.values(), key=lambda each: each.changed_at, reverse=True)
@@ -277,7 +283,7 @@ def state_of(sandbox: Sandbox, account: Account, chat_id: str) -> dict[str, Any]
 
 
 def seconds_to_next_qr(account: Account) -> float:
-    """Seconds until the state changes by itself, because the QR code of an unlinked license expires."""
+    """Return the seconds until the state changes by itself, because the QR code of an unlinked license expires."""
     return max(account.qr_expires_at - time.monotonic(), 0.1)
 
 

@@ -26,12 +26,12 @@ from .chats import ChatMessage
 from .contract import SUCCESS_CODE
 from .world import RESTRICTED, Account, Sandbox, current
 
-# The reference names no zone for created_at; Jakarta's is assumed. The package itself never relies on it.
+# The reference names no time zone for created_at, so Jakarta's is assumed. The package itself never relies on it.
 _JAKARTA = timezone(timedelta(hours=7))
 
 
 def resolve(api_key: str) -> SandboxGateway | None:
-    """The gateway for an API key of this process's sandbox, or None for an unknown key."""
+    """Return the gateway for an API key of this process's sandbox; None for an unknown key."""
     sandbox = current()
     if sandbox.account_of_key(api_key) is None:
         return None

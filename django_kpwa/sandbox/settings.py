@@ -15,8 +15,8 @@ INSTALLED_APPS: list[str] = []
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # checks requests against ALLOWED_HOSTS
 DATABASES: dict[str, dict[str, str]] = {}
 APPEND_SLASH = False
-# A page that points another host name at this address (DNS rebinding) must not be able to read the chats. If the user
-# has opened the sandbox to a network (`--host`), all names are allowed, because they cannot be known.
+# A page that points another host name at this address (DNS rebinding) must not be able to read the chats. If you have
+# opened the sandbox to a network (`--host`), all names are allowed, because they cannot be known in advance.
 ALLOWED_HOSTS = os.environ.get("KPWA_SANDBOX_ALLOWED_HOSTS", "localhost 127.0.0.1 [::1]").split()
 TEMPLATES = [
     {
@@ -29,6 +29,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    # The sandbox answers with errors on purpose: "Bad Request: /…" would fill the screen and show phone numbers.
+    # The sandbox answers with errors on purpose. "Bad Request: /…" would fill the screen and show phone numbers.
     "loggers": {"django.request": {"level": "CRITICAL"}},
 }

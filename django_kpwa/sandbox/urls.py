@@ -1,4 +1,4 @@
-"""URLs: the contract under `/backend/`, the page at `/`, and the API of page and tests under `/sandbox/api/`."""
+"""URLs: the contract under `/backend/`, the page at `/`, and the API for page and tests under `/sandbox/api/`."""
 
 from __future__ import annotations
 

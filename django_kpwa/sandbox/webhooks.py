@@ -2,7 +2,7 @@
 
 The real gateway's payloads, retries and signatures are not documented. The sandbox posts JSON, with field names that
 gateways of this family use, and retries a few times if the site fails. Each license has its own thread, so that a site
-which hangs delays only its own webhooks. The webhooks of a license arrive in order unless a fault changes it.
+that hangs delays only its own webhooks. The webhooks of a license arrive in order, unless a fault changes the order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ mask_paths_in("urllib3.connectionpool")
 
 @dataclass(frozen=True)
 class Webhook:
-    """One event for one URL. `kind` is `incoming` or the status word; `tries` is how often it has been posted."""
+    """One event for one URL.
+
+    `kind`: `incoming`, or the status word. `tries`: how often it has been posted.
+    """
 
     license: str
     url: str = field(repr=False)
@@ -40,11 +43,14 @@ class Webhook:
     payload: dict[str, Any] = field(repr=False)
     tries: int = 0
     era: int = 0
-    """Number of `forget()` calls before the webhook was made. One from an earlier era is dropped."""
+    """Number of calls of `forget()` before the webhook was made. A webhook from an earlier era is dropped."""
 
 
 class Deliveries:
-    """Posts webhooks, subject to the faults. `on_posted` is called after every try with the HTTP status (0: none)."""
+    """Posts webhooks, subject to the faults.
+
+    `on_posted` is called after every try, with the HTTP status of the answer (0: no answer).
+    """
 
     def __init__(self, faults: FaultBoard, timeline: Timeline, on_posted: Callable[[Webhook, int], None]) -> None:
         self._faults = faults
@@ -117,7 +123,7 @@ class Deliveries:
 
 
 def _posted(session: requests.Session, webhook: Webhook) -> int:
-    """The HTTP status of the site's answer, or 0 without an answer."""
+    """Post the webhook once. Returns the HTTP status of the site's answer, or 0 if it gave none."""
     try:
         with session.post(
             webhook.url, json=webhook.payload, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
@@ -133,7 +139,7 @@ def _is_final(status: int) -> bool:
 
 
 def incoming_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
-    """The payload for a customer's message."""
+    """Return the payload for a customer's message."""
     payload = {
         "id": message.id,
         "from": chat.id if chat.is_group else f"{message.sender}@s.whatsapp.net",
@@ -149,7 +155,7 @@ def incoming_event(chat: Chat, message: ChatMessage) -> dict[str, Any]:
 
 
 def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, Any]:
-    """The payload for a message from the shop that has reached the state `ticks`."""
+    """Return the payload for a message from the shop that has reached the state `ticks`."""
     return {
         "id": message.id,
         "status": ticks.value.capitalize(),
@@ -162,7 +168,7 @@ def status_event(chat: Chat, message: ChatMessage, ticks: Ticks) -> dict[str, An
 def undelivered_event(
     chat: Chat, message: ChatMessage, error: str = "The message could not be delivered."
 ) -> dict[str, Any]:
-    """The payload for a message from the shop that was accepted but not delivered."""
+    """Return the payload for a message from the shop that was accepted but not delivered."""
     return {
         "id": message.id,
         "ack": -1,
@@ -176,8 +182,8 @@ def undelivered_event(
 class Timeline:
     """Runs actions when they are due, in the order of their times: ticks, late webhooks, retries.
 
-    One thread, which the first action starts, runs all of them, so they must be quick: with a thread for each message,
-    a benchmark would have thousands.
+    The first action starts the one thread that runs all of them, so they must be quick. With a thread for each message,
+    a benchmark would have thousands of threads.
     """
 
     def __init__(self) -> None:
@@ -187,7 +193,7 @@ class Timeline:
         self._thread: threading.Thread | None = None
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Run `action` in the timeline's thread after `seconds`. What it raises is logged."""
+        """Run `action` in the timeline's thread after `seconds`. An exception of it is logged."""
         with self._changed:
             heapq.heappush(self._due, (time.monotonic() + seconds, next(self._order), action))
             if self._thread is None:

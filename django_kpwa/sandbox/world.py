@@ -1,7 +1,7 @@
 """The sandbox's state: licenses with their phones, the ledger and the log, protected by one lock.
 
-Every change increments `version` and wakes the threads that wait for one, so that the page and the tests wait for the
-next version instead of polling. Nothing is stored beyond the process.
+Every change increments `version` and wakes the threads that wait for a change. So the page and the tests can wait for
+the next version instead of polling. Nothing outlives the process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Account:
     webhook_url: str = field(default="", repr=False)
     chats: dict[str, Chat] = field(default_factory=dict, repr=False)
     wrote: set[str] = field(default_factory=set, repr=False)
-    """Numbers that have written to the phone. All others are cold."""
+    """Numbers that have written to the phone. All other numbers are cold."""
     cold_contacts: set[str] = field(default_factory=set, repr=False)
     """Numbers to which a message was sent while they were cold, including rejected ones."""
     asked_about: set[str] = field(default_factory=set, repr=False)
@@ -65,7 +65,7 @@ class Sandbox:
         self.log: deque[dict[str, Any]] = deque(maxlen=LOG_ENTRIES_KEPT)
         self.unregistered: set[str] = set()
         self.unlinked_status = 400
-        """Status of a send's answer while the license is not linked: 400 or 500. The reference does not say which."""
+        """Status of the answer to a send while the license is not linked: 400 or 500. The reference names neither."""
         self.faults = FaultBoard(seed)
         self._sequence = itertools.count(1)
         self._log_sequence = itertools.count(1)
@@ -75,7 +75,12 @@ class Sandbox:
     # Licenses
 
     def add_account(self, name: str, key: str, *, linked: bool = False, groups: Iterable[str] = ()) -> Account:
-        """Add a license with the API key `key`. Raises `ValueError` if its name or key exists or the key is invalid."""
+        """Add a license with the API key `key`.
+
+        `linked`: link the phone at once. `groups`: names of groups that the phone is a member of.
+
+        Raises `ValueError` if the name or the key exists already, or if the key is invalid.
+        """
         key = clean_api_key(key)
         with self.changed:
             if self.account_of_key(key) or any(account.name == name for account in self.accounts):
@@ -88,13 +93,13 @@ class Sandbox:
         return account
 
     def account_of_key(self, key: str) -> Account | None:
-        """The license with the API key `key`, or None."""
+        """Return the license with the API key `key`, or None."""
         wanted = Secret(key)
         with self.changed:
             return next((account for account in self.accounts if account.key == wanted), None)
 
     def account(self, name: str = "") -> Account:
-        """The license called `name`, or the first one if no name is given."""
+        """Return the license called `name`, or the first one if no name is given."""
         with self.changed:
             for account in self.accounts:
                 if name in ("", account.name):
@@ -102,19 +107,19 @@ class Sandbox:
         raise LookupError(f"There is no license {name!r}.")
 
     def scan(self, account: Account) -> None:
-        """Link the phone, as if the QR code had been scanned, unless a passkey is required then."""
+        """Link the phone, as if the QR code had been scanned. If a fault requires a passkey, it is not linked."""
         with self.changed:
             account.linked = account.linked or not self.faults.strikes("passkey_asked")
             self._touch()
 
     def log_out(self, account: Account) -> None:
-        """Unlink the phone, as if a person logged it out, and show a new QR code."""
+        """Unlink the phone, as if a person had logged it out, and show a new QR code."""
         with self.changed:
             account.linked = False
             self.renew_qr(account)
 
     def current_qr(self, account: Account) -> str:
-        """The text of the QR code, which is replaced every `QR_SECONDS`."""
+        """Return the text of the QR code, which is replaced every `QR_SECONDS`."""
         with self.changed:
             if time.monotonic() >= account.qr_expires_at:
                 self.renew_qr(account)
@@ -123,7 +128,7 @@ class Sandbox:
     def renew_qr(self, account: Account) -> None:
         """Replace the QR code by a new one."""
         with self.changed:
-            # The same form as WhatsApp's own text: a reference, then three keys.
+            # This has the form of WhatsApp's own text: a reference, and three keys.
             account.qr_text = "2@" + ",".join(secrets.token_urlsafe(size) for size in (64, 32, 32, 32))
             account.qr_serial += 1
             account.qr_expires_at = time.monotonic() + QR_SECONDS
@@ -138,12 +143,12 @@ class Sandbox:
     # Numbers and groups
 
     def is_registered(self, number: str) -> bool:
-        """True if a number has WhatsApp: all numbers of a possible length do, except those set as unregistered."""
+        """True if a number has WhatsApp. All numbers of a possible length do, except those set as unregistered."""
         with self.changed:
             return 8 <= len(number) <= 15 and number not in self.unregistered
 
     def denies(self, account: Account, number: str) -> bool:
-        """Note a check-number call for `number`, which has WhatsApp. True if a fault turns the answer into "no"."""
+        """Store that check-number was called for `number`. True if a fault turns the answer into "no"."""
         with self.changed:
             is_first = number not in account.asked_about
             account.asked_about.add(number)
@@ -151,12 +156,13 @@ class Sandbox:
             return bool(wrongly_once or self.faults.strikes("check_no", "check-number"))
 
     def set_registered(self, number: str, registered: bool) -> None:
+        """Set whether a number has WhatsApp."""
         with self.changed:
             (self.unregistered.discard if registered else self.unregistered.add)(number)
             self._touch()
 
     def add_group(self, account: Account, name: str) -> Chat:
-        """The group called `name`, which is created if it does not exist."""
+        """Return the group called `name`. It is created if it does not exist."""
         with self.changed:
             try:
                 return self.group(account, name)
@@ -167,6 +173,7 @@ class Sandbox:
             return group
 
     def group(self, account: Account, name: str) -> Chat:
+        """Return the group called `name`."""
         with self.changed:
             for chat in account.chats.values():
                 if chat.is_group and chat.name == name:
@@ -176,7 +183,7 @@ class Sandbox:
     # Messages
 
     def accept(self, account: Account, chat_id: str, text: str, image_url: str) -> ChatMessage:
-        """Deliver a message from the shop to a number or a group's id. It is in the ledger when this returns."""
+        """Deliver a message from the shop to a number, or to a group's id. When this returns, it is in the ledger."""
         with self.changed:
             chat = account.chats.get(chat_id) or account.chats.setdefault(chat_id, Chat(chat_id, f"+{chat_id}"))
             message = ChatMessage(new_message_id(), text, image_url, utc_now(), ticks=Ticks.SENT)
@@ -200,7 +207,10 @@ class Sandbox:
         return message
 
     def restricts(self, account: Account, number: str, fault: str) -> bool:
-        """Note a message to `number`. True if `fault` rejects it: the number is cold, and too many others were."""
+        """Store that a message to `number` was tried. True if `fault` rejects it.
+
+        It rejects messages to cold numbers, once there were as many of these numbers as the fault's amount.
+        """
         with self.changed:
             if number in account.wrote:
                 return False
@@ -265,7 +275,7 @@ class Sandbox:
     # Watching
 
     def wait_for_change(self, since: int, seconds: float) -> None:
-        """Block until the version differs from `since`, for at most `seconds`."""
+        """Wait until the version differs from `since`, for at most `seconds`."""
         with self.changed:
             self.changed.wait_for(lambda: self.version != since, timeout=seconds)
 
@@ -284,7 +294,7 @@ class Sandbox:
             self._touch()
 
     def faults_changed(self) -> None:
-        """Tell the waiting threads that `faults`, which does not do so itself, was changed."""
+        """Wake the waiting threads after a change of `faults`, which does not do so itself."""
         with self.changed:
             self._touch()
 
@@ -346,7 +356,7 @@ _current: Sandbox | None = None
 
 
 def current() -> Sandbox:
-    """The sandbox of this process. Unless one was installed, it is created with one default license."""
+    """Return the sandbox of this process. If none was installed, one with a default license is created."""
     global _current
     if _current is None:
         _current = Sandbox()

@@ -34,9 +34,9 @@ _NONE: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
 @sensitive_variables()
 def has_password(request: HttpRequest, wanted: Settings) -> bool:
-    """True if the request carries `KPWA["WEBHOOK_PASSWORD"]`, or if the site has not set one.
+    """True if the request has `KPWA["WEBHOOK_PASSWORD"]`, or if the site has not set one.
 
-    The password comes either in HTTP basic authentication, with `KPWA["WEBHOOK_USERNAME"]` if that is set, or alone in
+    The password comes either by HTTP basic authentication, with `KPWA["WEBHOOK_USERNAME"]` if that is set, or alone in
     the header `X-Webhook-Password`.
     """
     if not wanted.WEBHOOK_PASSWORD:
@@ -45,7 +45,7 @@ def has_password(request: HttpRequest, wanted: Settings) -> bool:
     if in_header is not None:
         return _same(in_header, wanted.WEBHOOK_PASSWORD)
     username, password = _basic_credentials(request)
-    # Both are always compared, so that the time taken does not reveal which one was wrong.
+    # Both are always compared, so that the time of the answer does not reveal which one was wrong.
     same_username = _same(username, wanted.WEBHOOK_USERNAME) or not wanted.WEBHOOK_USERNAME
     return _same(password, wanted.WEBHOOK_PASSWORD) and same_username
 

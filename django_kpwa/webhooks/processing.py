@@ -1,11 +1,12 @@
 """Processes stored events: parses them, acts on them, records the result and sends the site's signals.
 
-An event is an unverified claim, so it can only move a message of its own license forward, have the license's status
-checked again, make its messages to new customers wait, or stop those to its author. Acting twice changes
-nothing, because every move is conditional on the status that it leaves. A worker holds an event by a lease
-(`next_try_at`, numbered by `tries`); if the worker is lost, the beat finds the event again. Signals are sent after the
-result is recorded and before `processed_at` is set: if a worker is killed in between, they are sent again, so none is
-lost.
+- An event is an unverified claim. It can only move a message of its own license forward, have the license's status
+  checked again, make its messages to new customers wait, or stop those to its author.
+- Acting twice changes nothing, because every move is conditional on the status that it leaves.
+- A worker holds an event by a lease (`next_try_at`, numbered by `tries`). If the worker is lost, the beat finds the
+  event again.
+- Signals are sent after the result is recorded and before `processed_at` is set. If a worker is killed in between, they
+  are sent again, so none is lost.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
 logger = get_logger("django_kpwa.webhooks")
 
 LEASE_SECONDS = 60.0
-"""Seconds that a worker holds an event before its work counts as lost."""
+"""Seconds that a worker holds an event. After that its work counts as lost."""
 ANNOUNCING_SECONDS = TASK_LIMIT_SECONDS + 60.0
-"""Lease in seconds while the site's receivers run: above a task's time limit, so that two runs never overlap."""
+"""Seconds of the lease while the site's receivers run. It is longer than a task's time limit, so that two runs never
+overlap."""
 DEADLINE_SECONDS = 40.0
 """Maximum seconds for parsing. An event that takes longer is given up before its lease ends and others try it again."""
 MATCH_SECONDS = 3600.0
@@ -62,10 +64,18 @@ _BATCH = 100
 
 
 def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Process one stored event, if it is due. `clock` returns seconds.
+    """Process one stored event, if it is due.
 
-    Returns True if the result was recorded; False if the event is not due, was taken by another worker, waits for a
-    lock or does not exist any more. Raises `django.db.Error`.
+    Args:
+        event_id: The primary key of the event.
+        clock: Returns the time in seconds, which limits parsing (`DEADLINE_SECONDS`).
+
+    Returns:
+        True if a result was recorded, even if it is that the event was given up. False if the event is not due, was
+        taken by another worker, waits for a lock, or does not exist any more.
+
+    Raises:
+        django.db.Error: The database failed.
     """
     claimed = store().claim_event(event_id, LEASE_SECONDS)
     if claimed is None:
@@ -94,13 +104,14 @@ def process_event(event_id: int, *, clock: Callable[[], float] = time.monotonic)
 
 
 def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> int:
-    """Process all events that are due, until `should_stop()` is true. Returns the number processed.
+    """Process all events that are due, until `should_stop()` returns True. Returns the number of processed events.
 
-    An event whose processing raises is logged and left for a later run. After `_BATCH` of them, the run ends.
+    If processing an event raises an exception, it is logged and the event is left for a later run. After `_BATCH` such
+    events the run ends.
     """
     processed = 0
     failed: set[int] = set()
-    # Events held by another process. They stay due if that process has stalled, and would be found again and again.
+    # Events that another process holds. If that process is frozen, they stay due, and would be found again and again.
     others: set[int] = set()
     while len(failed) < _BATCH:
         due = WebhookEvent.objects.to_process().exclude(pk__in=failed | others)
@@ -125,17 +136,19 @@ def process_due_events(*, should_stop: Callable[[], bool] = lambda: False) -> in
 
 
 def reprocess(event: WebhookEvent) -> bool:
-    """Process a stored event again, for example with another parser or because its message exists by now.
+    """Process a stored event again, for example with another parser, or because its message exists by now.
 
-    Signals are sent again only if the event was not understood before. Returns False if the event is being processed
-    by a worker, or could not be processed now.
+    Signals are sent again only if the event was not understood before. Returns False if a worker is processing the
+    event, or if it could not be processed now.
     """
     return store().free_event(event.pk) and process_event(event.pk)
 
 
 def load_parser() -> Parser:
-    """An instance of `KPWA["WEBHOOK_PARSER"]`. Raises `ImproperlyConfigured` if that cannot be imported or is not a
-    `Parser`."""
+    """Return an instance of `KPWA["WEBHOOK_PARSER"]`.
+
+    Raises `ImproperlyConfigured` if that class cannot be imported or is not a subclass of `Parser`.
+    """
     path = kpwa_settings().WEBHOOK_PARSER
     try:
         parser_class = import_string(path)
@@ -147,7 +160,7 @@ def load_parser() -> Parser:
 
 
 def _stop_trying(event: WebhookEvent) -> bool:
-    """Give up an event that may be killing its workers. Results recorded before are kept."""
+    """Give up an event that may be killing its workers. A result that was recorded before is kept."""
     reason = f"Its processing was interrupted {MAX_LOST_TRIES} times."
     if event.processed_at is None:
         _give_up(event, reason)
@@ -172,7 +185,7 @@ def _read(event: WebhookEvent, linked_number: str, clock: Callable[[], float]) -
 
 
 def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], str]:
-    """The parts of the event, and the reason if nothing could be read, which is otherwise empty."""
+    """Return the parts of the event; and the reason if nothing could be read, else an empty text."""
     parser = load_parser()
     header = {"content_encoding": event.content_encoding} if _takes_encoding(parser) else {}
     parsed = parser.parse(bytes(event.body), event.content_type, linked_number=linked_number, **header)
@@ -232,7 +245,7 @@ def _record_and_announce(
 
 
 def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple[EventStatus, float | None]:
-    """The event's new status, and in how many seconds to try again (None: never)."""
+    """Return the event's new status, and the seconds until the next try (None: no further try)."""
     if not findings:
         return EventStatus.UNRECOGNISED, None
     if not any(finding.is_missing for finding in findings):
@@ -246,13 +259,16 @@ def _verdict(event: WebhookEvent, findings: Sequence[matching.Finding]) -> tuple
 
 
 def _wait(event: WebhookEvent) -> float:
-    """Seconds until the next try. Ten of these waits must cover `MATCH_SECONDS`, because an event with more tries than
-    `MAX_LOST_TRIES` is assumed to kill its workers."""
+    """Return the seconds until the next try.
+
+    The first ten waits together must be longer than `MATCH_SECONDS`: an event with more than `MAX_LOST_TRIES` tries is
+    assumed to kill its workers.
+    """
     return _FIRST_WAIT_SECONDS * 2 ** (event.tries - 1) if event.tries < _QUICK_TRIES else _MAX_WAIT_SECONDS
 
 
 def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding]) -> dict[str, Any]:
-    """The columns that record what the parser understood and which message it is about."""
+    """Return the columns that record what the parser understood, and which message the event is about."""
     columns: dict[str, Any] = {}
     if parts:
         first, *more = (part.as_json() for part in parts)
@@ -265,7 +281,10 @@ def _columns(parts: Sequence[ParsedEvent], findings: Sequence[matching.Finding])
 
 
 def _note_session(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
-    """Store a problem with the account that the event reports. Any other status is queried from the gateway itself."""
+    """Store a problem with the account that the event reports.
+
+    No other status is stored, because it is queried from the gateway itself.
+    """
     words = [part.session_status for part in parts if part.kind == EventKind.SESSION]
     if not words or session_trouble_of(words[-1]) is None:
         return
@@ -275,7 +294,7 @@ def _note_session(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
 
 
 def _note_restriction(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None:
-    """Store a restriction of the number by WhatsApp that the event reports. Ignored if the event is reprocessed."""
+    """Store that WhatsApp restricts the number, or no longer does, if the event says so and is not reprocessed."""
     told = [part for part in parts if part.kind == EventKind.SESSION]
     if not told or event.processed_at is not None:
         return
@@ -296,7 +315,10 @@ def _give_up(event: WebhookEvent, error: str) -> None:
 
 
 def _has_listeners(findings: Sequence[matching.Finding]) -> bool:
-    """True if a receiver is connected for the event or a message that it moved; else the event is not read again."""
+    """True if a receiver is connected for the event, or for a message that it moved.
+
+    If none is, the event need not be read again for the signals.
+    """
     return (
         announce.events_have_listeners()
         or any(announce.has_listeners(status) for finding in findings for status in finding.moved)
