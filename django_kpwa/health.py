@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Exists, OuterRef, Subquery, Sum
 from django.utils import timezone
@@ -134,8 +134,7 @@ class Finding:
         return words % self.figures if self.figures else words
 
 
-@dataclass(frozen=True)
-class Looked:
+class Looked(NamedTuple):
     """An examined license, fetched with its lane, with its condition and its queue."""
 
     license: License

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from django.db.models import Count, Min, Q
 from django.utils import timezone
@@ -44,8 +45,7 @@ class PutOff:
     count: BoundedCount | None = None
 
 
-@dataclass(frozen=True)
-class Queue:
+class Queue(NamedTuple):
     """A license's waiting messages: their number, when the oldest was created, and when the first is due.
 
     `live_due_at`: when the first message with a `LIVE` priority is due. The times are None if they are unknown.
@@ -100,8 +100,7 @@ def _trouble(lane: Lane) -> Condition | None:
     return None if trouble is None else words.TROUBLES[trouble]
 
 
-@dataclass(frozen=True)
-class NewCustomers:
+class NewCustomers(NamedTuple):
     """Today's messages of a license to people who have not written to it.
 
     `limit`: maximum for today; None if there is no limit.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import broker
 from .models import SILENT_SECONDS, STRANGERS, DatabaseNow, Heartbeat
@@ -16,8 +16,7 @@ STARTING_SECONDS = 60.0
 """Seconds after a worker's start during which a missing beat is not reported."""
 
 
-@dataclass(frozen=True)
-class Senders:
+class Senders(NamedTuple):
     """The heartbeats of each kind of process, by the names of `Heartbeat`.
 
     `seen`: seconds since its last heartbeat. `up`: seconds for which it has been seen without a gap.

@@ -7,8 +7,7 @@ records it in the admin's log. A GET never changes anything, and everything work
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.contrib import messages
@@ -32,8 +31,7 @@ _MAX_NAMED = 10
 """Maximum number of objects that a confirmation page lists by name."""
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """The result of pressing a button.
 
     `words` is the sentence shown to the user, with `level` of `django.contrib.messages`. The admin's log records the
@@ -45,8 +43,7 @@ class Done:
     logged: Words | None = None
 
 
-@dataclass(frozen=True)
-class Button:
+class Button(NamedTuple):
     """Something that a user can do to an object: a POST to `<object>/<name>/` of its admin.
 
     `permission` is the codename of a permission of our app. `confirm` is the question asked before the button acts;
@@ -69,8 +66,7 @@ class Button:
         return self.confirm if self.confirm_for is None else self.confirm_for(obj)
 
 
-@dataclass(frozen=True)
-class OfferedButton:
+class OfferedButton(NamedTuple):
     """A button with the URL that it posts to, for templates."""
 
     button: Button
@@ -114,7 +110,7 @@ class ButtonsAdmin(KpwaAdmin):
         return [
             # A button that asks for confirmation must not be pressed out of habit, so it is not primary.
             OfferedButton(
-                replace(button, is_primary=button.is_primary and not button.question(obj)),
+                button._replace(is_primary=button.is_primary and not button.question(obj)),
                 self.url_of(button.name, obj.pk),
             )
             for button in self.get_buttons()

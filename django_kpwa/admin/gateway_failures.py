@@ -5,7 +5,7 @@ The gateway's own words were masked and shortened by `gateway.answers`, so they 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext
@@ -33,8 +33,7 @@ TRY_AGAIN, ENTER_KEY, RESTART = "", "change", "restart"
 """What fixes the failure: trying again, or the page or button of the license with this name."""
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A failed call: `title` is a summary, `words` say what to do, `quote` is what the gateway itself said."""
 
     title: Words

@@ -7,7 +7,6 @@ Views that call the gateway run outside transactions and catch the errors that s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -252,7 +251,7 @@ class LicenseAdmin(ButtonsAdmin):
         """Return the buttons and links that the user may use, as template variables for each part of the page."""
         helps = condition_of(license_).help.value
         offered = {
-            name: OfferedButton(replace(found.button, is_primary=name == helps), found.url)
+            name: OfferedButton(found.button._replace(is_primary=name == helps), found.url)
             for found in self.offered_buttons(request, license_)
             for name in [found.button.name]
         }

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib.admin.utils import unquote
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -89,8 +89,7 @@ class Drawing:
     image: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """The part of the page that changes."""
 
     step: Step

@@ -5,8 +5,7 @@ The URL of a page that the site does not have, or that the user may not open, is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.contrib.admin.utils import quote
@@ -21,8 +20,7 @@ from ..models import OutboundMessage, ReceiptFailure, name_by_key, stored_name
 from ..site_urls import find_url
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """The object that a message or a failure is about. `url` is empty if the user can't open its page on this site."""
 
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -352,7 +352,7 @@ class MessageAdmin(LongListAdmin):
         offered = super().offered_buttons(request, obj)
         if not _is_for_another_number(obj):
             return offered
-        return [OfferedButton(replace(each.button, is_primary=False), each.url) for each in offered]
+        return [OfferedButton(each.button._replace(is_primary=False), each.url) for each in offered]
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         from ..health import nobody_sends

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from string import Template
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from django.core.mail import EmailMessage
@@ -34,8 +34,7 @@ EMAIL = "e-mail"
 _MAX_TRIED = 20
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """The result of one way. `name`: `EMAIL`, or the host of a URL. `failure`: what went wrong; None: nothing."""
 
     name: str
@@ -98,8 +97,7 @@ def _own_emails() -> dict[str, str]:
     return dict(own.values_list("name", "alert_email")[:MAX_LICENSES])
 
 
-@dataclass(frozen=True)
-class _Letter:
+class _Letter(NamedTuple):
     """One e-mail. `name`: the name of its `Way`. `indexes`: which of the news it contains."""
 
     name: str

@@ -14,9 +14,8 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
@@ -73,8 +72,7 @@ MAX_SECONDS_SLEPT = 0.05
 MAX_SECONDS_HELD = 20.0
 
 
-@dataclass(frozen=True)
-class Driven:
+class Driven(NamedTuple):
     """How a drive ended.
 
     `attempts`: number of messages sent or tried.

@@ -8,7 +8,7 @@ row by row (`store.backlog`), so a sweep after an outage of a day does not cost 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db import DatabaseError
 
@@ -31,8 +31,7 @@ _MAX_EXPIRED = 20_000
 _MAX_GIVEN = 20_000
 
 
-@dataclass(frozen=True)
-class Swept:
+class Swept(NamedTuple):
     """The result of a sweep.
 
     `license_ids`: the licenses whose lanes have to be driven.

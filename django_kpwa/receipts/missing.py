@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from django.db import models, router
 from django.utils import timezone
@@ -48,8 +48,7 @@ MISSING = (Fate.NEVER_QUEUED, Fate.FAILURE, Fate.RAISED)
 _BEST_FIRST = (Fate.ARRIVED, Fate.WAITING, Fate.DOUBT, Fate.FAILED, Fate.EXPIRED, Fate.CANCELLED)
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """An object without its receipt. `words`: the error that its class raised, with numbers masked; empty otherwise."""
 
     source_id: str
@@ -139,8 +138,7 @@ def send_missing(
     return _Look(Found(registration, since, until), among, should_stop, tell, is_sending=True).run()
 
 
-@dataclass(frozen=True)
-class _Told:
+class _Told(NamedTuple):
     """A message of an object, as far as a look needs it."""
 
     pk: int

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db import models, transaction
 from django.db.models import Q
@@ -32,8 +32,7 @@ from .identity import Row, Whose, fingerprint_of, key_of, key_of_row, occurred_a
 logger = get_logger("django_kpwa.receipts")
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """A receipt class's answers about an object that gets a message. `using` is the database that holds the object."""
 
     registration: Registration

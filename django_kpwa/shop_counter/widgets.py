@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from django.db.models import F, Model, Q, Window
 from django.db.models.functions import RowNumber
@@ -46,8 +46,7 @@ _MESSAGES, _FAILURES = "_kpwa_messages", "_kpwa_failures"
 """The attributes of an object in which its prefetched rows are cached."""
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """A user of the site, or an anonymous visitor. Only authenticated, active users have permissions."""
 
     user: Any

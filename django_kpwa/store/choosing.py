@@ -12,7 +12,7 @@ license can be chosen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -33,8 +33,7 @@ class Unchosen(models.TextChoices):
     NAMED_INACTIVE = "named_inactive", _("the license that KPWA['DEFAULT_LICENSE'] names is not active")
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The chosen license, or the reason why there is none. Exactly one of the two is set."""
 
     license: License | None = None

@@ -7,10 +7,9 @@ transaction of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from django.db import DatabaseError, transaction
 from django.db.models import BooleanField, Case, ExpressionWrapper, F, Q, QuerySet, Value, When
@@ -73,8 +72,7 @@ def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | Non
     return decide_soon
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(NamedTuple):
     """One argument of `move_many()`: the attempt was accepted, and its message has reached `status`."""
 
     message_id: int

@@ -7,7 +7,6 @@ import hmac
 import json
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -50,8 +49,7 @@ class Attempt(NamedTuple):
     pk: int
 
 
-@dataclass(frozen=True)
-class KnownToken:
+class KnownToken(NamedTuple):
     """A webhook token that is stored and has not expired."""
 
     pk: int
@@ -60,8 +58,7 @@ class KnownToken:
     is_registered: bool
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """The first event that acted on an id, and the message that it moved if the id belongs to a message of ours."""
 
     event_id: int

@@ -338,7 +338,7 @@ class Lanes(NewCustomers):
         if not isinstance(step.next, Idle) or step.next.wait_seconds is not None:
             return step
         self._held(lease).update(lease_token=None, lease_expires_at=None)
-        return replace(step, next=replace(step.next, is_released=True))
+        return replace(step, next=step.next._replace(is_released=True))
 
     def _expire(self, message_id: int) -> Status | None:
         """Expire an overdue message, or return it to `unknown` if an attempt is in doubt; returns its new status."""

@@ -11,10 +11,9 @@ keys raises nothing on PostgreSQL and SQLite, and on MariaDB the failed statemen
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
@@ -36,8 +35,7 @@ RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
 """The columns of a message that the database computes, or that may be chosen while it is inserted."""
 
 
-@dataclass(frozen=True)
-class LaneSeen:
+class LaneSeen(NamedTuple):
     """A lane's state at `seen_at`, by the database's clock. `taken_at`: when its lease was last taken, if known."""
 
     seen_at: datetime
@@ -45,8 +43,7 @@ class LaneSeen:
     taken_at: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Inserted:
+class Inserted(NamedTuple):
     """A message was inserted. `lane`: the state of its lane, or None if it has no license."""
 
     lane: LaneSeen | None = None

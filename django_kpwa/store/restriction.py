@@ -12,8 +12,9 @@ customer has to arrive between the failures, and after the last failed message t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from ..gateway.outcome import Cause, Outcome, OutcomeKind, says_not_registered
 from ..pace import RESTRICTED_SECONDS
@@ -60,8 +61,7 @@ class Sent:
     fate: Fate = Fate.FAILED
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """What a lane stores about a restriction.
 
     `step`: how often in a row a restriction was found. A step without a restriction means that it was ended by the
@@ -127,9 +127,9 @@ def seconds_of(step: int) -> float:
 
 def _after_try(known: Known, sign: Sign) -> Known:
     if sign is Sign.ACCEPTED:
-        return replace(known, is_restricted=False, is_marked=False, wait_seconds=None)
+        return known._replace(is_restricted=False, is_marked=False, wait_seconds=None)
     if sign is Sign.NOT_MADE:
-        return replace(known, trail=(), wait_seconds=0.0)
+        return known._replace(trail=(), wait_seconds=0.0)
     # For a restriction that was found by a mark, a trial that is in doubt indicates nothing.
     if sign is Sign.NONE or (sign is Sign.IN_DOUBT and known.is_marked):
         return known
@@ -155,7 +155,7 @@ def _shortened(known: Known, trail: tuple[int, ...], *, ended: bool = False) -> 
     step = 0 if ended or not trail else known.step
     while step == 0 and trail[:1] == (KNOWN_CUSTOMER,):
         trail = trail[1:]
-    return replace(known, step=step, trail=trail)
+    return known._replace(step=step, trail=trail)
 
 
 def _followed(known: Known, one: int) -> Known:
@@ -164,8 +164,8 @@ def _followed(known: Known, one: int) -> Known:
         return known
     first, others = known.trail[:1], (*known.trail[1:], one)
     if not first:
-        return replace(known, trail=(one,))
-    return replace(known, trail=first + others[-(MAX_REMEMBERED - 1) :])
+        return known._replace(trail=(one,))
+    return known._replace(trail=first + others[-(MAX_REMEMBERED - 1) :])
 
 
 def _is_restriction(trail: tuple[int, ...], sent: Mapping[int, Sent]) -> bool:

@@ -46,8 +46,7 @@ class Content:
 CONTENT_COLUMNS = tuple(column.name for column in fields(Content))
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What decides whether a message may be sent now: the database's time, and columns of the message."""
 
     now: datetime
@@ -71,19 +70,17 @@ class Facts:
         return (self.now - first_due_at).total_seconds()
 
 
-FACT_COLUMNS = tuple(column.name for column in fields(Facts) if column.name not in ("now", "is_restricted"))
+FACT_COLUMNS = tuple(name for name in Facts._fields if name not in ("now", "is_restricted"))
 
 
-@dataclass(frozen=True)
-class Hold:
+class Hold(NamedTuple):
     """The reason why a message must not be sent now, and the time `until` which it has to wait."""
 
     reason: HoldReason
     until: datetime
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """Whether a restriction of the lane's number by WhatsApp applies to a message.
 
     `until`: when the next message to a new customer may be tried; None if there is no restriction.
@@ -111,8 +108,7 @@ class Contact:
     checked_at: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Ahead:
+class Ahead(NamedTuple):
     """The next message of a lane that waits for its pace, if it is the first message to its number."""
 
     message_id: int
@@ -120,8 +116,7 @@ class Ahead:
     contact: Contact
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A message that is now `sending`, and the attempt that was begun for it.
 
     `attempt_number` counts all attempts of the message. `attempts_spent` counts only those that count towards
@@ -140,8 +135,7 @@ class Claim:
     """The recipient's `Contact` if this is the first message to its number; None otherwise, and for a group."""
 
 
-@dataclass(frozen=True)
-class Unrendered:
+class Unrendered(NamedTuple):
     """The next message has to be rendered before it is sent.
 
     `due_at`: its place in the queue before the store moved it back for the time of the rendering.
@@ -152,8 +146,7 @@ class Unrendered:
     facts: Facts
 
 
-@dataclass(frozen=True)
-class Idle:
+class Idle(NamedTuple):
     """There is nothing to send now.
 
     `wait_seconds`: time until the pace allows the next message; None if nothing can be sent, whatever the pace.
@@ -198,8 +191,7 @@ class Step:
         return self.next if isinstance(self.next, Claim) else None
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """A pause to be written to a lane.
 
     `seconds`: time until the pause ends or the lane is checked again; None if it lasts until something lifts it.
@@ -213,8 +205,7 @@ class Pause:
     key_version: int | None = None
 
 
-@dataclass(frozen=True)
-class MessageVerdict:
+class MessageVerdict(NamedTuple):
     """What an outcome means for its message.
 
     `status`: the intended status. Recording may choose another one, if an earlier attempt is in doubt or was proven.
@@ -254,8 +245,7 @@ class LaneVerdict:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """The result of recording an outcome.
 
     `status`: the message's new status; None if its status had already changed otherwise.

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Q
 from django.utils.dateparse import parse_datetime
@@ -62,8 +61,7 @@ _BEFORE = {
 _EPOCH = re.compile(r"([0-9]{9,10})(?:\.[0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one part of an event. `moved`: the statuses through which its message moved, in order."""
 
     message_id: int | None = None
@@ -318,13 +316,13 @@ def _move(parts: Sequence[ParsedEvent], telling: Sequence[int], found: Sequence[
         # The send may still be in flight, or about to be recorded. The message can be moved once that is done.
         waits = now.get(attempt.message_id) in _BEFORE[status]
         told = tuple(became.get(attempt.message_id, []))
-        findings[number] = replace(findings[number], moved=told, is_missing=waits, may_come=waits)
+        findings[number] = findings[number]._replace(moved=told, is_missing=waits, may_come=waits)
     for number in telling:
         attempt = found[number]
         if attempt is not None and parts[number].state == DeliveryState.FAILED:
             words = phone.mask_numbers(without_controls(parts[number].state_words))
             if store().note_undelivered(attempt.message_id, attempt.number, words):
-                findings[number] = replace(findings[number], is_undelivered=True)
+                findings[number] = findings[number]._replace(is_undelivered=True)
     return findings
 
 

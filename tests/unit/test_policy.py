@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from unittest import mock
 from zoneinfo import ZoneInfo
@@ -311,7 +311,7 @@ class World:
         tried_at = self.seen_at.get(claim.content.recipient)
         if tried_at is not None and tried_at > self.now - DAY:
             return tried_at + DAY
-        self.known = replace(self.known, trail=(claim.message_id,))
+        self.known = self.known._replace(trail=(claim.message_id,))
         self.lane.restricted_until = self.now + timedelta(seconds=seconds_of(self.known.step))
         return None
 

@@ -28,23 +28,33 @@ HARMLESS = {
 }
 
 
-def dataclasses_with_a_repr():
-    """Those that print their fields; one that has a `__repr__` of its own says there what it prints."""
+def shown_fields():
+    """The full name, the name and the type of each field that a dataclass or a named tuple prints.
+
+    A class that has a `__repr__` of its own says there what it prints.
+    """
     for module in pkgutil.walk_packages(django_kpwa.__path__, "django_kpwa."):
         # The sandbox is a phone: it shows what it was sent to whoever started it.
         if any(part in module.name for part in ("__main__", ".migrations", ".sandbox")):
             continue
         for found in vars(importlib.import_module(module.name)).values():
-            is_ours = isinstance(found, type) and dataclasses.is_dataclass(found) and found.__module__ == module.name
-            if is_ours and hasattr(found.__repr__, "__wrapped__"):
-                yield found
+            if isinstance(found, type) and found.__module__ == module.name:
+                for name, kind in shown_of(found):
+                    yield f"{found.__module__}.{found.__qualname__}.{name}", name, kind
 
 
-def test_no_dataclass_prints_a_field_that_may_hold_a_secret():
+def shown_of(found):
+    if dataclasses.is_dataclass(found) and hasattr(found.__repr__, "__wrapped__"):
+        return [(field.name, field.type) for field in dataclasses.fields(found) if field.repr]
+    if hasattr(found, "_fields") and found.__repr__.__module__ == "collections":
+        return [(name, found.__annotations__[name].__forward_arg__) for name in found._fields]
+    return []
+
+
+def test_no_class_prints_a_field_that_may_hold_a_secret():
     shown = {
-        f"{found.__module__}.{found.__qualname__}.{field.name}"
-        for found in dataclasses_with_a_repr()
-        for field in dataclasses.fields(found)
-        if field.repr and field.type not in ("Secret", "bool", "int", "float") and SECRET.search(field.name)
+        full_name
+        for full_name, name, kind in shown_fields()
+        if kind not in ("Secret", "bool", "int", "float") and SECRET.search(name)
     }
     assert shown == HARMLESS
