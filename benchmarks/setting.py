@@ -100,8 +100,14 @@ def free_port() -> int:
 
 
 def licenses(count: int, gateway_url: str = "") -> list[int]:
-    """The ids of `count` licenses, linked and with nothing to wait for; `gateway_url`: another than the site's."""
-    from django_kpwa.models import Lane, License
+    """Add `count` linked licenses with nothing to wait for, and return their ids.
+
+    Each has written to `NUMBER` before, as to most customers of a shop: the row `recipients` measures first messages.
+    `gateway_url`: another one than the site's.
+    """
+    from django.utils import timezone
+
+    from django_kpwa.models import Lane, License, Recipient, Registration
 
     model = License(name="template", base_url=gateway_url)
     model.set_api_key("a-key-of-the-benchmarks")
@@ -128,6 +134,9 @@ def licenses(count: int, gateway_url: str = "") -> list[int]:
         ],
         batch_size=1000,
     )
+    known = {"number": NUMBER, "registered": Registration.YES}
+    known |= dict.fromkeys(("first_sent_at", "last_sent_at", "checked_at"), timezone.now())
+    Recipient.objects.bulk_create([Recipient(license_id=row.pk, **known) for row in made], batch_size=1000)
     return [row.pk for row in made]
 
 
