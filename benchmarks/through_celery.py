@@ -6,6 +6,7 @@ share the worker, the database, the gateway and the POST.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .processes import Watched
@@ -30,8 +31,8 @@ def lanes(worker_pid: int, gateway: str, license_ids: list[int], each: int) -> S
     )
 
 
-def task_each(worker_pid: int, gateway: str, count: int) -> Sample:
-    """A Celery task a message."""
+def task_each(worker_pid: int, gateway: str, count: int, *, countdown: Callable[[int], float] | None = None) -> Sample:
+    """A Celery task a message; `countdown`: the delay in seconds of the message with this index, none by default."""
     from .site.peers.models import Note
     from .site.peers.tasks import send_note
 
@@ -41,8 +42,8 @@ def task_each(worker_pid: int, gateway: str, count: int) -> Sample:
     )
 
     def publish() -> None:
-        for note in made:
-            send_note.delay(note.pk)
+        for index, note in enumerate(made):
+            send_note.apply_async((note.pk,), countdown=countdown(index) if countdown else None)
 
     return _watched(worker_pid, gateway, count, publish, Note.objects.filter(status="sent"))
 
