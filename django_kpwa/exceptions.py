@@ -19,7 +19,7 @@
         ├── NotConnectedError             no connection could be made; nothing was sent
         ├── GatewayTimeoutError           a read timeout, the total deadline, or a 502 or 504 answer
         ├── ConnectionLostError           reset or cut short after the request had left
-        ├── UnexpectedAnswerError         an answer that fits no documented shape
+        ├── UnexpectedAnswerError         an answer in no documented format
         │   └── TurnedAwayError           an answer which proves that nothing was carried out or sent
         └── AnsweredError                 a documented answer other than success
             ├── BadRequestError           400
@@ -106,7 +106,7 @@ class RecipientForgottenError(InvalidMessageError):
 
 
 class InvalidImageUrlError(InvalidMessageError):
-    """The image URL is malformed, not http(s), or carries a user name."""
+    """The image URL is malformed, not http(s), or contains a user name."""
 
 
 class TaskFailedError(KpwaError):
@@ -174,7 +174,7 @@ class ConnectionLostError(GatewayError):
 
 
 class UnexpectedAnswerError(GatewayError):
-    """An answer that fits no documented shape: a redirect, HTML, JSON without required fields, an unknown status."""
+    """An answer in no documented format: a redirect, HTML, JSON without required fields, an unknown status."""
 
 
 class TurnedAwayError(UnexpectedAnswerError):
@@ -211,4 +211,4 @@ class RateLimitedError(AnsweredError):
 
 
 class ServerError(AnsweredError):
-    """500 in the documented shape: it is unknown whether the operation was carried out."""
+    """500 in the documented format: it is unknown whether the operation was carried out."""

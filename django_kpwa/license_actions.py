@@ -1,8 +1,11 @@
 """Actions on a license and its WhatsApp account: status, QR code, restart, pauses, and registration of the webhook.
 
-Functions that call the gateway may raise `GatewayError` or `KeyUnreadableError`, store a status that it reports in the
-lane, and must not be called inside a transaction. `pause()`, `resume()`, `end_restriction()` and `confirm_number()` do
-not call it.
+A license's messages wait in its *lane*, the queue of that license with its state.
+
+`pause()`, `resume()`, `end_restriction()` and `confirm_number()` do not call the gateway. The other functions do: they
+may raise `GatewayError` or `KeyUnreadableError`, store the status that the gateway reports in the lane, and must not be
+called inside a transaction.
+
 `within_seconds` limits all gateway calls of one function together; None: each call has the deadline of the settings.
 """
 
@@ -63,7 +66,7 @@ def _stop_for_its_key(license_: License, reason: PauseReason, words: str) -> Non
 
 
 def check_status(license_: License, *, deadline_seconds: float | None = None) -> ServiceStatus:
-    """Ask the gateway whether WhatsApp is linked, and pause or resume the lane accordingly; returns the answer.
+    """Ask the gateway whether WhatsApp is linked, pause or resume the license accordingly, and return the answer.
 
     `deadline_seconds`: for the call; None: the settings' deadline.
     """
@@ -74,8 +77,10 @@ def check_status(license_: License, *, deadline_seconds: float | None = None) ->
 
 
 def restart(license_: License, *, within_seconds: float | None = None) -> ServiceStatus:
-    """Restart the license's service, then request and return its status: `ready` in the answer to the restart may not
-    mean that a phone is linked."""
+    """Restart the license's service, then ask for its status and return that.
+
+    The answer to the restart itself is not enough: `ready` in it may not mean that a phone is linked.
+    """
     with _asking(license_, within_seconds) as gateway:
         gateway.restart()
         status = gateway.get_status()
@@ -168,7 +173,7 @@ def stop(
 
 
 def pause(license_: License) -> bool:
-    """Hold the license's messages until a person resumes it; replaces a pause that would end by itself.
+    """Hold the license's messages until a person resumes it. This replaces a pause that would end by itself.
 
     Returns False if it is already paused by a person, or because its number changed.
     """
@@ -176,10 +181,10 @@ def pause(license_: License) -> bool:
 
 
 def resume(license_: License) -> bool:
-    """End a pause of any reason in `RESUMABLE`, and wake the lane. Returns False if there was nothing to end.
+    """End the pause of the license, so that its messages are sent again. Returns False if there was nothing to end.
 
-    Also ends waits that were stored while the database's clock was ahead. A pause because the number changed is ended
-    only by `confirm_number()`: a person has to state that the other phone is the shop's.
+    A pause because the number changed is ended only by `confirm_number()`: a person has to state that the other phone
+    is the shop's. `resume()` also ends waits that were stored while the database's clock was ahead.
     """
     lifted = store().lift_pause(license_.pk, *RESUMABLE)
     goes_on = bool(store().bring_back_times_ahead([license_.pk])) or lifted
@@ -201,12 +206,11 @@ def end_restriction(license_: License) -> bool:
 
 
 def confirm_number(license_: License, *, keep: bool = False) -> bool:
-    """Confirm which phone sends after another one was found linked, and wake the lane. Returns False if there was
-    nothing to confirm.
+    """Confirm which phone sends, after another one was found linked, so that messages are sent again.
 
     Confirms the phone that is linked now (`lane.linked_number`). With `keep`, confirms the former phone
     (`lane.confirmed_number`), which has been linked again. If the next message is sent from another phone than the
-    confirmed one, the lane is paused again after that message.
+    confirmed one, the license is paused again after that message. Returns False if there was nothing to confirm.
     """
     confirmed = store().confirm_number(license_.pk, keep=keep)
     if confirmed:

@@ -104,7 +104,7 @@ def send_message(
     `idempotency_key`: any text of up to 255 characters. If a message with this key exists already, that message is
     returned, whatever its status, and nothing is queued.
     `priority`: 0 to 32767; lower is sent first, see `Priority`.
-    `send_after`, `expires_at`: aware datetimes; the message is not sent before the one or after the other.
+    `send_after`, `expires_at`: aware datetimes: the message is not sent before the first, nor after the second.
     `source`: the saved object that the message is about.
     `reference`: how people refer to the source, e.g. its invoice number, for lists and search in the admin; truncated
     to 80 characters. Empty: `str(source)`, if its model defines `__str__()`.
@@ -244,10 +244,12 @@ def cancel(message: OutboundMessage) -> bool:
 def resend(message: OutboundMessage) -> bool:
     """Queue a failed, expired, cancelled or doubtful message again and refresh it. Returns True if it was queued.
 
-    A message that was sent and then reported as not delivered can be queued again as well. Its expiry and its spent
-    attempts are cleared. If the message was in doubt, or the report was wrong, the recipient may get it twice.
-    It is queued even if a copy of it arrived at another number, because the site's code asks for it explicitly; the
-    admin no longer offers it then, see `arrived_elsewhere()`.
+    A message that was sent and then reported as not delivered can be queued again as well. Its expiry is removed, and
+    its attempts are counted from 0 again. If the message was in doubt, or the report was wrong, the recipient may get
+    it twice.
+
+    The message is queued even if a copy of it arrived at another number, because the site's code asks for it
+    explicitly. The admin no longer offers this then, see `arrived_elsewhere()`.
 
     Raises, with nothing changed, `RecipientStoppedError` if the owner of its number wants no messages, and
     `RecipientForgottenError` if its number was forgotten.
@@ -287,7 +289,7 @@ def mark_sent(message: OutboundMessage) -> bool:
 
 @loud(write_alias)
 def dismiss(message: OutboundMessage) -> bool:
-    """Leave a message in doubt as it is, so that it no longer waits for a decision, and refresh it.
+    """Leave a message in doubt as it is, so that it no longer waits for a decision, and refresh the object.
 
     Returns False if it was not waiting for one.
     """

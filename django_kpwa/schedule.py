@@ -21,8 +21,10 @@ _MAX_SWEEP_SECONDS = 60.0
 def beat_schedule(sweep_seconds: float = 15.0) -> dict[str, dict[str, Any]]:
     """Return the entries for `CELERY_BEAT_SCHEDULE`.
 
-    `sweep_seconds`: interval of the task that recovers what was lost, above 0 and at most 60. Raises `ValueError`
-    for another value: a site without a sweep for a minute and a half is reported as dead.
+    `sweep_seconds`: interval of the task that recovers what was lost, above 0 and at most 60. Without that task for a
+    minute and a half, a site is reported as dead.
+
+    Raises `ValueError` for another interval.
 
     Every task expires, so that a worker that was stopped for days does not find thousands of them. Workers compare the
     expiry with their own clock, so it is an hour and a half: with a shorter one, a worker whose clock is an hour ahead

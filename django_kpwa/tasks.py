@@ -1,4 +1,4 @@
-"""Celery tasks: thin wrappers with fixed names and ids as arguments. Losing or repeating a task does no harm."""
+"""Celery tasks: thin wrappers with fixed names. Their arguments are ids, so losing or repeating a task does no harm."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def is_shutting_down() -> bool:
 
 @_task(wake.DISPATCH_LICENSE)
 def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
-    """Drive one lane for a slice, and publish the task that continues.
+    """Send the messages of one license for some time (a *slice*), then publish the task that continues.
 
     `lease_token`: the lease that the last drive passed on. It is released if the next task cannot be published.
     """
@@ -166,9 +166,10 @@ def dispatch_license(license_id: int, lease_token: str | None = None) -> None:
 
 @_task(wake.DISPATCH_DUE)
 def dispatch_due() -> None:
-    """Sweep (see `dispatch.sweep`), and wake each lane that has a message due and is not driven.
+    """Recover what was lost, and wake each license that has due messages and no worker that sends them.
 
-    If webhook events are due, their task is published from here. A beat entry of their own would mostly find nothing.
+    See `dispatch.sweep`. If webhook events are due, their task is published from here. A beat entry of their own would
+    mostly find nothing.
     """
     swept = dispatch.sweep()
     _, schema = outbox_key()
@@ -197,7 +198,7 @@ def process_webhook(event_id: int) -> None:
 
 @_task(wake.PROCESS_DUE_WEBHOOKS)
 def process_due_webhooks(slice_seconds: float = SLICE_SECONDS) -> None:
-    """Process all webhook events that are due, for one slice; then publish a task for the rest.
+    """For some time (a *slice*), process the webhook events that are due, then publish a task for the rest.
 
     These are events that arrived close together, those whose task was lost, and unmatched ones that are tried again.
     """
@@ -215,13 +216,13 @@ def roll_up_statistics() -> None:
 
 @_task("django_kpwa.look_for_missing")
 def look_for_missing() -> None:
-    """Look for receipts that were never queued, see `receipts.looks`."""
+    """Search for receipts that were never queued."""
     looks.look_regularly(should_stop=_ends_soon())
 
 
 @_task("django_kpwa.purge")
 def purge(seconds: float = _HOUSEKEEPING_SECONDS) -> None:
-    """Delete rows that are older than `KPWA["RETENTION_DAYS"]`; what one purge leaves is deleted by the next."""
+    """Delete rows that are older than `KPWA["RETENTION_DAYS"]`. Rows that are left are deleted by the next purge."""
     retention.purge(should_stop=_ends_soon(seconds))
 
 

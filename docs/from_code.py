@@ -6,6 +6,7 @@ of Markdown they use.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -164,6 +165,8 @@ def setup(app: Sphinx) -> None:
         full[name] = full[name.rpartition(".")[2]] = name
 
     def translate(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+        if inspect.getdoc(type(obj)) == "\n".join(lines).strip():  # of a list, for example: says nothing of this one
+            lines.clear()
         lines[:] = as_rst(lines, full)
 
     app.connect("autodoc-process-docstring", translate)

@@ -39,6 +39,7 @@ class SessionStatus(str, Enum):
     QR = "qr"
     """Not linked: the QR code has to be scanned."""
     CONNECTED = "connected"
+    """Linked: messages can be sent."""
 
 
 class SessionTrouble(str, Enum):
@@ -77,7 +78,7 @@ class SentMessage:
 
     `from_number` is the linked phone, `to` the recipient as the gateway read it, and `created_at` the gateway's own
     text (`YYYY-MM-DD HH:mm:ss`, in an undocumented time zone). The repr omits fields that may hold a phone number,
-    including the id: gateways of this family put the number into it.
+    including the id, because similar gateways put the number into it.
     """
 
     id: str = field(repr=False)

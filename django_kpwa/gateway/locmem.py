@@ -53,7 +53,7 @@ _lock = threading.Lock()
 
 
 def clear() -> None:
-    """Empty the outbox and reset everything set here: linked, no webhook, no failures to come."""
+    """Empty the outbox and reset everything set here: linked, no webhook, no send set to fail."""
     global _phone
     with _lock:
         outbox.clear()

@@ -27,14 +27,23 @@ class Status(models.TextChoices):
     """The state of a message."""
 
     QUEUED = "queued", _("waiting")
+    """It waits to be sent."""
     SENDING = "sending", _("sending")
+    """A worker is sending it."""
     SENT = "sent", _("sent")
+    """The gateway accepted it."""
     DELIVERED = "delivered", _("delivered")
+    """It is on the recipient's phone."""
     READ = "read", _("read")
+    """The recipient has opened it."""
     FAILED = "failed", _("failed")
+    """It was not sent: it was refused, its text could not be rendered, or no attempts were left."""
     UNKNOWN = "unknown", _("in doubt")
+    """It may have been sent, and waits for a person's decision."""
     CANCELLED = "cancelled", _("cancelled")
+    """It was withdrawn before it was sent."""
     EXPIRED = "expired", _("expired")
+    """It was not sent before its `expires_at`."""
 
 
 ARRIVED = (Status.SENT, Status.DELIVERED, Status.READ)
@@ -59,16 +68,20 @@ FORGOTTEN_TEXT = "(forgotten)"
 
 
 class HoldReason(models.TextChoices):
-    """Values of `reason` of a queued message that was put off: policy says that it must not go out before `due_at`.
+    """Values of `reason` of a queued message that was put off: it must not go out before `due_at`.
 
     The labels are short, because they are part of a mark: two lines of a list.
     """
 
     QUIET_HOURS = "quiet_hours", _("quiet hours")
+    """It waits for the morning."""
     COLD_LIMIT = "cold_limit", _("limit for new customers")
+    """The license has reached its daily limit of new customers."""
     RESTRICTED = "restricted", _("number restricted")
-    """Also the cause of an attempt that WhatsApp turned down, after which the message waits like the others."""
+    """WhatsApp restricts the number. Also the cause of an attempt that WhatsApp turned down; the message then waits
+    like the others."""
     CHECKING = "checking", _("may have no WhatsApp")
+    """The gateway reports that the number has no WhatsApp; it is asked once more."""
 
 
 NOT_HURRIED = (HoldReason.COLD_LIMIT, HoldReason.RESTRICTED, HoldReason.CHECKING)
@@ -81,9 +94,10 @@ class RecipientType(models.TextChoices):
 
 
 class Priority(models.IntegerChoices):
-    """Lower is sent first. The backlog after an outage has its number raised by one, so that it follows newer messages.
+    """The order of sending: lower values are sent first.
 
-    Keep gaps between the values: a raised priority must not equal another value.
+    After an outage, the value of each message that waited is raised by one, so that newer messages are sent before it.
+    If you use values of your own, keep gaps: a raised value must not equal another one.
     """
 
     URGENT = 10, _("urgent")
@@ -107,7 +121,7 @@ class OutboundMessageQuerySet(models.QuerySet["OutboundMessage"]):
     """The additional queries of `OutboundMessage.objects`."""
 
     def due(self) -> OutboundMessageQuerySet:
-        """Queued messages whose `due_at` has come. Their lane may still be paused or have to wait."""
+        """Queued messages whose `due_at` has come. Their license may still be paused, or have to wait for its pace."""
         return self.filter(status=Status.QUEUED, due_at__lte=DatabaseNow())
 
     def overdue(self) -> OutboundMessageQuerySet:

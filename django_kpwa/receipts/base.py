@@ -56,9 +56,10 @@ class Receipt:
     older than `max_age`.
     """
     max_age: timedelta | None = timedelta(days=2)
-    """Maximum age of an object, by `get_occurred_at()`, for a save to send: editing last year's sale sends nothing.
+    """An object that is older, by `get_occurred_at()`, gets no receipt when it is saved: editing last year's sale sends
+    nothing.
 
-    None: every save may send, whatever the object's age.
+    None: objects of any age may get one.
     """
     expires_after: timedelta | None = timedelta(days=2)
     """A receipt that waited longer than this, e.g. because WhatsApp was logged out, is not sent. None: no limit."""
@@ -68,14 +69,14 @@ class Receipt:
     def should_send(self, obj: Any) -> bool:
         """True if `obj` gets this receipt. Called at every save, and again just before the text is rendered.
 
-        By default: whether `occurred_at_field` has a time.
+        By default, True if `occurred_at_field` has a time.
         """
         if not self.occurred_at_field:
             raise NotImplementedError
         return getattr(obj, self.occurred_at_field) is not None
 
     def get_phone_number(self, obj: Any) -> object:
-        """The recipient's number as people write it. Empty, None, `-`, `0` and the like: no receipt.
+        """The recipient's number as people write it. No receipt is sent for empty, None, `-`, `0` and the like.
 
         Called at every save, and again just before the text is rendered. If the object returned has an attribute
         `as_e164`, as those of django-phonenumber-field do, that is used. By default: `phone_number_field`.
@@ -127,7 +128,7 @@ class Receipt:
         return name_of(obj)
 
     def get_late_notice(self, obj: Any, queued_at: datetime) -> str:
-        """The first line of a text that is written more than 30 minutes after it was queued; empty: none.
+        """The first line of a text that is written more than 30 minutes after it was queued. Empty: no such line.
 
         Called in the receipt's language. `{% kpwa_late_notice %}` places it elsewhere in the template.
         """
