@@ -49,7 +49,7 @@ def _add_message_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", help="the text; - reads it from standard input; not needed with --image")
     parser.add_argument("--image", metavar="URL", help="the http(s) URL from which the gateway fetches the image")
     parser.add_argument("--key", metavar="KEY", help="idempotency key; a key that was used before sends nothing")
-    parser.add_argument("--wait", action="store_true", help="wait until the message has been sent, or cannot be")
+    parser.add_argument("--wait", action="store_true", help="wait until the message was sent, or will not be sent")
     parser.add_argument(
         "--timeout",
         type=positive_seconds,
@@ -137,12 +137,12 @@ _DECISIONS: dict[str, tuple[Callable[[OutboundMessage], bool], str, str]] = {
     "resend": (
         outbox.resend,
         "queued again",
-        "queue again what failed, expired, was cancelled, is in doubt or was not delivered",
+        "queue messages again that failed, expired, were cancelled, are in doubt or were not delivered",
     ),
-    "send-now": (outbox.send_now, "due now", "send what was put off without waiting"),
-    "cancel": (outbox.cancel, "cancelled", "cancel what is still waiting"),
+    "send-now": (outbox.send_now, "due now", "send messages that were put off, without waiting"),
+    "cancel": (outbox.cancel, "cancelled", "cancel messages that still wait"),
     "mark-sent": (outbox.mark_sent, "marked as sent", "mark a message in doubt as sent"),
-    "dismiss": (outbox.dismiss, "dismissed", "leave a message in doubt as it is, and take it off the list"),
+    "dismiss": (outbox.dismiss, "dismissed", "leave a message in doubt, so that it needs no decision any more"),
 }
 
 

@@ -76,5 +76,7 @@ def _export(console: Console, options: dict[str, Any]) -> int:
 
 
 LIFT_STOP = Subcommand("end the stop of a customer who asks for messages again", _add_number_argument, _lift_stop)
-FORGET = Subcommand("empty all data held about a number; its stop still holds", _add_forget_arguments, _forget)
+FORGET = Subcommand(
+    "erase all data about a number, except that its owner asked to stop", _add_forget_arguments, _forget
+)
 EXPORT = Subcommand("write all data held about a number, as JSON", _add_number_argument, _export)
