@@ -33,12 +33,14 @@ _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 class Receipt:
     """A receipt of one model.
 
-    Every receipt needs `template_name`, a recipient and a time: `phone_number_field` and `occurred_at_field`, or, if a
-    column is not enough, `should_send()`, `get_phone_number()` and `get_occurred_at()`.
+    Every receipt needs a template, a recipient and a time. Set `template_name`, `phone_number_field` and
+    `occurred_at_field`. If a column is not enough, define `get_phone_number()`, `should_send()` and
+    `get_occurred_at()`.
     """
 
     template_name: str = ""
-    """Template of the text. Nothing is escaped in it: pass customers' text through the filters of `{% load kpwa %}`."""
+    """Name of the text's template. Nothing is escaped in it: pass customers' text through the filters of
+    `{% load kpwa %}`."""
     phone_number_field: str = ""
     """Name of the model's field or property that holds the recipient's number, for `get_phone_number()`."""
     occurred_at_field: str = ""
@@ -48,12 +50,12 @@ class Receipt:
     is empty until then (`paid_at`), not one that each row has (`created_at`).
     """
     verbose_name: str | Promise = ""
-    """Name shown to people, for example `_("Receipt")`; if empty, it is derived from the class's name."""
+    """Name shown to people, for example `_("Receipt")`. If it is empty, it is derived from the class's name."""
     event: str = ""
-    """Name of the event that this receipt reports, e.g. `"paid"`; if empty, the class's name.
+    """Name of the event that this receipt reports, for example `"paid"`. If it is empty, the class's name is used.
 
-    An object gets one message per event, so changing this value sends again for every object that is saved and not
-    older than `max_age`.
+    An object gets one message per event. If you change this value, every object that is saved and not older than
+    `max_age` gets another message.
     """
     max_age: timedelta | None = timedelta(days=2)
     """An object that is older, by `get_occurred_at()`, gets no receipt when it is saved: editing last year's sale sends
@@ -64,10 +66,10 @@ class Receipt:
     expires_after: timedelta | None = timedelta(days=2)
     """A receipt that waited longer than this, e.g. because WhatsApp was logged out, is not sent. None: no limit."""
     language: str = ""
-    """Language code in which the text is rendered; if empty, the site's `LANGUAGE_CODE`."""
+    """Code of the language in which the text is rendered. If it is empty, the site's `LANGUAGE_CODE` is used."""
 
     def should_send(self, obj: Any) -> bool:
-        """True if `obj` gets this receipt. Called at every save, and again just before the text is rendered.
+        """Return True if `obj` gets this receipt. Called at every save, and again just before the text is rendered.
 
         By default, True if `occurred_at_field` has a time.
         """
@@ -76,88 +78,99 @@ class Receipt:
         return getattr(obj, self.occurred_at_field) is not None
 
     def get_phone_number(self, obj: Any) -> object:
-        """The recipient's number as people write it. No receipt is sent for empty, None, `-`, `0` and the like.
+        """Return the recipient's number as people write it. No receipt is sent for empty, None, `-`, `0` and the like.
 
-        Called at every save, and again just before the text is rendered. If the object returned has an attribute
-        `as_e164`, as those of django-phonenumber-field do, that is used. By default: `phone_number_field`.
+        Called at every save, and again just before the text is rendered. If the result has an attribute `as_e164`, as
+        the numbers of django-phonenumber-field have, that is used. By default this returns `phone_number_field`.
         """
         if not self.phone_number_field:
             raise NotImplementedError
         return getattr(obj, self.phone_number_field)
 
     def get_image_url(self, obj: Any) -> str | None:
-        """An http(s) URL of an image to send with the text, or None. Called when the text is rendered."""
+        """Return the http(s) URL of an image to send with the text, or None. Called when the text is rendered."""
         return None
 
     def get_license(self, obj: Any) -> License | str | None:
-        """The license (or its name) to send from, e.g. the outlet's; None: the default.
+        """Return the license (or its name) that sends, for example the outlet's. None: the default license.
 
         Called whenever `get_phone_number()` is.
         """
         return None
 
     def get_occurred_at(self, obj: Any) -> datetime | None:
-        """When the event happened, as an aware datetime. May return None only if `max_age` is None.
+        """Return when the event happened, as an aware datetime. It may be None only if `max_age` is None.
 
-        Without a time, a sale of today cannot be distinguished from an old one that is edited or imported. By default:
-        `occurred_at_field`, and None without one.
+        Without a time, a sale of today cannot be distinguished from an old one that is edited or imported. By default
+        this returns `occurred_at_field`, or None if that is not set.
         """
         return getattr(obj, self.occurred_at_field) if self.occurred_at_field else None
 
     def get_event_id(self, obj: Any) -> str:
-        """Distinguishes this receipt from other receipts of `obj`, e.g. `f"refund-{refund_number}"` for each refund."""
+        """Return a text that distinguishes this receipt from other receipts of `obj`.
+
+        For example `f"refund-{refund_number}"`, if there is a receipt for each refund. By default this is `event`, or
+        the class's name.
+        """
         return self.event or type(self).__name__
 
     def get_fingerprint(self, obj: Any) -> str:
-        """Distinguishes `obj` from an earlier object with the same primary key: an invoice number, a UUID.
+        """Return a text that distinguishes `obj` from an earlier object with the same primary key, or an empty text.
 
-        The value must never change: an edit that changed it would send a second receipt. If it is empty, the two
-        objects are distinguished by `get_occurred_at()` and the phone number; if those do not decide, nothing is
-        sent and a `ReceiptFailure` is stored.
+        Return an invoice number or a UUID, for example. The value must never change, because an edit that changes it
+        sends a second receipt. If it is empty, the two objects are distinguished by `get_occurred_at()` and the phone
+        number. If those do not decide, nothing is sent and a `ReceiptFailure` is stored.
         """
         return ""
 
     def get_reference(self, obj: Any) -> str:
-        """The name that people use for `obj`, such as an invoice number. Shown in lists, searchable, and exported.
+        """Return the name that people use for `obj`, such as an invoice number. It is shown, searchable and exported.
 
-        It is cut at 80 characters. By default it is `str(obj)`, or empty if the model does not define `__str__()`;
-        lists then show the model's name and the primary key (of a UUID, its beginning). If it raises, the receipt is
-        sent without a reference, unless the error is the database's.
+        It is cut at 80 characters. By default it is `str(obj)`, or empty if the model does not define `__str__()`.
+        Lists then show the model's name and the primary key (of a UUID, its beginning). If this raises an exception,
+        the receipt is sent without a reference, unless it is an error of the database.
+
         Called when the receipt is queued, and again when its text is rendered.
         """
         return name_of(obj)
 
     def get_late_notice(self, obj: Any, queued_at: datetime) -> str:
-        """The first line of a text that is written more than 30 minutes after it was queued. Empty: no such line.
+        """Return the first line of a text that is written more than 30 minutes after it was queued; empty: no line.
 
-        Called in the receipt's language. `{% kpwa_late_notice %}` places it elsewhere in the template.
+        Called in the receipt's language. `{% kpwa_late_notice %}` places the line elsewhere in the template.
         """
         words = gettext("Sorry, this message comes late. It was to be sent on %(time)s.")
         return sentence(words % {"time": date_and_time(queued_at)})
 
     def get_candidates(self, since: datetime, until: datetime) -> QuerySet[Any] | None:
-        """A queryset of the objects from `since` to `until` (aware) that could have had this receipt, wanted or not.
+        """Return a queryset of the objects from `since` to `until` (aware) that could have had this receipt.
 
-        None: not supported by this class. Otherwise `receipts.missing` finds objects whose receipt was never queued,
-        because they were saved by `bulk_create()`, `update()` or raw SQL, or their process was killed. Compare the
-        time that `get_occurred_at()` returns, in a column with an index. The objects are read by primary key, in
-        batches; those without a message are loaded by this queryset, so add what the methods above need:
-        `select_related()`, for example.
+        It may include objects for which no receipt is wanted. Return None if the class does not support this. With a
+        queryset, `receipts.missing` finds objects whose receipt was never queued: they were saved by `bulk_create()`,
+        `update()` or raw SQL, or their process was killed. Compare the time that `get_occurred_at()` returns, in a
+        column with an index.
+
+        The objects are read by primary key, in batches. Those without a message are loaded by this queryset, so add
+        what the methods above need, for example `select_related()`.
         """
         return None
 
     def get_context_data(self, obj: Any, **context: Any) -> dict[str, Any]:
-        """More variables for the template, as a dict. Calling `super()` is optional: `render()` adds its own variables.
+        """Return more variables for the template, as a dict. You need not call `super()`: `render()` adds its own.
 
-        `context` holds what the package passes before a send: `license` and `event_id`.
+        `context` contains what the package passes before a send: `license` and `event_id`.
         """
         return {**_promised(obj), **context}
 
     def render(self, obj: Any, **context: Any) -> str:
-        """The text of `obj`'s receipt. Several blank lines in a row, as template tags leave them, become one.
+        """Return the text of `obj`'s receipt. Several blank lines in a row, as template tags leave them, become one.
 
-        The template's variables are `object`; the same object under the name of its model (`sale`) and of each model of
-        which that is a proxy or subclass; `context`; and what `get_context_data()` returns, which takes precedence.
+        The template's variables are:
+
+        - `object`
+        - the same object under the name of its model (`sale`), and of each model of which that is a proxy or subclass
+        - `context`
+        - what `get_context_data()` returns, which takes precedence
 
         Raises `ValueError` if `get_context_data()` replaces the object by None or does not return a dict, or if the
         template reads unknown variables and nothing of the object.
@@ -176,7 +189,7 @@ class Receipt:
 
 
 def _promised(obj: Any) -> dict[str, Any]:
-    """The object under each of its names, so that a template for its model also serves proxies and subclasses."""
+    """Return the object under each of its names, so that its model's template also serves proxies and subclasses."""
     models = [base for base in type(obj).__mro__ if hasattr(base, "_meta") and not base._meta.abstract]
     return {"object": obj, **{model._meta.model_name: obj for model in models}}
 
@@ -191,5 +204,5 @@ class Registration:
 
     @property
     def name(self) -> str:
-        """The receipt's name for people: its `verbose_name`, else `Paid receipt` for a class `PaidReceipt`."""
+        """The receipt's name for people: its `verbose_name`, or else `Paid receipt` for a class `PaidReceipt`."""
         return capfirst(str(self.receipt.verbose_name or camel_case_to_spaces(type(self.receipt).__name__)))

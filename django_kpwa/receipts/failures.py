@@ -1,7 +1,7 @@
-"""Failures of receipt classes, kept for the admin: one for each receipt of an object, until a save succeeds.
+"""Stores failures of receipt classes for the admin: one for each receipt of an object, until a save succeeds.
 
 This code runs inside the site's checkout. There is hardly ever a failure to clear, so the query for it runs only every
-few seconds: a sale must not pay for it.
+few seconds, and sales do not become slower by it.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ logger = get_logger("django_kpwa.receipts")
 
 _BELIEVED_SECONDS = 2.0
 
-# Monotonic time until which no failure is assumed to exist, by outbox, its schema (sites may have one for each tenant)
-# and the receipt's label.
+# Monotonic times until which no failure is assumed to exist. The keys are the outbox, its schema (a site may have one
+# for each tenant) and the receipt's label.
 _none_until: dict[tuple[str, str, str], float] = {}
 
 
 def keep_failure(registration: Registration, obj: models.Model, saved_in: str, error: Exception) -> None:
-    """Log an error that a receipt class raised for `obj`, and keep it for the admin.
+    """Log an error that a receipt class raised for `obj`, and store it for the admin.
 
-    `saved_in` is the database that holds `obj`. A failure to store this is only logged.
+    `saved_in` is the database that holds `obj`. If the error cannot be stored, that is only logged.
     """
     if isinstance(error, LicenseChoiceError):
         _warn_of_license(str(error))
@@ -72,7 +72,7 @@ def keep_failure(registration: Registration, obj: models.Model, saved_in: str, e
 
 
 def clear_failure(registration: Registration, obj: models.Model, saved_in: str, *, is_new: bool) -> None:
-    """Delete the failure of this receipt of `obj`, after a save that succeeded. `is_new`: the save inserted `obj`."""
+    """Delete the failure of this receipt of `obj` after a save that succeeded. `is_new`: the save inserted `obj`."""
     outbox = _outbox_of(registration)
     # An object that was inserted just now cannot have failed before.
     if is_new or time.monotonic() < _none_until.get(outbox, 0.0):
@@ -81,14 +81,14 @@ def clear_failure(registration: Registration, obj: models.Model, saved_in: str, 
     if not failures.exists():
         _none_until[outbox] = time.monotonic() + _BELIEVED_SECONDS
         return
-    # Deleted by primary key: on MariaDB a DELETE without a match would lock the gap where other processes insert.
+    # Deleted by primary key: on MariaDB a DELETE without a match locks the gap into which other processes insert.
     ids = list(failures.filter(**_one(registration, obj, saved_in)).values_list("pk", flat=True))
     if ids:
         failures.filter(pk__in=ids).delete()
 
 
 def _one(registration: Registration, obj: models.Model, saved_in: str) -> dict[str, Any]:
-    """The columns that identify a failure."""
+    """Return the columns that identify a failure."""
     return {
         "receipt": registration.label,
         "source_content_type": content_types().get_for_model(obj, for_concrete_model=False),
@@ -106,7 +106,7 @@ def _cause_of(error: Exception) -> FailureCause:
 
 
 def _count(one: dict[str, Any], latest: dict[str, Any]) -> None:
-    """Store a failure, or count a repeat. The INSERT goes first: an UPDATE without a match would lock a gap."""
+    """Store a failure, or count a repeat. The INSERT comes first, because an UPDATE without a match locks a gap."""
     store().upsert([ReceiptFailure(**one, **latest, times=0)], unique=list(one), update=list(latest))
     ReceiptFailure.objects.filter(**one).update(times=F("times") + 1)
 
@@ -117,5 +117,5 @@ def _outbox_of(registration: Registration) -> tuple[str, str, str]:
 
 @cache
 def _warn_of_license(words: str) -> None:
-    """Log once per process: all sales fail in the same way, without a useful traceback. The admin shows every one."""
+    """Log once per process. All sales fail in the same way, without a useful traceback, and the admin shows each."""
     logger.warning("Receipts are not queued. %s", words)

@@ -1,8 +1,8 @@
 """Identifies a receipt by its key, and by the fingerprint of the row that it is about.
 
-A database may reuse a primary key (deleted rows, a restored dump, SQLite's rowids, a numbering restarted each year). So
-a message with a known key may be about an earlier row with the same primary key. If that cannot be decided, nothing is
-sent, because it could be a second receipt, and a failure is shown.
+A database may reuse a primary key: after rows were deleted or a dump was restored, with SQLite's rowids, or if numbers
+begin anew each year. So a message with a known key may be about an earlier row with the same primary key. If that
+cannot be decided, nothing is sent, because it could be a second receipt, and a failure is shown.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ _GIVEN, _TIME = "=", "@"
 
 
 def source_of(registration: Registration, about: OutboundMessage | ReceiptFailure) -> models.Model | None:
-    """The object that a message or a failure is about, as it is now, or None. Raises `KpwaError` without its database.
+    """Return the object that a message or a failure is about, as it is now; None if it does not exist any more.
 
-    Read by the base manager, because the default one may hide objects.
+    It is read by the base manager, because the default manager may hide objects. Raises `KpwaError` if its database is
+    not in this process's `DATABASES`.
     """
     model, alias = registration.model, about.source_database or DEFAULT_DB_ALIAS
     if alias not in connections:
@@ -45,10 +46,11 @@ def source_of(registration: Registration, about: OutboundMessage | ReceiptFailur
 
 
 def key_of(registration: Registration, obj: models.Model, using: str) -> str:
-    """The idempotency key of a receipt of `obj` in the database `using`: four parts, separated by colons.
+    """Return the idempotency key of a receipt of `obj` in the database `using`: four parts, separated by colons.
 
-    The key names the concrete model, so that a sale gets the same key when it is saved through a proxy. Do not change
-    the key's form: existing messages would no longer be found, and saving a recent object would send its receipt again.
+    The key names the concrete model, so that a sale gets the same key if it is saved through a proxy. Do not change the
+    key's form: existing messages would no longer be found, and saving a recent object would send its receipt again.
+
     Raises `ValueError` for an invalid event id.
     """
     event_id = registration.receipt.get_event_id(obj)
@@ -60,17 +62,17 @@ def key_of(registration: Registration, obj: models.Model, using: str) -> str:
 
 
 def key_of_row(key: str, number: int) -> str:
-    """The key of the same receipt for the `number`th known row with this primary key, counted from 1."""
+    """Return the key of the same receipt for the `number`th known row with this primary key, counted from 1."""
     return key if number == 1 else f"{key}:{number}"
 
 
 def event_id_of(key: str) -> str:
-    """The event id in a key of `key_of()` or `key_of_row()`."""
+    """Return the event id in a key of `key_of()` or `key_of_row()`."""
     return key.split(":")[3].replace("%3A", ":").replace("%25", "%")
 
 
 def occurred_at(receipt: Receipt, obj: models.Model) -> datetime | None:
-    """The result of `get_occurred_at()`. Raises `ValueError` if it is neither an aware datetime nor None."""
+    """Return the result of `get_occurred_at()`. Raises `ValueError` if it is neither an aware datetime nor None."""
     moment = receipt.get_occurred_at(obj)
     if moment is not None and (not isinstance(moment, datetime) or is_naive(moment)):
         raise ValueError(f"get_occurred_at() returned {moment!r}; it must be an aware datetime or None.")
@@ -78,9 +80,10 @@ def occurred_at(receipt: Receipt, obj: models.Model) -> datetime | None:
 
 
 def fingerprint_of(receipt: Receipt, obj: models.Model, moment: datetime | None) -> str:
-    """The fingerprint of `obj` to store with its message: a digest of `get_fingerprint()`, else the time `moment`.
+    """Return the fingerprint of `obj` to store with its message: a digest of `get_fingerprint()`, else `moment`.
 
-    Empty if there is neither. Raises `ValueError` if `get_fingerprint()` does not return a str.
+    It is empty if there is neither. `moment`: when the event happened. Raises `ValueError` if `get_fingerprint()` does
+    not return a str.
     """
     given = receipt.get_fingerprint(obj)
     if not isinstance(given, str):
@@ -91,13 +94,13 @@ def fingerprint_of(receipt: Receipt, obj: models.Model, moment: datetime | None)
 
 
 def reference_of(registration: Registration, obj: models.Model) -> str:
-    """The result of `get_reference()` as it is stored. Empty if the class raises anything but a database's error."""
+    """Return the result of `get_reference()` as it is stored; empty if it raises anything but a database error."""
     return reference_by(lambda: registration.receipt.get_reference(obj), f"a {registration.label}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """The row at hand and its receipt's key. `is_new` is True if the row was inserted just now."""
+    """The present row and the key of its receipt. `is_new` is True if the row was inserted just now."""
 
     key: str
     phone_number: str = field(repr=False)
@@ -107,7 +110,7 @@ class Row:
 
 
 class Whose(Enum):
-    """Which row a known message is about, compared with the row at hand."""
+    """Which row a known message is about, compared with the present row."""
 
     THIS_ONE = "this one"
     ANOTHER = "another one"
@@ -117,8 +120,8 @@ class Whose(Enum):
 def whose(known: OutboundMessage, row: Row) -> Whose:
     """Decide whether `known`, a message with the row's key, is about `row`.
 
-    The answer is also `UNCLEAR` if the message is about this row, but the row's number has changed since: the message
-    went to the former number, and the person who corrected the number must learn of it.
+    The answer is also `UNCLEAR` if the message is about this row, but the row's number has changed since. The message
+    went to the former number, and the person who corrected the number must learn about that.
     """
     if known.status == Status.QUEUED and known.needs_rendering:
         return Whose.THIS_ONE  # all methods of the receipt class are called again when the text is rendered
@@ -128,7 +131,7 @@ def whose(known: OutboundMessage, row: Row) -> Whose:
             return Whose.ANOTHER
         return Whose.UNCLEAR if differs else Whose.THIS_ONE
     is_same_time = _is_same_time(row.fingerprint, known.source_fingerprint)
-    # The event is later than the message: this is another row, or its time was edited, or changes at every save.
+    # The event is later than the message. So this is another row, or its time was edited or changes at every save.
     is_later = row.occurred_at is not None and row.occurred_at > known.created_at and not is_same_time
     if (is_later and (differs or row.is_new)) or (row.is_new and differs and not is_same_time):
         return Whose.ANOTHER
@@ -138,10 +141,10 @@ def whose(known: OutboundMessage, row: Row) -> Whose:
 
 
 def is_of_an_earlier_row(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> bool:
-    """True if a receipt's message, which names `obj` as its source, is about an earlier row with the same primary key.
+    """True if a receipt's message, whose source is `obj`, is about an earlier row with the same primary key.
 
-    Used by pages that list messages, so it is cheap: `get_phone_number()` is called only if the times differ. Raises
-    whatever the receipt class raises.
+    This is cheap, because pages call it that list messages: `get_phone_number()` is called only if the times differ.
+    Raises whatever the receipt class raises.
     """
     if message.status == Status.QUEUED and message.needs_rendering:
         return False  # its text is still to be rendered, for this row
@@ -158,7 +161,7 @@ def is_of_an_earlier_row(message: OutboundMessage, receipt: Receipt, obj: models
 
 
 def _goes_to_another(known: OutboundMessage, phone_number: str) -> bool:
-    """True if `phone_number` is not the message's recipient; False if the recipient is not stored any more."""
+    """True if `phone_number` is not the message's recipient. False if the recipient is not stored any more."""
     if not known.recipient or phone_number[:255] == known.recipient_typed:
         return False
     try:
@@ -171,16 +174,16 @@ def _is_same_time(fingerprint: str, known: str) -> bool:
     if not (fingerprint.startswith(_TIME) and known.startswith(_TIME)):
         return False
     first, second = (datetime.fromisoformat(each.removeprefix(_TIME)) for each in (fingerprint, known))
-    # A column may store whole seconds only, while the object had fractions when it was first saved.
+    # A column may store whole seconds only. The object had fractions of a second when it was first saved.
     is_cut = not (first.microsecond and second.microsecond)
     return first == second or (is_cut and abs(first - second) <= timedelta(seconds=1))
 
 
 def _quoted(part: str) -> str:
-    """`part` with its colons quoted, so that different parts stay different."""
+    """Return `part` with its colons quoted, so that different parts stay different."""
     return part.replace("%", "%25").replace(":", "%3A")
 
 
 def _short(part: str) -> str:
-    """A quoted part, replaced by a digest if it is too long for a key. The full value is stored beside the key."""
+    """Return a quoted part, or its digest if it is too long for a key. The full value is stored beside the key."""
     return part if len(part) <= _MAX_PART_LENGTH else f"%{_MARK}{idempotency_digest(part)}"

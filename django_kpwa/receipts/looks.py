@@ -18,18 +18,19 @@ from .base import Registration
 from .missing import GRACE, Found, classes, look_for_missing
 
 EVERY_SECONDS = 3300.0
-"""Minimum seconds between two looks at a class: somewhat less than the hourly interval of beat and `kpwa run`."""
+"""Minimum seconds between two looks at a class. Beat and `kpwa run` look once an hour; this is somewhat less."""
 OVERLAP = timedelta(minutes=15)
-"""Overlap of a look with the one before it: a sale may be committed long after it happened."""
+"""Overlap of a look with the one before it, because a sale may be committed long after it happened."""
 _FORGET_SECONDS = 7 * 86_400.0
 
 
 def look_regularly(*, should_stop: Callable[[], bool] = lambda: False) -> int:
-    """Look at each class that is due, unless another process does; returns the number of classes.
+    """Look at each class that is due, unless another process does. Returns the number of classes.
 
-    A look begins where the last one ended. While receipts are missing, it begins where those were found, so that they
-    are not forgotten. Once a day it begins with yesterday; it never goes further back. A look that `should_stop`
-    ends is stored as incomplete, and the next one begins where it did.
+    - A look begins where the last one ended. As long as receipts are missing, it begins where those were found, so that
+      they are not forgotten.
+    - Once a day it begins with yesterday. It never goes further back.
+    - If `should_stop` ends a look, it is stored as incomplete, and the next one begins where it began.
     """
     looked = 0
     registrations = classes()
@@ -48,7 +49,7 @@ def look_regularly(*, should_stop: Callable[[], bool] = lambda: False) -> int:
 def look_again(registration: Registration, *, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Repeat the look at the period in which receipts were missing, after a person has sent them.
 
-    Nothing is stored if `should_stop` ends it; the next regular look does the same.
+    If `should_stop` ends it, nothing is stored, because the next regular look does the same.
     """
     row = ReceiptLook.objects.filter(receipt=registration.label).first()
     if row is None or not row.has_gap or row.since is None or row.until is None:
@@ -59,7 +60,7 @@ def look_again(registration: Registration, *, should_stop: Callable[[], bool] = 
 
 
 def last_looks() -> list[tuple[Registration, ReceiptLook]]:
-    """Return the result of the last look at each class, in the order of registration; only of classes looked at."""
+    """Return each class that was looked at, with the result of its last look, in the order of registration."""
     registrations = classes()
     if not registrations:
         return []

@@ -1,10 +1,11 @@
-"""Finds objects whose receipt was never queued, and queues it: `bulk_create()`, `update()` and raw SQL send no
-signal, and a process may be killed after a save.
+"""Finds objects whose receipt was never queued, and queues it.
+
+`bulk_create()`, `update()` and raw SQL send no signal, and a process may be killed after a save.
 
 `Receipt.get_candidates()` returns the objects that could have had a receipt. They are read in batches by primary key,
-however many there are, and only those without a message are loaded, to call the class's methods as a save does. Looking
-stores nothing. Sending works as for a save, with the receipt's own key: it can be repeated, and can run beside a till
-or another process that sends the same.
+however many there are. Only those without a message are loaded, and the class's methods are called for them as at a
+save. Looking stores nothing. Sending works as at a save, with the receipt's own key. So it can be repeated, and can run
+at the same time as a till or another process that sends the same.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from .identity import Row, Whose, event_id_of, fingerprint_of, is_of_an_earlier_
 from .queueing import find_known, is_recent, queue
 
 GRACE = timedelta(seconds=60)
-"""Minimum age of an object that counts as missing its message: before that, the receipt may still be being queued."""
+"""Minimum age of an object whose receipt counts as missing. The receipt of a younger one may be about to be queued."""
 
 MISSING = (Fate.NEVER_QUEUED, Fate.FAILURE, Fate.RAISED)
 """Fates of objects without a message, which `send_missing()` tries to fix."""
-# Of several messages of one receipt (a copy went to another number), the first of these fates applies.
+# If a receipt has several messages, because a copy went to another number, the first of these fates applies.
 _BEST_FIRST = (Fate.ARRIVED, Fate.WAITING, Fate.DOUBT, Fate.FAILED, Fate.EXPIRED, Fate.CANCELLED)
 
 
@@ -72,7 +73,7 @@ class Found:
     queued: int = 0
     """Number of missing receipts that were queued by `send_missing()`."""
     is_complete: bool = True
-    """False if the look was stopped before the last object."""
+    """False if the look was ended before the last object."""
     error: str = ""
     """The error that `get_candidates()` or its queryset raised, with numbers masked; empty if none."""
 
@@ -83,14 +84,14 @@ class Found:
 
     @property
     def missing(self) -> int:
-        """The number of objects that should have a message and have none."""
+        """The number of objects that should have a message but have none."""
         return sum(self.counts[fate] for fate in MISSING)
 
 
 def classes(name: str = "") -> list[Registration]:
-    """The registrations whose class defines its candidates; only those with this label or class name, if given.
+    """Return the registrations whose class defines its candidates. `name`: only those with this label or class name.
 
-    Raises `LookupError` if no receipt is registered by that name.
+    Raises `LookupError` if no receipt is registered under that name.
     """
     named = [
         registration
@@ -114,10 +115,16 @@ def look_for_missing(
 ) -> Found:
     """Find the state of the receipts of the objects from `since` to `until`. Stores nothing.
 
-    `among`: only the objects of this queryset. `should_stop`: called before each batch and object; if it returns
-    True, the look ends. `tell`: called after each batch with the result so far.
+    Args:
+        registration: The model with its receipt class.
+        since: Begin of the period, as an aware datetime.
+        until: End of the period, as an aware datetime.
+        among: Only the objects of this queryset.
+        should_stop: Called before each batch and each object. If it returns True, the look ends.
+        tell: Called after each batch, with the result so far.
 
-    Raises `DatabaseError` if the outbox's database fails.
+    Raises:
+        DatabaseError: The outbox's database failed.
     """
     return _Look(Found(registration, since, until), among, should_stop, tell, is_sending=False).run()
 
@@ -131,9 +138,10 @@ def send_missing(
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[Found], None] = lambda found: None,
 ) -> Found:
-    """Find missing receipts, and queue those not older than `max_age`. One that fails again is a `ReceiptFailure`.
+    """Find missing receipts, and queue those not older than `max_age`. Returns the state after that.
 
-    Call it outside of transactions: each receipt is committed separately. Returns the state afterwards.
+    Call it outside of transactions, because each receipt is committed separately. For a receipt that fails again, a
+    `ReceiptFailure` is stored. The arguments are as for `look_for_missing()`.
     """
     return _Look(Found(registration, since, until), among, should_stop, tell, is_sending=True).run()
 
@@ -178,7 +186,7 @@ class _Look:
         self.should_stop, self.tell, self.is_sending = should_stop, tell, is_sending
         family = [each for each in registry.registrations() if type(each.receipt) is type(self.receipt)]
         self.labels = [each.label for each in family]
-        # The event of every object, if the class does not override `get_event_id()`.
+        # If the class does not override `get_event_id()`, all its objects have the same event.
         has_one_event = type(self.receipt).get_event_id is Receipt.get_event_id
         self.event = self.receipt.get_event_id(None) if has_one_event else ""
         self.alias = ""
@@ -193,7 +201,7 @@ class _Look:
         return self.found
 
     def _candidates(self) -> models.QuerySet[Any] | None:
-        """The class's queryset by primary key. None if it is for another model of the class."""
+        """Return the class's queryset, ordered by primary key. None if it is for another model of the class."""
         given = self.receipt.get_candidates(self.found.since, self.found.until)
         if given is None:
             return None
@@ -203,7 +211,7 @@ class _Look:
             if any(given.model is registration.model for registration in registry.registrations()):
                 return None
             raise TypeError(f"get_candidates() returned a queryset of {given.model._meta.label}, which has no receipt.")
-        # Not from a replica: the receipt must be about the row as the primary has it.
+        # Not read from a replica: the receipt must be about the row as it is in the primary database.
         rows: Any = given
         self.alias = rows._db or router.db_for_write(given.model)
         if self.among is not None:
@@ -218,7 +226,7 @@ class _Look:
                 self.found.is_complete = False
                 return None
             with contained(self.alias) as caught:
-                # By primary key and not by offset, which would read everything before it again for each batch.
+                # By primary key, because an offset would read everything before it again for each batch.
                 read = list(ahead.values_list("pk", flat=True)[: self.BATCH_SIZE])
             if caught.error is not None:
                 return caught.error
@@ -237,8 +245,8 @@ class _Look:
         for primary_key in ids:
             messages = told.get(str(primary_key), [])
             fate = None
-            # The class has to be called if it overrides `get_event_id()`, or if a message is older than the period:
-            # that may be about an earlier row with the same primary key.
+            # The class has to be called if it overrides `get_event_id()`. It also has to be called if a message is
+            # older than the period, because that message may be about an earlier row with the same primary key.
             if self.event and all(message.created_at >= self.found.since for message in messages):
                 fate = self._fate_by(messages, self.event)
             if fate is None:
@@ -264,7 +272,7 @@ class _Look:
         return None
 
     def _key_of(self, obj: models.Model) -> str:
-        """The receipt's key; empty if the class raises, which `_ask()` finds again."""
+        """Return the receipt's key; empty if the class raises an exception, which it will raise again in `_ask()`."""
         key = ""
         with contained(self.alias, write_alias()):
             key = key_of(self.registration, obj, self.alias)
@@ -281,7 +289,7 @@ class _Look:
         return next((fate for fate in _BEST_FIRST if fate in fates), None)
 
     def _is_of_another(self, message: _Told) -> bool:
-        """True if another registered class queued it. A class that was renamed since does not count as another."""
+        """True if another registered class queued the message. A class that was renamed since is not another one."""
         label = message.renderer.removeprefix(f"{FAMILY}/")
         return label not in self.labels and registry.find(label) is not None
 
@@ -296,7 +304,7 @@ class _Look:
         return set(failures.order_by().values_list("source_id", flat=True))
 
     def _judge(self, asked: _Asked, *, has_failed: bool) -> None:
-        """Count the fate of a loaded object's receipt, after sending it if requested."""
+        """Count the fate of a loaded object's receipt. If this look sends, a missing receipt is queued before that."""
         words = ""
         fate = Fate.RAISED
         with contained(self.alias, write_alias()) as caught:
@@ -341,7 +349,7 @@ class _Look:
         return Fate.JUST_NOW if is_new else Fate.NEVER_QUEUED
 
     def _without_earlier_rows(self, messages: list[_Told], obj: models.Model) -> list[_Told]:
-        """Those of `messages` that are about `obj`, and not about an earlier row with its primary key."""
+        """Return those of `messages` that are about `obj`, and not about an earlier row with its primary key."""
         doubtful = [message.pk for message in messages if message.created_at < self.found.since]
         if not doubtful:
             return messages
@@ -358,7 +366,7 @@ class _Look:
 
 
 def _messages_about(model: type[models.Model], alias: str, source_ids: Iterable[str]) -> Mapping[str, list[_Told]]:
-    """The messages about these objects, by the objects' primary keys as text."""
+    """Return the messages about these objects, by the objects' primary keys as text."""
     told: dict[str, list[_Told]] = {}
     rows = OutboundMessage.objects.filter(about(model, alias, source_ids)).order_by()
     columns = ("source_id", "pk", "uuid", "status", "idempotency_key", "renderer", "created_at")
@@ -369,5 +377,5 @@ def _messages_about(model: type[models.Model], alias: str, source_ids: Iterable[
 
 
 def _event_of(key: str) -> str:
-    """The event id in the key of a receipt; empty for any other key."""
+    """Return the event id in the key of a receipt; empty for any other key."""
     return event_id_of(key) if key.startswith("receipt") and key.count(":") >= 3 else ""

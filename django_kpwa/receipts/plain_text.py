@@ -1,7 +1,7 @@
 """Renders a receipt's template as plain text with any supported engine: no HTML entity may reach the customer.
 
-An engine that escapes would send "Kopi &amp; Roti". Unescaping the result would be wrong: a customer may have typed an
-entity. So escaping is switched off in the engine, and an engine for which that is not known to work is refused.
+An engine that escapes would send "Kopi &amp; Roti". To unescape the result would be wrong, because a customer may have
+typed an entity. So escaping is switched off in the engine. An engine for which that is not known to work is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django.template.loader import get_template
 
 @dataclass
 class LateNotice:
-    """The line about a receipt that is written late. `is_written`: the template has included it."""
+    """The line in a receipt that is written late. `is_written`: True if the template has included it."""
 
     line: str
     is_written: bool = False
@@ -33,7 +33,7 @@ _late_notice: ContextVar[LateNotice | None] = ContextVar("kpwa_late_notice", def
 
 @contextmanager
 def written_late(line: str) -> Iterator[LateNotice]:
-    """Make `take_late_notice()` return `line` inside the block; empty: the text is not late."""
+    """Make `take_late_notice()` return `line` within the block. `line` is empty if the text is not late."""
     notice = LateNotice(line)
     token = _late_notice.set(notice)
     try:
@@ -52,14 +52,15 @@ def take_late_notice() -> str:
 
 
 class PlainContext(Context):
-    """A context that never escapes, not even inside `{% autoescape on %}`, as in a template shared with a page.
+    """A context that never escapes, not even inside `{% autoescape on %}`, which a template shared with a page may
+    have.
 
-    It also records which names the template asks for, because Django renders an unknown name as an empty string.
+    It also records the names for which the template asks, because Django renders an unknown name as an empty string.
     """
 
     def __init__(self, values: dict[str, Any]) -> None:
         super().__init__(values)
-        # Template tags copy the context; the copies share these sets.
+        # Template tags copy the context. The copies share these sets.
         self.found: set[str] = set()
         self.missing: set[str] = set()
 
@@ -92,11 +93,17 @@ class PlainContext(Context):
 
 
 def render_plain(template_name: str, values: dict[str, Any], *, reads: Collection[str]) -> str:
-    """Render a template without escaping and return the text. `reads`: the names of the values about the object.
+    """Render a template without escaping, and return the text.
 
-    Raises `ImproperlyConfigured` for an engine that may escape, and `ValueError` if a template for Django's engine asks
-    for unknown names and for none of `reads`: its text would have labels without values. (Jinja2 raises by itself when
-    a template reads an attribute of an undefined name.)
+    Args:
+        template_name: The template's name, which any configured engine may know.
+        values: The template's variables.
+        reads: The names of those values that are about the object.
+
+    Raises:
+        ImproperlyConfigured: The template's engine may escape.
+        ValueError: A template for Django's engine asks for unknown names and for none of `reads`. Its text would have
+            labels without values. (Jinja2 raises an error itself if a template reads an attribute of an unknown name.)
     """
     wrapped = get_template(template_name)
     # Engines of other packages wrap the same templates.
@@ -117,13 +124,13 @@ def render_plain(template_name: str, values: dict[str, Any], *, reads: Collectio
 
 
 def is_plain(wrapped: Any) -> bool:
-    """True if `render_plain()` can render this template, as returned by `get_template()`."""
+    """True if `render_plain()` can render this template; `wrapped`: the result of `get_template()`."""
     template = getattr(wrapped, "template", None)
     return isinstance(template, Template) or _is_jinja2(template)
 
 
 def refusal(wrapped: Any) -> str:
-    """The message that says why a template of this engine is not rendered."""
+    """Return the error message that says why a template of this engine is not rendered."""
     return (
         f"{type(wrapped).__module__} may write HTML entities into a text message (Kopi &amp; Roti). Write the "
         "receipt's template for Django's engine or Jinja2, or define render() in its class."
@@ -131,16 +138,16 @@ def refusal(wrapped: Any) -> str:
 
 
 def _is_jinja2(template: Any) -> bool:
-    # A template of Jinja2 can only exist if Jinja2 has been imported, so it need not be imported here.
+    # If there is a template of Jinja2, Jinja2 was imported already. It need not be imported here.
     jinja2 = sys.modules.get("jinja2")
     return jinja2 is not None and isinstance(template, jinja2.Template)
 
 
 @lru_cache(maxsize=8)
 def _plain(environment: Any) -> Any:
-    """A copy of the environment with the same loader, filters and globals, but without escaping.
+    """Return a copy of the environment with the same loader, filters and globals, but without escaping.
 
-    It does not use the bytecode cache: escaping is compiled into the code, but is not part of the cache's keys.
+    It does not use the bytecode cache, because escaping is compiled into the code, but is not part of the cache's keys.
     """
     plain = environment.overlay(autoescape=False, bytecode_cache=None)
     plain.code_generator_class = _without_escaping(environment.code_generator_class)
@@ -149,7 +156,7 @@ def _plain(environment: Any) -> Any:
 
 
 def _without_escaping(code_generator: Any) -> Any:
-    """A subclass of the code generator that ignores `{% autoescape true %}`."""
+    """Return a subclass of the code generator that ignores `{% autoescape true %}`."""
     from jinja2 import nodes
 
     class Plain(code_generator):  # type: ignore[misc]

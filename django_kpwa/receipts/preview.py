@@ -1,6 +1,6 @@
 """Shows a person what a receipt class would send for an object, without queueing anything.
 
-Each method of the class is called as for a real receipt. An exception is not raised but described in the preview.
+Each method of the class is called as for a real receipt. If it raises an exception, the preview describes that.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Preview:
-    """One receipt of an object. The field of a method that raised is empty, and `problems` names the method."""
+    """One receipt of an object. If a method raised an exception, its field is empty, and `problems` names it."""
 
     is_wanted: bool = False
     """The result of `should_send()`."""
     is_recent: bool = True
-    """False if the object is older than `max_age`: a save sends nothing, but `send_now()` does."""
+    """False if the object is older than `max_age`. In this case `send_now()` sends the receipt, but a save does not."""
     phone_number: str = field(default="", repr=False)
-    """The number as the class returns it."""
+    """The number as `get_phone_number()` returns it."""
     recipient: str = field(default="", repr=False)
     """The phone number in digits; empty if it is invalid."""
     event_id: str = ""
     license: License | None = None
     waits_because: str = ""
-    """Why no license can be chosen, so that the message would wait in the queue; empty if one can."""
+    """The reason why no license can be chosen, so that the message would wait in the queue; empty if one can."""
     rendered: Rendered | None = None
     known: OutboundMessage | None = None
     """The existing message of this receipt, if there is one."""
     is_unclear: bool = False
     """True if `known` may be about an earlier object with the same primary key, or if the number was changed since."""
     problems: dict[str, str] = field(default_factory=dict)
-    """The exceptions in words, with phone numbers masked, by the name of the method that raised."""
+    """The texts of exceptions, with phone numbers masked, by the name of the method that raised them."""
 
     @property
     def can_be_sent(self) -> bool:
-        """True if `send_now()` would queue a message: `max_age` does not apply to it."""
+        """True if `send_now()` would queue a message, which does not depend on `max_age`."""
         return self.known is None and self.is_wanted and bool(self.recipient) and not self.problems
 
 
 def preview(registration: Registration, obj: models.Model) -> Preview:
-    """Preview the receipt of the saved object `obj`. Errors of the class are returned as `problems`."""
+    """Preview the receipt of the saved object `obj`. Errors of the class are not raised but returned as `problems`."""
     receipt = registration.receipt
     using = database_of(obj)
     asked = _Asked(using)
@@ -103,9 +103,9 @@ def preview(registration: Registration, obj: models.Model) -> Preview:
 
 
 def known_messages(registration: Registration, objects: Iterable[models.Model]) -> dict[Any, OutboundMessage]:
-    """The existing messages of this receipt, by the primary key of their object, with their texts deferred.
+    """Return the existing messages of this receipt, by the primary key of their object, with their texts deferred.
 
-    All `objects` must be from one database. Takes one query, and further ones only for primary keys that were reused.
+    All `objects` must be from one database. This takes one query, and more only for primary keys that were reused.
     """
     keys: dict[Any, str] = {}
     for obj in objects:

@@ -1,8 +1,8 @@
 """Turns a saved object into a message that waits for its text.
 
-This runs inside the site's checkout. Whatever a receipt class raises is logged and kept as a `ReceiptFailure`, and
-leaves the site's transaction usable: on PostgreSQL one failed statement outside a savepoint would abort it. If the
-error has ended that transaction itself, the sale is not stored, and its `save()` raises (see `containing`).
+This runs inside the site's checkout. Whatever a receipt class raises is logged and stored as a `ReceiptFailure`. The
+site's transaction stays usable; on PostgreSQL one failed statement outside a savepoint would abort it. If the error has
+ended that transaction, the sale is not stored, and its `save()` raises an exception (see `containing`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Wanted(NamedTuple):
     def store(self, render_after_seconds: float) -> OutboundMessage:
         purged = None
         while True:
-            # Looked up before inserting: a rejected INSERT at every later save would fill the database's error log.
+            # Looked up before the INSERT: one that is rejected at every later save would fill the database's error log.
             key, known, belongs_to = find_known(self.registration, self.row, purged)
             if known is not None and belongs_to is not Whose.ANOTHER:
                 is_again = self._is_wanted_again(known, render_after_seconds)
@@ -68,7 +68,7 @@ class _Wanted(NamedTuple):
             )
             if not message.was_purged:
                 break
-            # Purged messages are found only here: searching for them earlier would cost every first receipt a query.
+            # Purged messages are found only here, because an earlier search would cost every first receipt a query.
             purged = message
         if known is not None:
             earlier = Q(pk__lte=known.pk)
@@ -90,10 +90,10 @@ class _Wanted(NamedTuple):
         return store().find_by_key(copy_key(known, number)) is not None
 
     def _is_wanted_again(self, known: OutboundMessage, render_after_seconds: float) -> bool:
-        """Queue a withdrawn message again; returns True if it was.
+        """Queue a withdrawn message again. Returns True if it was queued.
 
-        A receipt is withdrawn when the sale is voided or the number removed before its turn. This save shows that the
-        change was undone.
+        A receipt is withdrawn if the sale is voided, or its number removed, before the message's turn. This save shows
+        that the change was undone.
         """
         is_withdrawn = known.status == Status.CANCELLED and known.reason == WITHDRAWN and known.needs_rendering
         if not is_withdrawn or known.was_purged or known.source_content_type_id is None:
@@ -114,7 +114,7 @@ def queue_saved(registration: Registration, obj: models.Model, using: str, *, is
 
     Raises only `TransactionLostError`, if the sale is lost with its transaction.
     """
-    # Outside a transaction the lines of the sale may still follow, each committed by itself.
+    # Outside a transaction, the lines of the sale may follow later, each committed separately.
     is_complete = transaction.get_connection(using).in_atomic_block
     render_after_seconds = 0.0 if is_complete else kpwa_settings().RENDER_DELAY_SECONDS
     queue(registration, obj, using, render_after_seconds, is_new=is_new)
@@ -129,13 +129,22 @@ def queue(
     is_new: bool = False,
     is_asked_for: bool = False,
 ) -> OutboundMessage | None:
-    """Queue one receipt of `obj`, which is stored in the database `using`. `render_after_seconds` delays its text.
+    """Queue one receipt of a saved object. Errors of the receipt class are stored as failures, not raised.
 
-    `is_asked_for`: a person wants the receipt, so `max_age` does not apply. Returns the message, or None if there is
-    none to send, the receipt class failed, or the message is stored only when the open transaction commits.
+    Args:
+        registration: The model with its receipt class.
+        obj: The object.
+        using: The alias of the database that holds `obj`.
+        render_after_seconds: Seconds to wait before the text is rendered.
+        is_new: The object was inserted just now.
+        is_asked_for: A person wants the receipt, so `max_age` does not apply.
 
-    Errors of the receipt class are kept as failures, not raised. Raises `TransactionLostError` if an open transaction
-    was ended by an error meanwhile.
+    Returns:
+        The message. None if no receipt is to be sent, if the receipt class failed, or if the message is stored only
+        when the open transaction commits.
+
+    Raises:
+        TransactionLostError: An error has ended the open transaction.
     """
     outbox = write_alias()
     with _contained(registration, obj, using, outbox):
@@ -145,8 +154,8 @@ def queue(
             return None
         if using == outbox or not transaction.get_connection(using).in_atomic_block:
             return wanted.store(render_after_seconds)
-        # Another database, where the sale may still be rolled back. This is a weaker guarantee than one transaction: a
-        # crash between the two commits loses the receipt.
+        # The sale is in another database, where it may still be rolled back. This guarantees less than one transaction
+        # for both: a crash between the two commits loses the receipt.
         transaction.on_commit(lambda: _store_committed(wanted, render_after_seconds), using=using, robust=True)
     return None
 
@@ -161,11 +170,12 @@ def find_known(
 ) -> tuple[str, OutboundMessage | None, Whose]:
     """Find the receipt's message, skipping the messages of earlier rows with the same primary key.
 
-    `purged` is the kept part of a purged message with the row's first key, if the caller knows of one. It is not looked
-    up here, which saves a query.
+    `purged` is the kept part of a purged message with the row's first key, if the caller knows one. It is not looked up
+    here, which saves a query.
 
-    Returns the key that the receipt has or would get, the message found for it, and whose that is. The message is the
-    receipt's own, unless it belongs to an earlier row with the same primary key; in that case the key is not taken yet.
+    Returns the key that the receipt has or would get, the message found for it, and which row that is about. The
+    message is the receipt's own, unless it belongs to an earlier row with the same primary key. In that case the key is
+    not taken yet.
     """
     number, message = 1, store().find_by_key(row.key) or purged
     while message is not None:
@@ -191,7 +201,7 @@ def purged_message_of(key: str) -> OutboundMessage | None:
 
 
 def _is_of_another_class(known: OutboundMessage, registration: Registration) -> bool:
-    """True if the message was queued by another class, one for a proxy or its model, that gave the same event id."""
+    """True if another class with the same event id queued the message. It is registered for a proxy, or its model."""
     from . import registry  # not at module level: `registry` imports this module
 
     owner = registry.find(known.renderer.removeprefix(f"{FAMILY}/"))
@@ -228,7 +238,7 @@ def _ask(registration: Registration, obj: models.Model, using: str, is_new: bool
 
 @contextmanager
 def _contained(registration: Registration, obj: models.Model, using: str, outbox: str) -> Iterator[None]:
-    """Keep an exception raised inside as a failure. A savepoint keeps a failed statement from ending a transaction."""
+    """Store an exception of the block as a failure. A savepoint protects a transaction from a failed statement."""
     with contained(using, outbox) as caught:
         yield
     if caught.error is not None:

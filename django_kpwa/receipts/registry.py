@@ -1,9 +1,9 @@
 """Registers receipts for models. A receipt is triggered by a save of its model or by `send_now()`.
 
-Each message stores its receipt's label (`sales.sale.PaidReceipt`), so renaming a class fails the messages that still
-wait for their text.
+Each message stores its receipt's label (`sales.sale.PaidReceipt`). If you rename a class, the messages that still wait
+for their text fail.
 
-Registering does not import the code that queues; the first save does.
+Registering does not import the code that queues receipts. The first save does.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ logger = get_logger("django_kpwa.receipts")
 ReceiptClass = TypeVar("ReceiptClass", bound=type[Receipt])
 
 MAX_LABEL_LENGTH = 190
-# Methods that a receipt must define, unless it sets the attribute with the field that they would read.
+# Methods that a receipt must define, unless it sets the attribute that names the field to read.
 _REQUIRED = {"should_send": "occurred_at_field", "get_phone_number": "phone_number_field"}
-# The keyword arguments that each method of a receipt gets beside the object.
+# The keyword arguments that each method of a receipt gets in addition to the object.
 _ASKED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_REQUIRED, ()),
     **dict.fromkeys(
@@ -49,8 +49,8 @@ _by_label: dict[str, Registration] = {}
 def register(*models: type[Model]) -> Callable[[ReceiptClass], ReceiptClass]:
     """Class decorator: send this receipt when an instance of one of `models` is saved.
 
-    Saving a proxy or subclass of a model sends only if that class is listed as well. Raises `ImproperlyConfigured`,
-    with the reason, for a model or receipt class that cannot work.
+    Saving a proxy or a subclass of a model sends only if that class is listed as well. Raises `ImproperlyConfigured`,
+    with the reason, if a model or the receipt class cannot work.
     """
     if not models:
         raise ImproperlyConfigured("receipts.register() needs a model: @receipts.register(Sale).")
@@ -71,7 +71,7 @@ def register(*models: type[Model]) -> Callable[[ReceiptClass], ReceiptClass]:
 
 
 def unregister(receipt_class: type[Receipt]) -> None:
-    """Undo `register()`, e.g. after a test. Raises `LookupError` for a class that is not registered."""
+    """Undo `register()`, for example after a test. Raises `LookupError` if the class is not registered."""
     found = [registration for registration in registrations() if type(registration.receipt) is receipt_class]
     if not found:
         raise LookupError(f"{receipt_class.__name__} is not a registered receipt.")
@@ -88,10 +88,10 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
     `max_age` does not.
 
     Returns the messages, both new and existing ones; an empty list if there is nothing to send. As with a save, an
-    error of a receipt class is kept as a `ReceiptFailure`. Inside a transaction on a database other than the outbox's,
-    the messages are stored when that transaction commits, and are not returned.
+    error of a receipt class is stored as a `ReceiptFailure`. Inside a transaction on a database other than the
+    outbox's, the messages are stored when that transaction commits, and are not returned.
 
-    Raises `LookupError` if no such receipt is registered, and `ValueError` for an object that is not saved.
+    Raises `LookupError` if no such receipt is registered, and `ValueError` if the object was not saved.
     """
     if not is_saved(obj):
         raise ValueError("It has not been saved yet: save it first; for an existing row, load it from the database.")
@@ -113,8 +113,9 @@ def send_now(obj: Model, receipt_class: type[Receipt] | None = None) -> list[Out
 def try_again(failure: ReceiptFailure) -> OutboundMessage | None:
     """Queue the receipt that failed, as `send_now()` does, and return its message.
 
-    None: it failed again, and the row is updated; or it is no longer wanted or its object was deleted, and the row is
-    deleted. Raises `LookupError` if the receipt is no longer registered or its database is missing.
+    Returns None in two cases: it failed again, and the failure's row is updated; or it is no longer wanted or its
+    object was deleted, and the row is deleted. Raises `LookupError` if the receipt is no longer registered, or if its
+    database is missing.
     """
     from .identity import source_of
     from .queueing import queue
@@ -133,26 +134,26 @@ def try_again(failure: ReceiptFailure) -> OutboundMessage | None:
 
 
 def registrations(model: type[Model] | None = None) -> list[Registration]:
-    """All registrations in the order they were made, or those for exactly the class `model`."""
+    """Return all registrations in the order in which they were made, or those for exactly the class `model`."""
     return [registration for registration in _by_label.values() if model is None or registration.model is model]
 
 
 def find(label: str) -> Registration | None:
-    """The registration under `label`, or None."""
+    """Return the registration under `label`, or None."""
     return _by_label.get(label)
 
 
 def name_of_label(label: str) -> str:
-    """Return the name for people of the receipt registered under `label`; the label itself if there is none."""
+    """Return the name for people of the receipt that is registered under `label`; the label itself if there is none."""
     registration = find(label)
     return registration.name if registration else label
 
 
 def without_earlier_rows(messages: list[OutboundMessage], obj: Model) -> list[OutboundMessage]:
-    """Those of `messages` that are about `obj`. They name it as their source and are sorted newest first.
+    """Return those of `messages` that are about `obj`. Each has `obj` as its source, and the newest comes first.
 
-    The list is cut at the first receipt of an earlier row with the same primary key: anything older is about that row
-    or one before it. Raises `django.db.Error`.
+    The list is cut at the first receipt of an earlier row with the same primary key, because everything older is about
+    that row or one before it. Raises `django.db.Error`.
     """
     from .identity import is_of_an_earlier_row
 
@@ -214,7 +215,7 @@ def _check_receipt_class(receipt_class: object) -> None:
 
 
 def _check_fields(model: type[Model], receipt_class: type[Receipt]) -> None:
-    """Check the names of fields at start-up: a wrong one would fail the receipt of each sale unnoticed."""
+    """Check the names of fields at start-up. With a wrong name, the receipt of each sale would fail."""
     for attribute in ("phone_number_field", "occurred_at_field"):
         field = getattr(receipt_class, attribute)
         if field and not (isinstance(field, str) and hasattr(model, field)):
@@ -244,10 +245,11 @@ def _registration(model: type[Model], receipt_class: type[Receipt]) -> Registrat
         other = type(known.receipt)
         if known.label == label:
             raise ImproperlyConfigured(f"{label} is registered already, by {other.__module__}.")
-        # The same class may serve a model and its proxies: a row gets its receipt once, whichever of them is saved.
+        # The same class may serve a model and its proxies. A row gets its receipt once, whichever of them is saved.
         if known.model._meta.concrete_model is not model._meta.concrete_model or other is receipt_class:
             continue
-        # Only compared if both share one get_event_id(): what an overridden one returns cannot be known here.
+        # Events are compared only if both classes share one get_event_id(): the result of another one is not known
+        # here.
         if other.get_event_id is receipt_class.get_event_id and (other.event or other.__name__) == event:
             raise ImproperlyConfigured(
                 f"{receipt_class.__name__} and {other.__name__} both have the event {event!r}: a "

@@ -1,4 +1,4 @@
-"""Renders a receipt's text in the worker, just before its first send, so that it is up to date."""
+"""Renders a receipt's text in the worker, just before it is first sent, so that the text is up to date."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _MAX_TYPED_LENGTH = 255
 
 @dataclass(frozen=True)
 class Rendered:
-    """The content of the message. At least one of `text` and `image_url` is not empty."""
+    """The content of the message. Either `text` or `image_url`, or both, are not empty."""
 
     text: str = field(repr=False)
     image_url: str = ""
     to: Addressee | None = field(default=None, repr=False)
-    """The recipient, if it differs from the one that the message was queued for."""
+    """The recipient, if it differs from the one for which the message was queued; else None."""
     reference: str = field(default="", repr=False)
-    """The object's present reference."""
+    """The object's current reference."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Addressee:
 
 @dataclass(frozen=True)
 class Moved:
-    """Another license sends the message now. The text is rendered when the message's turn comes there."""
+    """Another license is to send the message now. The text is rendered when it is the message's turn there."""
 
     license: License
 
@@ -67,11 +67,15 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
 
     The text is rendered in the site's time zone, and in the receipt's language if it has one, else in the site's.
 
-    Returns `Withdrawn` if the object is gone, `should_send()` is now false or the number was removed, and `Moved` if
-    another license is to send the message now.
+    Returns:
+        `Withdrawn` if the object is gone, if `should_send()` now returns False, or if the number was removed. `Moved`
+        if another license is to send the message now.
 
-    Raises `KpwaError` if no such receipt is registered, `InvalidMessageError` for a message that cannot be sent,
-    `LicenseChoiceError` if it is not clear which license sends, and whatever the receipt class and its template raise.
+    Raises:
+        KpwaError: No such receipt is registered.
+        InvalidMessageError: The message cannot be sent.
+        LicenseChoiceError: It is not clear which license sends.
+        Exception: Whatever the receipt class and its template raise.
     """
     label = message.renderer.partition("/")[2]
     registration = registry.find(label)
@@ -83,7 +87,7 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
         if obj is None or not receipt.should_send(obj):
             return Withdrawn(_why_not(obj))
         to = None
-        # Not for a copy, which has another digest: it goes to the number that a person chose for it.
+        # A copy has another digest. It goes to the number that a person chose for it, so this does not apply to it.
         if message.idempotency_digest == idempotency_digest(message.idempotency_key):
             try:
                 license_, to = _license_now(message, receipt, obj), _addressee_now(message, receipt, obj)
@@ -105,7 +109,10 @@ def render_receipt(message: OutboundMessage) -> Rendered | Withdrawn | Moved:
 
 
 def _addressee_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> Addressee | None:
-    """The recipient by the object's present number; None if it has none. Raises `InvalidPhoneNumberError`."""
+    """Return the recipient according to the object's current number; None if it has none.
+
+    Raises `InvalidPhoneNumberError`.
+    """
     number = receipt.get_phone_number(obj)
     typed = phone.typed(number)
     if not typed:
@@ -116,7 +123,10 @@ def _addressee_now(message: OutboundMessage, receipt: Receipt, obj: models.Model
 
 
 def _license_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) -> License | None:
-    """The license that sends the message now. None: keep its own, because it is not clear which is the default."""
+    """Return the license that sends the message now; None if it is not clear which is the default.
+
+    In the latter case the message keeps its license.
+    """
     named = license_of(receipt.get_license(obj))
     if named is not None:
         if not is_saved(named):
@@ -131,10 +141,10 @@ def _license_now(message: OutboundMessage, receipt: Receipt, obj: models.Model) 
 def write(
     receipt: Receipt, obj: models.Model, license_: License | None, event_id: str, *, late_since: datetime | None = None
 ) -> Rendered:
-    """Render text and image URL, in the receipt's language or else the site's.
+    """Render the text and the image URL, in the receipt's language or else the site's.
 
-    `late_since`: when it was queued, if that is long ago. The text then begins with the receipt's late notice, unless
-    its template has placed that elsewhere.
+    `late_since`: when the message was queued, if that is long ago. The text then begins with the receipt's late notice,
+    unless its template has placed that elsewhere.
 
     Raises `InvalidMessageError` for a message that cannot be sent, and whatever the class and its template raise.
     """
@@ -146,7 +156,7 @@ def write(
     _check(text, image_url)
     if notice.line and not notice.is_written:
         begun = with_line_feeds(f"{notice.line}\n\n{text}".rstrip())
-        # Omitted if the text would become too long.
+        # The late notice is omitted if the text would become too long with it.
         text = begun if len(begun) <= MAX_TEXT_LENGTH else text
         _check(text, image_url)
     return Rendered(text, image_url)
