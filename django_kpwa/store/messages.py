@@ -1,11 +1,11 @@
-"""Storing messages, in a site's checkout; finding them by their keys; and purging them.
+"""Stores messages in a site's checkout, finds them by their keys, and purges them.
 
-Nothing that a checkout calls waits for a row that a worker may have locked, nor locks one that a worker needs: license
-and lane are read without locks. MariaDB locks the rows that an INSERT … SELECT reads, so the portable form reads them
-by a SELECT before.
+Nothing that a checkout calls waits for a row that a worker may have locked, or locks a row that a worker needs: the
+license and the lane are read without locks. MariaDB locks the rows that an INSERT … SELECT reads, so the portable form
+reads them by a separate SELECT before.
 
-No savepoint is needed to keep the site's transaction usable: without an idempotency key nothing can clash; a clash of
-keys raises nothing on PostgreSQL and SQLite, and on MariaDB the failed statement undoes only itself.
+No savepoint is needed to keep the site's transaction usable. Without an idempotency key nothing can clash. A clash of
+keys raises no error on PostgreSQL and SQLite, and on MariaDB the failed statement undoes only itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .recipients import Recipients, forms_of
 MAX_ROWS_PER_STATEMENT = 500
 _ANSWERED_FOR_SECONDS = 86_400.0
 RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
-"""The columns of a message that the database computes, or that may be chosen while it is inserted."""
+"""The columns of a message that the database computes, or that are chosen by the INSERT itself."""
 
 
 class LaneSeen(NamedTuple):
@@ -44,14 +44,14 @@ class LaneSeen(NamedTuple):
 
 
 class Inserted(NamedTuple):
-    """A message was inserted. `lane`: the state of its lane, or None if it has no license."""
+    """The result of inserting a message. `lane`: the state of its lane; None if it has no license."""
 
     lane: LaneSeen | None = None
 
 
 class Messages(Recipients):
     def look_at_lane(self, license_id: int) -> LaneSeen | None:
-        """The present state of a license's lane; None if there is no such license."""
+        """Return the current state of a license's lane; None if there is no such license."""
         found = first_of(self.connection, _looking("license", False, 0), {"license": license_id})
         return None if found is None else _lane_of(found)
 
@@ -61,13 +61,17 @@ class Messages(Recipients):
     ) -> Inserted | None:
         """Insert one unsaved message, and set the row's primary key, license and times.
 
-        `default_name`: the value of `KPWA["DEFAULT_LICENSE"]`. A row without a license gets the one that is chosen (see
-        `choosing`); if none can be chosen, it is stored without one, and waits.
+        A row without a license gets the one that is chosen (see `choosing`). If none can be chosen, it is stored
+        without a license, and waits.
 
-        `heeds_stops`: False for the answer to a stop, and for a message that is stored as cancelled by it.
+        Args:
+            row: The message.
+            default_name: The value of `KPWA["DEFAULT_LICENSE"]`.
+            heeds_stops: False for the answer to a stop, and for a message that is stored as cancelled by a stop.
 
-        Returns None, with nothing inserted, if its idempotency key is known (also from a purged message), if its
-        license was deleted, or if its recipient wants no messages (`why_stopped()`).
+        Returns:
+            None, with nothing inserted, if the idempotency key is known (even from a purged message), if the license
+            was deleted, or if the recipient wants no messages (`why_stopped()`).
         """
         forms = forms_of(row.recipient) if heeds_stops and row.recipient_type == RecipientType.NUMBER else []
         found, is_kept = self._look(row, default_name, forms)
@@ -82,7 +86,7 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def store_stopped(self, row: OutboundMessage, default_name: str = "") -> bool:
-        """Insert a receipt as `cancelled`, because its recipient wants no messages, so that the reason is shown.
+        """Insert a receipt as `cancelled` because its recipient wants no messages. The reason is shown to people.
 
         Returns False, with nothing inserted, if its idempotency key is known or its license was deleted.
         """
@@ -92,9 +96,12 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def store_answer(self, stopped: Recipient, row: OutboundMessage) -> Inserted | None:
-        """Insert the message that confirms a stop, and is sent in spite of it. None: one was stored within a day."""
+        """Insert the message that confirms a stop, which is sent in spite of it.
+
+        Returns None if another confirmation was stored within a day.
+        """
         recipient = Recipient.objects.filter(pk=stopped.pk)
-        # In one transaction: a driver must not see the message before it is known as the answer.
+        # In one transaction, because a driver must not see the message before it is known as the answer.
         with self.brief():
             unanswered = Q(answered_at=None) | Q(answered_at__lte=in_seconds(-_ANSWERED_FOR_SECONDS))
             if not recipient.filter(unanswered).update(answered_at=DatabaseNow()):
@@ -107,12 +114,12 @@ class Messages(Recipients):
     def store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
         """Insert many unsaved messages, all or none, in one transaction. Returns the `uuid` of each inserted row.
 
-        They have their licenses already; if one of those was deleted, nothing is inserted. Rows whose idempotency key
-        is known are skipped.
+        The rows have their licenses already. If one of these was deleted, nothing is inserted. Rows whose idempotency
+        key is known are skipped.
 
-        Rows are inserted in the order of their keys, so that two calls with keys in common wait for each other and do
-        not deadlock. Messages that are due at once are then made due one microsecond after another, so that they are
-        still sent in the order given.
+        Rows are inserted in the order of their keys: two calls with keys in common then wait for each other, and cannot
+        deadlock. So that they are still sent in the order given, messages that are due at once become due one
+        microsecond after another.
         """
         with transaction.atomic(using=self.using):
             return self._store_messages(rows)
@@ -136,8 +143,8 @@ class Messages(Recipients):
     ) -> tuple[dict[str, Any] | None, bool]:
         """Return the license that sends the message, with its lane's state; and True if a purged message has its key.
 
-        The license is None if it was deleted, or if none can be chosen. `forms`: the forms of the
-        recipient whose stops apply.
+        The license is None if it was deleted, or if none can be chosen. `forms`: the forms of the recipient whose stops
+        apply.
         """
         by = "license" if row.license_id is not None else "name" if default_name else "choice"
         digest = row.idempotency_digest
@@ -150,7 +157,7 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def _insert(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
-        """Insert the rows whose key is not known; returns the `uuid` of each inserted row."""
+        """Insert the rows whose key is not known. Returns the `uuid` of each inserted row."""
         stored = None
         if can_write(self.connection):
             made = [written(OutboundMessage, row.__dict__, self.connection, {}) for row in rows]
@@ -179,7 +186,7 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def keep_what_was_returned(self, rows: Sequence[OutboundMessage], stored: Iterable[Mapping[str, Any]]) -> set[UUID]:
-        """Set the returned values on the rows that were inserted; returns the `uuid` of each of these rows."""
+        """Set the returned values on the rows that were inserted. Returns the `uuid` of each of these rows."""
         by_uuid = {row.uuid: row for row in rows}
         for values in stored:
             row = by_uuid.pop(values["uuid"])
@@ -207,15 +214,15 @@ class Messages(Recipients):
     # --- by their keys ---
 
     def find_by_key(self, key: str) -> OutboundMessage | None:
-        """The stored message with this idempotency key; None if there is none, or if it was purged.
+        """Return the stored message with this idempotency key; None if there is none, or if it was purged.
 
-        A compiled query, because a checkout runs it for each receipt.
+        This is a compiled query, because a checkout runs it for each receipt.
         """
         found = first_of(self.connection, _by_digest, {"digest": idempotency_digest(key)})
         return None if found is None else OutboundMessage.from_db(self.using, list(found), list(found.values()))
 
     def find_known(self, digests: Sequence[str]) -> dict[str, OutboundMessage]:
-        """The stored messages with these digests of idempotency keys, by digest; not those that were purged."""
+        """Return the stored messages with these digests of idempotency keys, by digest, without purged ones."""
         found: dict[str, OutboundMessage] = {}
         for some in _parts(digests):
             messages = OutboundMessage.objects.filter(idempotency_digest__in=some)
@@ -230,11 +237,11 @@ class Messages(Recipients):
         return found
 
     def find_known_after_clash(self, digests: Sequence[str]) -> dict[str, OutboundMessage]:
-        """The messages, stored or purged, whose digests an INSERT has just refused, by digest.
+        """Return the messages, stored or purged, whose digests an INSERT has just refused, by digest.
 
         Under MariaDB's REPEATABLE READ, a message that was stored after this transaction's snapshot is not visible to
-        its plain reads, and a locking read would wait for the lock on its row. Such messages are therefore read over
-        another connection.
+        plain reads, and a locking read would wait for the lock on its row. So such messages are read over another
+        connection.
         """
         found = self.find_known(digests)
         if missing := [digest for digest in digests if digest not in found]:
@@ -257,7 +264,7 @@ class Messages(Recipients):
     def detach_source(self, messages: Q) -> None:
         """Detach these messages from their object, because another object has its primary key now.
 
-        Messages that are locked elsewhere are left as they are.
+        Messages that another process has locked are left as they are.
         """
         with self.brief():
             ids = list(self.locked(OutboundMessage.objects.filter(messages)).values_list("pk", flat=True))
@@ -266,15 +273,15 @@ class Messages(Recipients):
     # --- their end ---
 
     def purge(self, rows: QuerySet[Any], ids: Sequence[int]) -> int:
-        """Delete those of `rows`, of any of our tables, that have the primary keys `ids`; returns how many.
+        """Delete those of `rows`, from any of our tables, that have the primary keys `ids`. Returns how many.
 
-        A message is deleted with its attempts; its events stay without it, and its idempotency key is kept. With the
+        A message is deleted with its attempts. Its events stay without it, and its idempotency key is kept. With the
         last message and event about a number, its `Recipient` is deleted too, unless the owner has asked to stop.
 
         Raises `IntegrityError`, with nothing deleted, if a table of the site refers to one of the rows.
         """
         if rows.model is OutboundMessage:
-            # Committed before the message is deleted, so that a concurrent send finds the key in at least one place.
+            # Committed before the messages are deleted, so that a concurrent send finds the key in at least one place.
             with self.brief():
                 self.keep_keys(rows.filter(pk__in=ids))
         numbers: set[str] = set()
@@ -282,7 +289,7 @@ class Messages(Recipients):
             numbers = set(rows.filter(pk__in=ids).order_by().values_list(column, flat=True))
         with self.brief():
             if rows.model is OutboundMessage:
-                # Filtered again: a person may have queued a message again since it was found.
+                # Filtered again, because a person may have queued a message again since it was found.
                 ids = list(rows.filter(pk__in=ids).select_for_update().values_list("pk", flat=True))
                 # Raw deletes load no rows, but do not cascade: rows that refer to a message go first.
                 SendAttempt.objects.filter(message_id__in=ids)._raw_delete(self.using)
@@ -292,7 +299,7 @@ class Messages(Recipients):
         return len(ids)
 
     def keep_keys(self, messages: QuerySet[OutboundMessage]) -> None:
-        """Store the idempotency keys of messages that are about to be purged, so that a repeat is still recognised."""
+        """Store the idempotency keys of messages that are about to be purged, so that repeats are still recognised."""
         columns = ("idempotency_digest", "pk", "created_at", "status", "source_fingerprint")
         keyed = messages.exclude(idempotency_digest=None).exclude(idempotency_key__startswith=NOT_KEPT)
         KeptKey.objects.bulk_create(
@@ -310,7 +317,7 @@ _NUMBER_OF = {OutboundMessage: "recipient", WebhookEvent: "sender_number"}
 
 
 def in_order(rows: Iterable[OutboundMessage]) -> None:
-    """Make the rows that are due at once due one microsecond after another, in the order given."""
+    """Make those rows that are due at once become due one microsecond after another, in the order given."""
     for place, row in enumerate(rows):
         due_at: Any = row.due_at
         if place and isinstance(due_at, DatabaseNow):
@@ -331,10 +338,11 @@ def _by_digest() -> QuerySet[OutboundMessage, Any]:
 
 
 def _look(by: str, is_keyed: bool, forms: int) -> QuerySet[License, Any]:
-    """The license that sends a message, with its lane's state; without a name, the one that `choosing.choose()` takes.
+    """Return the query for the license that sends a message, with its lane's state.
 
-    `by`: `license`, `name` or `choice`. `is_keyed`: also check whether a purged message has the
-    idempotency key. `forms`: number of forms of the recipient; if not 0, also check whether it has asked to stop.
+    `by`: how the license is found: `license` (by primary key), `name`, or `choice` (as by `choosing.choose()`).
+    `is_keyed`: check as well whether a purged message has the idempotency key.
+    `forms`: number of forms of the recipient. If it is not 0, check as well whether its owner has asked to stop.
     """
     if by == "license":
         licenses = License.objects.filter(pk=Parameter("license", License._meta.pk))
@@ -364,7 +372,7 @@ def _look(by: str, is_keyed: bool, forms: int) -> QuerySet[License, Any]:
 
 @cache
 def _looking(by: str, is_keyed: bool, forms: int) -> Callable[[], QuerySet[License, Any]]:
-    """`_look()` with these arguments, always the same object: its query is compiled once for each."""
+    """Return `_look()` with these arguments, always as the same object, so that its query is compiled only once."""
     return partial(_look, by, is_keyed, forms)
 
 

@@ -1,7 +1,7 @@
 """Protects a lane's number when it writes to new customers: the daily limit, restrictions, checks of numbers.
 
-The counts are columns of the lane and change under its lease, so that they stay exact whichever process dies. The
-policy that uses them is in `dispatch.hold`, `dispatch.first_contact` and `restriction`.
+The counts are columns of the lane and change under its lease, so that they stay exact if a process dies. The policy
+that uses them is in `dispatch.hold`, `dispatch.first_contact` and `restriction`.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class NewCustomers(Recipients):
         return Lane.objects.filter(pk=lease.license_id, lease_token=lease.token)
 
     def _update_held(self, lease: Lease, columns: dict[str, Any], **also: Any) -> bool:
-        """Update `columns` of `_held(lease)` by a compiled query, because this runs for each message that is sent.
+        """Update `columns` of the lane, if the lease is still held. Returns False if it was lost.
 
-        `also`: further columns that must have these values.
+        `also`: further columns that must have these values. This is a compiled query, because it runs for each message
+        that is sent.
         """
         where = {"pk": lease.license_id, "lease_token": lease.token, **also}
         return bool(update_where(self.connection, Lane, where, columns))
@@ -48,10 +49,18 @@ class NewCustomers(Recipients):
     # --- the day's limit ---
 
     def count_cold(self, lease: Lease, message_id: int, day: date, limit: int) -> bool:
-        """Count a claimed message as one to a new customer on `day`, before it is sent. False: `limit` were
-        counted already, or the lease was lost.
+        """Count a claimed message as one to a new customer, before it is sent.
 
         A message is counted once a day, however often it is tried. It stays counted if its worker dies before sending.
+
+        Args:
+            lease: The lease under which the message was claimed.
+            message_id: The primary key of the message.
+            day: The present date in the license's time zone.
+            limit: Maximum number of such messages per day.
+
+        Returns:
+            False if the limit is reached, or if the lease was lost.
         """
         with self.durable():
             lane = self._held(lease)
@@ -64,14 +73,14 @@ class NewCustomers(Recipients):
             return bool(message.update(cold_on=day))
 
     def is_over_cold_limit(self, license_id: int, message_id: int, day: date, limit: int, warm_days: int) -> bool:
-        """True if `limit` messages to new customers were counted on `day`, and this one would be another.
+        """True if `limit` messages to new customers were counted on `day`, and this message would be another one.
 
-        `warm_days`: a customer who wrote within this many days is not new.
+        `warm_days`: a customer who wrote within this number of days is not new.
         """
         if not Lane.objects.filter(pk=license_id, cold_day=day, cold_sent__gte=limit).exists():
             return False
         message = OutboundMessage.objects.filter(pk=message_id, recipient_type=RecipientType.NUMBER)
-        # Not by a join: the tables of an old MariaDB may have other collations than newer ones.
+        # Two queries, not a join: in an old MariaDB the two tables may have different collations.
         number = message.exclude(cold_on=day).values_list("recipient", flat=True).first()
         return number is not None and not self.has_written(license_id, number, warm_days)
 
@@ -79,11 +88,12 @@ class NewCustomers(Recipients):
 
     @sensitive_variables()
     def begin_try(self, lease: Lease, claim: Claim) -> datetime | None:
-        """Note, before it is sent, that a claimed message is the trial whether WhatsApp still restricts the number.
+        """Make a claimed message the trial whether WhatsApp still restricts the number. Call it before it is sent.
 
-        The next trial then has to wait as long as this one did, whatever the result. Returns None, or the time
-        until which this message has to wait instead because its recipient was tried within a day; a time that has
-        passed if the restriction was changed or the lease lost.
+        The next trial then has to wait as long as this one did, whatever the result.
+
+        Returns None if the message is the trial now. Otherwise returns the time until which it has to wait, because its
+        recipient was tried within a day. That time is in the past if the restriction has changed or the lease was lost.
         """
         if (tried_at := self._tried_at(lease.license_id, claim)) is not None:
             return tried_at + timedelta(days=1)
@@ -96,7 +106,7 @@ class NewCustomers(Recipients):
         return claim.facts.now
 
     def _tried_at(self, license_id: int, claim: Claim) -> datetime | None:
-        """Return when a message to the claim's recipient last reached WhatsApp, if that was within a day."""
+        """Return when a message to the claim's recipient last reached WhatsApp, if that was within a day; else None."""
         not_seen = Q(outcome__in=[OutcomeKind.RUNNING, OutcomeKind.RATE_LIMITED, OutcomeKind.LICENSE_REFUSED])
         not_seen |= Q(outcome=OutcomeKind.NOT_SENT) & ~Q(cause=Cause.RESTRICTED)
         attempts = SendAttempt.objects.filter(
@@ -134,7 +144,7 @@ class NewCustomers(Recipients):
                 waiting.update(due_at=until)
 
     def _sent(self, message_ids: Collection[int]) -> dict[int, Sent]:
-        """Return the present state of messages that were sent to new customers."""
+        """Return the current state of messages that were sent to new customers."""
         names = ("pk", "recipient", "status", "undelivered_at", "is_proven")
         rows = OutboundMessage.objects.filter(pk__in=message_ids).annotate(
             is_proven=ExpressionWrapper(Q(sent_at__lte=in_seconds(-PROVEN_SECONDS)), BooleanField())
@@ -147,10 +157,17 @@ class NewCustomers(Recipients):
     # --- whether a number has WhatsApp ---
 
     def count_check(self, lease: Lease, now: datetime, day: date, max_per_hour: int, max_per_day: int) -> bool:
-        """Count a check of a number, before the gateway is called. False: the limit of this clock hour or of `day` is
-        reached, or the lease was lost. A check stays counted if its worker dies before the call.
+        """Count a check of a number, before the gateway is called. It stays counted if its worker dies before the call.
 
-        `now`: the database's time. `day`: its date in the license's time zone.
+        Args:
+            lease: The lease under which the lane is driven.
+            now: The database's time.
+            day: The date of `now` in the license's time zone.
+            max_per_hour: Maximum number of checks in a clock hour.
+            max_per_day: Maximum number of checks on `day`.
+
+        Returns:
+            False if one of the limits is reached, or if the lease was lost.
         """
         hour = now.replace(minute=0, second=0, microsecond=0)
         with self.durable():
@@ -167,10 +184,10 @@ class NewCustomers(Recipients):
     ) -> bool:
         """Store the gateway's answer about the number of a queued message, and renew the lease for `seconds`.
 
-        False, with nothing stored: the lease was lost, or the message is no longer queued to this number, for example
-        because the number was forgotten meanwhile.
+        Returns False, with nothing stored, if the lease was lost, or if the message is no longer queued to this number,
+        for example because the number was forgotten in the meantime.
         """
-        # Locked, so that a process that forgets the number waits, and then finds the row stored here.
+        # The message is locked, so that a process that forgets the number waits, and then finds the row stored here.
         queued = OutboundMessage.objects.filter(pk=message_id, recipient=number, status=Status.QUEUED)
         with self.durable():
             if not self._renew(lease, seconds) or not list(queued.select_for_update().values_list("pk", flat=True)):

@@ -1,4 +1,4 @@
-"""Numbers that must not be written to, because their owners asked the shop to stop."""
+"""What is known about phone numbers: who asked the shop to stop, who has written, and which hidden ids they have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AT_ONCE = 500
 
 @sensitive_variables()
 def forms_of(number: str) -> list[str]:
-    """Return the values that the column `number` may hold for this number: itself, or those after it was forgotten."""
+    """Return the values that the column `number` may have for this number: the number, and its forms once forgotten."""
     return [number, *(f"{FORGOTTEN}{digest}" for digest in keyed_digests(number))]
 
 
@@ -55,7 +55,7 @@ class Recipients(StoreBase):
     def stop(self, license_id: int, number: str, reason: StopReason, heard_at: datetime) -> Recipient | None:
         """Store that the owner of `number`, in digits, wants no messages, and return the row.
 
-        `heard_at`: when the request was received. Returns None if something newer was decided about the number.
+        `heard_at`: when the request was received. Returns None if there is a newer decision about the number.
         """
         with self.brief():
             Recipient.objects.bulk_create([Recipient(license_id=license_id, number=number)], ignore_conflicts=True)
@@ -73,16 +73,16 @@ class Recipients(StoreBase):
         with self.brief():
             if not stopped.update(**ended, decided_at=DatabaseNow() if heard_at is None else heard_at):
                 return False
-        # Outside that transaction: recording a send locks the message before the recipient.
+        # Not in the same transaction, because recording a send locks the message before the recipient.
         with self.brief():
             messages_to(number).filter(status__in=ARRIVED, reason=StopReason.WRONG_NUMBER).update(reason="")
         return True
 
     @sensitive_variables()
     def why_stopped(self, number: str, message_id: int | None = None) -> StopReason | None:
-        """Return why `number` must not be written to; None if it may be.
+        """Return the reason why nothing must be sent to `number`; None if messages may be sent.
 
-        `message_id`: a message that may be the answer to the stop, which is sent nevertheless.
+        `message_id`: a message that may be the answer to the stop. The answer is sent nevertheless.
         """
         stops = self._stops([number])
         if message_id is not None:
@@ -92,7 +92,7 @@ class Recipients(StoreBase):
 
     @sensitive_variables()
     def find_stopped(self, numbers: Collection[str]) -> set[str]:
-        """Return those of `numbers` that must not be written to."""
+        """Return those of `numbers` to which nothing must be sent."""
         if not numbers or not Recipient.objects.filter(stopped_at__isnull=False).exists():
             return set()
         number_of = {form: number for number in numbers for form in forms_of(number)}
@@ -105,9 +105,9 @@ class Recipients(StoreBase):
 
     @sensitive_variables()
     def cancel_stopped(self, number: str, reason: StopReason) -> list[Change]:
-        """Withdraw the messages queued to `number`, except the answer to its stop; returns those that changed.
+        """Withdraw the messages queued to `number`, except the answer to its stop. Returns those that changed.
 
-        A message that a driver has locked is left: the driver checks for stops itself before it calls the gateway.
+        A message that a driver has locked is left, because the driver checks for stops before it calls the gateway.
         """
         answers = [answer for answer in self._stops([number]).values_list("answer_id", flat=True) if answer]
         return self._withdraw_many(messages_to(number).exclude(pk__in=answers), reason)
@@ -123,7 +123,7 @@ class Recipients(StoreBase):
         """Store that the owner of `number` wrote to the license at `heard_at`. An older event changes nothing."""
         own = Recipient.objects.filter(license_id=license_id, number=number)
         newer = own.exclude(last_inbound_at__gte=heard_at)
-        # Messages sent since then still count as unanswered: they were sent after the customer wrote.
+        # Messages sent since then still count as unanswered, because the customer wrote before them.
         since = Case(When(last_sent_at__gt=heard_at, then=F("sent_since_inbound")), default=0)
         columns = {"last_inbound_at": heard_at, "sent_since_inbound": since}
         with self.brief():
@@ -147,16 +147,16 @@ class Recipients(StoreBase):
 
     @sensitive_variables()
     def has_written(self, license_id: int, number: str, days: int) -> bool:
-        """True if the owner of `number` wrote to the license within `days`."""
+        """True if the owner of `number` wrote to the license within this number of `days`."""
         return self.who_wrote(license_id, days).filter(number=number).exists()
 
     def who_wrote(self, license_id: int, days: int) -> QuerySet[Recipient]:
-        """Return the recipients that wrote to the license within `days`."""
+        """Return the recipients that wrote to the license within this number of `days`."""
         return Recipient.objects.filter(license_id=license_id, last_inbound_at__gte=in_seconds(-86_400 * days))
 
     @sensitive_variables()
     def find_contact(self, license_id: int, number: str, now: datetime) -> Contact | None:
-        """Return what is known of `number` before the first message to it; None if messages were exchanged already."""
+        """Return what is known about `number` before the first message to it; None if messages were exchanged."""
         found = first_of(self.connection, _known, {"license": license_id, "number": number})
         return contact_of(number, now, found or {})
 
@@ -190,7 +190,7 @@ class Recipients(StoreBase):
         """Delete the rows of those of `numbers` that no message and no event is about any more, except stops."""
         if not numbers:
             return
-        # Compared in Python: the tables of an old MariaDB may have other collations than newer ones.
+        # Compared in Python, because in an old MariaDB the tables may have different collations.
         messages = OutboundMessage.objects.filter(recipient__in=numbers).order_by()
         events = WebhookEvent.objects.filter(sender_number__in=numbers).order_by()
         kept = {*messages.values_list("recipient", flat=True).distinct()}
@@ -215,5 +215,5 @@ class Recipients(StoreBase):
 
 
 def messages_to(number: str) -> QuerySet[OutboundMessage]:
-    """The messages to the number `number`."""
+    """Return the messages to the number `number`."""
     return OutboundMessage.objects.filter(recipient=number, recipient_type=RecipientType.NUMBER)

@@ -1,12 +1,13 @@
 """The policy: infers from answers and ticks whether WhatsApp restricts a number. Pure functions, without a database.
 
-WhatsApp reports a restriction by a mark; or it reports nothing, and messages to new customers fail while those to
-others arrive. Messages to new customers then wait, and one at a time is sent as a trial. The `trail` lists, from the
-first failure on, the messages sent since the last one to a new customer that arrived. It is almost always empty, and
-as long as it is, an accepted message needs no further query.
+WhatsApp may report a restriction by a mark. Or it reports nothing, and messages to new customers fail while those to
+others arrive. In both cases messages to new customers wait, and one at a time is sent as a trial.
 
-A gateway that cannot be reached, or fails for everybody, must not be mistaken for a restriction: a message to a known
-customer has to arrive between the failures, and after the last failed message to a known customer.
+The `trail` lists the messages sent since a message to a new customer last arrived, from the first failure on. It is
+almost always empty. As long as it is, an accepted message needs no further query.
+
+A gateway that cannot be reached, or that fails for everybody, must not be mistaken for a restriction. So a message to a
+known customer has to arrive between the failures, and after the last failed message to a known customer.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..pace import RESTRICTED_SECONDS
 PERSONS = 3
 """Number of different new customers whose messages must fail before a restriction is inferred."""
 MAX_REMEMBERED = 20
+"""Maximum length of a trail."""
 KNOWN_CUSTOMER = 0
 """Stands in a trail for one or more messages to known customers that arrived."""
 PROVEN_SECONDS = RESTRICTED_SECONDS[0]
@@ -64,10 +66,11 @@ class Sent:
 class Known(NamedTuple):
     """What a lane stores about a restriction.
 
-    `step`: how often in a row a restriction was found. A step without a restriction means that it was ended by the
-    trial with which the trail begins, which is not proven yet. `is_marked`: it was found by a mark. `trail`: ids of
-    messages and `KNOWN_CUSTOMER`; under a restriction only the trial, if one was begun. `wait_seconds`: until the next
-    trial; None: the stored time is kept.
+    `step`: how often in a row a restriction was found. If there is a step but no restriction, the trial with which the
+    trail begins has ended it, and is not proven yet.
+    `is_marked`: True if the restriction was found by a mark.
+    `trail`: ids of messages, and `KNOWN_CUSTOMER`. Under a restriction it contains only the trial, if one was begun.
+    `wait_seconds`: time until the next trial; None: the stored time is kept.
     """
 
     step: int = 0
@@ -91,10 +94,14 @@ def sign_of(outcome: Outcome) -> Sign:
 
 
 def weigh(known: Known, sign: Sign, message_id: int, is_cold: bool | None, sent: Mapping[int, Sent]) -> Known:
-    """Return what is known of a restriction after `sign` about a message.
+    """Return what is known about a restriction after `sign` about a message.
 
-    `is_cold`: the recipient is a new customer; None: a group, which is neither new nor known. `sent`: the messages of
-    the trail and this one, as they are now; missing ones are dropped from the trail.
+    Args:
+        known: What was known before.
+        sign: What the send, or a tick about it, indicates.
+        message_id: The primary key of the message.
+        is_cold: True if the recipient is a new customer; None for a group, which is neither new nor known.
+        sent: The messages of the trail and this one, as they are now. Missing ones are dropped from the trail.
     """
     if known.is_restricted:
         return _after_try(known, sign) if known.trail == (message_id,) else known
@@ -130,7 +137,7 @@ def _after_try(known: Known, sign: Sign) -> Known:
         return known._replace(is_restricted=False, is_marked=False, wait_seconds=None)
     if sign is Sign.NOT_MADE:
         return known._replace(trail=(), wait_seconds=0.0)
-    # For a restriction that was found by a mark, a trial that is in doubt indicates nothing.
+    # If the restriction was found by a mark, a trial that is in doubt indicates nothing.
     if sign is Sign.NONE or (sign is Sign.IN_DOUBT and known.is_marked):
         return known
     return _restricted(known, is_marked=known.is_marked or sign is Sign.MARKED)
@@ -144,7 +151,8 @@ def _restricted(known: Known, *, is_marked: bool = False) -> Known:
 def _since_success(known: Known, sent: Mapping[int, Sent]) -> Known:
     """Drop the trail up to and including the last message to a new customer that arrived, and missing messages."""
     trail = tuple(one for one in known.trail if one == KNOWN_CUSTOMER or one in sent)
-    # If accepted messages turned out to be undelivered, or an accepted trial still may, acceptance alone is no success.
+    # Acceptance alone is no success if accepted messages turned out to be undelivered, or if an accepted trial still
+    # may.
     is_enough = known.step == 0 and not any(_fate(one, sent) is Fate.UNDELIVERED for one in trail)
     proofs = (Fate.PROVEN, Fate.ACCEPTED) if is_enough else (Fate.PROVEN,)
     successes = [place for place, one in enumerate(trail) if _fate(one, sent) in proofs]
@@ -159,7 +167,9 @@ def _shortened(known: Known, trail: tuple[int, ...], *, ended: bool = False) -> 
 
 
 def _followed(known: Known, one: int) -> Known:
-    """Append to the trail, unless it is already last. The first entry is kept; the oldest of the others are dropped."""
+    """Append to the trail, unless it is already last. If it becomes too long, the oldest entry but the first is
+    dropped.
+    """
     if known.trail[-1:] == (one,):
         return known
     first, others = known.trail[:1], (*known.trail[1:], one)

@@ -1,4 +1,4 @@
-"""What differs between databases, and between sites, in the statements that the store writes by hand.
+"""What differs between databases, and between sites, in the store's hand-written statements.
 
 Besides the system checks, `dialect_of()` is the only place in the package that checks which database is used.
 """
@@ -19,7 +19,7 @@ from ..models.database import DatabaseNow
 from ..models.license import License
 
 Limit = AbstractContextManager[None]
-"""A block in which statements wait only so long for a row that is locked elsewhere, see `locks`."""
+"""A block in which statements wait only a limited time for a row that another process has locked, see `locks`."""
 
 
 class Dialect:
@@ -28,11 +28,11 @@ class Dialect:
     jumps_by_distinct = False
     """True if a DISTINCT of an index's first columns reads one entry for each value, see `backlog`."""
     keeps_snapshots = False
-    """True if a transaction sees only what was committed at its first read."""
+    """True if a transaction sees only what was committed before its first read."""
 
     @staticmethod
     def placeholder(field: Any, connection: Any) -> tuple[str, str]:
-        """Return a new row's placeholder for `field`, and the type that it is cast to (empty: no cast)."""
+        """Return a new row's placeholder for `field`, and the type to which it is cast (empty: no cast)."""
         return "%s", ""
 
     @staticmethod
@@ -42,7 +42,7 @@ class Dialect:
 
     @staticmethod
     def is_refusal(error: Exception) -> bool:
-        """True if `error` means that an INSERT, which cannot skip rows, was refused because a row is known."""
+        """True if `error` means that a row is known, on a database whose INSERT cannot skip such rows."""
         return False
 
     @staticmethod
@@ -64,8 +64,8 @@ class Dialect:
 class PostgreSQL(Dialect):
     @staticmethod
     def placeholder(field: Any, connection: Any) -> tuple[str, str]:
-        # In a SELECT, PostgreSQL cannot infer a value's type from the column. A cast to varchar(n) would silently
-        # truncate a longer value, which the column itself refuses.
+        # In a SELECT, PostgreSQL cannot infer a value's type from the column. The cast must not be to varchar(n): it
+        # would silently truncate a longer value, which the column itself refuses.
         type_ = field.db_type(connection)
         type_ = "text" if type_.startswith("varchar") else type_
         return f"%s::{type_}", type_
@@ -143,7 +143,7 @@ _DIALECTS: dict[str, type[Dialect]] = {"postgresql": PostgreSQL, "mysql": MySQL}
 
 
 def dialect_of(using: str) -> type[Dialect]:
-    """The dialect of the database `using`."""
+    """Return the dialect of the database `using`."""
     return _DIALECTS.get(connections[using].vendor, Dialect)
 
 
@@ -154,14 +154,14 @@ def _rewriting(connection: Any, rewritten: Callable[[str], str]) -> Limit:
 
 
 def _execute(connection: Any, statement: str) -> Any:
-    """Execute `statement`; returns the first value of its result, or None if it returns no rows."""
+    """Execute `statement`. Returns the first value of its result, or None if it returns no rows."""
     with connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchone()[0] if cursor.description else None
 
 
 def code_of(error: BaseException) -> Any:
-    """Return the database's code of an error: a text on PostgreSQL, a number on MySQL and MariaDB, else the message."""
+    """Return the database's error code: a text on PostgreSQL, a number on MySQL and MariaDB, else the message."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or next(iter(error.args), None)
 
@@ -172,7 +172,7 @@ _OURS = re.compile(r"\bdjango_kpwa_[a-z]+\b")
 
 @cache
 def now_sql(using: str) -> str:
-    """`DatabaseNow()` as SQL of the database `using`."""
+    """Return `DatabaseNow()` as SQL of the database `using`."""
     sql, _ = License.objects.all().query.get_compiler(using).compile(DatabaseNow())
     return str(sql)
 

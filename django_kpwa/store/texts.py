@@ -14,9 +14,10 @@ from .base import StoreBase
 
 
 class Texts(StoreBase):
-    """`message` is as it was read before its rendering began.
+    """Stores the result of rendering a message. `message` is the message as it was read before its rendering began.
 
-    Methods that return whether they changed its row change nothing if another driver has begun a rendering since.
+    If the row has changed since, for example because another driver has begun a rendering, the methods with a result
+    change nothing and return False.
     """
 
     @sensitive_variables()
@@ -25,7 +26,7 @@ class Texts(StoreBase):
     ) -> bool:
         """Store the text, and move the message back to its place in the queue.
 
-        `due_at`: that place, see `Unrendered`. `changed`: other columns that the rendering determined anew.
+        `due_at`: that place, see `Unrendered`. `changed`: further columns that the rendering has determined again.
         """
         columns = {"text": text, "image_url": image_url, "rendered_at": DatabaseNow(), "renderings_begun": 0}
         return bool(_as_read(message).update(**columns, due_at=due_at, reason="", reason_words="", **changed))
@@ -33,13 +34,16 @@ class Texts(StoreBase):
     def give_unrendered(
         self, message: OutboundMessage, license_: License, due_at: datetime, changed: dict[str, Any]
     ) -> bool:
-        """Give the message to another license, whose lane then has its text written. Arguments as above."""
+        """Give the message to another license, whose lane then has the text written.
+
+        The other arguments are as for `store_text()`.
+        """
         return bool(_as_read(message).update(license=license_, due_at=due_at, **changed))
 
     def postpone_rendering(self, message: OutboundMessage, words: str, wait_seconds: float | None) -> bool:
-        """Leave the message queued, with the reason in `words`, and due in `wait_seconds`.
+        """Leave the message queued, with the reason in `words`, and make it due in `wait_seconds`.
 
-        None: it stays where it was moved to when the rendering began.
+        If `wait_seconds` is None, it stays where it was moved when the rendering began.
         """
         waits = {} if wait_seconds is None else {"due_at": in_seconds(wait_seconds)}
         return bool(_as_read(message).update(**waits, reason=RENDER_ERROR, reason_words=words))
