@@ -1,4 +1,4 @@
-"""Unit tests need no server."""
+"""Fixtures of the unit tests, which need no server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an HTTP answer means, without a socket: every shape that the reference has, and many that it has not."""
+"""What an HTTP answer means, tested without a socket: every documented shape, and many undocumented ones."""
 
 from __future__ import annotations
 

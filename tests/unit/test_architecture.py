@@ -1,4 +1,4 @@
-"""`docs/architecture.md` says what the code is, and what is to be written in the store alone is written there."""
+"""`docs/architecture.md` agrees with the code, and only the store writes what the store alone may write."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
 def table(*heads: str) -> list[list[str]]:
-    """The cells of the page's table that begins with these columns, without the marks of code."""
+    """Return the cells of the page's table with these first columns, without backticks."""
     _, _, after = PAGE.partition(f"\n| {' | '.join(heads)} ")
     rows = re.match(r"[^\n]*\n\|[-|]+\n((?:\|.*\n)+)", after)
-    assert rows is not None, f"The page has no table of {heads}."
+    assert rows is not None, f"The page has no table with the columns {heads}."
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[1].splitlines()]
 
 
@@ -86,7 +86,7 @@ def test_the_tables_of_the_page_are_those_of_the_app():
     assert sorted(told) == sorted(ours)
 
 
-# What becomes of a message
+# The states of a message
 
 
 def test_the_states_of_the_page_are_those_of_the_code():
@@ -96,7 +96,7 @@ def test_the_states_of_the_page_are_those_of_the_code():
 
 def test_what_may_be_sent_again_is_what_the_page_resends():
     resent = {before for before, after, methods in TRANSITIONS if "resend" in methods and after == Status.QUEUED}
-    assert resent == {*RESENDABLE, Status.SENT}, "sent: once it was reported as not delivered"
+    assert resent == {*RESENDABLE, Status.SENT}, "`sent` may be resent only after it was reported as not delivered"
 
 
 def test_what_has_arrived_only_moves_forward():
@@ -122,18 +122,18 @@ def functions(paths: Iterable[Path]) -> dict[str, list[ast.FunctionDef]]:
 
 @cache
 def nodes_of(path: Path) -> list[ast.AST]:
-    """All that stands in a module."""
+    """Return all syntax nodes of a module."""
     return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
-# The portable form: it is what is right.
+# The methods of the portable form, which is the reference for the other forms.
 STORE = functions([*(PACKAGE / "store").glob("*.py"), PACKAGE / "models/message.py"])
 VERDICT = functions([PACKAGE / "dispatch/verdict.py"])
 METHODS = [name for name in dir(Store) if not name.startswith("_") and name in STORE]
 
 
 def parts_of(method: str) -> Iterator[ast.AST]:
-    """All that stands in a method of the store, and in whatever of the store it calls."""
+    """Return all syntax nodes of a method of the store, and of the store's methods that it calls."""
     names = [method]
     for name in names:
         for node in STORE[name]:
@@ -156,7 +156,7 @@ def statuses_in(parts: Iterable[ast.AST]) -> set[str]:
 
 
 def writes_a_status(part: ast.AST) -> bool:
-    # Lookups are keywords of filter(); columns are keywords of update(), or a dict that it is given.
+    # Keywords of filter() are lookups. Columns are the keywords of update(), or the keys of a dict passed to it.
     if isinstance(part, ast.Dict):
         return any(isinstance(key, ast.Constant) and key.value == "status" for key in part.keys)
     return "status" in written_by(part)
@@ -177,7 +177,9 @@ def test_a_method_of_the_store_names_the_statuses_that_the_table_says():
 
 def test_what_is_stored_begins_where_the_table_does():
     stored = [after for before, after, _ in TRANSITIONS if not before]
-    assert stored == [OutboundMessage().status, Status.CANCELLED], "cancelled: a receipt that its recipient stopped"
+    assert stored == [OutboundMessage().status, Status.CANCELLED], (
+        "`cancelled` is for receipts whose recipient asked to stop"
+    )
 
 
 # What an answer means
@@ -206,9 +208,9 @@ def test_the_pauses_of_the_page_end_as_those_of_the_code():
     assert {reason for reason, end in ended_by.items() if end == "status"} == set(ENDED_BY_STATUS)
 
 
-# What the store alone does
+# What only the store does
 
-# Each exception has its reason, and a test fails where one is no longer needed.
+# Each exception states its reason. A test fails if an exception is no longer needed.
 WRITES_ELSEWHERE = {
     "cli/groups.py": "groups of the site's users, which are no part of the outbox",
     "models/license.py": "a license is what people configure: one that becomes the default takes that from the others",
@@ -246,13 +248,13 @@ NAMES_A_DATABASE = {
 
 @cache
 def modules() -> dict[str, list[ast.AST]]:
-    """All that stands in each of the package's modules, by their paths in it."""
+    """Return the syntax nodes of each module of the package, by the module's path within the package."""
     found = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
     return {name: nodes_of(path) for name, path in found.items() if not name.startswith("migrations/")}
 
 
 def where(does: Callable[[ast.AST], bool], *, in_the_store: bool = False) -> set[str]:
-    """The modules in which a part of the code does that."""
+    """Return the modules with a syntax node for which the predicate is true."""
     return {
         name
         for name, nodes in modules().items()
@@ -261,16 +263,16 @@ def where(does: Callable[[ast.AST], bool], *, in_the_store: bool = False) -> set
 
 
 def called(part: ast.AST) -> str:
-    """The name of the method that `part` calls, if it is a call of one."""
+    """Return the name of the method that `part` calls, or an empty string if it calls none."""
     return part.func.attr if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) else ""
 
 
 def written_by(part: ast.AST) -> set[str]:
-    """The columns that a call writes past a row's own `save()`, or by one that names them."""
+    """Return the columns that a call names: in `update()`, `bulk_update()` or `save(update_fields=…)`."""
     if not isinstance(part, ast.Call) or called(part) not in ("update", "save", "bulk_update"):
         return set()
     columns = {keyword.arg for keyword in part.keywords if keyword.arg}
-    # update(**{"status": …}), save(update_fields=["status"]), bulk_update(rows, ["status"])
+    # For example update(**{"status": …}), save(update_fields=["status"]) and bulk_update(rows, ["status"]).
     given = [*part.args, *(keyword.value for keyword in part.keywords if keyword.arg in (None, "update_fields"))]
     for argument in given:
         keys = argument.keys if isinstance(argument, ast.Dict) else getattr(argument, "elts", [])
@@ -279,7 +281,7 @@ def written_by(part: ast.AST) -> set[str]:
 
 
 def writes_rows(part: ast.AST) -> bool:
-    # A queryset's update() takes columns as keywords, a dict's and a set's a mapping or an iterable.
+    # The update() of a queryset takes keywords. The update() of a dict or a set takes a mapping or an iterable.
     name = called(part).removeprefix("a")
     if name == "update":
         return isinstance(part, ast.Call) and bool(part.keywords)
@@ -314,7 +316,7 @@ def test_no_row_is_given_a_status_outside_the_store():
         return made and any(keyword.arg in ("status", None) for keyword in part.keywords)  # type: ignore[attr-defined]
 
     assert where(gives_one) == set()
-    # What is left of a purged message is shown as a message that is never stored.
+    # The remains of a purged message are shown as a message object that is never stored.
     assert where(makes_one) == {"models/message.py"}
 
 
@@ -344,7 +346,7 @@ def test_only_the_store_and_the_system_checks_write_sql():
 
 
 def test_what_is_inserted_by_its_columns_has_a_value_for_each_in_python():
-    # An INSERT of the store writes every column: one with a default of the database alone would be written as NULL.
+    # The store's INSERT writes every column. A column whose default exists only in the database would become NULL.
     without = [
         f"{model.__name__}.{field.name}"
         for model in (OutboundMessage, WebhookEvent)

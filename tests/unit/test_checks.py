@@ -1,4 +1,4 @@
-"""System checks of settings: each finds what it names, says what to write, and is quiet otherwise."""
+"""The system checks of settings: each reports its problem, says what to write, and is silent otherwise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HTTP = "django_kpwa.gateway.http.HttpGateway"
 
 
 def found(databases: tuple[str, ...] = ()) -> dict[str, checks.CheckMessage]:
-    """What the checks say, by id. Django 6.1 takes None for all databases, so none of them is an empty list."""
+    """Return the results of the checks, by id. In Django 6.1, None means all databases, so the default is a list."""
     messages = checks.run_checks(tags=["kpwa"], databases=databases)
     assert all(message.hint for message in messages)
     return {message.id: message for message in messages}
@@ -73,7 +73,7 @@ def test_addresses_of_a_gateway_that_asks_none_are_not_looked_at(kpwa):
 
 
 def test_what_a_developers_machine_sets_rightly_is_not_reproved_by_its_tests(kpwa, settings, monkeypatch):
-    """Django's test runner has DEBUG off, and looks at the checks: 127.0.0.1 is right beside the sandbox."""
+    """Django's test runner runs the checks with DEBUG off. With the sandbox, 127.0.0.1 is correct."""
     settings.DEBUG, settings.ALLOWED_HOSTS, settings.MIDDLEWARE = False, [], [COMMON]
     kpwa(GATEWAY=HTTP, PUBLIC_URL="http://127.0.0.1:8000")
     assert {"kpwa.W076", "kpwa.W078"} <= set(found())
@@ -237,7 +237,7 @@ BEHIND_PROXY = {"SECURE_SSL_REDIRECT": True, "SECURE_PROXY_SSL_HEADER": ("HTTP_X
 
 
 class OwnSecurity(SecurityMiddleware):
-    """A site's own, with Django's redirect in it."""
+    """A site's own middleware that inherits Django's redirect."""
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_webhook_without_an_address_or_with_a_useless_one_is_a_warning(kpwa, s
 
 
 class OwnHttpGateway(HttpGateway):
-    """A site's own kind of the real one."""
+    """A site's own subclass of the real gateway."""
 
 
 @pytest.mark.parametrize(

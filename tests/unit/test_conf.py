@@ -1,4 +1,4 @@
-"""The settings dict `KPWA`."""
+"""The `KPWA` settings dict."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_change_to_an_equal_value_of_another_type_is_seen(settings):
 
 
 def test_a_change_within_the_dict_is_seen(settings):
-    settings.KPWA = {"PROBE_SECONDS": 7}  # which no other test has left behind
+    settings.KPWA = {"PROBE_SECONDS": 7}  # a value that no other test uses
     assert kpwa_settings().PROBE_SECONDS == 7.0
     settings.KPWA["PROBE_SECONDS"] = 2
     assert kpwa_settings().PROBE_SECONDS == 2.0
@@ -106,7 +106,7 @@ NUMBERS = [setting.name for setting in fields(Settings) if setting.type in ("int
 
 @pytest.mark.parametrize("name", [name for name in HOLDERS if name != "PACE_SECONDS"])
 def test_what_a_value_holds_is_of_one_type_too(settings, name):
-    """`PACE_SECONDS` is looked at by a system check."""
+    """`PACE_SECONDS` is not tested here because a system check covers it."""
     values = {"ALERT_URLS": ({None: ""}, {"https://x.example": 5}), "RETENTION_DAYS": ({5: 5}, {"messages": "30"})}
     for wrong in values.get(name, ([None], [[]])):
         settings.KPWA = {name: wrong}

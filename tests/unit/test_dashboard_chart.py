@@ -1,4 +1,4 @@
-"""The dashboard's chart: every bar in its place, every number in words, nothing that style sheets must allow."""
+"""The dashboard's chart: bars are in place, each number is also given in words, and no style is inline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def hours(*counts, median=None, percentile_95=None):
 
 
 def drawn(chart):
-    """The chart's SVG, read as a browser would."""
+    """Return the chart's SVG, parsed as a browser would parse it."""
     page = render_to_string("admin/django_kpwa/dashboard/chart.html", {"chart": chart})
     start = page.index('<svg width="100%"')
     return page, ElementTree.fromstring(page[start : page.index("</svg>", start) + len("</svg>")])
@@ -105,7 +105,7 @@ def test_the_delay_is_said_in_units_that_fit():
 def test_a_percentile_is_found_within_its_bucket():
     histogram = [0] * BUCKETS
     assert percentile(histogram, 0.5) is None
-    histogram[2] = 10  # from 2 to 5 seconds
+    histogram[2] = 10  # the bucket from 2 to 5 seconds
     assert percentile(histogram, 0.5) == 3.5
     assert percentile(histogram, 1.0) == 5
     histogram[-1] = 90

@@ -1,4 +1,4 @@
-"""The demo's verdict, and the sales that it makes up or reads from a till."""
+"""The demo's verdict, and the sales that it generates or reads from a till's export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation says what the code does, where both can be compared."""
+"""The documentation agrees with the code, as far as a test can compare them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_setting_is_documented_with_its_default_and_its_meaning():
         expected = setting.default if setting.default is not MISSING else setting.default_factory()
         if setting.name != "BASE_URLS":
             assert ast.literal_eval(default.strip("`")) == expected, setting.name
-        assert text, f"{setting.name} says nothing"
+        assert text, f"{setting.name} has no description"
 
 
 def test_every_exception_stands_in_the_drawn_tree_and_only_those():
@@ -53,11 +53,11 @@ def test_every_check_is_documented_and_only_those():
 
 
 def test_a_receipt_is_on_the_phone_after_eight_commands_and_twelve_lines():
-    """What a new user of the tutorial does, from `pip install` to the sale whose receipt is on the phone.
+    """Count what a user of the tutorial types, from `pip install` to the first receipt on the phone.
 
-    A command is what a shell runs at once, with all that stands between its quotes. A line of code is one of Python in
-    a file, for the site's own model too, that is neither blank nor a comment. The receipt's text, and the environment
-    that pip installs into, are not counted.
+    A command is one that a shell runs at once, including everything between its quotes. A line of code is a line of
+    Python in a file that is neither blank nor a comment. The lines of the site's own model count too. Not counted are
+    the receipt's text and the steps that create pip's environment.
     """
     page = (ROOT / "docs/tutorial.md").read_text()
     begun = page.index("pip install django-kpwa")
@@ -92,15 +92,15 @@ def test_every_receipt_class_of_the_pages_may_be_registered(monkeypatch):
 
 WHAT_A_READER_HAS = {
     *("KPWA", "DEBUG", "DATABASES", "INSTALLED_APPS", "CELERY_BEAT_SCHEDULE", "urlpatterns"),
-    *("models", "admin", "path"),  # a new project's files import them
-    *("Sale", "order", "KITCHEN", "logger"),  # of the story
-    *("receipts", "send_message", "OutboundMessage"),  # shown in full on the same page, or the one before
+    *("models", "admin", "path"),  # imported by the files of a new project
+    *("Sale", "order", "KITCHEN", "logger"),  # from the page's example
+    *("receipts", "send_message", "OutboundMessage"),  # shown in full on the same page or the previous one
 }
-"""Names that a block of code may use without saying where they come from."""
+"""Names that a code block may use without importing them."""
 
 
 def test_a_block_of_python_can_be_pasted():
-    """`os` is the one that is forgotten: a new project's settings do not import it."""
+    """The import of `os` is easily forgotten, because the settings of a new project do not import it."""
     unknown = []
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for block in re.findall(r"^ *```python\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE):
@@ -121,7 +121,7 @@ def test_a_block_of_python_can_be_pasted():
 
 
 def anchors_of(page: Path) -> set[str]:
-    """The anchors that the usual forges, and the site of these pages, give to the headings of `page`."""
+    """Return the anchors that common forges and the documentation site give to the headings of `page`."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -131,14 +131,16 @@ def test_every_link_of_the_readme_and_the_docs_leads_somewhere():
     for page in pages:
         for name, anchor in re.findall(r"\]\((?!\w+:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
             target = page.parent / name if name else page
-            assert target.exists(), f"{page.name} links to {name}"
-            assert not anchor or anchor in anchors_of(target), f"{page.name} links to {name}#{anchor}"
+            assert target.exists(), f"{page.name} links to {name}, which does not exist"
+            assert not anchor or anchor in anchors_of(target), (
+                f"{page.name} links to {name}#{anchor}, which does not exist"
+            )
 
 
 def test_the_symptoms_name_what_is_on_the_screen_and_commands_that_exist():
     page = (ROOT / "docs/symptoms.md").read_text()
     catalogue = (ROOT / "django_kpwa/locale/id/LC_MESSAGES/django.po").read_text()
-    # The admin begins the names of its lists with a capital letter.
+    # The admin capitalizes the names of its lists.
     shown = {text.casefold() for text in re.findall(r'^msgid(?:_plural)? "(.+)"$', catalogue, re.MULTILINE)}
     named = set(re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", page))
     assert len(named) > 30
@@ -172,7 +174,7 @@ def test_every_test_that_the_guarantees_name_is_there():
     }
     files = {test.split()[0] for test in written}
     page = (ROOT / "docs/guarantees.md").read_text()
-    # `test_file.py`, then the tests of it that are named.
+    # `test_file.py`, followed by the names of its tests.
     named = re.findall(r"`(?:tests/faults/)?(test_\w+\.py)`((?:[\s,]*`test_\w+`)*)", page)
     assert len(named) > 20
     for file, tests in named:

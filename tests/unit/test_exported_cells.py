@@ -1,4 +1,4 @@
-"""No cell of the export begins a formula, whatever a spreadsheet splits it at."""
+"""No cell of the export starts a formula, whatever separator a spreadsheet uses."""
 
 from __future__ import annotations
 

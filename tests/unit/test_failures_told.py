@@ -1,4 +1,4 @@
-"""What the admin says of a gateway that refused or failed."""
+"""What the admin says about a gateway that refused or failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_a_request_that_was_turned_away_says_so_and_quotes_who_did():
     turned_away = TurnedAwayError("The gateway answered 403: …", status_code=403, words="Blocked")
     assert failure_of(turned_away).title == failure_of_code(turned_away).title == "Request rejected"
     assert "The gateway said: Blocked" in failure_of(turned_away).sentence
-    # Gateways of this family answer so where the service is to be restarted.
+    # Gateways of this family answer 422 if the service needs a restart.
     assert failure_of_code(TurnedAwayError("x", status_code=422)).title == "Restart needed"
 
 

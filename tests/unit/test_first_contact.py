@@ -1,4 +1,4 @@
-"""The policy of `dispatch.first_contact`: when the gateway is asked whether a number has WhatsApp, and what follows."""
+"""The policy of `dispatch.first_contact`: when a number is checked for WhatsApp, and what follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy of `dispatch.hold`: which message must not go out now, and until when."""
+"""The policy of `dispatch.hold`: which messages must wait, and until when."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django_kpwa.dispatch.hold import until_tomorrow, why_not_now
 from django_kpwa.models import HoldReason, Priority
 from django_kpwa.store.results import Facts, Hold, Standing
 
-# Without summer time; with it; with one of half an hour.
+# Zones without summer time, with summer time, and with a summer time of half an hour.
 ZONES = [ZoneInfo(name) for name in ("Asia/Jakarta", "Europe/Berlin", "Australia/Lord_Howe")]
 JAKARTA, BERLIN, _ = ZONES
 USUAL = Settings()
@@ -77,7 +77,7 @@ def test_only_new_customers_wait_while_whatsapp_restricts_the_number(is_cold, se
         ("2026-11-28 23:59", None, "2026-11-29 19:00"),
         ("2026-12-31 10:00", ("12:00", "13:30"), "2027-01-01 19:00"),
         ("2026-11-28 10:00", ("18:00", "07:00"), "2026-11-29 16:00"),
-        # Not on the same day: its limit is reached.
+        # Never on the same day, because that day's limit is reached.
         ("2026-11-28 23:30", ("01:00", "20:00"), "2026-11-29 00:00"),
     ],
 )
@@ -97,11 +97,11 @@ NIGHT = datetime(2026, 11, 28, 23, tzinfo=JAKARTA)
         (timedelta(minutes=30), Priority.NORMAL, False),
         (timedelta(minutes=30, seconds=1), Priority.NORMAL, True),
         (timedelta(minutes=31), Priority.URGENT, True),
-        # The backlog after an outage has one more.
+        # The backlog after an outage has the priority value NORMAL + 1.
         (timedelta(minutes=6), Priority.NORMAL + 1, False),
         (timedelta(0), Priority.BULK, True),
         (timedelta(0), Priority.BULK + 1, True),
-        # The database's clock was ahead when it was stored.
+        # The database's clock was ahead when the message was stored.
         (timedelta(hours=-5), Priority.NORMAL, False),
     ],
 )
@@ -114,7 +114,7 @@ def test_only_what_is_late_or_bulk_is_held(late, priority, is_held):
 def test_a_message_for_later_is_late_by_the_time_that_it_was_for():
     assert held(NIGHT, late=timedelta(days=3), first_due_at=NIGHT - timedelta(minutes=29)) is None
     assert held(NIGHT, late=timedelta(days=3), first_due_at=NIGHT - timedelta(minutes=31)) is not None
-    # It was for a time before it was queued, so it was due at once.
+    # Its scheduled time was before it was queued, so it was due at once.
     assert held(NIGHT, late=timedelta(0), first_due_at=NIGHT - timedelta(days=1)) is None
 
 
@@ -123,14 +123,14 @@ def test_without_quiet_hours_nothing_is_held():
 
 
 def test_where_clocks_are_put_forward_an_end_that_does_not_exist_is_as_much_later():
-    # At 2:00 it is 3:00.
+    # At 2:00 the clocks jump to 3:00.
     assert end_of(datetime(2027, 3, 28, 1, 30, tzinfo=BERLIN), ("21:00", "02:30")) == datetime(
         2027, 3, 28, 1, 30, tzinfo=timezone.utc
     )
 
 
 def test_where_clocks_are_put_back_the_end_that_is_still_to_come_counts():
-    # 2:00 to 3:00 comes twice.
+    # The hour from 2:00 to 3:00 occurs twice.
     first, second = (datetime(2026, 10, 25, 2, 10, tzinfo=BERLIN, fold=fold) for fold in (0, 1))
     ends = [held(now, hours=("21:00", "02:30")).until for now in (first, second)]
     assert ends == [datetime(2026, 10, 25, hour, 30, tzinfo=timezone.utc) for hour in (0, 1)]
@@ -149,7 +149,7 @@ def test_every_hold_ends_within_a_day_and_the_hour_of_a_changed_clock(now, hours
         assert now < hold.until <= now + timedelta(hours=25)
         at_end = hold.until.astimezone(zone)
         held_again = held(at_end, hours=hours)
-        # Only where the end's hour comes twice is it quiet once more.
+        # It is quiet a second time only if the hour of the end occurs twice.
         assert held_again is None or at_end.utcoffset() != held_again.until.astimezone(zone).utcoffset()
 
 

@@ -1,4 +1,4 @@
-"""The how-to pages for whoever runs a site: files parse, commands exist, and a stop waits long enough for a call."""
+"""The how-to pages for operators: files parse, commands exist, and a stop waits long enough for a running call."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.pages import HOWTO, blocks_of
 
 
 def files_of(page: str) -> Iterator[tuple[str, str]]:
-    """The name and the text of each block of a page whose first line names an absolute path."""
+    """Yield the path and the text of each block of a page whose first line names an absolute path."""
     for text in blocks_of(page, r"\w+"):
         if named := re.match(r"# (/\S+?):?\s", text):
             yield named[1], text
 
 
 def parse_unit(text: str) -> dict[str, dict[str, str]]:
-    """The sections of a unit file. Raises `ValueError` for a line that is none of its, or a name that comes twice."""
+    """Return the sections of a unit file. Raises `ValueError` for an invalid line or a repeated name."""
     sections: dict[str, dict[str, str]] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.startswith("#"):
@@ -47,7 +47,7 @@ def parse_unit(text: str) -> dict[str, dict[str, str]]:
 
 
 def check_command(command: str) -> None:
-    """Raises an exception if `celery` or `manage.py kpwa` would refuse the arguments."""
+    """Raise an exception if `celery` or `manage.py kpwa` would refuse the arguments."""
     program, *arguments = shlex.split(command.replace("%H", "host"))
     if "kpwa" in arguments:
         kpwa = arguments[arguments.index("kpwa") + 1 :]
@@ -86,7 +86,7 @@ def test_every_line_of_the_crontabs_runs_a_command_that_exists():
     lines = [line for line in "".join(blocks_of("cron.md", "cron")).splitlines() if "manage.py" in line]
     assert len(lines) == 3
     for line in lines:
-        assert "%" not in line, "cron takes it for the end of the line"
+        assert "%" not in line, "cron treats % as the end of the line"
         command = line[line.index("venv/bin/python") :].partition(" >>")[0]
         check_command(command)
 

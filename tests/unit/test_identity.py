@@ -1,4 +1,4 @@
-"""A receipt's key: one for each object and event, from which its event can be told."""
+"""A receipt's key: unique for each object and event, and the event can be read from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.shop.models import Invoice
 
 
 class Notice(receipts.Receipt):
-    """Its event is what the invoice's customer is called, so that tests can choose it."""
+    """A receipt whose event id is the invoice's `customer_phone`, so that tests can choose it."""
 
     def get_event_id(self, invoice):
         return invoice.customer_phone

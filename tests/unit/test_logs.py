@@ -1,4 +1,4 @@
-"""Words of others, in logs and on terminals: they are read there, and do nothing else."""
+"""Foreign text in logs and on terminals can be read, and has no other effect."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DANGEROUS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 
 @pytest.fixture
 def written():
-    """What a handler of the site's would write, as it would write it."""
+    """A function that returns what a log handler of the site has written."""
     stream, root = io.StringIO(), logging.getLogger()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))

@@ -1,4 +1,4 @@
-"""A migration that was released is never edited: sites have run it, and would not run it again."""
+"""A released migration is never edited, because sites that have run it do not run it again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDER = Path(django_kpwa.__file__).parent / "migrations"
 RELEASED = {
     "0001_initial.py": "68417aa4eb589075aece7afa87b72f19395c035bdc15b46e61a6ced11ddccef7",
 }
-"""What each file of a release has, as SHA-256. A release adds a line for each migration that is new in it."""
+"""The SHA-256 of each released migration file. Each release adds a line for every new migration."""
 
 
 def test_what_was_released_is_as_it_was_then():

@@ -1,4 +1,4 @@
-"""The table of outcomes: every error that a send can raise, and what it means for the message."""
+"""The table of outcomes: each error that a send can raise, and what it means for the message."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_only_a_400_or_a_500_can_tell_of_a_restriction(error):
 @pytest.mark.parametrize("error", [error for error, _, _ in TABLE])
 def test_only_what_the_gateway_said_is_kept(error):
     assert outcome_of_error(error("ours", words="")).words == ""
-    # An answer that a site's own gateway class put into the message alone.
+    # A site's own gateway class may put the answer only into the exception's message.
     assert outcome_of_error(error("words")).words == ("words" if issubclass(error, AnsweredError) else "")
 
 

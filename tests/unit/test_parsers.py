@@ -1,4 +1,4 @@
-"""What the default parser makes of the payloads that gateways of this family post."""
+"""How the default parser reads the payloads that gateways of this family post."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_message_from_the_linked_number_is_never_a_customers(payload):
 
 
 def test_a_payload_that_denies_to_be_the_shops_own_is_never_taken_for_it():
-    """From the linked number all the same, it is nobody's: a person looks."""
+    """If it still comes from the linked number, it belongs to nobody, and a person must look at it."""
     assert parse_all({"from": SHOP, "isFromMe": False, "to": CUSTOMER, "message": "x"}) == []
     hidden = {"from": "98765432101234@lid", "sender": SHOP, "fromMe": False, "message": "x"}
     assert parse(hidden).kind == EventKind.INCOMING

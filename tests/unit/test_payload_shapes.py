@@ -1,7 +1,7 @@
-"""The payloads of sister gateways, each as it is posted, and the right reading of it.
+"""The payloads of related gateways, each as it is posted, with its correct reading.
 
-Names and nesting are those of the gateways' own documents and of bug reports: Baileys and Evolution API,
-whatsapp-web.js and WAHA, whatsmeow (wuzapi, go-whatsapp), Fonnte, Wablas and others that sell to shops.
+Names and nesting come from the gateways' own documentation and from bug reports: Baileys and Evolution API,
+whatsapp-web.js and WAHA, whatsmeow (wuzapi, go-whatsapp), Fonnte, Wablas and other providers for shops.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def parse_all(payload, content_type="application/json", linked_number=SHOP, **he
 
 
 def evolution(message, event="messages.upsert", from_me=False, jid=PN, **data):
-    """Evolution API. Its `data.status` stands beside a customer's message too; `sender` is the linked phone."""
+    """Evolution API. It also sends `data.status` with a customer's message. `sender` is the linked phone."""
     key = {"remoteJid": jid, "fromMe": from_me, "id": "A1", **data.pop("key", {})}
     more = {"pushName": "Budi", "status": "DELIVERY_ACK", "messageTimestamp": 1764200000, "source": "android"}
     return {
@@ -50,7 +50,7 @@ def evolution(message, event="messages.upsert", from_me=False, jid=PN, **data):
 
 
 def waha(event, **payload):
-    """WAHA: the envelope has an id of its own."""
+    """WAHA. The envelope has its own id."""
     me = {"id": f"{SHOP}@c.us", "pushName": "Toko"}
     return {
         "id": "evt_01",
@@ -247,7 +247,7 @@ PAYLOADS = {
     "maytapi ack": ({"type": "ack", "data": [{"chatId": US, "msgId": "A1", "ackType": "delivered", "ackCode": 2}]}, state("delivered")),
     "gupshup state": ({"type": "message-event", "payload": {"id": "A1", "gsId": "g1", "type": "delivered", "destination": CUSTOMER}}, state("delivered", others=["g1"])),
     "the number of another scale is the lesser": ({"id": "A1", "status": 3}, state("delivered")),
-    # Our own coming back
+    # The shop's own messages, echoed back
     "evolution own": (evolution({"conversation": "Struk 17"}, event="send.message", from_me=True, status="PENDING"), state("pending", is_own=True, text="Struk 17", recipient=CUSTOMER)),
     "evolution own, hidden": (evolution({"conversation": "Struk 17"}, from_me=True, jid=LID, key={"remoteJidAlt": PN}), state("delivered", is_own=True, recipient=CUSTOMER)),
     "waha own": (waha("message.any", id=f"true_{US}_A1", fromMe=True, to=US, body="Struk 17", **{"from": f"{SHOP}@c.us"}), own(id=f"true_{US}_A1")),
@@ -284,7 +284,7 @@ def test_a_sister_gateways_payload_is_read_right(shape, linked_number):
     (event,) = parse_all(payload, content_type, linked_number)
     wanted = dict(wanted)
     if event.gateway_id == f"false_{US}_A1":
-        # whatsapp-web.js puts the chat into the id; the one that others know is tried as well.
+        # whatsapp-web.js puts the chat into the id. The plain id that other gateways use is tried as well.
         wanted |= {"id": event.gateway_id, "others": ["A1"]}
     read = {
         "id": event.gateway_id, "others": list(event.other_ids),

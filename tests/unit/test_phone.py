@@ -1,4 +1,4 @@
-"""Phone numbers: the gateway's table to the letter, what a shop means, and what logs show."""
+"""Phone numbers: the gateway's documented table, what a shop means by a number, and what logs show."""
 
 from __future__ import annotations
 

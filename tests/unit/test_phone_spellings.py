@@ -1,4 +1,4 @@
-"""What stands in a field is one number in full, whoever wrote it there, or it is refused with the reason."""
+"""A field's value is read as one complete number, however it is spelled, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django_kpwa import phone
 from django_kpwa.exceptions import InvalidPhoneNumberError
 
 NUMBERS = ["081234567890", "0857123456789", "0812345678", "0895612345678"]
-"""As dialled in Indonesia, of each length that mobiles have."""
+"""Mobile numbers of every length in use, as dialled in Indonesia."""
 
 
 def own(dialled: str) -> str:
@@ -28,7 +28,7 @@ def grouped(digits: str, *sizes: int, by: str) -> str:
 
 
 def spellings(dialled: str) -> dict[str, None]:
-    """How people, programs and address books write one number."""
+    """Return the ways in which people, programs and address books write one number."""
     rest = dialled[1:]
     found = [dialled, rest, f"62{rest}", f"+62{rest}", f"0062{rest}", f"620{rest}", f"+62 (0) {rest}", f"+62-{rest}"]
     for by in (" ", "-", ".", "\u00a0", "\u2011", "\u2013", "\u2212", "\u202f", " - ", "\u00b7"):
@@ -75,7 +75,7 @@ def spellings(dialled: str) -> dict[str, None]:
 
 
 def reading(typed, **options):
-    """The number that is read, or why there is none."""
+    """Return the number that is read, or the reason for the refusal."""
     try:
         return phone.parse(typed, **options)
     except InvalidPhoneNumberError as error:
@@ -111,7 +111,7 @@ def test_foreign_numbers_need_their_plus_and_are_never_misread():
         for written in (f"+{digits}", international, f"00{digits}"):
             assert reading(written) == digits, (region, kind, written)
         if region == "ID" or digits.startswith("8"):
-            # What begins with 8 is how an Indonesian mobile is written without its 0, whoever else begins so.
+            # Digits that begin with 8 are read as an Indonesian mobile without its 0, whatever their country.
             continue
         for bare in (digits, international.lstrip("+")):
             assert reading(bare, region="ID").startswith("refused: "), (region, kind, bare)
@@ -253,7 +253,7 @@ def test_a_link_to_a_foreign_chat_is_read_by_its_country_code():
 
 
 class Own:
-    """A number of a host's own kind."""
+    """A phone number class of the site's own."""
 
     def __init__(self, number, text="0899 9999 9999"):
         self.as_e164 = number
@@ -267,7 +267,7 @@ class Own:
 
 
 class FieldNumber(phonenumbers.PhoneNumber):
-    """As django-phonenumber-field's: it keeps what was typed, and shows that where it is not valid."""
+    """Like django-phonenumber-field's class: it keeps the typed text, and shows that text if it is invalid."""
 
     def __init__(self, raw_input, region="ID"):
         super().__init__(raw_input=raw_input)

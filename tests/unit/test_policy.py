@@ -1,8 +1,7 @@
-"""The whole policy at work: stops, limits, restrictions, quiet hours and expiry, as a lane's driver puts them together.
+"""The whole policy at work: stops, limits, restrictions, quiet hours and expiry, as a lane's driver combines them.
 
-The driver is the real one. What it asks the database is answered from memory, on a clock that jumps from one moment at
-which something is due to the next, until nothing waits; and the phone that it calls holds each call against the
-promises.
+The driver is the real one. Its store is in memory, and its clock jumps from one due moment to the next until nothing
+waits. The simulated phone checks each call against the promises.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ from django_kpwa.store.results import Change, Claim, Content, Facts, Idle, Ready
 
 INDONESIA = ("Asia/Jakarta", "Asia/Makassar", "Asia/Jayapura")
 ZONES = [ZoneInfo(name) for name in (*INDONESIA, "Europe/Berlin")]
-"""Indonesia's three, and one where clocks are put forward and back."""
+"""Indonesia's three zones, and one with summer time."""
 WARM = timedelta(days=2)
 DAY = timedelta(days=1)
 LIVE = timedelta(minutes=30)
 LONGEST = {
-    # A day, or nearly two, and the hour by which clocks are changed.
+    # One day, or nearly two, plus the hour of a summer time change.
     HoldReason.QUIET_HOURS: timedelta(hours=25),
     HoldReason.COLD_LIMIT: timedelta(hours=49),
     HoldReason.RESTRICTED: timedelta(days=7),
@@ -63,7 +62,7 @@ KPWA = {
 
 @dataclass
 class Message:
-    """What a site queues at `at`; the rest is what became of it."""
+    """A message that a site queues at `at`. The fields from `due_at` on are its state."""
 
     id: int
     at: datetime
@@ -87,7 +86,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Happening:
-    """What somebody does `at`: the customer of `recipient` writes, or a person, or the gateway about the number."""
+    """An event at `at`: the customer `recipient` writes, or the number's restriction is reported or lifted."""
 
     at: datetime
     kind: str
@@ -96,7 +95,7 @@ class Happening:
 
 @dataclass(frozen=True)
 class Story:
-    """What happens from outside, whatever the policy is. `restricted`: when WhatsApp turns new customers down."""
+    """All outside events, independent of the policy. `restricted`: the times when WhatsApp refuses new customers."""
 
     zone: ZoneInfo
     begins: datetime
@@ -108,7 +107,7 @@ class Story:
 
 
 class World:
-    """A lane, its messages and its phone: the driver's store and gateway in one, in memory."""
+    """A lane, its messages and its phone. One object in memory is both the driver's store and its gateway."""
 
     def __init__(self, story: Story) -> None:
         self.story, self.now = story, story.begins - timedelta(minutes=1)
@@ -135,7 +134,7 @@ class World:
         return [message for message in self.messages.values() if message.status == Status.QUEUED]
 
     def ends(self) -> dict[int, tuple[Status, datetime | None]]:
-        """What became of each message, and when it was sent. One that is withdrawn may be so a look later."""
+        """Return each message's status and, if it was sent, the time. The time of a withdrawal depends on the looks."""
         return {
             message.id: (message.status, message.ended_at if message.status == Status.SENT else None)
             for message in self.messages.values()
@@ -144,13 +143,16 @@ class World:
     # --- time passes ---
 
     def live(self, looks: Sequence[datetime], order: int) -> None:
-        """Until nothing is left to be done. The driver looks whenever something may be due, and at `looks` besides;
-        of what happens in one moment, the last comes first if `order` is negative. But who wants messages again is
-        heard first, and who wants none last: whether a message was refused at once is what order means."""
+        """Run until nothing is left to do.
+
+        The driver looks whenever something may be due, and also at the times in `looks`. If `order` is negative,
+        events of the same moment happen in reverse. "Wants again" always happens first and "stops" last, because
+        their order decides whether a message is refused at once.
+        """
         rank = {"wants again": 0, "stops": 2}
         outside = sorted(self._outside()[::order], key=lambda each: rank.get(getattr(each, "kind", ""), 1))
         while (moment := self._next_moment(outside, looks)) is not None:
-            assert moment <= self.story.begins + timedelta(days=90), "something waits for ever"
+            assert moment <= self.story.begins + timedelta(days=90), "a message waits forever"
             self.now = moment
             for each in [each for each in outside if each.at == moment]:
                 self._happen(each)
@@ -189,7 +191,7 @@ class World:
         if self.lane.paused_until is not None:
             moments.add(self.lane.paused_until)
         coming = sorted(moment for moment in moments if moment > self.now)
-        assert coming, f"nothing will ever move: {waiting}"
+        assert coming, f"these messages will never be due: {waiting}"
         return coming[0]
 
     def _happen(self, each: Message | Happening) -> None:
@@ -201,7 +203,7 @@ class World:
             self.wrote[each.recipient] = self.now
             self._end_holds(AS_NEW, each.recipient)
         elif each.kind == "stops":
-            # What is queued is found by the driver: the event's processing may be interrupted before it is withdrawn.
+            # The driver must find queued messages itself: processing may be interrupted before it withdraws them.
             self.stopped.add(each.recipient)
         elif each.kind == "wants again":
             self.stopped.discard(each.recipient)
@@ -229,20 +231,22 @@ class World:
     def _settle(self, message: Message, status: Status) -> None:
         message.status, message.ended_at = status, self.now
 
-    # --- the gateway, which holds each call against the promises ---
+    # --- the gateway, which checks each call against the promises ---
 
     def send_message(self, recipient: str, text: str, image_url: str) -> SentMessage:
         message, local = self.messages[int(text)], self.now.astimezone(self.story.zone)
-        assert recipient not in self.stopped, "sent to somebody who wants no messages"
+        assert recipient not in self.stopped, "sent to a customer who asked for no messages"
         assert message.expires_at is None or message.expires_at > self.now, "sent after it expired"
         if message.priority == Priority.BULK or self.now - (message.first_due_at or message.at) > LIVE:
-            assert 7 <= local.hour < 21, "sent in the quiet hours"
+            assert 7 <= local.hour < 21, "a late or bulk message was sent in the quiet hours"
         if self.is_known(recipient):
             return SentMessage("id")
         self.seen_at[recipient] = self.now
         self.cold_tried[self.today()].add(message.id)
         limit = self.license.cold_limit_on(self.today())
-        assert limit is None or len(self.cold_tried[self.today()]) <= limit, "more new customers than the limit"
+        assert limit is None or len(self.cold_tried[self.today()]) <= limit, (
+            "wrote to more new customers than the limit allows"
+        )
         minutes = (self.now - self.story.begins) / timedelta(minutes=1)
         if not any(begins <= minutes < ends for begins, ends in self.story.restricted):
             self.turned_down_at = None
@@ -260,7 +264,7 @@ class World:
     def close(self) -> None:
         pass
 
-    # --- the store, as far as a driver asks it ---
+    # --- the part of the store that a driver uses ---
 
     def take_lease(self, lease: object, seconds: float, **options: object) -> Step:
         return Step(Ready(), lane=self.lane)
@@ -286,8 +290,10 @@ class World:
         message = self.messages[claim.message_id]
         message.status = Status.QUEUED
         if hold is not None:
-            assert self.now < hold.until <= self.now + LONGEST[hold.reason], f"{hold} does not end soon"
-            assert hold.reason not in AS_NEW or not self.is_known(message.recipient), f"{hold} of no new customer"
+            assert self.now < hold.until <= self.now + LONGEST[hold.reason], f"{hold} ends in the past or too late"
+            assert hold.reason not in AS_NEW or not self.is_known(message.recipient), (
+                f"{hold} applies to a known customer"
+            )
             message.due_at, message.reason = hold.until, hold.reason
         return Status.QUEUED
 
@@ -353,7 +359,7 @@ class World:
 
 @contextmanager
 def site(world: World):
-    """A site whose database and phone are `world`."""
+    """Run a site whose database and phone are `world`."""
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(driver, "store", return_value=world))
         stack.enter_context(mock.patch.object(License, "time_zone", world.story.zone))
@@ -370,12 +376,12 @@ def lived(story: Story, looks: Sequence[datetime] = (), order: int = 1) -> World
 
 CUSTOMERS = ["628110", "628111", "628112", "628113"]
 MINUTES = st.integers(0, 3 * 24 * 60)
-# Often the same moment, so that their order matters if it may.
+# Many events share a moment, so that a wrong dependence on their order shows.
 MOMENTS = MINUTES.map(lambda minutes: minutes // 240 * 240) | MINUTES
 STORIES = st.builds(
     Story,
     zone=st.sampled_from(ZONES),
-    # A moment is what its clocks show at full minutes; Berlin's are put forward and back in this time.
+    # Times are full minutes. This period contains both clock changes of Berlin.
     begins=st.datetimes(datetime(2026, 3, 20), datetime(2026, 11, 1), timezones=st.just(timezone.utc)).map(
         lambda moment: moment.replace(second=0, microsecond=0)
     ),
@@ -397,7 +403,7 @@ STORIES = st.builds(
             st.sampled_from(CUSTOMERS),
         ),
         max_size=6,
-        # What one person does twice in a moment has an order that matters.
+        # No two events share a moment: the order of two actions of one person would matter.
         unique_by=lambda each: each[0],
     ).map(tuple),
     restricted=st.lists(st.tuples(MINUTES, MINUTES.map(lambda minutes: minutes * 3)), max_size=2).map(tuple),
@@ -415,12 +421,12 @@ def _settings():
 @settings(max_examples=100)
 @given(story=STORIES)
 def test_whatever_happens_every_message_ends_and_no_promise_is_broken(story):
-    # The promises are held by the phone, at each call, and by the store, at each hold.
+    # The phone checks the promises at each call, and the store checks them at each hold.
     for message in lived(story).messages.values():
         assert message.status in (Status.SENT, Status.CANCELLED, Status.EXPIRED)
         if message.status == Status.EXPIRED:
             assert message.ended_at >= message.expires_at
-            # It says why it waited so long; a lane that was paused says so itself.
+            # The message keeps the reason for its wait. A pause is recorded on its lane instead.
             assert message.reason in (*HoldReason.values, Cause.RESTRICTED, "")
 
 

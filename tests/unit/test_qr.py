@@ -1,4 +1,4 @@
-"""`LoginQr` in every form that gateways of this family send, held against a real QR reader."""
+"""`LoginQr` in every form that gateways of this family send, checked with a real QR reader."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def base64_of(content):
 
 
 def scanned_terminal(drawing):
-    """What a phone reads from the terminal: light is drawn, dark is left out."""
+    """Return what a phone reads from the terminal. Light modules are drawn, and dark ones are left blank."""
     lines = drawing.splitlines()
     lit = bytes(255 * (character in half) for line in lines for half in ("█▀", "█▄") for character in line)
     small = Image.frombytes("L", (len(lines[0]), 2 * len(lines)), lit)
@@ -239,7 +239,7 @@ def test_a_png_that_cannot_be_read_is_refused_with_the_reason(image):
 
 
 def test_an_interlaced_png_can_be_drawn_in_a_terminal():
-    # Pillow writes none. Adam7: where each pass begins, and how far its pixels are apart.
+    # Pillow writes no interlaced files. Adam7: where each pass begins, and the distance between its pixels.
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     code = Image.open(io.BytesIO(png_of())).convert("L")
     lines = b"".join(
@@ -266,7 +266,7 @@ def test_the_modules_are_those_of_the_code_whatever_form_it_came_in():
 
 def test_corners_without_timing_patterns_are_not_drawn_as_a_code():
     opened = Image.open(io.BytesIO(png_of())).convert("L")
-    # Six pixels a module: row 6 below the quiet zone, between the corners.
+    # Six pixels per module. This is row 6 below the quiet zone, between the corners.
     opened.paste(255, (12 * 6, 10 * 6, opened.width - 12 * 6, 11 * 6))
     saved = io.BytesIO()
     opened.save(saved, "PNG")
@@ -275,11 +275,11 @@ def test_corners_without_timing_patterns_are_not_drawn_as_a_code():
 
 
 def test_an_image_with_too_many_pixels_is_refused_before_decoding():
-    # Neither holds what it would take to decode it: that would be refused as damaged.
+    # Neither image has enough data to be decoded: decoding would refuse it as damaged.
     side = MAX_SIDE + 1
     for image in (raw_png(side, side, b""), jpeg_of(size=(side, side))[:2000] + b"\xff\xd9"):
         with pytest.raises(UnexpectedAnswerError, match=f"{side} × {side} pixels"):
             LoginQr.from_image(image)
-    for side in (10_000, 100_000):  # above Pillow's own limits, the first of which only warns
+    for side in (10_000, 100_000):  # above Pillow's own limits (the first only warns)
         with pytest.raises(UnexpectedAnswerError, match=r"too large|pixels"):
             LoginQr.from_image(raw_png(side, side, b""))

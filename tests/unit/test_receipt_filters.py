@@ -64,7 +64,7 @@ def test_an_amount_that_is_shown_is_the_amount_to_the_sen(value):
     try:
         text = rupiah(value, "")
     except ValueError:
-        assert abs(Decimal(str(value))) > 10**20, "only what no receipt has is refused"
+        assert abs(Decimal(str(value))) > 10**20, "an amount that a receipt can have was refused"
         return
     read = Decimal(text.replace(".", "").replace(",", "."))
     assert abs(read - Decimal(str(value))) <= Decimal("0.005")
@@ -110,12 +110,12 @@ def test_controls_and_turns_of_direction_are_dropped():
     assert wa_escape("a\u2028b\x0bc") == "a\nb\nc"
 
 
-# Texts that are mostly marks: what chance seldom writes, and somebody who tries things does.
+# Texts that consist mostly of marks: random text seldom has them, but an attacker would try them.
 HOSTILE = st.text("*_~`>-1. \n\r\u2028\u2060\u200bab\uff3fé\U0001f64f", max_size=40) | st.text(max_size=40)
 
 
 def formatting(text: str) -> list[str]:
-    """The elements that WhatsApp's rules make of a text, opened and closed, in order."""
+    """Return the opening and closing elements that WhatsApp's rules make of a text, in order."""
     return re.findall(r"</?(?:strong|em|s|code|pre)>", wa_html(text))
 
 
@@ -199,7 +199,7 @@ def test_wide_characters_take_two_columns_and_combining_ones_none():
     assert struk_line("Cafe\u0301", "8") == "Cafe\u0301" + " " * 27 + "8"
 
 
-# Without marks that take a column of their own (Mc): wcwidth counts one that begins a word with the space before it.
+# Without spacing marks (Mc): if one begins a word, wcwidth counts it together with the space before it.
 ROW_TEXT = st.characters(exclude_categories=("Cs", "Mc"))
 
 

@@ -1,4 +1,4 @@
-"""What a receipt says: the amount that was given, addresses whole, columns as they are seen, in linear time."""
+"""A receipt's text: correct amounts, unbroken addresses, columns of the visible width, all in linear time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Currency:
 
 @dataclass
 class Money:
-    """As django-money's: an amount and its currency; its text is formatted for people."""
+    """Like django-money's class: an amount and its currency. Its text is formatted for people."""
 
     amount: Decimal
     currency: object
@@ -130,7 +130,7 @@ def test_behind_a_filter_that_formats_the_amount_is_the_same_or_refused(language
                 shown = template.render(Context({"amount": amount}))
             except ValueError as error:
                 refusal = str(error)
-        # `floatformat` without an argument rounds to one place by itself.
+        # `floatformat` without an argument rounds to one decimal place.
         right = rupiah(round(amount, 1) if before == "floatformat" else amount)
         assert shown == right or "was formatted already" in refusal, amount
 
@@ -280,13 +280,13 @@ def test_a_hostile_text_takes_linear_time(written):
         return time.process_time() - began
 
     def is_linear(unit):
-        # Eight times as much; it would be 64 times as much if each character looked at all others.
+        # Linear time takes 8 times as long for 8 times the text. Quadratic time would take 64 times as long.
         short, long = seconds(unit, 4_000), seconds(unit, 32_000)
         return long < 24 * max(short, 0.005)
 
     for name, unit in HOSTILE.items():
         seconds(unit, 1000)
-        # Once in a while all garbage of a long run is collected in one of them.
+        # Repeated because a garbage collection of the whole run may fall into one measurement.
         assert any(is_linear(unit) for _ in range(3)), name
 
 

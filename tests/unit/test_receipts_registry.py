@@ -1,4 +1,4 @@
-"""What may be registered as a receipt, and what is refused when the site starts."""
+"""Which classes may be registered as receipts, and which are refused when the site starts."""
 
 from __future__ import annotations
 

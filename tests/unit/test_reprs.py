@@ -1,4 +1,4 @@
-"""What is printed of an object: loggers, reports of errors and debuggers print whatever they are given."""
+"""What the repr of an object shows, because loggers, error reports and debuggers print any object."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import django_kpwa
 SECRET = re.compile(
     r"(^|_)(token|secret|password|credential|number|phone|recipient|sender|to|jid|chat|text|body|webhook|form|headers)(_|s?$)"
 )
-# Words, ids and numbers of ours; a webhook without its token; and what is a `Secret` already.
+# Our own words, ids and numbers; a webhook without its token; and values that are already a `Secret`.
 HARMLESS = {
     "django_kpwa.shop_counter.widgets.Shown.send_to_url",
     "django_kpwa.dispatch.driver.Driven.lease_token",
     "django_kpwa.health.Health.senders",
     "django_kpwa.gateway.answers.Answer.secrets",
-    # No alert names a number or a text of a message.
+    # No alert contains a phone number or a message's text.
     "django_kpwa.alerts.texts.Told.text",
-    # A site's test wants to see what it sent.
+    # The tests of a site need to see what was sent.
     "django_kpwa.gateway.locmem.LocmemMessage.text",
     "django_kpwa.gateway.locmem.LocmemMessage.to",
     "django_kpwa.store.results.Content.recipient_type",
@@ -29,12 +29,12 @@ HARMLESS = {
 
 
 def shown_fields():
-    """The full name, the name and the type of each field that a dataclass or a named tuple prints.
+    """Return the full name, the name and the type of each field that a dataclass or named tuple prints.
 
-    A class that has a `__repr__` of its own says there what it prints.
+    Classes with their own `__repr__` are left out, because they choose what they print.
     """
     for module in pkgutil.walk_packages(django_kpwa.__path__, "django_kpwa."):
-        # The sandbox is a phone: it shows what it was sent to whoever started it.
+        # The sandbox is a simulated phone, so it shows messages to the person who started it.
         if any(part in module.name for part in ("__main__", ".migrations", ".sandbox")):
             continue
         for found in vars(importlib.import_module(module.name)).values():

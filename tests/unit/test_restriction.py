@@ -1,4 +1,4 @@
-"""The policy of `store.restriction`: what answers and ticks tell about a restriction of a number by WhatsApp."""
+"""The policy of `store.restriction`: how answers and ticks show that WhatsApp restricts a number."""
 
 from __future__ import annotations
 
@@ -49,16 +49,17 @@ def test_what_an_outcome_says(outcome, sign):
     assert sign_of(outcome) is sign
 
 
-# A story is told by steps such as `A-` (a message to the new customer A fails), `A?` (it is in doubt), `A+` (accepted),
-# `A!` (turned down with a mark), `W+`, `W-` (to a known customer), `G+` (to a group), `A0` (WhatsApp did not see it),
-# `A~` (what was accepted is reported as not delivered), `A#` (the same, with a mark), `A*` (a phone has it).
+# A story is a list of steps. The letter is the recipient: `W` is a known customer, `G` a group, and any other letter a
+# new customer. The sign is what happens to the message: `-` failed, `?` in doubt, `+` accepted, `!` refused with a
+# mark, `0` never seen by WhatsApp. For a message that was accepted before: `~` reported as not delivered, `#` the same
+# with a mark, `*` arrived on a phone.
 _SIGNS = {"-": FAILED, "?": DOUBT, "+": ACCEPTED, "!": MARKED, "0": NOT_MADE, "~": FAILED, "#": MARKED}
 _FATES = {"-": Fate.FAILED, "?": Fate.FAILED, "!": Fate.FAILED, "+": Fate.ACCEPTED, "~": Fate.UNDELIVERED,
           "#": Fate.UNDELIVERED, "*": Fate.PROVEN}  # fmt: skip
 
 
 def told(story, known=Known()):  # noqa: B008 - it is frozen
-    """What is known after the story. Under a restriction, the next message to a new customer is its try."""
+    """Return what is known after the story. In a restriction, the next message to a new customer is the try."""
     sent = {}
     for who, what in story.split():
         message_id = ord(who)
@@ -76,26 +77,26 @@ def told(story, known=Known()):  # noqa: B008 - it is frozen
 @pytest.mark.parametrize(
     "story",
     [
-        # A mark says so at once, by whoever it comes.
+        # A single mark is enough, whoever the recipient is.
         "A!",
         "W!",
         "A+ A#",
         "A- W+ B!",
-        # Without marks: three new customers, and a known one in between.
+        # Without marks: three new customers fail, and a known one succeeds in between.
         "A- W+ B- C-",
         "A? W+ B? C-",
         "A- B- W+ C-",
         "A- B- C- W+ D-",
-        # One of the three tried again.
+        # One of the three fails again.
         "A- B- C- W+ A-",
-        # Reported afterwards: that they were accepted is no success then.
+        # Failures reported later: the earlier acceptance no longer counts as a success.
         "A+ A~ W+ B+ B~ C+ C~",
         "A+ B+ C+ A~ W+ B~ C~",
         "A+ A~ W+ B? C-",
-        # Known customers failed before, and one got through since.
+        # Known customers failed at first, and one has succeeded since.
         "A- W- B- W+ C-",
         "W- A- W+ B- C-",
-        # Groups and what WhatsApp never saw say nothing.
+        # Groups, and messages that WhatsApp never saw, do not count.
         "A- W+ G- B- G+ C-",
         "A- W+ D0 B- E0 C-",
     ],
@@ -112,28 +113,28 @@ def test_what_is_a_restriction(story):
         "",
         "A-",
         "A- W+ B-",
-        # One person, again and again.
+        # The same person fails repeatedly.
         "A- W+ A- W+ A- W+ A-",
         "A- W+ B- A- B-",
-        # A gateway that fails for everybody, is back, and stays.
+        # A gateway that fails for everybody, with or without a recovery.
         "A- B- C-",
         "A- B- C- W+",
         "A- B- C- D- E- F-",
         "A? W? B? W? C? W? D?",
         "W+ A- B- C- W+ D+",
         "A- B- W- C- D-",
-        # It got through to known customers, and then to nobody.
+        # Messages reached known customers at first, and then nobody.
         "A- W+ W- B- C-",
         "A- W+ B- W- C-",
-        # It was never reached at all.
+        # WhatsApp was never reached.
         "A0 W+ B0 W+ C0 W+ D0",
-        # Numbers without WhatsApp, and only groups in between.
+        # Failures with only groups in between, as with numbers without WhatsApp.
         "A- G+ B- C-",
-        # A new customer got through in between.
+        # A new customer succeeded in between.
         "A- W+ B- D+ C-",
         "A- W+ B- D+ W+ C- E-",
         "A+ A~ W+ B+ B~ D+ D* C+ C~",
-        # One of them got through later: at another attempt, or because it was in doubt.
+        # One of them succeeded later, at another attempt or after doubt.
         "A- W+ B- A+ C-",
         "A? W+ B? B* C-",
     ],
@@ -156,22 +157,22 @@ def test_nothing_is_remembered_of_what_goes_well(story):
         ("A! B! C!", 3, 7 * DAY),
         ("A! B! C- D!", 3, 7 * DAY),
         ("A- W+ B- C- D-", 2, 2 * DAY),
-        # Nobody has marked it, so doubt is all that there is to see.
+        # No mark was ever seen, so doubt counts as a failed try.
         ("A- W+ B- C- D?", 2, 2 * DAY),
-        # A try that was accepted and reported afterwards goes on with the next step.
+        # A try that was accepted but later reported as not delivered leads to the next step.
         ("A! B+ B~", 2, 2 * DAY),
         ("A! B+ B#", 2, 2 * DAY),
         ("A! B+ W+ C+ B~", 2, 2 * DAY),
         ("A! B! C+ D+ W+ C~", 3, 7 * DAY),
-        # And so does another that says so, while it is not known that the try has arrived.
+        # So does another failing message, while the try is not known to have arrived.
         ("A! B+ C!", 2, 2 * DAY),
         ("A! B+ C+ C#", 2, 2 * DAY),
         ("A! B+ C- W+ D- E-", 2, 2 * DAY),
-        # Once that is known, it is another restriction.
+        # Once the try is known to have arrived, a failure begins another restriction.
         ("A! B+ B* C!", 1, DAY),
         ("A! B+ C+ C* D!", 1, DAY),
         ("A! B! C+ C* W+ D- E- W+ F-", 1, DAY),
-        # The try was not made.
+        # The try never reached WhatsApp.
         ("A! B0", 1, 0.0),
     ],
 )
@@ -183,9 +184,9 @@ def test_how_long_new_customers_wait_after_a_try(story, step, seconds):
 @pytest.mark.parametrize(
     ("story", "step"),
     [
-        # One that is in doubt says neither where a mark was seen: it waits on, as was noted before it was sent.
+        # After a mark, a try in doubt decides nothing. The wait noted before the try continues.
         ("A! B?", 1),
-        # What is not the try says nothing new.
+        # A message that is not the try changes nothing.
         ("A! W!", 1),
         ("A! W+", 1),
         ("A! W-", 1),

@@ -1,4 +1,4 @@
-"""Which messages of a customer are a stop, a wrong number or a start; everything else is none."""
+"""Which messages of a customer mean stop, wrong number or start. All other messages mean none of them."""
 
 import pytest
 

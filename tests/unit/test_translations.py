@@ -1,4 +1,4 @@
-"""The Indonesian translation is whole: every text that the package marks has one, and the compiled file holds it."""
+"""The Indonesian translation is complete: each marked text is translated, and the compiled file has it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ODD = (
     "sidik isi",
     "terhubung",
 )
-"""What read oddly to somebody who grew up with the language, or is a second word for one thing (tertaut)."""
+"""Words that sound odd to a native speaker, or are a second word for the same thing (tertaut)."""
 
 
 def test_it_reads_as_somebody_from_there_would_write_it(catalog):
@@ -61,7 +61,7 @@ def test_it_reads_as_somebody_from_there_would_write_it(catalog):
 
 
 def test_one_word_means_one_thing(catalog):
-    """`jeda` is the gap between two messages, and never a pause of the sending."""
+    """`jeda` means the gap between two messages, never a pause of sending."""
     told = [(str(entry.text), translated.lower()) for entry in catalog for translated in entry.translations]
     gaps = [text for text, translated in told if "jeda" in translated]
     assert gaps
@@ -73,7 +73,7 @@ def test_a_translation_has_the_placeholders_of_its_text(catalog):
         if not entry.text:
             continue
         one, many = entry.text if isinstance(entry.text, tuple) else (entry.text, entry.text)
-        # The one form that Indonesian has stands for every count.
+        # Indonesian has a single plural form, which is used for every count.
         wanted = PLACEHOLDER.findall(many)
         assert set(PLACEHOLDER.findall(one)) <= set(wanted), entry.text
         for translated in entry.translations:
@@ -83,7 +83,7 @@ def test_a_translation_has_the_placeholders_of_its_text(catalog):
 def test_the_compiled_catalog_is_that_of_the_written_one(catalog):
     with CATALOG.with_suffix(".mo").open("rb") as file:
         compiled = GNUTranslations(file)
-    # Without the header, of which msgfmt leaves the time out.
+    # Without the header, because msgfmt omits its time.
     held = {text: translated for text, translated in compiled._catalog.items() if text}
     written = {}
     for entry in catalog:
@@ -95,7 +95,7 @@ def test_the_compiled_catalog_is_that_of_the_written_one(catalog):
 
 
 def test_no_text_is_left_in_english_because_django_has_the_same_one(catalog):
-    # The catalog of an app before ours wins, the admin's for one, and Django leaves "None" as it is in Indonesian.
+    # Catalogs of earlier apps, such as the admin, take precedence. Django's Indonesian leaves "None" as it is.
     with translation.override("id"):
         shown = {entry.text: translation.gettext(entry.text) for entry in catalog if isinstance(entry.text, str)}
     translated = {entry.text: entry.translations[0] for entry in catalog if isinstance(entry.text, str) and entry.text}

@@ -1,4 +1,4 @@
-"""The policy of `dispatch.verdict`: what an outcome makes of its message and its lane."""
+"""The policy of `dispatch.verdict`: how an outcome changes its message and its lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin shows a text as WhatsApp would, and nothing in it becomes live."""
+"""The admin shows a text as WhatsApp would, and never as live markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of words: every member has a row, every row every field, and Indonesian is not English left as it was."""
+"""The tables of words: each member has a row, each row has all its fields, and Indonesian differs from English."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ OPTIONAL = {
     words.ProblemRow: {"meaning", "headline", "counter", "part", "tells"},
     words.PauseRow: {"help", "help_label", "tells"},
 }
-"""Fields that may be empty: no question to the gateway ends with a lost worker; a license that is well has no button
-that helps, and no line in the banner."""
+"""Fields that may be empty. A query to the gateway never ends with a lost worker. A healthy license needs no button
+and no line in the banner."""
 
 
 def _errors_under(kind):
@@ -53,7 +53,7 @@ def _errors_under(kind):
 @pytest.mark.parametrize("name", TABLES)
 def test_every_member_has_a_row(name):
     table, members = TABLES[name]
-    # The empty one says that there is nothing to tell: not paused, no cause.
+    # The empty member means that there is nothing to show: not paused, or no cause.
     assert {member.value for member in members if member.value} <= table.keys()
 
 
@@ -89,7 +89,7 @@ def test_what_is_translated_has_other_words_in_indonesian():
 def test_only_commands_and_symbols_are_not_translated():
     for name, row in ROWS.items():
         plain = {field.name for field in fields(row) if isinstance(getattr(row, field.name), str)}
-        # A text that is nothing but a figure is translated where the figure is made.
+        # A text that is only a placeholder is translated where its value is made.
         said = {each for each in plain if re.sub(r"^%\(\w+\)s$", "", getattr(row, each))}
         assert said <= {"tone", "symbol", "code", "command", "error", "fate", "help", "part", "tells"}, name
 
