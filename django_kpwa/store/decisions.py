@@ -1,7 +1,7 @@
-"""Decisions of people, policies and webhooks about messages and lanes: conditional UPDATEs, as in `lanes`.
+"""Decisions of people, policies and webhooks about messages and lanes, as conditional UPDATEs (see `lanes`).
 
-Each method returns whether it changed anything. None opens a durable transaction, because a site may call them inside a
-transaction of its own.
+The result of each method shows whether it changed anything. No method opens a durable transaction, because a site may
+call them inside its own transaction.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ Asked = ParamSpec("Asked")
 Decided = TypeVar("Decided")
 
 BACKLOG_AFTER_SECONDS = 300.0
-"""Age in seconds from which, at the end of a pause, messages are the backlog and sent after newer ones."""
+"""Age in seconds from which a message belongs to the backlog at the end of a pause, and is sent after newer ones."""
 CLOCK_SECONDS = 60.0
-"""Tolerance in seconds. A stored time that exceeds its latest possible value by more was written while the database's
-clock was ahead."""
+"""Tolerance in seconds. If a stored time exceeds its latest possible value by more than this, it was written while the
+database's clock was ahead."""
 
 _NOT_UNDELIVERED: dict[str, Any] = {"undelivered_at": None, "undelivered_words": ""}
 """Columns to clear when a phone received the message after all, or it is sent again."""
 
 
 def _decision(decide: Callable[Asked, Decided]) -> Callable[Asked, Decided | None]:
-    """Make a method wait at most `TAKE_SECONDS` for a message that a worker has locked, and then return None.
+    """Decorate a method so that it waits at most `TAKE_SECONDS` for a message that a worker has locked.
 
-    The worker is about to send the message or to record its outcome, and may stall in the middle of that. A decision
-    may be part of a web request, which must not wait for it.
+    After that it returns None. The worker is about to send the message or to record its outcome, and may be frozen in
+    the middle of that. A decision may be part of a web request, which must not wait for the worker.
     """
 
     @wraps(decide)
@@ -78,35 +78,38 @@ class Move(NamedTuple):
     message_id: int
     attempt_id: int
     gateway_id: str
-    """Stored with the attempt if that has no id yet; may be empty."""
+    """The gateway's id, which is stored with the attempt if that has none yet; may be empty."""
     status: Status
     """`sent`, `delivered` or `read`."""
 
 
 class Decisions(Lanes):
+    """Changes of messages and lanes that people, policies or webhooks decide. See `_decision()` for locked messages."""
+
     STEPPED_AT_ONCE = 1000
-    """Maximum number of messages per statement, where a backlog steps back or times are corrected."""
+    """Maximum number of messages per statement that are moved behind newer ones, or whose times are corrected."""
 
     @_decision
     def cancel(self, message_id: int) -> Status | None:
-        """Withdraw a queued message and return its new status; None if it is not queued.
+        """Withdraw a queued message, and return its new status; None if it is not queued.
 
         The status is `cancelled`, or `unknown` again if an earlier attempt is in doubt.
         """
         queued = _message(message_id).filter(status=Status.QUEUED)
         if queued.filter(in_doubt=False).update(status=Status.CANCELLED, settled_at=DatabaseNow()):
             return Status.CANCELLED
-        # `_settle_late()` requeues a message whose lost worker reports late that nothing was sent, unless the message
-        # has another reason: this one keeps a withdrawn message from being sent.
+        # If a lost worker reports late that nothing was sent, `_settle_late()` queues the message again, but only if
+        # its reason is still that of a lost worker. The reason `WITHDRAWN` prevents that.
         withdrawn = {"status": Status.UNKNOWN, "reason": WITHDRAWN, "settled_at": DatabaseNow()}
         return Status.UNKNOWN if queued.filter(in_doubt=True).update(**withdrawn) else None
 
     @_decision
     def resend(self, message_id: int) -> bool:
-        """Queue a message again that did not arrive or may not have (`can_be_resent`). True if it was queued.
+        """Queue a message again that did not arrive, or may not have arrived (`can_be_resent`).
 
         Its expiry and its spent attempts are cleared. If the gateway reported that its number has no WhatsApp, the
-        number is not checked again for this message: the person who resends it may know better.
+        number is not checked again for this message, because the person who resends it may know better. Returns True if
+        the message was queued.
         """
         is_queued = (
             _message(message_id)
@@ -133,11 +136,10 @@ class Decisions(Lanes):
 
     @_decision
     def send_now(self, message_id: int) -> bool:
-        """Make a message that was put off due now, as if it had been sent now.
+        """Make a message that was put off due now, as if the site sent it now.
 
-        False: it is not put off, or not for a reason that a person may override.
-
-        It no longer counts as a bulk message, because somebody waits for it.
+        It no longer counts as a bulk message, because somebody waits for it. Returns False if it was not put off, or if
+        people may not override the reason.
         """
         return bool(
             _message(message_id)
@@ -154,9 +156,14 @@ class Decisions(Lanes):
 
     @_decision
     def want_again(self, message_id: int, *, due_in_seconds: float, expires_in_seconds: float | None) -> bool:
-        """Queue a withdrawn receipt again because it is wanted after all. True if it was queued.
+        """Queue a withdrawn receipt again, because it is wanted after all. Returns True if it was queued.
 
-        Only for a receipt whose text was not written and that was never attempted.
+        This is done only if its text was not written and no attempt was made.
+
+        Args:
+            message_id: The primary key of the message.
+            due_in_seconds: Seconds until the message is due.
+            expires_in_seconds: Seconds until it expires; None: it does not expire.
         """
         withdrawn = (
             _message(message_id)
@@ -177,9 +184,10 @@ class Decisions(Lanes):
         )
 
     def end_cold_holds(self, license_id: int, number: str = "") -> bool:
-        """Make messages due that wait because their recipient is a new customer: the limit changed, or `number` wrote.
+        """Make messages due that wait because their recipient is a new customer. Returns True if there were any.
 
-        Returns True if any message became due.
+        `number`: only messages to this number, because its owner has written. If it is empty, the messages that wait
+        for the daily limit, because the limit has changed.
         """
         held = OutboundMessage.objects.put_off().filter(license_id=license_id)
         if number:
@@ -189,30 +197,30 @@ class Decisions(Lanes):
         return held.exists() and self._end_holds(held)
 
     def note_unanswered(self, license_id: int, count: int, now: datetime) -> None:
-        """Store how many messages of the month were unanswered at `now`."""
+        """Store the number of this month's messages that were unanswered at `now`."""
         with self.brief():
             Lane.objects.filter(pk=license_id).update(unanswered=count, unanswered_at=now)
 
     @_decision
     def mark_sent(self, message_id: int) -> bool:
-        """Make a message in doubt `sent`: a person knows that it arrived. False: it is not in doubt."""
+        """Make a message in doubt `sent`, because a person knows that it arrived. False: it is not in doubt."""
         return bool(_message(message_id).filter(status=Status.UNKNOWN).update(**sent_columns(DatabaseNow())))
 
     @_decision
     def note_copy(self, message_id: int, copy_id: int) -> bool:
-        """Store on a message that it was copied for another number. False if that was stored already."""
+        """Store with a message that it was copied for another number. Returns False if that was stored already."""
         return bool(_message(message_id).exclude(copied_to_id=copy_id).update(copied_to_id=copy_id))
 
     @_decision
     def dismiss(self, message_id: int) -> bool:
-        """Leave a message in doubt as it is, without a decision. False: it was not waiting for one."""
+        """Leave a message in doubt as it is. It no longer waits for a decision. False: it was not waiting for one."""
         return bool(_message(message_id).undecided().update(dismissed_at=DatabaseNow()))
 
     def expire_overdue(self, limit: int) -> list[Change]:
         """Expire up to `limit` overdue messages, and return those that changed.
 
-        A message with an attempt in doubt becomes `unknown` again. A message that is locked elsewhere is left for the
-        next call.
+        A message with an attempt in doubt becomes `unknown` again. A message that another process has locked is left
+        for the next call.
         """
         overdue = OutboundMessage.objects.overdue()
         message_ids = list(overdue.order_by("expires_at").values_list("pk", flat=True)[:limit])
@@ -232,16 +240,17 @@ class Decisions(Lanes):
     def prove_accepted(self, message_id: int, attempt_number: int | None = None, gateway_id: str = "") -> bool:
         """Record proof that an attempt was accepted. Returns True if the message became `sent`.
 
-        `attempt_number`: the attempt that was accepted, if known. `gateway_id`: stored with it if it has none.
-
         A message that is `sending` becomes `sent` when its running attempt is recorded.
+
+        `attempt_number`: the number of the accepted attempt; None if unknown. `gateway_id`: the gateway's id, which is
+        stored with that attempt if it has none.
         """
         with transaction.atomic(using=self.using) if self.connection.in_atomic_block else self.brief():
             became_sent = self.settle_proven(message_id)
             if attempt_number is not None:
                 attempt = SendAttempt.objects.filter(message_id=message_id, number=attempt_number)
                 if gateway_id:
-                    # Also for a running attempt: its own answer may never come, and later events refer to this id.
+                    # Stored for a running attempt as well: its answer may never come, and later events have this id.
                     attempt.filter(gateway_id="").update(gateway_id=gateway_id[:255])
                 attempt.filter(outcome=OutcomeKind.IN_DOUBT).update(outcome=OutcomeKind.ACCEPTED)
         return became_sent
@@ -249,11 +258,11 @@ class Decisions(Lanes):
     def note_undelivered(self, message_id: int, attempt_number: int, words: str) -> bool:
         """Store that the gateway reported an attempt as not delivered, and what that indicates about a restriction.
 
-        Returns True if that is new. `words`: the gateway's text, masked. Gateways report one failure several times, not
-        always with the reason: the first words are kept, but those with a mark of a restriction replace others.
+        Gateways report one failure several times, and not always with the reason. The first words are kept, but words
+        with a mark of a restriction replace others. Nothing is stored for a message that is not `sent` by its last
+        attempt: a phone has received it, or it is being sent again.
 
-        Nothing is stored for a message that is not `sent` by its last attempt: a phone has received it, or it is being
-        sent again.
+        `words`: the gateway's text, masked. Returns True if the report is new.
         """
         message = _message(message_id)
         found = message.values_list("license_id", *CONTENT_COLUMNS).first()
@@ -264,7 +273,7 @@ class Decisions(Lanes):
         sent = message.filter(status=Status.SENT, attempts_made=attempt_number)
         is_marked = has_mark(words, kpwa_settings().RESTRICTION_MARKS)
         with self.brief():
-            # Locks the lane before the message, in the same order as recording a send.
+            # Changes nothing, but locks the lane before the message, which is the order in which a send is recorded.
             Lane.objects.filter(pk=license_id).update(cold_trail=F("cold_trail"))
             new = sent.filter(undelivered_at=None)
             is_new = bool(new.update(undelivered_at=DatabaseNow(), undelivered_words=words[:500]))
@@ -273,15 +282,15 @@ class Decisions(Lanes):
         return is_new
 
     def _say_more(self, sent: QuerySet[OutboundMessage], words: str, *, is_marked: bool) -> bool:
-        """Store the words of a report that adds to earlier ones. Returns False if it adds nothing."""
+        """Store the words of a further report, if they add to the stored ones. Returns False if they do not."""
         told = sent.values_list("undelivered_words", flat=True).first() if words else None
         if told is None or (told and (not is_marked or has_mark(told, kpwa_settings().RESTRICTION_MARKS))):
             return False
-        # A message without a recipient was emptied, and stays so.
+        # A message without a recipient was emptied, and must stay empty.
         return bool(sent.exclude(recipient="").update(undelivered_words=words[:500]))
 
     def advance(self, message_id: int, status: Status) -> bool:
-        """Move an accepted message forward to `delivered` or `read`, never back. Returns True if it moved."""
+        """Move an accepted message forward to `delivered` or `read`, never back. Returns True if it was moved."""
         with brief_statements(self.using):
             return self._advance(message_id, status)
 
@@ -306,18 +315,18 @@ class Decisions(Lanes):
         )
 
     def move_many(self, moves: Sequence[Move]) -> dict[int, list[Status]]:
-        """`prove_accepted()` and `advance()` for many messages, one move each, with a fixed number of statements.
+        """Do `prove_accepted()` and `advance()` for many messages, one move each, with a fixed number of statements.
 
-        Returns the statuses that each message went through, by message id; a message that did not move is left out.
-        Raises `OperationalError` if one of the rows stays locked elsewhere, see `locks`.
+        Returns, by message id, the statuses through which each message moved. A message that did not move is left out.
+        Raises `OperationalError` if another process keeps one of the rows locked, see `locks`.
         """
         messages = OutboundMessage.objects
         attempts = SendAttempt.objects.filter(pk__in=[move.attempt_id for move in moves])
         ids = sorted(move.message_id for move in moves)
         became: dict[int, list[Status]] = {}
         with self.brief():
-            # A write comes first: on SQLite it takes the lock; elsewhere it waits for records in progress, so that the
-            # reads after it see them.
+            # A write comes first. On SQLite it takes the lock. On other databases it waits for records in progress, so
+            # that the reads after it see them.
             open_ones = [Status.UNKNOWN, Status.QUEUED, Status.SENDING]
             messages.filter(pk__in=ids, status__in=open_ones).update(proven_at=Coalesce("proven_at", DatabaseNow()))
             before = dict(messages.filter(pk__in=ids).order_by("pk").select_for_update().values_list("pk", "status"))
@@ -355,7 +364,7 @@ class Decisions(Lanes):
         return became
 
     def note_session(self, license_id: int, session_status: SessionStatus, word: str = "") -> SessionStatus:
-        """Store the session status that the gateway just reported, and its own word for it.
+        """Store the session status that the gateway has just reported, and the gateway's own word for it.
 
         Returns the status that was stored before.
         """
@@ -363,8 +372,8 @@ class Decisions(Lanes):
         lane = Lane.objects.filter(pk=license_id)
         columns = session_columns(session_status, word)
         with transaction.atomic(using=self.using):
-            # A read before the write could miss a status that another process stores in between. An UPDATE does not
-            # return the old value portably, so each possible old value is tried as a condition.
+            # A read before the write could miss a status that another process stores in between. There is no portable
+            # UPDATE that returns the old value, so each possible old value is tried as a condition.
             for previous in SessionStatus:
                 if previous != session_status and lane.filter(session_status=previous.value).update(**columns):
                     return previous
@@ -372,10 +381,10 @@ class Decisions(Lanes):
         return session_status
 
     def note_session_word(self, license_id: int, word: str, heard_at: datetime) -> SessionStatus | None:
-        """Store a word of an event received at `heard_at`, unless the gateway reported a status later; safe to repeat.
+        """Store a word for the status from an event that was received at `heard_at`. Safe to repeat.
 
-        The status becomes unknown, so that it is checked before the next message. Returns the status that was stored
-        before, or None if nothing was stored.
+        The status becomes unknown, so that it is checked before the next message. Nothing is stored if the gateway has
+        reported a status later. Returns the status that was stored before, or None if nothing was stored.
         """
         self.ensure_lane(license_id)
         lane = Lane.objects.filter(pk=license_id).filter(Q(session_seen_at=None) | Q(session_seen_at__lt=heard_at))
@@ -386,9 +395,9 @@ class Decisions(Lanes):
             return next(left, None)
 
     def pause_license(self, license_id: int, pause_: Pause) -> bool:
-        """Pause a lane, also while a worker drives it.
+        """Pause a lane, even while a worker drives it.
 
-        Returns False if it is already paused for this reason, or for one that only people end.
+        Returns False if it is already paused for this reason, or for a reason that only people end.
         """
         self.ensure_lane(license_id)
         stays = [*HELD_BY_PEOPLE, pause_.reason]
@@ -396,7 +405,7 @@ class Decisions(Lanes):
         return bool(lane.update(**pause_columns(pause_), probes=0))
 
     def begin_restriction(self, license_id: int, words: str) -> bool:
-        """Store a reported restriction of the number by WhatsApp. False if it is already known.
+        """Store a reported restriction of the number by WhatsApp. Returns False if it is already known.
 
         `words`: the gateway's text, masked.
         """
@@ -410,14 +419,14 @@ class Decisions(Lanes):
             )
 
     def end_restriction(self, license_id: int) -> bool:
-        """End a restriction by WhatsApp, and make the messages due that wait for it. False if there was none."""
+        """End a restriction by WhatsApp, and make the messages due that wait for that. False if there was none."""
         lane = Lane.objects.filter(pk=license_id, restricted_until__isnull=False)
         has_ended = bool(lane.update(**restriction_columns(Known())))
         waiting = OutboundMessage.objects.put_off().filter(license_id=license_id, reason=HoldReason.RESTRICTED)
         return self._end_holds(waiting) or has_ended
 
     def _end_holds(self, held: OutboundMessageQuerySet) -> bool:
-        """Make messages due that were put off; True if there were any. A message that is locked elsewhere is left."""
+        """Make messages due that were put off. A message that another process has locked is left. True if any were."""
         has_ended = False
         while True:
             with self.brief():
@@ -454,11 +463,11 @@ class Decisions(Lanes):
         }
         has_more = True
         while has_more:
-            # The pause ends with the last of these transactions: if the process is killed within a long backlog, the
+            # The pause ends with the last of these transactions. If the process is killed within a long backlog, the
             # lane is still paused, and the next call moves the rest.
             try:
                 with self.brief(FINISH_SECONDS):
-                    # Locks the lane before its messages, the usual order, and changes nothing yet.
+                    # Changes nothing yet, but locks the lane before its messages, which is the usual order.
                     if not lane.update(pause_reason=F("pause_reason")):
                         return False
                     has_more = self._step_backlog_back(license_id)
@@ -473,16 +482,16 @@ class Decisions(Lanes):
     def bring_back_times_ahead(self, license_ids: Sequence[int]) -> list[int]:
         """Correct times in the lanes of `license_ids` that were stored while the database's clock was ahead.
 
-        Such a time lies further in the future than any pace, pause, lease or backoff lasts. It is set to what it would
-        be if it began now. A lease is shortened but not ended, because its driver may be in the middle of a send.
-        Returns the ids of the licenses whose lanes were changed.
+        Such a time is further in the future than any pace, pause, lease or backoff lasts. It is set to the value that
+        it would have if it began now. A lease is shortened but not ended, because its driver may be in the middle of a
+        send. Returns the ids of the licenses whose lanes were changed.
         """
         conf = kpwa_settings()
         lanes = Lane.objects.filter(pk__in=license_ids).select_related("license")
         changed = []
         for lane in lanes.annotate(now=DatabaseNow()):
             columns = _brought_back(lane, lane.now, conf)  # type: ignore[attr-defined]  # annotated just above
-            # Only if the lane is unchanged since it was read; otherwise the next sweep looks at it again.
+            # Only if the lane has not changed since it was read. Otherwise the next sweep looks at it again.
             as_seen = Lane.objects.filter(
                 pk=lane.pk, lease_token=lane.lease_token, pause_reason=lane.pause_reason, paused_until=lane.paused_until
             )
@@ -490,7 +499,7 @@ class Decisions(Lanes):
                 changed.append(lane.license_id)
         longest = max(pace.MAX_RETRY_SECONDS * 1.2, self.RENDER_STEP_BACK_SECONDS) + CLOCK_SECONDS
         waiting = OutboundMessage.objects.filter(license_id__in=changed, status=Status.QUEUED)
-        # Messages put off by that clock are checked again, and put off again if necessary.
+        # Messages that were put off by that clock are checked again, and put off again if necessary.
         tried = waiting.filter(Q(attempts_made__gt=0) | Q(renderings_begun__gt=0) | Q(reason__in=HoldReason.values))
         tried.filter(due_at__gt=in_seconds(longest)).update(due_at=DatabaseNow())
         return changed
@@ -498,8 +507,8 @@ class Decisions(Lanes):
     def bring_back_messages_ahead(self) -> int:
         """Correct messages queued while the database's clock was ahead, up to `STEPPED_AT_ONCE`. Returns how many.
 
-        A message that was due when it was stored, or within `CLOCK_SECONDS` of that, is due now. A later `due_at`,
-        which the site asked for, stays.
+        A message that was due when it was stored, or within `CLOCK_SECONDS` after that, becomes due now. If the site
+        asked for a later `due_at`, that stays.
         """
         messages = OutboundMessage.objects
         ahead = messages.filter(status=Status.QUEUED, created_at__gt=in_seconds(CLOCK_SECONDS)).order_by()
@@ -513,10 +522,11 @@ class Decisions(Lanes):
     def _step_backlog_back(self, license_id: int) -> bool:
         """Lower the priority of a part of the backlog, so that newer messages are sent first. True if there is more.
 
-        Each message is lowered only once, because its priority is then none of `Priority`: otherwise one that waits
-        through several outages would fall further back each time. In small parts, because one statement over a day's
-        backlog would block everybody who cancels or marks one of its messages. Messages that are
-        locked at the moment keep their place.
+        - Each message is lowered only once: its priority is none of `Priority` after that. Otherwise a message that
+          waits through several outages would fall further back each time.
+        - The parts are small, because one statement over a day's backlog would block everybody who cancels or marks one
+          of its messages.
+        - Messages that are locked at the moment keep their place.
         """
         messages = OutboundMessage.objects
         backlog = messages.filter(
@@ -529,8 +539,8 @@ class Decisions(Lanes):
         if not message_ids:
             return False
         locked = list(self.locked(backlog.filter(pk__in=message_ids)).values_list("pk", flat=True))
-        # In a caller's transaction the first SELECT may keep returning messages that have changed since. None of them
-        # is then lowered, which has to end the search for more.
+        # In a caller's transaction, the first SELECT may keep returning messages that have changed since. The UPDATE
+        # then lowers none of them, and this must end the search for more.
         return bool(messages.filter(pk__in=locked).update(priority=F("priority") + 1)) and (
             len(message_ids) == self.STEPPED_AT_ONCE
         )
@@ -541,7 +551,9 @@ def _message(message_id: int) -> OutboundMessageQuerySet:
 
 
 def may_be_ahead(conf: Settings) -> ExpressionWrapper[Q]:
-    """A condition on lanes that includes all those (and maybe others) that `bring_back_times_ahead()` would change."""
+    """Return a condition that is true for all lanes, and maybe for others, that `bring_back_times_ahead()` would
+    change.
+    """
     longest = min(longest_pause(reason, conf) for reason in (PauseReason.FAILING, PauseReason.RATE_LIMITED))
     expression: ExpressionWrapper[Q] = ExpressionWrapper(
         Q(next_send_at__gt=in_seconds(CLOCK_SECONDS))
@@ -555,7 +567,7 @@ def may_be_ahead(conf: Settings) -> ExpressionWrapper[Q]:
 
 
 def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
-    """The corrected columns of a lane whose times lie too far in the future; empty if none does."""
+    """Return the corrected columns of a lane whose times are too far in the future; empty if none is."""
 
     def is_ahead(moment: datetime | None, max_seconds: float = 0.0) -> bool:
         return moment is not None and moment > now + timedelta(seconds=max_seconds + CLOCK_SECONDS)
@@ -566,7 +578,7 @@ def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
         columns["next_send_at"] = in_seconds(longest_gap)
     if is_ahead(lane.lease_taken_at):
         columns["lease_taken_at"] = DatabaseNow()
-    # Twice the lease: another process may have been started with other settings.
+    # Twice the lease is allowed, because another process may have been started with other settings.
     if lane.lease_token is not None and is_ahead(lane.lease_expires_at, 2 * lease):
         columns["lease_expires_at"] = in_seconds(lease)
     longest = longest_pause(PauseReason(lane.pause_reason), conf)
@@ -581,5 +593,5 @@ def _brought_back(lane: Lane, now: datetime, conf: Settings) -> dict[str, Any]:
 
 
 def longest_pause(reason: PauseReason, conf: Settings) -> float:
-    """The longest time in seconds that a pause for `reason` lasts before the lane is checked again."""
+    """Return the maximum number of seconds that a pause for `reason` lasts before the lane is checked again."""
     return pace.MAX_RETRY_AFTER_SECONDS if reason == PauseReason.RATE_LIMITED else conf.max_probe_seconds * 1.2

@@ -1,7 +1,7 @@
-"""Empties the data about a phone number or from a stranger, in batches; no message and no event is deleted.
+"""Empties the data about a phone number or from a stranger, in batches. No message and no event is deleted.
 
-Only finished rows are emptied: a message that is queued or being sent, and an event that waits to be processed, are
-left, and `count_left()` counts such messages. Concurrent work cannot fill an emptied row again: resending requires a
+Only finished rows are emptied. A message that is queued or being sent is left, and so is an event that waits to be
+processed; `count_left()` counts such messages. Concurrent work cannot fill an emptied row again: resending requires a
 recipient, and a worker that holds an event can no longer record it.
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 200
 _READ_AT_ONCE = 1000
 _TAIL = 4
-"""Number of final digits that people write without a separator: rows without them need not be read."""
+"""Number of last digits that people write without a separator. Rows that do not contain them need not be read."""
 _EMPTY_MESSAGE: dict[str, Any] = {
     "recipient": "",
     "recipient_typed": "",
@@ -54,7 +54,8 @@ _EMPTY_MESSAGE: dict[str, Any] = {
     "undelivered_words": "",
     "changed_words": "",
 }
-# The digest of a body could be found again by trying numbers. Another worker that holds the event records nothing.
+# The digest is emptied, because it could be found again by trying all numbers. `tries` changes, so that a worker that
+# holds the event records nothing.
 _EMPTY_EVENT: dict[str, Any] = {
     "body": b"",
     "understood": {},
@@ -88,17 +89,17 @@ class _Position(Func):
 class Forgetting(Recipients):
     @sensitive_variables()
     def cancel_all(self, number: str) -> list[Change]:
-        """Withdraw all messages queued to `number`, including the answer to a stop; returns those that changed."""
+        """Withdraw all messages queued to `number`, including the answer to a stop. Returns those that changed."""
         return self._withdraw_many(messages_to(number), NUMBER_FORGOTTEN)
 
     @sensitive_variables()
     def empty_messages(self, number: str) -> Emptied:
         """Empty the messages to `number` that are settled, with their attempts and the events that are about them.
 
-        The digest of an idempotency key stays, so that nothing is sent twice, except that of a copy for another number:
-        it is derived from that number, which could be found by trying all numbers.
+        The digest of an idempotency key stays, so that nothing is sent twice. Only that of a copy for another number is
+        emptied: it is derived from that number, which could be found by trying all numbers.
         """
-        # The result of messages that are queued or being sent is not known yet.
+        # Messages that are queued or being sent are left, because their result is not known yet.
         settled = messages_to(number).exclude(status__in=UNSETTLED)
         emptied, last = Emptied(), 0
         while True:
@@ -116,7 +117,7 @@ class Forgetting(Recipients):
                 found.filter(pk__in=[pk for pk, key, digest, _ in rows if _is_copy(key, digest)]).update(
                     idempotency_digest=None
                 )
-                # The customer can no longer be asked, and a late answer does not requeue a message that was dismissed.
+                # The customer can no longer be asked. Also, no late answer queues a dismissed message again.
                 found.filter(status=Status.UNKNOWN).update(dismissed_at=Coalesce("dismissed_at", DatabaseNow()))
                 found.update(**_EMPTY_MESSAGE)
                 attempts = SendAttempt.objects.filter(message_id__in=ids)
@@ -130,7 +131,8 @@ class Forgetting(Recipients):
     def empty_events(self, number: str, should_stop: Callable[[], bool]) -> tuple[int, int, bool]:
         """Empty the events that name `number`.
 
-        Returns how many, how many are left because they wait to be processed, and False if `should_stop()` ended it.
+        Returns how many were emptied; how many are left because they wait to be processed; and False if `should_stop()`
+        ended the search.
         """
         emptied = left = 0
         for ids in self.find_events(number, should_stop):
@@ -143,9 +145,10 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def find_events(self, number: str, should_stop: Callable[[], bool]) -> Iterator[list[int] | None]:
-        """The primary keys of the events that name `number` in any spelling; None once, if `should_stop()` ended it.
+        """Yield the primary keys of the events that name `number` in any spelling, in batches.
 
-        Searches all events, in batches. Only those that contain the number's last digits are loaded.
+        All events are searched, but only those that contain the number's last digits are loaded. If `should_stop()`
+        ends the search, the last item is None.
         """
         last = 0
         by_sender = WebhookEvent.objects.filter(sender_number=number).order_by("pk")
@@ -174,7 +177,7 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def empty_failures(self, number: str) -> int:
-        """Remove `number` from the errors and references of failed receipts; returns how many were changed."""
+        """Remove `number` from the errors and references of failed receipts. Returns how many were changed."""
         pattern, emptied = phone.spellings(number), 0
         for pk, error, named in self.find_failures(number).values_list("pk", "error", "source_reference"):
             if pattern.search(error) or pattern.search(named):
@@ -186,15 +189,16 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def find_failures(self, number: str) -> QuerySet[ReceiptFailure]:
-        """The failures of receipts that may name `number`."""
+        """Return the failures of receipts that may name `number`."""
         tail = number[-_TAIL:]
         return ReceiptFailure.objects.filter(Q(error__contains=tail) | Q(source_reference__contains=tail))
 
     @sensitive_variables()
     def forget_recipient(self, number: str) -> bool:
-        """Replace `number` by a keyed digest that keeps its stop effective, or delete its rows if it is not stopped.
+        """Replace `number` by a keyed digest, with which its stop stays effective; or delete its rows if it has no
+        stop.
 
-        Returns True if it is stopped.
+        Returns True if it has a stop.
         """
         kept: dict[int | None, int] = {}
         newest = f"{FORGOTTEN}{keyed_digests(number)[0]}"
@@ -202,14 +206,16 @@ class Forgetting(Recipients):
             rows = self._recipients(number)
             for row in rows.filter(stopped_at__isnull=False).order_by("pk").select_for_update():
                 kept.setdefault(row.license_id, row.pk)
-            # First, because a license has one row for a number.
+            # Deleted first, because a license may have only one row for a number.
             rows.exclude(pk__in=kept.values()).delete()
             Recipient.objects.filter(pk__in=kept.values()).update(number=newest, lid="", registered="", checked_at=None)
         return bool(kept)
 
     @sensitive_variables()
     def count_left(self, number: str) -> int:
-        """Return how many messages to `number` are not emptied, because they are unsettled or locked elsewhere."""
+        """Return how many messages to `number` are not emptied, because they are not settled or another process locks
+        them.
+        """
         return messages_to(number).count()
 
     @sensitive_variables()
@@ -220,7 +226,7 @@ class Forgetting(Recipients):
     # --- strangers ---
 
     def strangers_until(self) -> datetime | None:
-        """Return when the last event was received that `drop_bodies_of_strangers()` has examined; None: none yet."""
+        """Return the time of receipt up to which events were examined for strangers; None if none were yet."""
         return Heartbeat.objects.filter(name=STRANGERS).values_list("seen_at", flat=True).first()
 
     def note_strangers_until(self, received_at: datetime) -> None:
@@ -231,9 +237,9 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def drop_bodies_of_strangers(self, ids: Collection[int]) -> int:
-        """Drop the bodies of those events that are about no message, and whose senders were never sent a message.
+        """Drop the bodies of those events that are about no message, and whose senders never got a message.
 
-        Returns how many. An event that waits to be processed is left.
+        An event that waits to be processed is left. Returns the number of events whose body was dropped.
         """
         events = WebhookEvent.objects.filter(pk__in=ids, message=None).exclude(status=EventStatus.PENDING)
         senders = {pk: _senders_of(understood) for pk, understood in events.values_list("pk", "understood")}
@@ -244,7 +250,7 @@ class Forgetting(Recipients):
 
     @sensitive_variables()
     def _written_to(self, senders: Collection[str]) -> set[str]:
-        """Return those of these numbers and hidden ids that a license has sent a message to, or is about to."""
+        """Return those of these numbers and hidden ids to which a license has sent a message, or is about to."""
         found: set[str] = set()
         every = sorted(senders)
         for start in range(0, len(every), _READ_AT_ONCE):
@@ -269,7 +275,8 @@ class Forgetting(Recipients):
     @sensitive_variables()
     def _empty_events(self, ids: Sequence[int], number: str) -> int:
         events = WebhookEvent.objects.filter(pk__in=ids).exclude(status=EventStatus.PENDING)
-        # With an incoming message's id, its digest in `SeenId` could be found again by trying numbers.
+        # An incoming message's id is emptied: with it, the digest in `SeenId` could be found again by trying all
+        # numbers.
         named = Q(kind=EventKind.INCOMING) | Q(gateway_id__contains=phone.national(number))
         events.filter(named).update(gateway_id="")
         return events.update(**_EMPTY_EVENT)

@@ -1,6 +1,6 @@
 """INSERTs that skip rows whose key is stored already, and return the values that the database gave to the others.
 
-The ORM cannot skip such rows and return the others without a savepoint or a second statement, and it builds each
+Without a savepoint or a second statement, the ORM cannot skip such rows and return the others. It also builds each
 statement anew. The columns are taken from the model, so that a new column needs no change here.
 """
 
@@ -19,8 +19,8 @@ from django.views.decorators.debug import sensitive_variables
 from ..models.database import DatabaseNow
 from .sql import as_django_has_it, dialect_of, now_sql, with_tables
 
-# Fields whose values drivers accept as they are; the conversion by the field would only cost time. The foreign keys of
-# messages and events are integers.
+# Fields whose values drivers accept as they are, so that a conversion by the field would only cost time. The foreign
+# keys of messages and events are integers.
 _AS_IT_IS = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.ForeignKey)
 
 _EMPTY: dict[type, str] = {type(None): "NULL", str: "''", int: "0", bool: "FALSE"}
@@ -42,7 +42,7 @@ class Column(NamedTuple):
 
     @sensitive_variables()
     def prepared(self, value: Any, connection: BaseDatabaseWrapper) -> Any:
-        """`value` in the form that the driver accepts."""
+        """Return `value` in the form that the driver accepts."""
         if value is None or isinstance(self.field, _AS_IT_IS):
             return value
         return self.field.get_db_prep_save(value, connection)
@@ -50,7 +50,7 @@ class Column(NamedTuple):
 
 @cache
 def columns_of(model: type[models.Model], using: str) -> tuple[Column, ...]:
-    """All columns of `model` except an auto-incremented primary key."""
+    """Return all columns of `model` except an auto-incremented primary key."""
     connection: Any = connections[using]
     return tuple(
         _column(field, connection) for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)
@@ -63,7 +63,7 @@ def _column(field: Any, connection: Any) -> Column:
 
 
 def can_write(connection: BaseDatabaseWrapper) -> bool:
-    """True if an INSERT can return its rows, so that `insert()` can be used: everywhere except on MySQL."""
+    """True if an INSERT can return its rows, which `insert()` needs. This is so on all databases except MySQL."""
     return bool(connection.features.can_return_rows_from_bulk_insert)
 
 
@@ -71,14 +71,15 @@ def can_write(connection: BaseDatabaseWrapper) -> bool:
 def written(
     model: type[models.Model], row: Mapping[str, Any], connection: BaseDatabaseWrapper, instead: Mapping[str, Sql]
 ) -> Sql:
-    """A new row's values as SQL, one for each of `columns_of()`. `row`: the values by the fields' attribute names.
+    """Return a new row's values as SQL, one for each of `columns_of()`.
 
-    `instead`: SQL to write in place of a value, by the field's attribute name.
+    `row`: the values by the fields' attribute names. `instead`: SQL to write in place of a value, by the field's
+    attribute name.
     """
     plan = _plan(model, connection.alias)
     values = list(map(row.__getitem__, plan.attnames))
     parts = list(plan.placeholders)
-    # By position: the parameters of a part that replaces a value.
+    # The parameters of each SQL that replaces a value, by its position.
     given: dict[int, list[Any]] = {}
     for position, field in plan.converted:
         value = values[position]
@@ -127,7 +128,7 @@ def _plan(model: type[models.Model], using: str) -> _Plan:
 
 def _compiled(model: type[models.Model], value: Any, connection: BaseDatabaseWrapper) -> Sql:
     query = model._base_manager.using(connection.alias).all().query
-    # Compiled by the ORM, because each database has its own syntax for adding seconds.
+    # The ORM compiles it, because each database has its own syntax for adding seconds.
     sql, parameters = query.get_compiler(connection.alias).compile(value.resolve_expression(query))
     return str(sql), list(parameters)
 
@@ -136,13 +137,19 @@ def _compiled(model: type[models.Model], value: Any, connection: BaseDatabaseWra
 def insert(
     model: type[models.Model], connection: BaseDatabaseWrapper, source: Sql, *, unless_known: str, returning: str
 ) -> list[dict[str, Any]] | None:
-    """Insert the rows of `source` (VALUES or a SELECT) except those whose value of `unless_known` is stored already.
+    """Insert the rows of `source` except those whose value of `unless_known` is stored already.
 
-    `unless_known`: a column with a unique constraint. `returning`: the comma-separated output of the RETURNING clause.
+    Args:
+        model: The model of the rows.
+        connection: The connection to the database.
+        source: VALUES or a SELECT, with its parameters.
+        unless_known: A column with a unique constraint.
+        returning: The comma-separated output of the RETURNING clause.
 
-    Returns a dict for each inserted row, with its values converted as the ORM converts them. None: on MariaDB one of
-    the rows is known, so that none was inserted; the failed statement undoes only itself, and the transaction goes on.
-    (INSERT IGNORE would skip that row, but would also ignore other errors.)
+    Returns:
+        A dict for each inserted row, with its values converted as the ORM converts them. None if one of the rows is
+        known on MariaDB, where none is inserted then. The failed statement undoes only itself, and the transaction goes
+        on. (INSERT IGNORE would skip that row, but it would also ignore other errors.)
     """
     sql, parameters = source
     head, tail = _around(model, connection.alias, unless_known, returning)
@@ -191,13 +198,18 @@ def in_lists(
     instead_of_now: Mapping[str, Sql],
     always_listed: str,
 ) -> Sql:
-    """The rows as a SELECT from one array per column, which PostgreSQL reads faster than one parameter per cell.
+    """Return the rows as a SELECT from one array per column. PostgreSQL reads that faster than a parameter per value.
 
-    A value may be `DatabaseNow()`, but no other expression. `instead_of_now`: SQL to write in its place, by the field's
-    attribute name; it may use `given.place`, the row's element of `places`.
+    A value may be `DatabaseNow()`, but no other expression. A column with the same value in all rows is passed once
+    instead of as an array.
 
-    A column with the same value in all rows is passed once, not as an array, except `always_listed`, which the
-    statement refers to as `given.…`.
+    Args:
+        rows: The rows.
+        places: A number for each row.
+        connection: The connection to the database.
+        instead_of_now: SQL to write in place of `DatabaseNow()`, by the field's attribute name. It may use
+            `given.place`, the row's number in `places`.
+        always_listed: A column that is always passed as an array, because the statement refers to it as `given.…`.
     """
     now = now_sql(connection.alias)
     shown, lists, names = [], [], []
