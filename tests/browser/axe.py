@@ -1,6 +1,6 @@
-"""axe-core in the page that a browser shows: what it finds there that keeps somebody out.
+"""Runs axe-core in the page that a browser shows, to find accessibility problems.
 
-Its source is run over the debugging protocol, so that a page's own policy does not keep it out.
+The script runs over the debugging protocol, so that the page's Content-Security-Policy does not block it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from .chromium import Chromium
 
 SOURCE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 NOT_OURS = {
-    # Django's own: links in the header's breadcrumbs are told from the text beside them by their colour alone.
+    # Django's: only the colour distinguishes links in the breadcrumbs from the text beside them.
     ("link-in-text-block", ".breadcrumbs"),
-    # Django's own: the search field's label is a picture of a magnifying glass.
+    # Django's: the label of the search field is an image of a magnifying glass.
     ("label-title-only", "#searchbar"),
-    # Unfold's own: the link to another object in a read-only field, purple on nearly black, at 4.3 : 1.
+    # Unfold's: a link to another object in a read-only field is purple on nearly black, a contrast of 4.3 : 1.
     ("color-contrast", ".text-link"),
 }
-"""A rule, and the element (or what is around it) of a theme's own where it is known to be broken."""
+"""Known problems of the themes: a rule, and the selector of the element (or its parent) that breaks it."""
 _RUN = """axe.run(document, {resultTypes: ["violations"]}).then(found => found.violations
     .filter(each => ["serious", "critical"].includes(each.impact))
     .flatMap(each => each.nodes.map(node => [each.id, node.target.join(" "), node.failureSummary]))
@@ -31,12 +31,12 @@ _RUN = """axe.run(document, {resultTypes: ["violations"]}).then(found => found.v
 
 def source(path: Path = SOURCE) -> str:
     command = "npm install --no-save --no-package-lock --prefix . axe-core@4"
-    assert path.exists(), f"{path} is missing. In {ROOT}: {command}"
+    assert path.exists(), f"{path} is missing. To install it, run in {ROOT}: {command}"
     return path.read_text()
 
 
 def violations(browser: Chromium, axe_source: str) -> list[str]:
-    """The serious and critical ones of the page, each with the element and what would mend it."""
+    """Return the page's serious and critical violations, each with its element and how to fix it."""
     if browser.evaluate("typeof axe") == "undefined":
         browser.evaluate(f"(() => {{ {axe_source} }})()")
     known = [list(pair) for pair in sorted(NOT_OURS)]

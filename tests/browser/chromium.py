@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over its debugging pipe: no driver, no port and no package beyond the browser itself.
+"""Headless Chromium, controlled over its debugging pipe. It needs no driver, port or package besides the browser.
 
 with Chromium() as browser:
     browser.open("http://127.0.0.1:8900/", width=1200, height=900)
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Nothing that the browser does by itself may leave this machine.
+# These options keep the browser's own background requests from leaving this machine.
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
@@ -29,15 +29,15 @@ OPTIONS = (
 
 
 class NavigatedError(Exception):
-    """The page was left while it was asked."""
+    """The browser left the page during a call."""
 
 
 class Chromium:
-    """One browser with one page. Every method raises `AssertionError` where the page does not do as asked."""
+    """One browser with one page. Every method raises `AssertionError` if the page does not respond as expected."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
-        """Uncaught exceptions and console errors of the page, Content-Security-Policy violations among them."""
+        """Uncaught exceptions and console errors of the page, including Content-Security-Policy violations."""
         self._answers: dict[int, dict] = {}
         self._events: list[dict] = []
         self._changed = threading.Condition()
@@ -50,7 +50,7 @@ class Chromium:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         for_browser, self._write_fd = os.pipe()
         self._read_fd, from_browser = os.pipe()
-        # The browser reads its descriptor 3 and writes its 4; a shell puts them there without racing other threads.
+        # The browser reads from descriptor 3 and writes to 4. A shell assigns them without a race with other threads.
         command = [program, *OPTIONS, f"--user-data-dir={self._profile.name}", "about:blank"]
         placed = f'exec "$@" 3<&{for_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
@@ -71,7 +71,7 @@ class Chromium:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        os.close(self._write_fd)  # the browser ends with its pipe
+        os.close(self._write_fd)  # the browser exits when its pipe is closed
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -82,34 +82,34 @@ class Chromium:
         self._profile.cleanup()
 
     def open(self, url: str, *, width: int = 1200, height: int = 900) -> None:
-        """Load `url` in a window of so many CSS pixels; returns when the page has loaded."""
+        """Open `url` in a window of this size in CSS pixels, and wait until it has loaded."""
         self.resize(width, height)
         self._events.clear()
         started = self._call("Page.navigate", url=url)
-        # The load of the page before may be told only now. An error's page comes under another name.
+        # The load event of the previous page may arrive only now. An error page has another loader id.
         loader = "" if "errorText" in started else started.get("loaderId", "")
         self._wait(lambda: any(self._has_loaded(event, loader) for event in self._events), 20, f"{url} to load")
 
     def resize(self, width: int, height: int) -> None:
-        """Give the page that is shown a window of so many CSS pixels."""
+        """Resize the window of the current page, in CSS pixels."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **size)
 
     @contextlib.contextmanager
     def loading(self, what: str = "a page") -> Iterator[None]:
-        """What is done inside leads to another page; leaves when that has loaded."""
+        """Context manager whose body leads to another page. It waits until that page has loaded."""
         self._events.clear()
         yield
         self._wait(lambda: any(map(self._has_loaded, self._events)), 20, f"{what} to load")
 
     def evaluate(self, expression: str) -> object:
-        """The value of a JavaScript expression; a promise's value is waited for."""
+        """Return the value of a JavaScript expression. A promise is awaited."""
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, seconds: float = 15) -> object:
-        """The expression's value, as soon as it is true, on this page or on one that takes its place meanwhile."""
+        """Wait until the expression is true, on this page or one that replaces it, and return its value."""
         until = time.monotonic() + seconds
         while True:
             with contextlib.suppress(NavigatedError):
@@ -119,7 +119,7 @@ class Chromium:
             time.sleep(0.05)
 
     def open_until(self, url: str, expression: str, seconds: float = 60) -> None:
-        """Open a page that does not renew itself, again and again, until the expression is true on it."""
+        """Open the page repeatedly until the expression is true, for a page that does not refresh itself."""
         until = time.monotonic() + seconds
         self.open(url)
         while not self.evaluate(expression):
@@ -128,7 +128,7 @@ class Chromium:
             self.open(url)
 
     def click(self, selector: str) -> None:
-        """Press the mouse in the middle of the element, as a person would: what lies over it gets the click."""
+        """Click the middle of the element, as a person would. An element on top of it gets the click."""
         self.wait_for(f"document.querySelector({json.dumps(selector)})?.getClientRects().length")
         x, y = self.evaluate(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
@@ -139,7 +139,7 @@ class Chromium:
             self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def type(self, text: str) -> None:
-        """Type into the element that has the focus; a line break presses Enter."""
+        """Type into the focused element. A line break presses Enter."""
         for index, line in enumerate(text.split("\n")):
             if index:
                 for kind in ("keyDown", "keyUp"):
@@ -149,12 +149,12 @@ class Chromium:
                 self._call("Input.insertText", text=line)
 
     def press(self, key: str, code: int) -> None:
-        """Press a key that types nothing, by its name and its Windows key code: `Tab` is 9, `Escape` 27."""
+        """Press a key that types no text, by its name and its Windows key code: `Tab` is 9, `Escape` is 27."""
         for kind in ("rawKeyDown", "keyUp"):
             self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def prefer(self, *, dark: bool = False, language: str = "") -> None:
-        """Have the pages to come know that their reader likes it dark, or reads `language`."""
+        """Set the reader's preference for dark mode and `language`, for the pages that are opened next."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         if language:
@@ -165,18 +165,18 @@ class Chromium:
         self._call("Network.setCookie", name=name, value=value, url=url)
 
     def offline(self, is_offline: bool) -> None:
-        """Take the network away from the page, or give it back."""
+        """Disconnect the page from the network, or reconnect it."""
         self._call("Network.enable")
         speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
         self._call("Network.emulateNetworkConditions", offline=is_offline, **speed)
 
     def screenshot(self) -> bytes:
-        """The window as a PNG."""
+        """Return the window as a PNG."""
         return base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"])
 
     @staticmethod
     def _has_loaded(event: dict, loader: str = "") -> bool:
-        """Whether it says that a page has loaded: that of the navigation `loader`, or any."""
+        """Return True if the event reports a loaded page: the one of the navigation `loader`, or any page."""
         if not loader:
             return event["method"] == "Page.loadEventFired"
         told = event["params"]

@@ -1,4 +1,4 @@
-"""What several files of this folder drive: a browser, the sandbox's process, and axe."""
+"""Fixtures that several files of this folder use: a browser, the sandbox's process, and axe."""
 
 from __future__ import annotations
 

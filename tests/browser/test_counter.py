@@ -1,4 +1,4 @@
-"""The till when WhatsApp fails: what the counter sees by itself, and what its buttons mend."""
+"""The till when WhatsApp fails: the counter shows the problem by itself, and its buttons fix it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 @pytest.fixture
 def api(demo):  # noqa: F811
-    """Asks the simulated phone, or tells it what to do."""
+    """A function that queries or controls the simulated phone."""
 
     def call(method: str, path: str, content: object = None) -> dict:
         answer = requests.request(method, f"{demo[1]}/sandbox/api/{path}", json=content, timeout=30)
@@ -56,7 +56,7 @@ def test_a_phone_that_is_logged_out_stands_on_the_till_by_itself_and_goes_when_i
     browser.wait_for(said, 30)
     browser.wait_for(f"/, 1 /.test({said})", 30)
     wait_for_status(browser, "queued")
-    # Nobody is logged in: what helps is no business of theirs.
+    # Nobody is logged in, so the page offers no links or buttons.
     assert not browser.evaluate("document.querySelectorAll('.kpwa-banner a, .kpwa-chip form').length")
 
     api("POST", "scan", {"license": ""})
@@ -113,7 +113,7 @@ def test_a_receipt_reported_as_not_delivered_says_so_by_itself_and_is_sent_again
     sell(browser, shop, "0812 4444 5555", "Pak Budi")
     mark = "document.querySelector('li.sale .kpwa-mark')"
     browser.wait_for(f"/tidak sampai/.test({mark}?.innerText)", 30)
-    # The longest of all marks stays within the narrow list of sales.
+    # The longest mark fits into the narrow list of sales.
     assert browser.evaluate(
         f"{mark}.getBoundingClientRect().right <= {mark}.closest('li').getBoundingClientRect().right"
     )

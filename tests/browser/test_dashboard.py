@@ -1,4 +1,4 @@
-"""The dashboard in a browser: it refreshes itself, leaves alone what a person does, and shows no old figures as new."""
+"""The dashboard in a browser: it refreshes itself, does not disturb the user, and never shows old figures as new."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIME = "document.querySelector('[data-kpwa-time]').innerText"
 
 @pytest.fixture
 def dashboard(demo, browser):  # noqa: F811
-    """The demo's dashboard, open in a browser that is logged in."""
+    """The demo's dashboard, open in a browser with a logged-in user."""
     log_in(browser, demo[0])
     browser.open(f"{demo[0]}/admin/django_kpwa/dashboard/", width=1300, height=1400)
     browser.evaluate("window.notReloaded = true")
@@ -64,7 +64,7 @@ def test_a_refresh_leaves_what_a_person_is_doing(demo, dashboard, api):  # noqa:
     dashboard.evaluate("document.querySelector('[id^=kpwa-leave_it-]').focus()")
     focused = dashboard.evaluate("document.activeElement.id")
     scrolled = dashboard.evaluate("(window.scrollTo(0, 150), window.scrollY)")
-    # A third one changes the very part that is being used.
+    # A third message changes the part of the page that is in use.
     fall_into_doubt("0812 5555 6666", 3)
     wait_for_a_refresh(dashboard)
 
@@ -88,7 +88,7 @@ def test_a_server_that_went_away_is_said_and_the_old_figures_are_grey_until_it_i
     time = dashboard.evaluate(TIME)
     assert time in dashboard.evaluate("document.querySelector('[data-kpwa-stale]').innerText")
     assert dashboard.evaluate("!!document.querySelector('.kpwa-is-stale')")
-    dashboard.errors.clear()  # that it could not ask
+    dashboard.errors.clear()  # the failed requests
 
     dashboard.offline(False)
     dashboard.wait_for("document.querySelector('[data-kpwa-stale]').innerText === ''", 20)

@@ -1,4 +1,4 @@
-"""The demo as its user meets it: till, phone and admin in a real browser."""
+"""The demo as its user sees it: till, phone and admin in a real browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The addresses of a fresh demo: of the shop and of the phone."""
+    """The addresses of a new demo: those of the shop and the phone."""
     home = tmp_path_factory.mktemp("demo") / "home"
     command = [sys.executable, "manage.py", "demo", "--no-browser", "--home", str(home)]
     process = RunningProcess(command, _environment())
@@ -71,7 +71,7 @@ def test_a_sale_shows_on_the_phone_and_its_answer_in_the_admin(demo, browser):
     browser.click("#id_password")
     browser.type("admin\n")
     browser.wait_for("document.querySelector('#user-tools')")
-    answered = "document.body.innerText.includes('terima kasih')"  # the phone shows it before the webhook has come
+    answered = "document.body.innerText.includes('terima kasih')"  # the phone shows it before the webhook arrives
     browser.open_until(f"{shop}/admin/django_kpwa/webhookevent/", answered)
 
 

@@ -1,6 +1,6 @@
-"""Every page of the app as each reader has it: stock admin and unfold, light and dark, phone and desk, both languages.
+"""Every page of the app in each variant: stock admin and unfold, light and dark, phone and desktop, both languages.
 
-The stock site sends a strict Content-Security-Policy: what breaks it is an error of the console.
+The stock site sends a strict Content-Security-Policy, so that every violation is a console error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PHONE, DESK = (390, 844), (1280, 900)
 
 TOO_WIDE = """[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
     .slice(-3).map(e => `${e.tagName}.${e.className}`).join(", ")"""
-# How an element looks, as far as a theme changes it for the focus; and all that the Tab key should come by.
+# `looks` has the styles that a theme may change for the focus. `stops` has the elements that the Tab key must reach.
 WALK = """(() => {
     window.looks = (e) => { const s = getComputedStyle(e); return [s.outlineStyle, s.outlineWidth, s.outlineColor,
         s.boxShadow, s.borderColor, s.backgroundColor, s.color, s.textDecorationLine].join(); };
@@ -38,7 +38,7 @@ STOP = """(() => {
     const e = document.activeElement, index = stops.indexOf(e);
     return [index, index >= 0 && looks(e) !== before[index]];
 })()"""
-# The buttons whose forms the browser itself sends; and what tells each from others of its kind.
+# The buttons whose forms the browser submits without script, and what identifies each kind of button.
 BUTTONS = """[...document.querySelectorAll("form[method=post] button.kpwa-button")]
     .filter(b => !("kpwaAsk" in b.form.dataset))"""
 KINDS = f"""{BUTTONS}.map(b => [b.name, b.value,
@@ -52,7 +52,7 @@ def site(request):
         with LiveSite(f"tests.sites.{request.param}", kpwa=kpwa) as site:
             client = site.client()
             site.session = client.cookies["sessionid"]
-            # Without what pages ask for by script: those are parts of a page.
+            # Without the answers that scripts fetch, because those are only parts of a page.
             site.shown_pages = [page["url"] for page, text in site.shown(client) if "<html" in text]
             yield site
 
@@ -65,7 +65,7 @@ def browser(site):
 
 
 def problems_of(browser, axe_source, width):
-    """What is wrong with the page that is shown. axe makes styles of its own: its errors are not the page's."""
+    """Return the problems of the current page. axe adds inline styles, so the errors that it causes are dropped."""
     found = [*browser.errors]
     if (needed := browser.evaluate("document.scrollingElement.scrollWidth")) > width:
         found.append(f"{needed} pixels in a window of {width}: {browser.evaluate(TOO_WIDE)}")
@@ -82,7 +82,7 @@ def test_every_page_is_accessible_fits_and_breaks_no_policy(site, browser, axe_s
     for address in site.shown_pages:
         browser.open(address, width=DESK[0], height=DESK[1])
         assert browser.evaluate("document.documentElement.lang") == language
-        # Loading a page is dearer than looking at it once more.
+        # Resizing is cheaper than loading the page again.
         for width, height in (DESK, PHONE):
             browser.resize(width, height)
             if found := problems_of(browser, axe_source, width):
@@ -151,7 +151,7 @@ def test_without_a_mouse_every_button_is_reached_and_seen_to_be(site, browser):
         browser.open(address, width=DESK[0], height=DESK[1])
         stops = browser.evaluate(WALK)
         missed, unseen = set(range(len(stops))), set()
-        for _ in range(3 * len(stops) + 10):  # a date's field has three stops
+        for _ in range(3 * len(stops) + 10):  # a date field has three stops
             browser.press("Tab", 9)
             index, is_seen = browser.evaluate(STOP)
             missed.discard(index)

@@ -1,4 +1,4 @@
-"""Under django-grappelli, whose buttons are 25 pixels wide and float: ours lie beside one another, each to be read."""
+"""Under django-grappelli, whose buttons float and are 25 pixels wide, ours do not overlap and are readable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .chromium import Chromium
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 OURS = ".kpwa-button, .kpwa-troubles a"
-# Those that lie upon another, out of the window, or are narrower than what they say.
+# Buttons that overlap another, leave the window, or are narrower than their text.
 WRONG = f"""(() => {{
     const found = [...document.querySelectorAll("{OURS}")].filter(e => e.checkVisibility());
     const rects = found.map(e => e.getBoundingClientRect());

@@ -1,4 +1,4 @@
-"""Linking WhatsApp in a real browser, under a strict Content-Security-Policy, by a scan on the sandbox's own page."""
+"""Linking WhatsApp in a real browser, under a strict Content-Security-Policy, with a scan on the sandbox's page."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def browser(chromium, site):
 
 
 def open_page(browser, site, shop, width=1200, has_script=True, **seconds):
-    """The page that links, with its durations shortened."""
+    """Open the linking page with shorter intervals."""
     browser.open(f"{site}/admin/django_kpwa/license/{shop.pk}/link/", width=width, height=900)
     browser.wait_for(f"document.querySelector('{LINK}{'.kpwa-live' if has_script else ''}')")
     for name, value in {"pollSeconds": 0.2, **seconds}.items():
@@ -95,7 +95,7 @@ def test_a_license_is_linked_by_a_scan_on_the_phone_and_the_page_notices_within_
         sandbox.wait_until(lambda state: state["licenses"][0]["linked"])
         scanned_at = time.monotonic()
         wait_for_step(browser, "linked")
-        assert time.monotonic() - scanned_at < 3  # two seconds, and the answer
+        assert time.monotonic() - scanned_at < 3  # the two-second interval, plus the answer
 
     assert "WhatsApp is linked" in heading(browser)
     assert "WhatsApp is linked" in browser.evaluate("document.querySelector('[data-kpwa-said]').textContent")
@@ -105,7 +105,7 @@ def test_a_license_is_linked_by_a_scan_on_the_phone_and_the_page_notices_within_
     messages = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
     assert messages == ["Showed the code that links WhatsApp.", "WhatsApp is linked."]
 
-    # What comes next: a test message.
+    # The page offers a test message next.
     browser.click("[data-kpwa-panel] a.kpwa-primary")
     browser.click("#id_to")
     browser.type("0812 3456 7890\n")
@@ -134,7 +134,7 @@ def test_the_code_is_drawn_anew_without_reloading(browser, site, shop, sandbox):
     open_page(browser, site, shop, redrawSeconds=0.5)
     show_code(browser)
     browser.evaluate(f"window.before = {PATH}")
-    sandbox.logout()  # makes a new code
+    sandbox.logout()  # this creates a new code
     browser.wait_for(f"{PATH} && {PATH} !== window.before")
     assert scanned(browser.screenshot()).startswith("2@")
     assert browser.evaluate("window.before")
@@ -147,7 +147,7 @@ def test_when_the_time_is_up_the_code_goes_and_nobody_is_asked_any_more(browser,
     assert heading(browser) == "The time is up"
     assert browser.evaluate(FOCUSED)
     assert not browser.evaluate("document.querySelector('.kpwa-qr')")
-    time.sleep(0.5)  # a question that was on its way
+    time.sleep(0.5)  # let a request in flight finish
     asked = len(sandbox.log())
     time.sleep(0.8)
     assert len(sandbox.log()) == asked
@@ -163,7 +163,7 @@ def test_a_hidden_tab_asks_nobody_and_goes_on_when_it_is_seen_again(browser, sit
     open_page(browser, site, shop)
     show_code(browser)
     browser.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true })")
-    time.sleep(0.5)  # a question that was on its way
+    time.sleep(0.5)  # let a request in flight finish
     asked = len(sandbox.log())
     time.sleep(0.8)
     assert len(sandbox.log()) == asked

@@ -1,6 +1,6 @@
-"""A day at the counter, with everything real but WhatsApp: browser, site, worker, beat and the simulated phone.
+"""A day at the counter. Browser, site, worker and beat are real, and only the phone is simulated.
 
-One story: each part begins where the one before it ended.
+The tests are one story: each part starts where the previous one ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOLD = "document.querySelector('.messagelist .success')"
 
 @pytest.fixture
 def people(demo):  # noqa: F811
-    """Three screens: the operator's, who is logged in, the cashier's, and the shop's phone."""
+    """Three screens: the operator's (logged in), the cashier's, and the shop's phone."""
     with Chromium() as operator, Chromium() as cashier, Chromium() as phone:
         log_in(operator, demo[0])
         yield operator, cashier, phone
@@ -45,7 +45,7 @@ class Screens:
         self.operator.open(f"{self.shop}/admin/django_kpwa/license/1/change/", width=1280, height=1200)
 
     def see(self, what, seconds=60):
-        """Wait for `what` on the operator's screen, which is not reloaded meanwhile."""
+        """Wait for `what` on the operator's screen, and check that the page was not reloaded."""
         self.operator.wait_for(what, seconds)
         assert self.operator.evaluate("window.notReloaded")
 
@@ -60,7 +60,7 @@ class Screens:
         self.operator.wait_for(TOLD)
 
     def scan_what_the_page_shows(self):
-        """The code is on the operator's screen; the phone scans it."""
+        """Show the code on the operator's screen, and scan it with the phone."""
         self.operator.click("[data-kpwa-ask] button")
         self.operator.wait_for("document.querySelector('[data-step=code] .kpwa-qr')")
         self.phone.open(f"{self.phone_url}/")

@@ -1,4 +1,4 @@
-"""The phone in a real browser: messages that appear by themselves, answers, ticks, the QR code, faults by hand."""
+"""The simulated phone in a real browser: messages without reload, answers, ticks, the QR code and manual faults."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_nothing_is_cut_off_at_any_width(sandbox, browser, width):
     browser.open(f"{sandbox.url}/?chat={NUMBER}", width=width, height=800)
     browser.wait_for("document.querySelector('.bubble pre')")
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    # A receipt's 32 columns fit without scrolling.
+    # The 32 columns of a receipt fit without scrolling.
     assert (
         browser.evaluate(
             "(() => { const p = document.querySelector('.bubble pre'); return p.scrollWidth - p.clientWidth; })()"

@@ -1,8 +1,8 @@
-"""What people see while the number is in trouble or a customer wants no messages: the page about passkeys, a
-restriction, a message with one tick only, and a stop. In both languages, at a desk and on a phone, by keyboard and axe.
+"""What people see when the number is in trouble or a customer wants no messages.
 
-Everything happens on the sandbox: the phone asks for the passkey, turns new customers down, stays without ticks, and
-the customer writes "stop".
+This covers the page about passkeys, a restriction, a message with only one tick, and a stop. Each runs in both
+languages, on desktop and phone, by keyboard and with axe. The sandbox causes everything: its phone asks for the
+passkey, refuses new customers and sends no ticks, and its customer writes "stop".
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def site(settings):
 
 @pytest.fixture
 def shop(sandbox, site):
-    """A license of a linked phone, whose webhooks come."""
+    """A license with a linked phone and a registered webhook."""
     sandbox.reset()
     sandbox.scan()
     license_ = License(name="Toko", base_url=sandbox.base_url)
@@ -65,14 +65,14 @@ def shop(sandbox, site):
     license_.save()
     license_actions.check_status(license_)
     license_actions.set_webhook(license_)
-    # What nobody sends is not what these pages are about.
+    # Pretend that a sweep ran. A missing sender is not the subject of these tests.
     Heartbeat.objects.note("sweep")
     return license_
 
 
 @pytest.fixture(params=product(["en", "id"], [DESK, PHONE]), ids=["en-desk", "en-phone", "id-desk", "id-phone"])
 def reader(request, site, shop, chromium, axe_source):
-    """Somebody who may do everything, with a language and a screen."""
+    """A superuser with a language and a screen size."""
     language, size = request.param
     client = Client()
     client.force_login(get_user_model().objects.create_superuser("boss"))
@@ -94,12 +94,12 @@ class Reader:
         self.look()
 
     def look(self):
-        """Whoever reads this page, and however, can."""
+        """Check that the page is in the reader's language, accessible and free of errors."""
         assert self.browser.evaluate("document.documentElement.lang") == self.language
         assert problems_of(self.browser, self.axe_source, self.size[0]) == []
 
     def words(self, text, **values):
-        """A text of the app, as this reader has it."""
+        """Return a text of the app in the reader's language."""
         with translation.override(self.language):
             return gettext(text) % values if values else gettext(text)
 
@@ -121,7 +121,7 @@ class Reader:
         assert any(words in text and f"kpwa-{tone.value}" in classes for text, classes in marks), marks
 
     def presses(self, words, *, leaves=True):
-        """Go to what is called so by the Tab key alone, and press Enter there."""
+        """Move to the element with this text by the Tab key alone, and press Enter."""
         self.browser.evaluate("document.activeElement.blur()")
         for _ in range(300):
             self.browser.press("Tab", 9)
@@ -138,17 +138,17 @@ class Reader:
 
 
 def hear(sandbox, count):
-    """Process the webhooks that the phone posts, until `count` have come."""
+    """Process the webhooks that the phone posts, until `count` have arrived."""
     until, heard = time.monotonic() + 30, 0
     while heard < count:
-        assert time.monotonic() < until, f"{heard} of {count} webhooks came"
+        assert time.monotonic() < until, f"{heard} of {count} webhooks arrived"
         heard += process_due_events()
         time.sleep(0.05)
 
 
 def a_sale(number=NEW):
     sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone=number)
-    # Its receipt waits some seconds, in case the sale is saved again.
+    # A receipt normally waits some seconds, in case the sale is saved again.
     receipt = OutboundMessage.objects.for_source(sale)
     receipt.update(due_at=F("created_at"))
     return receipt.get()
@@ -188,7 +188,7 @@ def test_a_restriction_is_said_everywhere_and_ended_by_who_knows_better(reader, 
     drive(shop.pk)
     assert [entry["recipient"] for entry in sandbox.ledger()] == [KNOWN]
     until = Lane.objects.get().restricted_until
-    # As the lists of problems have it.
+    # The spelling that the lists of problems use.
     told = reader.until(until)
     reader.open("/")
     assert reader.browser.evaluate("document.querySelector('.kpwa-banner').getAttribute('role')") == "status"

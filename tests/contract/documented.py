@@ -1,6 +1,6 @@
-"""Holds an HTTP answer against `django_kpwa/sandbox/openapi.yaml`: operation, status, content type and shape.
+"""Compares an HTTP answer with `django_kpwa/sandbox/openapi.yaml`: operation, status, content type and shape.
 
-Stricter than the file itself: a property that it does not name is an error too.
+This is stricter than the file itself, because a property that the file does not name is an error too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONTRACT = Path(django_kpwa.__file__).parent / "sandbox" / "openapi.yaml"
 
 
 def assert_documented(method: str, path: str, status: int, content_type: str, body: bytes) -> None:
-    """`path` begins after the base URL, e.g. `/openapi/wa/status`."""
+    """Fail if the answer is not documented. `path` starts after the base URL, e.g. `/openapi/wa/status`."""
     responses = _operation(method, path)["responses"]
     assert str(status) in responses, f"{method} {path} answered {status}, which is not documented."
     contents = _resolved(responses[str(status)])["content"]
@@ -56,7 +56,7 @@ def _resolved(node: dict) -> dict:
 
 
 def _as_json_schema(schema: dict) -> dict:
-    """OpenAPI 3.0's dialect as JSON Schema: `nullable` becomes a type, references are put in place."""
+    """Convert OpenAPI 3.0's dialect to JSON Schema: `nullable` becomes a type, and references are resolved."""
     schema = dict(_resolved(schema))
     if schema.pop("nullable", False):
         return {"anyOf": [_as_json_schema(schema), {"type": "null"}]}

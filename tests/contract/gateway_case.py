@@ -1,12 +1,12 @@
-"""The one test case that every `Gateway` passes, inherited by a test class for each implementation.
+"""The test case that every `Gateway` must pass. Each implementation has a test class that inherits it.
 
     class TestLocmemGateway(GatewayCase):
         def make_gateway(self, api_key=GatewayCase.api_key):
             return LocmemGateway(Secret(api_key))
 
-A subclass gives `make_gateway()` and says, by the attributes below, what stands behind it. It may override `link()` and
-`unlink()`, and prepare its number and group in an autouse fixture. The class is not called `Test…`, so pytest collects
-the subclasses alone.
+A subclass defines `make_gateway()`, and sets the attributes below according to what its gateway can do. It may override
+`link()` and `unlink()`, and prepare its number and group in an autouse fixture. The name of the class does not start
+with `Test`, so pytest collects only the subclasses.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from django_kpwa.gateway import Gateway, LoginQr, NumberCheck, SentMessage, Serv
 class GatewayCase:
     api_key = "contract-key"
     checks_keys = True
-    """Whether another key than `api_key` is refused."""
+    """True if keys other than `api_key` are refused."""
     has_session = True
-    """Whether `link()` and `unlink()` change anything."""
+    """True if `link()` and `unlink()` have an effect."""
 
     registered_number = "081234567890"
     registered_number_as_read = "6281234567890"
     unregistered_number: str | None = "+62 812-0000-0001"
-    """None where every number counts as registered."""
+    """None if every number counts as registered."""
     group_name = "Toko & Kasir"
     text = "Terima kasih 🙏\nTotal: *Rp 1.250.000* (50% + 1)"
     image_url = "https://shop.example/struk.png?id=1&size=large"
@@ -165,7 +165,7 @@ class GatewayCase:
 
 
 def scanned(png: bytes) -> str:
-    """What a phone's camera reads from a QR code in a PNG file; an empty string where it reads nothing."""
+    """Return the content of the QR code in a PNG file, or an empty string if it cannot be read."""
     import io
 
     import zxingcpp

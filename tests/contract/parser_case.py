@@ -1,4 +1,4 @@
-"""What every webhook parser keeps to. A site inherits it for its own, with `parser_class` set:
+"""The contract of every webhook parser. A site inherits the test case for its own parser, and sets `parser_class`:
 
 class TestMyParser(ParserCase):
     parser_class = MyParser
@@ -95,5 +95,5 @@ class ParserCase:
         for event in events:
             assert isinstance(event, ParsedEvent)
             stored = json.dumps(event.as_json(), allow_nan=False, ensure_ascii=False)
-            stored.encode()  # no half of a surrogate pair
+            stored.encode()  # fails for half of a surrogate pair
             assert "\\u0000" not in stored

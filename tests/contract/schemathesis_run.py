@@ -1,9 +1,9 @@
-"""Runs schemathesis' generated requests against a sandbox of its own: linked, not linked, and not linked answering 500.
+"""Runs schemathesis against a sandbox: linked, not linked, and not linked with the answer 500.
 
     python -m tests.contract.schemathesis_run [--max-examples N]
 
-Ends with 0 where there was no finding. CI runs it; it is no part of the test suite, because it takes minutes and needs
-schemathesis, which the `test` extra does not bring. What is expected of the answers is in schemathesis.toml.
+The exit code is 0 if there are no findings. CI runs this. It is not part of the test suite, because it takes minutes
+and needs schemathesis, which the `test` extra does not install. schemathesis.toml has the expected answers.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def run(arguments: tuple[str, ...], max_examples: int) -> int:
             f"--header=X-API-KEY:{sandbox.key}",
             f"--max-examples={max_examples}",
             "--no-color",
-            # It warns that most of what it makes up is refused: random text is no phone number, and no URL.
+            # It would warn that most requests are refused, because random text is neither a phone number nor a URL.
             "--warnings=off",
         ]
         if "500" in arguments:
-            # The 500 is what this sandbox was asked for; that it has its documented shape is still checked.
+            # This sandbox answers 500 on purpose. The documented shape of that answer is still checked.
             command.append("--exclude-checks=not_a_server_error,positive_data_acceptance")
-        with tempfile.TemporaryDirectory() as scratch:  # schemathesis keeps its failures in the working directory
+        with tempfile.TemporaryDirectory() as scratch:  # schemathesis writes its failures here
             return subprocess.run(command, check=False, cwd=scratch).returncode
 
 

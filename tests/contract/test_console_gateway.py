@@ -1,4 +1,4 @@
-"""`ConsoleGateway` against the contract of every gateway, and what it prints."""
+"""`ConsoleGateway` passes the contract of every gateway, and prints its messages."""
 
 from __future__ import annotations
 

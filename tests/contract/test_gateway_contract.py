@@ -1,6 +1,6 @@
-"""The contract that sites inherit for their gateways: true of our own, and false of those that break it.
+"""The contract that sites inherit for their gateways: our own gateways pass, and broken ones fail.
 
-`docs/howto/own-gateway.md` has the example; tests/integration/test_howto_developers.py does what that page says.
+`docs/howto/own-gateway.md` has the example, and tests/integration/test_howto_developers.py follows that page.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class WartaContract(testing.HttpGatewayContract):
     unlinked = (200, {"state": "offline"})
 
 
-# Gateways that break it
+# Gateways that break the contract
 
 
 class TakesATimeoutForSuccess(WartaGateway):
@@ -168,7 +168,7 @@ class HasOneKeyForAllLicenses(WartaGateway):
 
 
 class ThreeLines(Gateway):
-    """What is written in an afternoon: requests as it comes, with its own exceptions, redirects and time limits."""
+    """A careless implementation: requests with its default exceptions, redirects and timeouts."""
 
     leaves_the_process = True
 
@@ -233,7 +233,7 @@ def test_what_a_gateway_breaks_is_found(gateway_class, broken):
 
 
 def test_a_helper_of_a_site_takes_no_name_that_its_base_class_needs():
-    """A subclass knows the documented names alone: `_call`, for example, is what one calls what calls the API."""
+    """A subclass knows only the documented names. It may well name its own helper `_call`, for example."""
     with HttpGateway(Secret("key-of-this-test")) as gateway:
         names = {*vars(gateway), *(name for kind in (ApiGateway, HttpGateway) for name in vars(kind))}
     named = {

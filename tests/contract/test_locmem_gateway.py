@@ -1,4 +1,4 @@
-"""`LocmemGateway` against the contract of every gateway, and what it offers to a site's tests."""
+"""`LocmemGateway` passes the contract of every gateway, and has helpers for a site's tests."""
 
 from __future__ import annotations
 

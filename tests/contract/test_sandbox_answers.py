@@ -1,4 +1,4 @@
-"""Every answer of the sandbox, success and failure, against `openapi.yaml`."""
+"""Every answer of the sandbox, success or failure, agrees with `openapi.yaml`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CALLS = {
 
 
 class FailingGateway(Gateway):
-    """Raises one error from every operation, and counts how often it was closed."""
+    """A gateway that raises the same error from every operation, and counts how often it is closed."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(Secret(KEY))
@@ -123,7 +123,7 @@ def test_a_qr_is_json_with_a_data_uri_unless_an_image_is_asked_for(sandbox):
 @pytest.mark.parametrize(
     ("response_as", "accept", "kind"),
     [
-        ("image", "application/json", "application/json"),  # the reference's own sample
+        ("image", "application/json", "application/json"),  # the sample of the reference
         ("image", "APPLICATION/JSON; charset=utf-8", "application/json"),
         ("image", "application/*", "application/json"),
         ("image", "application/json, image/png;q=0.5", "application/json"),

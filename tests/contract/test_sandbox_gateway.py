@@ -1,4 +1,4 @@
-"""The simulated phone against the contract of every gateway: called directly, and by the real client over a socket."""
+"""The simulated phone passes the contract of every gateway, called directly and through the real HTTP client."""
 
 from __future__ import annotations
 
