@@ -43,17 +43,12 @@ def render_message(message_id: int, due_at: datetime, max_seconds: float, *, is_
     """Render and store a message's text; or cancel the message, give it to another license, or make it `failed`.
 
     The recipient and the license are determined again, and stored with the text. After a temporary error (see
-    `_passes()`), the message stays queued for another try.
+    `_passes()`), the message stays queued for another try. A task's soft time limit is raised again after that.
 
-    Args:
-        message_id: The primary key of the message.
-        due_at: The message's place in the queue, which it gets back with its text. It is then the next to be sent, and
-            no other text is written before that.
-        max_seconds: Time in seconds after which the rendering is interrupted.
-        is_late: The text is written so long after the message was queued that it has to say so.
-
-    Raises:
-        SoftTimeLimitExceeded: The task's time limit was reached. The message is stored as queued or failed before.
+    `due_at`: the message's place in the queue, which it gets back with its text. It is then the next to be sent, and no
+    other text is written before that.
+    `max_seconds`: seconds after which the rendering is interrupted.
+    `is_late`: the text is written so long after the message was queued that it has to say so.
     """
     # The license is fetched by the same query. If it were loaded later, a site's router could read it from a replica
     # that lags.

@@ -56,6 +56,7 @@ class Circumstances:
 
     @property
     def session_status(self) -> SessionStatus | None:
+        """The session's status according to that check; None without one."""
         return self.session.session_status if self.session else None
 
 

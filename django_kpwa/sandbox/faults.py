@@ -36,6 +36,7 @@ class Fault:
     operation: str = ANY
 
     def concerns(self, operation: str) -> bool:
+        """True if the fault may strike a call of `operation`."""
         return self.operation in (ANY, operation) or (self.operation == ANY_SEND and operation in SENDS)
 
 

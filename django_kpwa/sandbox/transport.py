@@ -1,9 +1,12 @@
 """The sandbox's HTTP server, and the faults of a network and of an overloaded service that it simulates.
 
-`FaultyTransport` is WSGI middleware for the gateway's paths. A fault strikes either before the application runs, so
-that nothing is delivered, or after it, so that the message is delivered but the client does not learn of it. Resets,
-stalls and hang-ups happen below HTTP: the server is Django's own, except that it gives its connection to the
-application in `environ[WIRE]`.
+`FaultyTransport` is WSGI middleware for the gateway's paths. A fault strikes at one of two moments:
+
+- before the application runs, so that nothing is delivered
+- after it has run, so that the message is delivered but the client does not know that
+
+Resets, stalls and hang-ups happen below HTTP. For these, Django's own server is extended: it passes its connection to
+the application in `environ[WIRE]`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from .world import Sandbox
 
 BASE_PATH = "/backend"
 WIRE = "kpwa.sandbox.wire"
+"""Key of the connection (a `Wire`) in the WSGI environment."""
 Headers: TypeAlias = "list[tuple[str, str]]"
 Application: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -41,13 +45,13 @@ class Answer:
     body: bytes
 
     def with_body(self, body: bytes, status: int | None = None) -> Answer:
-        """The same answer with another body, a matching Content-Length and, if given, another status."""
+        """Return the same answer with another body, its Content-Length and, if given, another status."""
         headers = [(name, value) for name, value in self.headers if name.lower() != "content-length"]
         return Answer(status or self.status, [*headers, ("Content-Length", str(len(body)))], body)
 
 
 class FaultyTransport:
-    """Wraps the Django application. Requests outside `BASE_PATH` pass through unchanged."""
+    """Wraps the Django application and lets faults strike. Requests outside `BASE_PATH` pass through unchanged."""
 
     def __init__(self, application: Application, sandbox: Sandbox) -> None:
         self._application = application
@@ -67,7 +71,7 @@ class FaultyTransport:
 
 
 class _Call:
-    """One request, with the faults that strike it."""
+    """One request, with the faults that strike it. `drip_seconds`: wait between two bytes of the answer; 0: none."""
 
     def __init__(self, application: Application, sandbox: Sandbox, environ: dict[str, Any]) -> None:
         self._application = application
@@ -82,11 +86,16 @@ class _Call:
         self.drip_seconds = 0.0
 
     def answered(self) -> Answer:
+        """Return the answer, from the application or from a fault.
+
+        Raises `ConnectionError` if a fault ends the connection without an answer.
+        """
         answer = self._unreadable() or self._before() or self._after(self._run())
         self._status = answer.status
         return answer
 
     def note(self) -> None:
+        """Add the request to the sandbox's log, without the API key and the message."""
         self._sandbox.note(
             license=self._account.name if self._account else "",
             direction="in",
@@ -98,19 +107,24 @@ class _Call:
         )
 
     def _strikes(self, name: str) -> Fault | None:
+        """Return the fault if it strikes this request, and remember it for the log."""
         fault = self._sandbox.faults.strikes(name, self._operation)
         if fault:
             self._struck.append(name)
         return fault
 
     def _unreadable(self) -> Answer | None:
+        """Return the answer to a request whose body comes in chunks, which wsgiref cannot read; else None."""
         if not self._environ.get("HTTP_TRANSFER_ENCODING"):
             return None
-        self._wire.close_after_answer()  # else wsgiref would read the chunks as the next request
+        self._wire.close_after_answer()  # otherwise wsgiref would read the chunks as the next request
         return _json_answer(400, {"message": "A body must come with its Content-Length, not in chunks.", "code": None})
 
     def _before(self) -> Answer | None:
-        """The answer of a fault that strikes before the application runs, so that nothing is delivered; or None."""
+        """Let the faults strike that come before the application runs, so that nothing is delivered.
+
+        Returns the answer of such a fault. None: the application has to run.
+        """
         if latency := self._strikes("latency"):
             time.sleep(latency.amount / 1000)
         if self._operation == "check-number" and (slow := self._strikes("check_slow")):
@@ -140,7 +154,7 @@ class _Call:
         return None
 
     def _after(self, answer: Answer) -> Answer:
-        """The application's answer, as changed or replaced by faults that strike after it has run."""
+        """Return the application's answer, as it is changed or replaced by the faults that strike after it has run."""
         if self._strikes("reset_after"):
             self._wire.reset()
         if stall := self._strikes("stall_after"):
@@ -158,6 +172,7 @@ class _Call:
         return answer
 
     def _run(self) -> Answer:
+        """Call the application and return its complete answer."""
         started: list[tuple[str, Headers]] = []
 
         def start_response(status: str, headers: Headers, exc_info: object = None) -> None:
@@ -173,7 +188,7 @@ class _Call:
 
 
 def _operation_of(path: str) -> str:
-    """The operation's path without a phone number, as used in the log and in a fault's `operation`."""
+    """Return the operation's path without a phone number, as it is used in the log and in a fault's `operation`."""
     operation = path.removeprefix(f"{BASE_PATH}/openapi/wa/")
     return "check-number" if operation.startswith("check-number/") else operation
 
@@ -193,6 +208,7 @@ def _suspended(body: bytes) -> bytes:
 
 
 def _dripping(body: bytes, seconds: float) -> Iterator[bytes]:
+    """Yield the body byte by byte, with a wait of `seconds` between two bytes."""
     for position in range(len(body)):
         if position:
             time.sleep(seconds)
@@ -200,9 +216,9 @@ def _dripping(body: bytes, seconds: float) -> Iterator[bytes]:
 
 
 class Wire:
-    """A connection that the application can break on purpose.
+    """A connection to a client, which the application can break on purpose.
 
-    `reset()`, `hang_up()` and `stall()` end the request by raising `ConnectionError`.
+    `reset()`, `hang_up()` and `stall()` never return. They end the request by raising `ConnectionError`.
     """
 
     def __init__(self, handler: RequestHandler) -> None:
@@ -218,10 +234,10 @@ class Wire:
     def hang_up(self) -> None:
         """End the connection without an answer."""
         self._handler.close_connection = True
-        raise ConnectionAbortedError  # wsgiref takes this as a client that has disconnected, and writes nothing
+        raise ConnectionAbortedError  # for wsgiref this means that the client has disconnected: it writes nothing
 
     def stall(self, seconds: float) -> None:
-        """Send nothing for `seconds`, or until the client disconnects, then hang up."""
+        """Send nothing for `seconds`, or until the client disconnects. Then hang up."""
         until = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
@@ -230,45 +246,50 @@ class Wire:
                 if readable and not self._socket.recv(1, socket.MSG_PEEK):
                     break
                 if readable:
-                    time.sleep(min(left, 0.05))  # unread bytes of a next request: select() returns at once each time
+                    # With unread bytes of another request, select() returns at once every time.
+                    time.sleep(min(left, 0.05))
         self.hang_up()
 
     def close_after_answer(self) -> None:
-        """Close the connection after this request's answer, instead of keeping it open for another."""
+        """Close the connection after the answer to this request, instead of keeping it open for another request."""
         self._handler.close_connection = True
 
 
 class RequestHandler(WSGIRequestHandler):
     """Handles a connection, keeps it open between requests, and gives the application access to it."""
 
-    # wsgiref writes each header line separately. With a buffer, an answer is sent in one piece; without Nagle's
-    # algorithm, a client that keeps the connection open does not wait 40 ms for the end of it.
+    # wsgiref writes each header line separately. With a buffer, an answer is sent in one piece. Nagle's algorithm is
+    # switched off, because with it a client that keeps the connection open waits 40 ms for the end of an answer.
     wbufsize = -1
     disable_nagle_algorithm = True
     is_reset = False
+    """True if the connection has to end with a TCP reset."""
 
     def get_environ(self) -> dict[str, Any]:
+        """Return the WSGI environment, with the connection under `WIRE`."""
         environ: dict[str, Any] = super().get_environ()
         environ[WIRE] = Wire(self)
         return environ
 
     def handle(self) -> None:
+        """Handle the connection's requests one after another."""
         self.close_connection = True
         self.handle_one_request()
         while not self.close_connection:
             self.handle_one_request()
         if self.is_reset:
-            # Closed here for a TCP reset, because socketserver would shut the connection down with a FIN first.
+            # Closed here, because socketserver would shut the connection down with a FIN instead of a reset.
             self.rfile.close()
             self.wfile.close()
             self.connection.close()
 
     def handle_one_request(self) -> None:
+        """Handle one request and send its answer completely."""
         super().handle_one_request()
-        self.wfile.flush()  # wsgiref flushes only after a body, and an answer may have none
+        self.wfile.flush()  # wsgiref flushes only after a body, and an answer may have no body
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: the page has a log, and a request line here would show a customer's number."""
+        """Log nothing. The page has a log of its own, and a request line here would show a customer's number."""
 
 
 class SandboxServer(ThreadedWSGIServer):
@@ -289,19 +310,22 @@ class SandboxServer(ThreadedWSGIServer):
     def stop(self) -> None:
         """Make the server end within `timeout`.
 
-        It only sets a flag, because signal handlers call it: an exception raised in one would surface in the middle of
-        a request, and socketserver would treat it as that request's error and continue.
+        This only sets a flag, because signal handlers call it. If a signal handler raised an exception, that would
+        appear in the middle of a request; socketserver would take it for that request's error and continue.
         """
         self._is_stopping = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Show only errors other than broken connections, which the faults cause on purpose."""
+        """Show errors, except broken connections, which the faults cause on purpose."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 def serve(host: str, port: int, application: Any) -> SandboxServer:
-    """A server bound to `host` and `port` (0: any free port), ready for `serve_until_stopped()`. Raises `OSError`."""
+    """Return a server that listens on `host` and `port` (0: any free port). Call its `serve_until_stopped()` then.
+
+    Raises `OSError` if the address cannot be used.
+    """
     server = SandboxServer((host, port), RequestHandler, ipv6=":" in host)
     server.set_app(application)
     return server

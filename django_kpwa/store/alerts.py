@@ -39,6 +39,8 @@ LOOKS = "alerts"
 
 
 class Alerts(StoreBase):
+    """The states of alerts, and who notifies of their changes."""
+
     def may_look_for_alerts(self) -> bool:
         """True for one process in each `LOOK_EVERY_SECONDS`, which then checks for alerts."""
         due = Q(seen_at__lte=in_seconds(-LOOK_EVERY_SECONDS)) | Q(seen_at__gt=in_seconds(CLOCK_SECONDS))

@@ -66,6 +66,8 @@ class Seen(NamedTuple):
 
 
 class Events(StoreBase):
+    """Webhook tokens, events, and the ids on which events have acted."""
+
     @sensitive_variables()
     def find_token(self, digest: str) -> KnownToken | None:
         """Return the stored token whose SHA-256 is `digest`; None if it is unknown or has expired."""

@@ -87,6 +87,8 @@ class _Position(Func):
 
 
 class Forgetting(Recipients):
+    """Emptying what is stored about a number or a stranger. Numbers are in digits, with the country code."""
+
     @sensitive_variables()
     def cancel_all(self, number: str) -> list[Change]:
         """Withdraw all messages queued to `number`, including the answer to a stop. Returns those that changed."""

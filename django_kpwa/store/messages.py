@@ -50,6 +50,8 @@ class Inserted(NamedTuple):
 
 
 class Messages(Recipients):
+    """Storing, finding and purging messages."""
+
     def look_at_lane(self, license_id: int) -> LaneSeen | None:
         """Return the current state of a license's lane; None if there is no such license."""
         found = first_of(self.connection, _looking("license", False, 0), {"license": license_id})

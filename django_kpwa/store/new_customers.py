@@ -31,7 +31,10 @@ logger = get_logger("django_kpwa.dispatch")
 
 
 class NewCustomers(Recipients):
+    """The counts and states of a lane that concern messages to new customers."""
+
     def _held(self, lease: Lease) -> QuerySet[Lane]:
+        """Return the lane if the lease is still held."""
         return Lane.objects.filter(pk=lease.license_id, lease_token=lease.token)
 
     def _update_held(self, lease: Lease, columns: dict[str, Any], **also: Any) -> bool:

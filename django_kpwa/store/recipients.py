@@ -51,6 +51,8 @@ def _known() -> QuerySet[Recipient, Any]:
 
 
 class Recipients(StoreBase):
+    """Stops, and what is known about a number. Numbers are in digits, with the country code."""
+
     @sensitive_variables()
     def stop(self, license_id: int, number: str, reason: StopReason, heard_at: datetime) -> Recipient | None:
         """Store that the owner of `number`, in digits, wants no messages, and return the row.

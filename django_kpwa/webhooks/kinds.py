@@ -7,7 +7,7 @@ from typing import Any
 
 from .fields import WRAPPERS, Fields, as_text
 
-# Per kind: the names of objects that hold such a message, and the words used as a message's type.
+# For each kind: the names of objects that hold such a message, and the words for a message's type.
 _KINDS = {
     "image": "image imagemessage picture photo gif",
     "video": "video videomessage ptvmessage ptv",
@@ -38,7 +38,7 @@ _KINDS = {
     ),
 }
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split()}
-# These count only as a message's type: objects of these names may be anything, such as a quoted message or any list.
+# These words count only as a message's type. An object of such a name may be anything, for example a quoted message.
 _ONLY_AS_TYPE = {
     "unsupported",
     "event",
@@ -75,7 +75,11 @@ _THUMBNAIL = re.compile(r"(?:/9j/|iVBOR)[A-Za-z0-9+/=]{50}")
 
 
 class Content:
-    """The kind, text and media URL of one event's message. `kind` is empty for a plain text, or without a message."""
+    """The kind, text and media URL of one event's message.
+
+    `kind`: see `ParsedEvent.content`; empty for a plain text, and if there is no message.
+    `is_no_message`: True if it is of a type that no person writes, such as a call log.
+    """
 
     def __init__(self, fields: Fields) -> None:
         self.kind, held = _kind(fields)
@@ -83,7 +87,7 @@ class Content:
         text = fields.text
         if self.kind in ("location", "contact") and (_THUMBNAIL.match(text) or text.startswith("BEGIN:VCARD")):
             text = ""
-        # In a reaction or an answer, the text of the chosen item takes precedence over the text around it.
+        # In a reaction or an answer, the text of the chosen item takes precedence over the surrounding text.
         inner = _text_of(fields, held, self.kind) if held is not None else ""
         pressed = self.kind in ("reaction", "button", "list", "poll_vote")
         self.text = (inner or text) if pressed else (text or inner)
@@ -91,11 +95,12 @@ class Content:
 
     @property
     def says_something(self) -> bool:
+        """True if there is a message: a text, media or a kind."""
         return bool(self.text or self.media_url or self.kind)
 
 
 def _kind(fields: Fields) -> tuple[str, Any]:
-    """The kind, and the object that holds it."""
+    """Return the kind, and the object that holds the message."""
     if _is_edit(fields):
         return "edit", None
     found: tuple[str, Any] = ("", None)
@@ -133,7 +138,7 @@ def _kind(fields: Fields) -> tuple[str, Any]:
 
 
 def _is_new_kind(name: str, held: Any) -> bool:
-    """True for a type of message that is newer than this code, which must still count as a message."""
+    """True for a type of message that is unknown to this code, because it is newer. It must count as a message."""
     known = name in _KIND_OF or name in _NO_MESSAGES or name in WRAPPERS or name == "extendedtextmessage"
     return isinstance(held, dict) and bool(held) and name.endswith("message") and not known
 
@@ -167,7 +172,7 @@ def _is_voice(fields: Fields, held: Any) -> bool:
 
 
 def _type_word(fields: Fields) -> str:
-    """The word for the message's type; not the event's type, which may stand under the same name further out."""
+    """Return the word for the message's type, not the event's type, which may have the same name further out."""
     for scope in fields.scopes:
         for name in _TYPES:
             value = scope.values.get(name)
