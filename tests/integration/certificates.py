@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that nobody vouches for, and a server's context with it."""
+"""A self-signed certificate for 127.0.0.1, and a server's TLS context that uses it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def write_certificate(path: Path) -> Path:
-    """Write a certificate and its key, in one PEM file, to `path`, and return that."""
+    """Write a certificate and its key to one PEM file at `path`, and return `path`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -36,7 +36,7 @@ def write_certificate(path: Path) -> Path:
 
 
 def tls_context(certificate: Path) -> ssl.SSLContext:
-    """The context of a server that shows `certificate`."""
+    """Return the TLS context of a server that presents `certificate`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context

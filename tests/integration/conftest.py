@@ -16,7 +16,7 @@ from .misbehaving import MisbehavingServer
 
 @pytest.fixture
 def hooks(settings):
-    """The class whose hooks run inside the calls of this test."""
+    """The gateway class of this test, whose hooks run inside its calls."""
     settings.KPWA = {**settings.KPWA, "GATEWAY": HOOKED}
     yield HookedGateway
     HookedGateway.before_send = HookedGateway.after_send = HookedGateway.on_status = None
@@ -24,21 +24,21 @@ def hooks(settings):
 
 @pytest.fixture(params=FORMS)
 def form(request):
-    """Each form of the store that this database may have."""
+    """Run the test once with each form of the store that this database supports."""
     with stored_by(request.param):
         yield request.param
 
 
 @pytest.fixture
 def operator(client, db):
-    """A client of somebody who may do everything."""
+    """A client logged in as a superuser."""
     client.force_login(get_user_model().objects.create_superuser("boss"))
     return client
 
 
 @pytest.fixture
 def staff(client, db):
-    """Logs a member of staff in who has these permissions."""
+    """Return a function that logs in a member of staff with the given permissions."""
 
     def log_in(*codenames):
         user = get_user_model().objects.create_user("ani", is_staff=True)
@@ -51,7 +51,7 @@ def staff(client, db):
 
 @pytest.fixture
 def server():
-    """A gateway that does what the test tells it to, however wrong."""
+    """A gateway server that behaves as the test tells it to, even wrongly."""
     behaving = MisbehavingServer()
     yield behaving
     behaving.close()
@@ -59,7 +59,7 @@ def server():
 
 @pytest.fixture
 def register():
-    """Registers a receipt class for `Sale` until the test's end."""
+    """Return a function that registers a receipt class for `Sale` until the test ends."""
     registered = []
 
     def register_(receipt_class):

@@ -1,4 +1,4 @@
-"""What the tests of driving a lane ask of messages and lanes, and do to them."""
+"""Helpers for tests that drive lanes: they read messages and lanes, and change them."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def claim_as_a_worker_that_dies(license_):
 
 
 def drive_once_connected(license_):
-    """Have the lane know that it is connected, so that the next drive begins with a send."""
+    """Mark the lane as connected, so that the next drive begins with a send."""
     Lane.objects.update_or_create(license=license_, defaults={"session_status": "connected"})

@@ -1,7 +1,7 @@
-"""A real server on a real socket that answers as it is told to: dripping, stalling, cutting short, never ending.
+"""A real server on a real socket that misbehaves as the test tells it to: it drips, stalls, cuts short or never ends.
 
-A behaviour is a function of one `Peer`, called once a request; `server.behave(first, second)` gives one for each
-request and keeps the last. `server.requests` holds the requests as they came, byte for byte.
+A behaviour is a function of one `Peer`, called once per request. `server.behave(first, second)` sets one for each
+request, and the last one is used for all further requests. `server.requests` holds the raw bytes of each request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 
 class HangUpError(Exception):
-    """The other side is gone, or the test is over."""
+    """The other side has closed the connection, or the test is over."""
 
 
 class Peer:
@@ -35,7 +35,7 @@ class Peer:
             raise HangUpError from None
 
     def drip(self, content: bytes, seconds: float = 0.05) -> None:
-        """Send a byte at a time, each well within any read timeout."""
+        """Send one byte at a time, each well within any read timeout."""
         for at in range(len(content)):
             self.send(content[at : at + 1])
             self.stopped.wait(seconds)
@@ -53,7 +53,7 @@ class Peer:
         raise HangUpError
 
     def read_request(self) -> bytes:
-        """A whole request, or nothing where the client closed the connection."""
+        """Return a whole request, or nothing if the client closed the connection."""
         request = b""
         while b"\r\n\r\n" not in request:
             request += self._receive(request)
@@ -79,7 +79,7 @@ Behaviour = Callable[[Peer], None]
 
 
 class MisbehavingServer:
-    """Listens on a free port of 127.0.0.1 until it is closed. `greeting` is sent before any request is read."""
+    """Listens on a free port of 127.0.0.1 until it is closed. Sends `greeting` before it reads any request."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, greeting: bytes = b"") -> None:
         self.requests: list[bytes] = []
@@ -104,7 +104,7 @@ class MisbehavingServer:
 
     def close(self) -> None:
         self._stopped.set()
-        # Wakes accept(), which closing alone does not.
+        # This wakes accept(); closing the socket alone does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         self._listener.close()
@@ -146,7 +146,7 @@ class MisbehavingServer:
 
 @contextmanager
 def full_port() -> Iterator[int]:
-    """A port that neither accepts nor refuses: its backlog is full, so that a connection attempt hangs."""
+    """A port that neither accepts nor refuses: its backlog is full, so a connection attempt hangs."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
         waiting = []
@@ -163,7 +163,7 @@ def full_port() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -176,7 +176,7 @@ def response(
     content_type: str = "application/json",
     headers: dict[str, str] | None = None,
 ) -> bytes:
-    """A whole HTTP response; `content` is sent as JSON."""
+    """Return a whole HTTP response. `content` is sent as JSON."""
     if body is None:
         body = json.dumps(
             {"message": "OK", "status": "connected", "code": 20001} if content is None else content
@@ -188,5 +188,5 @@ def response(
 
 
 def answer(content: object = None, status: int = 200, **options: object) -> Behaviour:
-    """Answer well."""
+    """Return a behaviour that answers correctly."""
     return lambda peer: peer.send(response(content, status, **options))  # type: ignore[arg-type]

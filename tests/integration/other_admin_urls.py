@@ -1,4 +1,4 @@
-"""A site that has the admin twice, one of them its own, and has not included our addresses."""
+"""URLs of a site with two admin sites, one of them its own, that does not include this app's URLs."""
 
 from django.contrib import admin
 from django.urls import path

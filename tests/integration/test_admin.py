@@ -1,4 +1,4 @@
-"""The admin through Django's own client: keys go in and never out, records are looked at, markup stays text."""
+"""The admin through Django's test client: keys are write-only, records are read-only, and markup stays text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MARKUP = "<script>alert('here')</script>"
 
 @pytest.fixture
 def woken(monkeypatch):
-    """The licenses whose lanes were woken; publishing itself has its own tests, with a broker."""
+    """The licenses whose lanes were woken. Other tests cover publishing, with a broker."""
     licenses = []
     monkeypatch.setattr(wake, "wake_license", lambda license_id, **_: licenses.append(license_id))
     return licenses
@@ -221,7 +221,7 @@ def test_records_are_neither_added_nor_changed_nor_deleted(operator, license_, m
     records[model].refresh_from_db()
 
 
-# What strangers write
+# Text written by strangers
 
 
 def test_stored_markup_never_becomes_live(operator, license_):

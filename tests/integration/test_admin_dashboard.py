@@ -1,4 +1,4 @@
-"""The dashboard: whether receipts go out, to who may see it, at the same cost however many there are."""
+"""The dashboard: it says whether receipts go out, checks permissions, and costs the same for many licenses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HOUR = datetime(2026, 3, 4, 10, tzinfo=datetime_timezone.utc)
 
 @pytest.fixture
 def linked(license_):
-    """A license that is linked, and something that has just looked after the outbox."""
+    """A linked license, and a sweep that ran a moment ago."""
     Heartbeat.objects.note("sweep")
     Lane.objects.create(
         license=license_, session_status="connected", session_seen_at=timezone.now(), linked_number="6281200000001"
@@ -84,7 +84,7 @@ def shown(client, address=PAGE):
 
 
 def summary(client):
-    """The sentences at the top."""
+    """Return the sentences at the top."""
     said = re.search(r'<div data-kpwa-part="summary".*?(?=<section)', shown(client, FRESH), re.DOTALL)[0]
     return " ".join(re.sub(r"<[^>]*>", " ", said).split())
 
@@ -93,7 +93,7 @@ def status_of(*messages):
     return [OutboundMessage.objects.get(pk=message.pk).status for message in messages]
 
 
-# Who may see it
+# Permissions
 
 
 @pytest.mark.parametrize("address", [PAGE, FRESH, DECIDE])
@@ -424,7 +424,7 @@ def test_the_time_from_queued_to_sent_is_summed_over_licenses_and_hours(license_
         a_statistic(row, HOUR - timedelta(hours=hours), sent=10, queued_to_sent=[0, 0, 6, 4, *histogram[4:]])
     settled(HOUR, after=7000, license_=license_)
     found = Statistics(HOUR + timedelta(minutes=30)).last_hours()
-    # 18 of 31 in the bucket up to 5 s, 12 up to 10 s, one up to 4 h.
+    # Of 31 messages, 18 are in the bucket up to 5 s, 12 in the one up to 10 s, and one in the one up to 4 h.
     assert found.median == pytest.approx(2 + 3 * 15.5 / 18)
     assert found.percentile_95 == pytest.approx(5 + 5 * (0.95 * 31 - 18) / 12)
 
@@ -594,7 +594,7 @@ def test_waiting_webhooks_and_those_nobody_understood_are_counted(operator, staf
     assert "webhookevent" not in shown(staff("view_dashboard"), FRESH)
 
 
-# The parts that the script asks for
+# The parts that the script requests
 
 
 def test_the_parts_come_without_a_page_around_them_and_the_days_when_they_are_asked_for(operator, linked):
@@ -615,7 +615,7 @@ def test_asking_for_the_parts_does_not_take_what_the_next_page_should_say(operat
     assert "Select at least one message first." in shown(operator)
 
 
-# What it costs
+# Cost
 
 
 def a_busy_site(license_, messages):
@@ -644,7 +644,7 @@ def test_it_takes_as_many_queries_for_three_busy_licenses_as_for_a_quiet_one(ope
     with CaptureQueriesContext(connection) as many:
         assert "80 messages" not in shown(operator)
 
-    # Whether any message was ever queued is asked only where nothing else is to be said.
+    # The query for "was any message ever queued?" runs only if there is nothing else to say.
     assert len(many) <= len(few) <= 32
 
 
@@ -655,15 +655,15 @@ def test_nothing_is_counted_over_the_whole_table_and_no_whole_text_is_read(opera
     about_messages = [query["sql"] for query in queries if "django_kpwa_outboundmessage" in query["sql"]]
     assert len(about_messages) >= 8
     for sql in about_messages:
-        # The first line needs the start of a text; the next column would follow a whole one.
+        # The list needs only the start of a text. In SQL that selects the whole text, the next column would follow it.
         assert not re.search(r"outboundmessage.\..text., .django_kpwa", sql), sql
         is_bounded = "LIMIT" in sql.upper()
-        # What groups has been counted to its limit before.
+        # A grouping query runs over rows that an earlier query has counted up to its limit.
         is_grouped = "GROUP BY" in sql.upper()
         assert is_bounded or is_grouped, sql
 
 
-# What is stored
+# Stored text
 
 
 def test_stored_markup_stays_text(operator, linked):

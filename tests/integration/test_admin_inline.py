@@ -1,4 +1,4 @@
-"""A sale's messages on the sale's page of the host's admin: looked at, never posted, and kept when the sale goes."""
+"""A sale's messages on its page in the site's admin: shown, never posted, and kept when the sale is deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A license in the admin: its state in words, buttons that say what came of them, who may press what."""
+"""A license in the admin: its state in words, buttons that report their result, and the permissions for each button."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_the_page_says_what_is_registered_and_when_the_last_event_came(operator,
     assert "https://shop.example/kpwa/webhooks/…/" in page
     assert "none yet" in page
 
-    # A registration that nobody knows the outcome of.
+    # A registration whose outcome nobody knows.
     WebhookToken.objects.create(license=license_, digest="x", created_at=timezone.now())
     assert "<dt>Registered</dt><dd>no</dd>" in page_of(operator, license_)
     license_actions.set_webhook(license_)
@@ -426,7 +426,7 @@ def test_a_number_is_checked_and_the_answer_stands_on_the_page(operator, license
     assert logged() == [f"Check a number: {MASKED} has WhatsApp.", f"Check a number: {MASKED} has no WhatsApp."]
 
 
-# What goes wrong
+# Failures
 
 
 def test_a_key_that_cannot_be_read_is_told_in_its_own_words(operator, license_):

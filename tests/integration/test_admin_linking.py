@@ -1,4 +1,4 @@
-"""The page that links WhatsApp, with the sandbox behind it over a real socket. Its code is a secret, and treated so."""
+"""The page that links WhatsApp, with the sandbox behind it over a real socket. Its QR code is treated as a secret."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def step_of(answer):
 
 
 def code_in(page):
-    """What a phone reads from the drawing on a page."""
+    """Return what a phone reads from the QR code drawn on a page."""
     side = int(re.search(r'viewBox="0 0 (\d+) \1"', page).group(1))
     path = re.search(r' d="([^"]+)"', page).group(1)
     image = Image.new("L", (side * 6, side * 6), 255)
@@ -178,7 +178,7 @@ def test_showing_the_code_is_logged_once_and_not_for_every_redrawing(operator, s
     assert len(logged()) == 2
 
 
-# Who may
+# Permissions
 
 
 @pytest.mark.parametrize("page", ["link/", "link/check/"])
@@ -201,7 +201,7 @@ def test_who_may_link_and_nothing_else_links(staff, shop, sandbox):
     sandbox.scan()
     page = check(client, shop).content.decode()
     assert "WhatsApp is linked" in page
-    assert "href=" not in page  # nowhere to go that this person may
+    assert "href=" not in page  # no link to a page that this person may not see
 
 
 @pytest.mark.parametrize("page", ["link/", "link/check/"])
@@ -226,7 +226,7 @@ def test_a_check_by_get_and_a_license_that_is_not_there_are_refused(operator, sh
     assert operator.post(f"{LIST}{shop.pk + 1}/link/").status_code == 404
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_before_the_first_link_the_page_warns_that_numbers_get_restricted(operat
     assert "restrict or ban numbers" not in operator.get(f"{LIST}{shop.pk}/link/").content.decode()
 
 
-# Forms of a code
+# Formats of a code
 
 
 def test_a_code_that_came_as_an_image_is_drawn_anew(sandbox):
@@ -316,7 +316,7 @@ def test_an_image_whose_modules_cannot_be_made_out_is_shown_as_it_came():
     assert base64.b64decode(drawing.image.partition(",")[2]) == saved.getvalue()
 
 
-# --- accounts that are asked for a passkey ---
+# --- accounts that WhatsApp asks for a passkey ---
 
 
 def test_the_page_says_what_to_mind_before_the_first_code(operator, shop):

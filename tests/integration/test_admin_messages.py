@@ -1,4 +1,4 @@
-"""Messages in the admin: found in any spelling, shown as WhatsApp does, decided by who may, exported safely."""
+"""Messages in the admin: search in any spelling, display as in WhatsApp, decisions by permission, and safe export."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def a_message(status=Status.QUEUED, text="Struk 7\nKopi Rp 18.000", to=NUMBER, *
 
 
 def aged(message):
-    """As if as many messages as a search for parts reads had been stored since."""
+    """Make the message so old that the search for parts of a number or text no longer reads it."""
     OutboundMessage.objects.filter(pk=message.pk).update(id=F("id") - READ)
     return OutboundMessage.objects.get(pk=message.pk - READ)
 
@@ -143,7 +143,7 @@ def test_a_source_is_linked_where_the_site_shows_it_and_the_person_may_see_it(op
     page = operator.get(LIST).content.decode()
 
     assert link in page
-    assert ">Sale " in page  # the shop's sales are in no admin: named, not linked
+    assert ">Sale " in page  # the shop's sales are in no admin, so they are named but not linked
     page = staff("view_outboundmessage").get(LIST).content.decode()
     assert link not in page
     assert license_.name in page
@@ -209,7 +209,7 @@ def test_words_find_the_messages_that_say_them_and_those_that_were_answered_with
     assert listed(operator, "?q=roti bakar") == [says.pk]
     assert listed(operator, "?q=GOSONG") == [answered.pk]
     assert listed(operator, "?q=roti") == [answered.pk, says.pk]
-    assert listed(operator, "?q=504") == []  # digits are a number's, not an amount
+    assert listed(operator, "?q=504") == []  # digits are searched in numbers, not in amounts
     assert listed(operator, "?q=ro") == []
 
 
@@ -552,7 +552,7 @@ def test_whatever_a_spreadsheet_splits_the_export_at_no_cell_is_a_formula(operat
         assert [cell for cell in row if cell.strip(' "').startswith(tuple(MARKS))] == []
 
 
-# To another number
+# Sending to another number
 
 
 def test_a_message_goes_to_another_number_as_a_new_one(staff, license_):
@@ -571,7 +571,7 @@ def test_a_message_goes_to_another_number_as_a_new_one(staff, license_):
     assert "6281311112222" not in LogEntry.objects.get().change_message
 
 
-# As they are pasted from a chat, a contact or a web page: with direction marks, a label, a link around the number.
+# Numbers as people paste them from a chat, a contact or a web page: with direction marks, a label or a link.
 PASTED = [
     "0813-1111-2222 (WA)",
     "\u2068\u202a+62\u00a0813\u20111111\u20112222\u202c\u2069 (WhatsApp)",

@@ -189,7 +189,7 @@ def test_the_dashboard_shows_the_last_look_and_looks_at_nothing_itself(operator,
     untold(5)
     assert "Nobody has looked for them yet." in words_of(operator.get(DASHBOARD))
     looks.look_regularly()
-    monkeypatch.setattr(PaidReceipt, "get_candidates", lambda self, since, until: pytest.fail("asked"))
+    monkeypatch.setattr(PaidReceipt, "get_candidates", lambda self, since, until: pytest.fail("get_candidates() ran"))
     answer = operator.get(DASHBOARD)
     shown = words_of(answer)
     assert "Sales for which no receipt was ever made: 5." in shown

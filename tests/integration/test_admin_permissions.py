@@ -1,11 +1,11 @@
-"""Who may do what: every person × every address of the app × GET and POST.
+"""Permissions: every kind of person × every address of the app × GET and POST.
 
-The addresses are found, not listed: a new page fails here until somebody says in `EXPECTED` what each person gets.
+The test finds the addresses itself. A new page fails here until `EXPECTED` says what each person gets.
 
     ok      a page                      login   sent to the login
     back    led to another page         no      403
     404, 405                            …
-    done, ok+    the same as back and ok, and something was stored or asked of the gateway
+    done, ok+    the same as back and ok, and something was stored or the gateway was called
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ kpwa:messages/<uuid:message_uuid>/send-to/        405   405   405   405   405   
 kpwa:messages/<uuid:message_uuid>/asks-again/     405   405   405   405   405   | no    no    no    back  back
 kpwa:receipts/<int:failure_id>/send-now/          405   405   405   405   405   | no    no    no    done  done
 """
-# Django's own pages of what nobody writes by hand. A row of EXPECTED goes first.
+# Django's own pages for models that nobody edits by hand. A row of EXPECTED takes precedence.
 OF_RECORDS = """
 add/                                              login no    no    no    no     | login no    no    no    no
 <path:object_id>/history/                         login no    ok    ok    ok     | login no    ok    ok    ok
@@ -107,12 +107,12 @@ add/                                              login no    no    no    no    
 <path:object_id>/                                 login back  back  back  back   | login back  back  back  back
 """
 BY_THEIR_SECRET = ("kpwa:webhooks/", "kpwa:health/", "kpwa:metrics/")
-"""Addresses for machines, which know the secret in it and no token of a form."""
+"""Addresses for machines. They check the secret in the address, and no CSRF token."""
 RECORDS = ("outboundmessage", "webhookevent", "receiptfailure")
 
 
 def expectations():
-    """`(address, method)` → what each of PEOPLE gets."""
+    """Return a dict from `(address, method)` to what each of PEOPLE gets."""
     lines = [f"{model}/{line}" for model in RECORDS for line in OF_RECORDS.strip().splitlines()]
     found = {}
     for line in [*lines, *EXPECTED.strip().splitlines()]:
@@ -124,7 +124,7 @@ def expectations():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The licenses of whose gateway something was asked."""
+    """The licenses whose gateway was used."""
     asked = []
     original = License.get_gateway
     monkeypatch.setattr(License, "get_gateway", lambda self: (asked.append(self.pk), original(self))[1])
@@ -134,8 +134,8 @@ def calls(monkeypatch):
 def test_every_address_of_the_app_has_its_row_and_every_row_its_address():
     found = {(route.name, method) for route in routes_of(admin.site) for method in ("GET", "POST")}
 
-    assert sorted(found - set(expectations())) == [], "Say in EXPECTED what each person gets here."
-    assert sorted(set(expectations()) - found) == [], "There are no such addresses any more."
+    assert sorted(found - set(expectations())) == [], "Add to EXPECTED what each person gets at these addresses."
+    assert sorted(set(expectations()) - found) == [], "EXPECTED names addresses that no longer exist."
 
 
 def test_no_get_is_expected_to_do_anything():
@@ -153,8 +153,8 @@ def test_each_person_gets_what_is_theirs(person, method, calls):
     assert found == expected
 
 
-# What the people of the ready-made groups get: of the cashier all that is not refused, of the owner where a superuser
-# gets more. Previews show what the site's own models hold, which is not in this app's gift.
+# What the ready-made groups may do. For the cashier: everything that is not refused. For the owner: only where a
+# superuser may do more. Previews show the site's own models, and this app cannot grant access to those.
 CASHIER = {
     ("outboundmessage/", "GET"): "ok",
     ("outboundmessage/", "POST"): "done",
@@ -208,11 +208,11 @@ def test_no_post_is_taken_without_its_token():
     assert everything() == before
 
 
-# What happens
+# Helpers
 
 
 def outcomes(person, calls, *methods):
-    """What `person` gets at every address, by its name and the method."""
+    """Return what `person` gets at every address, keyed by its name and the method."""
     shop, client = Shop(), client_of(person)
     before = everything()
     return {
@@ -223,7 +223,7 @@ def outcomes(person, calls, *methods):
 
 
 def outcome(route, method, client, shop, before, calls):
-    """What a person gets, in a word, from a shop that holds the rows `before`; whatever is done is taken back."""
+    """Return in one word what a person gets from a shop with the rows `before`. All changes are rolled back."""
     del calls[:]
     address = route.url(shop.values(route.model))
     may_have_written = []
@@ -236,7 +236,7 @@ def outcome(route, method, client, shop, before, calls):
     with transaction.atomic():
         with connection.execute_wrapper(watch):
             answer = client.get(address) if method == "GET" else client.post(address, body_for(shop, route.model))
-        # Reading every row takes longer than most pages.
+        # Reading every row takes longer than most pages, so it is done only after a write.
         has_changed = bool(calls) or (bool(may_have_written) and everything() != before)
         transaction.set_rollback(True)
     if answer.status_code == 302:
@@ -250,7 +250,7 @@ def outcome(route, method, client, shop, before, calls):
 
 
 def client_of(person):
-    """The browser of `person`, logged in."""
+    """Return a client in which `person` is logged in."""
     client = Client()
     user = a_person(person)
     if user is not None:
@@ -279,8 +279,8 @@ def a_person(name):
 
 
 def body_for(shop, model):
-    """One body that fills every form: what is needed to do something, without being asked first."""
-    # The dashboard decides about messages.
+    """Return one body that fills every form with all that it needs to act without a confirmation page."""
+    # On the dashboard, people decide about messages.
     objects = shop.objects.get("outboundmessage" if model == "dashboard" else model, [])
     return {
         **{"confirmed": "yes", "post": "yes"},
@@ -292,7 +292,7 @@ def body_for(shop, model):
 
 
 def everything():
-    """Every row of the app, of its shop, and of the admin's log."""
+    """Return every row of the app, of its shop, and of the admin's log."""
     models = [*apps.get_app_config("django_kpwa").get_models(), Sale, LogEntry]
     return {
         model._meta.label: list(model._default_manager.order_by("pk").values())

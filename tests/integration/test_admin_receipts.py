@@ -1,4 +1,4 @@
-"""Receipts in the admin: each class with a preview of what it would say, sent now by who may, and its failures."""
+"""Receipts in the admin: the classes, the preview of each, sending by hand with permission, and failures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MARKUP = "<script>alert('here')</script>"
 
 @pytest.fixture
 def registered():
-    """Registers a receipt class for the test."""
+    """Return a function that registers a receipt class for the test."""
     classes = []
 
     def register(receipt_class, *models):
@@ -45,7 +45,7 @@ def registered():
 
 
 class TicketReceipt(receipts.Receipt):
-    """A ticket to come in with."""
+    """An entrance ticket."""
 
     event = "issued"
     max_age = None
@@ -63,7 +63,7 @@ class TicketReceipt(receipts.Receipt):
 
 
 def an_exploding_receipt(method):
-    """A class of which `method` raises, in words with a number."""
+    """Return a receipt class whose `method` raises an exception with a number in its message."""
 
     def explode(self, *args, **kwargs):
         raise KeyError(f"no total for {NUMBER}")
@@ -72,7 +72,7 @@ def an_exploding_receipt(method):
 
 
 def a_sale(**fields):
-    """A sale that was never saved as far as its receipts know."""
+    """Create a sale that was never saved, as far as its receipts know."""
     [sale] = Sale.objects.bulk_create([Sale(**{"status": "paid", "customer_phone": NUMBER, **fields})])
     return sale if sale.pk else Sale.objects.latest("pk")
 
@@ -288,7 +288,7 @@ def test_a_statement_that_fails_in_a_class_does_not_spoil_the_page(operator, lic
     [ticket] = Ticket.objects.bulk_create([Ticket(holder="Bu Sari")])
 
     assert "no_such_column" in page_of(operator, address, ticket)
-    assert Ticket.objects.exists()  # the transaction around it lives on
+    assert Ticket.objects.exists()  # the surrounding transaction still works
 
 
 def test_an_object_that_cannot_name_itself_is_shown_by_its_key(operator, license_, registered, monkeypatch):
@@ -296,7 +296,7 @@ def test_an_object_that_cannot_name_itself_is_shown_by_its_key(operator, license
     [ticket] = Ticket.objects.bulk_create([Ticket(holder="Bu Sari")])
     monkeypatch.setattr(Ticket, "__str__", lambda self: 1 / 0)
 
-    # A UUID is nothing to read: its beginning tells it from others.
+    # Nobody can read a UUID, but its beginning tells it from others.
     shown = page_of(operator, address, ticket).replace(f"pk={ticket.pk}", "").replace(f'value="{ticket.pk}"', "")
     assert f"Ticket {str(ticket.pk)[:8]}…" in shown
     assert str(ticket.pk) not in shown
@@ -397,7 +397,7 @@ def test_a_proxys_receipt_is_its_models(operator, license_, registered):
     assert "exists already" in page_of(operator, address, sale)
 
 
-# Who may
+# Permissions
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ def test_failures_are_listed_with_their_source_and_why(operator, license_):
     page = operator.get(FAILURES).content.decode()
 
     assert f'href="/admin/django_kpwa/license/{license_.pk}/change/"' in page
-    assert "No receipt was made" in page  # its cause was not stored
+    assert "No receipt was made" in page  # the cause was not stored
     assert "KeyError" not in page
     page = operator.get(f"{FAILURES}{failure.pk}/change/").content.decode()
     assert "a second line" in page

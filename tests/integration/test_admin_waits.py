@@ -1,4 +1,4 @@
-"""What a web request may spend on a gateway that stalls: less than the 30 seconds that gunicorn gives a worker."""
+"""How long a web request may wait for a gateway that stalls: less than gunicorn's worker timeout of 30 seconds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def late(peer):
 
 
 class HurriedGateway(HttpGateway):
-    """Has `SECONDS` for what a web request may ask for `WEB_SECONDS`, and for a check of the link."""
+    """Uses `SECONDS` where a web request may take `WEB_SECONDS`, and scales the time for a check of the link alike."""
 
     CONNECT_TIMEOUT_SECONDS = SECONDS / 4
 
@@ -62,7 +62,7 @@ class HurriedGateway(HttpGateway):
 
 @pytest.fixture
 def shop(server, settings, monkeypatch):
-    """A license whose first base URL takes no connection, and whose second misbehaves; a call may take 45 seconds."""
+    """A license whose first base URL accepts no connection and whose second misbehaves. A call may take 45 seconds."""
     monkeypatch.setattr(webhook_address, "check", lambda *_, **__: None)
     with full_port() as port:
         settings.KPWA = {
@@ -86,7 +86,7 @@ BEHAVIOURS = [
 ]  # fmt: skip
 
 
-# Each page has the bound, and the bound holds whatever the gateway does: not each of one with each of the other.
+# Every page is tested with one behaviour, and two pages with every behaviour, but not each page with each behaviour.
 CASES = [*((page, (stall,)) for page in PAGES), *((page, how) for page in ("link/", "restart/") for how in BEHAVIOURS)]
 
 
@@ -99,7 +99,7 @@ def test_no_page_of_a_license_holds_its_worker_while_the_gateway_stalls(operator
     answer = operator.post(f"{LIST}{shop.pk}/{page}", PAGES[page], headers={"X-Kpwa-Part": "panel"})
     assert monotonic() - began_at < SECONDS + 4
     assert answer.status_code in (200, 302)
-    assert server.requests, "it was asked"
+    assert server.requests, "the gateway was not called"
 
 
 def test_a_check_that_took_too_long_says_so(operator, shop, server):

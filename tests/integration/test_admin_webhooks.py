@@ -1,4 +1,4 @@
-"""Webhook events in the admin: read as people do, found by an index, processed again by who may, never live."""
+"""Webhook events in the admin: shown in words, found by an index, processed again with permission, and never live."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARKUP = "<script>alert('here')</script>"
 
 
 class LearntParser(DefaultParser):
-    """Understands what the default parser does not."""
+    """Understands events that the default parser does not."""
 
     def parse(self, body, content_type, *, linked_number):
         return [ParsedEvent(EventKind.INCOMING, sender=CUSTOMER, text="learnt by now")]
@@ -40,7 +40,7 @@ class BrokenParser(DefaultParser):
 
 @pytest.fixture
 def arrived(license_):
-    """Stores a webhook as it arrives, and processes it."""
+    """Return a function that stores a webhook as it arrives, and processes it."""
 
     def arrive(content, content_type="application/json", **columns):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -133,7 +133,7 @@ def test_the_list_loads_no_body_and_counts_no_whole_table(operator, arrived):
 
     about_events = [query["sql"] for query in queries if "django_kpwa_webhookevent" in query["sql"]]
     quote = connection.ops.quote_name
-    # As a column of its own; a function may take the beginning of a text in it.
+    # Not as a column of its own; a function may take the beginning of a text from it.
     columns = [f".{quote(name)}, {quote('x')[0]}" for name in ("body", "error", "understood")]
     assert not [sql for sql in about_events if any(column in sql for column in columns)]
     assert not [sql for sql in about_events if "COUNT(" in sql.upper() and "LIMIT" not in sql.upper()]
@@ -226,7 +226,7 @@ def test_events_are_found_by_their_day(operator, arrived):
     assert f"?received_at__year={day.year}" in operator.get(LIST).content.decode()
 
 
-# The page of one
+# The page of one event
 
 
 def test_the_page_says_in_words_what_was_understood(operator, arrived):

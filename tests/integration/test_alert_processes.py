@@ -1,6 +1,6 @@
-"""Workers, beat and the broker are killed, each alone and all of them: whatever is left tells somebody.
+"""Workers, beat and the broker are killed, each alone and all together. Whatever is still running sends an alert.
 
-The site's seconds are a tenth of those of a real one, in which two minutes are allowed.
+All times of this site are a tenth of the defaults, which allow two minutes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FASTER = {
 }
 TWO_MINUTES = 120 / 10
 SLACK_SECONDS = 20.0
-"""What a busy machine takes longer: the processes' own work is no tenth of what it is."""
+"""Extra time for a busy machine: starting and running the processes does not take a tenth of the usual time."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def told(folder):
 
 
 def is_looked_after():
-    """A sweep has come, and looks have for a while, so that what is missed now was there."""
+    """True once a sweep has run and looks have run for a while, so that alerts can tell what has stopped."""
     a_while_ago = timezone.now() - timedelta(seconds=7)
     looks = Heartbeat.objects.filter(name="alerts", since__lt=a_while_ago)
     return looks.exists() and Heartbeat.objects.filter(name="sweep").exists()

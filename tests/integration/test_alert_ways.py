@@ -1,4 +1,4 @@
-"""The ways by which people are told, on real sockets; and that one which hangs or drips delays nothing."""
+"""The channels of alerts, on real sockets. A channel that hangs or drips delays nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _nothing_unanswered():
 
 @contextmanager
 def silent_mail_server(settings):
-    """A mail server that accepts a connection and never says a word; the site waits for it without a limit."""
+    """A mail server that accepts a connection and sends nothing. The site sets no time limit for it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = server.getsockname()
@@ -99,11 +99,11 @@ def test_a_mail_server_that_hangs_and_an_address_that_drips_are_left(kpwa, setti
         assert "longer" in told["127.0.0.1"]
         assert told["127.0.0.1 (2)"] == ""
         again = {way.name: str(way.failure or "") for way in next(ways.tell([(trial(), None)], seconds=2.0))}
-        assert again["e-mail"] == "an earlier one still waits for an answer", "a thread for each would pile up"
+        assert again["e-mail"] == "an earlier one still waits for an answer", "a second thread was started"
 
 
 def test_neither_a_send_nor_a_page_waits_for_ways_that_hang(well, operator, kpwa, settings, monkeypatch):  # noqa: F811
-    """The telling is under way while a message is sent and the dashboard is asked."""
+    """An alert is being sent while a message is sent and the dashboard is requested."""
     pause()
     look()
     pass_time(minutes=2)
@@ -118,11 +118,11 @@ def test_neither_a_send_nor_a_page_waits_for_ways_that_hang(well, operator, kpwa
         send_message("0812 3456 7890", "struk", license=other)
         sweep()
         threads = [thread for thread in threading.enumerate() if thread.name == outside.THREAD]
-        assert threads, "somebody is being told"
+        assert threads, "no alert is being sent"
         deliver()
         assert operator.get("/admin/django_kpwa/dashboard/").status_code == 200
         assert OutboundMessage.objects.get().status == Status.SENT
-        assert any(thread.is_alive() for thread in threads), "and still is"
+        assert any(thread.is_alive() for thread in threads), "the alert is no longer being sent"
     for thread in threads:
         thread.join(10)
     alert = Alert.objects.get()
@@ -140,7 +140,7 @@ def test_a_process_looks_once_and_no_more_in_its_time(well, monkeypatch):  # noq
 
 
 def test_who_asks_first_starts_no_thread_where_the_site_has_just_looked(well, monkeypatch):  # noqa: F811
-    """A thread has a connection of its own to open, which is most of what beat would cost."""
+    """A thread opens a database connection of its own, which would be most of the cost for beat."""
     threads = []
     monkeypatch.setattr(outside, "in_a_thread", threads.append)
 
@@ -269,7 +269,7 @@ def test_closed_alerts_are_purged(well):  # noqa: F811
     pass_time(days=91)
     look()
     purge()
-    assert Alert.objects.count() == 1, "an open one stays"
+    assert Alert.objects.count() == 1, "purge deleted an open alert"
     Alert.objects.update(closed_at=Alert.objects.get().since, key=None)
     purge()
     assert not Alert.objects.exists()

@@ -1,4 +1,4 @@
-"""Alerts: when they open, remind and close; that one of many processes tells; and what is told."""
+"""Alerts: when they open, remind and close, what they say, and that only one of many processes sends them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NUMBER = "0812 3456 7890"
 
 @pytest.fixture
 def well(license_, kpwa):
-    """A linked license, a sweep a moment ago, and somebody to be told."""
+    """A linked license, a sweep a moment ago, and an address for alerts."""
     kpwa(ALERT_EMAILS=["owner@shop.example"])
     Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
     sweep()
@@ -59,7 +59,7 @@ def resume():
 
 
 def look():
-    """A look for alerts; gives the events that it told."""
+    """Look for alerts once, and return the events that were sent."""
     assert store().may_look_for_alerts() in (True, False)
     return [told.event for told in alerts.check()]
 
@@ -93,7 +93,10 @@ def test_an_alert_opens_after_a_minute_reminds_once_after_an_hour_and_closes_onc
 
 
 def test_an_evening(well):
-    """Logged out, 140 sales, some of which expire; linked again in the morning: the figures are the database's."""
+    """WhatsApp is logged out over a night in which 140 receipts wait and some expire.
+
+    The figures in the alerts come from the database.
+    """
     pause()
     began = timezone.now()
     send_messages([Message(NUMBER, f"struk {number}") for number in range(140)])
@@ -122,7 +125,7 @@ def test_an_evening(well):
     assert mail.outbox[2].body.partition("\n\n")[0] == (
         f"Connected again at {short_time(ended - timedelta(seconds=61))} after 13 h 8 min; 61 follow, 79 expired."
     )
-    assert (timezone.now() - began).total_seconds() < 60, "the hours passed in the database"
+    assert (timezone.now() - began).total_seconds() < 60, "the test waited in real time"
 
 
 def test_a_site_in_indonesian_is_told_in_indonesian(well, settings):
@@ -163,7 +166,7 @@ def test_what_flaps_within_a_minute_opens_and_closes_nothing(well):
 @hypothesis_settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.booleans(), st.integers(5, 200)), min_size=1, max_size=12))
 def test_whatever_happens_an_alert_opens_and_closes_after_a_minute_and_no_sooner(well, steps):
-    """A model: looks every 5 to 200 seconds at a license that is stopped or not."""
+    """A model-based test: looks every 5 to 200 seconds at a license that is stopped or not."""
     Alert.objects.all().delete()
     resume()
     look()
@@ -396,12 +399,12 @@ def test_of_several_that_make_the_same_change_one_alone_tells(license_):
     assert [store().open_alert(row.pk, is_sure=True) for _ in range(3)] == [True, False, False]
     Alert.objects.update(opened_at=long_ago)
     assert [store().remind_of_alert(row.pk) for _ in range(3)] == [True, False, False]
-    assert not store().close_alert(row.pk), "what it is about is not gone"
+    assert not store().close_alert(row.pk), "the alert closed although its problem is not gone"
     Alert.objects.update(gone_at=long_ago)
     assert [store().close_alert(row.pk) for _ in range(3)] == [True, False, False]
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="it has one writer at a time")
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
 def test_ten_processes_that_look_at_once_tell_once(well, tmp_path, kpwa):
     another = License(name="Cabang")
     another.set_api_key("another-api-key-0001")
@@ -416,7 +419,7 @@ def test_ten_processes_that_look_at_once_tell_once(well, tmp_path, kpwa):
     pass_time(minutes=2)
     subprocess.run([sys.executable, "-c", TEN_THAT_LOOK], cwd=ROOT, env=environment, check=True, timeout=60)
     told = [path.read_text() for path in tmp_path.iterdir()]
-    # One process may find both, and tells them in one mail.
+    # One process may find both, and then sends them in one mail.
     for name in ("Cabang", "Toko Utama"):
         assert [f"WhatsApp of {name}: Needs a scan" in text for text in told].count(True) == 1, told
     assert set(Alert.objects.values_list("untold", flat=True)) == {""}

@@ -1,4 +1,4 @@
-"""A message that was sent to another number and arrived there is not offered to be sent again, anywhere."""
+"""A message whose copy arrived at another number is offered for resending nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To whom a receipt goes, and by which license, is asked again when it is written: what is true then counts."""
+"""The number and the license of a receipt are determined again, from current data, when its text is rendered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRST, SECOND, THIRD = "0812 3456 7890", "0813 9876 5432", "0819 1111 2222"
 
 
 class Struk(receipts.Receipt):
-    """Of an outlet whose name stands where a number of refunds would."""
+    """A receipt of an outlet. The field `refunds` holds the key of the outlet in `outlets`."""
 
     event = "struk"
     max_age = None
@@ -232,7 +232,7 @@ def test_a_license_that_no_longer_has_that_name_leaves_it_waiting_with_the_reaso
 
 
 def test_what_a_frozen_worker_read_before_another_began_anew_is_not_written(license_, monkeypatch):
-    """It read the old number, stood still past its lease, and another worker began the text again."""
+    """A worker reads the old number and stands still past its lease. Meanwhile another begins the rendering again."""
     from django_kpwa.dispatch import render
 
     sold()

@@ -1,4 +1,4 @@
-"""Looks over what waits: they find what a full reading finds, and read no backlog for it."""
+"""Searches of the queue find the same as a full reading of the table, without reading the backlog."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_many_overdue_messages_are_settled_in_few_statements():
     OutboundMessage.objects.bulk_create([row(license_id)])
     with CaptureQueriesContext(connection) as captured:
         changed = store().expire_overdue(100)
-    # One bounds the wait for a lock; on MariaDB, where that counts for the session, another puts it back.
+    # One statement limits the wait for a lock. On MariaDB the limit is per session, so another statement resets it.
     assert len(captured) <= (8 if connection.vendor == "mysql" else 7)
     assert statuses() == [Status.EXPIRED] * 30 + [Status.QUEUED] + [Status.UNKNOWN] * 30
     assert len(changed) == 60
@@ -132,7 +132,7 @@ def test_no_more_expire_than_were_asked_for_and_a_sweep_settles_the_rest():
     assert statuses() == [Status.EXPIRED] * 7
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="It has one writer at a time.")
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time.")
 def test_an_overdue_message_that_somebody_is_at_is_left_to_the_next_sweep():
     (license_id,) = make_licenses(1)
     OutboundMessage.objects.bulk_create(overdue(license_id) for _ in range(3))
@@ -219,7 +219,7 @@ BACKLOG = 4000
 @pytest.mark.parametrize("due_in", [-60.0, 3600.0], ids=["due", "due later"])
 def test_a_sweep_does_not_read_a_backlog(due_in):
     if connection.vendor == "mysql" and due_in > 0:
-        pytest.skip("There a license's messages are read until one is due.")
+        pytest.skip("MariaDB and MySQL read a license's messages until one is due.")
     ids = make_licenses(20)
     behind = ids[10]
     OutboundMessage.objects.bulk_create([row(behind, due_in=due_in) for _ in range(BACKLOG)])
@@ -235,7 +235,7 @@ def test_a_sweep_does_not_read_a_backlog(due_in):
 
 
 def rows_read(action):
-    """Rows and index entries that the database read for `action`."""
+    """Return the number of rows and index entries that the database reads for `action`."""
     if connection.vendor == "mysql":
         before = handler_reads()
         action()

@@ -1,4 +1,4 @@
-"""The API key goes to the address that it was given for, and to no other."""
+"""The API key is sent only to the address that it was entered for."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def test_the_form_asks_for_the_key_when_the_base_url_changes(shop, admin_client)
     assert (changed.base_url, changed.get_api_key().reveal()) == (OTHER, "another-key")
 
 
-# Which addresses a license may name
+# Which addresses a license may use
 
 REFUSED = [
     "https://evil.example/backend",
-    "https://wa.example:8443/backend",  # an allowed host's usual port alone
+    "https://wa.example:8443/backend",  # only the usual port of an allowed host is accepted
     "https://wa.example.evil.example/backend",
     "https://notwa.example/backend",
     "https://wa.example@evil.example/backend",
@@ -148,7 +148,7 @@ def test_under_debug_this_machine_is_taken_at_any_port_and_http_of_an_allowed_ho
 
 
 def test_the_form_says_nothing_of_what_is_behind_an_address(admin_client, shop):
-    """An open port, a closed one, and another machine's: refused alike, and never knocked at."""
+    """An open port, a closed one, and another machine's are refused alike, without a connection attempt."""
     server = MisbehavingServer()
     page = reverse("admin:django_kpwa_license_change", args=[shop.pk])
     told = set()
