@@ -1,4 +1,4 @@
-"""The how-to pages for whoever writes code (own-gateway, own-parser, from-requests): what they say is done here."""
+"""The how-to pages for developers (own-gateway, own-parser, from-requests): their code and commands work."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from tests.sites import warta
 
 
 def named_blocks_of(page: str) -> dict[str, str]:
-    """The page's blocks of Python, by what their first lines name: mostly a file."""
+    """The page's Python blocks by the name in their first line, which is usually a file."""
     return {named[1]: block for block in blocks_of(page) if (named := re.match(r"# (.+)\n", block))}
 
 
 def run_block(block: str, **named: object) -> dict[str, object]:
-    """The names that a block defines; its modules of the site are those of `sys.modules`."""
+    """Run a block and return the names that it defines. The site's modules come from `sys.modules`."""
     namespace = {"__name__": "a_site", **named}
     exec(compile(block, "a page", "exec"), namespace)
     return namespace
 
 
 def commands_of(page: str) -> list[list[str]]:
-    """The `manage.py kpwa` commands of the page, split as a shell does."""
+    """The page's `manage.py kpwa` commands, split as a shell splits them."""
     lines = "".join(blocks_of(page, "console")).splitlines()
     return [shlex.split(line)[3:] for line in lines if line.startswith("python manage.py kpwa ")]
 
 
 @pytest.fixture
 def site(monkeypatch):
-    """Gives the site that pages speak of modules: `site("shop.warta", module)`."""
+    """Add a module that the pages mention to the site: `site("shop.warta", module)`."""
 
     def add(name, module=None):
         module = module or ModuleType(name)
@@ -65,14 +65,14 @@ def site(monkeypatch):
 # own-gateway.md
 
 _OWN_GATEWAY = named_blocks_of("own-gateway.md")
-# A class that pytest collects, as it would in the site.
+# A global name lets pytest collect the class as it would in the site.
 TestWartaGateway = run_block(
     _OWN_GATEWAY["shop/tests/test_warta.py"].replace("from shop.warta", "from tests.sites.warta")
 )["TestWartaGateway"]
 
 
 class WartaGatewayTests(TestWartaGateway, SimpleTestCase):
-    """The same under Django's test runner."""
+    """The same tests under Django's test runner."""
 
 
 def test_the_example_of_a_gateway_is_short():
@@ -147,7 +147,7 @@ _TEMPLATE = "".join(blocks_of("from-requests.md", "django"))
 
 @pytest.fixture
 def shop_of_the_page(site, settings):
-    """Has the shop's pages be those of one step: `shop_of_the_page("with the outbox")`."""
+    """Switch the shop to the code of one step of the page: `shop_of_the_page("with the outbox")`."""
     site("sales.models").Sale = Sale
     for receipt in (PaidReceipt, RefundReceipt):
         receipts.unregister(receipt)

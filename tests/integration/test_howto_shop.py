@@ -1,4 +1,4 @@
-"""The code of the how-to pages for a shop, as it stands there."""
+"""The code of the how-to pages for a shop, run as it is printed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("license_")]
 
 
 def code_of(page: str, **names: object) -> dict[str, object]:
-    """What the Python blocks of `page` define, one after the other; `names` are there already."""
+    """Run the page's Python blocks in order and return the names that they define. `names` are defined beforehand."""
     named: dict[str, object] = {"__name__": "a_site", **names}
     for block in blocks_of(page):
         exec(block.replace("from .models import Sale", ""), named)
@@ -85,7 +85,7 @@ def test_who_asked_to_stop_gets_no_reminder():
 
 
 def test_a_receipts_picture_is_at_an_address_that_ends_and_cannot_be_guessed(settings):
-    """By an own registry and URLs, because the tests' shop has a receipt of its sales already."""
+    """Uses its own registry and URLs, because the tests' shop has already registered a receipt for its sales."""
     settings.KPWA = {**settings.KPWA, "PUBLIC_URL": "https://kopi-senja.id"}
     registered = {}
     receipts = SimpleNamespace(Receipt=Receipt, register=lambda model: lambda cls: registered.setdefault(model, cls))

@@ -1,4 +1,4 @@
-"""`HttpGateway` over real sockets: what it sends, and what it makes of servers that misbehave."""
+"""`HttpGateway` over real sockets: what it sends, and how it handles servers that misbehave."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ SENT = {
 
 @pytest.fixture(autouse=True)
 def limits(settings, monkeypatch):
-    """`limits(READ_TIMEOUT_SECONDS=1, deadline_seconds=2)` changes those of the gateways that are made from then on."""
+    """`limits(READ_TIMEOUT_SECONDS=1, deadline_seconds=2)` sets the limits of the gateways made after the call."""
 
     def change(deadline_seconds=45, **constants):
         settings.KPWA = {"CALL_DEADLINE_SECONDS": deadline_seconds}
@@ -73,7 +73,7 @@ def limits(settings, monkeypatch):
 
 @pytest.fixture
 def impatient(limits):
-    """Short timeouts, for the tests that wait for one; the others must not fail because the machine is busy."""
+    """Short timeouts, for tests that wait for one. Other tests must not fail because the machine is busy."""
     limits(CONNECT_TIMEOUT_SECONDS=0.3, READ_TIMEOUT_SECONDS=0.3, deadline_seconds=0.8)
 
 
@@ -188,7 +188,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(server, gateway):
 
 
 def test_a_connection_is_kept_for_a_second_at_most():
-    # Below the two seconds after which gunicorn closes one, and the five of Node, with time for the way.
+    # gunicorn closes an idle connection after two seconds, Node after five. A second leaves time for the way there.
     assert HttpGateway.max_idle_seconds <= 1
 
 
@@ -510,7 +510,7 @@ def test_an_interruption_while_connecting_goes_through(make_gateway):
         send(make_gateway(f"http://127.0.0.1:{port}"))
 
 
-# What is bounded
+# Limits
 
 
 def endless(head, piece):
@@ -586,7 +586,7 @@ def test_an_answer_of_just_the_cap_is_read(server, gateway):
         gateway.get_status()
 
 
-# Where the request does not go
+# Where requests must not go
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -834,7 +834,7 @@ def assert_shows_nothing(error):
     for text in shown:
         assert KEY not in text
         assert NUMBER[1:] not in text.replace(" ", "").replace("-", "")
-    # The number is an argument of the call, so it is a local; the key is none anywhere.
+    # A traceback may show the number, which is an argument of the call. The key is in no local variable.
     with_locals = traceback.TracebackException.from_exception(error, capture_locals=True)
     assert KEY not in "".join(with_locals.format()).replace(f"KEY = '{KEY}'", "")
 

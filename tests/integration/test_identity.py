@@ -1,4 +1,4 @@
-"""What tells one receipt from another: no two things share a key, or each other's messages, on any database."""
+"""What identifies a receipt: two objects never share a key or each other's messages, on any database."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from django_kpwa.outbox import send_message
 from tests.shop.models import CounterSale, Invoice, Sale
 
 NUMBER = "0812 3456 7890"
-# As MariaDB's usual collations compare, all of these are one.
+# MariaDB's usual collations treat all of these as equal.
 ALIKE = ["INV-a1", "inv-a1", "Inv-á1", "INV-a1 ", "INV-a1  "]
 
 
 class Notice(receipts.Receipt):
-    """Its event is what the invoice's customer is called, so that tests can choose it."""
+    """Takes its event from the name of the invoice's customer, so that tests can choose the event."""
 
     max_age = None
 

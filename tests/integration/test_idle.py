@@ -1,4 +1,4 @@
-"""What a site costs that does nothing, or that uses no Celery: what is a rule, and not a matter of milliseconds."""
+"""What a site costs that is idle or uses no Celery, in rules that do not depend on milliseconds."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ call_command("kpwa", "run")
 
 @functools.cache
 def modules_after(code, **environment):
-    """The top-level modules of a process of the site that has run `code`, and all of ours; once for all who ask."""
+    """The top-level modules, and all of ours, in a process of the site that has run `code`. The result is cached."""
     done = subprocess.run(
         [sys.executable, "-c", f"{_SETUP}{code}\n{_PRINT}"],
         cwd=ROOT,
@@ -75,7 +75,7 @@ def test_setting_up_imports_nothing_that_only_sending_needs(license_):
 
 
 def test_the_first_template_imports_no_tag_of_the_counter_with_all_that_it_shows(license_):
-    """Django imports the tags of all apps with it, also on a site that uses none of ours."""
+    """With the first template, Django imports the tags of all apps, even on a site that uses none of ours."""
     imported = modules_after("from django.template import engines; engines['django'].from_string('')")
     assert "django_kpwa.templatetags.kpwa_counter" in imported
     assert not imported & {f"django_kpwa.{name}" for name in ("shop_counter", "alerts", "health", "store.engine")}
@@ -112,7 +112,7 @@ def test_an_idle_look_of_kpwa_run_is_one_statement(license_):
 
 
 def test_a_look_of_kpwa_run_asks_nothing_of_lanes_that_it_drives_itself(license_):
-    """It looks every second while its lanes wait for their pace, and settles as seldom as beat."""
+    """It looks every second while its lanes wait for their pace. It settles only as often as beat does."""
     pool = LanePool(1)
     try:
         loop = run._Loop(pool)
@@ -130,7 +130,7 @@ def test_a_look_of_kpwa_run_asks_nothing_of_lanes_that_it_drives_itself(license_
 
 
 def test_idle_tasks_ask_little(license_):
-    """An hour of beat's schedule, in statements: 240 sweeps, 240 looks for webhooks, 60 roll-ups, and signs of life."""
+    """Statements of each periodic task. In an hour, beat starts 240 sweeps, 240 webhook checks and 60 roll-ups."""
     every = [(tasks.dispatch_due, 1), (tasks.process_due_webhooks, 1), (tasks.roll_up_statistics, 5)]
     for task, _ in every:
         task()
@@ -141,7 +141,7 @@ def test_idle_tasks_ask_little(license_):
 
 
 def test_a_worker_that_sweeps_leaves_its_sign_of_life_to_the_sweeps(license_):
-    """Its first process would connect for each; where no sweep comes any more, it says itself that it is there."""
+    """Its first process would need a connection for each sign. If sweeps stop, the worker gives the sign itself."""
     with Celery("idle-tests", broker="memory://", set_as_current=True):
         sign = tasks._WorkerIsAlive(None)
         tasks.dispatch_due()
@@ -177,7 +177,7 @@ def test_nothing_settled_rolls_up_without_a_transaction(license_):
 
 
 def test_threads_of_the_pool_keep_their_connection_until_it_breaks():
-    """To connect costs more than to send a message, and at a pace each message is a drive of its own."""
+    """Connecting costs more than sending a message, and a paced lane is driven once for each message."""
     used = []
     pool = LanePool(2)
 
@@ -198,5 +198,5 @@ def test_threads_of_the_pool_keep_their_connection_until_it_breaks():
         pool.close()
     first, second, lost, fresh = used
     assert first is second is lost
-    # SQLite has no server that could end a connection, and Django takes each for a good one.
+    # SQLite has no server that could end a connection, so Django considers every connection usable.
     assert fresh is not lost or connection.vendor == "sqlite"

@@ -1,4 +1,4 @@
-"""An image's address is passed on and shown, never opened: it could name whatever the server reaches."""
+"""An image's address is passed on and shown but never opened: it could name anything that the server reaches."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gateway(servers):
 
 @pytest.fixture
 def image(servers):
-    """Something that only this machine reaches; `connections` counts who came."""
+    """A server that only this machine reaches. `connections` counts the connections made to it."""
     return servers[1]
 
 
@@ -52,7 +52,7 @@ def image_url(image):
 @pytest.fixture
 def shop(license_, gateway, settings):
     settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway", "RENDER_DELAY_SECONDS": 0}
-    settings.DEBUG = True  # outside development an address of this machine is refused
+    settings.DEBUG = True  # without DEBUG, an address of this machine is refused
     license_.base_url = gateway.url
     license_.set_api_key("a-key-of-the-gateway")
     license_.save()

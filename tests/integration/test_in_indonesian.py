@@ -1,4 +1,4 @@
-"""What an Indonesian reads: errors of ours in their language, the gateway's marked as its own, and times as 14.25."""
+"""What an Indonesian user reads: our errors are translated, the gateway's are marked, and times look like 14.25."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ OURS = {
 
 @pytest.fixture
 def site(operator, license_, settings):
-    """A client who reads Indonesian, on a site whose own language is English."""
+    """A client whose user reads Indonesian, on a site whose own language is English."""
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django.middleware.locale.LocaleMiddleware"]
     operator.defaults["HTTP_ACCEPT_LANGUAGE"] = "id"
     Lane.objects.update_or_create(
         license=license_, defaults={"session_status": SessionStatus.CONNECTED, "session_seen_at": timezone.now()}
     )
-    with translation.override("en"):  # the middleware leaves the reader's language behind
+    with translation.override("en"):  # the middleware leaves the reader's language active
         yield operator
 
 

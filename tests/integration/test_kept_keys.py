@@ -1,4 +1,4 @@
-"""What is purged is not sent a second time: its key is kept, and neither its number nor its text is."""
+"""A purged message is not sent a second time: its key is kept, but its number and its text are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A primary key that is used again: two rows are two sales, edits of one are none, and nothing is silent."""
+"""A primary key that is used again: a new row is a new sale, an edited row is not, and no conflict is silent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAID = Sale.Status.PAID
 
 
 class Notice(receipts.Receipt):
-    """Of an invoice, which has no time: registered by the tests that need one."""
+    """A receipt for an invoice, which has no time. The tests that need it register it."""
 
     event = "notice"
     max_age = None
@@ -79,7 +79,7 @@ def about(sale):
 
 
 def sent_to(number, pk=7, **values):
-    """A sale whose receipt went out, and that is not there any more."""
+    """A sale whose receipt was sent and which was then deleted."""
     sale = sell(number, pk, **values)
     send_all()
     assert OutboundMessage.objects.latest("pk").status == Status.SENT
@@ -123,7 +123,7 @@ def test_where_it_cannot_be_told_nothing_is_sent_and_that_is_shown():
     assert send_all() == []
     [words] = kept()
     assert "KnownReceiptError" in words
-    assert "•" not in words, "its time is no phone number"
+    assert "•" not in words, "a time must not be masked as a phone number"
     assert "define get_fingerprint() in PaidReceipt" in words
     assert "0000" not in words
 
@@ -280,7 +280,7 @@ def test_a_fingerprint_of_the_class_decides_alone(register):
         assert send_all() == [("1", "Struk 7"), ("2", "Struk 7")]
     finally:
         receipts.register(Sale)(PaidReceipt)
-        # In the order of tests.shop.whatsapp.
+        # Restore the order of tests.shop.whatsapp.
         registry._by_label["shop.sale.RefundReceipt"] = registry._by_label.pop("shop.sale.RefundReceipt")
 
 

@@ -1,4 +1,4 @@
-"""A receipt whose text is written long after it was queued says so in its first line, as the site wants it."""
+"""A receipt whose text is written long after it was queued says so in its first line, as the site configures it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def sold(minutes_ago):
-    """Has a sale's receipts wait since then; returns when that was, as people read it."""
+    """Queue a sale's receipts that many minutes ago. Return that time as people read it."""
     Sale.objects.create(**PAID)
     queued_at = timezone.now() - timedelta(minutes=minutes_ago)
     OutboundMessage.objects.update(created_at=queued_at)

@@ -1,4 +1,4 @@
-"""What becomes of licenses over the years: changed by several processes, put away, deleted, and tables taken back."""
+"""Licenses over the years: saved by several processes, deactivated, activated again, and deleted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add(name, **values):
 
 
 class TestSavedFromAnOlderReading:
-    """Two processes have read one license; the second one to save must not undo what the first one wrote."""
+    """Two processes have read one license. The second one to save must not undo what the first one saved."""
 
     @pytest.fixture
     def stale(self, license_):
@@ -165,7 +165,7 @@ class TestCommands:
 class TestADeletedLicense:
     @pytest.fixture
     def lost(self, license_):
-        """A message whose license was deleted by another transaction, while the one that stored it was open."""
+        """A message whose license was deleted by another transaction while the one that stored the message was open."""
         message = send_message(NUMBER, "x", license=license_)
         OutboundMessage.objects.filter(pk=message.pk).update(license_id=license_.pk + 1000)
         return OutboundMessage.objects.get()

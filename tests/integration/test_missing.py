@@ -1,4 +1,4 @@
-"""Sales whose receipt was never queued are found, and sent once, however they came about and whoever presses."""
+"""Sales whose receipt was never queued are found and sent once, however they were saved and whoever sends them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def sale(minutes=10, phone=NUMBER, status=Sale.Status.PAID, **columns):
 
 
 def unheard(*sales):
-    """Sales that no signal told of."""
+    """Save sales without any signal."""
     return Sale.objects.bulk_create(sales)
 
 
@@ -231,7 +231,7 @@ def test_a_class_that_does_not_say_is_left_out():
         assert classes("shop.ticket.Silent") == []
 
 
-# Whose message it is
+# Which sale a message belongs to
 
 
 def test_a_message_of_another_receipt_or_of_the_site_is_none():
@@ -298,7 +298,7 @@ def test_a_class_of_a_model_and_its_proxy_looks_once(monkeypatch):
         assert look("shop.countersale.BothReceipt").counts == {Fate.WAITING: 2}
 
 
-# Many
+# Large numbers of sales
 
 
 @pytest.fixture
@@ -347,7 +347,7 @@ def test_batches_go_by_any_primary_key():
 def test_an_object_with_a_message_is_not_loaded(monkeypatch):
     for _ in range(5):
         saved()
-    monkeypatch.setattr(PaidReceipt, "should_send", lambda self, sale: pytest.fail("asked"))
+    monkeypatch.setattr(PaidReceipt, "should_send", lambda self, sale: pytest.fail("should_send was called"))
     with CaptureQueriesContext(connection) as queries:
         assert look().counts == {Fate.WAITING: 5}
     assert len([query for query in queries if query["sql"].startswith("SELECT")]) == 2
@@ -383,7 +383,7 @@ def test_twenty_thousand_take_the_memory_of_a_batch():
     assert most < 10 * 2**20, most
 
 
-# At once
+# Several at the same time
 
 
 def test_two_who_press_at_once_send_once():
@@ -476,7 +476,7 @@ def test_the_command_says_what_it_cannot_do(monkeypatch):
         run_kpwa("missing")
 
 
-# The regular look
+# The regular check
 
 
 def stored(label=PAID):
@@ -484,7 +484,7 @@ def stored(label=PAID):
 
 
 def let_hours_pass(hours=1):
-    """As if the last look had been longer ago."""
+    """Make the last check look that many hours older."""
     ago = timedelta(hours=hours)
     for row in ReceiptLook.objects.exclude(since=None):
         columns = {"begun_at": row.begun_at - ago, "since": row.since - ago, "until": row.until - ago}
@@ -590,7 +590,7 @@ def test_one_of_many_processes_looks():
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(looked) == 2  # each class once
+    assert sum(looked) == 2  # each class was checked once
 
 
 def test_the_row_of_a_class_that_is_gone_is_forgotten():

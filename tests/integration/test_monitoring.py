@@ -1,4 +1,4 @@
-"""Health and metrics for machines: who may ask, what is told, what never is, and what it costs."""
+"""Health and metrics for machines: who may read them, what they contain and never contain, and what they cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ADDRESSES = pytest.mark.parametrize("address", ["health", "metrics"])
 
 @pytest.fixture
 def site(license_, kpwa):
-    """A linked license, a sweep a moment ago, and the secret set."""
+    """A linked license, a recent sweep, and the secret set."""
     kpwa(HEALTH_SECRET=SECRET)
     Lane.objects.create(
         license=license_, session_status="connected", session_seen_at=timezone.now(), linked_number="6281299998888"
@@ -44,7 +44,7 @@ def ask(address, secret=SECRET, method="get"):
 
 
 def figures(response):
-    """The samples of the answer, as Prometheus' own parser reads them."""
+    """The samples in the response, read by Prometheus' own parser."""
     found = {}
     for family in text_string_to_metric_families(response.content.decode()):
         for sample in family.samples:
@@ -203,6 +203,6 @@ def test_it_asks_as_much_for_many_messages_as_for_few_and_nothing_without_a_boun
     about_messages = [query["sql"] for query in many if "django_kpwa_outboundmessage" in query["sql"]]
     assert len(about_messages) >= 4
     for sql in about_messages:
-        # What groups has been counted to its limit before.
+        # A query that groups follows a count with a limit.
         assert re.search(r"LIMIT|GROUP BY", sql.upper()), sql
         assert not re.search(r"outboundmessage.\.(.text|.recipient)", sql), sql

@@ -1,4 +1,4 @@
-"""A number that is new to WhatsApp writes to few new customers a day, and to everybody who has written to it."""
+"""A number that is new to WhatsApp writes to few new customers a day, and to everyone who has written to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def number(n):
 
 
 def send(license_, *numbers):
-    """Queue a message to each, and drive the license; returns the numbers that it wrote to."""
+    """Queue a message for each number, drive the license, and return the numbers that it wrote to."""
     before = len(locmem.outbox)
     for n in numbers:
         send_message(number(n), "struk", license=license_)
@@ -81,7 +81,7 @@ def test_a_day_that_is_still_to_come_is_refused(license_):
 
 def test_above_the_limit_new_customers_wait_for_tomorrow_and_others_do_not(new, form):
     hear(new, "halo", sender=number(90))
-    assert send(new, 1, 2, 3, 4, 90, 5, 90) == [number(n) for n in (90, 90, 1, 2, 3)], "who wrote goes before a check"
+    assert send(new, 1, 2, 3, 4, 90, 5, 90) == [number(n) for n in (90, 90, 1, 2, 3)], "those who wrote go first"
     send_group_message("Kasir", "laporan", license=new)
     drive(new.pk)
     assert locmem.outbox[-1].group_name == "Kasir"
@@ -98,7 +98,7 @@ def test_above_the_limit_new_customers_wait_for_tomorrow_and_others_do_not(new, 
 
 
 def a_day_passes():
-    """The lane has counted nothing yet on this day, in whose evening all that was held is due."""
+    """Start a new day: the lane has counted nothing yet, and all held messages are due this evening."""
     pass_time(days=1)
     yesterday = timezone.localdate() - timedelta(days=1)
     Lane.objects.update(cold_day=yesterday)
@@ -116,7 +116,7 @@ def test_a_days_own_new_customers_go_before_those_that_were_held(new, form):
     assert send(new, 11, 12) == [number(n) for n in (11, 12)]
     let_evening_come()
     drive(new.pk)
-    assert locmem.outbox[-1].to == number(4), "the oldest takes what is left"
+    assert locmem.outbox[-1].to == number(4), "the oldest held message takes the last place"
     assert held().count() == 2
     assert Lane.objects.get().cold_sent == 3
     a_day_passes()
@@ -225,7 +225,7 @@ def test_an_answer_that_is_none_changes_nothing(license_, operator, days):
 
 @pytest.fixture
 def written(monkeypatch):
-    """The messages whose texts a driver has begun to write; none is finished."""
+    """The messages that a driver has started to render. No rendering finishes."""
     begun = []
     monkeypatch.setattr(driver, "render_message", lambda message_id, *_, **__: begun.append(message_id))
     return begun
@@ -280,7 +280,7 @@ def test_who_has_lost_the_lease_counts_nothing_and_may_not_send(new, form):
     lease, _ = take_lane(new.pk)
     today = timezone.localdate()
     assert store().count_cold(lease, message.pk, today, 3)
-    assert store().count_cold(lease, message.pk, today, 3), "it was counted"
+    assert store().count_cold(lease, message.pk, today, 3), "the message was already counted"
     store().release_lease(lease)
     assert not store().count_cold(lease, message.pk, today, 3)
     assert not store().count_cold(lease, send_message(number(2), "struk", license=new).pk, today, 3)

@@ -1,4 +1,4 @@
-"""A field that says that there is no number gets no receipt, quietly; a number object is asked for its own."""
+"""A value that says "there is no number" quietly causes no receipt. A number object is asked for its number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("license_")]
 
 @pytest.fixture
 def sold_to():
-    """Saves a sale whose receipt class answers what is given."""
+    """Save a sale whose receipt class returns the given value as its phone number."""
 
     class Answer(receipts.Receipt):
         event = "answer"

@@ -1,4 +1,4 @@
-"""A process whose clock is frozen or wrong: what we compare with the database's time is by the database's clock."""
+"""With a frozen or wrong process clock, whatever is compared with the database's time uses the database's clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAST, FUTURE = datetime(2021, 3, 5, 9, tzinfo=timezone.utc), datetime(2041, 3, 5
 
 @pytest.fixture(params=[PAST, FUTURE], ids=["past", "future"], autouse=True)
 def frozen(request):
-    """The process's clock stands still there."""
+    """The process's clock stands still at this time."""
     with time_machine.travel(request.param, tick=False):
         yield
 

@@ -1,4 +1,4 @@
-"""The license's page, the lists, the dashboard, the banner and a chip tell one condition of a license, never two."""
+"""The license's page, the lists, the dashboard, the banner and a chip show the same condition of a license."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MARK = r'<span class="kpwa-mark kpwa-(\w+)[^"]*"><span aria-hidden="true">[^<]*<
 PROMISES = ("goes out in", "Sending now", "is due at", "is sent automatically", "Receipts are going out.")
 NOW, EARLIER = timedelta(), timedelta(hours=3)
 STATES = [
-    # None: nobody has asked yet
+    # None: the status has never been requested
     *product((*SessionStatus, None), ("with a key", "with a new key", "without a key"), ("active",), (NOW,)),
     *product(SessionStatus, ("with a key",), ("active",), (EARLIER,)),
     *product((SessionStatus.CONNECTED, None), ("with a key",), ("inactive",), (NOW,)),
@@ -68,7 +68,7 @@ def become(license_, reason, session, key, activity, ago):
 
 
 def marks_in(page, after):
-    """The tone and the words of the first mark after a text of the page."""
+    """The tone and the words of the first mark after the given text of the page."""
     found = re.search(MARK, page[page.index(after) :])
     assert found, f"no mark after {after}"
     return found.groups()

@@ -1,6 +1,6 @@
-"""Sites that are set up otherwise: an `AdminSite` of their own below a prefix, unfold, requests in transactions.
+"""Sites with other setups: their own `AdminSite` below a prefix, unfold, or requests in transactions.
 
-Each is served by a process of its own; see tests/sites/. Their looks are for the browser tests.
+Each is served by a process of its own; see tests/sites/. The browser tests check how they look.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def hostile():
 
 
 def press(site, client, name, **body):
-    """Press what `name` addresses, confirmed, from the page of the message; returns where it leads."""
+    """Post the action `name`, confirmed, from the message's page. Return the address that it redirects to."""
     headers = {"Referer": site.page("outboundmessage/<path:object_id>/change/")}
     answer = client.post(
         site.page(name), {"confirmed": "yes", **body}, headers=headers, allow_redirects=False, timeout=30
@@ -47,7 +47,7 @@ def site(request):
 
 @cache
 def addresses_on(site):
-    """Each page of the site that is shown, with each address on it."""
+    """Every address on every page that the site shows, each with the URL of its page."""
     shown = site.shown(site.client())
     return [(page["url"], unescape(address)) for page, text in shown for address in ADDRESS.findall(text)]
 
@@ -56,7 +56,7 @@ def test_every_page_is_shown_and_leads_nowhere_that_does_not_exist(site):
     client = site.client()
     led_to = {urljoin(url, address).partition("#")[0] for url, address in addresses_on(site)}
     of_site = sorted(address for address in led_to if address.startswith(site.url) and "/logout/" not in address)
-    # Of a filter's many values, one: they lead to the same page.
+    # One value of a filter is enough: all its values lead to the same page.
     apart = {(urlsplit(address).path, *sorted(parse_qs(urlsplit(address).query))): address for address in of_site}
     answers = {address: client.get(address, timeout=30).status_code for address in apart.values()}
 

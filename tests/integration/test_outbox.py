@@ -1,4 +1,4 @@
-"""The front door: what is stored, what is refused, and what a decision changes."""
+"""The public functions of the outbox: what they store, what they refuse, and what a decision changes."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_one_wrong_message_of_many_stores_none_and_is_named_by_its_index(license
 
 
 def test_many_messages_cost_a_few_statements(license_, django_assert_max_num_queries):
-    # SQLite takes 999 values a statement, so that a thousand rows are some forty statements there.
+    # SQLite allows 999 values per statement, so a thousand rows take about forty statements there.
     with django_assert_max_num_queries(52 if connection.vendor == "sqlite" else 12):
         send_messages(Message(f"0812345{n:05}", "x", idempotency_key=f"k{n}", license=license_) for n in range(1000))
     assert OutboundMessage.objects.count() == 1000

@@ -1,4 +1,4 @@
-"""PostgreSQL's prepared statements, where a pooler, a reset or a migration has changed what the server knows."""
+"""PostgreSQL's prepared statements after a pooler, a reset or a migration has changed what the server knows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture
 def sends(license_):
-    """Sends one message more, and says how many statements of ours the server knows."""
+    """Send one more message and return how many of our statements the server knows."""
     Lane.objects.update_or_create(license=license_, defaults={"session_status": "connected"})
     # The first message to a number has statements of its own.
     Recipient.objects.create(license=license_, number="6281234567890", first_sent_at=timezone.now())
@@ -51,7 +51,7 @@ def test_a_server_connection_that_knows_none_of_them_sends_all_the_same(sends):
     with connection.cursor() as cursor:
         cursor.execute("DEALLOCATE ALL")
     sends()
-    assert sends() == known, "they are prepared again"
+    assert sends() == known, "the statements are prepared again"
 
 
 def test_a_server_connection_on_which_another_process_prepared_them_is_used_as_it_is(sends):

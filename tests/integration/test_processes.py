@@ -1,4 +1,4 @@
-"""The helpers of tests/processes.py: other suites stand on them."""
+"""The helpers of tests/processes.py, which other test suites rely on."""
 
 from __future__ import annotations
 

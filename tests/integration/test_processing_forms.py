@@ -1,4 +1,4 @@
-"""Both forms of what processing an event asks of the database do the same to the same random states."""
+"""Both forms of the statements that process an event have the same effect on the same random states."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def stored_event(license_, state):
 
 
 def alike(one, other):
-    """Whether two times that statements wrote a moment apart are the same, or both are not there."""
+    """True if two times written a moment apart agree, or if both are None."""
     return one is other is None or (None not in (one, other) and abs(one - other) < timedelta(seconds=30))
 
 

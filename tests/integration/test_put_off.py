@@ -1,4 +1,4 @@
-"""A message that policy puts off: it waits for its time, says why, spends nothing, and ends like any other."""
+"""A message that a policy puts off: it waits for its time, says why, uses no attempt, and ends like any other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def license_(license_):
 
 @pytest.fixture
 def night(kpwa):
-    """Quiet hours around now, whenever that is."""
+    """Quiet hours around the current time."""
     now = timezone.localtime()
     begins, ends = now - timedelta(hours=2), now + timedelta(hours=2)
     kpwa(QUIET_HOURS=(f"{begins:%H:%M}", f"{ends:%H:%M}"))
@@ -120,14 +120,14 @@ def test_a_slice_of_holds_ends_as_one_of_sends_does(license_, night):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The driver's clock, which stands still but for what is added to its only element."""
+    """The driver's clock. It stands still until a test adds to its only element."""
     elapsed = [0.0]
     monkeypatch.setattr(driver, "_elapsed", lambda: elapsed[0])
     return elapsed
 
 
 def test_each_is_called_within_its_own_seconds(license_, night, monkeypatch, clock):
-    """Many holds in a row must not make the driver take itself for frozen."""
+    """Many holds in a row must not make the driver believe that its process was frozen."""
 
     def slowly(*arguments):
         hold = why_not_now(*arguments)
@@ -261,7 +261,7 @@ def test_a_lost_lease_leaves_nothing_to_put_off(form, license_):
 
 
 def test_a_repeated_hold_does_not_reach_the_attempt_that_has_its_number_now(form, license_):
-    """The first COMMIT succeeded unnoticed, and another worker is sending the message under the same number."""
+    """The first COMMIT succeeded unnoticed. Another worker is now sending the message under the same attempt number."""
     message = send_message(NUMBER, "x")
     _, first = claim(license_)
     assert store().give_back(first, hold()) == Status.QUEUED
@@ -292,7 +292,7 @@ def test_the_facts_of_both_forms_are_the_messages(form, license_):
     facts = found.facts
     assert (facts.priority, facts.created_at, facts.first_due_at) == (row.priority, row.created_at, row.first_due_at)
     assert abs(facts.now - store().now()) < timedelta(seconds=30)
-    # Its time had passed when it was queued.
+    # The message was already due when it was queued.
     assert facts.late_seconds < 30
 
 
@@ -301,7 +301,7 @@ def test_the_sites_own_quiet_hours_are_the_nights():
 
 
 def test_a_worker_that_stands_still_while_it_asks_for_the_policy_does_not_call(license_, monkeypatch, clock):
-    """It may have lost its lease by then, and the message may be another worker's."""
+    """By then it may have lost its lease, and another worker may have the message."""
     message = send_message(NUMBER, "x")
     License.objects.update(cold_limit=5)
     count = type(store()).count_cold
@@ -315,7 +315,7 @@ def test_a_worker_that_stands_still_while_it_asks_for_the_policy_does_not_call(l
         driven = drive(license_.pk)
     assert (driven.attempts, driven.has_more, texts()) == (0, True, [])
     assert fresh(message).status == Status.QUEUED
-    # It was counted, and is not again.
+    # The message was counted, and it is not counted again.
     drive(license_.pk)
     assert texts() == ["x"]
     assert lane_of(license_).cold_sent == 1

@@ -1,4 +1,4 @@
-"""A message that is put off says why and until when, wherever it is shown, and can be sent now."""
+"""A message that is put off shows why and until when on every page, and can be sent now."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def linked(license_):
 
 @pytest.fixture
 def morning():
-    """A time of the next hours, in whole minutes."""
+    """A time within the next hours, in whole minutes."""
     return (timezone.localtime() + timedelta(hours=5)).replace(second=0, microsecond=0)
 
 

@@ -1,4 +1,4 @@
-"""`django_kpwa.pytest_plugin`, as pytest finds it, and a site whose tests never mention the package.
+"""`django_kpwa.pytest_plugin`, loaded by pytest in a site whose tests never mention the package.
 
 Each run is a process of its own, in the folder of a small site (`tests/sites/own`).
 """
@@ -16,17 +16,17 @@ from tests.processes import ROOT
 
 pytestmark = [
     pytest.mark.waits,
-    pytest.mark.timeout(600),  # processes that start, on a machine that may be busy
+    pytest.mark.timeout(600),  # starts processes on a machine that may be busy
 ]
 
 SITE = ROOT / "tests/sites/own"
-# What would be measured here, or configured, is the repository's.
+# Without the variables that configure or measure the tests of the repository itself.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "DJANGO", "COV"))}
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs pytest in the site; returns how many tests passed and what was reached. All of them have to pass."""
+    """Run pytest in the site. All tests must pass. Return the number of tests and what they reached outside."""
     watched = tmp_path / "watched"
 
     def run_pytest(*arguments, **environment):
@@ -66,7 +66,7 @@ def test_the_fixtures_keep_tests_apart_in_several_processes(run):
 
 
 def test_the_fixtures_keep_tests_apart_reach_nobody_and_stand_a_database_that_is_used_again(run):
-    # The first run makes its database as every run does, and leaves it to the second.
+    # The first run creates its database as every run does, and leaves it to the second.
     passed, reached = run("--reuse-db", "shop/receipt_tests.py")
     assert passed > 10
     assert reached == []
