@@ -1,4 +1,4 @@
-"""A receipt's template has its object, whatever the hooks return; where it cannot have it, nothing is sent."""
+"""A receipt's template has its object, whatever the hooks return. If it cannot have it, nothing is sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT = "Nota {{ sale.pk }}{{ object.pk }} {{ license.name }} {{ event_id }} {{ k
 
 @pytest.fixture
 def site(settings, tmp_path):
-    """Writes the template and registers a class with these attributes for the models."""
+    """Write the template, and register a class with these attributes for the models."""
     registered = []
 
     def make(text, *models, **attributes):
@@ -49,7 +49,7 @@ def site(settings, tmp_path):
 
 
 def sold(license_, model=Sale):
-    """The message of a sale, once its turn came."""
+    """Create a sale, drive its message once it is due, and return the message."""
     model.objects.create(status=Sale.Status.OPEN)
     OutboundMessage.objects.update(due_at=DatabaseNow())
     drive(license_.pk)

@@ -1,4 +1,4 @@
-"""Failures of a receipt of one object are one, and go with the first save that goes well."""
+"""Failures of one object's receipt are stored as one, and the next save that succeeds removes it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_so_does_send_now():
 
 def test_so_does_a_later_save_of_a_sale_that_has_its_receipt():
     sale = sold(GOOD)
-    save(sale, customer_phone=BAD)  # waits, and is read again when it is written
+    save(sale, customer_phone=BAD)  # the message waits, and the sale is read again when the text is written
     ReceiptFailure.objects.create(
         receipt="shop.sale.PaidReceipt",
         source_content_type=ContentType.objects.get_for_model(Sale),
@@ -108,7 +108,7 @@ def test_where_nothing_has_failed_a_sale_asks_for_failures_once_in_a_while_and_a
 
     assert asked(lambda: sold(GOOD)) == 0
     sale = Sale.objects.get()
-    assert asked(sale.save) == 2  # one for each class of the model
+    assert asked(sale.save) == 2  # one query for each receipt class of the model
     assert asked(sale.save) == 0
     other = sold(GOOD, Sale.Status.OPEN)
     assert asked(lambda: save(other, status=Sale.Status.PAID)) == 0

@@ -1,4 +1,4 @@
-"""From a saved sale to a message: when there is one, what it says, and that it never breaks the sale."""
+"""From a saved sale to a message: when there is a message, what it says, and that it never breaks the sale."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAID = {"status": Sale.Status.PAID, "customer_phone": "0812 3456 7890"}
 
 
 class Notice(receipts.Receipt):
-    """A receipt that wants every paid sale; tests override what they are about."""
+    """A receipt for every paid sale. Tests override the methods that they are about."""
 
     event = "notice"
 
@@ -43,7 +43,7 @@ class Notice(receipts.Receipt):
 
 
 def drive_now() -> None:
-    """Drive the only lane, as if the wait for a sale's lines were over."""
+    """Drive the only lane as if the wait for a sale's lines were over."""
     OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=DatabaseNow())
     drive(License.objects.get().pk)
 
@@ -156,7 +156,7 @@ def test_importing_fifty_sales_of_2021_sends_nothing(register):
     for day in range(50):
         Sale(**PAID, sold_at=datetime(2021, 3, 1, tzinfo=dt_timezone.utc) + timedelta(days=day)).save()
     assert not OutboundMessage.objects.exists()
-    # Those of a class that cannot tell the time are told of, and not sent.
+    # A class that cannot tell the time of its sales stores a failure and sends nothing.
     assert set(ReceiptFailure.objects.values_list("receipt", flat=True)) == {"shop.sale.Timeless"}
 
 
@@ -327,7 +327,7 @@ def test_a_receipt_class_that_raises_never_breaks_the_sale(register, caplog, met
     register(type("Faulty", (Notice,), {method: fault}))
     with transaction.atomic():
         sale = Sale.objects.create(**PAID)
-        # The transaction is still usable: on PostgreSQL a failed statement outside a savepoint would have ended it.
+        # The transaction is still usable. On PostgreSQL, a failed statement outside a savepoint would have ended it.
         Line.objects.create(sale=sale, name="Kopi Tubruk", price=12_000)
     assert Sale.objects.get().lines.count() == 1
     assert sent_texts() == [f"Struk {sale.pk}\nKopi Tubruk Rp 12.000"]
@@ -450,7 +450,7 @@ def test_a_copy_of_a_receipt_that_is_not_written_yet_is_written_for_its_own_even
     assert sent_texts() == ["Pengembalian refund-1"] * 2
     assert {sent.to for sent in locmem.outbox} == {"6281234567890", "6285711112222"}
     assert OutboundMessage.objects.for_source(sale).count() == 2
-    # Saved again, the sale has its receipt already, and only that one.
+    # Saving the sale again queues nothing: it already has its receipt.
     sale.save()
     assert OutboundMessage.objects.count() == 2
 

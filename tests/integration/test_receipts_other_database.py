@@ -1,4 +1,4 @@
-"""Sales on another database than the outbox: their messages are stored when their own transaction commits."""
+"""Sales in another database than the outbox: messages are stored when the sales' own transaction commits."""
 
 from __future__ import annotations
 

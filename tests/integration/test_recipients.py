@@ -1,4 +1,4 @@
-"""Who was written to and who wrote: what is kept of it, in both forms of a record, and for what was there before."""
+"""What is kept about who was written to and who wrote, in both forms of a record, and when events come late."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def facts():
     return {
         row.number: (row.first_sent_at is not None, row.last_inbound_at is not None, row.sent_since_inbound)
-        # The gateway may have been asked about others.
+        # The gateway may have been asked about other numbers.
         for row in Recipient.objects.exclude(first_sent_at=None, last_inbound_at=None)
     }
 

@@ -1,4 +1,4 @@
-"""A message says which sale it is about, in the shop's own words: they are stored, shown in lists, and searched."""
+"""A message names its sale in the shop's own words. This reference is stored, shown in lists, and searched."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUMBER = "081234567890"
 
 @pytest.fixture
 def refers(monkeypatch):
-    """Lets the test shop's receipt tell the reference of its sales by a function."""
+    """Make the test shop's receipt get the reference of a sale from the given function."""
     return lambda function: monkeypatch.setattr(PaidReceipt, "get_reference", lambda self, sale: function(sale))
 
 
@@ -106,14 +106,14 @@ def test_an_error_of_the_database_is_a_failure_of_the_receipt_and_loses_no_sale(
         before, sale = Sale.objects.create(), sold()
         after = Sale.objects.create()
     assert Sale.objects.filter(pk__in=[before.pk, sale.pk, after.pk]).count() == 3
-    # Only PostgreSQL ends what follows a failed statement that was swallowed.
+    # Only on PostgreSQL does a swallowed failure make the following statements fail.
     is_sent = error is a_swallowed_error and connection.vendor != "postgresql"
     assert [OutboundMessage.objects.count(), ReceiptFailure.objects.count()] == ([1, 0] if is_sent else [0, 1])
 
 
 def test_a_reference_costs_no_statement_unless_it_queries(refers):
     def statements():
-        sold()  # whatever is looked up once
+        sold()  # fills the caches
         with transaction.atomic(), CaptureQueriesContext(connection) as seen:
             sold()
         return [query["sql"].split()[0] for query in seen]
@@ -236,7 +236,7 @@ def test_a_sign_that_databases_match_anything_by_is_itself(operator):
 def test_references_are_read_in_the_newest_messages_alone(operator):
     for each in ("INV-1", "INV-2", "INV-3"):
         outbox.send_message(NUMBER, "Struk", reference=each)
-    # As if as many messages as a search for parts reads had been stored since.
+    # Pretend that as many newer messages are stored as a search for parts reads.
     OutboundMessage.objects.filter(source_reference="INV-1").update(id=F("id") - READ)
     assert listed(operator, "inv") == ["INV-3", "INV-2"]
 

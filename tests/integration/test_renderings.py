@@ -1,4 +1,4 @@
-"""Texts that are not written: renderings that hang, end their process, or meet a database that is away for a moment."""
+"""Texts that are not written: renderings that hang, end their process, or find the database briefly unavailable."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ NUMBER = "081234567890"
 
 
 class Killed(BaseException):
-    """As SIGKILL: nothing in the process is done about it any more."""
+    """Like SIGKILL: the process can do nothing about it."""
 
 
 @pytest.fixture
 def renders(license_, monkeypatch):
-    """Queues a message whose text this function writes."""
+    """Queue a message whose text the given function writes."""
 
     def queue(function):
         monkeypatch.setattr(render, "render_receipt", function)
@@ -100,7 +100,7 @@ def spin(message):
 def test_a_rendering_that_hangs_is_interrupted_tried_again_and_given_up_while_others_go_out(
     license_, renders, monkeypatch, hang
 ):
-    # That of pytest-timeout: a site's own alarm would be left alone.
+    # Stop the timer of pytest-timeout: the driver would leave another's alarm alone.
     signal.setitimer(signal.ITIMER_REAL, 0)
     monkeypatch.setattr(_Driver, "max_seconds_rendering", 0.3)
     message = renders(hang)
@@ -155,7 +155,7 @@ def test_what_ends_in_time_is_never_interrupted_afterwards(in_thread):
 def test_kpwa_run_forgets_a_lane_whose_thread_never_comes_back_and_drives_it_with_another(license_, renders, settings):
     settings.KPWA = {**settings.KPWA, "CALL_DEADLINE_SECONDS": 0.5}
     thaw = threading.Event()
-    # Not a step of Python is done in there: nothing can interrupt it.
+    # This wait runs no Python code, so nothing can interrupt it.
     message = renders(lambda message: thaw.wait())
     pool = LanePool(1, slice_seconds=0.5)
     pool.start([license_.pk])
@@ -170,7 +170,7 @@ def test_kpwa_run_forgets_a_lane_whose_thread_never_comes_back_and_drives_it_wit
         assert fresh(message).status == Status.QUEUED
         began_at = time.monotonic()
         pool.close()
-        # It waits for those that work, not for the one that was given up.
+        # close() waits for the threads that work, but not for the one that was given up.
         assert time.monotonic() - began_at < 3
     finally:
         thaw.set()

@@ -1,4 +1,4 @@
-"""WhatsApp restricts the number: what goes to new customers waits, and everything else goes out."""
+"""WhatsApp restricts the number: messages to new customers wait, and all other messages go out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LICENSES = "/admin/django_kpwa/license/"
 
 @pytest.fixture
 def shop(license_, form):
-    """A license that sends, with a customer who wrote a week ago and one who wrote too long ago."""
+    """A license that sends, with two customers: one wrote a week ago, the other too long ago."""
     drive_once_connected(license_)
     for number, days in ((KNOWN, 7), (OTHER, 29)):
         Recipient.objects.create(license=license_, number=number, last_inbound_at=timezone.now() - timedelta(days=days))
@@ -60,7 +60,7 @@ def seconds_to(moment):
 
 
 def let_its_time_pass(license_):
-    """As if `restricted_until` had come, for what waits for it as well."""
+    """Pretend that `restricted_until` has passed, also for the messages that wait for it."""
     past = timezone.now() - timedelta(seconds=1)
     set_lane(license_, restricted_until=past)
     OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=past)
@@ -68,7 +68,7 @@ def let_its_time_pass(license_):
 
 
 def fail(license_, number, error):
-    """A message to `number` that the gateway does not accept, and does not say why."""
+    """Send a message to `number` that the gateway does not accept, without saying why."""
     message = turn_down(license_, error, to=number)
     set_lane(license_, next_send_at=None)
     return message
@@ -160,7 +160,7 @@ def test_a_try_that_is_turned_down_makes_it_longer_and_no_other_follows(shop):
     drive(shop.pk)
     for step, days in ((2, 2), (3, 7), (3, 7)):
         let_its_time_pass(shop)
-        # As if known customers had got theirs meanwhile.
+        # Pretend that known customers have received their messages meanwhile.
         set_lane(shop, failures=0)
         locmem.fail_next(TURNED_DOWN[0])
         drive(shop.pk)
@@ -210,7 +210,7 @@ def test_a_tick_that_says_so_restricts_the_lane_from_the_next_message_on(shop, w
     assert (fresh(message).status, fresh(message).is_undelivered) == (Status.SENT, True)
     license_actions.end_restriction(shop)
     post(shop, {**tick, "timestamp": 1})
-    assert lane_of(shop).restriction_step == 0, "the same tick again says nothing new"
+    assert lane_of(shop).restriction_step == 0, "the same tick again changes nothing"
 
 
 @pytest.mark.parametrize("reports", [*itertools.permutations(["", "no route", "463"])], ids=str)
@@ -516,7 +516,7 @@ SAY_NEITHER = [
     {"event": "session.status", "payload": {"name": "default", "status": "connected", "isRestricted": False}},
     {"event": "session.status", "payload": {"name": "default", "status": "the restriction will be lifted tomorrow"}},
     {"event": "session.status", "payload": {"name": "default", "status": "WORKING"}},
-    # Of a customer, and in a customer's words.
+    # About a customer, and in a customer's words.
     {"event": "contact.restricted", "from": f"{KNOWN}@s.whatsapp.net", "status": "restricted"},
     {"id": "A9", "from": f"{KNOWN}@s.whatsapp.net", "message": "restriction lifted", "isFromMe": False},
     {"id": "A8", "from": f"{KNOWN}@s.whatsapp.net", "message": "restricted", "isFromMe": False},

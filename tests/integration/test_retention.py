@@ -1,4 +1,4 @@
-"""Purging: what is old goes, what still matters stays."""
+"""Purging removes what is old and keeps what still matters."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ STRANGER, CUSTOMER = "6285700000001", "6281234567890"
 
 
 def heard(license_, sender=STRANGER, days=8.0, text="Buka jam berapa?", **more):
-    """An event of a customer's message, that many days old; it was processed then."""
+    """A processed event of a customer's message, received that many days ago."""
     payload = {"event": "message", "id": f"in-{uuid.uuid4()}", "from": sender, "text": text, "fromMe": False, **more}
     event_id = store_event(license_.pk, json.dumps(payload).encode(), "application/json")
     assert process_event(event_id)

@@ -1,4 +1,4 @@
-"""`kpwa run` and `kpwa dispatch` as processes of their own: they send, pace, stop, and stay out of others' way."""
+"""`kpwa run` and `kpwa dispatch` as processes: they send, pace, stop, and leave each other's lanes alone."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def phone(running_phone):
 
 @pytest.fixture
 def site(phone):
-    """What a process of the site differs in from tests/settings.py."""
+    """The settings of the site's processes that differ from tests/settings.py."""
     return {"kpwa": {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [phone.base_url]}}
 
 
 @pytest.fixture
 def shops(db):
-    """Three licenses of the phone."""
+    """Three licenses that use the phone."""
     found = []
     for name in NAMES:
         license_ = License(name=name)
@@ -115,7 +115,7 @@ class TestRun:
         gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(sent[paced.pk])]
         assert min(gaps) >= 0.95
         assert max(gaps) < 3
-        # One thread alone: it slept for nobody.
+        # There is only one thread, and it did not sleep while the other lanes had messages.
         assert max(sent[other.pk][-1] for other in others) < sent[paced.pk][-1]
 
     def test_on_sigterm_it_ends_its_call_records_it_and_gives_every_lane_back(self, shops, phone, site):
@@ -123,7 +123,7 @@ class TestRun:
         try:
             Lane.objects.bulk_create(Lane(license=shop, session_status="connected") for shop in shops)
             queue(shops, 2)
-            # Not the first messages to them: before these the gateway is asked about their numbers.
+            # Make these recipients known: before a first message, the gateway is asked about the number.
             numbers = OutboundMessage.objects.values_list("license_id", "recipient")
             Recipient.objects.bulk_create(
                 Recipient(license_id=license_id, number=number, first_sent_at=timezone.now())
@@ -158,12 +158,13 @@ class TestRun:
         assert len(texts) == len(set(texts)) == 30
 
     def test_killed_in_a_call_it_leaves_one_message_in_doubt_and_another_run_goes_on(self, shops, phone, site):
-        # A lease that ends soon, in place of the minute that calls are given.
+        # The lease ends soon, instead of after the minute that calls are given.
         site["kpwa"] |= {"CALL_DEADLINE_SECONDS": 3}
         phone.set_faults(stall_before={"count": 1, "operation": "sends"})
         queue(shops[:1], 3)
         with start_manage("kpwa", "run", **site) as process:
-            # Not only claimed: a statement that is under way when it is killed would renew the lease after this test.
+            # Wait for the call, not only for the claim.
+            # A statement that is running at the kill would renew the lease after this test.
             wait_until(lambda: not phone.faults()["stall_before"]["probability"], what="a call that stalls")
             assert statuses()["sending"] == 1
             process.kill_all()
@@ -198,7 +199,7 @@ class TestRun:
 
 @pytest.fixture
 def drop_connections():
-    """Have the server end every other session of this database, as its restart would. SQLite has no sessions."""
+    """Make the server end every other session of this database, as a restart would. SQLite has no sessions."""
 
     def drop():
         with connection.cursor() as cursor:
@@ -220,7 +221,7 @@ def drop_connections():
 class TestDispatch:
     @pytest.fixture
     def here(self, site, settings):
-        """Rounds in this process: starting one takes longer than most rounds."""
+        """Run the rounds in this process: starting a process takes longer than most rounds."""
         settings.KPWA = {**settings.KPWA, **site["kpwa"]}
 
     def test_one_round_sends_everything_that_is_due_and_ends(self, shops, phone, site):
@@ -338,13 +339,13 @@ class TestDispatch:
 
 
 def test_a_signal_ends_a_round_within_a_process_of_the_sites_own_and_then_reaches_its_handler(license_, monkeypatch):
-    """As in a worker of tasks, one of which calls the command."""
+    """As in a worker that runs the command in a task."""
     heard = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     send = locmem.LocmemGateway.send_message
 
     def send_and_be_told_to_stop(self, *arguments, **named):
-        if not locmem.outbox:  # a second one would end the process at once
+        if not locmem.outbox:  # a second signal would end the process at once
             os.kill(os.getpid(), signal.SIGTERM)
         return send(self, *arguments, **named)
 
@@ -357,6 +358,6 @@ def test_a_signal_ends_a_round_within_a_process_of_the_sites_own_and_then_reache
         signal.signal(signal.SIGTERM, before)
     assert heard == [signal.SIGTERM]
     states = Counter(OutboundMessage.objects.values_list("status", flat=True))
-    assert states[Status.SENT] >= 1, "the call that was under way was recorded"
-    assert states[Status.QUEUED] > 25, "and the round ended"
+    assert states[Status.SENT] >= 1, "the call in progress was recorded"
+    assert states[Status.QUEUED] > 25, "the round ended early"
     assert states.total() == states[Status.SENT] + states[Status.QUEUED]

@@ -1,7 +1,7 @@
-"""The till was told, the sale is there: what is contained in a sale's transaction leaves it alive, or is heard.
+"""A sale that the till reports is stored: whatever fails in its transaction leaves the transaction alive or raises.
 
-Connections are really killed and deadlocks are real; on SQLite, whose transactions have no such enemies, triggers
-roll the whole transaction back.
+Connections are really killed, and deadlocks are real. SQLite's transactions have no such failures. There,
+triggers roll back the whole transaction.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ PAID = {"status": Sale.Status.PAID, "customer_phone": NUMBER}
 
 
 def end_transaction(alias="default"):
-    """Whatever ends a transaction on this database from outside."""
+    """End the transaction from outside, in a way that exists on this database."""
     if connections[alias].vendor != "sqlite":
         end_session(alias)
         return
     with connections[alias].cursor() as cursor:
-        # A real one: the statement that it refuses takes the whole transaction with it.
+        # This is a real end: the refused statement rolls back the whole transaction.
         cursor.execute("UPDATE tests_that_end_it SET ended = 1")
 
 
@@ -69,7 +69,7 @@ def _sqlites_trigger():
 
 
 def end_at_our_next_statement():
-    """The same, in a statement of the package's and not of the caller's own."""
+    """The same, but in a statement of the package instead of the caller's own."""
     if connection.vendor != "sqlite":
         end_session()
         return
@@ -78,7 +78,7 @@ def end_at_our_next_statement():
 
 
 class Deadly(receipts.Receipt):
-    """Meets the transaction's end at one of its questions; `moment` says at which, `hides` whether it swallows it."""
+    """Ends the transaction in one of its methods, named by `moment`. If `hides` is True, it swallows the error."""
 
     event = "deadly"
     moment = "get_license"
@@ -128,7 +128,7 @@ def is_there(key):
 
 
 def sell(block):
-    """A till: returns the number that the customer is told, or raises."""
+    """Sell at a till: return the number that the customer is told, or raise."""
     with block():
         sale = Sale.objects.create(**PAID)
     return sale.pk
@@ -159,7 +159,7 @@ def test_a_sale_whose_transaction_ends_in_its_receipt_is_heard(deadly, monkeypat
     connections.close_all()
     assert Sale.objects.count() == before
     if connection.vendor != "sqlite" or not hides:
-        # Else SQLite commits what comes after by itself: a message whose sale is not there, which is never sent.
+        # Otherwise SQLite commits the later statements on their own. The message then has no sale and is never sent.
         assert not OutboundMessage.objects.exists()
 
 
@@ -252,14 +252,14 @@ def test_a_caller_who_catches_a_calls_error_hears_at_the_blocks_end_that_the_sal
         till()
     connections.close_all()
     assert not Sale.objects.exists()
-    # And the connection is as good as new.
+    # The connection works as before.
     sell(transaction.atomic)
     assert Sale.objects.count() == 1
 
 
 @contextmanager
 def where_storing_fails():
-    """The database itself refuses the statement that stores a message."""
+    """Make the database itself refuse the statement that stores a message."""
 
     def refused(execute, sql, params, many, context):
         if OutboundMessage._meta.db_table in sql and "INSERT" in sql:
@@ -271,7 +271,7 @@ def where_storing_fails():
 
 
 def test_an_error_in_the_callers_own_savepoint_costs_that_savepoint_and_no_more(license_):
-    """The usual way to catch one: the transaction around it lives on."""
+    """The usual way to catch an error: the transaction around the savepoint survives."""
     with transaction.atomic():
         sale = Sale.objects.create(customer_phone=NUMBER)
         with where_storing_fails(), pytest.raises(DatabaseError), transaction.atomic():
@@ -308,7 +308,7 @@ def test_a_sale_that_is_done_again_as_a_whole_is_there_once(license_):
                         end_at_our_next_statement()
                     send_message(NUMBER, "dapur", idempotency_key=f"kitchen:{attempt}")
                 return sale
-            except DatabaseError:  # an OperationalError, but for SQLite's trigger
+            except DatabaseError:  # an OperationalError, except from SQLite's trigger
                 if attempt:
                     raise
 
@@ -348,7 +348,7 @@ def test_an_error_of_the_receipt_leaves_the_transaction_alive(deadly, monkeypatc
 
 @pytest.fixture
 def till(settings):
-    """Sales on a database of their own, by the name of `till`, and over connections of their own."""
+    """Sales in a database of their own, named `till`, and over their own connections."""
     if connection.vendor == "sqlite":
         pytest.skip("two connections to one file wait for each other")
     connections["till"] = connection.copy("till")
@@ -393,7 +393,7 @@ class SalesElsewhere:
 
 
 def test_a_deadlock_whose_victim_is_the_receipt_is_heard(license_, monkeypatch):
-    """`refund()` of the trial: on MariaDB a deadlock's victim loses the whole transaction, its savepoints with it."""
+    """On MariaDB, the victim of a deadlock loses the whole transaction, including its savepoints."""
     if connection.vendor == "sqlite":
         pytest.skip("one writer at a time has no deadlocks")
     rows = [Sale.objects.create(refunds=n) for n in range(2)]
@@ -442,7 +442,7 @@ def test_a_deadlock_whose_victim_is_the_receipt_is_heard(license_, monkeypatch):
     refunded = set(Sale.objects.filter(status=Sale.Status.REFUNDED).values_list("pk", flat=True))
     assert refunded == set(told)
     assert len(told) + len(outcomes) == 2
-    # PostgreSQL's victim loses a statement alone: its savepoint saves the sale, and the failure is kept.
+    # PostgreSQL's victim loses only a statement: its savepoint saves the sale, and the failure is stored.
     assert len(told) == (2 if connection.vendor == "postgresql" else 1)
 
 

@@ -1,4 +1,4 @@
-"""Every fault of the sandbox over a real socket: what the client sees, what it makes of it, and what was delivered."""
+"""Each fault of the sandbox over a real socket: what the client receives and concludes, and what was delivered."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_stall_ends_with_the_connection(sandbox, session):
 def test_a_dripping_answer_comes_byte_by_byte_and_whole(sandbox, session):
     sandbox.set_faults(drip={"amount": 2})
     answer = send(session, sandbox)
-    assert answer.elapsed.total_seconds() < 1  # the head comes at once
+    assert answer.elapsed.total_seconds() < 1  # the head arrives at once
     assert answer.json()["result"]["id"] == sandbox.ledger()[0]["id"]
     assert int(answer.headers["Content-Length"]) == len(answer.content)
 

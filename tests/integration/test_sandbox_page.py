@@ -1,4 +1,4 @@
-"""The sandbox's page and the JSON that it and the tests read."""
+"""The sandbox's page, and the JSON that the page and the tests read."""
 
 from __future__ import annotations
 

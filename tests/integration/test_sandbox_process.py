@@ -1,4 +1,4 @@
-"""`python -m django_kpwa.sandbox` as a process: its options, its start, its end."""
+"""`python -m django_kpwa.sandbox` as a process: its options, its start and its end."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_it_stops_at_once_with_0_while_answers_are_stalled_and_connections_open(
         idle = socket.create_connection((address.hostname, address.port))
         stalled = threading.Thread(target=_ignore_errors, args=(lambda: send(sandbox),))
         stalled.start()
-        sandbox.wait_for_deliveries(1)  # what is stalled is the answer
+        sandbox.wait_for_deliveries(1)  # only the answer stalls, after the delivery
         started_at = time.monotonic()
         sandbox.process.send_signal(signal_number)
         assert sandbox.process.wait(timeout=10) == 0
@@ -150,7 +150,8 @@ def test_it_stops_while_requests_pour_in(signal_number):
 
 
 def test_a_signal_raises_nothing_in_the_middle_of_taking_a_request():
-    # Where socketserver starts a thread, what a handler raised could be lost, and the sandbox would serve on for ever.
+    # An exception from a signal handler could be lost while socketserver starts a thread.
+    # The sandbox would then serve for ever.
     signalled = """
 import os, signal, sys
 from django_kpwa.sandbox.__main__ import main
@@ -212,7 +213,7 @@ def test_nothing_of_a_request_is_printed():
 def _pour(url, stop, answered):
     address = urlsplit(url)
     while not stop.is_set():
-        # Each on a connection of its own, so that the server is always about to start a thread for the next.
+        # Each request has its own connection, so the server is always about to start a thread.
         try:
             with socket.create_connection((address.hostname, address.port), timeout=1) as connection:
                 connection.sendall(b"GET /sandbox/api/ledger HTTP/1.0\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The webhooks that the sandbox posts: answers of customers, ticks, retries, and the faults that concern them."""
+"""The webhooks that the sandbox posts: customers' answers, ticks, retries, and the faults that affect them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMBER = "6281234567890"
 
 
 class Site:
-    """A site's webhook: keeps what was posted, and answers the statuses that it was told, then 200."""
+    """A site's webhook. It keeps what was posted, and answers with the given statuses, then with 200."""
 
     def __init__(self, port=0):
         self.events: list[dict] = []
@@ -138,7 +138,7 @@ def test_a_site_that_refuses_is_not_tried_again(sandbox, site):
     site.statuses = [404]
     sandbox.answer("satu", chat=NUMBER)
     site.wait_for(1)
-    sandbox.set_faults(webhook_late={"amount": 0.7})  # it comes after a retry, which would wait half a second
+    sandbox.set_faults(webhook_late={"amount": 0.7})  # later than a retry, which would wait half a second
     sandbox.answer("dua", chat=NUMBER)
     assert [event["message"] for event in site.wait_for(2)] == ["satu", "dua"]
 
@@ -183,7 +183,7 @@ def test_after_a_reset_nothing_of_before_is_posted(sandbox, site):
     send(sandbox)
     sandbox.reset()
     ask(sandbox, "webhook", webhook=site.url)
-    sandbox.set_faults(webhook_late={"amount": 0.6})  # it comes after all that was due before: the tick needs 0.4 s
+    sandbox.set_faults(webhook_late={"amount": 0.6})  # later than everything that was due before: the tick needs 0.4 s
     sandbox.answer("baru", chat=NUMBER)
     assert [event["message"] for event in site.wait_for(1)] == ["baru"]
 

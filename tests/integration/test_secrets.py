@@ -1,6 +1,6 @@
-"""No API key, webhook token, QR code or whole phone number gets out, whatever fails: the canaries below stay inside.
+"""No failure reveals an API key, webhook token, QR code or whole phone number: the canaries below stay inside.
 
-Error reports are those that Django itself makes, with the variables of every frame: its DEBUG page, and the e-mail to
+The error reports are Django's own, with the variables of every frame: the DEBUG page, and the e-mail to
 the site's admins.
 """
 
@@ -77,24 +77,24 @@ _CANARIES = {
 
 
 def leaks(*texts: object) -> list[str]:
-    """What of the canaries is in the texts; numbers in any spelling."""
+    """The names of the canaries that the texts contain. Numbers are found in any spelling."""
     text = "\n".join(map(str, texts))
     joined = re.sub(r"(?<=\d)[\s.\-()/]+(?=\d)", "", text)
     return [name for name, canary in _CANARIES.items() if canary in text or canary in joined]
 
 
 def reports(error: BaseException) -> list[str]:
-    """The error as Django would show it to a developer, mail it to the admins, and as plain tracebacks print it."""
+    """The error on Django's debug page, in its e-mail to the admins, and in plain tracebacks."""
     shown = [str(error), repr(error), repr(vars(error)), *traceback.format_exception(error)]
     for is_debug in (False, True):
         page = _report(error, is_debug=is_debug)
-        # What a developer's own page shows of a number is what the developer's own code passed in.
+        # The debug page shows a number only where the developer's own code passed it in.
         shown.append(re.sub(r"812-?9876-?5432", "…", page) if is_debug else page)
     return shown
 
 
 def _report(error: BaseException, *, is_debug: bool) -> str:
-    # Without the test's own frames, which hold the canaries.
+    # Skip the test's own frames, which hold the canaries.
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
@@ -105,7 +105,7 @@ def _report(error: BaseException, *, is_debug: bool) -> str:
 
 @pytest.fixture
 def everything_logged(caplog):
-    """All loggers at DEBUG, but for the database's, which exist to print every value."""
+    """All loggers at DEBUG, except the database's, whose purpose is to print every value."""
     caplog.set_level(logging.DEBUG)
     for name in ("django_kpwa", "urllib3", "requests", "celery", "django.request", "django.server"):
         caplog.set_level(logging.DEBUG, logger=name)
@@ -114,7 +114,7 @@ def everything_logged(caplog):
 
 
 def logged(caplog) -> list[str]:
-    """The log as handlers write it, and as they report it: with the variables of a record's frames."""
+    """The log as handlers write it and as they report it, with the variables of each record's frames."""
     shown = [caplog.text]
     for record in caplog.records:
         shown.append(repr(record.args))
@@ -150,7 +150,7 @@ def webhook_path(canary_license):
 
 @contextlib.contextmanager
 def failing_statements(error, *signs):
-    """The database raises `error` for statements that hold all of `signs`."""
+    """Make the database raise `error` for statements that contain all of `signs`."""
 
     def fail(execute, sql, params, many, context):
         if all(sign in sql for sign in signs):
@@ -367,7 +367,7 @@ def test_a_token_is_stored_as_its_digest_alone(canary_license):
 
 @pytest.fixture
 def mailing():
-    """Errors of requests are mailed to the admins with everything that Django can tell of them."""
+    """Mail the errors of requests to the admins, with everything that Django knows about them."""
     logger, handler = logging.getLogger("django.request"), AdminEmailHandler(include_html=True)
     logger.addHandler(handler)
     with override_settings(ADMINS=[("Boss", "boss@shop.example")]):
@@ -448,7 +448,7 @@ def test_a_qr_code_is_saved_for_its_owner_alone_and_not_left_aside(canary_licens
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.png", "qr.png"]
 
 
-# What is printed of an object
+# What printing an object shows
 
 
 def test_no_repr_shows_a_secret(canary_license, rf):
@@ -471,7 +471,7 @@ def test_no_repr_shows_a_secret(canary_license, rf):
 
 
 def broker_messages(folder) -> str:
-    """Everything in the broker's files, unpacked."""
+    """The content of all the broker's files, unpacked."""
     texts = []
     for path in folder.rglob("*"):
         if path.is_file():
@@ -534,7 +534,7 @@ def test_the_sandbox_shows_its_key_to_whoever_started_it_and_nobody_else(setting
                 gateway.send_message(NUMBER, "Struk", "javascript:alert(1)")
         seen = [sandbox.state(), sandbox.log(), sandbox.faults(), requests.get(sandbox.url, timeout=10).text]
     shown = leaks(*seen)
-    assert shown in ([], ["phone number"]), shown  # the phone shows whom it got a message for
+    assert shown in ([], ["phone number"]), shown  # the phone shows whom a message is for
     assert leaks(sandbox_log := json.dumps(seen[1])) == [], sandbox_log
     assert leaks(*logged(everything_logged)) == []
 

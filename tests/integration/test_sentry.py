@@ -1,4 +1,4 @@
-"""What Sentry is sent of errors in a send, a webhook's view, a task and a QR code."""
+"""What Sentry receives about errors in a send, a webhook's view, a task and a QR code."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_with_the_options_of_the_page_no_event_has_a_secret_or_a_customer(tmp_pa
     (options,) = blocks_of("sentry.md")
     events = events_of(tmp_path, options)
     assert found_in(events) == set()
-    # They still say where it was: in tasks that sent, in the webhook's view, and in the site's own code.
+    # The events still say where the error was: in tasks that sent, in the webhook's view, or in the site's own code.
     assert "django_kpwa.dispatch_license" in events
     assert "/kpwa/webhooks/***/" in events
     assert "(number) is at fault" in events

@@ -1,4 +1,4 @@
-"""Words of newer gateways for an account that cannot be used as it should be: known wherever a status comes."""
+"""Newer gateways' words for an account that is not usable as it should be, recognized wherever a status arrives."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TROUBLE_OF = {
 }
 SPELLINGS = sorted({spell(word) for word in TROUBLE_OF for spell in (str, str.lower, str.upper, str.title)})
 LICENSES = "/admin/django_kpwa/license/"
-# As gateways of this family post a status.
+# The forms in which gateways of this family post a status.
 PAYLOADS = {
     "session event": lambda word: {"event": "session.status", "payload": {"name": "default", "status": word}},
     "state of the instance": lambda word: {"typeWebhook": "stateInstanceChanged", "stateInstance": word},

@@ -1,4 +1,4 @@
-"""Sales of one primary key in several databases: each has its own receipt, text, chip and failures."""
+"""Sales with the same primary key in several databases: each has its own receipt, text, chip and failures."""
 
 from __future__ import annotations
 

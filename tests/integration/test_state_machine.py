@@ -1,7 +1,7 @@
-"""Workers, a phone, webhooks and people in any order, against a ledger of what the phone accepted.
+"""Workers, a phone, webhooks and people act in any order, compared with a ledger of what the phone accepted.
 
-The phone is the test's own; workers are taken apart into their transactions, so that anything can happen between two of
-them. Times pass by being moved in the database. A failing run prints the steps that lead there.
+The phone is the test's own. Workers are split into their transactions, so that anything can happen between two of
+them. Time passes by moving the times in the database. A failing run prints the steps that led to the failure.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ NTH = st.integers(0, 5)
 
 @dataclass
 class Call:
-    """An attempt of one worker. `accepted` None: not called yet; `may_call`: its lease has not run out since."""
+    """An attempt of one worker. `accepted` is None before the call. `may_call`: its lease has not run out since."""
 
     lease: Lease
     claim: Claim
@@ -139,7 +139,7 @@ class Outbox(RuleBasedStateMachine):
         else:
             outcome = outcome_of_error(DOUBTS[0] if call.accepted else error)
         if session == SessionStatus.QR and outcome.kind == OutcomeKind.IN_DOUBT:
-            session = None  # by default the policy sends these again
+            session = None  # by default, the policy sends these messages again
         known = Circumstances(
             call.claim.attempts_spent, 0, self.license_.api_key_version, (0.0, 0.0), session and ServiceStatus(session)
         )
@@ -243,42 +243,42 @@ class Outbox(RuleBasedStateMachine):
             event = WebhookEvent(license=self.license_, received_at=timezone.now() + timedelta(seconds=1))
             act(event, [echo])
 
-    # --- what must hold, whatever happens ---
+    # --- invariants ---
 
     @invariant()
     def nothing_is_accepted_twice_unless_a_person_asked(self):
-        assert all(count <= self.allowed[text] for text, count in self.accepted.items()), "A"
+        assert all(count <= self.allowed[text] for text, count in self.accepted.items()), "accepted more than allowed"
 
     @invariant()
     def one_message_is_being_sent_and_under_a_lease(self):
         sending = OutboundMessage.objects.filter(status=Status.SENDING).count()
         assert sending <= 1
-        assert not sending or Lane.objects.get().lease_token is not None, "B"
+        assert not sending or Lane.objects.get().lease_token is not None, "a message is being sent without a lease"
 
     @invariant()
     def statuses_tell_what_the_phone_did(self):
         for message in OutboundMessage.objects.prefetch_related("attempts"):
             status = Status(message.status)
             if not message.recipient:
-                assert status not in (Status.QUEUED, Status.SENDING), "nobody can be sent to"
+                assert status not in (Status.QUEUED, Status.SENDING), "a message without a recipient cannot be sent"
                 assert status != Status.UNKNOWN or message.dismissed_at is not None, "nobody can decide"
                 continue
             accepted = self.accepted[message.text]
-            assert message.undelivered_at is None or status == Status.SENT, "a phone that has it is right"
+            assert message.undelivered_at is None or status == Status.SENT, "a message on a phone is not undelivered"
             if message.text in self.resent_after_report:
                 continue  # it was accepted once, and may still be cancelled, expire or fail
             if status in ARRIVED:
-                assert accepted or message.text in self.vouched, "C"
+                assert accepted or message.text in self.vouched, "a message with this status was never accepted"
             elif accepted:
                 on_its_way = status in (Status.QUEUED, Status.SENDING) and self.allowed[message.text] > 1
-                assert on_its_way or status in (Status.UNKNOWN, Status.SENDING), "D"
+                assert on_its_way or status in (Status.UNKNOWN, Status.SENDING), "an accepted message does not say so"
             outcomes = {attempt.outcome for attempt in message.attempts.all()}
             if status not in ARRIVED and message.text not in self.vouched:
-                assert OutcomeKind.ACCEPTED not in outcomes or status == Status.SENDING, "proof counts"
-                assert message.in_doubt or OutcomeKind.IN_DOUBT not in outcomes, "doubt is kept"
+                assert OutcomeKind.ACCEPTED not in outcomes or status == Status.SENDING, "acceptance proves it was sent"
+                assert message.in_doubt or OutcomeKind.IN_DOUBT not in outcomes, "doubt about an attempt is kept"
 
     def teardown(self):
-        """All workers die; then what is left goes out by itself."""
+        """All workers die. Then all that is left goes out by itself."""
         self.the_lease_runs_out()
         sweep()
         self.resume()
@@ -288,7 +288,7 @@ class Outbox(RuleBasedStateMachine):
         for sent in locmem.outbox:
             self.accepted[sent.text] += 1
         left = OutboundMessage.objects.filter(status__in=[Status.QUEUED, Status.SENDING])
-        assert not left.exists(), "B"
+        assert not left.exists(), "a message was left behind"
         self.nothing_is_accepted_twice_unless_a_person_asked()
         self.statuses_tell_what_the_phone_did()
 

@@ -1,4 +1,4 @@
-"""Hourly figures: counted from messages, the same however often."""
+"""Hourly figures are counted from messages, and counting again gives the same figures."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_hours_in_which_nobody_counted_are_made_good(license_):
 
 
 def test_only_the_messages_of_the_hours_that_are_counted_are_read(license_):
-    # Grouped by their license they would be read in its order: on SQLite all there are.
+    # Grouped by license, the messages would be read in the license's order: on SQLite, all of them.
     settle(Status.SENT, NOW, sent_after=1)
     with CaptureQueriesContext(connection) as queries:
         roll_up(NOW)

@@ -1,4 +1,4 @@
-"""A customer who asks the shop to stop gets nothing more, until they ask for messages again or a person says so."""
+"""A customer who asks the shop to stop gets no more messages until they ask for them, or a person allows it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ids = itertools.count(1)
 
 
 def hear(license_, text, sender=NUMBER, **more):
-    """The gateway posts what somebody wrote to the shop; returns the event."""
+    """Make the gateway post what somebody wrote to the shop, and return the event."""
     payload = {"event": "message", "id": f"in-{next(_ids)}", "from": sender, "text": text, "fromMe": False, **more}
     event_id = store_event(license_.pk, json.dumps(payload).encode(), "application/json")
     assert process_event(event_id)
@@ -225,11 +225,11 @@ def test_a_hidden_id_of_the_shop_itself_is_nobodys(license_):
 
 
 def test_a_message_that_the_look_did_not_see_is_not_sent(license_):
-    """The sale's transaction asked before the stop, and was committed after it."""
+    """The sale's transaction checked before the stop, and was committed after it."""
     with transaction.atomic():
         message = send_message(NUMBER, "a")
         stopping = threading.Thread(target=lambda: (hear(license_, "stop"), connection.close()))
-        if connection.vendor != "sqlite":  # which has one writer at a time
+        if connection.vendor != "sqlite":  # SQLite has one writer at a time
             stopping.start()
             stopping.join()
     if connection.vendor == "sqlite":

@@ -1,4 +1,4 @@
-"""The written-out INSERT of a checkout: the same rows as the ORM's form, and the site's transaction lives on."""
+"""The hand-written INSERT of a checkout stores the same rows as the ORM, and the site's transaction survives."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def skip_unless_written_out():
 
 
 def texts(**bounds):
-    # Bytes that databases refuse are refused before.
+    # Bytes that databases refuse are refused earlier.
     return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), **bounds)
 
 
-# SQLite keeps milliseconds where its own clock is asked, and microseconds otherwise.
+# SQLite keeps milliseconds where its own clock is used, and microseconds otherwise.
 times = st.datetimes(datetime(2001, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 drawn_messages = st.lists(
     st.fixed_dictionaries(
@@ -45,7 +45,7 @@ drawn_messages = st.lists(
             "recipient_type": st.sampled_from(RecipientType),
             "recipient_typed": texts(max_size=20),
             "recipient": texts(min_size=1, max_size=20),
-            "text": texts(max_size=200).map("x{}".format),  # what says nothing is refused before; to MariaDB, " " is ""
+            "text": texts(max_size=200).map("x{}".format),  # blank text is refused earlier; to MariaDB, " " is ""
             "image_url": st.sampled_from(["", "https://shop.example/%20a.png"]),
             "renderer": st.sampled_from(["", "receipts/a.b"]),
             "idempotency_key": st.sampled_from(["", "", "a", "b", "c", "A"]),
@@ -102,7 +102,7 @@ class BothForms(TestCase):
                 if row.uuid in inserted:
                     kept = found[row.uuid]
                     assert (row.pk, row.created_at, row.due_at) == (kept.pk, kept.created_at, kept.due_at)
-                    # What is due at once is due a microsecond after the one before it.
+                    # A message that is due at once is due a microsecond after the one before it.
                     assert timedelta(0) <= kept.due_at - (one["due_at"] or kept.created_at) < timedelta(milliseconds=1)
                     assert abs(kept.created_at - timezone.now()) < timedelta(minutes=1)
             names = [field.attname for field in OutboundMessage._meta.concrete_fields]
@@ -136,7 +136,7 @@ def test_an_expiry_from_now_is_by_the_databases_clock_in_both_forms(license_, na
 @pytest.mark.django_db
 @pytest.mark.parametrize("key", [None, "order-1"])
 def test_a_message_in_a_transaction_is_one_statement(license_, key, settings):
-    """Elsewhere than on PostgreSQL two: what an INSERT reads it also locks on MariaDB."""
+    """Other databases than PostgreSQL take two: on MariaDB, an INSERT also locks what it reads."""
     skip_unless_written_out()
     statements = 1 if connection.vendor == "postgresql" else 2
     for default in ("", license_.name):
@@ -205,7 +205,7 @@ def test_a_checkout_that_meets_another_one_with_its_key_waits_for_it_and_lives_o
             with transaction.atomic():
                 seen["first"] = store("first").uuid
                 first_has_stored.set()
-                # The other one is at the index, waiting, by then; where it is not, this proves less, and fails nothing.
+                # By now, the other one waits at the index. If it does not, the test proves less but does not fail.
                 threading.Event().wait(0.5)
                 transaction.set_rollback(not commits)
         finally:

@@ -1,4 +1,4 @@
-"""Tables that a site gives a prefix by `class_prepared`: migrated, and found by every statement that is written out."""
+"""Tables that a site prefixes by `class_prepared` are migrated, and every hand-written statement finds them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.processes import ROOT
 
 
 def test_a_site_whose_tables_have_a_prefix_migrates_sends_and_processes():
-    servers.start_database()  # no test of this process may have asked for it yet
+    servers.start_database()  # maybe no test of this process has started it yet
     environment = {**os.environ, "PYTEST_ADDOPTS": "", "DJANGO_SETTINGS_MODULE": "tests.sites.table_prefix"}
     command = [sys.executable, "-m", "django", "test", "--noinput", "tests.sites.prefixed_tables"]
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)

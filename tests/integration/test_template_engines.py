@@ -1,4 +1,4 @@
-"""A receipt is plain text whichever engine writes it, and a template that is wrong is found before the first sale."""
+"""A receipt is plain text with any template engine, and a broken template is found before the first sale."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_bytecode(**options):
 
 @pytest.fixture
 def site(settings, tmp_path):
-    """Writes templates and makes the engine the only one; returns the receipt class for `Sale`."""
+    """Write templates and make the engine the only one. Return the receipt class for `Sale`."""
     registered = []
 
     def make(backend, template_name="struk.txt", options=None, **templates):
@@ -134,7 +134,7 @@ def test_another_engine_is_refused_loudly_and_by_a_check(license_, site):
 
 
 def found():
-    """What the checks say about the receipt of these tests."""
+    """What the checks report about the receipt of these tests."""
     return {message.id: message for message in checks.run_checks(tags=["kpwa"], databases=()) if "Struk" in message.msg}
 
 

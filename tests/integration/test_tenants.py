@@ -1,4 +1,4 @@
-"""A schema a tenant, as django-tenants has it: one's ids are another's as well, and not every schema has tables."""
+"""A schema per tenant, as in django-tenants: tenants use the same ids, and some schemas have no tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TENANTS = ("satu", "dua")
 
 @contextmanager
 def schema(name):
-    """As django-tenants does it: the connection is told the tenant, and looks for tables in its schema."""
+    """Switch tenants like django-tenants: set the tenant on the connection, which then finds tables in its schema."""
     connection.schema_name = name
     with connection.cursor() as cursor:
         cursor.execute(f"SET search_path = {name}")
@@ -47,7 +47,7 @@ def schema(name):
 
 @pytest.fixture
 def tenants():
-    """Two schemas with our tables and a license each, of one id; and one without tables."""
+    """Two schemas with our tables and a license with the same id, and one schema without tables."""
     models = [*apps.get_app_config("django_kpwa").get_models(), *apps.get_app_config("contenttypes").get_models()]
     with connection.cursor() as cursor:
         for name in (*TENANTS, "empty"):

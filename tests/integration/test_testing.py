@@ -1,4 +1,4 @@
-"""`django_kpwa.testing`: what a site's own tests use."""
+"""`django_kpwa.testing`, which a site's own tests use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", "tests
 
 
 def refuse(get_response):
-    """A middleware that lets nobody in who has not logged in."""
+    """A middleware that refuses everyone who has not logged in."""
     return lambda request: HttpResponseForbidden()
 
 
@@ -176,7 +176,7 @@ class DeliverTests(TestCase):
 def test_a_sites_own_tests_reach_nobody_unless_they_ask_for_it(command, reaches_outside, tmp_path, redis_url):
     environment = {
         **os.environ,
-        # Its end would gather, and so take away, what the other processes of this run measure.
+        # Otherwise its end would collect, and so remove, the measurements of this run's other processes.
         "PYTEST_ADDOPTS": "",
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",

@@ -1,6 +1,6 @@
-"""The written-out statements and the portable form leave the same rows, whatever state they find.
+"""The hand-written statements and the portable form leave the same rows, whatever state they find.
 
-Each example is stored twice, for a license each; one is treated by one form and one by the other.
+Each example is stored twice, for a license each. Each form handles one of the two.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ pytestmark = [
 ]
 
 ANSWER = SentMessage("GW-1", "x", "6281234567890", "62812", "", "2026-11-24", "sent", 200)
-# Around now in seconds, with room for how long a test takes: nothing may come due between the two forms.
+# Seconds from now, with room for the time a test takes: nothing may become due between the two forms.
 MOMENTS = st.sampled_from([None, -3600, -60, 600, 3600])
 REQUIRED_MOMENTS = st.sampled_from([-3600, -60, 600])
 
@@ -90,7 +90,7 @@ EXAMPLES = settings(
 
 
 def by_form(function, written, portable):
-    """Calls the function for the license that PostgreSQL's form treats, then for that of the portable one."""
+    """Call the function for the license of PostgreSQL's form, then for the license of the portable one."""
     by_written = function(written)
     with stored_by("portable"):
         return by_written, function(portable)
@@ -122,7 +122,7 @@ def test_both_forms_take_the_same(lane, holder, waiting, running, is_active):
         if isinstance(step.next, LeaseLost):
             return None, None
         stored.lease = lease
-        # The written form may have claimed with the lease; either has, after this.
+        # The hand-written form may have claimed together with the lease. After this, both forms have claimed.
         return stored.positions(step), step if step.claim else store().claim_next(lease, 60)
 
     (lost_to_written, by_written), (lost_to_portable, by_portable) = by_form(take, written, portable)
@@ -162,7 +162,7 @@ def test_both_forms_record_the_same(lane, waiting, running, verdict, claims_next
 
 
 class Stored:
-    """One example in the database, under a license of its own."""
+    """One example in the database, with a license of its own."""
 
     def __init__(self, lane, waiting, running, is_active):
         self.began_at = timezone.now()
@@ -197,14 +197,14 @@ class Stored:
             self._message(columns, text="" if columns["renderer"] else "x")
 
     def is_held_by(self, holder):
-        """By nobody, by another, or by a worker that was lost."""
+        """Give the lease to nobody, to another worker, or to a worker that was lost."""
         expires_at = self.began_at + timedelta(seconds=-60 if holder == "lost" else 60)
         Lane.objects.filter(pk=self.license_id).update(
             lease_token=uuid.uuid4() if holder else None, lease_expires_at=expires_at if holder else None
         )
 
     def positions(self, step):
-        """What changed on the way, with ids as positions."""
+        """The messages that changed on the way, with positions instead of ids."""
         return [(self.ids.index(message_id), status) for message_id, status in step.changed]
 
     def _message(self, columns, **more):
@@ -221,7 +221,7 @@ class Stored:
         }
 
     def rows(self):
-        """Every column that a transition may write, with times as seconds from the start and ids as positions."""
+        """All columns that a transition may write: times in seconds from the start, positions instead of ids."""
         lane = Lane.objects.filter(pk=self.license_id).values().get()
         lane["lease_token"] = {None: None, self.lease.token: "ours"}.get(lane["lease_token"], "another's")
         del lane["license_id"]
@@ -236,7 +236,7 @@ class Stored:
 
     def _relative(self, row):
         def relative(value):
-            # To ten seconds: "now" is not the same moment for the two.
+            # Rounded to ten seconds, because "now" differs between the two forms.
             return round((value - self.began_at).total_seconds() / 10) if hasattr(value, "utcoffset") else value
 
         return {name: relative(value) for name, value in row.items()}
@@ -245,7 +245,7 @@ class Stored:
         return self._relative(vars(found.facts))
 
     def seen(self, step):
-        """What was found, with ids as positions."""
+        """What the step found, with positions instead of ids."""
         found = step.next
         if isinstance(found, Claim):
             position = self.ids.index(found.message_id)

@@ -1,4 +1,4 @@
-"""Answers by which nothing was sent, over a real socket: the message waits, within bounds."""
+"""Answers that mean that nothing was sent, over a real socket: the message waits, within limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHALLENGE = {"body": b"<html>Just a moment...</html>", "content_type": "text/htm
 
 @pytest.fixture
 def lane(license_, server, settings):
-    """A lane that is known to be connected and whose gateway is `server`."""
+    """A lane that is known to be connected, with `server` as its gateway."""
     settings.KPWA = {
         **settings.KPWA, "GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [server.url, server.url]
     }  # fmt: skip
@@ -36,7 +36,7 @@ def sends(server):
 
 
 def serve(server, sending):
-    """Answer each send so, and whoever asks for the status well."""
+    """Answer every send with `sending`, and every request for the status successfully."""
 
     def behave(peer):
         return (sending if b"/openapi/wa/message" in server.requests[-1].split(b"\r\n")[0] else answer())(peer)
@@ -45,7 +45,7 @@ def serve(server, sending):
 
 
 def try_again(message, lane):
-    """Let the wait of the message and the pause of its lane be over, and drive."""
+    """End the message's wait and the lane's pause, and drive the lane."""
     past = timezone.now() - timedelta(minutes=1)
     OutboundMessage.objects.filter(pk=message.pk, status=Status.QUEUED).update(due_at=past)
     Lane.objects.filter(pk=lane.pk).exclude(paused_until=None).update(paused_until=past)
@@ -77,7 +77,7 @@ def test_what_was_certainly_not_sent_waits_and_is_sent_once_the_gateway_takes_it
     message.refresh_from_db()
     assert (message.status, message.in_doubt, message.reason) == (Status.QUEUED, False, "turned_away")
     assert message.attempts.get().outcome == OutcomeKind.NOT_SENT
-    # Not at the other base URL either: one attempt reaches one gateway.
+    # Nothing was sent at the other base URL either: one attempt reaches one gateway.
     assert sends(server) == 1
     serve(server, answer(SENT))
     try_again(message, lane)

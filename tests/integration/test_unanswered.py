@@ -1,4 +1,4 @@
-"""How many messages of the month went to people who have not written since."""
+"""How many of the month's messages went to people who have not written since."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cli import kpwa, kpwa_json
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# In Jakarta, the month has begun five hours ago.
+# In Jakarta, the month began five hours ago.
 NOW = datetime(2026, 11, 30, 22, tzinfo=datetime_timezone.utc)
 MONTH = datetime(2026, 11, 30, 17, tzinfo=datetime_timezone.utc)
 NEW, OTHER = "6281234567890", "6281234567891"
@@ -100,7 +100,7 @@ def test_it_is_counted_again_after_ten_minutes_and_only_where_it_may_differ(shop
     assert now_after(minutes=9) == 1
     assert now_after(minutes=10) == 0
     sent(shop, at=NOW + timedelta(minutes=11))
-    assert now_after(minutes=30) == 0, "no worker has driven it since"
+    assert now_after(minutes=30) == 0, "no worker has driven the lane since"
     Lane.objects.update(lease_taken_at=NOW + timedelta(minutes=11))
     assert now_after(minutes=30) == 1
 
@@ -136,7 +136,7 @@ def test_it_is_counted_in_few_queries_and_so_many_messages_at_most(shop, monkeyp
 
 
 def show(shop, operator, unanswered, at=None):
-    """What dashboard and license page say, as texts."""
+    """The HTML of the dashboard and of the license page."""
     License.objects.update(in_use_since=timezone.localdate() - timedelta(days=400))
     Lane.objects.update(unanswered=unanswered, unanswered_at=at or timezone.now())
     addresses = ("dashboard/", f"license/{shop.pk}/change/")

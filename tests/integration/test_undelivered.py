@@ -1,4 +1,4 @@
-"""What a gateway reports about a message after it had accepted it: it was not delivered, or no phone ever says so."""
+"""What a gateway reports after it accepted a message: it was not delivered, or no phone ever confirms it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATES = {"sent": 1, "delivered": 2, "read": 3, "failed": -1}
 
 
 def tick(license_, message, state, **more):
-    """The gateway posts that the last attempt of `message` has reached `state`."""
+    """Make the gateway post that the last attempt of `message` has reached `state`."""
     gateway_id = message.attempts.order_by("-number").exclude(gateway_id="").first().gateway_id
     return post(license_, {"event": "message.ack", "id": gateway_id, "ack": STATES[state], **more})
 
@@ -81,7 +81,7 @@ def test_whatever_the_order_a_phone_that_has_it_is_right(license_, first, length
         order = (first, *rest)
         message = sent_message(license_, text=" ".join(order))
         for number, state in enumerate(order):
-            tick(license_, message, state, timestamp=number)  # each a body of its own
+            tick(license_, message, state, timestamp=number)  # each body is different
         after = fresh(message)
         if "read" in order or "delivered" in order:
             expected = (Status.READ if "read" in order else Status.DELIVERED, False, "")
@@ -110,7 +110,7 @@ def test_it_is_sent_again_by_a_person_alone_and_counts_anew(license_):
     assert (fresh(message).status, fresh(message).attempts_made) == (Status.SENT, 2)
     first = message.attempts.get(number=1).gateway_id
     post(license_, {"event": "message.ack", "id": first, "ack": -1, "timestamp": 9})
-    assert not fresh(message).is_undelivered, "it tells of the attempt before"
+    assert not fresh(message).is_undelivered, "the report is about the attempt before"
 
 
 def test_a_sent_that_is_posted_again_does_not_withdraw_what_a_person_sends_again(license_):
@@ -211,7 +211,7 @@ def test_one_tick_is_shown_in_list_page_and_chip_with_a_query_for_each_license(l
     assert str(shown.mark.label) == "one tick only"
     with CaptureQueriesContext(connection) as captured:
         assert single_ticks() == 1
-    assert len(captured) == 2  # the messages, and what their license usually gets
+    assert len(captured) == 2  # one for the messages, one for what is usual for their license
 
 
 # --- figures ---
@@ -262,7 +262,7 @@ def test_the_dashboard_shows_shares_by_day_and_what_was_not_delivered(license_, 
     this = timezone.now().replace(minute=0, second=0, microsecond=0)
     figures = {"sent": 200, "delivered": 190, "read": 80, "undelivered": 3}
     HourlyStatistic.objects.create(license=license_, hour=this - timedelta(hours=5), **figures)
-    HourlyStatistic.objects.create(license=license_, hour=this - timedelta(days=3), sent=100)  # of an older release
+    HourlyStatistic.objects.create(license=license_, hour=this - timedelta(days=3), sent=100)  # from an older release
     page = admin_client.get("/admin/django_kpwa/dashboard/").content.decode()
     assert "Of those sent, 95% reached a phone and 40% were read." in page
     assert "<td>95%</td><td>40%</td>" in page

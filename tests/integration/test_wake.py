@@ -38,7 +38,7 @@ QUEUE = "kpwa-wake-tests"
 
 @pytest.fixture
 def use_broker():
-    """Make a Celery app with the given broker the present one; the first use forgets what was known of another."""
+    """Make a Celery app with the given broker the current one. The publisher forgets what it knew of another broker."""
     made = []
 
     def use(url, **settings):
@@ -58,7 +58,7 @@ def use_broker():
 
 @pytest.fixture
 def published(use_broker, tmp_path, request):
-    """Takes the tasks that stand in the queue, as (name, args): on Redis, without one in the file system."""
+    """Take the queued tasks from the broker, as (name, args). Without Redis, the broker is in the file system."""
     folder = {"data_folder_in": str(tmp_path), "data_folder_out": str(tmp_path), "control_folder": str(tmp_path / "c")}
     if HAS_REDIS:
         app = use_broker(request.getfixturevalue("redis_url"))
@@ -82,7 +82,7 @@ def published(use_broker, tmp_path, request):
 
 @contextlib.contextmanager
 def silent_server():
-    """Accepts connections (by the kernel's backlog) and never says a word."""
+    """Accepts connections (by the kernel's backlog) and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
@@ -148,7 +148,7 @@ def test_licenses_wake_each_for_itself(license_, published):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The publisher's: `clock.seconds` is moved by the test."""
+    """The publisher's clock. Tests move `clock.seconds`."""
 
     class Clock:
         seconds = 1000.0
@@ -217,7 +217,7 @@ def test_what_is_on_its_way_is_forgotten_by_a_child_and_bounded(published, monke
 
 @pytest.mark.skipif(not HAS_REDIS or connection.vendor == "sqlite", reason="a worker beside threads that store")
 def test_no_message_of_several_senders_is_left_behind_by_a_worker_that_comes_and_goes(license_, use_broker, redis_url):
-    """Without beat, which would make good what a wrong guess forgets; the worker is done between any two messages."""
+    """Without beat, which would repair a wrong guess. The worker can finish between any two messages."""
     app = use_broker(redis_url, task_default_queue="celery")
 
     def send(seed):
@@ -236,7 +236,7 @@ def test_no_message_of_several_senders_is_left_behind_by_a_worker_that_comes_and
             thread.start()
         for thread in threads:
             thread.join()
-        # Nobody publishes any more, so that one left behind would wait for ever.
+        # Nothing is published any more, so a message left behind would wait for ever.
         wait_until(lambda: not OutboundMessage.objects.exclude(status=Status.SENT).exists())
         assert OutboundMessage.objects.count() == 180
 
@@ -250,7 +250,7 @@ def test_a_single_webhook_is_processed_at_once_and_a_burst_of_them_by_one_task(p
         wake.publish_webhook(event_id)
     assert published() == [together]
     clock.seconds += wake.Publisher.WEBHOOKS_TOGETHER_SECONDS
-    # That task has begun, and may not have seen what comes now.
+    # That task has started and may have missed the new event.
     wake.publish_webhook(9)
     assert published() == [together]
     clock.seconds += 2 * wake.Publisher.WEBHOOKS_TOGETHER_SECONDS
@@ -293,7 +293,7 @@ def test_after_a_storm_the_first_worker_finds_one_task_and_sends_everything(lice
 
 @needs_own_redis
 def test_a_connection_is_kept_between_wake_ups(license_, use_broker):
-    # A Redis counts the connections of all its clients, and the run's has others.
+    # Redis counts the connections of all its clients, and the Redis of this run has others.
     with OwnRedis() as own, redis.Redis.from_url(own.url) as client:
         use_broker(own.url)
         send_message(NUMBER, "first")

@@ -1,4 +1,4 @@
-"""Where a webhook would be lost, whoever registers it is told: by the address's name, and by the site asking itself."""
+"""Warnings of addresses where webhooks would be lost: by the address's name, and by a request of the site to itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def phone():
 
 @pytest.fixture
 def shop(db, phone, settings):
-    """A license at the running sandbox."""
+    """A license on the running sandbox."""
     settings.KPWA = {**settings.KPWA, "GATEWAY": HTTP, "BASE_URLS": [phone.base_url]}
     license_ = License(name="Toko Utama")
     license_.set_api_key(KEY)
@@ -43,7 +43,7 @@ def shop(db, phone, settings):
 
 @pytest.fixture
 def site():
-    """What answers at the address in `KPWA["PUBLIC_URL"]`."""
+    """The server that answers at the address in `KPWA["PUBLIC_URL"]`."""
     server = MisbehavingServer()
     yield server
     server.close()

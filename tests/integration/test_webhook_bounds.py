@@ -1,4 +1,4 @@
-"""What one webhook under a right token may cost: a worker's time, memory and queries, whatever it holds."""
+"""Limits for one webhook with a valid token, whatever it contains: a worker's time, memory and queries."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def store(license_, payload, **header):
 
 
 def cost_of(event):
-    """Seconds of this process, which others cannot lengthen, peak bytes and queries of processing `event`."""
+    """CPU seconds of this process alone, peak bytes and queries of processing `event`."""
     tracemalloc.start()
     began = time.process_time()
     with CaptureQueriesContext(connection) as queries:
@@ -72,7 +72,7 @@ def cost_of(event):
 def test_no_payload_costs_more_than_its_bytes(license_, name):
     event = store(license_, HEAVY[name])
     seconds, peak, queries = cost_of(event)
-    # Counting memory makes it slower several times over.
+    # Counting memory makes processing several times slower.
     assert seconds < MAX_SECONDS * 3
     assert peak < MAX_BYTES
     assert queries <= MAX_QUERIES
@@ -154,7 +154,7 @@ def test_proof_for_many_messages_in_doubt_is_recorded_as_for_one(license_):
 
 
 class Talkative(Parser):
-    """A site's own parser that returns what the body says: so many parts, of so long a text."""
+    """A site's own parser. The body gives the number of its parts and the length of their text."""
 
     def parse(self, body, content_type, *, linked_number):
         count, length = json.loads(body)

@@ -1,4 +1,4 @@
-"""What stored events do: they move messages of their own license forward, and tell the site, once."""
+"""What stored events do: they move messages of their own license forward, and notify the site once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ALL_SIGNALS = [
 
 @contextmanager
 def listening():
-    """Gives the signals sent, in order: each one's name, and what came with it."""
+    """Collect the signals that are sent, in order: the name and the arguments of each."""
     heard = []
     receivers = []
     for name in ALL_SIGNALS:
@@ -131,11 +131,11 @@ def test_a_message_moves_from_sent_to_delivered_to_read(license_):
     assert (event.processed_at is not None, event.next_try_at) == (True, None)
 
 
-@pytest.mark.django_db(transaction=True)  # inside a transaction two more are for a savepoint
+@pytest.mark.django_db(transaction=True)  # inside a transaction, a savepoint adds two statements
 def test_where_nobody_listens_a_tick_of_an_accepted_message_takes_six_statements(
     license_, django_assert_max_num_queries
 ):
-    processed(license_, {"id": sent_message(license_)[1], "status": "Delivered"})  # which PREPAREs what can be
+    processed(license_, {"id": sent_message(license_)[1], "status": "Delivered"})  # this PREPAREs what can be prepared
     message, gateway_id = sent_message(license_)
     event = event_of(license_, {"id": gateway_id, "status": "Delivered"})
     with django_assert_max_num_queries(6):
@@ -195,7 +195,7 @@ def test_a_state_that_overtakes_the_sends_own_answer_is_matched_later(license_, 
     (event,) = early
     assert (event.status, fresh(message).status) == ("unmatched", Status.SENT)
     assert event.next_try_at > timezone.now()
-    assert process_due_events() == 0, "it waits its time"
+    assert process_due_events() == 0, "the event is not due yet"
     make_due(event)
     with listening() as heard:
         assert process_due_events() == 1
@@ -351,7 +351,7 @@ def test_a_groups_message_coming_back_is_matched_by_the_groups_name(license_, ho
 def test_an_echo_that_comes_again_moves_no_other_message_of_the_same_text(license_, hooks):
     first = in_doubt_message(license_, hooks)
     assert processed(license_, own(id="W1")).message_id == first.pk
-    SendAttempt.objects.update(gateway_id="A1")  # as the gateway's own answer had named it
+    SendAttempt.objects.update(gateway_id="A1")  # as if the gateway's answer had named it
     second = in_doubt_message(license_, hooks)
     for again in ({"event": "message.any"}, {"retry": 2}, {"timestamp": 4000000000}):
         assert processed(license_, own(id="W1") | again).message_id == first.pk
@@ -427,7 +427,7 @@ def test_of_several_states_in_one_payload_the_farthest_is_the_messages(license_)
     assert [name for name, _ in heard] == ["message_read", "webhook_received"]
 
 
-# --- customers, sessions, and what nobody understands
+# --- customers, sessions, and events that nobody understands
 
 
 ENVELOPES = [{"event": "message"}, {"event": "message.any"}, {"event": "message", "retry": 2, "timestamp": 1764200000}]
@@ -443,7 +443,7 @@ def test_a_message_that_comes_in_another_envelope_is_told_once(license_):
         assert reprocess(events[2])
     for event in events:
         event.refresh_from_db()
-    assert "already delivered" in events[2].understood["notes"], "also once it was processed again"
+    assert "already delivered" in events[2].understood["notes"], "the note stays after reprocessing"
     assert [name for name, _ in heard].count("message_received") == 1
     assert [name for name, _ in heard].count("webhook_received") == 3
     assert {event.status for event in events} == {"processed"}
@@ -486,7 +486,7 @@ def test_a_message_in_many_envelopes_at_once_is_told_once(license_):
             for _ in range(20):
                 try:
                     return process_event(event.pk)
-                except OperationalError:  # of many that claim one id at once, MySQL gives some up
+                except OperationalError:  # MySQL aborts some of many that claim one id at once
                     make_due(event)
         finally:
             connections.close_all()
@@ -581,7 +581,7 @@ def test_each_part_of_a_payload_is_acted_on(license_):
 
 
 class HalfKnowing(Parser):
-    """Understands one word; changes its mind where `KNOWS` is set."""
+    """Understands the word in `KNOWS` alone. Tests change what it understands by setting it."""
 
     KNOWS = b"halo"
 
@@ -686,7 +686,7 @@ def test_a_record_that_mysql_ends_as_deadlocked_is_written_again_and_told(licens
 
 
 class Slow(Parser):
-    """Takes so long that another worker takes over, and is done, before it returns."""
+    """Returns so late that another worker has taken over and finished."""
 
     def parse(self, body, content_type, *, linked_number):
         event = WebhookEvent.objects.get()
@@ -707,7 +707,7 @@ def test_a_worker_that_was_too_slow_records_and_tells_nothing(license_, settings
 
 
 class CutOff(BaseException):
-    """A worker that dies: nothing catches it."""
+    """A worker that dies. Nothing catches this exception."""
 
 
 def test_a_worker_lost_in_the_middle_is_made_good_by_the_beat(license_, monkeypatch):
@@ -718,7 +718,7 @@ def test_a_worker_lost_in_the_middle_is_made_good_by_the_beat(license_, monkeypa
         with pytest.raises(CutOff):
             process_event(event.pk)
     assert fresh(message).status == Status.READ
-    assert not process_event(event.pk), "it is that worker's for a minute"
+    assert not process_event(event.pk), "the lost worker keeps the event for a minute"
     make_due(event)
     with listening() as heard:
         assert process_due_events() == 1

@@ -1,4 +1,4 @@
-"""The whole way back over real sockets: the sandbox's phone posts to this site, and its outbox follows."""
+"""The whole way back over real sockets: the sandbox's phone posts to this site, which updates its outbox."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sandbox():
 
 @pytest.fixture
 def linked(sandbox, license_, live_server, settings):
-    """The license, with the sandbox behind it and its webhook registered."""
+    """The license, with the sandbox as its gateway and its webhook registered."""
     settings.KPWA = {
         **settings.KPWA,
         "GATEWAY": "django_kpwa.gateway.http.HttpGateway",
@@ -109,7 +109,7 @@ def test_what_is_reported_as_not_delivered_and_gets_there_ends_delivered(sandbox
         message = send_message(CUSTOMER, "Struk Anda")
         drive(linked.pk)
         undelivered = OutboundMessage.objects.undelivered().filter(pk=message.pk)
-        # That event alone: the other may have come as well, before a busy machine gets to the first.
+        # Process this event alone: on a busy machine, the other one may also have arrived by now.
         negative = wait_until(WebhookEvent.objects.order_by("pk").first, what="the negative tick")
         process_event(negative.pk)
         assert undelivered.get().undelivered_words == "The message could not be delivered."
@@ -146,13 +146,13 @@ def test_a_number_that_is_restricted_at_its_twelfth_new_customer_tries_no_other_
         assert [message.attempts_made for message in messages] == [1] * 12 + [0] * 4
         assert {message.reason for message in messages[12:]} == {"restricted"}
         assert not OutboundMessage.objects.filter(in_doubt=True).exists()
-    # The restriction is over, and the next try shows it.
+    # The restriction is over, and the next attempt shows it.
     a_day_passes()
     drive(linked.pk)
     assert not OutboundMessage.objects.filter(status=Status.QUEUED).exists()
     assert Lane.objects.get().restricted_until is None
     recipients = [delivery["recipient"] for delivery in sandbox.ledger()]
-    assert sorted(recipients) == sorted({*recipients}), "nobody got anything twice"
+    assert sorted(recipients) == sorted({*recipients}), "nobody received two messages"
     assert len(recipients) == 17
 
 
@@ -182,7 +182,7 @@ def test_a_restriction_that_nobody_speaks_of_costs_three_new_customers(sandbox, 
 
 
 def a_day_passes():
-    """As if the time had come for which messages to new customers wait."""
+    """Pretend that the time has come for which messages to new customers wait."""
     past = timezone.now() - timedelta(seconds=1)
     Lane.objects.update(restricted_until=past, next_send_at=None)
     OutboundMessage.objects.filter(status=Status.QUEUED).update(due_at=past)
@@ -190,7 +190,7 @@ def a_day_passes():
 
 
 def send_and_hear(license_, number):
-    """Send a message, and process what the gateway says about it, unless it waits."""
+    """Send a message and process what the gateway reports about it, unless the message waits."""
     message = send_message(number, "Struk", license=license_)
     drive(license_.pk)
     heard = OutboundMessage.objects.filter(pk=message.pk).filter(

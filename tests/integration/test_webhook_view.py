@@ -1,4 +1,4 @@
-"""The webhook's view: who may post, what is stored, and that nothing of the host or the sender changes that."""
+"""The webhook's view: who may post and what is stored, whatever the host's settings and the sender's requests are."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_gateway_may_verify_the_address_and_learns_nothing_of_the_token(
 
 def test_the_header_of_a_packed_body_is_kept(token):
     packed = gzip.compress(BODY)
-    for _ in range(2):  # the second by another statement: the token is familiar
+    for _ in range(2):  # the second one uses another statement, because the token is known
         assert post(token, packed, **{"Content-Encoding": "gzip"}).status_code == 200
         event = WebhookEvent.objects.get()
         assert (bytes(event.body), event.content_encoding) == (packed, "gzip")
@@ -165,9 +165,9 @@ def test_a_nameless_body_soon_after_or_not_processed_yet_is_a_repeat(token):
     post(token, body)
     event = WebhookEvent.objects.get()
     age(event, minutes=11)
-    post(token, body)  # it waits: nobody has acted on the first yet
+    post(token, body)  # a repeat: the first event is not processed yet
     process_event(event.pk)
-    post(token, body)  # it came a moment ago
+    post(token, body)  # a repeat: the event before came a moment ago
     assert WebhookEvent.objects.get().times_received == 3
 
 
@@ -278,7 +278,7 @@ def test_a_new_token_takes_over_with_its_first_event_and_the_old_one_lives_a_day
     new, new_row = new_token(license_)
     assert post(old, b"2").status_code == 200
     old_row.refresh_from_db()
-    assert old_row.expires_at is None, "the gateway has not changed over yet"
+    assert old_row.expires_at is None, "the gateway still uses the old token"
     post(new, b"3")
     old_row.refresh_from_db()
     new_row.refresh_from_db()
@@ -507,7 +507,7 @@ def raw(live_server, token, monkeypatch):
             connection_.sendall(head.encode() + b"\r\n\r\n" + body)
             if half_close:
                 connection_.shutdown(socket.SHUT_WR)
-            # The head is answer enough: a development server waits for the rest of the body before it closes.
+            # The head is enough: a development server waits for the rest of the body before it closes.
             with connection_.makefile("rb") as answer:
                 return int(answer.readline().split(b" ", 2)[1])
 

@@ -1,4 +1,4 @@
-"""How a site sets up its workers: queues of their own, and database connections that are kept."""
+"""How a site sets up its workers: with their own queues, and with database connections that are kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROUTES = {
 
 @pytest.fixture
 def site(redis_url):
-    """The web process' Celery app: `site(task_routes=…)`."""
+    """The web process's Celery app: `site(task_routes=…)`."""
     made = []
 
     def configure(**settings):
@@ -71,7 +71,7 @@ def test_tasks_go_to_the_queues_that_the_site_routes_them_to(license_, site, red
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL ends connections by a query")
 def test_a_worker_keeps_its_connection_and_gets_over_its_loss(license_, site, tmp_path, redis_url):
-    """Beat makes good the task that met the dead connection, as after a restart of the database."""
+    """Beat repeats the task that met the dead connection, as after a restart of the database."""
     site()
     environment = {**site_environment(broker_url=redis_url), "KPWA_TEST_KEEPS_CONNECTIONS": "yes"}
 
@@ -79,7 +79,7 @@ def test_a_worker_keeps_its_connection_and_gets_over_its_loss(license_, site, tm
         ended = worker.output.count("dispatch_license[") // 2 + 1
         message = send_message(NUMBER, text, license=license_)
         wait_until(lambda: OutboundMessage.objects.get(pk=message.pk).status == Status.SENT)
-        # The driver's last look, and then Celery's own end of the task.
+        # First the driver looks once more, and then Celery ends the task.
         wait_until(lambda: len(re.findall(r"dispatch_license\[\S+ succeeded", worker.output)) >= ended)
 
     with start_celery_worker(redis_url, concurrency=1, environment=environment) as worker:
