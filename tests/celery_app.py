@@ -14,7 +14,7 @@ from example_project import filesystem_broker
 
 
 def configure_broker(app: Celery, broker_url: str, folder: str = "") -> None:
-    """Point `app` at `broker_url`; `folder` is where a filesystem broker keeps its files."""
+    """Set the broker of `app`. A filesystem broker keeps its files in `folder`."""
     app.conf.broker_url = broker_url
     is_in_files = broker_url.startswith(filesystem_broker.SCHEME)
     app.conf.broker_transport_options = filesystem_broker.transport_options(Path(folder)) if is_in_files else {}

@@ -1,4 +1,4 @@
-"""Calls `manage.py kpwa` inside the test's process; tests/processes.py runs it as a process of its own."""
+"""Calls `manage.py kpwa` inside the test's process. tests/processes.py runs it in a separate process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 
 def kpwa(*arguments: str, stdin: str = "") -> tuple[int, str]:
-    """The exit code and what was written. Raises `CommandError` as the command does."""
+    """Return the exit code and the output. Raises `CommandError` if the command does."""
     written, before = io.StringIO(), sys.stdin
     sys.stdin = io.StringIO(stdin)
     try:
@@ -23,6 +23,6 @@ def kpwa(*arguments: str, stdin: str = "") -> tuple[int, str]:
 
 
 def kpwa_json(*arguments: str, stdin: str = "") -> tuple[int, object]:
-    """The exit code and the one JSON document that was written."""
+    """Return the exit code and the JSON document that the command wrote."""
     code, written = kpwa(*arguments, "--json", stdin=stdin)
     return code, json.loads(written)

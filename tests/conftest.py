@@ -23,9 +23,9 @@ from tests import servers
 
 HERE = Path(__file__).parent
 LEFT_OUT = {"browser": ["browser"], "faults": ["faults", "slow"]}
-"""Folders, each with the markers of which all of its tests have one."""
+"""Folders that a run may leave out. All tests of a folder have at least one of its markers."""
 
-# A busy machine is slow at everything; that is no finding.
+# On a busy machine everything is slow. That is not a failure.
 hypothesis.settings.register_profile(
     "kpwa", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
 )
@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("kpwa")
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Suites that this run leaves out are not imported, which each of its processes would do for nothing."""
+    """Skip the import of suites that this run leaves out, which every process would otherwise import."""
     name = collection_path.name
     if collection_path.parent != HERE or name not in LEFT_OUT or any(name in argument for argument in config.args):
         return None
@@ -41,35 +41,35 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
-    """What mostly waits comes first, beside other processes' work: at the end they would wait for it."""
+    """Start with the tests that mostly wait. At the end, the other processes would be idle meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 def pytest_collection_finish():
-    """What has been imported and collected stays: no collection of garbage need look at it again."""
+    """Exclude all imported and collected objects from garbage collection, because they stay anyway."""
     gc.collect()
     gc.freeze()
 
 
 KEPT_TABLES = {"django_content_type", "auth_permission"}
-"""What `migrate` has put there, and no test changes."""
+"""Tables that `migrate` fills and no test changes."""
 
 
 def _delete_rows(test_case):
     """Empty the database after a test that commits.
 
-    Django's way truncates every table on PostgreSQL, which makes each of its files anew, and then fills the content
-    types and permissions again, where a test leaves few rows to delete.
+    On PostgreSQL, Django truncates every table, which recreates its files, and then fills the content types and
+    permissions again. A test leaves only a few rows, so deleting them is faster.
     """
     for alias in test_case._databases_names(include_mirrors=False):
         connection = connections[alias]
         if connection.errors_occurred and connection.connection is not None and not connection.is_usable():
-            connection.close()  # a test that lost its connection leaves it to no other test
+            connection.close()  # a broken connection must not reach the next test
         models = apps.get_models(include_auto_created=True)
         tables = {model._meta.db_table for model in models if model._meta.managed} - KEPT_TABLES
         statements = [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables)]
         if connection.vendor == "postgresql":
-            statements = ["; ".join(statements)]  # foreign keys are checked at the end of the transaction
+            statements = ["; ".join(statements)]  # PostgreSQL checks foreign keys at the end of the transaction
         with connection.constraint_checks_disabled():
             connection.ops.execute_sql_flush(statements)
 
@@ -79,29 +79,29 @@ TransactionTestCase._fixture_teardown = _delete_rows
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(request):
-    """pytest-django asks for this before it makes the test databases, one for each process."""
+    """pytest-django requests this fixture before it creates the test databases, one per process."""
     servers.start_database()
     request.getfixturevalue("django_db_modify_db_settings_parallel_suffix")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _reaches_outside():
-    """The brokers and gateways of these tests are their own."""
+    """Allow outside connections, because these tests use only their own brokers and gateways."""
     with reach_outside():
         yield
 
 
 @pytest.fixture(autouse=True)
 def _a_process_that_has_done_nothing_yet(monkeypatch):
-    """Each test begins as a process would. One fixture for it all: each costs its time thousands of times."""
+    """Start each test with the state of a new process. A single fixture saves time, because every test runs it."""
     locmem.clear()
     flood.forget()
     wake.publisher.broker.close()
     wake.publisher.reset()
     heartbeats._noted_at.clear()
-    # It has looked for alerts just now; the tests of alerts look themselves.
+    # Pretend that this process has just checked for alerts. The tests of alerts run the check themselves.
     monkeypatch.setattr(compare.looking, "passes", lambda *_: False)
-    # Several test modules import a Celery app, and the last one imported would be every test's, with its broker.
+    # Several test modules import a Celery app. Otherwise every test would use the last imported app and its broker.
     _without_a_broker.set_current()
     _without_a_broker.set_default()
 
@@ -120,7 +120,7 @@ def license_(db):
 
 @pytest.fixture
 def kpwa(settings):
-    """Changes `KPWA`."""
+    """A function that changes settings in `KPWA`."""
 
     def change(**changed):
         settings.KPWA = {**settings.KPWA, **changed}
@@ -130,13 +130,13 @@ def kpwa(settings):
 
 @pytest.fixture(scope="session")
 def redis_url():
-    """The address of a Redis database of this process' own; only where `servers.HAS_REDIS`."""
+    """The URL of this process's own Redis database. Use it only if `servers.HAS_REDIS`."""
     return servers.redis_url()
 
 
 @pytest.fixture
 def celery_settings():
-    """Has Celery configured like this for the test, e.g. `celery_settings(broker_url="amqp://…")`."""
+    """A function that configures Celery for the test, e.g. `celery_settings(broker_url="amqp://…")`."""
     previous = current_app._get_current_object()
     app = Celery("configured-for-a-test", set_as_current=False)
 

@@ -1,4 +1,4 @@
-"""A gateway in memory that lets a test do something in the middle of a call: on the wire's side of things."""
+"""A gateway in memory that lets a test run code in the middle of a call."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ HOOKED = "tests.gateways.HookedGateway"
 
 
 class HookedGateway(LocmemGateway):
-    """Calls `before_send(text)` and `after_send(text)` around each send; a raised exception is the send's.
+    """Calls `before_send(text)` and `after_send(text)` around each send. The send raises their exceptions.
 
-    `on_status()` is called before a status is answered; a `ServiceStatus` that it returns is the answer.
+    It calls `on_status()` before it answers a status. If that returns a `ServiceStatus`, that is the answer.
     """
 
     before_send = None

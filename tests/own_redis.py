@@ -1,4 +1,4 @@
-"""A Redis of a test's own, to be killed and started again at the same port; it keeps nothing on disk."""
+"""A test's own Redis server. The test can kill and restart it on the same port. It keeps nothing on disk."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OwnRedis:
         wait_until(self._answers, 30, "the Redis of this test")
 
     def kill(self) -> None:
-        """As a machine that loses its power would: nothing of it is kept."""
+        """Kill the server, as a power loss would. All its data is lost."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

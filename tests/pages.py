@@ -1,4 +1,4 @@
-"""The blocks of code on the pages of `docs/howto/`, which tests run as they stand there."""
+"""The code blocks on the pages of `docs/howto/`, which tests run unchanged."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ HOWTO = ROOT / "docs/howto"
 
 
 def blocks_of(page: str, kind: str = "python") -> list[str]:
-    """The text of each block of one kind on a page, in its order. `kind`: the language of the fence, as a pattern."""
+    """Return the texts of a page's code blocks of one kind, in order. `kind` is a pattern for the fence's language."""
     text = (HOWTO / page).read_text()
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)

@@ -1,11 +1,11 @@
-"""The test site's own processes: `manage.py` commands, Celery workers and beats, on the test database.
+"""The processes of the test site: `manage.py` commands, Celery workers and beats, on the test database.
 
     @pytest.mark.django_db(transaction=True)
     def test_…():
         kpwa = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [sandbox.base_url]}
         with start_celery_worker(servers.redis_url(), kpwa=kpwa) as worker: …
 
-The test needs a transactional database: what is not committed, another process does not see.
+The test needs a transactional database, because other processes see only committed data.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ STOP_SECONDS = 30
 def site_environment(
     *, broker_url: str = "", broker_folder: str | Path = "", kpwa: dict | None = None
 ) -> dict[str, str]:
-    """The environment of a process that is to share this test's database.
+    """Return the environment for a process that shares this test's database.
 
-    `kpwa`: what differs from `KPWA` of tests/settings.py. `broker_folder`: where a filesystem broker keeps files.
+    `kpwa`: changes to `KPWA` of tests/settings.py. `broker_folder`: the folder of a filesystem broker's files.
     """
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": _test_database_url(),
         "CELERY_BROKER_URL": broker_url,
-        # They are a third of a worker's start, and of the same settings each time; tests of the checks run them.
+        # System checks take a third of a worker's start, and always check the same settings. Other tests cover them.
         "CELERY_SKIP_CHECKS": "true",
         "KPWA_TEST_BROKER_FOLDER": str(broker_folder),
         "KPWA_TEST_SETTINGS": json.dumps(kpwa or {}),
@@ -52,7 +52,7 @@ def site_environment(
 def run_manage(
     *arguments: str, stdin: str = "", seconds: float = 60, environment: dict[str, str] | None = None, **site: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run `manage.py` to its end. `site`: arguments of `site_environment()`."""
+    """Run `manage.py` until it exits. `site`: arguments of `site_environment()`."""
     return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         input=stdin,
@@ -69,7 +69,7 @@ def run_manage(
 def start_manage(
     *arguments: str, environment: dict[str, str] | None = None, **site: object
 ) -> Iterator[RunningProcess]:
-    """Start `manage.py` and leave it running; killed at the end where it still does."""
+    """Start `manage.py` in the background, and kill it at the end if it still runs."""
     with _running([sys.executable, "manage.py", *arguments], environment or site_environment(**site)) as process:
         yield process
 
@@ -84,7 +84,10 @@ def start_celery_worker(
     environment: dict[str, str] | None = None,
     **site: object,
 ) -> Iterator[RunningProcess]:
-    """Start a worker; gives it when it takes tasks. `pool` is `prefork`, `threads` or `solo`; `queues`: its own."""
+    """Start a worker, and wait until it takes tasks.
+
+    `pool`: `prefork`, `threads` or `solo`. `queues`: the queues that it consumes, if not the default.
+    """
     command = [
         *_celery("worker"),
         "--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO",
@@ -104,7 +107,7 @@ def start_celery_beat(
     waits: bool = True,
     **site: object,
 ) -> Iterator[RunningProcess]:
-    """Start a beat, which remembers in `schedule_file` what it ran; gives it when it runs; not `waits`: at once."""
+    """Start a beat that keeps its state in `schedule_file`. If `waits` is true, wait until it runs."""
     command = [*_celery("beat"), "--schedule", str(schedule_file), "--pidfile", "", "--loglevel", "INFO"]
     with _running(command, environment or site_environment(broker_url=broker_url, **site)) as process:
         if waits:
@@ -113,10 +116,10 @@ def start_celery_beat(
 
 
 class RunningProcess:
-    """A process and what it has written so far, standard output and error in one."""
+    """A process and its output so far. Standard output and error are combined."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        # A session of its own: a prefork worker's children are ended with it.
+        # Started in a new session, so that the children of a prefork worker are killed with it.
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -143,17 +146,17 @@ class RunningProcess:
             return "".join(self._lines)
 
     def wait_for_output(self, text: str, seconds: float = STARTUP_SECONDS) -> str:
-        """Everything written, once `text` is in it; fails where it ends, or `seconds` pass, before that."""
+        """Wait until the output contains `text`, and return it. Fails on exit or after `seconds`."""
         with self._grown:
             found = self._grown.wait_for(
                 lambda: any(text in line for line in self._lines) or self._has_ended, timeout=seconds
             )
         assert found, f"No {text!r} within {seconds} s in:\n{self.output}"
-        assert text in self.output, f"It ended with {self.process.wait(5)} without {text!r}:\n{self.output}"
+        assert text in self.output, f"It exited with {self.process.wait(5)}, without {text!r}:\n{self.output}"
         return self.output
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
-        """Send a signal to the process itself and return its exit code; fails where it does not end in time."""
+        """Send a signal to the process itself, and return its exit code. Fails if it does not exit in time."""
         self.process.send_signal(number)
         try:
             return self.process.wait(timeout=seconds)
@@ -161,7 +164,7 @@ class RunningProcess:
             raise AssertionError(f"It did not end within {seconds} s of signal {number}:\n{self.output}") from None
 
     def kill_all(self) -> None:
-        """SIGKILL the process and its children, as a machine that loses power would."""
+        """Kill the process and its children with SIGKILL, as a power loss would."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -182,7 +185,7 @@ class RunningProcess:
 
 
 def wait_until(condition, seconds: float = 20, what: str = "the expected state", *, every: float = 0.05) -> object:
-    """What `condition()` returns, as soon as it is true; asked `every` so many seconds, fails after `seconds`."""
+    """Call `condition()` every `every` seconds until it is true, and return its value. Fails after `seconds`."""
     until = time.monotonic() + seconds
     while True:
         found = condition()

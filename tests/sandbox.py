@@ -3,7 +3,7 @@
     with SandboxProcess("--linked", "--group", "Kitchen") as sandbox:
         …  # sandbox.base_url, sandbox.key, sandbox.ledger(), sandbox.set_faults(error_500={"count": 1})
 
-Faults, and what else can be switched, are those of `/sandbox/api/`; see docs/sandbox.md.
+Faults and other switches are those of `/sandbox/api/`. See docs/sandbox.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STARTUP_SECONDS = 90
 
 
 class SandboxProcess:
-    """Starts with `python -m django_kpwa.sandbox` and the given arguments, on a free port; stops at the end."""
+    """Runs `python -m django_kpwa.sandbox` with the given arguments on a free port, and stops it at the end."""
 
     key = "sandbox-key"
 
@@ -43,13 +43,13 @@ class SandboxProcess:
 
     @property
     def base_url(self) -> str:
-        """What belongs into `KPWA["BASE_URLS"]`, or a license's base URL."""
+        """The URL for `KPWA["BASE_URLS"]` or a license's base URL."""
         return f"{self.url}/backend"
 
     def start(self, *arguments: str) -> None:
-        """Returns when the sandbox answers. Started again after `stop()`, it takes the same port.
+        """Start the sandbox, and wait until it answers. After `stop()`, it uses the same port again.
 
-        `arguments`: other ones from now on.
+        `arguments`: replace the previous arguments from now on.
         """
         self._arguments = arguments or self._arguments
         port = self.url.rpartition(":")[2] or "0"
@@ -57,14 +57,14 @@ class SandboxProcess:
         environ = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        # A thread reads on, so that the sandbox never blocks on a full pipe.
+        # A thread keeps reading, so that the sandbox never blocks on a full pipe.
         self._reader = threading.Thread(target=_copy_lines, args=(self.process.stdout, lines), daemon=True)
         self._reader.start()
         self.url = _announced_url(lines, self.process)
         self.state()
 
     def stop(self) -> int:
-        """Stop it as Ctrl-C would, and return its exit code."""
+        """Stop the sandbox as Ctrl-C would, and return its exit code."""
         process, self.process = self.process, None
         if process is None:
             return 0
@@ -83,23 +83,23 @@ class SandboxProcess:
     # What happened
 
     def ledger(self, *, after: int = 0) -> list[dict]:
-        """Every delivery accepted, in order: sequence, id, license, recipient, group, text, image_url, accepted_at."""
+        """Accepted deliveries in order: sequence, id, license, recipient, group, text, image_url, accepted_at."""
         return self._json("GET", f"ledger?after={after}")["deliveries"]
 
     def log(self) -> list[dict]:
-        """Requests received (`direction` in) and webhooks posted (out)."""
+        """Received requests (`direction` in) and posted webhooks (out)."""
         return self._json("GET", "log")["log"]
 
     def state(self, *, license: str = "", chat: str = "") -> dict:
         return self._json("GET", f"state?license={license}&chat={chat}")
 
     def wait_for_deliveries(self, count: int, seconds: float = 20) -> list[dict]:
-        """The ledger, as soon as it has `count` entries; fails after `seconds`."""
+        """Wait until the ledger has `count` entries, and return it. Fails after `seconds`."""
         self.wait_until(lambda state: state["deliveries"] >= count, seconds, f"{count} deliveries")
         return self.ledger()
 
     def wait_until(self, condition, seconds: float = 20, what: str = "the expected state", **chosen: str) -> dict:
-        """The state, as soon as `condition(state)` holds. `license` and `chat` choose what it shows in full."""
+        """Wait until `condition(state)` is true, and return the state. `license` and `chat` select the full details."""
         until = time.monotonic() + seconds
         state = self.state(**chosen)
         while not condition(state):
@@ -136,12 +136,12 @@ class SandboxProcess:
         self._json("POST", "logout", {"license": license})
 
     def answer(self, text: str, *, chat: str = "", group: str = "", sender: str = "", license: str = "") -> None:
-        """The customer writes: `chat` is a number, or `group` a name and `sender` the member's number."""
+        """Send a message as the customer. `chat` is a number, or `group` is a name and `sender` a member's number."""
         arguments = {"text": text, "chat": chat, "group": group, "sender": sender, "license": license}
         self._json("POST", "answer", arguments)
 
     def read(self, *, chat: str = "", id: str = "", license: str = "") -> None:
-        """The customer opens a chat, or one message alone is read."""
+        """Open a chat as the customer, or mark a single message as read."""
         self._json("POST", "read", {"chat": chat, "id": id, "license": license})
 
     def add_group(self, name: str, license: str = "") -> None:
@@ -154,7 +154,7 @@ class SandboxProcess:
         self._json("POST", "unlinked-status", {"status": status})
 
     def reset(self) -> None:
-        """Empty chats, ledger and log, remove webhooks, switch the faults off. Licenses, links and groups stay."""
+        """Empty chats, ledger and log, remove webhooks, and switch off faults. Licenses, links and groups stay."""
         self._json("POST", "reset")
 
     def _json(self, method: str, path: str, content: object = None) -> dict:

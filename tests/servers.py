@@ -1,10 +1,10 @@
-"""The servers that the tests use: those that the environment names, else the ones that wheels bring.
+"""The servers that the tests use: those that the environment names, or else servers from wheels.
 
-Loaded as a pytest plugin before Django's settings are, because those read `DATABASE_URL`. The processes of one run
-share its servers: the first test that asks for one starts it, and the process that pytest was called in stops it. Each
-process has a database and a Redis database number of its own.
+pytest loads this plugin before Django's settings, because those read `DATABASE_URL`. The processes of a run share its
+servers. The first test that needs a server starts it, and the main pytest process stops it. Each process has its own
+database and its own Redis database number.
 
-A server that is named and does not answer ends the run: nothing is skipped for want of a service.
+If the environment names a server that does not answer, the run ends. No test is skipped because a service is missing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-# Settings want to know which database it will be before there is one.
+# A placeholder, because the settings need the kind of database before it is started.
 NOT_STARTED = "postgresql://nowhere.invalid/not-started"
 
 
@@ -36,16 +36,16 @@ def _redis_server() -> str | None:
 
 
 REDIS_SERVER = _redis_server()
-"""A Redis to start: from a wheel, of which there is none from Python 3.13 on, or the machine's; None: there is none."""
+"""The Redis program to start: from a wheel (before Python 3.13), or else the machine's. None if there is neither."""
 HAS_REDIS = bool(os.environ.get("REDIS_URL")) or REDIS_SERVER is not None
-"""Whether there is a Redis to ask for."""
+"""True if a Redis server is named or can be started."""
 REDIS_DATABASES = 16
 MAX_PROCESSES = 8
-"""A PostgreSQL from a wheel takes 100 connections, and a process of the tests has had ten of them."""
+"""The PostgreSQL from a wheel allows 100 connections, and one process of the tests uses up to ten."""
 START_SECONDS = 60
 
 _FOLDER = "KPWA_TESTS_FOLDER"
-"""Where this run's processes keep the servers that they started."""
+"""The environment variable that names the folder of this run's servers."""
 _START_POSTGRESQL = """
 import sys, warnings
 warnings.simplefilter("ignore")  # it looks for a runtime folder, and warns where the machine names none
@@ -67,10 +67,10 @@ _worker = 0
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # A shell that starts us in the background has us ignore Ctrl-C, and so would every process that we start.
+        # A shell makes a background process ignore Ctrl-C. The processes of the tests would inherit this.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     begin()
-    # pytest-cov looks here whether there will be several processes; the options proper are read later.
+    # pytest-cov checks these early options for the number of processes. The final options are read later.
     _distribute(early_config, early_config.known_args_namespace)
     return (yield)
 
@@ -83,12 +83,15 @@ def pytest_cmdline_main(config):
 
 
 def _distribute(config, options):
-    """Where no `-n` says how many processes run the tests: two for each core for folders, else this one alone.
+    """Without `-n`, run folders with two processes per core, and everything else in a single process.
 
-    Tests wait much of their time: for a lock that has a limit, for a pace, for another process.
-    A single file takes less time than others need to start, tests/unit is many tests that take less than to
-    hand them out, and the suites that are chosen by a marker are timed, or share what they break. With another `-n`,
-    two of those would meet in one broker.
+    There are more processes than cores because many tests wait: for a lock, a pace or another process. These runs use a
+    single process:
+
+    - Single files, which take less time than the start of other processes.
+    - tests/unit, whose tests take less time than their distribution.
+    - Suites chosen by a marker, which measure times or share what they break. With `-n`, two of their tests would use
+      the same broker.
     """
     if not config.pluginmanager.hasplugin("xdist") or options.usepdb:
         return
@@ -98,13 +101,13 @@ def _distribute(config, options):
         has_marker = any(argument.startswith("-m") for argument in config.invocation_params.args)
         options.numprocesses = 0 if is_small or has_marker else min((os.cpu_count() or 1) * 2, MAX_PROCESSES)
     if options.numprocesses and options.dist == "no":
-        # Each has a run of neighbours, which share what a module sets up, and takes of the others' when it is done.
+        # Each process gets adjacent tests, which share module fixtures. When it is done, it takes tests from others.
         options.dist = "worksteal"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable():
-    """What a test has logged goes to the first process as UTF-8; some tests log what is none on purpose."""
+    """Make reports encodable as UTF-8 for the main process, because some tests log invalid text on purpose."""
     return _encodable((yield))
 
 
@@ -138,18 +141,18 @@ def _encodable(value):
     return value
 
 
-# --- for tests, and for what runs without pytest ----------------------------------------------------------------------
+# --- for tests, and for programs that run without pytest --------------------------------------------------------------
 
 
 def begin() -> None:
-    """Note what the environment names, before Django's settings are read. Raises `UsageError` where it is silent."""
+    """Check the servers that the environment names, before Django's settings. Raises `UsageError` if one is silent."""
     global _made_folder
     if _FOLDER not in os.environ:
         _made_folder = os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kpwa-tests-")
         atexit.register(_stop, os.getpid())
         if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-            # Containers like to set it, and each process of the tests would compile all that it imports. With another
-            # place for bytecode, Python would not find what pip has compiled.
+            # Containers often set this variable. Each process would then compile all its imports. A separate bytecode
+            # folder is no solution, because Python would not find the bytecode that pip has compiled.
             sys.dont_write_bytecode = False
     if not os.environ.get("DATABASE_URL"):
         os.environ["DATABASE_URL"] = NOT_STARTED
@@ -158,12 +161,12 @@ def begin() -> None:
 
 
 def is_ours() -> bool:
-    """Whether the database server is this run's own, so that a test may harm it."""
+    """Return True if this run started the database server, so that a test may damage it."""
     return os.environ["DATABASE_URL"] in (NOT_STARTED, _started("postgresql"))
 
 
 def start_database() -> None:
-    """Start the database server, where the environment names none, and point Django's settings at it."""
+    """If the environment names no database server, start one and set it in Django's settings."""
     if os.environ["DATABASE_URL"] != NOT_STARTED:
         return
     import dj_database_url
@@ -174,9 +177,9 @@ def start_database() -> None:
 
 
 def redis_url() -> str:
-    """The address of a Redis database that is this process' alone; starts the server where none is named.
+    """Return the URL of this process's own Redis database. Starts the server if the environment names none.
 
-    Only where `HAS_REDIS`.
+    Use it only if `HAS_REDIS`.
     """
     parts = urlsplit(os.environ.get("REDIS_URL") or _shared("redis", _start_redis))
     number = (int(parts.path.strip("/") or 0) + _worker) % REDIS_DATABASES
@@ -184,7 +187,7 @@ def redis_url() -> str:
 
 
 def broker_url(name: str) -> str:
-    """The address of the broker `name`: `redis`, `rabbitmq`, or `filesystem`, in a folder that is told elsewhere."""
+    """Return the URL of the broker `name`: `redis`, `rabbitmq` or `filesystem` (whose folder is set elsewhere)."""
     if name == "redis":
         return redis_url()
     return os.environ["RABBITMQ_URL"] if name == "rabbitmq" else "filesystem-atomic://localhost"
@@ -194,7 +197,7 @@ def broker_url(name: str) -> str:
 
 
 def _start_postgresql(folder: Path) -> str:
-    # In a process of its own: whoever starts this server would want to be the one that ends it.
+    # In a separate process, because the package would stop the server when the process that started it exits.
     command = [sys.executable, "-c", _START_POSTGRESQL, str(folder / "postgresql")]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
 
@@ -217,9 +220,9 @@ def _start_redis(folder: Path) -> str:
 
 
 def _stop(pid: int) -> None:
-    """End what this run's processes started, and delete what it left."""
+    """Stop the servers of this run, and delete their files."""
     if os.getpid() != pid:
-        return  # a child that a test forked
+        return  # in a child process that a test forked
     for pid_file, number in (("postgresql/postmaster.pid", signal.SIGINT), ("redis.pid", signal.SIGTERM)):
         path = Path(_made_folder, pid_file)
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -229,7 +232,7 @@ def _stop(pid: int) -> None:
 
 
 def _shared(name: str, start: Callable[[Path], str]) -> str:
-    """The address of this run's server `name`, which is started where none of its processes has done that yet."""
+    """Return the URL of this run's server `name`, and start it if no process of the run has started it yet."""
     folder = Path(os.environ[_FOLDER])
     with _locked(folder):
         url = _started(name)

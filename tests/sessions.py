@@ -1,4 +1,4 @@
-"""Sessions at the database that end as at its restart or failover."""
+"""Ends database sessions, as a restart or failover of the database does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import connections
 
 
 def end_session(alias: str = "default") -> None:
-    """End the session of this thread's connection; the next statement over it fails. Not on SQLite, which has none."""
+    """End the session of this thread's connection, so that its next statement fails. SQLite has no sessions."""
     ours = connections[alias]
     with contextlib.closing(ours.copy()) as other, other.cursor() as cursor:
         if ours.vendor == "postgresql":

@@ -1,6 +1,6 @@
-"""Settings of the test site: PostgreSQL, MariaDB or SQLite by `DATABASE_URL`, which `tests.servers` fills in.
+"""Settings of the test site. `DATABASE_URL` selects PostgreSQL, MariaDB or SQLite.
 
-Where its address is not known yet, `tests.servers` puts it in before the test database is made.
+If it is not set, `tests.servers` starts a server, and sets its address before the test database is created.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LANGUAGE_CODE = "en"
 USE_I18N = True
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.urls"
-# Thousands of rounds for every user of every test would be most of the suite's time.
+# A secure hasher would take most of the suite's time, with thousands of rounds for each user.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -68,7 +68,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
         "timeout": 20,
     }
-    # A file, so that threads and processes can share it.
+    # A file, so that threads and processes can share the database.
     DATABASES["default"]["TEST"] = {"NAME": str(Path(tempfile.gettempdir()) / f"kpwa-tests-{os.getpid()}.sqlite3")}
 
 if os.environ.get("KPWA_TEST_KEEPS_CONNECTIONS"):
@@ -78,7 +78,7 @@ if os.environ.get("KPWA_TEST_KEEPS_CONNECTIONS"):
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "")
 CELERY_BEAT_SCHEDULE = beat_schedule(1.0)
 
-# Mail of the processes that tests start.
+# Mail of processes that tests start.
 if mail_folder := os.environ.get("KPWA_TEST_MAIL_FOLDER"):
     EMAIL_BACKEND, EMAIL_FILE_PATH = "django.core.mail.backends.filebased.EmailBackend", mail_folder
 
@@ -86,10 +86,10 @@ KPWA = {
     "GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway",
     "PUBLIC_URL": "https://shop.example",
     "PACE_SECONDS": (0, 0),
-    # What a test finds must not depend on the hour at which it runs.
+    # Test results must not depend on the time of day.
     "QUIET_HOURS": None,
 }
-# For the processes that tests start: see tests/processes.py.
+# Changes for processes that tests start. See tests/processes.py.
 KPWA |= json.loads(os.environ.get("KPWA_TEST_SETTINGS", "{}"))
-# Constants of the package by their dotted paths: see tests/shop/apps.py.
+# Constants of the package, by their dotted paths. See tests/shop/apps.py.
 CONSTANTS = {path: KPWA.pop(path) for path in list(KPWA) if "." in path}

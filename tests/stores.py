@@ -1,4 +1,4 @@
-"""The store's forms: PostgreSQL's own, the portable one, and the portable one where an INSERT returns nothing."""
+"""The forms of the store: for PostgreSQL, portable, and portable for databases whose INSERT returns no rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INSERTS = [*FORMS, "as on MySQL"]
 
 
 def take_lane(license_id, seconds=60.0, max_attempts=6):
-    """Take a lane as a driver does; returns the lease, and what comes next. No lease: somebody else has it."""
+    """Take a lane as a driver does. Returns the lease (None if another has it) and the next step."""
     lease = Lease(license_id)
     step = store().take_lease(lease, seconds, resend_lost=False, max_attempts=max_attempts)
     return (None if isinstance(step.next, LeaseLost) else lease), step
@@ -23,7 +23,7 @@ def take_lane(license_id, seconds=60.0, max_attempts=6):
 
 @contextmanager
 def stored_by(form):
-    """Have `store()` be this form."""
+    """Make `store()` use this form."""
     with ExitStack() as stack:
         if form != "postgresql":
             stack.enter_context(mock.patch.dict(engine.ENGINES, clear=True))

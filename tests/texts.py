@@ -1,6 +1,6 @@
-"""The texts that the package marks for translation, and the entries of a catalogue, read without the gettext tools.
+"""Reads the texts that the package marks for translation, and the entries of a catalog, without the gettext tools.
 
-A text is its msgid; a text with a plural is the pair of both. Contexts are refused rather than overlooked.
+A text is its msgid, or a pair of singular and plural. Texts with a context are an error, so that none is missed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _IN_TEMPLATE = re.compile(rf"\b(n?p?gettext|_)\(\s*{_STRING}(?:\s*,\s*{_STRING})
 
 
 def of_package(package: Path) -> set[Text]:
-    """Every text that the sources and the templates below `package` mark."""
+    """Return every text that the sources and templates of `package` mark."""
     texts: set[Text] = set()
     for path in package.rglob("*.py"):
         texts |= of_source(path.read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def of_package(package: Path) -> set[Text]:
 
 
 def of_source(source: str) -> set[Text]:
-    """The texts that `source` hands to gettext, under whatever name it imported it."""
+    """Return the texts that `source` passes to gettext, under whatever name it imports gettext."""
     tree = ast.parse(source)
     imported = [
         name
@@ -63,19 +63,19 @@ def of_source(source: str) -> set[Text]:
 
 
 def of_template(template: str) -> set[Text]:
-    """The texts of a template's tags and of its `_("…")`, as `makemessages` reads them."""
+    """Return the texts of a template's tags and its `_("…")`, as `makemessages` reads them."""
     texts: set[Text] = set()
     for found in _IN_TEMPLATE.finditer(templatize(template)):
         name, one, many = found.groups()
         assert "p" not in name, found.group()
-        # A `_("…", …)` in a filter's arguments has no plural.
+        # The second argument in a filter's `_("…", …)` is not a plural.
         texts.add((_read(one), _read(many)) if name == "ngettext" else _read(one))
     return texts
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a .po file; the header's text is empty."""
+    """One entry of a .po file. The text of the header is empty."""
 
     text: Text
     translations: tuple[str, ...]
@@ -83,13 +83,13 @@ class Entry:
 
 
 def entries(catalog: str) -> Iterator[Entry]:
-    """Every entry of the .po file `catalog`."""
+    """Yield every entry of the .po file `catalog`."""
     for block in re.split(r"\n\s*\n", catalog.strip()):
         lines = block.splitlines()
         parts: dict[str, str] = {}
         for line in lines:
             if line.startswith("#"):
-                assert not line.startswith("#~"), f"A text that is gone: {line}"
+                assert not line.startswith("#~"), f"The catalog has an obsolete text: {line}"
                 continue
             keyword, quoted = re.fullmatch(r'([\w\[\]]+ )?(".*")', line).groups()
             keyword = keyword.strip() if keyword else list(parts)[-1]
@@ -103,7 +103,7 @@ def entries(catalog: str) -> Iterator[Entry]:
 
 
 def _constant(argument: ast.expr, call: ast.Call) -> str:
-    # An f-string, or a name, is nothing that can be translated.
+    # An f-string or a name cannot be translated.
     assert isinstance(argument, ast.Constant), ast.unparse(call)
     return argument.value
 

@@ -1,4 +1,4 @@
-"""The shop's app; in processes that tests start it also changes constants of the package, as tests/settings.py says."""
+"""The shop's app. In processes that tests start, it also sets the constants of the package from tests/settings.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ShopConfig(AppConfig):
     def ready(self):
         for path, value in getattr(settings, "CONSTANTS", {}).items():
             owner, _, name = path.rpartition(".")
-            # Classes begin with a capital letter; everything else that has constants is a module.
+            # Names of classes start with a capital letter. Every other owner of constants is a module.
             is_class = owner.rpartition(".")[2][0].isupper()
             holder = import_string(owner) if is_class else import_module(owner)
             assert hasattr(holder, name), f"There is no {path}."

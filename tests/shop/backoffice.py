@@ -1,4 +1,4 @@
-"""An admin site of the shop's own, at another address, with its sales and their messages. Used as a URLconf."""
+"""The shop's own admin site at another URL, with its sales and their messages. It is used as a URLconf."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -27,7 +27,7 @@ class TicketAdmin(admin.ModelAdmin):
     inlines = [KpwaMessagesInline]
 
     def get_queryset(self, request):
-        # A host that shows each person their own rows.
+        # This site shows each user only their own rows.
         tickets = super().get_queryset(request)
         return tickets if request.user.is_superuser else tickets.filter(holder=request.user.username)
 

@@ -1,4 +1,4 @@
-"""A small shop for the tests: a sale with lines, saved in whichever order a till does."""
+"""A small shop for the tests: sales with lines, which a till may save in any order."""
 
 import uuid
 
@@ -22,7 +22,7 @@ class Sale(models.Model):
 
 
 class CounterSale(Sale):
-    """The same rows under another name."""
+    """A proxy model with the same rows."""
 
     class Meta:
         proxy = True
@@ -35,7 +35,7 @@ class Line(models.Model):
 
 
 class Ticket(models.Model):
-    """Named by no number."""
+    """A model with a UUID as primary key."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     holder = models.CharField(max_length=50, blank=True)
@@ -45,7 +45,7 @@ class Ticket(models.Model):
 
 
 class Seat(models.Model):
-    """Named by two columns."""
+    """A model with a composite primary key."""
 
     pk = models.CompositePrimaryKey("row", "number")
     row = models.CharField(max_length=5)
@@ -53,7 +53,7 @@ class Seat(models.Model):
 
 
 class Invoice(models.Model):
-    """Named by what its shop writes on it, letter for letter."""
+    """A model with a text as primary key, which is compared exactly."""
 
     number = ExactCharField(primary_key=True, max_length=255)
     customer_phone = models.CharField(max_length=32, blank=True)

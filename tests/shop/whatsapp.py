@@ -1,4 +1,4 @@
-"""The test shop's receipts: for a paid sale, and for each of its refunds."""
+"""The test shop's receipts: one for a paid sale, and one for each of its refunds."""
 
 from django_kpwa import receipts
 

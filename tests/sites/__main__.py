@@ -1,6 +1,7 @@
-"""`python -m tests.sites`: fill the database of the site that `DJANGO_SETTINGS_MODULE` names, and print its pages.
+"""`python -m tests.sites` fills the database of the site that `DJANGO_SETTINGS_MODULE` names, and prints its pages.
 
-They are JSON: a page has a `name`, its route's or another, and a `url`. What shows one object comes once a state.
+The output is JSON. Each page has a `name`, usually that of its route, and a `url`. A page that shows one object is
+listed once for each state of the object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The orders' own pages, for the links that lead to them."""
+"""The admin pages of orders, as targets for links."""
 
 from django.contrib import admin
 

@@ -1,4 +1,4 @@
-"""Settings of a site with django-grappelli's admin. Its pages need inline script and style: no policy is sent."""
+"""Settings of a site with django-grappelli's admin. Its pages need inline script and style, so no policy is sent."""
 
 from tests.sites.stock import *  # noqa: F403
 from tests.sites.stock import INSTALLED_APPS as _APPS

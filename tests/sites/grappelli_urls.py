@@ -1,4 +1,4 @@
-"""The same, with what django-grappelli's pages ask for."""
+"""The usual URLs of a site, with those that django-grappelli's pages need."""
 
 from django.urls import include, path
 

@@ -1,5 +1,7 @@
-"""Settings of a site that is set up in every other way: its own `AdminSite` instead of the default one, below a path
-prefix, requests in transactions, and a REST framework that refuses everybody everything.
+"""Settings of a site with an unusual setup.
+
+It has its own `AdminSite` instead of the default one, a path prefix, requests in transactions, and a REST framework
+that refuses every request.
 """
 
 from tests.sites.stock import *  # noqa: F403
@@ -10,7 +12,7 @@ FORCE_SCRIPT_NAME = "/toko"
 STATIC_URL = "static/"
 WSGI_APPLICATION = "tests.sites.prefixed.application"
 ROOT_URLCONF = "tests.sites.hostile_urls"
-# Nothing registers itself, and there is no default site.
+# No model registers itself, and there is no default admin site.
 INSTALLED_APPS = [
     "django.contrib.admin.apps.SimpleAdminConfig" if name == "django.contrib.admin" else name for name in _APPS
 ]

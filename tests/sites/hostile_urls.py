@@ -1,4 +1,4 @@
-"""The same under other names: an `AdminSite` of the shop's own, which is told of us by hand."""
+"""The URLs of a site under other paths, with the shop's own `AdminSite`, where our models are registered by hand."""
 
 from django.contrib.admin import AdminSite
 from django.contrib.auth.admin import UserAdmin

@@ -1,4 +1,4 @@
-"""A whole site as a process of its own, on a database of its own, under other settings than the tests'.
+"""A whole site in a separate process, with its own database and its own settings.
 
 with LiveSite("tests.sites.unfold") as site:
     site.url, site.pages, site.client()
@@ -23,7 +23,7 @@ USERNAME = PASSWORD = "admin"
 
 
 class LiveSite:
-    """Filled with tests/sites/shop.py, its static files served. `kpwa`: what differs from the tests' `KPWA`."""
+    """A site with the data of tests/sites/shop.py. It serves static files. `kpwa`: changes to the tests' `KPWA`."""
 
     def __init__(self, settings: str, kpwa: dict | None = None) -> None:
         self._settings = settings
@@ -51,10 +51,10 @@ class LiveSite:
         command = [sys.executable, "manage.py", "runserver", "--noreload", "--nostatic", "127.0.0.1:0"]
         self.process = RunningProcess(command, environment)
         output = self.process.wait_for_output("Quit the server")
-        # Not the one that a check advises.
+        # The server's own address: the advice of a check may contain another one.
         self.url = re.search(r"development server at (http://127\.0\.0\.1:\d+)", output)[1]
         self.pages: list[dict] = json.loads(filled.stdout)
-        """Every address of the app: `name` and `url`, with this server's address before it."""
+        """Every page of the app, with its `name` and its full `url` on this server."""
         for page in self.pages:
             page["url"] = self.url + page["url"]
         return self
@@ -64,21 +64,21 @@ class LiveSite:
         self._folder.cleanup()
 
     def page(self, name: str) -> str:
-        """The address of the first page called `name`."""
+        """Return the URL of the first page with this name."""
         return next(page["url"] for page in self.pages if page["name"] == name)
 
     def shown(self, client: requests.Session) -> Iterator[tuple[dict, str]]:
-        """The pages that a GET shows to `client`, each with its text. Fails for an address that breaks."""
+        """Yield the pages that a GET shows to `client`, each with its text. Fails if a URL returns an error."""
         for page in self.pages:
             answer = client.get(page["url"], allow_redirects=False, timeout=30)
-            # Without its secret, an address of the monitoring is none.
+            # The monitoring URLs answer 404 without their secret.
             expected = (404,) if page["name"].startswith(("kpwa:health/", "kpwa:metrics/")) else (200, 302, 403, 405)
             assert answer.status_code in expected, f"{page}: {answer.status_code}\n{self.process.output[-3000:]}"
             if answer.status_code == 200 and answer.headers["Content-Type"].startswith("text/html"):
                 yield page, answer.text
 
     def client(self) -> requests.Session:
-        """Somebody who is logged in and may do everything; `X-CSRFToken` is set for their posts."""
+        """Return an HTTP session with a logged-in superuser. `X-CSRFToken` is set for POST requests."""
         session = requests.Session()
         session.trust_env = False
         login = f"{self.page('index')}login/"

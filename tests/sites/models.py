@@ -1,4 +1,4 @@
-"""What the sites' shop sells beside the till's sales: orders of a web shop, which people know by their number alone."""
+"""The orders of the sites' web shop, besides the sales of the till. People know an order only by its number."""
 
 import uuid
 
@@ -9,7 +9,7 @@ from django_kpwa.models import OutboundMessage
 
 
 class Order(models.Model):
-    """Its key is for machines, and it has no `__str__()`: what is shown of it is what its receipt class calls it."""
+    """An order with a UUID as key and without `__str__()`. Pages show the name that its receipt class gives."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     number = models.CharField(max_length=20)
@@ -23,7 +23,7 @@ class Order(models.Model):
 
 
 def add_orders() -> list[OutboundMessage]:
-    """An order with its receipt, which is returned; one whose number is none; and one that nothing told of."""
+    """Add orders with a receipt, with an invalid number and without a signal. Returns the receipt."""
     told = Order.objects.create(number="WEB-2026-0117", customer_phone="0812 3456 7891")
     Order.objects.create(number="WEB-2026-0118", customer_phone="tidak punya")
     Order.objects.bulk_create([Order(number="WEB-2026-0119", customer_phone="0812 3456 7892")])

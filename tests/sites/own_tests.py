@@ -1,4 +1,4 @@
-"""A site's own tests, as its developer writes them; tests/integration/test_testing.py runs them as its processes."""
+"""A site's own tests, as its developer would write them. tests/integration/test_testing.py runs them."""
 
 from __future__ import annotations
 

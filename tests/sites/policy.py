@@ -1,4 +1,4 @@
-"""The Content-Security-Policy of a strict site: nothing inline, nothing from elsewhere."""
+"""The Content-Security-Policy of a strict site: nothing inline, and nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class StrictPolicyMiddleware:
 
     def __call__(self, request):
         if request.path == "/favicon.ico":
-            # Browsers ask for it on pages that name no icon, as the admin's.
+            # Browsers request it for pages without an icon, such as those of the admin.
             return HttpResponse(status=204)
         answer = self.get_response(request)
         answer["Content-Security-Policy"] = POLICY

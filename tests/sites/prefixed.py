@@ -1,4 +1,4 @@
-"""Serves a site below its prefix, as a proxy does that takes the prefix off the address."""
+"""Serves a site below its prefix, like a proxy that removes the prefix from the path."""
 
 from __future__ import annotations
 

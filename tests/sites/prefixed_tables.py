@@ -1,4 +1,4 @@
-"""What tests/integration/test_table_prefix.py runs on a site whose tables have a prefix: all that is written out."""
+"""The tests that tests/integration/test_table_prefix.py runs on a site whose tables have a prefix."""
 
 from __future__ import annotations
 

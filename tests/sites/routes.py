@@ -1,4 +1,4 @@
-"""Every address of the app on a site, found rather than listed: what an admin class or our URLs gain is here.
+"""Finds every URL of the app on a site, so that new URLs of an admin class or of our URLconf are included.
 
 for route in routes_of(admin.site):
     route.name       # "license/<path:object_id>/change/", "kpwa:webhooks/<str:token>/"
@@ -22,19 +22,19 @@ _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 @dataclass(frozen=True)
 class Route:
-    """One address pattern. `model` is whose admin it belongs to, empty for an address outside the admin."""
+    """One URL pattern. `model` is the model of its admin, or empty if the URL is outside the admin."""
 
     name: str
     model: str
     base: str
-    """What the site puts before it."""
+    """The site's prefix of the URL."""
 
     @property
     def parameters(self) -> list[str]:
         return _PARAMETER.findall(self.name)
 
     def url(self, values: Mapping[str, object]) -> str:
-        """The address with `values` for its parameters. A parameter that nobody thought of fails here."""
+        """Return the URL with `values` as its parameters. Fails if a parameter has no value."""
         unknown = set(self.parameters) - set(values)
         assert not unknown, f"{self.name}: tests/sites/shop.py has no value for {', '.join(unknown)}."
         pattern = self.name.removeprefix("kpwa:")
@@ -42,7 +42,7 @@ class Route:
 
 
 def routes_of(site: AdminSite) -> list[Route]:
-    """Those of the app's models on `site`, and those of `django_kpwa.urls`."""
+    """Return the routes of the app's models on `site`, and those of `django_kpwa.urls`."""
     admin_base = f"{reverse('admin:index', current_app=site.name)}django_kpwa/"
     in_admin = [
         Route(f"{model._meta.model_name}/{pattern}", model._meta.model_name, admin_base)

@@ -1,7 +1,7 @@
-"""Errors of a site that reports them to Sentry: `python -m tests.sites.sentry OPTIONS.py` writes each envelope as JSON.
+"""A site that reports errors to Sentry. `python -m tests.sites.sentry OPTIONS.py` prints each envelope as JSON.
 
-A process of its own, because sentry-sdk changes Django, Celery, logging and http.client for as long as it lives. The
-file holds the call of `sentry_sdk.init()` as the how-to page has it, or any other.
+It runs in a separate process, because sentry-sdk permanently patches Django, Celery, logging and http.client. The file
+contains the call of `sentry_sdk.init()`, from the how-to page or any other.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ WORDS = "canary-words"
 
 
 class ForcedError(Exception):
-    """What no code of ours can be prepared for."""
+    """An exception that our code does not expect."""
 
 
 class Kept(Transport):
-    """Writes what would be posted."""
+    """Prints the envelopes instead of posting them."""
 
     def capture_envelope(self, envelope):
         for item in envelope.items:
@@ -75,7 +75,7 @@ def break_everything() -> None:
     WebhookToken.objects.create(license=row, digest=token_digest(TOKEN), created_at=now, registered_at=now)
     forced = ForcedError(f"{TYPED} is at fault")
 
-    # A call by HTTP, with the number in its address: a breadcrumb of what follows.
+    # An HTTP call with the number in its URL, which becomes a breadcrumb of the next errors.
     license_actions.check_number(row, NUMBER)
     outbox.send_message(TYPED, f"Struk {WORDS}", license=row)
     with mock.patch.object(HttpGateway, "_ask_and_read", side_effect=forced), suppress(Exception):
@@ -96,7 +96,7 @@ def break_everything() -> None:
 
 
 def draw(code, number, text):
-    """As a view of the site would: with the customer's data in its variables."""
+    """Raise an error as in a view of the site, with the customer's data in local variables."""
     with mock.patch.object(type(code), "svg", side_effect=ForcedError(f"no code at /kpwa/webhooks/{TOKEN}/")):
         code.svg()
 

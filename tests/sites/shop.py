@@ -1,4 +1,4 @@
-"""A shop in the middle of its day: a license, a message, an event in every state that the pages of the app can show."""
+"""A shop in the middle of its day: licenses, messages and events in every state that the app's pages can show."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ TEXT = "*Kopi Senja*\n```Kopi susu    2   36.000\nTotal           36.000```\nTer
 
 
 class Shop:
-    """`objects`: by the name of their model, one of each state; the first is one that every button is for."""
+    """`objects` maps each model's name to one object of each state. The first object has every button."""
 
     def __init__(self, name: str = "Toko Utama") -> None:
         self.license = _license(name, SessionStatus.CONNECTED, linked_number="628110000001")
-        # Without the signal that would have queued its receipt.
+        # bulk_create sends no signal, so that no receipt is queued.
         [self.sale] = Sale.objects.bulk_create([Sale(status=Sale.Status.PAID, customer_phone=NUMBER)])
         self.message = self._message(Status.UNKNOWN, reason=Cause.TIMEOUT)
         self.event = self._event(EventStatus.UNRECOGNISED, kind="")
@@ -60,7 +60,7 @@ class Shop:
         }
 
     def values(self, model: str, obj: Model | None = None) -> dict[str, object]:
-        """What stands for the parameters of this model's addresses; of one object of it, where one is given."""
+        """Return the parameters for URLs of this model, for `obj` or else for the model's first object."""
         obj = obj or self.objects.get(model, [self.license])[0]
         return {
             "object_id": obj.pk,
@@ -72,7 +72,7 @@ class Shop:
         }
 
     def fill(self) -> Shop:
-        """Add the other states: what somebody sees who looks at every page, and no test of permissions needs."""
+        """Add the other states, for tests that open every page. Tests of permissions do not need them."""
         self.objects["license"] += [
             _license("Baru", None),
             _license("Belum dipindai", SessionStatus.QR, reason=PauseReason.LOGGED_OUT),

@@ -6,7 +6,7 @@ from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS as _APPS
 from tests.settings import KPWA as _KPWA
 
-# `runserver` writes headers and body apart, and the body would wait for the receipt of the headers: 40 ms a page.
+# `runserver` writes headers and body separately. With Nagle's algorithm, the body would wait 40 ms on every page.
 WSGIRequestHandler.disable_nagle_algorithm = True
 
 INSTALLED_APPS = [*_APPS, "tests.sites"]
@@ -23,9 +23,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # logging in need not take its time
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # for a fast login
 KPWA = {**_KPWA, "DEFAULT_LICENSE": "Toko Utama"}
-# What raises is told where the test that meets it can read it.
+# Errors go to the console, where a failing test can show them.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

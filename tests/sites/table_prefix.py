@@ -1,4 +1,4 @@
-"""A site whose tables have a prefix, by the signal that packages for this use; one that has to be quoted."""
+"""A site whose tables have a prefix that must be quoted. A signal sets it, as packages for table prefixes do."""
 
 import os
 
@@ -17,7 +17,7 @@ def add_prefix(sender, **_):
 
 class_prepared.connect(add_prefix)
 
-# Beside the database of the tests that start this one.
+# A separate database from that of the tests that start this site.
 _is_file = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 _name = f"/tmp/kpwa-prefix-{os.getpid()}.sqlite3" if _is_file else f"kpwa_prefix_{os.getpid()}"
 DATABASES["default"]["TEST"] = {**DATABASES["default"].get("TEST", {}), "NAME": _name}

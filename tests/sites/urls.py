@@ -1,4 +1,4 @@
-"""A site's addresses: the admin, ours, and at / a page of the shop with the counter's tags."""
+"""The URLs of a site: the admin, the app, and at / a page of the shop with the counter's tags."""
 
 from django.contrib import admin
 from django.contrib.staticfiles.views import serve
@@ -13,9 +13,9 @@ def counter(request):
     return render(request, "sites/counter.html", {"sales": Sale.objects.order_by("pk")})
 
 
-# Without DEBUG, whose own pages would be in the way, and below a prefix, runserver serves no static files.
+# runserver serves no static files without DEBUG or below a prefix. DEBUG is off because of its own error pages.
 static_files = path("static/<path:path>", serve, {"insecure": True})
-# Browsers ask for it on pages that name no icon.
+# Browsers request it for pages without an icon.
 icon = path("favicon.ico", lambda request: HttpResponse(status=204))
 admin_site = admin.site
 urlpatterns = [

@@ -1,4 +1,4 @@
-"""A gateway of a site's own, for Warta. Warta is invented: no provider has this name or these addresses."""
+"""A site's own gateway for the provider Warta. Warta is invented: no provider has this name or these URLs."""
 
 from django_kpwa.exceptions import BadRequestError, UnexpectedAnswerError
 from django_kpwa.gateway import SentMessage, ServiceStatus, SessionStatus, WebhookAnswer, require_content
@@ -6,7 +6,7 @@ from django_kpwa.gateway.http import ApiGateway
 
 
 class WartaGateway(ApiGateway):
-    """Sends by `POST /messages`; `GET /session` says whether a phone is linked, `POST /webhook` sets the webhook."""
+    """`POST /messages` sends, `GET /session` reports if a phone is linked, and `POST /webhook` sets the webhook."""
 
     def get_headers(self):
         return {"Authorization": f"Bearer {self.api_key.reveal()}"}

@@ -1,6 +1,6 @@
-"""Writes into the file `WATCHED` what a run of tests reached: addresses, and messages that were sent in memory.
+"""Writes to the file `WATCHED` which addresses a test run contacted, and which messages it sent in memory.
 
-With `REACHES_OUTSIDE`, the run is one of a site that asked for that, so that something is seen.
+With `REACHES_OUTSIDE`, the run allows outside connections, so that there is something to record.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _reaches_outside():
 
 @pytest.fixture(autouse=True, scope="session")
 def _has_a_license(django_db_setup):
-    """A sale finds a license, as on the shop's server: what is queued could be sent, and would wake a worker."""
+    """Give each sale a license, as on the shop's server, so that queued messages could be sent and wake a worker."""
     from shop.models import Sale
 
     pre_save.connect(add_license, sender=Sale)

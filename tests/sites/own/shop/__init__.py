@@ -1,6 +1,6 @@
-"""A small shop, as somebody has it who installed the package and never thought of it in tests.
+"""A small shop that uses the package, with tests that know nothing about the package.
 
-tests/integration/test_pytest_plugin.py runs its tests as their own processes, in this folder.
+tests/integration/test_pytest_plugin.py runs its tests in this folder, in separate processes.
 """
 
 from .celery import app as celery_app

@@ -1,4 +1,4 @@
-"""What the same shop tests of its receipts, with the package's fixtures."""
+"""The shop's tests of its receipts, with the package's fixtures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Twenty tests of a shop that speak of sales alone."""
+"""Twenty tests of a shop that are only about sales."""
 
 from __future__ import annotations
 

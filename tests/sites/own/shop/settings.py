@@ -1,4 +1,4 @@
-"""As on the shop's server: the real gateway, a broker, alerts, a dead man's switch. Whoever used one would be seen."""
+"""Settings as on the shop's server: real gateway, broker, alerts and dead man's switch. Any use of them is recorded."""
 
 from __future__ import annotations
 
