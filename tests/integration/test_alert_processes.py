@@ -22,7 +22,7 @@ from tests.servers import HAS_REDIS
 pytestmark = [
     pytest.mark.waits,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them"),
+    pytest.mark.skipif(not HAS_REDIS, reason="workers need a Redis broker"),
 ]
 
 FASTER = {

@@ -1,4 +1,4 @@
-"""From the outbox to the phone over every broker, with real workers, a real gateway server and real kills."""
+"""From the outbox to the phone over each broker, with real workers, a real gateway server and real kills."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.processes import start_celery_beat, start_celery_worker, wait_until
 from tests.sandbox import SandboxProcess
 from tests.servers import HAS_REDIS
 
-# Short limits, so that a lost worker's lease runs out within a test.
+# Short limits, so that the lease of a lost worker expires within a test.
 IMPATIENT = {
     "CALL_DEADLINE_SECONDS": 2,
     "PROBE_SECONDS": 1,
@@ -36,7 +36,7 @@ every_broker = pytest.mark.parametrize(("broker", "pool"), _workers)
 
 
 class Site:
-    """The site under test: this process sells, its workers and beats send."""
+    """The site under test: this process sells, and the site's workers and beats send."""
 
     def __init__(self, broker, folder, sandbox):
         self.broker_url = servers.broker_url(broker)
@@ -153,7 +153,7 @@ def test_a_killed_worker_leaves_at_most_one_message_in_doubt_and_the_rest_arrive
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_REDIS, reason="flushes a Redis; there is no wheel of it for this Python")
+@pytest.mark.skipif(not HAS_REDIS, reason="needs Redis, which has no wheel for this Python")
 def test_a_flushed_redis_loses_nothing_beat_makes_it_good(shop_license, make_site, sandbox):
     site = make_site("redis")
     sell(shop_license, 500)

@@ -1,4 +1,4 @@
-"""A checkout waits for no row that a worker holds, holds none that a worker wants, and deadlocks with no other one."""
+"""A checkout waits for no row that a worker holds, holds none that a worker needs, and never deadlocks with another."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lane(license_):
 
 @pytest.fixture
 def isolation(request):
-    """Transactions under this isolation level, where the database has levels."""
+    """Run the test under each of these transaction isolation levels, if the database has levels."""
     if connection.vendor == "mysql":
         connection.isolation_level = request.param
         connection.close()
@@ -108,7 +108,7 @@ levels = pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE REA
 @pytest.mark.usefixtures("sale_with_a_license", "isolation")
 def test_a_checkout_does_not_wait_for_the_rows_of_lane_and_license(held):
     if connection.vendor == "sqlite":
-        pytest.skip("its one writer is waited for, as the docs say")
+        pytest.skip("SQLite has one writer, and others wait for it, as the docs say")
     be_impatient()
     with another_session() as worker:
         worker.execute("BEGIN")
@@ -125,7 +125,7 @@ def test_a_checkout_does_not_wait_for_the_rows_of_lane_and_license(held):
 @pytest.mark.usefixtures("sale_with_a_license", "isolation")
 def test_a_sale_that_stays_open_keeps_nobody_from_lane_and_license():
     if connection.vendor == "sqlite":
-        pytest.skip("its one writer is waited for, as the docs say")
+        pytest.skip("SQLite has one writer, and others wait for it, as the docs say")
     be_impatient()
     with another_session() as worker:
         worker.execute(
@@ -144,7 +144,7 @@ def test_a_sale_that_stays_open_keeps_nobody_from_lane_and_license():
 
 def test_on_sqlite_a_reader_in_wal_mode_keeps_nobody_waiting_and_a_writer_everybody():
     if connection.vendor != "sqlite":
-        pytest.skip("SQLite's own way")
+        pytest.skip("this is about SQLite's WAL mode")
     with another_session() as worker:
         worker.execute("PRAGMA busy_timeout = 100")
         worker.execute("BEGIN")
@@ -192,7 +192,7 @@ def test_a_decision_leaves_the_callers_own_limit_as_it_was(is_held):
 
 def test_who_ends_a_pause_in_a_transaction_holds_no_message_when_asking_for_the_lane(license_):
     if connection.vendor == "sqlite":
-        pytest.skip("one writer at a time has no deadlocks")
+        pytest.skip("SQLite has one writer at a time, so no deadlocks")
     message = send_message(NUMBER, "struk")
     OutboundMessage.objects.update(created_at=timezone.now() - timedelta(hours=1))
     license_actions.pause(license_)
@@ -215,7 +215,7 @@ def test_who_ends_a_pause_in_a_transaction_holds_no_message_when_asking_for_the_
 
 def test_a_pause_is_not_ended_while_another_process_holds_the_lane(license_):
     if connection.vendor == "sqlite":
-        pytest.skip("its one writer is waited for, as the docs say")
+        pytest.skip("SQLite has one writer, and others wait for it, as the docs say")
     Lane.objects.update(pause_reason="by_person")
     with another_session() as worker:
         worker.execute("BEGIN")
@@ -229,7 +229,7 @@ def test_a_pause_is_not_ended_while_another_process_holds_the_lane(license_):
 
 def test_two_batches_with_their_keys_in_another_order_do_not_deadlock():
     if connection.vendor == "sqlite":
-        pytest.skip("one writer at a time has no deadlocks")
+        pytest.skip("SQLite has one writer at a time, so no deadlocks")
     failed = []
 
     def store(together, keys):
@@ -266,7 +266,7 @@ def test_a_batch_goes_out_in_the_order_given_whatever_its_keys():
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 def test_a_key_stored_after_the_snapshot_returns_its_message(isolation, many):
     if connection.vendor != "mysql":
-        pytest.skip("MariaDB's way to repeat reads")
+        pytest.skip("only MariaDB repeats reads in this way")
     be_impatient()
 
     def store(text):
@@ -283,7 +283,7 @@ def test_a_key_stored_after_the_snapshot_returns_its_message(isolation, many):
         thread = threading.Thread(target=first)
         thread.start()
         thread.join(30)
-        # And a worker is at it.
+        # Meanwhile a worker changes the row.
         with another_session() as worker:
             worker.execute("BEGIN")
             worker.execute("UPDATE django_kpwa_outboundmessage SET attempts_made = 1")

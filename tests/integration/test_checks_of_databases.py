@@ -1,4 +1,4 @@
-"""System checks that ask the database: each finds what it names, says what to write, and is quiet otherwise."""
+"""System checks that query the database: each finds its problem, says what to write, and is silent otherwise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _LiteRouter:
 
 @pytest.fixture
 def lite(settings, tmp_path, django_db_blocker):
-    """Has the outbox live in a SQLite file with these options, and without tables."""
+    """Return a function that moves the outbox into a SQLite file with the given options and without tables."""
 
     def configure(**options):
         forget()
@@ -125,7 +125,7 @@ class TestTransactions:
 
 @pytest.fixture
 def other_options(transactional_db, monkeypatch):
-    """Has the database connected to with more options, where it is PostgreSQL."""
+    """Return a function that connects to the database with more options. It does so only on PostgreSQL."""
 
     def connect(options):
         if connection.vendor == "postgresql":
@@ -191,7 +191,7 @@ def test_mysql_tables_that_cannot_hold_emoji_are_a_warning():
 def test_mysql_case_insensitive_columns_warn_and_the_hint_fixes_them():
     assert "kpwa.W065" not in found_in_database()
     with connection.cursor() as cursor:
-        # As the hint about emoji has it.
+        # As the hint about emoji advises.
         cursor.execute(
             f"ALTER TABLE {OutboundMessage._meta.db_table} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci"
         )

@@ -1,4 +1,4 @@
-"""Which license sends what names none, and what waits while that cannot be told."""
+"""Which license sends a message that names none, and what waits while no license can be chosen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _license(name: str, **values: object) -> License:
 
 @pytest.fixture
 def several() -> tuple[License, License]:
-    """Two licenses, and none of them the default."""
+    """Two licenses, neither of them the default."""
     first, second = _license("Pusat"), _license("Cabang")
     License.objects.update(is_default=False)
     return first, second
@@ -113,12 +113,12 @@ def test_where_it_cannot_be_told_which_license_sends_the_message_is_stored_and_w
 @pytest.mark.parametrize("named", ["", "Cabang"])
 def test_it_is_told_in_the_statement_that_stores_it_which_license_sends(several, named, settings):
     if not connection.features.can_return_rows_from_bulk_insert:
-        pytest.skip("its statements are the ORM's")
+        pytest.skip("this database stores messages with the ORM's statements")
     settings.KPWA = {**settings.KPWA, "DEFAULT_LICENSE": named}
     with CaptureQueriesContext(connection) as queries:
         message = send_message(NUMBER, "x")
-    # MariaDB's INSERT … SELECT locks the rows that it reads, so that the license is read by itself there, and with it
-    # whether the recipient wants no messages; that is asked by itself where there is no license.
+    # MariaDB's INSERT … SELECT locks the rows that it reads. So a separate SELECT reads the license there, and also
+    # whether the recipient wants no messages. If there is no license, a third statement reads the latter.
     elsewhere = 2 if named else 3
     statements = 1 if connection.vendor == "postgresql" else elsewhere
     assert len(queries) == statements, [query["sql"] for query in queries]

@@ -1,4 +1,4 @@
-"""`manage.py kpwa` as a whole: help, wrong usage, errors in one line."""
+"""`manage.py kpwa` as a whole: help, wrong usage, and errors on one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUBCOMMANDS = (
 
 @pytest.fixture
 def without_database(tmp_path):
-    """The environment of a process that must not need the test database."""
+    """The environment of a process that must not use the test database."""
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
@@ -43,14 +43,14 @@ def migrated_file(tmp_path_factory):
 
 @pytest.fixture
 def with_tables(without_database, migrated_file, tmp_path):
-    """The same, with the tables of a site in its database."""
+    """The same environment, with the tables of a site in its database."""
     shutil.copy(migrated_file, tmp_path / "empty.sqlite3")
     return without_database
 
 
 @pytest.fixture
 def manage(capsys, monkeypatch):
-    """What `manage.py` with these arguments ends with, in this process: its code, what it wrote, and its errors."""
+    """Return a function that runs `manage.py` in this process and returns its exit code, its output and its errors."""
     monkeypatch.setenv("COLUMNS", "100")
 
     def run(*arguments):
@@ -149,7 +149,7 @@ def test_sandbox_adds_no_license_that_sends_elsewhere_or_to_a_port_that_changes(
 
 def test_sandbox_adds_no_license_that_would_send_to_what_listens_there_already(license_, settings, monkeypatch):
     settings.DEBUG = True
-    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("It went on."))
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("The sandbox was started."))
     settings.KPWA = {name: value for name, value in settings.KPWA.items() if name != "GATEWAY"}
     with socket.create_server(("127.0.0.1", 0)) as another:
         port = str(another.getsockname()[1])

@@ -1,4 +1,4 @@
-"""`kpwa doctor`: whether receipts can go out, and if not, what to do."""
+"""`kpwa doctor`: it says whether receipts can go out, and what to do if not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HTTP = "django_kpwa.gateway.http.HttpGateway"
 
 @pytest.fixture
 def healthy(license_):
-    """A license that is linked, and a sweep a moment ago."""
+    """A linked license, and a sweep that ran a moment ago."""
     dispatch.sweep()
     return license_
 
@@ -36,7 +36,7 @@ def levels(findings) -> dict[str, str]:
 
 
 def finding(told, words: str):
-    """The one finding whose words hold `words`."""
+    """Return the one finding that contains `words`."""
     [found] = [finding for finding in told["findings"] if words in finding["words"]]
     return found
 
@@ -51,7 +51,7 @@ def test_where_all_is_well_receipts_can_go_out(healthy):
 
 
 def test_it_names_the_receipt_classes_that_are_registered_and_says_where_one_belongs(healthy, monkeypatch):
-    """A class in a file that nobody imports sends nothing, and nothing else can tell."""
+    """A receipt class in a file that nobody imports sends nothing, and only this list of classes can reveal that."""
     code, told = kpwa_json("doctor")
     registered = finding(told, "of shop.")
     assert (registered["subject"], registered["level"]) == ("receipts", "ok")
@@ -243,7 +243,7 @@ class TestLicense:
         settings.KPWA = {**settings.KPWA, "GATEWAY": "django_kpwa.gateway.console.ConsoleGateway"}
         code, told = kpwa_json("doctor")
         assert finding(told, "printed and reach nobody")["level"] == "note"
-        # DEBUG is off: the shop would take every receipt for sent.
+        # DEBUG is off: the shop would believe that every receipt was sent.
         assert (code, finding(told, "no customer gets one")["level"]) == (1, "problem")
         settings.DEBUG = True
         assert kpwa_json("doctor")[0] == 0

@@ -1,4 +1,4 @@
-"""`kpwa groups`: made once, named in the site's language, completed later, and never taken from."""
+"""`kpwa groups` makes the groups once, in the site's language. Later it adds what is missing but removes nothing."""
 
 from __future__ import annotations
 

@@ -19,14 +19,14 @@ from tests.cli import kpwa, kpwa_json
 
 
 class KnowingParser(Parser):
-    """Understands everything, as the parser that a site wrote for what its gateway really sends."""
+    """Understands everything, like a parser that a site wrote for the events of its own gateway."""
 
     def parse(self, body, content_type, *, linked_number):
         return [ParsedEvent(EventKind.SESSION, session_status="connected")]
 
 
 def post(content: dict) -> None:
-    """What the gateway would post to the registered webhook."""
+    """Post `content` to the registered webhook, as the gateway would."""
     path = locmem.webhook_url().removeprefix("https://shop.example")
     assert Client().post(path, json.dumps(content), content_type="application/json").status_code == 200
     process_due_events()

@@ -1,4 +1,4 @@
-"""`kpwa licenses`: keys come in unseen, and a license can be paused."""
+"""`kpwa licenses`: keys are read without being shown, and a license can be paused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django_kpwa.testing import deliver
 from tests.cli import kpwa, kpwa_json
 from tests.processes import ROOT, run_manage, site_environment
 
-# Runs a command at a terminal of its own and types the key when it is asked for.
+# Runs a command at a terminal of its own, and types the key when the command asks for it.
 AT_A_TERMINAL = """
 import os, pty, sys
 child, terminal = pty.fork()

@@ -1,4 +1,4 @@
-"""The subcommands that ask the gateway: over HTTP, with the sandbox behind it."""
+"""The subcommands that call the gateway, over HTTP with the sandbox behind it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TestStatus:
         other.set_api_key("another-key-0123456789")
         other.save()
         assert kpwa("status", "--license", "Toko Utama")[0] == 0
-        assert kpwa("status")[1].startswith("Toko Utama: ")  # it was the first one, and so the default
+        assert kpwa("status")[1].startswith("Toko Utama: ")  # it was added first, so it is the default
         License.objects.update(is_default=False)
         with pytest.raises(CommandError, match="Known: Cabang, Toko Utama") as raised:
             kpwa("status")
@@ -165,7 +165,7 @@ class TestQr:
 
         def show(*_):
             shown.append(len(shown))
-            # The first code is followed by failures; at the second, somebody scans.
+            # Failures follow the first code. When the second code is shown, somebody scans it.
             if len(shown) == 1:
                 phone.set_faults(error_500={"count": 8})
             else:

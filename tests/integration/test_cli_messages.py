@@ -1,4 +1,4 @@
-"""`kpwa send`, `send-group` and `messages`: into the outbox, and decisions about what is in it."""
+"""`kpwa send`, `send-group` and `messages`: they fill the outbox, and decide about the messages in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBER = "0812 3456 7890"
 
 @pytest.fixture
 def in_doubt(license_):
-    """A message of which nobody knows what became."""
+    """A message whose outcome nobody knows."""
     fail_next(GatewayTimeoutError("no answer in time"))
     code, told = kpwa_json("send", NUMBER, "Halo")
     assert code == 0
@@ -79,7 +79,7 @@ class TestSend:
 class TestWait:
     @pytest.fixture
     def driven(self, license_):
-        """Somebody else sends what is due, as a worker would."""
+        """Another thread sends due messages, as a worker would."""
 
         def drive():
             try:

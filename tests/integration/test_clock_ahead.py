@@ -1,4 +1,4 @@
-"""A database's clock that was an hour ahead, and is right again: nothing waits for the hour to come round."""
+"""A database's clock was an hour ahead and is right again: nothing waits for that hour to pass."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LANE_TIMES = ("session_seen_at", "paused_at", "paused_until", "last_error_at", "
 
 
 def was_ahead():
-    """Everything that is stored now was written while the clock was an hour ahead."""
+    """Date everything that is stored as if the clock had been an hour ahead."""
     Lane.objects.update(**{name: F(name) + HOUR for name in LANE_TIMES})
     OutboundMessage.objects.update(created_at=F("created_at") + HOUR, due_at=F("due_at") + HOUR)
 

@@ -1,4 +1,4 @@
-"""Compiled queries do what the ORM's do, each time with the values of that time."""
+"""Compiled queries do the same as the ORM's queries, each time with that time's values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_update_writes_the_values_of_each_time_to_the_rows_of_each_time(licen
             < timedelta(seconds=seconds + 1)
         )
         assert abs(stored.lease_taken_at - timezone.now()) < timedelta(minutes=1)
-        # By several columns, of which one has another value than the row.
+        # Conditions on several columns, one of which does not match the row.
         assert update_where(connection, Lane, {"pk": lane.pk, "lease_token": uuid.uuid4()}, {"failures": 9}) == 0
         assert update_where(connection, Lane, {"pk": lane.pk, "lease_token": token}, {"failures": number + 10}) == 1
         assert Lane.objects.get(pk=lane.pk).failures == number + 10

@@ -1,4 +1,4 @@
-"""What a message says is what is seen of it; an image is where the gateway can fetch it."""
+"""A message must have visible text or an image, and the gateway must be able to fetch the image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ NUMBER = "081234567890"
 
 @pytest.fixture
 def receipts_that_say():
-    """Sells something for each text and image that are given, which its receipt says; returns the messages, driven."""
+    """Return a function that makes a sale for each given text and image, which its receipt contains.
+
+    The function drives the lane and returns the messages.
+    """
 
     class Said(receipts.Receipt):
         event = "said"
@@ -175,7 +178,7 @@ def test_an_image_that_only_this_machine_could_reach_is_refused(license_, receip
     urls = [f"http://{host}{port}/logo.png" for host in OUT_OF_REACH]
     for url in urls:
         with pytest.raises(InvalidImageUrlError):
-            pytest.fail(f"{url} is taken: {send_message(NUMBER, 'Struk', image_url=url)}")
+            pytest.fail(f"{url} was accepted: {send_message(NUMBER, 'Struk', image_url=url)}")
     assert not OutboundMessage.objects.exists()
     messages = receipts_that_say(license_, *(("Struk", url) for url in urls))
     taken = [url for url, message in zip(urls, messages, strict=True) if message.status != Status.FAILED]

@@ -1,4 +1,4 @@
-"""The tags for a site's own pages, and what their buttons do, for everybody who may be looking."""
+"""The template tags for a site's own pages, and what their buttons do, for each kind of user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALL = ("view_outboundmessage", "decide_outboundmessage", "add_outboundmessage")
 
 @pytest.fixture(autouse=True)
 def swept(db):
-    """Something that sends has looked after the outbox a moment ago."""
+    """A sweep that ran a moment ago."""
     Heartbeat.objects.note("sweep")
 
 
@@ -313,7 +313,7 @@ def test_send_again_queues_the_message_is_logged_and_leads_back(client, linked):
         str(message.pk),
         "Sent again from the counter.",
     )
-    # Pressed twice: nothing more happens, and nothing is logged.
+    # A second press changes nothing and logs nothing.
     assert client.post(address, {"next": "/till/"})["Location"] == "/till/"
     assert LogEntry.objects.count() == 1
 
@@ -404,7 +404,7 @@ def test_the_chips_of_twelve_sales_cost_three_queries(linked):
         a_message(linked, sale, Status.FAILED)
         a_message(linked, sale)
     user = a_person(*ALL)
-    chip(sales[0], user)  # the person's permissions and the content type are known from here on
+    chip(sales[0], user)  # this caches the person's permissions and the content type
     with CaptureQueriesContext(connection) as queries:
         page = rendered(
             "{% kpwa_prefetch sales %}{% for sale in sales %}{% kpwa_chip sale %}{% endfor %}",
@@ -412,7 +412,7 @@ def test_the_chips_of_twelve_sales_cost_three_queries(linked):
             sales=Sale.objects.order_by("pk"),
         )
     assert page.count("◷") == 12
-    assert len(queries) == 4  # the sales, their messages, whether any number is stopped, and receipts that never were
+    assert len(queries) == 4  # the sales, their messages, whether any number is stopped, and missing receipts
     assert '"text"' not in queries[1]["sql"]
 
 

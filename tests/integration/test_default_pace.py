@@ -1,4 +1,4 @@
-"""The pace that a site has where it sets none, 4 to 8 seconds: the other tests run without one."""
+"""The default pace, 4 to 8 seconds. The other tests run without a pace."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ pytestmark = [pytest.mark.waits, pytest.mark.django_db(transaction=True)]
 SHORTEST, LONGEST = Settings.PACE_SECONDS
 BROKER = "redis" if HAS_REDIS else "filesystem"
 SLACK_SECONDS = 30
-"""What a busy machine may take longer to begin a task."""
+"""Extra time that a busy machine may need to begin a task."""
 
 
 @pytest.fixture
 def shops():
-    """Two licenses, of which each has its own pace."""
+    """Two licenses, each with a pace of its own."""
     made = []
     for name in ("Pusat", "Cabang"):
         license_ = License(name=name)
@@ -49,14 +49,14 @@ def phone(shops):
 
 @pytest.fixture
 def site(phone):
-    """What a process of the site differs in from tests/settings.py."""
+    """The settings in which the processes of the site differ from tests/settings.py."""
     kpwa = {"GATEWAY": "django_kpwa.gateway.http.HttpGateway", "BASE_URLS": [phone.base_url]}
     return {"kpwa": {**kpwa, "PACE_SECONDS": Settings.PACE_SECONDS}}
 
 
 @pytest.fixture
 def broker(tmp_path):
-    """The web process' Celery app, and the options that start a worker of the same broker."""
+    """Configure the web process' Celery app, and return the options that start a worker of the same broker."""
     url = broker_url(BROKER)
     configure_broker(app, url, str(tmp_path))
     app.set_current()
@@ -97,7 +97,7 @@ def test_the_second_message_waits_for_the_pace_and_the_lease_is_passed_on(licens
     assert driven.attempts == 1
     assert SHORTEST - 1 < driven.wait_seconds <= LONGEST
     assert lane_of(license_).lease_token == driven.lease_token
-    # As the worker's broker or its thread does it.
+    # The worker's broker or its thread waits like this.
     time.sleep(driven.wait_seconds)
     assert drive(license_.pk, driven.lease_token).attempts == 1
     assert all_sent()
@@ -105,7 +105,7 @@ def test_the_second_message_waits_for_the_pace_and_the_lease_is_passed_on(licens
 
 
 def test_one_worker_keeps_the_pace_of_each_license_and_waits_for_none(shops, phone, site, broker):
-    """One process of a worker: it could not send for the second license if it sat the first one's wait out."""
+    """The worker has one thread: it could not send for the second license if it slept through the first one's wait."""
     url, folder = broker["broker_url"], broker["broker_folder"]
     with start_celery_worker(url, pool="threads", concurrency=1, broker_folder=folder, **site):
         sell(shops, 2)
@@ -128,7 +128,7 @@ def test_kpwa_run_keeps_the_pace_of_each_license(shops, phone, site):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_pace_goes_on_where_the_worker_is_exchanged(shops, phone, site, broker, tmp_path):
-    """As at a deployment: what the first worker was to go on with is lost with it, and beat makes it good."""
+    """As in a deployment, the first worker's next task is lost with it, and beat replaces the task."""
     url, folder = broker["broker_url"], broker["broker_folder"]
     with start_celery_worker(url, broker_folder=folder, **site) as first:
         sell(shops, 3)

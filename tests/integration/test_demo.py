@@ -1,4 +1,4 @@
-"""`manage.py demo` as people run it: real processes, which this test kills, stops and looks for afterwards."""
+"""`manage.py demo` as people run it: real processes, which these tests kill, stop and look for afterwards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START_SECONDS = 60
 
 
 class Demo:
-    """One `manage.py demo` with its own home; killed at the end where it still runs."""
+    """One `manage.py demo` with a home of its own. It is killed at the end if it still runs."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
         self.home = home
@@ -49,7 +49,7 @@ class Demo:
 
     def __exit__(self, *exc_info: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()  # the watchdog ends the rest
+            self.process.kill()  # the watchdog ends the other processes
         self.process.wait()
 
     @property
@@ -71,7 +71,7 @@ class Demo:
             raise AssertionError(f"It did not end within {seconds} s:\n{self.output}") from None
 
     def tell_phone(self, method: str, path: str, content: object) -> None:
-        """One request to the phone's own API, see tests/sandbox.py."""
+        """Send one request to the phone's own API, see tests/sandbox.py."""
         url = psutil.Process(self.pids()["worker"]).environ()["SANDBOX_URL"]
         request = urllib.request.Request(
             f"{url}/sandbox/api/{path}",
@@ -92,7 +92,7 @@ class Demo:
         return False
 
     def wait_until_sending_for(self, seconds: float) -> None:
-        """Return when one message has been on its way to the phone for so long."""
+        """Return when one message has been in state `sending` for `seconds`."""
         gives_up_at = time.monotonic() + 30
         with closing(sqlite3.connect(self.home / "shop.sqlite3", timeout=20)) as database:
             since, sending = time.monotonic(), None
@@ -108,7 +108,7 @@ class Demo:
         return {name: int(pid) for name, pid in re.findall(r"(\w+) (\d+)", line)}
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this demo that lives, but for the supervisor: they all know its home."""
+        """Return every living process with this demo's home in its environment, except the supervisor."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -222,7 +222,7 @@ def test_a_process_that_dies_is_started_again_and_sales_go_on(tmp_path, name):
         demo.wait_for(rf"{name} started again, pid \d+")
         demo.wait_for_end(90)
 
-        # What the phone got before it was killed is known to the report; a send in that moment may be in doubt.
+        # The report knows what the phone received before it was killed. A send at that moment may be in doubt.
         assert re.search(r"2[345] of 25 receipts arrived, once each", demo.output), demo.output
         assert "DISAGREE" not in demo.output
 

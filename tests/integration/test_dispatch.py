@@ -1,4 +1,4 @@
-"""Driving a lane, over a real database: what each outcome does to message, attempt and lane."""
+"""Driving a lane, over a real database: how each outcome changes the message, the attempt and the lane."""
 
 from __future__ import annotations
 

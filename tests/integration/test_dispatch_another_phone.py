@@ -1,4 +1,4 @@
-"""Another phone than before: its license stops after one message, until a person confirms the number."""
+"""If another phone is linked, its license stops after one message, until a person confirms the number."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def a_phone(monkeypatch):
-    """In memory there is none."""
+    """Link a phone. The gateway in memory has none by default."""
     link_another_phone(monkeypatch, "6280000000000")
 
 
@@ -35,7 +35,7 @@ def link_another_phone(monkeypatch, number):
 
 
 def send_the_first(license_):
-    """The first message of a license says which phone is its own."""
+    """Send the license's first message, which decides which phone belongs to it."""
     send_message(NUMBER, "first")
     drive(license_.pk)
 
@@ -61,7 +61,7 @@ def test_another_phone_stops_the_lane_after_one_message_until_its_number_is_conf
     assert "62812•••••222 instead of" in alert
     assert "6281222222222" not in caplog.text
     assert first not in caplog.text
-    # Nothing but a person ends it.
+    # Only a person ends the pause.
     license_actions.check_status(license_)
     locmem.unlink()
     license_actions.check_status(license_)
@@ -100,7 +100,8 @@ def test_a_phone_that_nobody_confirmed_stops_the_lane_again(license_, monkeypatc
     for text in ("one", "two", "three"):
         send_message(NUMBER, text)
     drive(license_.pk)
-    # Said to be the one from before, and it is not; then confirmed, and a third is linked.
+    # A person says that the phone from before is linked, but it is not.
+    # Then they confirm the number, and a third phone is linked.
     assert license_actions.confirm_number(license_, keep=True)
     drive(license_.pk)
     assert (lane_of(license_).pause_reason, lane_of(license_).confirmed_number) == ("number_changed", first)
@@ -153,5 +154,5 @@ def test_the_number_costs_no_statement_of_its_own(license_):
         return len(captured)
 
     two, four = statements_of(2), statements_of(4)
-    # Lane, message, attempt; lane read, next message, its claim, its attempt; and what the transaction itself takes.
+    # Lane, message, attempt; reading the lane, the next message, its claim, its attempt; and the transaction itself.
     assert (four - two) / 2 <= 9

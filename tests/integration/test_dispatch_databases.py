@@ -1,4 +1,4 @@
-"""Databases that fail, and answers to a COMMIT that never come."""
+"""Databases that fail, and a COMMIT whose answer never comes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def drop_the_connection():
-    """End this thread's session from the server's side; SQLite has no server, so its file is closed underneath."""
+    """End this thread's session from the server's side. SQLite has no server, so this closes its file instead."""
     if connection.vendor == "sqlite":
         connection.connection.close()
         return

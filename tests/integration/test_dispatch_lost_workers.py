@@ -1,4 +1,4 @@
-"""Workers that are lost, late or frozen: what they leave is settled, and what they say too late is weighed."""
+"""Workers that are lost, late or frozen: their messages are settled, and their late answers are weighed."""
 
 from __future__ import annotations
 

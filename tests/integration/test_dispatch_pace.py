@@ -1,4 +1,4 @@
-"""The pace: a wait between two messages, in which another driver takes the lane over."""
+"""The pace: a wait between two messages, after which another driver takes over the lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers, webhooks and people who meet in the middle of a statement, of a transaction, or of a call."""
+"""Races: workers, webhooks and people that meet in the middle of a statement, a transaction or a call."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def recorded_in_doubt(lease, claim):
 
 
 class Elsewhere:
-    """A function that another connection runs; what it raises comes out at the end."""
+    """Runs a function over another connection, and raises its exception at the end."""
 
     def __init__(self, function):
         self._function = function
@@ -92,7 +92,7 @@ class Elsewhere:
             connection.close()
 
     def start(self, wait_seconds=0.5):
-        """Give it this long to end, or to wait for a lock of ours."""
+        """Start the function, and give it this long to end or to wait for one of our locks."""
         self._thread.start()
         self._thread.join(wait_seconds)
 
@@ -104,7 +104,7 @@ class Elsewhere:
 
 @contextmanager
 def after_statement(begins, table, then):
-    """Call `then` once, after the first statement of this connection that begins with `begins` and names `table`."""
+    """Call `then` once, after this connection's first statement that begins with `begins` and names `table`."""
     waiting = [then]
 
     def wrapper(execute, sql, params, many, context):
@@ -153,7 +153,7 @@ def test_a_webhooks_proof_and_the_record_of_the_same_attempt_never_lock_each_oth
 
 def test_a_message_cancelled_between_the_look_and_the_claim_does_not_hold_the_lane_for_ever(license_, form):
     if connection.vendor == "mysql":
-        # Not Django's default there, but a site may choose it: every look of a transaction finds the same.
+        # This is not Django's default, but a site may choose it: every query of a transaction sees the same rows.
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     connected(license_)
@@ -163,11 +163,11 @@ def test_a_message_cancelled_between_the_look_and_the_claim_does_not_hold_the_la
 
     def count(execute, sql, params, many, context):
         looks.append(sql)
-        assert len(looks) < 50, "it looks again and again"
+        assert len(looks) < 50, "the claim searches again and again"
         return execute(sql, params, many, context)
 
     if connection.vendor == "sqlite" or form == "postgresql":
-        # Writers stand in line, or look and claim are one statement: nobody comes in between.
+        # Either writers wait for each other, or one statement searches and claims. Nobody gets in between.
         outbox.cancel(message)
         claim = claimed_under(lease)
     else:
@@ -360,7 +360,7 @@ def test_a_lost_workers_attempt_keeps_its_cause_in_the_words_that_the_admin_know
 
 @pytest.fixture
 def unanswered(monkeypatch):
-    """The first record's COMMIT goes through and its answer is lost."""
+    """The first outcome is committed, but the answer to its COMMIT is lost."""
     recorded = []
     record = type(store()).record
 
@@ -439,7 +439,7 @@ def test_a_status_that_somebody_asked_for_does_not_overrule_a_persons_pause(lice
 
 
 class Confirming(logging.Handler):
-    """A person who confirms the number the moment that the alert reaches them, while the driver has the lane."""
+    """A person who confirms the number as soon as the alert arrives, while the driver holds the lane."""
 
     def __init__(self, license_):
         super().__init__()
@@ -452,7 +452,7 @@ class Confirming(logging.Handler):
 
 @pytest.fixture
 def another_phone(license_, monkeypatch):
-    """The license has sent from one phone, and another one is linked now."""
+    """The license has sent from one phone, and now another one is linked."""
     monkeypatch.setattr(locmem, "LINKED_NUMBER", "6280000000000")
     send_message(NUMBER, "first")
     drive(license_.pk)
@@ -524,7 +524,7 @@ def test_each_text_of_a_backlog_is_written_just_before_its_own_send(license_, ho
 
 
 class ReadsElsewhere:
-    """A site with a replica that must not be asked: it lags, and here it is not there at all."""
+    """A site with a replica that must not be queried: it lags, and here it does not even exist."""
 
     def db_for_read(self, model, **hints):
         return "replica"

@@ -1,4 +1,4 @@
-"""Signals: what receivers hear of messages and licenses, and when."""
+"""Signals: what receivers learn about messages and licenses, and when."""
 
 from __future__ import annotations
 

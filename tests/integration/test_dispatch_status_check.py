@@ -1,4 +1,4 @@
-"""What the status check of a license says, and what that does to its lane."""
+"""The status check of a license, and how its answers change the lane."""
 
 from __future__ import annotations
 

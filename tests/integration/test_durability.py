@@ -1,4 +1,4 @@
-"""What the database must keep: a commit through a power cut, times in UTC, and rows that a site's own point to."""
+"""What the database must keep: commits despite a power cut, times in UTC, and rows that a site refers to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def execute(*statements):
             cursor.execute(statement)
 
 
-@pytest.mark.skipif(connection.vendor not in LAX, reason="it is the whole server's there")
+@pytest.mark.skipif(connection.vendor not in LAX, reason="there it is a setting of the whole server")
 def test_a_database_that_answers_before_it_has_synced_is_warned_of():
     lax, strict = LAX[connection.vendor]
     execute(lax)
@@ -42,7 +42,7 @@ def test_a_database_that_answers_before_it_has_synced_is_warned_of():
     assert check_durability(None, databases=("default",)) == []
 
 
-@pytest.mark.skipif(connection.vendor != "mysql", reason="the others have no binary log")
+@pytest.mark.skipif(connection.vendor != "mysql", reason="other databases have no binary log")
 def test_a_binary_log_that_is_not_synced_is_warned_of_where_there_is_one():
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@log_bin, @@sync_binlog")
@@ -67,7 +67,7 @@ def test_a_time_zone_of_the_databases_own_is_refused_where_our_times_would_be_ot
 
 @contextmanager
 def pointed_to(message):
-    """A table of the site's with a foreign key to this message."""
+    """Create a table of the site with a foreign key to this message, and drop it after the block."""
     table = OutboundMessage._meta.db_table
     deferred = "" if connection.vendor == "mysql" else "DEFERRABLE INITIALLY DEFERRED"
     execute(

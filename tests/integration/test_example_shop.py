@@ -1,4 +1,4 @@
-"""The example shop as its own process: what a cashier does at the till, from the browser's side of the socket."""
+"""The example shop as a process of its own: what a cashier does at the till, seen from the browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Till:
-    """A cashier's browser: keeps cookies, sends the form's token."""
+    """A cashier's browser: it keeps cookies and sends the form's token."""
 
     def __init__(self, address: str, environment: dict[str, str]) -> None:
         self.address = address
@@ -45,13 +45,13 @@ class Till:
         return self.post("/sales/pay/", **given, **{f"quantity-{pk}": count for pk, count in quantities.items()})
 
     def state(self, sale: str) -> str:
-        """What the chip of a sale says, in the part of the page that the till asks for again and again."""
+        """Return what the chip of a sale says, from the part of the page that the till polls."""
         chip = self.get("/sales/recent/")[1].partition(f'data-kpwa-part="sales.sale-{sale}"')[2].partition("</div>")[0]
         status = re.search(r'data-kpwa-status="(\w+)"', chip)
         return status[1] if status else "none"
 
     def shell(self, code: str) -> str:
-        """What `code` prints in the shop's own Django."""
+        """Return what `code` prints in the shop's own Django."""
         return run_shop(self.environment, "shell", "--no-imports", "-c", code).strip()
 
     def _open(self, request: urllib.request.Request) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""The example's corrected filesystem broker: thousands of messages, two producers, a real worker, none lost."""
+"""The example's corrected filesystem broker: two producers, a real worker, and thousands of messages without a loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from example_project import filesystem_broker
 
 MESSAGES = 2_000
 ROOT = Path(__file__).resolve().parent.parent.parent
-# An app of its own: each task leaves a line, and opening with O_APPEND keeps lines of several processes whole.
+# A separate app: each task writes a line. O_APPEND keeps the lines of several processes whole.
 APP = """
 import os, sys
 from pathlib import Path
@@ -49,7 +49,7 @@ if __name__ == "__main__":
 @pytest.fixture
 def connection(tmp_path):
     filesystem_broker.register()
-    # A process remembers the queues it has declared, and has one folder; here every test has another.
+    # A process remembers the queues that it has declared, and has one folder. Here every test has a folder of its own.
     filesystem_broker.Transport.global_state.clear()
     options = filesystem_broker.transport_options(tmp_path)
     with Connection(f"{filesystem_broker.SCHEME}://localhost", transport_options=options) as opened:

@@ -1,4 +1,4 @@
-"""Before the first message to a number, the gateway is asked once whether that has WhatsApp: over a real socket."""
+"""Before the first message to a number, the gateway is asked once if the number has WhatsApp (over a real socket)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def add_license(sandbox, name, key):
 
 
 def calls(sandbox):
-    """The operations that the gateway was asked for, in order."""
+    """Return the operations that the gateway was asked for, in order."""
     names = {"check-number": "check", "message": "send", "message-group": "group"}
     return [names[call["operation"]] for call in sandbox.log() if call.get("operation") in names]
 
@@ -71,7 +71,7 @@ def sent_to(sandbox):
 
 
 def send(license_, *numbers, **options):
-    """Queue a message to each, drive the license, and return the messages."""
+    """Queue a message to each number, drive the license, and return the messages."""
     messages = [send_message(number, f"struk {number}", license=license_, **options) for number in numbers]
     drive(license_.pk)
     return [fresh(message) for message in messages]
@@ -83,7 +83,7 @@ def known():
 
 def pass_ten_minutes():
     pass_time(minutes=10, seconds=1)
-    Lane.objects.update(check_hour=None)  # which is no moment, but an hour of the clock
+    Lane.objects.update(check_hour=None)  # this is an hour of the clock, not a moment
 
 
 def test_a_number_is_asked_about_once_and_then_written_to(shop, sandbox):
@@ -238,7 +238,7 @@ def test_what_goes_to_somebody_who_wrote_or_to_a_group_goes_before_a_check(shop,
     send_group_message("Dapur", "pesanan", license=shop)
     send_message(THIRD, "bulk", license=shop, priority=Priority.BULK)
     drive(shop.pk)
-    assert sent_to(sandbox) == [THIRD, "Dapur", NEW, OTHER, THIRD], "what is less urgent does not go before"
+    assert sent_to(sandbox) == [THIRD, "Dapur", NEW, OTHER, THIRD], "a less urgent message must not go first"
     assert calls(sandbox) == ["send", "group", "check", "send", "check", "send", "send"]
 
 
@@ -247,7 +247,7 @@ def test_while_the_pace_makes_the_lane_wait_the_next_number_is_asked_about(shop,
     for number in (NEW, OTHER):
         send_message(number, "struk", license=shop)
     driven = drive(shop.pk)
-    assert calls(sandbox) == ["check", "send", "check"], "nothing could have been sent meanwhile"
+    assert calls(sandbox) == ["check", "send", "check"], "the next number must be checked during the wait"
     assert 0 < driven.wait_seconds <= 8
     set_lane(shop, next_send_at=None)
     drive(shop.pk, driven.lease_token)
@@ -307,7 +307,7 @@ def test_a_worker_killed_around_a_check_leaves_no_doubt(shop, sandbox, monkeypat
     send_message(NEW, "struk", license=shop)
     with monkeypatch.context() as patch:
         if moment == "before_claim":
-            # The first claim is part of taking the lane, or goes before; the one after the check is meant.
+            # Die at the claim after the check. The first claim is part of taking the lane, or comes before the check.
             ask = driver._Driver._ask_about
             patch.setattr(driver._Driver, "_ask_about", lambda *a: (ask(*a), die_at(patch, "before_claim")))
         else:
@@ -319,7 +319,7 @@ def test_a_worker_killed_around_a_check_leaves_no_doubt(shop, sandbox, monkeypat
     set_lane(shop, lease_expires_at=timezone.now() - timedelta(seconds=1))
     drive(shop.pk)
     assert (fresh(message).status, fresh(message).in_doubt) == (Status.SENT, False)
-    assert calls(sandbox) == ["check"] * asked + ["send"], "it is asked again only where no answer was kept"
+    assert calls(sandbox) == ["check"] * asked + ["send"], "only a number without a stored answer is checked again"
     assert Lane.objects.get().checked_today == asked
 
 
@@ -384,7 +384,7 @@ def test_what_is_known_of_a_number_is_told_and_forgotten(shop, sandbox):
     personal_data.forget(NEW)
     assert not Recipient.objects.exists()
     lease, _ = take_lane(shop.pk)
-    assert not store().note_checked(lease, 60, message.pk, NEW, Registration.NO), "nothing is filled again"
+    assert not store().note_checked(lease, 60, message.pk, NEW, Registration.NO), "a forgotten number was stored again"
     assert not Recipient.objects.exists()
 
 

@@ -1,4 +1,4 @@
-"""What somebody reads who has forgotten a step: each message says which one."""
+"""Error messages for somebody who forgot a step of the installation: each names that step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ DATABASE_ROUTERS = [Router()]
 
 @pytest.fixture
 def site(tmp_path):
-    """Writes the settings of a new site, and returns what runs a command of Python there, with what that printed."""
+    """Return a function that writes the settings of a new site.
+
+    It returns another function, which runs a Python command there and returns what that prints.
+    """
 
     def write(*parts: str):
         (tmp_path / "newcomer.py").write_text(SETTINGS.format(folder=tmp_path) + "".join(parts))

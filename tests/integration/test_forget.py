@@ -1,4 +1,4 @@
-"""`kpwa forget` and `kpwa export`: all that is held about a number, and then nothing, while a stop still holds."""
+"""`kpwa forget` and `kpwa export`: all data about a number is exported or emptied, and a stop stays in effect."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ TRACE = re.compile(r"8\D{0,5}1\D{0,5}2\D{0,5}3\D{0,5}4\D{0,5}5\D{0,5}6\D{0,5}7\D
 
 
 def arrive(license_, body, content_type="application/json"):
-    """A webhook event, as it is stored and processed."""
+    """Store a webhook event, and process it."""
     event_id = store_event(license_.pk, body if isinstance(body, bytes) else json.dumps(body).encode(), content_type)
     process_event(event_id)
     return WebhookEvent.objects.get(pk=event_id)
 
 
 def every_value():
-    """Every column of every table of the app, as text, by its place."""
+    """Yield every column of every table of the app, as its place and its text."""
     for model in apps.get_app_config("django_kpwa").get_models():
         if model._meta.proxy or not model._meta.managed:
             continue
@@ -79,7 +79,7 @@ def traces():
 
 @pytest.fixture
 def known(license_):
-    """A shop that has written to a customer in every way, and that the customer has written to."""
+    """A shop and a customer who have written to each other in every possible way."""
     sale = Sale.objects.create(status=Sale.Status.PAID, customer_phone=TYPED)
     OutboundMessage.objects.update(due_at=timezone.now() - timedelta(seconds=1))
     drive(license_.pk)
@@ -137,7 +137,7 @@ def test_nothing_of_the_number_is_left_and_the_stop_still_holds(known, license_,
 def test_a_dump_of_the_database_does_not_have_it(known):
     binary = shutil.which("pg_dump")
     if connection.vendor != "postgresql" or binary is None:
-        pytest.skip("every column is read by the tests beside this one")
+        pytest.skip("needs PostgreSQL and pg_dump; other tests read every column")
     kpwa("forget", TYPED, "--yes")
     place = connection.get_connection_params()
     command = [binary, "--data-only", "--inserts", "-t", "django_kpwa_*"]
@@ -145,10 +145,10 @@ def test_a_dump_of_the_database_does_not_have_it(known):
         command += [option, str(place[name])] if place.get(name) else []
     done = subprocess.run([*command, place["dbname"]], capture_output=True, text=True, check=False)
     if done.returncode and "version" in done.stderr:
-        pytest.skip("this pg_dump is older than the server")
+        pytest.skip("this pg_dump does not support the server's version")
     assert done.returncode == 0, done.stderr
     assert "django_kpwa_outboundmessage" in done.stdout
-    # Bytes are dumped in hexadecimal digits.
+    # pg_dump writes bytes as hexadecimal digits.
     bodies = [bytes.fromhex(found).decode("utf-8", "replace") for found in re.findall(r"\\x([0-9a-f]+)", done.stdout)]
     digits = re.sub(r"'\\x[0-9a-f]*'", "", done.stdout)
     assert not [text for text in [digits, *bodies] if TRACE.search(text)]
@@ -204,7 +204,7 @@ def test_what_was_sent_is_not_sent_again_to_a_key_that_is_known(known, license_)
     sale.save()
     assert OutboundMessage.objects.for_source(sale).get().is_forgotten
     assert send_message(TYPED, "Halo Budi", idempotency_key=f"once:{NUMBER}") == known["sent"]
-    # The digest of a copy's key is made of the number and of an id that stays: whoever has both can try all numbers.
+    # The digest of a copy's key is made from the number and an id that stays. With both, one could try all numbers.
     known["copy"].refresh_from_db()
     assert known["copy"].idempotency_digest is None
     drive(license_.pk)

@@ -1,4 +1,4 @@
-"""A worker is frozen before each of its statements in turn, and all that a site calls goes on beside it."""
+"""A worker is frozen before each of its statements in turn, and every call of the site still goes through."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from tests.shop.models import Sale
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor == "sqlite", reason="its one writer is waited for, as the docs say"),
+    pytest.mark.skipif(
+        connection.vendor == "sqlite", reason="SQLite has one writer, and others wait for it, as the docs say"
+    ),
 ]
 
 NUMBER = "0812 3456 7890"
 MAX_SECONDS = 4.0
-"""A lock that is waited for has a second or two; the databases' own limits would be 50 s and none."""
+"""Our own limit for a lock is one or two seconds. The databases' own limits would be 50 s, or none."""
 
 
 class FrozenWorker:
-    """Runs `work` in a thread, which stands still before its statement number `at`, from 0, until it is thawed."""
+    """Runs `work` in a thread that stops before its statement number `at`, counted from 0, until it is thawed."""
 
     def __init__(self, work, at):
         self._work, self._left = work, at
@@ -72,7 +74,7 @@ def in_doubt(license_):
 
 
 def front_door(license_, at):
-    """Each call that a site makes, by its name; the messages that are decided about are not the worker's own."""
+    """Return each call that a site makes, by its name. Its decisions concern other messages than the worker's."""
     later = [send_message(NUMBER, "later", license=license_, priority=50) for _ in range(3)]
     doubtful = [in_doubt(license_) for _ in range(3)]
     return {
@@ -138,8 +140,8 @@ def test_no_call_of_a_site_waits_for_a_worker_that_is_frozen_at_any_statement(li
                 began_at = time.monotonic()
                 with transaction.atomic():
                     call()
-                assert time.monotonic() - began_at < MAX_SECONDS, f"{name} beside a {work} frozen at {at}"
-        # What is left of this turn is not the next one's.
+                assert time.monotonic() - began_at < MAX_SECONDS, f"{name} took too long beside a {work} frozen at {at}"
+        # Clean up, so that the next turn starts without this turn's messages and lease.
         OutboundMessage.objects.update(status=Status.CANCELLED, in_doubt=False)
         Lane.objects.update(lease_token=None, lease_expires_at=None)
         at += 1

@@ -1,4 +1,4 @@
-"""A process that stands still in the middle of a transaction holds rows: nobody else stands still for them."""
+"""A process that stands still in the middle of a transaction holds rows, and nobody else stops because of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.stores import take_lane
 pytestmark = [
     pytest.mark.waits,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor == "sqlite", reason="its locks are the whole file's, and have a limit"),
+    pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite locks the whole file, with a time limit"),
 ]
 
 NUMBER = "081234567890"
@@ -44,7 +44,7 @@ NUMBER = "081234567890"
 
 @contextmanager
 def frozen_with(*querysets, seconds=None):
-    """Another connection that holds these rows in an open transaction, until the end or for `seconds`."""
+    """Hold these rows in an open transaction of another connection, until the block ends or for `seconds`."""
     holds, thaw = threading.Event(), threading.Event()
 
     def stand_still():
@@ -95,7 +95,7 @@ def another(name="Cabang"):
 
 
 def abandon(license_):
-    """Its worker died, or stands still past the end of its lease, in the middle of a send."""
+    """Leave a message as if its worker had died, or stood still past the end of its lease, in the middle of a send."""
     store().ensure_lane(license_.pk)
     assert take_lane(license_.pk)[0]
     send_message(NUMBER, "lost", license=license_)
@@ -152,7 +152,7 @@ def test_a_message_whose_row_is_locked_lets_the_process_go(license_, form):
 
 
 def test_an_outcome_is_recorded_though_its_row_is_locked_for_some_seconds(license_, hooks, form):
-    """It is known here alone: this waits, and tries again."""
+    """Only this process knows the outcome, so it waits and tries again."""
     drive(license_.pk)
     message = send_message(NUMBER, "struk", license=license_)
     frozen = frozen_with(lanes(license_), seconds=4)
@@ -195,7 +195,7 @@ def test_what_is_noted_counted_and_purged_by_one_that_stands_still_stops_nobody(
 
 
 def in_doubt(license_, text):
-    """A message that a webhook will prove, and that webhook."""
+    """Return a message that is in doubt, and a webhook event that proves that it was sent."""
     message = send_message(NUMBER, text, license=license_)
     OutboundMessage.objects.filter(pk=message.pk).update(status=Status.UNKNOWN, attempts_made=1, in_doubt=True)
     message.attempts.create(number=1, started_at=timezone.now(), outcome="in_doubt", gateway_id=f"GW-{text}")
@@ -236,7 +236,7 @@ def test_an_event_that_was_processed_waits_a_moment_alone_for_its_row(license_, 
 
 @pytest.fixture
 def shops(license_):
-    """The lane of the first is held by one that stands still; 46 messages of others wait."""
+    """A first license whose lane a lost worker holds, and 23 others with 46 waiting messages."""
     others = [another(f"Cabang {number}") for number in range(23)]
     Lane.objects.bulk_create(Lane(license=shop, session_status="connected") for shop in [license_, *others])
     abandon(license_)
@@ -256,7 +256,7 @@ def test_kpwa_run_sends_for_all_others_while_a_lane_is_locked(shops):
         assert statuses(first) == {Status.SENDING, Status.QUEUED}
 
 
-@pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them")
+@pytest.mark.skipif(not HAS_REDIS, reason="workers need a Redis broker")
 def test_celery_sends_for_all_others_while_a_lane_is_locked(shops, tmp_path, redis_url):
     first, others = shops
     with redis.Redis.from_url(redis_url) as client:

@@ -1,4 +1,4 @@
-"""One place finds what is wrong, and all screens say it: broken situations against doctor, dashboard and banner."""
+"""One place finds all problems. Doctor, dashboard and banner show its findings in broken situations."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SECRET = "Zk3_a-long-and-random-secret-0123456789"
 
 @pytest.fixture
 def well(license_):
-    """A linked license that is the default one, and a sweep a moment ago."""
+    """A linked default license, and a sweep that ran a moment ago."""
     Lane.objects.create(license=license_, session_status="connected", session_seen_at=timezone.now())
     sweep()
     return license_
@@ -148,9 +148,9 @@ def _refuse(gateway, **_):
     raise UnauthorizedError("the key is not accepted", status_code=401, words="Unauthorized")
 
 
-# What is broken, the finding, whether receipts go out, words of the dashboard's headline and of the banner, the alert
-# that opens, and what the health endpoint says. The empty text: the screen says nothing of it, or nobody is told,
-# because receipts go out, or because it concerns nobody there.
+# For each situation: what breaks it, the finding, whether receipts go out, words of the dashboard's headline and of the
+# banner, the alert that opens, and the answer of the health endpoint. An empty text means that the screen says nothing,
+# or that no alert opens, because receipts go out or because nobody there needs to know.
 SITUATIONS = {
     "all is well": (lambda site: None, None, True, "receipts can go out", "", "", "ok"),
     "no license": (
@@ -314,7 +314,7 @@ def test_every_screen_says_what_is_found(well, admin_client, monkeypatch, name):
     assert found.is_blocked is not can_send
     assert headline.lower() in dashboard(admin_client).lower()
     assert counter in banner() if counter else banner() == ""
-    assert is_quiet() or counter or code, "the quick look may be wrong in one direction alone"
+    assert is_quiet() or counter or code, "is_quiet() is False although there is no problem"
     if name not in ASKED_AGAIN:
         exit_code, told = kpwa_json("doctor")
         assert told["receipts_can_go_out"] is can_send
@@ -322,7 +322,7 @@ def test_every_screen_says_what_is_found(well, admin_client, monkeypatch, name):
 
 
 CANARIES = ("81234567890", r"628\d{7,}", "test-api-key-0001", "struk", "a fault of the site", SECRET)
-"""What was put in: numbers, a key, texts, and what the site's own code said. As patterns."""
+"""Patterns of what must not be shown: numbers, a key, texts, and the message of an exception in the site's code."""
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
@@ -372,7 +372,7 @@ ASKED_AGAIN = (
     "logged out", "gateway failing", "key refused before the first send", "never linked", "number restricted",
     "number banned", "passkey asked for, after a log-out",
 )  # fmt: skip
-"""The doctor asks the gateway in memory, which is linked and takes the key, so that these end with its question."""
+"""The doctor asks the gateway in memory, which is linked and accepts the key. Its answer ends these situations."""
 
 
 def test_a_look_costs_as_much_for_many_messages_as_for_few(well):
@@ -402,7 +402,7 @@ def test_cron_rolls_statistics_up(well):
     assert Heartbeat.objects.filter(name="dispatch").exists()
 
 
-@pytest.mark.skipif(not HAS_REDIS, reason="workers need a broker that outlives them")
+@pytest.mark.skipif(not HAS_REDIS, reason="workers need a Redis broker")
 class TestRealProcesses:
     @pytest.fixture(autouse=True)
     def site(self, license_, celery_settings, redis_url):
@@ -413,7 +413,7 @@ class TestRealProcesses:
         return look().senders.is_alive(name)
 
     def the_problem(self):
-        # As if they had been up for some minutes.
+        # Pretend that they have been up for some minutes.
         Heartbeat.objects.update(since=minutes_ago(5))
         return look().senders.problem
 
@@ -448,7 +448,9 @@ class TestRealProcesses:
             assert (found.problem, found.is_without_broker) == (None, True)
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="a role's transactions can be made read-only there")
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="only PostgreSQL can make a role's transactions read-only"
+)
 def test_a_database_that_takes_no_changes_is_told(well):
     Heartbeat.objects.update(seen_at=minutes_ago(10))
     with connection.cursor() as cursor:

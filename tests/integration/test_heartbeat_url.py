@@ -1,4 +1,4 @@
-"""The dead man's switch, on real sockets: when it is asked, and that one which hangs delays nothing."""
+"""The dead man's switch, on real sockets: when its URL is called, and that a URL that hangs delays nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATH = "/ping/a-secret-path-0123456789"
 
 @pytest.fixture(autouse=True)
 def _process():
-    """Each test is a process that has not asked yet."""
+    """Start each test as a process that has not called the URL yet."""
     forget()
     yield
     wait_for_threads()
@@ -44,7 +44,7 @@ def wait_for_threads():
 
 @contextmanager
 def listening(*parts, pause=0.0):
-    """A server that reads a request and sends `parts` with a pause between them; yields its URL and the requests."""
+    """Run a server that reads a request and sends `parts` with pauses. Yields its URL and the requests."""
     requests: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
@@ -75,7 +75,7 @@ def listening(*parts, pause=0.0):
 
 
 def whole_request(client):
-    """What the client sends, with the body that its headers announce."""
+    """Return what the client sends, with the body that its headers announce."""
     read = client.recv(4096)
     head, _, body = read.partition(b"\r\n\r\n")
     length = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)

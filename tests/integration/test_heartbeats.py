@@ -1,4 +1,4 @@
-"""Signs of life: who leaves them, how often, and that they never stand in the way."""
+"""Heartbeats: which processes write them, how often, and that they never block anything."""
 
 from __future__ import annotations
 
