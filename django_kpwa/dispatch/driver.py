@@ -66,10 +66,11 @@ from .verdict import Circumstances, judge
 
 logger = get_logger("django_kpwa.dispatch")
 
-# Waits that the pace requires: up to the first limit the driver sleeps; up to the second it keeps the lease and passes
-# it on to a delayed task; for longer ones it gives the lane back, and beat wakes it.
 MAX_SECONDS_SLEPT = 0.05
+"""Maximum wait for the pace in seconds during which the driver sleeps."""
 MAX_SECONDS_HELD = 20.0
+"""Maximum wait for the pace in seconds for which the driver keeps the lease, and passes it on to a delayed task. For a
+longer wait it gives the lane back, and beat wakes it."""
 
 
 class Driven(NamedTuple):

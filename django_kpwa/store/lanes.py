@@ -1,9 +1,10 @@
 """Lanes and the messages that go through them: leases, claims and records, portably and for every case.
 
-Every status change is an UPDATE on the condition that the row still has the status that it leaves. Rows are locked in
-one order, against deadlocks: lane, then messages, then their attempts. A transaction begins with a write: SQLite then
-takes its write lock at once, and MariaDB's snapshot begins after the wait for the lock, so that later reads see what is
-committed. Recording is durable: it is never part of a caller's transaction.
+- Every status change is an UPDATE on the condition that the row still has the status that it leaves.
+- Rows are locked in one order, against deadlocks: lane, then messages, then their attempts.
+- A transaction begins with a write. SQLite then takes its write lock at once. MariaDB's snapshot then begins after the
+  wait for the lock, so that later reads see what is committed.
+- Recording is durable: it is never part of a caller's transaction.
 """
 
 from __future__ import annotations

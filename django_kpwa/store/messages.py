@@ -1,6 +1,6 @@
 """Stores messages in a site's checkout, finds them by their keys, and purges them.
 
-Nothing that a checkout calls waits for a row that a worker may have locked, or locks a row that a worker needs: the
+Nothing that a checkout calls waits for a row that a worker may have locked, or locks a row that a worker needs. The
 license and the lane are read without locks. MariaDB locks the rows that an INSERT … SELECT reads, so the portable form
 reads them by a separate SELECT before.
 

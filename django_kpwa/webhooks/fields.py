@@ -58,12 +58,12 @@ _FROM = (
     "from", "phone", "phoneno", "phonenumber", "number", "remotejid", "chatid", "jid", "fromnumber", "fromphone",
     "senderphone", "chat", "waid", "source", "user",
 )  # fmt: skip
-# Fields beside a `…@lid` that hold the number that it hides.
+# Names of fields that give the number for which a `…@lid` in another field stands.
 _ALTERNATIVES = (
     "remotejidalt", "senderpn", "senderphone", "senderphonenumber", "senderalt", "cleanedsenderpn", "participantalt",
     "participantpn", "participantphone", "chatpn", "chatalt", "remotejidpn", "frompn", "phonenumber", "senderid",
 )  # fmt: skip
-# The other way round: fields that stand beside a number and hold the `…@lid` that stands for it elsewhere.
+# Names of fields that give the `…@lid` which stands for a number in another field.
 _HIDDEN_CHATS = ("remotejidalt", "remotejidlid", "chatalt", "chatlid")
 _HIDDEN_SENDERS = ("senderlid", "senderalt", "fromlid", "lid")
 _TO_ALTERNATIVES = ("remotejidalt", "recipientalt", "recipientpn", "recipientphone", "topn", "chatpn", "chatid")
@@ -76,7 +76,7 @@ _MEMBERS = (
 )  # fmt: skip
 _OWN_FLAGS = ("isfromme", "fromme", "isme", "owner")
 _DIRECTIONS = ("self", "flow", "direction")
-# A payload about a message may have one of these as well, beside the message's own status.
+# Names of fields for the session's status. A payload about a message may have one in addition to the message's status.
 SESSION_STATES = tuple(
     f"{of}{what}"
     for of in ("session", "connection", "instance", "account", "device", "license")

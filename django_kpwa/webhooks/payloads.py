@@ -4,8 +4,8 @@ Anybody who learns a webhook's address can post here. Therefore:
 
 - No body may take long to read.
 - A body that cannot be read gives an empty result. The only exception that a body may raise is `TooMuchError`.
-- A small body must not cost a worker much. So each event is limited as a whole: the number of JSON separators, which is
-  counted before it is parsed, the objects visited, the events it reports, and the total length of their texts.
+- A small body must not cost a worker much. So each event has limits for the number of JSON separators (counted before
+  parsing), of visited objects and of reported events, and for the total length of their texts.
 """
 
 from __future__ import annotations
