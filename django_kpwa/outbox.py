@@ -517,11 +517,12 @@ def _check_stops(rows: Sequence[OutboundMessage], *, is_many: bool = False) -> N
 
     `is_many`: set the error's `index` to the position of the row.
     """
-    numbers = [row.recipient if row.recipient_type == RecipientType.NUMBER else "" for row in rows]
-    stopped = store().find_stopped({number for number in numbers if number})
-    for index, number in enumerate(numbers):
-        if number in stopped:
-            told = f"the owner of {phone.mask(number)} has asked for no more messages."
+    stopped = store().find_stopped(row.recipient for row in rows if row.recipient_type == RecipientType.NUMBER)
+    if not stopped:
+        return
+    for index, row in enumerate(rows):
+        if row.recipient_type == RecipientType.NUMBER and row.recipient in stopped:
+            told = f"the owner of {phone.mask(row.recipient)} has asked for no more messages."
             raise RecipientStoppedError(told, index=index if is_many else None)
 
 
@@ -534,14 +535,14 @@ def _store_many(rows: Sequence[OutboundMessage]) -> list[OutboundMessage]:
             first.setdefault(row.idempotency_digest, row)
     # Of several rows with one key, only the first is inserted; it is the result for the others too.
     fresh = [row for row in rows if row.idempotency_digest is None or first[row.idempotency_digest] is row]
-    inserted = store().store_messages(fresh)
-    refused = [digest for digest, row in first.items() if row.uuid not in inserted]
+    skipped = store().store_messages(fresh)
+    refused = [digest for digest, row in first.items() if row.uuid in skipped]
     known = store().find_known_after_clash(refused)
     result = []
     for row in rows:
         digest = row.idempotency_digest
         match = row if digest is None else known.get(digest, first[digest])
-        if match.uuid not in inserted and digest not in known:
+        if match.uuid in skipped and digest not in known:
             raise _not_stored()
         _log_difference(match, row)
         result.append(match)

@@ -83,8 +83,9 @@ class Messages(Recipients):
             return None
         if found is not None:
             row.license_id = found["pk"]
-        inserted = row.uuid in self._insert([row])
-        return Inserted(_lane_of(found) if found is not None else None) if inserted else None
+        if self._insert([row]):
+            return None
+        return Inserted(_lane_of(found) if found is not None else None)
 
     @sensitive_variables()
     def store_stopped(self, row: OutboundMessage, default_name: str = "") -> bool:
@@ -114,10 +115,10 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
-        """Insert many unsaved messages, all or none, in one transaction. Returns the `uuid` of each inserted row.
+        """Insert many unsaved messages in one transaction. Returns the `uuid` of each row that was not inserted.
 
-        The rows have their licenses already. If one of these was deleted, nothing is inserted. Rows whose idempotency
-        key is known are skipped.
+        Rows whose idempotency key is known are not inserted. All rows have their licenses already; if one of those was
+        deleted, no row is inserted.
 
         Rows are inserted in the order of their keys: two calls with keys in common then wait for each other, and cannot
         deadlock. So that they are still sent in the order given, messages that are due at once become due one
@@ -129,15 +130,16 @@ class Messages(Recipients):
     @sensitive_variables()
     def _store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
         if not self._has_licenses(rows):
-            return set()
+            return {row.uuid for row in rows}
         digests = [row.idempotency_digest for row in rows if row.idempotency_digest is not None]
         known = self.find_known(digests).keys() | self.find_kept(digests).keys()
-        rows = [row for row in rows if row.idempotency_digest not in known]
+        skipped = {row.uuid for row in rows if row.idempotency_digest in known}
+        rows = [row for row in rows if row.uuid not in skipped]
         # SQLite has one writer at a time, so that no order of inserts can deadlock there.
         if len(digests) > 1 and self.connection.features.has_select_for_update:
             in_order(rows)
             rows = sorted(rows, key=lambda row: row.idempotency_digest or "")
-        return set().union(*(self._insert(batch) for batch in self._batches(rows)))
+        return skipped.union(*(self._insert(batch) for batch in self._batches(rows)))
 
     @sensitive_variables()
     def _look(
@@ -159,7 +161,7 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def _insert(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
-        """Insert the rows whose key is not known. Returns the `uuid` of each inserted row."""
+        """Insert the rows whose key is not known; returns the `uuid` of each row that was not inserted."""
         stored = None
         if can_write(self.connection):
             made = [written(OutboundMessage, row.__dict__, self.connection, {}) for row in rows]
@@ -188,7 +190,7 @@ class Messages(Recipients):
 
     @sensitive_variables()
     def keep_what_was_returned(self, rows: Sequence[OutboundMessage], stored: Iterable[Mapping[str, Any]]) -> set[UUID]:
-        """Set the returned values on the rows that were inserted. Returns the `uuid` of each of these rows."""
+        """Set the returned values on the rows that were inserted; returns the `uuid` of each row that was not."""
         by_uuid = {row.uuid: row for row in rows}
         for values in stored:
             row = by_uuid.pop(values["uuid"])
@@ -199,7 +201,7 @@ class Messages(Recipients):
                 values[name] for name in ("created_at", "due_at", "expires_at")
             )
             row._state.adding, row._state.db = False, self.using
-        return {row.uuid for row in rows if row.uuid not in by_uuid}
+        return set(by_uuid)
 
     def _has_licenses(self, rows: Sequence[OutboundMessage]) -> bool:
         """True if the licenses of all rows exist. No foreign key constraint checks that, see `OutboundMessage`."""

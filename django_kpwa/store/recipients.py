@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from django.db.models import Case, F, QuerySet, When
@@ -23,6 +24,7 @@ from .results import UNRESTRICTED, Change, Contact, Standing
 MARKED_DAYS = 30
 """Maximum age in days of messages that are marked when their number turns out to be wrong."""
 _AT_ONCE = 500
+"""Maximum number of rows, or of numbers, per statement."""
 
 
 @sensitive_variables()
@@ -93,15 +95,15 @@ class Recipients(StoreBase):
         return None if reason is None else StopReason(reason)
 
     @sensitive_variables()
-    def find_stopped(self, numbers: Collection[str]) -> set[str]:
-        """Return those of `numbers` to which nothing must be sent."""
-        if not numbers or not Recipient.objects.filter(stopped_at__isnull=False).exists():
+    def find_stopped(self, numbers: Iterable[str]) -> set[str]:
+        """Return those of `numbers` to which nothing must be sent. They are looked up in parts, to bound the memory."""
+        if not Recipient.objects.filter(stopped_at__isnull=False).exists():
             return set()
-        number_of = {form: number for number in numbers for form in forms_of(number)}
         found: set[str] = set()
-        forms = list(number_of)
-        for start in range(0, len(forms), _AT_ONCE):
-            stops = Recipient.objects.filter(number__in=forms[start : start + _AT_ONCE], stopped_at__isnull=False)
+        numbers = iter(numbers)
+        while part := set(islice(numbers, _AT_ONCE)):
+            number_of = {form: number for number in part for form in forms_of(number)}
+            stops = Recipient.objects.filter(number__in=number_of, stopped_at__isnull=False)
             found |= {number_of[form] for form in stops.values_list("number", flat=True)}
         return found
 

@@ -72,23 +72,25 @@ class PostgreSQLMessages(Messages):
     def _store_messages(self, rows: Sequence[OutboundMessage]) -> set[UUID]:
         if not all(_can_be_listed(row) for row in rows):
             return super()._store_messages(rows)
-        if not rows or not self._has_licenses(rows):
+        if not rows:
             return set()
+        if not self._has_licenses(rows):
+            return {row.uuid for row in rows}
         is_keyed = sum(row.idempotency_digest is not None for row in rows) > 1
         # Rows with keys are inserted in the order of their keys, and `place` keeps the order in which they are sent
         # (see `store_messages()`). A single key cannot be part of a deadlock.
-        places = {row.uuid: place if is_keyed else 0 for place, row in enumerate(rows)}
+        places = {row.uuid: place for place, row in enumerate(rows)} if is_keyed else {}
         if is_keyed:
             rows = sorted(rows, key=lambda row: row.idempotency_digest or "")
         due_at = f"{_NOW} + given.place * INTERVAL '1 microsecond'" if is_keyed else _NOW
-        stored: set[UUID] = set()
+        skipped: set[UUID] = set()
         for batch in self._batches(rows):
-            at = [places[row.uuid] for row in batch]
+            at = [places.get(row.uuid, 0) for row in batch]
             source, parameters = in_lists(batch, at, self.connection, {"due_at": (due_at, [])}, "idempotency_digest")
             if any(row.idempotency_digest is not None for row in batch):
                 source += _ARE_NOT_KEPT
-            stored |= self.keep_what_was_returned(batch, self._insert_source(source, parameters) or [])
-        return stored
+            skipped |= self.keep_what_was_returned(batch, self._insert_source(source, parameters) or [])
+        return skipped
 
 
 def _can_be_listed(row: OutboundMessage) -> bool:
