@@ -15,9 +15,8 @@
         def get_occurred_at(self, sale):
             return sale.paid_at
 
-- `queueing` stores a message without its text when a sale is saved.
-- `render` writes the text just before the message is sent.
-- `preview` shows a person what a class would send, without queueing anything.
+`queueing` stores a message without its text when a sale is saved. `render` writes the text just before the message is
+sent. `preview` shows a person what a class would send, without queueing anything.
 """
 
 from __future__ import annotations
