@@ -161,7 +161,7 @@ class RunningProcess:
         try:
             return self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"It did not end within {seconds} s of signal {number}:\n{self.output}") from None
+            raise AssertionError(f"It did not exit within {seconds} s of signal {number}:\n{self.output}") from None
 
     def kill_all(self) -> None:
         """Kill the process and its children with SIGKILL, as a power loss would."""

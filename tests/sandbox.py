@@ -178,6 +178,6 @@ def _announced_url(lines: queue.SimpleQueue[str], process: subprocess.Popen[str]
             process.kill()
             raise AssertionError(f"The sandbox did not start within {STARTUP_SECONDS} seconds.") from None
         if not line:
-            raise AssertionError(f"The sandbox ended at its start, with exit code {process.wait()}.")
+            raise AssertionError(f"The sandbox exited during its start, with exit code {process.wait()}.")
         if found := re.search(r"Phone +(http://\S+)/", line):
             return found.group(1)

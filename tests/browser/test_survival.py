@@ -128,7 +128,7 @@ class Reader:
             if (self.browser.evaluate(FOCUSED) or "").startswith(words):
                 break
         else:
-            raise AssertionError(f"The Tab key never comes by {words!r}.")
+            raise AssertionError(f"The Tab key never reaches {words!r}.")
         if leaves:
             with self.browser.loading(words):
                 self.browser.type("\n")

@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(scope="session")
 def django_db_setup():
-    pytest.fail("A test in tests/unit asks for a database. It belongs into tests/integration.")
+    pytest.fail("A test in tests/unit uses a database. Move it to tests/integration.")

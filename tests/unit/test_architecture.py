@@ -212,37 +212,37 @@ def test_the_pauses_of_the_page_end_as_those_of_the_code():
 
 # Each exception states its reason. A test fails if an exception is no longer needed.
 WRITES_ELSEWHERE = {
-    "cli/groups.py": "groups of the site's users, which are no part of the outbox",
-    "models/license.py": "a license is what people configure: one that becomes the default takes that from the others",
-    "models/statistics.py": "a heartbeat is no state, and asked for by store/heartbeats.py alone",
-    "receipts/failures.py": "a failure is a note for people, and counted by the code that caught it",
-    "statistics.py": "figures are counted from what the store has written, and nothing follows from them",
+    "cli/groups.py": "user groups of the site, which are not part of the outbox",
+    "models/license.py": "a license is configuration: a new default license takes the flag from the others",
+    "models/statistics.py": "a heartbeat is not a state, and only store/heartbeats.py requests the write",
+    "receipts/failures.py": "a failure is a note for people, counted by the code that caught it",
+    "statistics.py": "figures are counted from rows of the store, and no behaviour depends on them",
 }
 SAVES_ELSEWHERE = {
-    "admin/license_form.py": "a person's form for a license",
-    "admin/license_link.py": "a person's answer about a license's number",
+    "admin/license_form.py": "a person edits a license in a form",
+    "admin/license_link.py": "a person answers a question about a license's number",
     "cli/sandbox.py": "a license of a site under development",
-    "cli/licenses.py": "a person's command about a license",
+    "cli/licenses.py": "a person changes a license by a command",
     "models/license.py": "a license",
     "testing.py": "a license for a site's own tests",
-    "gateway/qr.py": "an image, into memory",
+    "gateway/qr.py": "an image, saved to memory",
 }
 ASKS_FOR_THE_VENDOR = {
-    "store/sql.py": "dialect_of(), which chooses what differs between databases",
+    "store/sql.py": "dialect_of(), which chooses the SQL that differs between databases",
     "models/source.py": "a field's collation is part of its table",
-    "checks/configuration.py": "what a site should set depends on its database",
-    "checks/database.py": "what a site should set depends on its database",
+    "checks/configuration.py": "the advice depends on the site's database",
+    "checks/database.py": "the advice depends on the site's database",
 }
 NAMES_A_DATABASE = {
-    "models/database.py": "the outbox's own: the manager that is pinned to it, and the key of what a process caches",
-    "models/license.py": "License.save(using=), whose caller may name one, as for any model",
-    "models/source.py": "the content types, which are Django's and not pinned; and what an alias means",
-    "apps.py": "the one that is being migrated, or in which a license was saved",
-    "containing.py": "whichever have a transaction open",
-    "receipts/queueing.py": "the one in which the site has saved a sale",
-    "receipts/missing.py": "the one in which a class's candidates are",
-    "receipts/identity.py": "the one from which the site's object is read again",
-    "admin/receipt_preview.py": "the one from which the site's objects are listed",
+    "models/database.py": "the outbox's database: the manager pinned to it, and the key of a process's caches",
+    "models/license.py": "License.save(using=), where the caller may name a database, as for any model",
+    "models/source.py": "the content types, which are Django's and not pinned, and the meaning of an alias",
+    "apps.py": "the database that is migrated, or in which a license was saved",
+    "containing.py": "all databases with an open transaction",
+    "receipts/queueing.py": "the database in which the site saved a sale",
+    "receipts/missing.py": "the database of a class's candidates",
+    "receipts/identity.py": "the database from which the site's object is read again",
+    "admin/receipt_preview.py": "the database from which the site's objects are listed",
 }
 
 

@@ -86,7 +86,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Happening:
-    """An event at `at`: the customer `recipient` writes, or the number's restriction is reported or lifted."""
+    """What happens at `at`: the customer `recipient` writes, or the number's restriction is reported or lifted."""
 
     at: datetime
     kind: str
@@ -376,7 +376,7 @@ def lived(story: Story, looks: Sequence[datetime] = (), order: int = 1) -> World
 
 CUSTOMERS = ["628110", "628111", "628112", "628113"]
 MINUTES = st.integers(0, 3 * 24 * 60)
-# Many events share a moment, so that a wrong dependence on their order shows.
+# Moments often coincide, so that a wrong dependence on their order shows.
 MOMENTS = MINUTES.map(lambda minutes: minutes // 240 * 240) | MINUTES
 STORIES = st.builds(
     Story,
@@ -403,7 +403,7 @@ STORIES = st.builds(
             st.sampled_from(CUSTOMERS),
         ),
         max_size=6,
-        # No two events share a moment: the order of two actions of one person would matter.
+        # No two happenings share a moment, because the order of one person's actions matters.
         unique_by=lambda each: each[0],
     ).map(tuple),
     restricted=st.lists(st.tuples(MINUTES, MINUTES.map(lambda minutes: minutes * 3)), max_size=2).map(tuple),
