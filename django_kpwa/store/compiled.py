@@ -75,18 +75,32 @@ def update_where(connection: Any, model: type[Model], lookups: Mapping[str, Any]
     values = {f"where {name}": value for name, value in lookups.items()}
     shape: list[tuple[str, Any]] = []
     for name, value in columns.items():
-        if isinstance(value, InSeconds):
-            # Equal expressions share one compiled query. The number of seconds of an `in_seconds()` is therefore made a
-            # parameter: otherwise the cache would grow with every different wait.
-            shape.append((name, InSeconds))
-            value = timedelta(seconds=value.seconds)
-        else:
-            shape.append((name, value if hasattr(value, "resolve_expression") else None))
-        values[name] = value
+        shape.append((name, _shape_of(value)))
+        # The number of seconds of an `in_seconds()` is a parameter: otherwise the cache would grow with every wait.
+        values[name] = timedelta(seconds=value.seconds) if isinstance(value, InSeconds) else value
     query = _compiled_update(connection.alias, model, tuple(lookups), tuple(shape))
     with connection.cursor() as cursor:
         query.execute(cursor, values)
         return int(cursor.rowcount)
+
+
+def _shape_of(value: Any) -> Any:
+    """Return what a compiled query depends on: the expression that `value` is, or None for a plain value.
+
+    The two most frequent expressions are represented by their class, because Django computes an expression's hash from
+    its source code's signature, which takes longer than the statement. Other expressions that run for each message
+    should be constants of their module: an object computes its hash once.
+    """
+    if type(value) in (DatabaseNow, InSeconds):
+        return type(value)
+    return value if hasattr(value, "resolve_expression") else None
+
+
+def _expression_of(shape: Any, name: str) -> Any:
+    """Return the expression for the column `name` of a compiled query, or None if its value is a parameter."""
+    if shape is InSeconds:
+        return DatabaseNow() + Parameter(name, DurationField())
+    return DatabaseNow() if shape is DatabaseNow else shape
 
 
 @cache
@@ -101,9 +115,8 @@ def _compiled_update(
         UpdateQuery
     )
     columns: dict[str, Any] = {}
-    for name, expression in shape:
-        if expression is InSeconds:
-            expression = DatabaseNow() + Parameter(name, DurationField())
+    for name, shape_of_value in shape:
+        expression = _expression_of(shape_of_value, name)
         columns[name] = Parameter(name, field_of(name)) if expression is None else expression
     query.add_update_values(columns)
     return CompiledQuery(query, using)
@@ -118,7 +131,7 @@ def insert_row(connection: Any, model: type[Model], columns: Mapping[str, Any]) 
 
     Raises `ValueError` if an omitted column has a default that is computed for each row.
     """
-    shape = tuple((name, value if hasattr(value, "resolve_expression") else None) for name, value in columns.items())
+    shape = tuple((name, _shape_of(value)) for name, value in columns.items())
     query = _compiled_insert(connection.alias, model, shape)
     with connection.cursor() as cursor:
         query.execute(cursor, columns)
@@ -136,7 +149,8 @@ def _compiled_insert(using: str, model: type[Model], shape: tuple[tuple[str, Any
     ]
     if computed:
         raise ValueError(f"{', '.join(computed)}: the default is computed for each row, so the value has to be given.")
-    row = model(**{name: Parameter(name, fields[name]) if value is None else value for name, value in shape})
+    expressions = {name: _expression_of(each, name) for name, each in shape}
+    row = model(**{name: Parameter(name, fields[name]) if each is None else each for name, each in expressions.items()})
     query: Any = InsertQuery(model)
     query.insert_values(list(fields.values()), [row])
     return CompiledQuery(query, using)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, F, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.db.models.functions import Coalesce
 from django.views.decorators.debug import sensitive_variables
 
@@ -44,6 +44,7 @@ from .columns import (
 from .compiled import Parameter, first_of, insert_row, update_where
 from .locks import TAKE_SECONDS
 from .new_customers import NewCustomers
+from .recipients import EXCHANGED
 from .restriction import Sign, sign_of
 from .results import (
     CONTENT_COLUMNS,
@@ -70,7 +71,7 @@ from .results import (
 _LOOKED_AT = (
     "pk", "due_at", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent", "in_doubt",
     *CONTENT_COLUMNS, *FACT_COLUMNS,
-    "now", "has_stops", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
+    "now", "has_stops", "is_known", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
     "license__lane__restricted_until",
 )  # fmt: skip
 
@@ -310,7 +311,7 @@ class Lanes(NewCustomers):
         number = found["attempts_made"] + 1
         where = {"pk": found["pk"], "status": Status.QUEUED, "attempts_made": found["attempts_made"]}
         columns = {
-            "status": Status.SENDING, "attempts_made": number, "attempts_spent": F("attempts_spent") + 1
+            "status": Status.SENDING, "attempts_made": number, "attempts_spent": _ONE_MORE_SPENT
         }  # fmt: skip
         if not update_where(self.connection, OutboundMessage, where, columns):
             return None
@@ -324,7 +325,7 @@ class Lanes(NewCustomers):
     @sensitive_variables()
     def _contact(self, lease: Lease, found: dict[str, Any]) -> Contact | None:
         """Return the recipient's `Contact`; None for a group, or if messages were exchanged with the number."""
-        if found["recipient_type"] != RecipientType.NUMBER:
+        if found["recipient_type"] != RecipientType.NUMBER or found["is_known"]:
             return None
         return self.find_contact(lease.license_id, found["recipient"], found["now"])
 
@@ -473,11 +474,7 @@ class Lanes(NewCustomers):
         if content.recipient_type != RecipientType.NUMBER:
             return
         where = {"license_id": license_id, "number": content.recipient}
-        columns = {
-            "first_sent_at": Coalesce("first_sent_at", DatabaseNow()),
-            "last_sent_at": DatabaseNow(),
-            "sent_since_inbound": F("sent_since_inbound") + 1,
-        }
+        columns = {"first_sent_at": _FIRST_SENT, "last_sent_at": DatabaseNow(), "sent_since_inbound": _ONE_MORE_SENT}
         if not update_where(self.connection, Recipient, where, columns):
             Recipient.objects.bulk_create([Recipient(**where)], ignore_conflicts=True)
             update_where(self.connection, Recipient, where, columns)
@@ -572,6 +569,10 @@ class Lanes(NewCustomers):
         return tuple(changed)
 
 
+# Constants, so that their hashes are computed once, see `compiled._shape_of()`.
+_FIRST_SENT = Coalesce("first_sent_at", DatabaseNow())
+_ONE_MORE_SENT = F("sent_since_inbound") + 1
+_ONE_MORE_SPENT = F("attempts_spent") + 1
 _WEIGHED = (Sign.MARKED, Sign.FAILED, Sign.IN_DOUBT)
 """Signs that are weighed even if nothing has indicated a restriction so far."""
 _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
@@ -580,8 +581,9 @@ _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
 def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
     """Return the columns `_LOOKED_AT` of the due messages, in the order in which they are sent."""
     due = OutboundMessage.objects.filter(license_id=license_id, status=Status.QUEUED, due_at__lte=DatabaseNow())
+    theirs = Recipient.objects.filter(EXCHANGED, license_id=OuterRef("license_id"), number=OuterRef("recipient"))
     looked_at: QuerySet[OutboundMessage, Any] = due.annotate(
-        now=DatabaseNow(), has_stops=Exists(Recipient.objects.filter(stopped_at__isnull=False))
+        now=DatabaseNow(), has_stops=Exists(Recipient.objects.filter(stopped_at__isnull=False)), is_known=Exists(theirs)
     ).values(*_LOOKED_AT)
     return looked_at.order_by("priority", "due_at", "id")
 

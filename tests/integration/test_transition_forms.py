@@ -242,7 +242,7 @@ class Stored:
         return {name: relative(value) for name, value in row.items()}
 
     def _facts(self, found):
-        return self._relative(vars(found.facts))
+        return self._relative(found.facts._asdict())
 
     def seen(self, step):
         """What the step found, with positions instead of ids."""
