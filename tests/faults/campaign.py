@@ -1,10 +1,10 @@
-"""The long part: many messages through every fault at once, with kills every few seconds.
+"""The long part of the campaign: many messages, every fault at once, and kills every few seconds.
 
     python -m tests.faults.campaign --messages 20000 --seed 1
 
-What is broken, when, and how it is decided about what is in doubt is drawn from the seed, which is printed; processes
-run as the machine lets them, so a seed repeats the draws, not the microseconds. PostgreSQL and Redis come from wheels,
-or are those of `DATABASE_URL` and `REDIS_URL`. Ends with a summary, and with exit code 1 where a promise was broken.
+The seed decides what is broken, when, and how doubts are resolved; it is printed. Process scheduling depends on the
+machine, so a seed repeats the random draws but not the exact timing. PostgreSQL and Redis come from wheels, or are
+those of `DATABASE_URL` and `REDIS_URL`. The run ends with a summary, and with exit code 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LICENSES = 6
-# Rates a request. What needs a person afterwards is rarer: each time a license stops until the person came by.
+# Rates per request. Faults that need a person afterwards are rarer, because each stops a license until the person acts.
 FAULTS = {
     "latency": {"probability": 0.02, "amount": 300},
     "revoked_key": {"probability": 0.0005},
@@ -53,25 +53,26 @@ FAULTS = {
     "webhook_out_of_order": {"probability": 0.05, "amount": 1},
 }
 NEW_CUSTOMERS = 60
-"""How many new customers a day one of the licenses may write to, as long as the faults last."""
+"""Maximum number of new customers per day for one of the licenses, while the faults last."""
 RESTRICTIONS = ("restricted_400", "restricted_500", "restricted_tick", "cold_refused_400", "cold_failed_500")
-"""The manners in which WhatsApp turns messages to new customers down, one of them for so many seconds now and then. The
-last two say no reason: they fail messages, or leave them in doubt, until that is found out."""
+"""Ways in which WhatsApp rejects messages to new customers. Now and then one of them applies for some seconds. The last
+two give no reason: they fail messages, or leave them in doubt, until the restriction is recognized."""
 RESTRICTION_SECONDS = (3.0, 12.0)
 WAITS_SECONDS = (4.0, 8.0, 16.0)
-"""How long new customers wait after each try, in place of days: a restriction has to end by itself within the run."""
+"""Wait after each try of a message to a new customer, not days: a restriction has to end by itself in the run."""
 MAX_TRIES = 4
-"""So many messages to new customers may a restriction turn down, of each license: the first, and three more."""
+"""Maximum number of messages to new customers that a restriction may reject per license: the first, and three more."""
 FAILPOINTS = ("before_claim", "after_check", "after_claim", "mid_post", "before_answer", "after_post", "after_record")
 FAILPOINT_RATE = 0.0007
 KILL_SECONDS = (2.0, 6.0)
 SALE_STATEMENTS = 12
-"""A sale's connection is lost before one of so many; it has a few less, and then nothing is lost."""
+"""The connection is cut before one of this many statements of a sale. A sale has slightly fewer, and then nothing is
+lost."""
 DEPLOY_SECONDS = (0.5, 4.0)
 HELD_SECONDS = (0.5, 8.0)
-"""How long a transaction that does not go on keeps a lane's row locked."""
+"""How long a stalled transaction keeps a lane's row locked."""
 FROZEN_SECONDS = (0.5, 16.0)
-"""Some thaw within their lease of 9 s, and some past it."""
+"""Some thaw before their lease of 9 s ends, and some after it."""
 
 
 def main() -> int:
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def site() -> Iterator[None]:
-    """The test site in this process, on a test database of its own."""
+    """Set up the test site in this process, on a separate test database."""
     from tests import servers
 
     servers.begin()

@@ -38,7 +38,7 @@ def phone(running_phone):
 
 @pytest.fixture
 def make_shop(transactional_db, tmp_path, phone):
-    """Makes a shop with other settings than the usual; its promises are checked at the end of the test."""
+    """Makes a shop with settings other than the usual ones; its promises are checked at the end of the test."""
     made = []
 
     def make(**options):

@@ -1,15 +1,15 @@
-"""Fuzzes the webhook: posts what atheris makes up to the whole site, has it processed, and checks what is promised.
+"""Fuzzes the webhook: posts generated input to the whole site, has it processed, and checks the promises.
 
     pip install atheris
     python -m tests.faults.fuzz_webhook --seconds 3600 --corpus /tmp/kpwa-corpus
 
-The database is SQLite in memory, so that a core tries thousands of inputs a minute; what PostgreSQL and MariaDB would
-refuse in a text is looked for instead. Ends with the first input that breaks a promise, which libFuzzer writes to a
-file; `python -m tests.faults.fuzz_webhook FILE` tries it again. What was ever found stands in `seeds()`, which
-test_webhook_bodies.py tries as well, without atheris.
+The database is SQLite in memory, so that one core tries thousands of inputs a minute. Texts that PostgreSQL and MariaDB
+would refuse are detected by a check instead. The run ends with the first input that breaks a promise, which libFuzzer
+writes to a file; `python -m tests.faults.fuzz_webhook FILE` tries it again. Every input that was ever found is in
+`seeds()`, which test_webhook_bodies.py also tries, without atheris.
 
-An input is two bytes and a body. The first byte: below 8, a request that is wrong in one way. The second: which of
-`CONTENT_TYPES`; beyond these, the body's first line is the content type.
+An input is two bytes and a body. The first byte: below 8, a request that is wrong in one way. The second: the index in
+`CONTENT_TYPES`; beyond its end, the body's first line is the content type.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PROVEN = ("sent", "delivered", "read")
 
 
 def seeds() -> Iterator[bytes]:
-    """Payloads of this family of gateways, what parsers are known to stumble over, and what the fuzzer found."""
+    """Payloads of this family of gateways, known stumbling blocks of parsers, and earlier findings of the fuzzer."""
     fields = {"id": "A1", "from": NUMBER, "message": "halo", "timestamp": 1700000000, "status": "read"}
     for payload in (
         fields,
@@ -78,7 +78,7 @@ def seeds() -> Iterator[bytes]:
 
 
 def made_up(count: int, random: Random) -> Iterator[bytes]:
-    """Without atheris: seeds with a piece of another one, a byte or a span of them changed, doubled or taken away."""
+    """Inputs without atheris: seeds with a piece of another one, or with a byte or span changed, doubled or removed."""
     known = list(seeds())
     for _ in range(count):
         one, other = bytearray(random.choice(known)), random.choice(known)
@@ -98,7 +98,7 @@ def made_up(count: int, random: Random) -> Iterator[bytes]:
 
 
 def _heavy_seeds() -> Iterator[bytes]:
-    """What once cost a worker minutes, gigabytes, or a query for each of its parts and candidates."""
+    """Inputs that once cost a worker minutes, gigabytes, or a query for each of their parts and candidates."""
     echo = {"isFromMe": True, "phone": NUMBER, "message": TEXT}
     for payload in (
         {"from": NUMBER, "message": "x" * 50_000, "data": [{}] * 500},
@@ -116,7 +116,7 @@ def _heavy_seeds() -> Iterator[bytes]:
 
 
 class Site:
-    """A site with one message in doubt (`A1`), and another license with one of its own (`B1`)."""
+    """A site with one message in doubt (`A1`), and another license with a message (`B1`)."""
 
     def __init__(self) -> None:
         from django.core.handlers.wsgi import WSGIHandler
@@ -137,7 +137,8 @@ class Site:
         logging.getLogger().removeHandler(self.written)
 
     def take(self, made_up: bytes) -> int:
-        """Post one input and have it processed. Returns the answer's status; `AssertionError` for a broken promise."""
+        """Post one input and have it processed. Returns the answer's status; raises `AssertionError` for a broken
+        promise."""
         from django_kpwa.models import SeenId, WebhookEvent
 
         environ, body = _request(made_up)
@@ -149,7 +150,7 @@ class Site:
         is_question = environ["REQUEST_METHOD"] in ("GET", "HEAD")
         assert len(events) == (status == 200 and not is_question), (status, events)
         if events:
-            # Repeats cost as much as all the rest: one in eight is enough.
+            # Repeats cost as much as everything else together, so only one in eight is repeated.
             repeats = zlib.crc32(made_up) % 8 == 0
             assert bytes(events[0].body) == body[: _told_length(environ, body)]
             _check_storable(events[0].content_type)
@@ -234,8 +235,8 @@ def _request(made_up: bytes) -> tuple[dict[str, object], bytes]:
         content_type = CONTENT_TYPES[kind]
     else:
         line, _, body = body.partition(b"\n")
-        # As servers hand headers on: bytes in latin-1. Those in use refuse a NUL, at which Django itself fails before
-        # any view: it looks for a codec of that name.
+        # Servers pass headers on as bytes in latin-1. Those in use refuse a NUL. Django itself would fail at one before
+        # any view, because it looks for a codec of that name.
         content_type = line.strip(b"\r").replace(b"\x00", b"").decode("latin-1")
     environ: dict[str, object] = {
         "REQUEST_METHOD": "POST",
@@ -262,7 +263,7 @@ def _request(made_up: bytes) -> tuple[dict[str, object], bytes]:
 
 
 def _told_length(environ: dict[str, object], body: bytes) -> int:
-    """How much of the body its Content-Length lets a server read: one that is no number says nothing."""
+    """The part of the body that its Content-Length lets a server read: all of it if the header is not a number."""
     try:
         return max(0, int(str(environ["CONTENT_LENGTH"])))
     except ValueError:
@@ -274,7 +275,7 @@ def _input(kind: int, body: bytes) -> bytes:
 
 
 def _check_storable(value: object) -> None:
-    """PostgreSQL takes no NUL in a text, and nobody half of a surrogate pair."""
+    """PostgreSQL accepts no NUL in a text, and no database accepts half of a surrogate pair."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):
@@ -300,20 +301,20 @@ def _message_in_doubt(license_, gateway_id: str) -> int:
 
 
 class _CollectingHandler(logging.Handler):
-    """Nothing that anybody posts is worth a line in the log, let alone an error."""
+    """No request from outside may cause a log line, let alone an error."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Django's own, about paths that are none of ours, and hosts.
+        # Django's own lines, about hosts and about paths that are not ours.
         if not record.name.startswith("django."):
             self.lines.append(self.format(record))
 
 
 def _write_dictionary(path: Path) -> None:
-    """The words that mean something to the parsers, which chance would not spell in an hour."""
+    """The words with a meaning to the parsers, which random input would not spell in an hour."""
     from django_kpwa.webhooks import fields, kinds, parsers
 
     words: set[str] = {NUMBER, SHOP, TEXT, "A1", "true", "null", "@g.us", "@c.us", "@lid", "\\u0000", "\\ud800", "--x"}
@@ -347,7 +348,7 @@ def main() -> None:
     dictionary = corpus.with_suffix(".dict")
     _write_dictionary(dictionary)
     arguments = [options.file] if options.file else [str(corpus), f"-max_total_time={options.seconds}"]
-    # Its timeout is by the wall clock of a machine that may be busy; MAX_SECONDS counts processor time.
+    # Its timeout uses wall-clock time, and the machine may be busy; MAX_SECONDS counts processor time.
     limits = [f"-max_len={MAX_BYTES}", "-timeout=120", "-rss_limit_mb=1024", f"-dict={dictionary}"]
     atheris.Setup(
         [sys.argv[0], *arguments, *limits, f"-artifact_prefix={corpus.parent}/", "-print_final_stats=1"],

@@ -1,6 +1,6 @@
-"""A shop whose parts can be broken: it sells in this process, and whatever sends for it are processes of its own.
+"""A shop whose parts can be broken. It sells in this process; its senders are separate processes.
 
-See the docstring of `tests.faults` for how a test reads.
+The docstring of `tests.faults` shows what a test looks like.
 """
 
 from __future__ import annotations
@@ -70,16 +70,16 @@ IMPATIENT = {
     "django_kpwa.dispatch.first_contact.LOOK_AGAIN_SECONDS": 2.0,
 }
 LEASE_SECONDS = 9.0
-"""What `conf.lease_seconds()` makes of these."""
+"""The value of `conf.lease_seconds()` for these settings."""
 BEAT_SECONDS = 1.0
 SLACK_SECONDS = 30.0
-"""What a busy machine may take longer; no promise is measured tighter than this."""
+"""Extra time for a busy machine. No promise is measured more tightly than this."""
 REQUEST_BOUND_SECONDS = 3.0
-"""E: a silent broker costs a sale 0.3 s by design; without limits it would be 7 s, or for ever."""
+"""E: a silent broker costs a sale 0.3 s by design; without limits it would be 7 s, or forever."""
 
 
 class Shop:
-    """One site under test, with one license. `folder`: where its processes keep what they count."""
+    """One site under test, with one license. `folder`: where its processes keep their counters."""
 
     def __init__(self, folder: Path, phone: SandboxProcess, *, broker: str = BROKER, **kpwa: object) -> None:
         self.folder, self.phone = folder, phone
@@ -91,11 +91,11 @@ class Shop:
         }
         self.broker_url = servers.broker_url(broker)
         self.brokers_before = ""
-        """Brokers that come before it in the site's list, each with its `;`: none of them answers."""
+        """Brokers that precede it in the site's list, each followed by `;`. None of them answers."""
         self.hears = False
         self.debug = False
         self.careless: dict[str, str] = {}
-        """What the site's own code does wrong in processes that are started from here on; see `failing.careless`."""
+        """Faults of the site's own code in processes that are started from here on; see `failing.careless`."""
         self.processes: list[RunningProcess] = []
         self.sold: dict[int, float] = {}
         """Committed sales, and how many seconds each took."""
@@ -103,7 +103,7 @@ class Shop:
         self.resends: Counter[int] = Counter()
         self.marked: set[int] = set()
         self.answered: defaultdict[bytes, list[int]] = defaultdict(list)
-        """What each webhook's body was answered with."""
+        """The statuses with which each webhook body was answered."""
         self.numbers: set[str] = set()
         self.secrets: set[str] = {KEY}
         self.web_url = ""
@@ -146,9 +146,9 @@ class Shop:
         clock_seconds: float = 0,
         **failpoints: object,
     ) -> RunningProcess:
-        """`start_worker(after_claim={"do": "kill", "at": 3})`; see `tests.faults.failing` for what can be done.
+        """`start_worker(after_claim={"do": "kill", "at": 3})`; `tests.faults.failing` lists the possible actions.
 
-        `clock_seconds`: how much its clock goes ahead, or (negative) behind.
+        `clock_seconds`: how far its clock is ahead, or behind if negative.
         """
         environment = self._environment(failpoints)
         if clock_seconds:
@@ -165,7 +165,7 @@ class Shop:
         )
 
     def start_beat(self) -> RunningProcess:
-        """Returns at once: nothing waits for its first beat but what is to be healed by it."""
+        """Returns at once: only tests of what a beat recovers wait for its first beat."""
         schedule = self.folder / f"beat-{len(self.processes)}"
         environment = self._environment({})
         return self._started(
@@ -178,13 +178,13 @@ class Shop:
         return self._started(start_manage(*arguments, environment=self._environment(failpoints)))
 
     def migrate(self, to: str) -> None:
-        """Bring the tables to the migration `to` of `tests.faults.next_release`, as a deployment would."""
+        """Migrate the tables to `to` of `tests.faults.next_release`, as a deployment would."""
         environment = self._environment({}) | {"KPWA_TEST_NEXT_RELEASE": "1"}
         done = run_manage("migrate", "django_kpwa", to, "--no-input", seconds=180, environment=environment)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start_web(self) -> str:
-        """The site's own server; webhooks are posted to it from here on. Returns its address."""
+        """The site's own server, to which webhooks are posted from here on. Returns its address."""
         port = free_port()
         server = self.start_manage("runserver", "--noreload", f"127.0.0.1:{port}")
         server.wait_for_output("Quit the server")
@@ -225,7 +225,7 @@ class Shop:
     # --- what it does ---
 
     def sell(self, count: int = 1) -> list[int]:
-        """So many paid sales, each in a transaction and with a customer of its own, as a till saves them."""
+        """Make `count` paid sales, each in its own transaction and for a different customer, as a till saves them."""
         keys = []
         for _ in range(count):
             began = time.monotonic()
@@ -236,9 +236,9 @@ class Shop:
         return keys
 
     def sell_losing_the_connection(self, at: int) -> bool:
-        """One sale whose session at the database is ended before its statement number `at`, from 0. True: it was.
+        """One sale whose database session is ended before its statement number `at`, from 0. Returns True if it was.
 
-        Where that is heard as an error, the sale is withdrawn; else the till believes that it is stored.
+        If that causes an error, the sale is withdrawn; otherwise the till believes that it is stored.
         """
         drop = _Drop(at)
         sale_id = None
@@ -250,13 +250,13 @@ class Shop:
             if sale_id is not None:
                 self.withdrawn.append(sale_id)
         else:
-            self.sold[sale_id] = 0.0  # how long it takes is told by the others
+            self.sold[sale_id] = 0.0  # the duration is measured by other sales
         return drop.was_done
 
     def save_sale(self) -> Sale:
         """One paid sale with its line; the caller decides about the transaction."""
         sale = Sale.objects.create(status=Sale.Status.PAID)
-        # The number is known only with the key, and its receipt is queued by the second save alone.
+        # The number is derived from the key, so only the second save queues the receipt.
         sale.customer_phone = f"08120{sale.pk:07}"
         self.numbers.add(f"628120{sale.pk:07}")
         sale.save()
@@ -264,7 +264,7 @@ class Shop:
         return sale
 
     def send(self, count: int, *, first: int = 0) -> list[OutboundMessage]:
-        """So many messages in a few statements, where the sale itself is not what is tested."""
+        """Queue this many messages in a few statements, for tests that are not about the sale itself."""
         self.numbers |= {f"62813{n:07}" for n in range(first, first + count)}
         return send_messages(
             Message(f"0813{n:07}", f"Pesan {n}", license=self.license, idempotency_key=f"pesan-{n}")
@@ -285,9 +285,9 @@ class Shop:
         return reverse("django_kpwa:webhook", args=[token])
 
     def post_webhook(self, content: object, content_type: str = "application/json", path: str = "") -> int:
-        """Post to the site, or to this process' own view, and note the answer. `content`: bytes, or what JSON can say.
+        """Post to the site, or to the view in this process, and record the answer. `content`: bytes, or a JSON value.
 
-        `path`: of a certain token; without it always of the same.
+        `path`: the path of a certain token; if omitted, always the same one.
         """
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         if not path:
@@ -317,7 +317,7 @@ class Shop:
         return len(self.phone.ledger())
 
     def reached(self, failpoint: str, seconds: float = 60) -> int:
-        """The id of the process that a failpoint struck first, as soon as it did."""
+        """Wait until a failpoint is first reached; returns the id of the process that reached it."""
         files = wait_until(
             lambda: sorted(self.folder.glob(f"reached-{failpoint}.*")), seconds, f"the failpoint {failpoint}"
         )
@@ -332,7 +332,7 @@ class Shop:
         os.kill(pid, signal.SIGCONT)
 
     def settle(self, seconds: float = 600) -> None:
-        """Wait until nothing is on its way. B: it may stand still for a lease and two beats, and no longer."""
+        """Wait until nothing is in progress. B: nothing may stand still for longer than a lease and two beats."""
         allowed = LEASE_SECONDS + 2 * BEAT_SECONDS + SLACK_SECONDS
         until = time.monotonic() + seconds
         seen, moved_at = None, time.monotonic()
@@ -362,11 +362,11 @@ class Shop:
         return f"lane: {lane}"
 
     def violations(self) -> list[invariants.Violation]:
-        """Every promise, held against the phone's ledger."""
+        """All violations of the promises, found by comparison with the phone's ledger."""
         return [
             *invariants.check_deliveries(self.phone.ledger(), resends=self.resends, marked=self.marked),
             *invariants.check_settled(),
-            # SQLite gives the key of a sale that was rolled back to the next.
+            # SQLite reuses the key of a sale that was rolled back.
             *invariants.check_sales(self.sold, set(self.withdrawn) - set(self.sold)),
             *invariants.check_told(self.sold, set(Sale.objects.filter(status="paid").values_list("pk", flat=True))),
             *invariants.check_requests(self.sold.values(), REQUEST_BOUND_SECONDS),
@@ -375,17 +375,17 @@ class Shop:
         ]
 
     def check(self) -> None:
-        """Fails with every violation there is."""
+        """Fails if there are violations, and lists them."""
         found = self.violations()
         assert not found, "\n".join([f"{len(found)} violations:", *map(str, found[:50])])
 
     def outputs(self) -> dict[str, str]:
-        """What its processes wrote, and what its broker holds."""
+        """The output of its processes, and the contents of its broker."""
         written = {f"the output of {' '.join(running.process.args[1:7])}": running.output for running in self.processes}
         return written | {"the broker": "\n".join(self.broker_texts())}
 
     def broker_texts(self) -> Iterator[str]:
-        """The messages that wait in the broker, their bodies decoded. RabbitMQ's are not looked at."""
+        """The messages that wait in the broker, their bodies decoded. RabbitMQ's are not read."""
         if self.broker_url.startswith("redis"):
             with contextlib.suppress(redis.ConnectionError), redis.Redis.from_url(self.broker_url) as client:
                 for key in client.scan_iter():
@@ -399,7 +399,7 @@ class Shop:
 
 
 class _Drop:
-    """Ends this thread's session at the database before its statement number `at`."""
+    """Ends this thread's database session before its statement number `at`."""
 
     def __init__(self, at: int) -> None:
         self._left = at

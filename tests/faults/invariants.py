@@ -1,21 +1,21 @@
-"""The promises, as a comparison of three books: the phone's ledger, the database, and what the shop sold.
+"""The promises, checked by comparing the phone's ledger, the database and the shop's sales.
 
-    A  with the default policy no message is accepted by the phone more than once
+    A  with the default policy the phone accepts no message more than once
     B  nothing stays `sending`, or due and `queued`, longer than a lease and two beats (paused lanes aside)
     C  `sent` means that the phone accepted it
-    D  accepted means `sent` or `unknown`; on its way again only where a resend was asked for; never failed, cancelled
-       or expired
-    E  the shop's request succeeds, and is not slowed beyond the bound
+    D  an accepted message is `sent` or `unknown`, or queued again only if a resend was asked for; it is never failed,
+       cancelled or expired
+    E  the shop's request succeeds, and takes no longer than the bound
     F  a webhook answered 2xx is stored exactly once, and its effect happens once
-    G  secrets are in no log, broker message, traceback or table that should not have them
-    N  the number is spared: a gateway that is being deployed costs each license a handful of attempts, and no more
+    G  no log, broker message or traceback contains secrets, nor does any table that should not
+    N  the number is spared: a gateway that is being deployed costs each license only a handful of attempts, and no more
        messages a day go to new customers than the license's limit
-    S  who asked to stop gets nothing that was begun after the stop was processed
+    S  a recipient who asked to stop gets no message that was begun after the stop was processed
     L  nothing is lost: a committed sale has exactly one message, a withdrawn one has none
-    T  the till was told, the sale is there
+    T  a sale that the till believes stored is stored
 
-Each function returns what it found wrong, as `Violation`s. A message is found in the ledger by recipient, text and
-image, not by the gateway's id: that the package stored the right one is part of what is checked.
+Each function returns the faults that it found, as `Violation`s. A message is found in the ledger by recipient, text and
+image, not by the gateway's id, because the checks include that the package stored the right id.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from django_kpwa.models import (
 
 ON_ITS_WAY = (Status.QUEUED, Status.SENDING)
 HELD = (PauseReason.UNAUTHORIZED, PauseReason.KEY_UNREADABLE, PauseReason.LOGGED_OUT, *HELD_BY_PEOPLE)
-"""Pauses that wait for a person: what is queued behind them may stay there."""
+"""Pauses that wait for a person. Messages behind them may stay queued."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Violation:
 def check_deliveries(
     ledger: Iterable[Mapping], *, resends: Mapping[int, int] | None = None, marked: Collection[int] = ()
 ) -> list[Violation]:
-    """A, C and D. `resends`: how often a person or the policy asked for each message again; `marked`: the ids of
-    messages that a person said had arrived."""
+    """A, C and D. `resends`: how often a person or the policy asked for each message again. `marked`: the ids of
+    messages that a person marked as arrived."""
     resends = resends or {}
     found: list[Violation] = []
     entries = defaultdict(list)
@@ -101,7 +101,7 @@ def _check_message(
 
 
 def check_settled() -> list[Violation]:
-    """B, after the time it allows: whoever calls this has waited for as long as something moved."""
+    """B. The caller has already waited for the allowed time since the last progress."""
     waiting = OutboundMessage.objects.filter(status__in=ON_ITS_WAY, license__is_active=True)
     held = models.Q(license__lane__pause_reason__in=HELD, status=Status.QUEUED)
     put_off = models.Q(status=Status.QUEUED, reason__in=HoldReason.values, due_at__gt=timezone.now())
@@ -110,7 +110,7 @@ def check_settled() -> list[Violation]:
 
 
 def check_stops(ledger: Iterable[Mapping]) -> list[Violation]:
-    """S. What was on its way when the stop was processed may arrive; what was begun later may not."""
+    """S. A message that was in progress when the stop was processed may arrive; one that was begun later may not."""
     arrived = {(delivery["recipient"], delivery["text"]) for delivery in ledger}
     found: list[Violation] = []
     for stop in Recipient.objects.filter(stopped_at__isnull=False):
@@ -127,7 +127,7 @@ def check_stops(ledger: Iterable[Mapping]) -> list[Violation]:
 
 
 def check_new_customers(ledger: Iterable[Mapping], license_name: str, limit: int) -> list[Violation]:
-    """N. A message that a person sent again is one message."""
+    """N. A message that a person sent again counts once."""
     cold = {
         (day_of(delivery), delivery["recipient"], delivery["text"])
         for delivery in ledger
@@ -142,16 +142,16 @@ def check_new_customers(ledger: Iterable[Mapping], license_name: str, limit: int
 
 
 def day_of(delivery: Mapping) -> date:
-    """The site's day on which the phone accepted it."""
+    """The day, in the site's time zone, on which the phone accepted it."""
     return timezone.localtime(datetime.fromisoformat(delivery["accepted_at"])).date()
 
 
 KNOWN = "known-"
-"""How the keys begin of messages to customers who had written before."""
+"""Prefix of the idempotency keys of messages to customers who had written before."""
 
 
 def check_known_wait_for_nothing() -> list[Violation]:
-    """N, whenever it is asked: what is to somebody who has written waits for no limit and no restriction."""
+    """N, at any time: a message to a customer who has written waits for no limit and no restriction."""
     held = OutboundMessage.objects.filter(
         idempotency_key__startswith=KNOWN, reason__in=[HoldReason.COLD_LIMIT, HoldReason.RESTRICTED]
     )
@@ -159,7 +159,7 @@ def check_known_wait_for_nothing() -> list[Violation]:
 
 
 def check_restrictions(limit: int) -> list[Violation]:
-    """N. `limit`: how many messages of each license may have been turned down."""
+    """N. `limit`: maximum number of rejected messages per license."""
     turned_down = SendAttempt.objects.filter(cause=Cause.RESTRICTED).values_list("message__license__name")
     found = [
         Violation("N", f"{count} messages of {name} were turned down as to new customers; at most {limit} are allowed")
@@ -175,7 +175,7 @@ def check_restrictions(limit: int) -> list[Violation]:
 
 
 def check_sales(sold: Iterable[object], withdrawn: Iterable[object] = ()) -> list[Violation]:
-    """L. `sold`: the keys of committed sales, `withdrawn`: of those rolled back; a message's `source_id` each."""
+    """L. `sold`: the keys of committed sales, `withdrawn`: of those rolled back. Each is a message's `source_id`."""
     counts = Counter(OutboundMessage.objects.exclude(source_id="").values_list("source_id", flat=True))
     found = [
         Violation("L", f"sale {key} was committed and has {counts[str(key)]} messages")
@@ -190,7 +190,8 @@ def check_sales(sold: Iterable[object], withdrawn: Iterable[object] = ()) -> lis
 
 
 def check_told(told: Iterable[int], stored: Collection[int]) -> list[Violation]:
-    """T. `told`: the keys of sales whose transaction ended without an error; `stored`: of those in the database."""
+    """T. `told`: the keys of sales whose transaction ended without an error. `stored`: the keys of those in the
+    database."""
     return [
         Violation("T", f"the till was told that sale {key} is stored, and it is not")
         for key in told
@@ -199,12 +200,12 @@ def check_told(told: Iterable[int], stored: Collection[int]) -> list[Violation]:
 
 
 def check_requests(seconds: Iterable[float], bound: float) -> list[Violation]:
-    """E, of what did not fail: a request that raises ends the test that made it."""
+    """E, for requests that succeeded: a request that raises ends its test."""
     return [Violation("E", f"a sale took {took:.2f} s, more than {bound} s") for took in seconds if took > bound]
 
 
 def check_webhooks(license_id: int, answered: Mapping[bytes, list[int]], heard: Iterable[Mapping]) -> list[Violation]:
-    """F. `answered`: the statuses that each body was answered with; `heard`: the site's signals, in order."""
+    """F. `answered`: the statuses with which each body was answered. `heard`: the site's signals, in order."""
     found: list[Violation] = []
     told = Counter((line["signal"], line["about"]) for line in heard)
     for body, statuses in answered.items():
@@ -223,16 +224,16 @@ def check_webhooks(license_id: int, answered: Mapping[bytes, list[int]], heard: 
     return found
 
 
-# The others may repeat by what they say: a message fails again after a resend.
+# The others may repeat: a message can fail again after a resend, for example.
 _ONCE = ("message_delivered", "message_read", "message_received", "webhook_received")
 
 
 def check_secrets(
     secrets: Iterable[str], numbers: Iterable[str], outputs: Mapping[str, str], *, tables: bool = True
 ) -> list[Violation]:
-    """G. `secrets` may stand nowhere; `numbers` in no output, and in tables only where a message or event is kept.
+    """G. `secrets` may be nowhere. `numbers` may be in no output, and only in columns that hold a message or an event.
 
-    `outputs`: what processes wrote and brokers hold, by what it is called.
+    `outputs`: output of processes and contents of brokers, by a name for each.
     """
     secrets = set(secrets)
     by_length: dict[int, set[str]] = {}
@@ -272,7 +273,7 @@ def _check_tables(secrets: set[str], numbers: Mapping[int, set[str]]) -> list[Vi
 
 
 def _words_in(text: str, secrets: set[str], numbers: Mapping[int, set[str]]) -> list[str]:
-    """The secrets, and the numbers by their length, that stand in `text`. There may be many thousand numbers."""
+    """The secrets and numbers in `text`. `numbers` are grouped by length, because there may be many thousands."""
     found = {
         run[at : at + length]
         for run in (_DIGITS.findall(text) if numbers else ())
@@ -296,7 +297,7 @@ def _around(text: str, word: str) -> str:
 
 
 def describe(message: OutboundMessage) -> str:
-    """A message with its attempts, for whoever has to find out what went wrong."""
+    """Describe a message with its attempts, to help find out what went wrong."""
     name = f"group {message.recipient!r}" if message.recipient_type == RecipientType.GROUP else message.recipient
     attempts = ", ".join(
         f"{attempt.number} {attempt.outcome} {attempt.cause} {attempt.gateway_id}".strip()

@@ -1,4 +1,4 @@
-"""What the long campaign does to a site: sells, breaks it every few seconds, and decides as a person would."""
+"""The site of the long campaign: sells, breaks something every few seconds, and decides as a person would."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Mayhem(Shop):
         self.deeds: Counter[str] = Counter()
         self.licenses = [self.license, *(self._another(n) for n in range(1, campaign.LICENSES))]
         self.secrets |= {f"{KEY}{n}" for n in range(1, campaign.LICENSES)}
-        # One whose number is new, until the faults end.
+        # A license whose number is new, until the faults end.
         self.new = self.licenses[2]
         License.objects.filter(pk=self.new.pk).update(cold_limit=campaign.NEW_CUSTOMERS)
         self._found: list[invariants.Violation] = []
@@ -72,7 +72,7 @@ class Mayhem(Shop):
         self._web: RunningProcess | None = None
         self._frozen: dict[int, float] = {}
         self._struck: set[str] = set()
-        # Drawn as cards are, so that none of them is missing from a run. A short one sees a restriction as well.
+        # Drawn without replacement, like cards, so that a run misses none of them. Even a short run sees a restriction.
         self._drawn: list[Deed] = [_whatsapp_restricts_the_numbers, _customers_write, _kill_a_child]
         self._next_deed_at = 0.0
         self._deployed_at = float("inf")
@@ -81,7 +81,7 @@ class Mayhem(Shop):
         self._restrictions = 0
         self._holding: list[threading.Thread] = []
         if self.broker_url.startswith("redis"):
-            # The first broker of the site's list is gone: everybody goes over to the second.
+            # The first broker of the site's list is gone, so every process uses the second.
             self.brokers_before = f"redis://127.0.0.1:{free_port()}/0;"
             self.use_broker(self.broker_url)
 
@@ -111,7 +111,7 @@ class Mayhem(Shop):
         self._web = self.processes[-1]
         self._workers = [self.start_broken_worker() for _ in range(WORKERS)]
         self._beat = self.start_beat()
-        # Half of them hear what becomes of their messages.
+        # Half of the licenses receive webhooks.
         for license_ in self.licenses[::2]:
             self.register_webhook(license_)
 
@@ -149,7 +149,8 @@ class Mayhem(Shop):
     # --- what happens to it ---
 
     def look_round(self) -> None:
-        """Called all the time: the next deed where its time has come, thawing, and a person's decisions."""
+        """Called all the time: does the next deed when its time has come, thaws processes, and makes a person's
+        decisions."""
         now = time.monotonic()
         self._note_struck()
         for pid in [pid for pid, thaws_at in self._frozen.items() if thaws_at <= now]:
@@ -178,7 +179,7 @@ class Mayhem(Shop):
         self.phone.set_faults(**dict.fromkeys(campaign.RESTRICTIONS, 0))
 
     def _note_struck(self) -> None:
-        """Those frozen by a failpoint are thawed as well."""
+        """Processes that a failpoint froze are thawed as well."""
         for file in self.folder.glob("reached-*"):
             if file.name not in self._struck:
                 self._struck.add(file.name)
@@ -191,7 +192,7 @@ class Mayhem(Shop):
         self._frozen[pid] = time.monotonic() + self.draw.uniform(*campaign.FROZEN_SECONDS)
 
     def _decide(self) -> None:
-        """A person links what was logged out, replaces refused keys, and decides about one message in doubt."""
+        """As a person: link what was logged out, replace refused keys, and decide about one message in doubt."""
         for lane in Lane.objects.exclude(pause_reason="").select_related("license"):
             is_refused = lane.paused_key_version == lane.license.api_key_version
             if lane.pause_reason == PauseReason.UNAUTHORIZED and is_refused:
@@ -215,14 +216,14 @@ class Mayhem(Shop):
         self.look_round()
         self._found += invariants.check_known_wait_for_nothing()
         waits_for_person = Lane.objects.filter(pause_reason__in=["unauthorized", "logged_out"]).exists()
-        # What is restricted has to go out by itself, but for people who were tried already: these wait for a day.
+        # Restricted messages have to go out by themselves. Those to people who were tried already wait for a day.
         soon = timezone.now() + timedelta(hours=1)
         restricted = OutboundMessage.objects.put_off().filter(reason=HoldReason.RESTRICTED, due_at__lt=soon)
         return super().is_busy() or waits_for_person or restricted.exists()
 
     def calm(self) -> None:
-        """No more faults; everything frozen is thawed, what it learned is recorded, the new number is old, and a person
-        lets go out what waits for tomorrow because of a restriction."""
+        """End all faults, thaw everything, and wait until webhooks are processed. The new number becomes an old one,
+        and a person releases the messages that a restriction puts off until tomorrow."""
         self.phone.clear_faults()
         self._found += invariants.check_new_customers(self.phone.ledger(), self.new.name, campaign.NEW_CUSTOMERS)
         License.objects.filter(pk=self.new.pk).update(cold_limit=None)
@@ -262,9 +263,9 @@ class Mayhem(Shop):
         ]
 
     def _burned_by_deployments(self) -> list[invariants.Violation]:
-        """A gateway that is being deployed costs each license a handful of attempts, whatever it says in turn."""
+        """A gateway that is being deployed costs each license a handful of attempts, whatever it answers in turn."""
         burned = SendAttempt.objects.filter(http_status__in=[502, 503]).count()
-        # So many before the pause, and one where a probe fell between two answers; twice that for who is killed.
+        # The failures before the pause, and one more if a probe fell between two answers; twice that because of kills.
         allowed = 2 * (kpwa_settings().FAILURES_BEFORE_PAUSE + 1) * len(self.licenses) * self._deployments
         if burned <= allowed:
             return []
@@ -328,7 +329,7 @@ def _kill_the_beat(site: Mayhem) -> None:
 
 
 def _kill_the_web_server(site: Mayhem) -> None:
-    """At the same port again: the phone knows its address."""
+    """Restart at the same port, because the phone knows its address."""
     site._web.kill_all()
     site._web = site.start_manage("runserver", "--noreload", site.web_url.removeprefix("http://"))
 
@@ -346,7 +347,7 @@ def _deploy_the_gateway(site: Mayhem) -> None:
 
 
 def _a_customer_stops(site: Mayhem) -> None:
-    """Somebody to whom a message waits or is on its way, at a license whose webhooks come."""
+    """A recipient of a queued message or one in progress, at a license whose webhooks come."""
     license_ = site.draw.choice(site.licenses[::2])
     waiting = OutboundMessage.objects.filter(license=license_, status__in=["queued", "sending"])
     message = waiting.filter(idempotency_key__startswith="pesan-").order_by("status", "-pk").first()
@@ -355,7 +356,7 @@ def _a_customer_stops(site: Mayhem) -> None:
 
 
 def _whatsapp_restricts_the_numbers(site: Mayhem) -> None:
-    """In one of its manners, for some seconds. Nobody ends it: what waits is tried again, one at a time."""
+    """Restrict in one of the ways, for some seconds. Nobody ends it: waiting messages are retried, one at a time."""
     site._end_restriction()
     site.phone.set_faults(**{site.draw.choice(campaign.RESTRICTIONS): {"amount": 0}})
     site._restrictions += 1
@@ -363,7 +364,7 @@ def _whatsapp_restricts_the_numbers(site: Mayhem) -> None:
 
 
 def _customers_write(site: Mayhem) -> None:
-    """Some to whom a message was sent, at a license whose webhooks come."""
+    """Some recipients of sent messages, at a license whose webhooks come."""
     license_ = site.draw.choice(site.licenses[::2])
     arrived = OutboundMessage.objects.filter(license=license_, status__in=ARRIVED, recipient_type="number")
     for number in {*arrived.order_by("-pk").values_list("recipient", flat=True)[:_KNOWN]}:
@@ -371,7 +372,7 @@ def _customers_write(site: Mayhem) -> None:
 
 
 def _hold_a_lanes_row(site: Mayhem) -> None:
-    """As a worker that is frozen within its transaction does; sales must go on, and so must the other licenses."""
+    """Hold a lane's lock like a worker that is frozen in its transaction. Sales and other licenses must continue."""
     license_, seconds = site.draw.choice(site.licenses), site.draw.uniform(*campaign.HELD_SECONDS)
     thread = threading.Thread(target=_hold, args=(license_.pk, seconds), daemon=True)
     site._holding.append(thread)
@@ -379,14 +380,14 @@ def _hold_a_lanes_row(site: Mayhem) -> None:
 
 
 def _hold(license_id: int, seconds: float) -> None:
-    # What drops connections drops this one as well.
+    # The fault that drops connections drops this one as well.
     with contextlib.suppress(DatabaseError, InterfaceError), contextlib.closing(connection), transaction.atomic():
         Lane.objects.filter(pk=license_id).update(probes=models.F("probes"))
         time.sleep(seconds)
 
 
 def drop_connections(site: Mayhem | None = None) -> None:
-    """Of everybody else to the database, as its restart would."""
+    """End all other sessions of the database, as its restart would."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(

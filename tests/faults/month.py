@@ -1,4 +1,4 @@
-"""A shop that lives through a month, day by day; see `new_number`."""
+"""A shop's month, day by day; see `new_number`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .harness import Shop, wait_for
 
 REGULARS = 900
 ANSWERS = 4
-"""One regular in so many answers to each receipt, and is no new customer from then on."""
+"""One in this many regular customers answers each receipt, and is not a new customer from then on."""
 WORKERS = 4
 
 
@@ -55,7 +55,7 @@ class Month(Shop):
         self.start_beat()
 
     def live_through(self, day: int, count: int) -> str:
-        """One day of `count` sales; returns its row."""
+        """One day of `count` sales; returns its row of the table."""
         numbers = [f"62813{self.draw.randrange(REGULARS):07}" for _ in range(count)]
         first = self.sales
         self.sales += count

@@ -1,12 +1,12 @@
-"""A month of a real till on a number that is new to WhatsApp, or old, while workers are killed.
+"""A month of a real till on a number that is new to WhatsApp, or on an old one, while workers are killed.
 
     python -m tests.faults.new_number --csv till.csv                 a new number
     python -m tests.faults.new_number --csv till.csv --in-use 365    one that has been in use for a year
 
-The sales are those of a till's export (columns `date,time,sale,item`). It names no customers: each sale is one of so
-many regulars, and one regular in four answers to a receipt. A day passes in the database, once nothing is left to be
-sent that day, and each day one worker is killed in the middle of it. Prints a table for the docs, and ends with exit
-code 1 where a limit was not kept.
+The sales come from a till's export (columns `date,time,sale,item`). It names no customers, so each sale is assigned to
+one of a fixed number of regular customers. One in four of them answers a receipt. The database moves to the next day
+when nothing is left to send that day, and each day one worker is killed in the middle of it. The run prints a table for
+the docs, and ends with exit code 1 if a limit was exceeded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stands between the site and one of its servers, and behaves as a broken network does."""
+"""A proxy between the site and one of its servers, which imitates a broken network."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Passes on to `host:port` from a port of its own, until it is told otherwise. Closed at the end of its `with`.
+    """Forwards connections from a port of its own to `host:port`, until told otherwise. Closed at the end of its
+    `with`.
 
-    `refuse()`: nobody listens; `silence()`: connections are taken, and nothing comes back; `cut()`: those there are
-    end; `pass_on()`: well again.
+    `refuse()`: nothing listens. `silence()`: connections are accepted, but nothing comes back. `cut()`: open
+    connections end. `pass_on()`: works normally again.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -32,7 +33,7 @@ class Proxy:
         self.refuse()
 
     def in_front_of(self, url: str) -> str:
-        """`url` with this proxy for its host."""
+        """`url` with this proxy as its host."""
         parts = urlsplit(url)
         user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
         return parts._replace(netloc=f"{user}127.0.0.1:{self.port}").geturl()
@@ -45,7 +46,7 @@ class Proxy:
             threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def silence(self) -> None:
-        """Also of the connections there are: what is sent is taken, and nothing comes back."""
+        """Applies to open connections as well: data is accepted, and nothing comes back."""
         self._is_silent = True
 
     def cut(self) -> None:

@@ -3,7 +3,7 @@
     for place in places_of(step):       # every function of the package that `step()` runs
         raise_at(place, step)           # `step()` again; a ForcedError rises in the last line that the function runs
 
-In its last line a function's variables hold the most, which is what reports of errors print.
+In its last line a function's variables hold the most, and error reports print these variables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACKAGE = Path(django_kpwa.__file__).parent
 
 
 class ForcedError(Exception):
-    """What no code of ours can be prepared for."""
+    """An error that no code of the package can expect."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def places_of(step: Callable[[], object]) -> list[Place]:
 
 
 def raise_at(place: Place, step: Callable[[], object]) -> tuple[bool, Exception | None]:
-    """Run `step` with an error in `place`. Returns whether it was run at all, and what `step` raised."""
+    """Run `step` with an error in `place`. Returns True if that place was run, and the exception that `step` raised."""
     left = place.lines
 
     def trace(frame: FrameType, event: str, _: object) -> object:
@@ -96,7 +96,7 @@ def _traced(step: Callable[[], object], called: Callable[..., object]) -> None:
 
 
 def _is_with(frame: FrameType) -> bool:
-    """Python comes back to this line to leave the block, and an error there would leave it without its exit."""
+    """True for a line to which Python returns to leave the block. An error there would skip the exit of the `with`."""
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
 
 

@@ -1,4 +1,4 @@
-"""Settings of the processes that are made to fail: those of the test site, and the app that does it."""
+"""Settings of processes that are made to fail: those of the test site, plus the app that causes failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
-    # Everything is logged: secrets are looked for in it.
+    # Everything is logged, because the checks search the log for secrets.
     "root": {"handlers": ["console"], "level": "INFO"},
 }
 if "KPWA_TEST_SOFT_SHUTDOWN_SECONDS" in os.environ:

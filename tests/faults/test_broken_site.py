@@ -1,8 +1,8 @@
-"""Sites that are broken in earnest: what doctor, dashboard, banner, alerts and the health endpoint then say.
+"""Broken sites: what the doctor, dashboard, banner, alerts and health endpoint say about them.
 
-`integration.test_health` holds the same table against rows in the database. Here the rows come from real processes: a
+`integration.test_health` checks the same table against rows in the database. Here the rows come from real processes: a
 phone that is logged out or gone, a sender, beat or broker that is killed, a receipt class that raises in the till's own
-process. The doctor is a process as well, and whichever process is left sends the mail.
+process. The doctor is a process as well, and a process that is still alive sends the mail.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ SHORTER = {
     "django_kpwa.health.LATE_WEBHOOK_SECONDS": 600.0,
     "django_kpwa.receipts.looks.EVERY_SECONDS": 0.0,
 }
-"""In all processes, and in this one, which shows the screens."""
+"""Set in all processes, and in this one, which shows the screens."""
 
 
 class Site(Shop):
-    """A shop of which nobody expects that it settles."""
+    """A shop that is not expected to settle."""
 
     def __init__(self, folder, phone, **kpwa):
         told = {"ALERT_EMAILS": ["owner@shop.example"], "HEALTH_SECRET": SECRET}
@@ -73,20 +73,20 @@ class Site(Shop):
         self.imports, self.urls, self.other_schedule = "", "tests.urls", False
 
     def run(self):
-        """Start what sends without a broker, and wait for a sweep."""
+        """Start a sender that needs no broker, and wait for a sweep."""
         running = self.start_manage("kpwa", "run")
         wait_until(lambda: self.is_alive("sweep"), 60, "a sweep")
         return running
 
     def manage(self, *arguments, careless=None, exit_codes=(0,)):
-        """Run a command of the site's to its end; `careless`: what its own code does wrong in that process."""
+        """Run a management command of the site to its end; `careless`: faults of the site's own code in its process."""
         environment = self._environment({}) | ({CARELESS: json.dumps(careless)} if careless else {})
         done = run_manage(*arguments, environment=environment)
         assert done.returncode in exit_codes, done.stdout + done.stderr
         return done
 
     def sell_at_another_till(self, count=1, number="081234567890", careless=None):
-        """Sales in a process of their own."""
+        """Make sales in a separate process."""
         sale = f"Sale.objects.create(status='paid', customer_phone={number!r})"
         code = f"from tests.shop.models import Sale; [{sale} for _ in range({count})]"
         self.manage("shell", "-c", code, careless=careless)
@@ -103,7 +103,7 @@ class Site(Shop):
         return re.findall(r"^Subject: (.*)$", mails, re.MULTILINE)
 
     def is_told(self):
-        """True once somebody was. Where nothing else is left, a request to the site tells."""
+        """True once somebody was alerted. If no other process is left, a request to the site sends the alert."""
         if self.web_url and not self.subjects():
             requests.get(f"{self.web_url}/kpwa/health/{SECRET}/", timeout=30)
         return bool(self.subjects())
@@ -112,7 +112,7 @@ class Site(Shop):
         environment = super()._environment(failpoints)
         environment |= {"KPWA_TEST_IMPORTS": self.imports, "KPWA_TEST_URLS": self.urls}
         if not self.imports:
-            environment["CELERY_BROKER_URL"] = ""  # which Celery itself would take
+            environment["CELERY_BROKER_URL"] = ""  # names that Celery itself would read
         return environment | ({"KPWA_TEST_OTHER_SCHEDULE": "1"} if self.other_schedule else {})
 
     @property
@@ -124,14 +124,14 @@ class Site(Shop):
 
 @pytest.fixture
 def phone():
-    """A phone of the test's own, which may stop."""
+    """A separate phone for the test, which may stop."""
     with SandboxProcess("--linked", "--license", f"Toko:{KEY}", "--license", "Cabang:another-api-key-0001") as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def make_site(transactional_db, tmp_path, phone, kpwa, monkeypatch):
-    """Makes the site of a test, and gives this process, which shows the screens, its settings."""
+    """Creates the test's site, and applies its settings to this process, which shows the screens."""
     made = []
 
     def make(**changed):
@@ -151,7 +151,7 @@ def make_site(transactional_db, tmp_path, phone, kpwa, monkeypatch):
 
 
 def hold(site, admin, code, can_send, headline, counter, alert, status):
-    """Every screen says what it must; the arguments are those of a row of `SITUATIONS`."""
+    """Every screen shows what it must; the arguments are those of a row of `SITUATIONS`."""
 
     def is_found():
         found = health.look()
@@ -179,7 +179,7 @@ def hold(site, admin, code, can_send, headline, counter, alert, status):
 
 
 def as_an_owner_sets_it(name):
-    """The rows of the table are the very thing that is wrong."""
+    """The rows of the table are the fault itself."""
     return lambda site: SITUATIONS[name][0](site.license)
 
 
@@ -220,7 +220,7 @@ def refuse_the_key_from_the_first(site):
 def link_another_phone(site):
     site.sell_and_wait()
     site.phone.stop()
-    # Its second license has another number than its first.
+    # Its second license has a different number.
     site.phone.start("--linked", "--license", "Lain:kunci-lain-0001", "--license", f"Toko:{KEY}")
     site.sell(2)
 
@@ -244,7 +244,7 @@ def sell_faster_than_the_pace(site):
 
 
 def is_said(word, *, after_a_logout=False):
-    """The gateway says `word` whenever it is asked for the status."""
+    """The gateway answers `word` whenever it is asked for the status."""
 
     def begin(site):
         site.sell_and_wait()
@@ -276,7 +276,7 @@ def wait_for_the_pace_with_a_try(site):
 
 
 def lose_answers(count):
-    """Not in a row, which would be a gateway that fails."""
+    """Not in a row, because that would be a failing gateway."""
 
     def lose(site):
         for lost in range(1, count + 1):
@@ -289,7 +289,7 @@ def lose_answers(count):
 
 
 def lose_the_webhook(site):
-    """It brought something once; then the gateway forgot the address, and the shop sold on for hours."""
+    """Webhooks came once. Then the gateway forgot the address, and the shop sold on for hours."""
     site.post_webhook({"event": "nothing that is known"})
     wait_until(lambda: not WebhookEvent.objects.filter(status=EventStatus.PENDING).exists(), 30, "the event")
     pass_time(hours=3)
@@ -297,7 +297,7 @@ def lose_the_webhook(site):
     wait_until(lambda: OutboundMessage.objects.filter(status=Status.SENT).count() == 25, 60, "25 receipts")
     pass_time(hours=1)
     HourlyStatistic.objects.all().delete()
-    site.manage("kpwa", "purge")  # rolls them up
+    site.manage("kpwa", "purge")  # aggregates them
 
 
 def delete_the_license(site):
@@ -355,7 +355,7 @@ SOONER = {
     "late": {"django_kpwa.health.LATE_SECONDS": 5.0},
     "webhooks late": {"django_kpwa.health.LATE_WEBHOOK_SECONDS": 3.0},
 }
-"""Where the situation is one of time. Elsewhere a busy machine must not be taken for a second fault."""
+"""Set only if the situation is about time. Elsewhere a busy machine must not look like a second fault."""
 
 
 def test_every_situation_of_the_table_is_made():
@@ -387,7 +387,7 @@ AT_A_TENTH = {
     )
     for path in (f"django_kpwa.{name}" for name in paths)
 }
-"""Worker and beat leave their signs of life less often than `kpwa run`, and take longer to start."""
+"""Worker and beat record heartbeats less often than `kpwa run`, and take longer to start."""
 GOES_OUT = (None, True, "receipts are going out", "", "", "ok")
 
 
@@ -402,7 +402,7 @@ def site(make_site):
 
 
 def start_celery(site):
-    """Worker and beat, which have sent a receipt."""
+    """A worker and a beat that have sent a receipt."""
     beat, worker = site.start_beat(), site.start_worker()
     site.sell_and_wait()
     wait_until(lambda: site.is_alive("sweep") and site.is_alive("beat"), 60, "a sweep of beat's")
@@ -473,7 +473,7 @@ def test_a_sender_without_celery_on_a_site_with_a_broker(site, admin_client):
 
 
 def test_cron_on_a_site_with_a_broker(site, admin_client, monkeypatch):
-    # Cron comes once a minute, and here only once.
+    # Cron comes once a minute; here it comes only once.
     for name in ("models.statistics", "senders", "health"):
         path = f"django_kpwa.{name}.SILENT_SECONDS"
         monkeypatch.setattr(path, 90.0)
@@ -514,7 +514,8 @@ def test_a_database_that_takes_no_changes(site, admin_client):
         )
     try:
         connection.close()
-        # An alert is a row in that database: the log, the health address and the dead man's switch tell of this.
+        # An alert is a row in that database. Here the log, the health address and the dead man's switch report the
+        # fault.
         said = "the site's database takes no changes"
         hold(site, admin_client, Problem.READ_ONLY, False, said, said, "", "blocked")
     finally:

@@ -1,4 +1,4 @@
-"""Rows 7 to 9: a broker that refuses, falls silent, is flushed, or is killed and has forgotten everything."""
+"""Rows 7 to 9: a broker that refuses, goes silent, is flushed, or is killed and has lost everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shop(make_shop):
 
 @pytest.fixture
 def wire(shop):
-    """What stands between the shop and its Redis."""
+    """The proxy between the shop and its Redis."""
     with proxy_for(shop.broker_url) as proxy:
         shop.use_broker(proxy.in_front_of(shop.broker_url))
         yield proxy
@@ -33,7 +33,7 @@ def test_while_the_broker_is_gone_sales_succeed_and_are_sent_once_it_is_back(sho
     shop.settle()
     getattr(wire, how)()
     shop.sell(20)
-    # E: the first may cost the publisher's patience, and after it nothing is tried for some seconds.
+    # E: the first may take as long as the publisher's timeout; after it, no publish is tried for some seconds.
     assert sum(shop.sold.values()) < 10
     assert shop.statuses()[Status.SENT] == 3
     wire.pass_on()

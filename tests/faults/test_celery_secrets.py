@@ -1,4 +1,4 @@
-"""What Celery is told, at its most talkative: each byte that passes through Redis, events, arguments, DEBUG logs."""
+"""All data that Celery gets, at its most verbose: bytes through Redis, events, arguments, DEBUG logs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ CARELESS = {
 
 
 class Overheard(threading.Thread):
-    """Everything that anybody tells this Redis, by its own MONITOR."""
+    """Every command that this Redis receives, from its own MONITOR."""
 
     def __init__(self, url):
         super().__init__(daemon=True)
-        # redis-py gives up listening after five quiet seconds.
+        # redis-py stops listening after five quiet seconds.
         self._client = redis.Redis.from_url(url, socket_timeout=None)
         self._told = []
         self._monitor = self._client.monitor()
@@ -51,7 +51,7 @@ class Overheard(threading.Thread):
             pass  # closed at the end
 
     def text(self):
-        """The commands, and what they hold packed in base64, as Celery packs a task."""
+        """The commands, and the base64 data in them, decoded: Celery packs tasks in it."""
         told = "\n".join(self._told)
         return told + "\n".join(_unpacked(told))
 
@@ -122,7 +122,7 @@ def test_celery_learns_ids_and_nothing_else(canary_license, broker, overheard, t
         wait_until(lambda: beat.output.count("dispatch_due") >= 2, what="the beat")
     heard = overheard.text()
     for sign in ("task-sent", "task-received", "task-failed", "django_kpwa.dispatch_license", "process_webhook"):
-        assert sign in heard, f"it was not overheard: {sign}"
+        assert sign in heard, f"MONITOR did not show it: {sign}"
     assert leaks(heard, worker.output, beat.output, *told) == []
 
 

@@ -1,4 +1,4 @@
-"""Rows 13 and 32: connections to the database that drop, a database that restarts, one whose disk is full."""
+"""Rows 13 and 32: dropped database connections, a database that restarts, and one whose disk is full."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_connection_dropped_at_any_moment_of_a_send_loses_nothing(shop, failpo
 
 
 def crash_the_database():
-    """Kill one backend, as its running out of memory would: PostgreSQL throws every connection out and recovers."""
+    """Kill one backend, as the OOM killer would: PostgreSQL ends all connections and recovers."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         [pid] = cursor.fetchone()
@@ -47,13 +47,13 @@ def crash_the_database():
     witness.ensure_connection()
     os.kill(pid, signal.SIGKILL)
     connection.close()
-    # The server notices a moment later, and until then takes new connections, which it would throw out as well.
+    # The server notices a moment later. Until then it accepts new connections, which it would end as well.
     wait_until(lambda: not witness.is_usable(), 60, "everybody to be thrown out")
     witness.close()
 
 
 def throw_everybody_out():
-    """What a database's restart looks like from outside."""
+    """A restart of the database, as its clients see it."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
@@ -66,7 +66,7 @@ def throw_everybody_out():
             try:
                 cursor.execute(f"KILL {int(session)}")
             except DatabaseError:
-                pass  # gone by itself
+                pass  # already ended
 
 
 def answers():
@@ -79,7 +79,7 @@ def answers():
 
 @pytest.fixture
 def break_database():
-    """A crash where the server is the tests' own, else the end of every session; SQLite's lock is held for long."""
+    """A crash if the server belongs to the tests, otherwise the end of all sessions; SQLite's lock is held for long."""
     if connection.vendor == "postgresql" and is_ours():
         return crash_the_database
     if connection.vendor != "sqlite":
@@ -105,18 +105,18 @@ def test_a_database_restarted_in_a_run_of_a_thousand_loses_none(shop, break_data
     shop.settle()
     assert len(messages) == sum(shop.statuses().values()) == 1000
     assert set(shop.statuses()) <= {Status.SENT, Status.UNKNOWN}
-    # At most the one in flight at each of the three.
+    # At most the one in progress at each of the three.
     assert len(unknown()) <= 3
 
 
 def test_a_sale_whose_connection_is_lost_is_there_or_its_till_is_told(shop):
     if connection.vendor == "sqlite":
-        pytest.skip("its transactions have no session that could end")
+        pytest.skip("SQLite has no server sessions that could end")
     at = 0
     while shop.sell_losing_the_connection(at):
         at += 1
     assert at > 5
-    assert len(shop.sold) == 1, "the last, whose connection was not lost"
+    assert len(shop.sold) == 1, "only the last sale kept its connection"
     shop.start_worker()
     shop.start_beat()
     shop.settle()
@@ -176,7 +176,7 @@ def test_a_full_disk_at_the_record_leaves_one_message_in_doubt(shop, full_disk):
     worker.wait_for_output("could not be recorded", 60)
     full_disk()
     shop.settle()
-    # As many as were tried while nothing could be recorded; each of them once.
+    # The number that was tried while nothing could be recorded, each of them once.
     tried = worker.output.count("could not be recorded")
     assert shop.statuses() == {Status.SENT: 6 - tried, Status.UNKNOWN: tried}
     assert shop.arrived() == 6

@@ -1,7 +1,7 @@
-"""An error in every function of the package, one after the other: none of its reports holds a secret.
+"""An error in every function of the package, one after the other: no report of them contains a secret.
 
-tests/integration/test_secrets.py breaks what is likely to break; here everything does, in its worst moment. What is
-read afterwards: the log, the exception's own words and Django's reports of it, to a developer (DEBUG) and by mail.
+tests/integration/test_secrets.py breaks what is likely to break. Here every function breaks, at its worst moment. The
+test then reads the log, the exception's own words, and Django's reports of it: for a developer (DEBUG) and by mail.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ANSWERS = {
 
 
 class World:
-    """A shop with one license, one settled message, one that waits, and a person who may do everything."""
+    """A shop with one license, one settled message, one that waits, and a user with all permissions."""
 
     def __init__(self, server):
         self.server = server
@@ -196,12 +196,13 @@ STEPS = [
 ]  # fmt: skip
 
 LONG = [look_at_the_admin, show_a_login_qr, keep_house, type_commands, sell]
-"""Those that run through most of the package."""
+"""The steps that run through most of the package."""
 
 BEYOND = {
-    # What the webhook's view does last: after it nothing of ours is left to keep the path from Django.
+    # The last function of the webhook's view. After it no code of ours is left to hide the path from Django.
     "webhooks/views.py:finalize_response",
-    # What an admin page does first: before it nothing of ours can hide from Django, under DEBUG, what was posted.
+    # The first functions of an admin page. Before them no code of ours can hide the posted data from Django, under
+    # DEBUG.
     "admin/reports.py:reported",
     "admin/license/__init__.py:_hiding_filter",
     "admin/license/__init__.py:HidingFilter",
@@ -210,7 +211,7 @@ BEYOND = {
 
 @pytest.fixture
 def mails():
-    """What Django mails to a site's admins of the errors that are logged."""
+    """Django's mails to a site's admins about logged errors."""
     logger, handler = logging.getLogger(), AdminEmailHandler(include_html=True)
     handler.setLevel(logging.ERROR)
     logger.addHandler(handler)
@@ -250,7 +251,7 @@ def test_an_error_anywhere_reports_nothing_secret(
     }
     settings.DEBUG = is_debug
     leaking, reached = {}, 0
-    for _ in "12":  # what is run once in a process is run by then
+    for _ in "12":  # code that runs once per process has then run
         answer_well(server)
         world = World(server)
         places = places_of(lambda world=world: step(world))
@@ -284,7 +285,7 @@ def test_an_error_anywhere_reports_nothing_secret(
 def test_a_database_that_refuses_a_message_reports_no_number(server, settings, is_many):
     world = World(server)
     message = outbox.Message(to=TYPED, text=f"Struk {NUMBER}", license=world.license, idempotency_key=f"sale-{NUMBER}")
-    # Nothing is left of it by the time that the statement runs but its parameters.
+    # By the time that the statement fails, only its parameters could still show the number.
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE django_kpwa_outboundmessage RENAME TO kpwa_elsewhere")
     try:
@@ -297,11 +298,11 @@ def test_a_database_that_refuses_a_message_reports_no_number(server, settings, i
 
 
 class EnoughError(Exception):
-    """The site has answered with its error; what the step does after it was looked at elsewhere."""
+    """The site answered with its error. Other cases check what the step does afterwards."""
 
 
 def _kept(request, pages):
-    """Keeps what the site answered with an error."""
+    """Keeps the answers with which the site reported an error."""
 
     def asked(**environ):
         answered = request(**environ)
@@ -314,7 +315,7 @@ def _kept(request, pages):
 
 
 def _told(error, *, of_a_command):
-    """What a site is told of an error that its own code caught, or Celery."""
+    """Reports to a site about an error that its own code or Celery caught."""
     if error is None or isinstance(error, EnoughError):
         return []
     trace = error.__traceback__
@@ -322,7 +323,7 @@ def _told(error, *, of_a_command):
         trace = trace.tb_next
     error = error.with_traceback(trace)
     if of_a_command:
-        # A terminal shows no variables; those that a reporter might send hold the numbers that a person typed.
+        # A terminal shows no variables. Variables that a reporter might send contain the numbers that a person typed.
         return [*traceback.format_exception(error), _without_numbers(_report(error, is_debug=False))]
     return [
         str(error), repr(error), _report(error, is_debug=False), _without_numbers(_report(error, is_debug=True)),
@@ -330,7 +331,7 @@ def _told(error, *, of_a_command):
 
 
 def _without_numbers(page):
-    """What a developer's own page shows of a number is what the developer's own code passed in, or the database."""
+    """On a developer's own page, numbers come only from the developer's own code or from the database."""
     return re.sub(r"(62|0)?[-\s]*812-?9876-?5432", "…", page)
 
 

@@ -8,7 +8,7 @@ from .harness import LEASE_SECONDS, unknown, wait_for
 
 
 def freeze_past_the_lease(shop, failpoint, *, at=3):
-    """Sell six, freeze the driver at `failpoint` until its lease is settled by others, and thaw it."""
+    """Sell six, freeze the driver at `failpoint` until others have settled its lease, and thaw it."""
     shop.start_worker(**{failpoint: {"do": "stop", "at": at}})
     shop.sell(6)
     pid = shop.reached(failpoint)
@@ -53,7 +53,7 @@ def test_frozen_with_its_answer_the_late_record_turns_doubt_into_sent(shop):
 def test_frozen_in_the_middle_of_the_post_the_message_arrives_once_or_is_in_doubt(shop):
     freeze_past_the_lease(shop, "mid_post")
     shop.settle()
-    # The body leaves too late: the phone had hung up, or takes it all the same, and its answer is not waited for.
+    # The body leaves too late: the phone has hung up, or accepts it anyway, and nobody waits for its answer.
     assert shop.statuses() == {Status.SENT: 5, Status.UNKNOWN: 1}
     assert shop.arrived() in (5, 6)
 

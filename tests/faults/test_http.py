@@ -1,6 +1,6 @@
-"""Rows 16 to 22: everything that a network and an overloaded service do to a call, from the worker to the database.
+"""Rows 16 to 22: faults of networks and overloaded services during a call, from the worker to the database.
 
-What the client makes of each is in tests/integration/test_http_gateway.py; here it is what becomes of the message.
+tests/integration/test_http_gateway.py checks how the client reads each of them. Here the tests check the message.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def html(status):
 
 IN_DOUBT = "in_doubt"
 OUTCOMES = {
-    # What happens: the behaviour, the attempt's outcome and cause, the message's status.
+    # Each row: the behaviour, the attempt's outcome and cause, the message's status.
     "reset": (lambda peer: peer.reset(), IN_DOUBT, "connection_lost", "unknown"),
     "hang up": (lambda peer: peer.hang_up(), IN_DOUBT, "connection_lost", "unknown"),
     "cut short": (cut_short, IN_DOUBT, "connection_lost", "unknown"),
@@ -121,7 +121,7 @@ OUTCOMES = {
 
 
 def by_text(server, behaviours):
-    """Answer each send by what its text says, and well whoever asks for the status."""
+    """Answer each send as its text says, and every status request normally."""
 
     def behave(peer):
         head, _, body = server.requests[-1].partition(b"\r\n\r\n")
@@ -134,7 +134,7 @@ def by_text(server, behaviours):
 
 
 def send_texts(shop, texts):
-    """A message to a number of its own for each."""
+    """One message to a different number for each text."""
     messages = shop.send(len(texts))
     for message, text in zip(messages, texts, strict=True):
         OutboundMessage.objects.filter(pk=message.pk).update(text=text)
@@ -152,7 +152,7 @@ def test_every_answer_has_the_outcome_of_the_table_to_the_letter_in_bounded_memo
     server.behave(by_text(server, {name: row[0] for name, row in OUTCOMES.items()}))
     shop = make_shop(BASE_URLS=[server.url], FAILURES_BEFORE_PAUSE=1000)
     messages = send_texts(shop, list(OUTCOMES))
-    shop.marked.update(message.pk for message in messages)  # what this server accepts no phone has
+    shop.marked.update(message.pk for message in messages)  # messages that this server accepts are on no phone
     worker = shop.start_worker()
     shop.start_beat()
     shop.settle()
@@ -186,7 +186,7 @@ def test_a_redirect_to_another_host_is_not_followed_and_that_host_never_hears_of
 
 @pytest.fixture
 def wire(phone):
-    """What stands between the workers and the gateway."""
+    """The proxy between the workers and the gateway."""
     with Proxy("127.0.0.1", int(phone.url.rpartition(":")[2])) as proxy:
         yield proxy
 
@@ -202,7 +202,7 @@ def test_a_gateway_that_refuses_connections_for_a_while_costs_no_message_and_no_
     wire.refuse()
     shop.send(20, first=3)
     wait_for(lambda: is_paused(PauseReason.FAILING), "the pause")
-    # Three failures told enough; the queue is not burned.
+    # Three failures are enough to pause; the rest of the queue is kept.
     not_sent = SendAttempt.objects.filter(outcome=OutcomeKind.NOT_SENT)
     assert not_sent.count() == 3
     assert set(not_sent.values_list("cause", flat=True)) == {"not_connected"}
@@ -237,7 +237,7 @@ def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(
     shop.settle()
     assert shop.statuses() == {Status.SENT: 5}
     assert SendAttempt.objects.count() == 5
-    assert impostor.requests == [], "nothing is said to who cannot prove who it is"
+    assert impostor.requests == [], "a server that cannot prove its identity must receive nothing"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The checker itself: each violation is planted once, and found by its letter and its message."""
+"""Tests of the checker: each violation is planted once, and must be found by its letter and its message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BODY = json.dumps({"id": "A1"}).encode()
 
 @pytest.fixture
 def stored(license_):
-    """Stores a message in any state, lies included."""
+    """Stores a message in any state, even one that is false."""
     Lane.objects.create(license=license_)
 
     def store(status="sent", **columns):

@@ -14,7 +14,7 @@ from .harness import in_doubt_because, unknown
 
 
 def sell_through_a_kill(shop, failpoint, *, do="kill", at=3):
-    """Sell six, kill the worker as its third send reaches `failpoint`, and wait until everything is settled."""
+    """Sell six, kill the worker when its third send reaches `failpoint`, and wait until everything is settled."""
     shop.start_worker(**{failpoint: {"do": do, "at": at}})
     shop.start_beat()
     shop.sell(6)
@@ -111,7 +111,7 @@ def test_killed_in_the_try_of_a_restricted_number_no_other_is_made(shop):
     assert shop.arrived() == 2
 
 
-# Each moment with one of the two answers: what a worker has done of a send by then is the same with both.
+# Each moment with one of the two answers, because the worker's progress up to then is the same with both.
 MOMENTS = [
     ("before_claim", "restricted_400"),
     ("after_claim", "restricted_500"),
@@ -132,7 +132,7 @@ def test_killed_where_whatsapp_restricts_the_number_few_new_customers_are_writte
         Recipient.objects.create(license=shop.license, number=number, last_inbound_at=DatabaseNow())
     messages = shop.send(24)
     known, new = messages[::3], [message for n, message in enumerate(messages) if n % 3]
-    # The first new customer who is turned down is the fourth, in the sixth message.
+    # The fourth new customer, in the sixth message, is the first to be rejected.
     shop.start_worker(**{moment: {"do": "kill", "at": 1 if moment == "before_claim" else 6}})
     shop.start_beat()
     shop.reached(moment)

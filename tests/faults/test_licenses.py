@@ -1,4 +1,4 @@
-"""Rows 23 to 26: a key that is revoked, numbers that are refused, doubt and its resends, and a phone that logs out."""
+"""Rows 23 to 26: a revoked key, refused numbers, doubt and its resends, and a phone that is logged out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_key_revoked_in_the_middle_of_five_hundred_alerts_once_and_all_go_out_
 
 def test_a_refused_number_fails_at_once_after_the_status_was_asked_and_holds_up_nobody(shop, phone):
     phone.set_registered("628130000001", False)
-    # One that had WhatsApp once: the gateway is not asked about it any more.
+    # A number that once had WhatsApp: the gateway is not asked about it again.
     Recipient.objects.create(license=shop.license, number="628130000001", first_sent_at=DatabaseNow())
     shop.start_worker()
     shop.start_beat()
@@ -77,7 +77,7 @@ def test_numbers_without_whatsapp_fail_after_the_second_look_and_hold_up_nobody(
     wait_for(lambda: shop.statuses() == {Status.SENT: 6, Status.FAILED: 2}, "all to be settled")
     failed = [message.recipient for message in messages if status_of(message) == Status.FAILED]
     assert failed == without
-    assert not SendAttempt.objects.filter(message__recipient__in=without).exists(), "nothing was tried"
+    assert not SendAttempt.objects.filter(message__recipient__in=without).exists(), "no send was attempted"
     asked = [entry["operation"] for entry in phone.log()].count("check-number")
     assert 8 + 2 <= asked <= 8 * 2
     assert Lane.objects.get(pk=shop.license.pk).checked_today == asked
@@ -108,7 +108,7 @@ def test_a_restriction_leaves_no_doubt_and_what_is_warm_goes_out(shop, phone, fa
 
 @pytest.fixture
 def in_doubt(shop, phone):
-    """A message that arrived, and whose answer did not: its worker and beat run."""
+    """A message that arrived but whose answer did not. Its worker and beat are running."""
     phone.set_faults(stall_after={"count": 1, "operation": "sends", "amount": 30})
     shop.start_worker()
     shop.start_beat()
@@ -149,7 +149,7 @@ def test_doubt_whose_resend_is_cancelled_stays_doubt(shop, in_doubt):
 
 
 def echo(message, delivery):
-    """The message coming back, as the gateway may post it when the phone has sent it."""
+    """The echo of the message, as the gateway may post it when the phone has sent it."""
     return {"id": delivery["id"], "phone": message.recipient, "message": message.text, "isFromMe": True}
 
 
@@ -194,7 +194,7 @@ def test_a_phone_logged_out_at_message_40_of_300_burns_a_handful_and_sends_the_r
     phone.scan()
     wait_for(lambda: not is_paused(PauseReason.LOGGED_OUT), "the link to be seen")
     shop.settle()
-    # What a 500 turned away before anybody saw that the phone was logged out is in doubt; a 400 is none.
+    # A 500 from before anybody saw that the phone was logged out leaves doubt; a 400 does not.
     doubts = shop.statuses().pop(Status.UNKNOWN, 0)
     assert doubts <= (3 if unlinked_status == 500 else 0)
     assert shop.statuses()[Status.SENT] == 300 - doubts == shop.arrived() > arrived

@@ -1,4 +1,4 @@
-"""Row 35: tables that change, or are away for a while, under running workers; and what waits is not dropped."""
+"""Row 35: tables that change or are missing for a while under running workers; waiting messages are not dropped."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_upgrade_and_its_downgrade_under_load_lose_nothing_and_old_workers_li
     try:
         shop.migrate("0002")
         selling.join()
-        # Old code over the new tables: it stores, claims and records as before.
+        # Old code with the new tables: it stores, claims and records as before.
         shop.sell(10)
         shop.phone.wait_for_deliveries(45, 120)
     finally:

@@ -1,7 +1,7 @@
-"""SQLite and a power cut: what a message's claim and record write is on the disk before anything follows from it.
+"""SQLite and a power cut: a message's claim and record are on the disk before anything follows from them.
 
-A process is watched by strace while it sends one message: every write to the write-ahead log, every sync of it, the
-POST, and the answer. What is not synced is what a power cut takes away.
+strace watches a process while it sends one message: every write to the write-ahead log, every sync of it, the POST, and
+the answer. A power cut loses whatever was not synced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ license_.save()
 Lane.objects.create(license=license_, session_status="connected")
 send_message("081234567890", "struk")
 """
-# It ends as by a power cut: an orderly end would sync everything.
+# The process ends as in a power cut, because an orderly end would sync everything.
 SEND = """
 import os
 from django_kpwa.dispatch import drive
@@ -49,7 +49,7 @@ CALL = re.compile(r'^\d+\s+(?P<name>\w+)\(\d+<(?P<file>[^>]*)>(?:, "(?P<start>[^
 
 
 def calls(trace):
-    """What the process did, in order: `write` and `sync` of the log, `post`, `answer`."""
+    """The actions of the process, in order: `write` and `sync` of the log, `post`, `answer`."""
     for line in trace.splitlines():
         found = CALL.match(line)
         if found is None:
@@ -64,7 +64,7 @@ def calls(trace):
 
 
 def unsynced(steps):
-    """How many writes of the log were not synced after those steps."""
+    """The number of writes of the log that were not synced after those steps."""
     writes = 0
     for step in steps:
         writes = 0 if step == "sync" else writes + (step == "write")

@@ -1,4 +1,4 @@
-"""Rows 11 and 12: a sale saved again and again, at the same moment, or not at all; and row 10, tasks that repeat."""
+"""Rows 11 and 12: a sale saved repeatedly, concurrently, or not at all; and row 10, repeated tasks."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_continuation_delivered_ten_times_at_once_keeps_the_pace_and_sends_eac
     shop.send(4)
     for count in range(1, 4):
         shop.phone.wait_for_deliveries(count, 60)
-        # In the wait of the pace nobody drives, and the lease is what the published continuation carries.
+        # Nobody drives during the wait of the pace. The published continuation carries the lease.
         wait_for(lambda: Status.SENDING not in shop.statuses(), "the record")
         token = shop.lane().lease_token
         for _ in range(10):

@@ -1,8 +1,8 @@
-"""Row 33: failures in every layer, with nothing secret in what they leave behind.
+"""Row 33: failures in every layer, which must leave no secret behind.
 
-G is checked after every test of the campaign; here the failures are made for it. What Celery is told is in
-test_celery_secrets.py, reports of every error in test_errors_everywhere.py, admin pages and each `repr` in
-tests/integration/test_secrets.py.
+G is checked after every test of the campaign; the tests here cause failures for that check. test_celery_secrets.py
+checks what Celery receives, test_errors_everywhere.py the reports of every error, and tests/integration/test_secrets.py
+admin pages and each `repr`.
 """
 
 from __future__ import annotations

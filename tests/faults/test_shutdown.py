@@ -11,7 +11,7 @@ from django_kpwa.models import Status
 
 @pytest.fixture
 def slow_phone(phone):
-    """Answers take their time, so that a worker is told in the middle of one."""
+    """Answers are slow, so that a worker is told to stop in the middle of one."""
     phone.set_faults(latency={"probability": 1, "amount": 600, "operation": "sends"})
     return phone
 
@@ -36,7 +36,7 @@ def test_in_celerys_soft_shutdown_the_call_is_finished(shop, slow_phone, monkeyp
     worker = shop.start_worker()
     shop.sell(6)
     slow_phone.wait_for_deliveries(2, 60)
-    # Celery's soft shutdown is what SIGQUIT begins where a timeout for it is set: it waits, then ends cold.
+    # SIGQUIT begins Celery's soft shutdown if a timeout for it is set: it waits, then ends cold.
     worker.stop(signal.SIGQUIT)
     assert Status.SENDING not in shop.statuses()
     assert shop.arrived() == shop.statuses()[Status.SENT]

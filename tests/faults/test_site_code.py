@@ -89,6 +89,6 @@ def test_a_parser_that_raises_hangs_or_returns_nonsense_holds_up_no_other_event_
     wait_for(lambda: done.count() == 5, "the other events")
     failed = WebhookEvent.objects.filter(status=EventStatus.FAILED)
     wait_for(lambda: failed.count() >= 2, "those that fail")
-    # What hung is read to its end, and is no parsed event either.
+    # An event whose parser hung is read to its end, and is not a parsed event either.
     wait_for(lambda: failed.count() == 3, "the one that hung", 180)
     assert all(event.error for event in failed)

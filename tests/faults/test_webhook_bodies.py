@@ -1,6 +1,6 @@
-"""Hostile bodies, posted to a real server and processed by a real worker: refused or kept as they came, never more.
+"""Hostile bodies, posted to a real server and processed by a real worker: refused, or kept unchanged, nothing else.
 
-What a parser makes of them is held by tests/contract/parser_case.py, what the view does with each by test_webhook_view.
+tests/contract/parser_case.py checks how parsers read them, and test_webhook_view what the view does with each.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_what_is_too_large_is_refused_and_nothing_of_it_is_stored(token):
     assert len(large) > 5
     with webhook_site() as site:
         for content_type in CONTENT_TYPES:
-            # With 0 the server has cut the connection; its answer is lost with what was not read yet.
+            # With 0 the server has cut the connection, and its answer was lost with the unread data.
             assert {site.post(token, body, content_type) for body in large.values()} <= {413, 0}
         assert site.post(token, GOOD) == 200
     assert bytes(WebhookEvent.objects.get().body) == GOOD
@@ -95,7 +95,7 @@ def test_whatever_is_posted_is_stored_as_it_came_and_its_worker_lives(token, bro
     ):
         workers = {child.pid for child in psutil.Process(worker.pid).children()}
         for number, (name, body) in enumerate(BODIES.items()):
-            # Each under another content type; in the other run, under the next one.
+            # Each body has another content type; in the other run, the next one.
             content_type = CONTENT_TYPES[(number + len(pool)) % len(CONTENT_TYPES)]
             assert site.post(token, body, content_type) == 200, name
             posted[body] = name
@@ -107,7 +107,7 @@ def test_whatever_is_posted_is_stored_as_it_came_and_its_worker_lives(token, bro
     for event in WebhookEvent.objects.exclude(body=GOOD):
         assert bytes(event.body) in posted
         del posted[bytes(event.body)]
-        # One that a worker died of would have been tried again.
+        # If a worker had died of an event, that event would have been tried again.
         assert (event.tries, event.times_received) == (1, 1)
         assert event.error in ("", TOO_MUCH)
     assert posted == {}
@@ -147,7 +147,7 @@ def test_what_the_fuzzer_begins_with_and_found_breaks_no_promise(db):
 
 @pytest.mark.timeout(300)
 def test_a_short_run_of_what_the_fuzzer_makes_up_breaks_no_promise(db):
-    """Among the promises: three seconds, 150 MB and 30 queries an event."""
+    """The promises include three seconds, 150 MB and 30 queries per event."""
     site = fuzz_webhook.Site()
     try:
         statuses = [site.take(made_up) for made_up in fuzz_webhook.made_up(400, Random(20261127))]

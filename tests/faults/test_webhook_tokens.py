@@ -1,4 +1,4 @@
-"""Wrong tokens, old ones and new ones: a flood of wrong ones costs little, and the right one nothing."""
+"""Wrong, old and new tokens: a flood of wrong ones costs little, and does not affect the right one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def post(token):
     return Client().post(reverse("django_kpwa:webhook", args=[token]), b"{}", content_type="application/json")
 
 
-# --- which tokens are good
+# --- which tokens are valid
 
 
 def test_an_old_token_is_good_until_its_overlap_ends_and_a_wrong_one_never(license_):
@@ -59,9 +59,9 @@ def test_an_old_token_is_good_until_its_overlap_ends_and_a_wrong_one_never(licen
     with webhook_site() as site:
         assert site.post(old, body(1)) == 200
         new = new_token(license_)
-        assert site.post(old, body(2)) == 200, "the gateway has not changed over yet"
+        assert site.post(old, body(2)) == 200, "the gateway still uses the old token"
         assert site.post(new, body(3)) == 200
-        assert site.post(old, body(4)) == 200, "what was under way still comes in"
+        assert site.post(old, body(4)) == 200, "webhooks already in transit are still accepted"
         WebhookToken.objects.filter(digest=token_digest(old)).update(expires_at=timezone.now() + timedelta(seconds=0.5))
         time.sleep(0.6)
         assert site.post(old, body(5)) == 404
@@ -80,7 +80,7 @@ def test_what_is_no_token_at_all_is_not_found(db, live_server, path):
     assert not WebhookEvent.objects.exists()
 
 
-# --- what the time tells
+# --- what the response time reveals
 
 
 def test_the_time_of_a_refusal_says_nothing_of_how_near_a_token_came(license_, token, monkeypatch):
@@ -95,7 +95,7 @@ def test_the_time_of_a_refusal_says_nothing_of_how_near_a_token_came(license_, t
             assert post(tried).status_code == 404
             if round_ >= 20:
                 seconds[name].append(time.perf_counter() - began)
-    # Lower quartiles: the rest is what else the machine does.
+    # Lower quartiles: everything above is other load of the machine.
     fast = {name: statistics.quantiles(times, n=4)[0] for name, times in seconds.items()}
     assert max(fast.values()) < min(fast.values()) * 1.25, fast
 
@@ -130,7 +130,7 @@ def test_a_flood_of_wrong_tokens_hardly_reaches_the_database(token, caplog):
     assert set(answers) == {404, 429}
     per_second = authentication.flood.lookups_per_second + 1 / authentication.COPY_SECONDS
     assert queries.count <= (seconds + 2) * per_second
-    assert queries.count < 1500, "or this machine is too slow to make a flood"
+    assert queries.count < 1500, "otherwise this machine is too slow to make a flood"
     assert caplog.text.count("wrong tokens") == 1
 
 
@@ -173,7 +173,7 @@ def flood(site, should_stop, answers, headers=()):
 @pytest.mark.parametrize("source", ["", "127.0.0.2"], ids=["from the same address", "from another address"])
 def test_a_flood_of_wrong_tokens_touches_no_right_one(license_, token, source):
     should_stop, answers = threading.Event(), Counter()
-    # As an attacker would: always another address, or the gateway's own.
+    # As an attacker would: a new address each time, or the gateway's own.
     headers = [f"X-Forwarded-For: 10.0.0.{secrets.randbelow(250)}", "Forwarded: for=192.0.2.60"]
     with webhook_site() as site:
         threads = [

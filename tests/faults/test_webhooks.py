@@ -16,7 +16,7 @@ CUSTOMER = "6281299000077"
 
 @pytest.fixture
 def site(shop):
-    """The shop with its web server, a worker and a beat, whose signals are written down."""
+    """The shop with its web server, a worker and a beat, whose signals are recorded."""
     shop.hears = True
     shop.start_web()
     shop.start_worker()

@@ -1,4 +1,4 @@
-"""A real site that takes webhooks, and raw sockets to post to it: no HTTP library refuses to send what is wrong."""
+"""A real site that accepts webhooks, and raw sockets to post to it: HTTP libraries refuse to send bad requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER_SECONDS = 30
 
 
 def new_token(license_, token: str = "", **columns) -> str:
-    """A token as `license_actions.set_webhook()` stores it; None of it is in the database but its digest."""
+    """A token as `license_actions.set_webhook()` stores it: the database contains only its digest."""
     token = token or secrets.token_urlsafe(32)
     columns = {"created_at": DatabaseNow(), "registered_at": DatabaseNow()} | columns
     WebhookToken.objects.create(license=license_, digest=token_digest(token), **columns)
@@ -26,14 +26,14 @@ def new_token(license_, token: str = "", **columns) -> str:
 
 
 class WebhookSite:
-    """The site's process. `post()` gives the answer's status, headers and body."""
+    """The site's process. `post()` returns the answer's status, headers and body."""
 
     def __init__(self, process: RunningProcess, port: int) -> None:
         self.process = process
         self.port = port
 
     def post(self, token: str, body: bytes = b"", content_type: str = "application/json", **request) -> int:
-        """Post under a token and return the status; 0 where the connection was cut."""
+        """Post under a token and return the status; 0 if the connection was cut."""
         return self.request(reverse("django_kpwa:webhook", args=[token]), body, content_type, **request)[0]
 
     def request(
@@ -50,7 +50,7 @@ class WebhookSite:
         with socket.create_connection(
             ("127.0.0.1", self.port), timeout=ANSWER_SECONDS, source_address=(source, 0) if source else None
         ) as connection:
-            # A server that has answered may close before it has taken all of it.
+            # A server that has answered may close before it has read all of the request.
             with contextlib.suppress(OSError):
                 connection.sendall("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
             answer = b""

@@ -1,6 +1,6 @@
-"""Sets this process' clock wrong by `KPWA_TEST_CLOCK_SECONDS`, for whatever Python code asks it.
+"""Makes this process's clock wrong by `KPWA_TEST_CLOCK_SECONDS`, for all Python code.
 
-Python imports a module of this name by itself, before anything of the site, where this folder is on its path.
+Python imports a module of this name by itself, before any code of the site, if this folder is on its path.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Kind(type):
 
 
 class _Wrong(_Real, metaclass=_Kind):
-    """Makes ordinary datetimes, so that nothing but the clock is unusual."""
+    """Makes ordinary datetimes, so that only the clock is unusual."""
 
     def __new__(cls, *args: object, **kwargs: object) -> datetime.datetime:
         return _Real(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""An app that makes a process of the test site fail where `KPWA_TEST_FAILPOINTS` says, and tells what it heard.
+"""An app that makes a process of the test site fail as `KPWA_TEST_FAILPOINTS` says, and records signals.
 
-The plan is JSON, `{failpoint: {"do": action, "at": 3}}` for the third time that any process gets there, or
-`{failpoint: {"do": [actions], "rate": 0.05, "seed": 7}}` for one time in twenty. What is counted is kept in
-`KPWA_TEST_FOLDER`, so that a process started again goes on counting, and does not fail at the same place for ever.
+The plan is JSON. `{failpoint: {"do": action, "at": 3}}` acts the third time that any process gets there; `{failpoint:
+{"do": [actions], "rate": 0.05, "seed": 7}}` acts one time in twenty. The counts are kept in `KPWA_TEST_FOLDER`, so that
+a restarted process continues counting, and does not fail at the same place forever.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HEARS = "KPWA_TEST_HEARS"
 CARELESS = "KPWA_TEST_CARELESS"
 
 MID_POST, BEFORE_ANSWER = "mid_post", "before_answer"
-"""Of the transport: half of the request has left; all of it has, and nothing of an answer was read."""
+"""Failpoints of the transport: half of the request has left; or all of it has, and nothing of an answer was read."""
 
 
 class FailingConfig(AppConfig):
@@ -34,7 +34,8 @@ class FailingConfig(AppConfig):
         from django_kpwa.dispatch import render
         from django_kpwa.store.engine import Store
 
-        # How long a receipt waits whose worker was killed while it was written: a minute would be a minute's test.
+        # Wait of a receipt whose worker was killed while rendering it. The default of a minute would make the test that
+        # long.
         Store.RENDER_STEP_BACK_SECONDS = 5.0
         render._WAITS_SECONDS = (5.0, 5.0)
         folder = Path(os.environ.get(FOLDER, ""))
@@ -59,14 +60,14 @@ class _Failpoint:
         action = self._chosen(count)
         if action is None:
             return
-        # Before the deed: who waits for the file may see it a moment early, never not at all.
+        # Before the action: whoever waits for the file may see it a moment early, but never misses it.
         note = self._folder / f"{self._name}.{count}"
         note.with_suffix(".new").write_text(f"{action} {os.getpid()}")
         note.with_suffix(".new").rename(note.with_name(f"reached-{note.name}"))
         ACTIONS[action]()
 
     def _count(self) -> int:
-        """How often any process got here: each appends one byte, and where that ends is its number."""
+        """How often any process got here: each appends one byte, and the end position is its number."""
         file = os.open(self._folder / f"count-{self._name}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(file, b".")
@@ -86,7 +87,7 @@ def _kill() -> None:
 
 
 def _kill_all() -> None:
-    """The worker with all its children."""
+    """Kill the worker with all its children."""
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
@@ -95,7 +96,7 @@ def _stop() -> None:
 
 
 def _disconnect() -> None:
-    """Have the server end this process' connection to the database, which does not know it yet."""
+    """Have the server end this process's connection to the database; the process does not notice yet."""
     from django.db import connections
 
     from django_kpwa.models import write_alias
@@ -120,7 +121,7 @@ def _run_out_of_time() -> None:
 
 
 def _fail() -> None:
-    """With a secret and a number among the variables of its frame, as site code has them."""
+    """Fail with a secret and a number among the variables of its frame, as site code may have."""
     from django_kpwa.models import License, OutboundMessage
 
     key = License.objects.get().get_api_key().reveal()
@@ -149,7 +150,7 @@ def _install(name: str, failpoint: Callable[[], None]) -> None:
 
 
 def _install_in_transport(name: str, failpoint: Callable[[], None]) -> None:
-    """http.client hands over the head of a request first, then its body."""
+    """http.client passes on the head of a request first, then its body."""
     from django_kpwa.gateway.transport import _BoundedSocket
 
     original = _BoundedSocket.sendall
@@ -166,7 +167,7 @@ def _install_in_transport(name: str, failpoint: Callable[[], None]) -> None:
 
 
 def _listen(file: Path) -> None:
-    """Write down every signal of the package: one line of JSON, with its name and what it is about."""
+    """Record every signal of the package: one line of JSON, with its name and its subject."""
     from django.dispatch import Signal
 
     from django_kpwa import signals

@@ -1,7 +1,7 @@
-"""What a site's own code can do wrong: raise, hang, or return nonsense.
+"""Possible faults of a site's own code: it raises, hangs, or returns nonsense.
 
-`{"render": "hang", "message_sent": "raise"}`, each for what has to do with a number that ends in `UNLUCKY`. What hangs
-does so for longer than any lease.
+`{"render": "hang", "message_sent": "raise"}` sets the fault of each; it applies to numbers that end in `UNLUCKY`. Code
+that hangs does so for longer than any lease.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 UNLUCKY = "13"
 HANG_SECONDS = 20.0
-"""Longer than a lease of the tests; the limit of a task, which would end it in earnest, is ten minutes."""
+"""Longer than a lease of the tests. The task's time limit, which would really end it, is ten minutes."""
 
 
 def make_careless(plan: dict[str, str]) -> None:
@@ -51,7 +51,7 @@ def _make_render_careless(how: str) -> None:
 
 
 def _make_receipt_careless(method: str, how: str) -> None:
-    """Of every sale, whatever its number."""
+    """Fails for every sale, whatever its number."""
     from tests.shop.whatsapp import PaidReceipt
 
     setattr(PaidReceipt, method, lambda *_: misbehave(how))
@@ -67,7 +67,7 @@ def _make_receiver_careless(how: str) -> None:
 
 
 def make_parser() -> type:
-    """A parser that misbehaves where a body says how."""
+    """A parser that misbehaves if a body says how."""
     from django_kpwa.webhooks import DefaultParser
 
     class CarelessParser(DefaultParser):

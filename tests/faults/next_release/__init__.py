@@ -1,1 +1,1 @@
-"""The package's migrations as a next release could have them: one more, that adds columns and an index."""
+"""The package's migrations as a future release could have them: one more, which adds columns and an index."""
