@@ -1,1 +1,1 @@
-"""What a message costs, beside the least code that could do the job and beside the peers: `python -m benchmarks`."""
+"""Cost of a message, compared with the least code that could do the job and with peers: `python -m benchmarks`."""

@@ -1,9 +1,9 @@
-"""Measure every row, or those named; print a table, write a JSON file, and end with 1 where a ratio is missed.
+"""Measures all rows, or those named. Prints a table, writes a JSON file, and exits with 1 if a ratio is missed.
 
     python -m benchmarks --quick
     python -m benchmarks lane webhook --json /tmp/rows.json
 
-Each row runs in a process of its own, on a database of its own. The servers: see `benchmarks.servers`.
+Each row runs in a separate process, on a separate database. `benchmarks.servers` describes the servers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to measure: {', '.join(ROWS)}; all by default")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="smaller sizes, in some minutes")
-    size.add_argument("--smoke", action="store_true", help="only whether the rows still run; misses do not count")
+    size.add_argument("--smoke", action="store_true", help="only check that the rows still run; misses do not count")
     parser.add_argument("--readme", action="store_true", help="write the table into benchmarks/README.md as well")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results.json", help="where to write")
     options = parser.parse_args()

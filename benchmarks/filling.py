@@ -1,8 +1,8 @@
-"""Tables of a size, side by side in one PostgreSQL database: a schema for each, filled by the server itself.
+"""Tables of different sizes, side by side in one PostgreSQL database: a schema for each, filled by the server itself.
 
-One message a minute, the newest now, each with its attempt and three webhook events; 60 of the oldest and 60 of the
-newest wait for a decision, and of the newest 10,000 every fiftieth failed. So the small table is the newest part of the
-large one: what a page shows is the same, and only what it must not read differs.
+There is one message a minute, the newest now, each with its attempt and three webhook events. 60 of the oldest and 60
+of the newest messages wait for a decision, and every fiftieth of the newest 10,000 failed. So the small table is the
+newest part of the large one: a page shows the same in both, and only the rows that it must not read differ.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ INSERT INTO django_kpwa_sendattempt (message_id, number, started_at, outcome, ca
 SELECT id, 1, created_at, 'accepted', '', '', '', replace(idempotency_key, 'order', 'gateway'), '', ''
 FROM django_kpwa_outboundmessage
 """
-# Of each message: it was delivered, it was read, and the customer answered. The oldest 60 were not understood.
+# The events of each message: it was delivered, it was read, and the customer answered. The oldest 60 were not
+# understood.
 EVENTS = """
 INSERT INTO django_kpwa_webhookevent (uuid, license_id, body, content_type, digest, received_at, last_received_at,
   times_received, status, tries, processed_at, kind, understood, sender_number, gateway_id, message_id, error)
@@ -73,7 +74,7 @@ FROM {numbers}
 
 
 def schema(name: str, license_count: int) -> list[int]:
-    """Make a schema with the app's tables, and use it; returns its licenses, for the in-memory gateway."""
+    """Create a schema with the app's tables, and use it. Returns its licenses, for the in-memory gateway."""
     from django.core.management import call_command
 
     from django_kpwa.models import Heartbeat
@@ -88,7 +89,7 @@ def schema(name: str, license_count: int) -> list[int]:
 
 
 def link_to_locmem() -> None:
-    """Every license is linked as the in-memory gateway has it: one that sends from another phone is paused."""
+    """Every license is linked to the in-memory gateway's number; one that sends from another phone would be paused."""
     from django_kpwa.gateway.locmem import LINKED_NUMBER
     from django_kpwa.models import Lane
 
@@ -96,7 +97,7 @@ def link_to_locmem() -> None:
 
 
 def use(name: str) -> None:
-    """Everything from here on is in this schema; MariaDB calls one a database."""
+    """Use this schema for all statements from here on. MariaDB calls a schema a database."""
     from django.db import connection
 
     execute(f"SET search_path TO {name}" if connection.vendor == "postgresql" else f"USE {name}")
@@ -108,8 +109,8 @@ def number(n: int) -> str:
 
 
 def add_recipients(license_id: int, size: int) -> None:
-    """`size` recipients of a license, from `number(1)` on. The first 999 have just written, the last in a hundred want
-    no messages."""
+    """Add `size` recipients to a license, from `number(1)` on. The first 999 have just written, the last of each
+    hundred wants no messages."""
     from django.db import connection
 
     is_postgresql = connection.vendor == "postgresql"
@@ -119,7 +120,7 @@ def add_recipients(license_id: int, size: int) -> None:
 
 
 def fill(license_ids: list[int], size: int, *, age: str = "0") -> None:
-    """`size` messages, their attempts and events, the newest of them `age` old (an interval of PostgreSQL's)."""
+    """Add `size` messages, their attempts and events, the newest of them `age` old (a PostgreSQL interval)."""
     parameters = {"licenses": license_ids, "license_count": len(license_ids), "size": size, "age": age}
     with _unchecked(), _indexes_made_afterwards():
         for statement in (MESSAGES, ATTEMPTS, EVENTS):
@@ -130,7 +131,7 @@ def fill(license_ids: list[int], size: int, *, age: str = "0") -> None:
 
 @contextlib.contextmanager
 def _unchecked() -> Iterator[None]:
-    """Foreign keys are not looked up: most of the time would be theirs. Only a superuser may."""
+    """Do not check foreign keys, which would take most of the time. Only a superuser may do this."""
     execute("SET session_replication_role = replica")
     yield
     execute("SET session_replication_role = DEFAULT")
@@ -138,7 +139,7 @@ def _unchecked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _indexes_made_afterwards() -> Iterator[None]:
-    """A large table is filled in a third of the time without its indexes."""
+    """Without its indexes, a large table is filled in a third of the time."""
     made = execute(
         "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() AND tablename = ANY(%s) "
         "AND indexname NOT IN (SELECT conname FROM pg_constraint)",
@@ -160,16 +161,16 @@ def execute(statement: str, parameters: Any = None) -> list[Any]:
 
 
 def scans(statements: list[str]) -> list[str]:
-    """Those of `statements` for which PostgreSQL would read one of the large tables from end to end."""
+    """Return those of `statements` for which PostgreSQL would read one of the large tables from end to end."""
     found: list[str] = []
-    # Of a table that fits into a few pages, reading all is right.
+    # A table that fits into a few pages may be read completely.
     if execute("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [LARGE_TABLES[0]])[0][0] < 50_000:
         return found
     for statement in statements:
         is_query = statement.lstrip(" (").split(None, 1)[0].upper() in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
         if not is_query or not any(table in statement for table in LARGE_TABLES):
             continue
-        # The first row of a table, whichever it is, is no reading of it.
+        # Fetching just any first row does not count as reading the table.
         if " WHERE " not in statement and statement.endswith("LIMIT 1"):
             continue
         plan = "\n".join(line for (line,) in execute("EXPLAIN " + statement.replace("%", "%%"), ()))

@@ -2,10 +2,10 @@
 
     python -m benchmarks.gateway PORT [LATENCY_MS]
 
-Every answer has another id. It counts: `GET /count` says how many sends it has answered, `GET /distinct` how many of
-them differed, `GET /times` when it was asked (by the machine's clock, in seconds), `GET /reset` forgets it all. It
-shares the machine with what it measures: its answers are ready but for the id, and a thread for each connection that
-waits in `recv` costs half of what an event loop does.
+Every answer has a different id. `GET /count` returns the number of answered sends, `GET /distinct` how many of them
+were different, and `GET /times` the times of the sends (by the machine's clock, in seconds). `GET /reset` resets all of
+this. The gateway shares the machine with what it measures. So its answers are prepared except for the id, and it has a
+thread for each connection: a thread that waits in `recv` costs half as much as an event loop.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A client that costs little: so many connections, kept alive, each posting one body after the other.
+"""A client that costs little: a number of connections, kept alive, each posting one body after the other.
 
     python -m benchmarks.load PORT PATH CONNECTIONS REQUESTS
 
-Prints, as JSON, the seconds that each request took, and those from the first to the last. Every body is another one.
+Prints, as JSON, the seconds that each request took, and those from the first to the last. Every body is different.
 """
 
 from __future__ import annotations

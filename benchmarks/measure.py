@@ -1,4 +1,4 @@
-"""Measure one row in this process: `python -m benchmarks.measure ROW SCALE FILE`, as `python -m benchmarks` does."""
+"""Measures one row in this process, for `python -m benchmarks`: `python -m benchmarks.measure ROW SCALE FILE`."""
 
 from __future__ import annotations
 

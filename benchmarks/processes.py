@@ -1,4 +1,4 @@
-"""CPU time and memory of processes: ours with their children, and the database's beside them."""
+"""CPU time and memory of processes: ours with their children, and separately the database's."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def cpu_seconds(pid: int) -> float:
         for one in (process, *process.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, OSError):
                 times = one.cpu_times()
-                # Those are rounded to hundredths, which is as much as an idle process takes in a minute.
+                # `cpu_times()` is rounded to hundredths, and an idle process takes no more than that in a minute.
                 total += time.clock_gettime(~one.pid << 3 | 2) if _IS_LINUX else times.user + times.system
                 total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return total
 
 
 def memory_mib(pid: int) -> float:
-    """Resident memory of a process and its children, in MiB; what they share is counted for each."""
+    """Resident memory of a process and its children, in MiB; memory that they share is counted for each."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -46,7 +46,8 @@ def memory_mib(pid: int) -> float:
 
 
 class Watched:
-    """What some processes and the database used between `with` and its end; `sample(units)` says it afterwards."""
+    """Use of CPU and memory by processes and the database during the `with` block; afterwards `sample(units)` returns
+    it."""
 
     def __init__(self, pids: Sequence[int] = (), database: str = "") -> None:
         self.pids = list(pids) or [os.getpid()]
@@ -63,7 +64,7 @@ class Watched:
 
     def __exit__(self, *_: object) -> None:
         self.wall_seconds = time.perf_counter() - self._began_at
-        # A server's process that ended with its connection counts once the server has waited for it.
+        # A server process that ended with its connection counts only once the server has waited for it.
         time.sleep(0.1)
         after = self._cpu()
         self.cpu, self.database_cpu = (now - before for now, before in zip(after, self._before, strict=True))
@@ -85,7 +86,7 @@ class Watched:
 
 @contextlib.contextmanager
 def started(arguments: Sequence[str], ready: str = "", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this Python, from the project's folder; ended with the block. Waits until it has written `ready`."""
+    """Run a process of this Python in the project's folder until the block ends. Waits until it has written `ready`."""
     log = Path(os.environ.get("BENCH_LOGS", "/dev/null"))
     is_watched = bool(ready)
     with log.open("ab") as file:
@@ -118,7 +119,7 @@ def _wait_for(process: subprocess.Popen[bytes], ready: bytes, log: Path) -> None
             break
     else:
         raise RuntimeError(f"{process.args} ended before it was ready:\n{said.decode(errors='replace')[-4000:]}")
-    # What it says from here on is read, or it would block where the pipe is full.
+    # Its further output has to be read, because the process would block on a full pipe.
     stream = process.stdout
 
     def drain() -> None:
@@ -131,9 +132,9 @@ def _wait_for(process: subprocess.Popen[bytes], ready: bytes, log: Path) -> None
 
 @contextlib.contextmanager
 def celery_worker(*options: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A Celery worker of the benchmarks' site, ready; `options` as `celery worker` takes them."""
+    """A Celery worker of the benchmarks' site, ready; `options` are those of `celery worker`."""
     with started(
-        # It is alone or knows whom it is with: to ask round first takes a second.
+        # It need not look for other workers, which takes a second.
         [
             "-m",
             "celery",

@@ -1,4 +1,4 @@
-"""How results are shown: a line each in the terminal, and the table of benchmarks/README.md."""
+"""Formats results: a line each in the terminal, and the table of benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _BEGIN, _END = "<!-- table: written by python -m benchmarks --readme -->", "<!--
 
 
 def line(result: dict[str, Any]) -> str:
-    """One result, as it is printed."""
+    """One result as a printed line."""
     mark = "MISSED" if result["is_missed"] else "ok"
     shown = "  ".join(filter(None, (_figures(result["figures"]), result["note"])))
     return f"{mark:7}{result['ratio']:8.2f} {result['unit']} {_wanted(result)} {result['name']}  [{shown}]"
 
 
 def write_table(file: Path, measured: dict[str, Any]) -> None:
-    """Put the table between its marks in `file`."""
+    """Replace the table between its marks in `file`."""
     before, _, rest = file.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
     versions = ", ".join(
@@ -47,7 +47,7 @@ def _wanted(result: dict[str, Any]) -> str:
 
 
 def _figures(figures: dict[str, Any]) -> str:
-    """Milliseconds a unit, CPU as ours + the database's, and peak memory of both sides; then the rest."""
+    """Milliseconds per unit, CPU as ours + the database's, and peak memory of both sides; then the other figures."""
     sides = [
         "{} {wall_ms:.2f} ms, CPU {cpu_ms:.2f}+{database_cpu_ms:.2f}, {peak_mib:.0f} MiB".format(side, **one)
         for side, one in figures.items()

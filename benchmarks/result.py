@@ -1,4 +1,4 @@
-"""What a row measures: samples of ours and of what it is compared with, and the ratio that is to be reached."""
+"""The result of a row: samples of ours and of the other side, and the ratio to reach."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a run measures. `quick` is for every day, `smoke` only for whether the benchmarks still work."""
+    """Size of a run. `quick` is for every day; `smoke` only checks that the benchmarks still work."""
 
     name: str
 
@@ -25,7 +25,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of one side. CPU is in seconds: ours with children, and the database's beside it; memory in MiB."""
+    """One run of one side. CPU is in seconds: ours with children, and the database's separately. Memory is in MiB."""
 
     units: int
     wall_seconds: float
@@ -39,7 +39,7 @@ class Sample:
 
     @property
     def cpu_ms(self) -> float:
-        """Of ours and of the database together, for one unit."""
+        """CPU time of ours and the database together, per unit."""
         return (self.cpu_seconds + self.database_cpu_seconds) / self.units * 1000
 
 
@@ -67,7 +67,7 @@ class Result:
 
 
 def in_turn(repeats: int, *sides: Callable[[], Sample]) -> tuple[list[Sample], ...]:
-    """Run every side `repeats` times, one after the other: what else the machine does slows all of them."""
+    """Run every side `repeats` times, in turn, so that other load of the machine slows all of them."""
     samples: tuple[list[Sample], ...] = tuple([] for _ in sides)
     for turn in range(repeats):
         # Every other time backwards, so that no side always has the cold start.
@@ -119,7 +119,7 @@ def result_of(
 
 
 def worse_of_both(name: str, floor: str, ours: list[Sample], against: list[Sample], target: float) -> Result:
-    """The line of the wall time or of the CPU, whichever is the worse: neither is traded for the other."""
+    """The line of the wall time or of the CPU, whichever is worse, so that neither can be traded for the other."""
     measures: dict[str, Callable[[Sample], float]] = {
         "wall time": lambda sample: sample.wall_ms,
         "CPU": lambda sample: sample.cpu_ms,

@@ -1,7 +1,7 @@
-"""The servers that are measured with, and a database and a broker for each row.
+"""The servers of the benchmarks, with a database and a broker for each row.
 
-They stand at their usual ports on this machine, or where `BENCH_POSTGRES_URL`, `BENCH_MARIADB_URL`, `BENCH_REDIS_URL`
-and `BENCH_RABBITMQ_URL` say. One that a row needs and that does not answer ends the run.
+They are at their usual ports on this machine, or at `BENCH_POSTGRES_URL`, `BENCH_MARIADB_URL`, `BENCH_REDIS_URL` and
+`BENCH_RABBITMQ_URL`. If a row needs a server that does not answer, the run ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def address(server: str) -> str:
 
 @contextlib.contextmanager
 def database(kind: str, name: str) -> Iterator[str]:
-    """A database of its own, named after the row `name`; gives its DATABASE_URL and drops it afterwards."""
+    """A separate database, named after the row `name`; gives its DATABASE_URL and drops it afterwards."""
     name = f"kpwa_bench_{name}"
     if kind == "sqlite":
         with tempfile.TemporaryDirectory(prefix="kpwa-bench-", dir=os.environ.get("BENCH_FOLDER")) as folder:
@@ -51,7 +51,7 @@ def database(kind: str, name: str) -> Iterator[str]:
 
 
 def database_pid(kind: str) -> int | None:
-    """The process of the database server, where it runs on this machine; SQLite is a part of ours."""
+    """The process of the database server, if it runs on this machine. SQLite runs in our own process."""
     wanted = {"postgres": ("postgres", "postmaster"), "mariadb": ("mariadbd", "mysqld")}.get(kind)
     if wanted is None:
         return None
@@ -90,7 +90,7 @@ def _administer(kind: str, statement: str) -> None:
 
 
 def empty_redis() -> None:
-    """Throw away what a row before has left in the broker."""
+    """Delete what an earlier row has left in the broker."""
     import redis
 
     try:

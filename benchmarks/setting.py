@@ -1,4 +1,4 @@
-"""What rows share: a database with the app in it, a stub gateway, licenses, and messages that wait."""
+"""Shared parts of the rows: a database with the app in it, a stub gateway, licenses, and queued messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def site(
     kpwa: dict[str, Any] | None = None,
     broker: str = "redis",
 ) -> Iterator[None]:
-    """Django set up on a fresh, migrated database of `kind`; once a process. Workers inherit its environment."""
+    """Set Django up on a fresh, migrated database of `kind`; once per process. Workers inherit its environment."""
     with database(kind, row) as url:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "benchmarks.site.settings",
@@ -57,7 +57,7 @@ def site(
 
 @contextlib.contextmanager
 def stub_gateway(latency_ms: float = 0.0) -> Iterator[str]:
-    """The URL of a stub gateway in a process of its own."""
+    """The URL of a stub gateway in a separate process."""
     port = free_port()
     with started(["-m", "benchmarks.gateway", str(port), str(latency_ms)], ready="gateway ready"):
         yield f"http://127.0.0.1:{port}"
@@ -68,12 +68,12 @@ def sent_count(gateway_url: str) -> int:
 
 
 def sent_times(gateway_url: str) -> list[float]:
-    """When the gateway was asked to send, by this machine's clock."""
+    """The times at which the gateway was asked to send, by this machine's clock."""
     return list(_asked(gateway_url, "/times"))
 
 
 def distinct_count(gateway_url: str) -> int:
-    """How many of the sends had another recipient or text: as many as there were, where nothing was sent twice."""
+    """Number of sends with different recipients or texts. It is the number of all sends if nothing was sent twice."""
     return int(_asked(gateway_url, "/distinct"))
 
 
@@ -82,7 +82,7 @@ def reset_gateway(gateway_url: str) -> None:
 
 
 def steady_rate(times: list[float]) -> float:
-    """Sends a second between the first and the last tenth of them: while everything that can run runs."""
+    """Sends per second between the first and the last tenth of them, while everything is running."""
     times = sorted(times)
     edge = len(times) // 10
     return (len(times) - 2 * edge - 1) / (times[len(times) - 1 - edge] - times[edge])
@@ -100,10 +100,10 @@ def free_port() -> int:
 
 
 def licenses(count: int, gateway_url: str = "") -> list[int]:
-    """Add `count` linked licenses with nothing to wait for, and return their ids.
+    """Add `count` linked licenses with no reason to wait, and return their ids.
 
     Each has written to `NUMBER` before, as to most customers of a shop: the row `recipients` measures first messages.
-    `gateway_url`: another one than the site's.
+    `gateway_url`: a gateway other than the site's.
     """
     from django.utils import timezone
 
@@ -145,7 +145,7 @@ TEXT = "Toko Sederhana\nStruk {n}\n" + "2 x Kopi Susu Gula Aren    Rp 36.000\n" 
 
 
 def queue_messages(license_ids: list[int], each: int) -> None:
-    """`each` messages that are due, for every license; no two of them alike."""
+    """Queue `each` due messages for every license; no two of them are alike."""
     from django.utils import timezone
 
     from django_kpwa.models import OutboundMessage
@@ -170,12 +170,12 @@ def _message(license_id: int, n: int, now: datetime, **columns: Any) -> Outbound
 
 
 HISTORY = 5_000
-"""Messages that were sent before, so that no table is empty and the database knows what is in them."""
+"""Messages that were sent before, so that no table is empty and the database has statistics about them."""
 _BEFORE = "sent before"
 
 
 def refill(license_ids: list[int], each: int) -> None:
-    """What was sent before, once, and nothing else but `each` messages that are due for every license."""
+    """Messages that were sent before, created once, and only `each` due messages for every license."""
     from django.db import connection
 
     from django_kpwa.models import OutboundMessage, SendAttempt
@@ -220,7 +220,7 @@ def _add_history(license_id: int, count: int) -> None:
 
 
 def empty() -> None:
-    """Throw every message and event away, and what the database remembers of them."""
+    """Delete every message and event, and the database's statistics about them."""
     from django.db import connection
 
     tables = ("django_kpwa_sendattempt", "django_kpwa_webhookevent", "django_kpwa_outboundmessage")
@@ -241,7 +241,7 @@ def wake(license_ids: list[int]) -> None:
 
 
 def empty_queue() -> None:
-    """Throw away what waits in the site's queue, whichever broker it is."""
+    """Delete all waiting messages of the site's queue, on any broker."""
     from .site.celery_app import app
 
     with app.connection_for_write() as connection, connection.channel() as channel:
@@ -251,7 +251,7 @@ def empty_queue() -> None:
 
 
 def is_at_rest() -> bool:
-    """Whether everything is sent and no lane is driven."""
+    """True if everything is sent and no lane is driven."""
     from django_kpwa.models import Lane, OutboundMessage
 
     return not (
@@ -260,8 +260,8 @@ def is_at_rest() -> bool:
 
 
 def until(is_so: Callable[[], bool], seconds: float = 600.0, every: float = 0.02) -> None:
-    """Wait for it. Asked from outside and seldom, so that the asking is not what is measured."""
+    """Wait until `is_so()` is true. It is polled from outside and seldom, so that the polling is not measured."""
     gives_up_at = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < gives_up_at, "it did not happen in time"
+        assert time.monotonic() < gives_up_at, "the condition did not become true in time"
         time.sleep(every)

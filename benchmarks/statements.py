@@ -1,4 +1,4 @@
-"""Counts the statements that clients send to PostgreSQL, whoever they are: a relay between them and the server.
+"""Counts the statements that all clients send to PostgreSQL, with a relay between them and the server.
 
 Every statement counts, `BEGIN` and `COMMIT` as well. A counter in the server would need an extension and its restart.
 """
@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-# The client's requests for encryption, which are declined: what is encrypted cannot be counted.
+# The client's requests for encryption, which are declined: encrypted statements cannot be counted.
 _SSL, _GSS = 80877103, 80877104
 
 
 class Relay:
-    """Listens on `port` for clients of the server at `host`, `server_port`; `count` is what they have executed."""
+    """Listens on `port` for clients of the server at `host`, `server_port`; `count` is the number of executed
+    statements."""
 
     def __init__(self, host: str, server_port: int) -> None:
         self._server = (host, server_port)

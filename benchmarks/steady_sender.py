@@ -1,6 +1,6 @@
 """Drives one lane through the in-memory gateway: `python -m benchmarks.steady_sender LICENSE SECONDS FILE`.
 
-Writes how many messages went out in that time and the longest wait between two of them, in seconds, as JSON.
+Writes the number of messages that went out in that time and the longest wait between two of them, in seconds, as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sent_at: list[float] = []
 
 
 class NotingGateway(LocmemGateway):
-    """Notes when each message was sent."""
+    """Records when each message was sent."""
 
     def _send(self, *arguments: str):
         sent_at.append(time.monotonic())
@@ -37,7 +37,7 @@ def main(license_id: int, seconds: float, file: Path) -> None:
     ends_at = time.monotonic() + seconds
     while time.monotonic() < ends_at:
         driven = drive(license_id, should_stop=lambda: time.monotonic() >= ends_at)
-        assert driven.attempts, "nothing was left to send"
+        assert driven.attempts, "the queue ran empty"
     longest = max((later - earlier for earlier, later in pairwise(sent_at)), default=seconds)
     file.write_text(json.dumps({"sent": len(sent_at), "seconds": seconds, "longest": longest}))
 

@@ -1,7 +1,7 @@
-"""The three ways to send what waits through a Celery worker, each measured from the first task to the last record.
+"""Three ways to send queued messages through a Celery worker, each measured from the first task to the last record.
 
-Only the worker's processes and the database count: what it costs to publish is a matter of `send_message()`. The ways
-share the worker, the database, the gateway and the POST.
+Only the worker's processes and the database count; `send_message()` has rows of its own for publishing. The ways share
+the worker, the database, the gateway and the POST.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def lanes(worker_pid: int, gateway: str, license_ids: list[int], each: int) -> S
 
 
 def task_each(worker_pid: int, gateway: str, count: int, *, countdown: Callable[[int], float] | None = None) -> Sample:
-    """A Celery task a message; `countdown`: the delay in seconds of the message with this index, none by default."""
+    """A Celery task per message. `countdown`: the delay in seconds of the message with this index, none by default."""
     from .site.peers.models import Note
     from .site.peers.tasks import send_note
 
@@ -49,7 +49,7 @@ def task_each(worker_pid: int, gateway: str, count: int, *, countdown: Callable[
 
 
 def post_office(worker_pid: int, gateway: str, count: int) -> Sample:
-    """django-post-office as it comes: batches of 100 over five threads, outcomes saved once a batch."""
+    """django-post-office as it comes: batches of 100 over five threads, outcomes saved once per batch."""
     from post_office.models import PRIORITY, STATUS, Email, Log
     from post_office.tasks import send_queued_mail
 

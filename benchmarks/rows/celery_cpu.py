@@ -1,7 +1,7 @@
-"""CPU per message through Celery: one lane, against a Celery task a message and against django-post-office.
+"""CPU per message through Celery: one lane, compared with a Celery task per message and with django-post-office.
 
-One prefork worker of one process does all three, with the settings of our README. What Celery's stock settings (which
-close the database connection around every task) cost the task a message stands in the note.
+One prefork worker of one process does all three, with the settings of our README. The note has the cost of the task per
+message under Celery's stock settings, which close the database connection around every task.
 """
 
 from __future__ import annotations

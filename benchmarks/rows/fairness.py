@@ -1,7 +1,7 @@
-"""A big license beside small ones: how long until 100 licenses with one message each have sent, with and without it.
+"""A big license beside small ones: the time until 100 licenses have sent one message each, with and without it.
 
-Against itself without the big one, in two settings: threads, as we recommend where the gateway takes its 200 ms, and
-two processes over a gateway that takes no time at all, where the big one fills one of the two.
+It is compared with itself without the big one, in two settings. The first has threads, our advice for a gateway that
+takes 200 ms. The second has two processes and a gateway that takes no time, where the big license fills one of the two.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _measured(
 
 
 def _sent(license_ids: list[int]) -> Sample:
-    """One message for each license: from their wake-ups to the last one's record."""
+    """Send one message per license: measured from their wake-ups to the last one's record."""
     from django.db.models import Max
 
     from django_kpwa.models import OutboundMessage, SendAttempt

@@ -1,8 +1,8 @@
-"""What must stay quick as the tables grow, against itself with 20,000 messages and recipients and 60,000 events.
+"""Operations that must stay quick as the tables grow, compared with 20,000 messages and recipients and 60,000 events.
 
-Both sizes stand in one database, a schema each, and are asked in turn; the best of many counts, for what else the
-machine does only ever adds. One line a theme: its page that grew most. A page for which PostgreSQL would read messages,
-attempts, events or recipients from end to end makes the theme missed, however quick it is.
+Both sizes are in one database, a schema each, and are measured in turn. The best of many runs counts, because other
+load of the machine only ever adds time. Each theme has one line: its page that grew most. The theme is missed, however
+quick it is, if PostgreSQL would read messages, attempts, events or recipients from end to end for one of its pages.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ KPWA = {"GATEWAY": "django_kpwa.gateway.locmem.LocmemGateway", "HEALTH_SECRET": 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is timed, given the schema; `prepare` puts what it is to find there, which is not."""
+    """The timed call, given the schema. `prepare` creates the data for it, and is not timed."""
 
     ask: Callable[[str], object]
     prepare: Callable[[str], object] | None = None
 
 
 def measure(scale: Scale) -> list[Result]:
-    # Not fewer than a search for parts reads at most (`admin.search.READ`).
+    # At least as many as a search for parts reads (`admin.search.READ`).
     few, many = scale.of(20_000, 20_000, 1_000), scale.of(1_000_000, 40_000, 2_000)
     repeats = scale.of(10, 2, 1)
     with site("postgres", "growth", kpwa=KPWA):
@@ -83,7 +83,7 @@ def measure(scale: Scale) -> list[Result]:
         against = f"itself with {few:,}, {few * 3:,} and {few:,}"
         themes = {"claim and record": _driving(licenses), "the beat's sweep": _sweeps(licenses)}
         clients = {name: _client(name) for name in licenses}
-        # No page is deeper: both sizes have what is listed at most.
+        # No page is deeper, because both sizes have at least as many rows as a list shows.
         places = {name: {"deepest": few // 100, "license": licenses[name][0]} for name in licenses}
         for theme, pages in PAGES.items():
             themes[theme] = {
@@ -124,7 +124,7 @@ def _compared(theme: str, pages: dict[str, Asked], repeats: int, sizes: str, aga
 
 
 def _best(asked: Asked, repeats: int) -> tuple[Sample, Sample]:
-    """The best of `repeats` with many and with few; of up to twelve times as many while it seems to have grown."""
+    """The best of `repeats` with many and with few rows; of up to twelve times as many while it seems to have grown."""
     best: dict[str, Sample] = {}
     for turn in range(repeats * 12 + 1):
         for name in (FEW, MANY) if turn % 2 else (MANY, FEW):
@@ -215,5 +215,5 @@ def _client(name: str) -> Any:
 
 def _get(client: Any, url: str) -> None:
     answer = client.get(url)
-    # No worker runs here, which the health address says with 503.
+    # No worker runs here, which the health address reports with 503.
     assert answer.status_code in (200, 503), (url, answer.status_code)

@@ -1,9 +1,9 @@
-"""An idle site: what its processes ask of the database, and the CPU they take, in an hour in which nothing is sold.
+"""An idle site: its processes' statements to the database, and their CPU time, in an hour without a sale.
 
-A worker and beat, and `kpwa run` on a site without Celery, beside an idle procrastinate worker on the same PostgreSQL,
-each alone with the database for a while. Statements are counted between the client and the server, `BEGIN` and
-`COMMIT` too; CPU is that of all its processes and of the database. What the row's own Celery takes without the app
-stands in the note.
+Measured are a worker and beat, and `kpwa run` on a site without Celery. They are compared with an idle procrastinate
+worker on the same PostgreSQL. Each is alone with the database for a while. Statements, including `BEGIN` and `COMMIT`,
+are counted between client and server. CPU is that of all its processes and of the database. The note has the cost of
+the row's own Celery without the app.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FLOOR = "an idle procrastinate worker"
 
 
 def measure(scale: Scale) -> list[Result]:
-    # Whole minutes, in which every part of the schedule has its turn.
+    # Whole minutes, so that every part of the schedule has its turn.
     seconds, settling = scale.of(120, 60, 6), scale.of(8, 5, 1)
     counts: dict[str, list[int]] = {}
     with site("postgres", "idle"), counted(os.environ["DATABASE_URL"]) as (url, relay):
@@ -39,7 +39,7 @@ def measure(scale: Scale) -> list[Result]:
         def idle(name: str, processes: Callable[[str], AbstractContextManager[list[int]]]) -> Sample:
             empty_redis()
             with processes(url) as pids:
-                # Until what a process does at its start is over.
+                # Until a process has finished its start.
                 time.sleep(settling)
                 before = relay.count
                 with Watched(pids, database="postgres") as watched:

@@ -1,4 +1,4 @@
-"""One lane, one worker, PostgreSQL: messages a second, against the least code that claims, posts and records.
+"""One lane, one worker, PostgreSQL: messages per second, compared with the least code that claims, posts and records.
 
 The floor is a loop over psycopg alone, in autocommit: a claiming UPDATE, `session.post`, an UPDATE with the outcome.
 """
@@ -41,7 +41,7 @@ def measured(kind: str, scale: Scale, count: int, loop: Callable[[int, str], int
 
 
 def time_and_cpu(kind: str, name: str, scale: Scale, loop: Callable[[int, str], int], floor: str) -> list[Result]:
-    """Two lines, time and CPU a message, of a lane on another database against the same `loop` there."""
+    """Two lines, time and CPU per message, of a lane on another database, compared with the same `loop` there."""
     count = scale.of(3000, 200, 50)
     mine, least = measured(kind, scale, count, loop)
     name = f"one lane, {count:,} messages, {name}"

@@ -1,4 +1,4 @@
-"""The lane on SQLite: time and CPU a message, against the same least loop there."""
+"""The lane on SQLite: time and CPU per message, compared with the same minimal loop there."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""200 lanes over a gateway that takes 200 ms, one worker process with a thread a lane: do the latencies overlap?
+"""200 lanes over a gateway that takes 200 ms, one worker process with a thread per lane: do the latencies overlap?
 
-The most there can be is lanes ÷ latency, or what the CPU gives: what the same worker, with as many threads, sends over
-a gateway that takes no time. Rates are taken between the first and the last tenth of the sends, while all lanes run.
-
-A driver holds its database connection while it waits for the gateway, so that PostgreSQL must take 200 of them.
+The maximum rate is lanes ÷ latency, or the rate that the CPU allows: what the same worker, with as many threads, sends
+over a gateway that takes no time. Rates are taken between the first and the last tenth of the sends, while all lanes
+run. A driver holds its database connection while it waits for the gateway, so PostgreSQL must accept 200 of them.
 """
 
 from __future__ import annotations

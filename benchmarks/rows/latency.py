@@ -1,8 +1,8 @@
 """From just before a sale's transaction until the receipt is on the phone, on an idle system with a 200 ms gateway.
 
-What is counted is what we add to the gateway's own time: commit, wake-up, lease, claim, and the request up to the
-moment when the gateway has all of it. One message at a time, after a pause of which nobody knows how long it will be;
-a stock worker of two processes, as `celery -A shop worker` is on two cores.
+The row counts the time that we add to the gateway's own: commit, wake-up, lease, claim, and the request up to the
+moment when the gateway has all of it. There is one message at a time, after a pause of random length. The worker is a
+stock one of two processes, like `celery -A shop worker` on two cores.
 """
 
 from __future__ import annotations

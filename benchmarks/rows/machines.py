@@ -1,7 +1,8 @@
-"""Two worker machines against one, over one PostgreSQL and one broker, with a gateway that takes 200 ms.
+"""Two worker machines compared with one, over one PostgreSQL and one broker, with a gateway that takes 200 ms.
 
-A machine is a set of processes: a worker with threads and a prefork worker. Its calls take its time, not its CPU, so
-that what two of them send shows whether lanes spread and nobody waits for another; and every message goes out once.
+A machine is a set of processes: a worker with threads and a prefork worker. The gateway's calls take time but no CPU.
+So the rate of two machines shows whether lanes spread and no machine waits for the other. Every message must go out
+once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two worker machines against one, with RabbitMQ for the broker: see `machines`."""
+"""Two worker machines compared with one, with RabbitMQ as the broker: see `machines`."""
 
 from __future__ import annotations
 

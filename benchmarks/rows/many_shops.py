@@ -1,7 +1,7 @@
 """Many small shops: a thousand licenses with one message each, CPU per message through Celery.
 
-Against the same Celery task a message: a lane that has one message costs its own task, its lease and its gateway. Each
-lane is woken by the product's own wake-up.
+It is compared with the same Celery task per message. A lane with one message costs its own task, its lease and its
+gateway. Each lane is woken by the product's own wake-up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A worker's memory after many messages, against its own after the first thousand.
+"""A worker's memory after many messages, compared with its own after the first thousand.
 
-One prefork worker of one process, parent and child together. It is one run: what is looked for
-is growth, and the worker lives through all of it.
+One prefork worker of one process, parent and child together. There is only one run, because the row looks for growth,
+and the worker lives through all of it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A hundred licenses at the default pace, through Celery and through `kpwa run`: CPU a message.
+"""A hundred licenses at the default pace, through Celery and through `kpwa run`: CPU per message.
 
-A message of such a license comes alone: between two of them the lane waits for 4 to 8 seconds, in Celery as a task
-with a countdown. Against a Celery task a message, once without a pace, so that all run one after the other, and once
-at the same pace: each task was published with a countdown, and a message comes alone there too. What that publishing
-costs is not counted for either, as elsewhere; ours has to publish from the worker, because a pace is only known after
-a message, and that is counted.
+A message of such a license comes alone: between two messages the lane waits for 4 to 8 seconds, in Celery as a task
+with a countdown. It is compared with a Celery task per message, in two ways: without a pace, so that all run one after
+the other, and at the same pace, so that a message comes alone there too. The tasks at a pace are published with a
+countdown. The cost of publishing before the run is not counted for either, as in other rows. Ours has to publish from
+the worker, because a pace is only known after a message, and that is counted.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def measure(scale: Scale) -> list[Result]:
 
 
 def _due_in(index: int, lanes: int) -> float:
-    """Seconds until the message is due: one a pace for each of the lanes, which begin at different moments."""
+    """Seconds until the message is due: one per pace for each of the lanes, which begin at different moments."""
     turn, lane = divmod(index, lanes)
     return (turn + lane / lanes) * MEAN_PACE_SECONDS
 
 
 def _by_run(gateway: str, license_ids: list[int], others: list[int], each: int) -> Sample:
-    """Through `kpwa run`, on the site as it is without a broker; what it does at its start is not counted."""
+    """Through `kpwa run`, on the site without a broker; its start is not counted."""
     from django_kpwa.models import License, OutboundMessage
 
     sent = OutboundMessage.objects.filter(status="sent")
@@ -64,7 +64,7 @@ def _by_run(gateway: str, license_ids: list[int], others: list[int], each: int) 
     with started(["-m", "django", "kpwa", "run"], ready="Running", BENCH_BROKER_URL="") as process:
         refill(others, 1)
         until(lambda: sent.count() >= HISTORY + 5)
-        # It looks by itself: nothing must be sent before the counting begins.
+        # It polls by itself, and nothing must be sent before the counting begins.
         theirs.update(is_active=False)
         refill(license_ids, each)
         reset_gateway(gateway)

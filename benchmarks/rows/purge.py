@@ -1,7 +1,7 @@
-"""Purging a long table: how long its longest statement takes, and what it does to a lane that sends meanwhile.
+"""Purging a long table: the time of its longest statement, and the effect on a lane that sends meanwhile.
 
-The floor is the same lane, through the in-memory gateway in a process of its own, while nothing is purged. What is
-purged are messages that are older than is kept, each with its attempt and three webhook events.
+The floor is the same lane, through the in-memory gateway in a separate process, while nothing is purged. Purged are
+messages past their retention period, each with its attempt and three webhook events.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def measure(scale: Scale) -> list[Result]:
 
 
 class _StatementTimes:
-    """Notes the time of each statement of this process."""
+    """Records the time of each statement of this process."""
 
     def __init__(self) -> None:
         self.times: list[tuple[float, str]] = []
@@ -109,7 +109,7 @@ class _StatementTimes:
 
 
 def _queue(license_id: int, seconds: float) -> None:
-    """As many messages as nobody sends in that time."""
+    """More messages than can be sent in that time."""
     from django_kpwa.models import OutboundMessage
 
     waiting = OutboundMessage.objects.filter(license_id=license_id, status="queued").count()

@@ -1,8 +1,8 @@
-"""What asks for recipients, with a million of them at its license, against itself with a thousand.
+"""Queries about recipients, with a million of them at the license, compared with themselves with a thousand.
 
-Both sizes stand in one server, a schema each, and are asked in turn; the best of many counts, for what else the machine
-does only ever adds. One recipient in a hundred wants no messages, and those are the newest: a plan that reads the table
-until it finds one reads nearly all of it.
+Both sizes are in one server, a schema each, and are measured in turn. The best of many runs counts, because other load
+of the machine only ever adds time. One recipient in a hundred wants no messages, and those are the newest: a plan that
+reads the table until it finds one reads nearly all of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _turns = count()
 
 @dataclass(frozen=True)
 class Asked:
-    """What is timed, given the license; `prepare` puts what it is to find there, which is not."""
+    """The timed call, given the license. `prepare` creates the data for it, and is not timed."""
 
     ask: Callable[[int], object]
     prepare: Callable[[int], object] = id
@@ -56,7 +56,7 @@ def measured_on(kind: str, scale: Scale) -> list[Result]:
 
 @contextmanager
 def _schemas() -> Iterator[None]:
-    """What MariaDB calls a schema is a database, and outlives the row's own."""
+    """MariaDB calls a schema a database, and this one outlives the row's own."""
     from django.db import connection
 
     def drop() -> None:
@@ -106,7 +106,7 @@ def _asked() -> dict[str, Asked]:
     def send(license_id: int) -> None:
         with transaction.atomic():
             send_message(_number(), TEXT)
-            # So that nothing is published.
+            # Prevents publishing.
             transaction.set_rollback(True)
 
     def queue(license_id: int, *, wrote_at: datetime | None = None) -> None:

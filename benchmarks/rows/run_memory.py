@@ -1,6 +1,6 @@
-"""The memory of `kpwa run` after its first messages, against a bare Django process with the same settings.
+"""The memory of `kpwa run` after its first messages, compared with a bare Django process with the same settings.
 
-The bare process has set Django up, has asked the database one thing, and waits. The site has no Celery.
+The bare process has set Django up, has made one database query, and waits. The site has no Celery.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`send_message()` inside a site's transaction, commit and wake-up included, against the least code that could do it.
+"""`send_message()` inside a site's transaction, with commit and wake-up, compared with the least code for the job.
 
-The floor is one INSERT of the same row, written out, in a transaction, and one Celery publish after it. One license, no
-worker: each message is the first since the lane was last looked at, so that each publishes. (A license whose wake-up is
-still on its way costs less: see the row `storm`.)
+The floor is one INSERT of the same row, written out, in a transaction, and one Celery publish after it. There is one
+license and no worker: each message is the first since a driver last looked at the lane, so each one publishes. (A
+license whose wake-up is still pending costs less: see the row `storm`.)
 """
 
 from __future__ import annotations

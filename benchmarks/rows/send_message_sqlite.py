@@ -1,4 +1,4 @@
-"""The row `send_message` on SQLite, against the same INSERT there."""
+"""The row `send_message` on SQLite, compared with the same INSERT there."""
 
 from __future__ import annotations
 

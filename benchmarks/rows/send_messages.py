@@ -1,7 +1,7 @@
-"""`send_messages()` of 10,000 different numbers, against Django's `bulk_create` of the same rows in the same batches.
+"""`send_messages()` of 10,000 different numbers, compared with Django's `bulk_create` of the same rows and batches.
 
-Both make the rows they store, and keep them; ours also reads each number, refuses what is wrong, and gives every row
-its key and times. Time, and the memory beside the list that is returned.
+Both create the rows that they store, and keep them. Ours also reads each number, refuses what is wrong, and gives every
+row its key and times. Measured are time, and memory in addition to the returned list.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measured_on(kind: str, scale: Scale) -> list[Result]:
 
 
 def timed_on(kind: str, scale: Scale) -> Result:
-    """Ours against Django's, on this site's database of that kind."""
+    """Ours and Django's, on this site's database of that kind."""
     count = _count(scale)
     (license_id,) = licenses(1)
     mine, least = in_turn(

@@ -1,4 +1,4 @@
-"""The row `send_messages` on SQLite, against Django's `bulk_create` there."""
+"""The row `send_messages` on SQLite, compared with Django's `bulk_create` there."""
 
 from __future__ import annotations
 

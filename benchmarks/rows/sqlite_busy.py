@@ -1,6 +1,6 @@
-"""SQLite with everybody writing at once: two processes of the site, a worker of four threads, and beat.
+"""SQLite with many concurrent writers: two processes of the site, a worker of four threads, and beat.
 
-No "database is locked" in any log or traceback, and every message sent once.
+There must be no "database is locked" in any log or traceback, and every message must be sent once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def measure(scale: Scale) -> list[Result]:
 
 
 def _queued(seconds: int, logs: Path) -> int:
-    """Run the tills; how many messages they queued."""
+    """Run the tills; returns the number of messages that they queued."""
     with contextlib.ExitStack() as tills:
         processes = [
             tills.enter_context(started(["-m", "benchmarks.site.till", str(n), str(seconds), str(EVERY_SECONDS)]))

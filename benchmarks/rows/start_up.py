@@ -1,9 +1,9 @@
-"""What the app adds to a process' start: importing it, `check`, and `migrate` from nothing.
+"""The app's share of a process's start: importing it, `check`, and `migrate` from nothing.
 
-Setting up is what each process of a site without Celery does, against the same site without the app. With the URLs, the
-site without it has Celery and DRF, because a site that uses the app has them. Fresh processes, with the byte code
-there; their CPU time until the code has run, because that of the clock depends on what else the machine does. What
-Python takes to end is not counted: a process of a site ends once, after hours.
+Every process of a site without Celery sets Django up; this is compared with the same site without the app. With the
+URLs, the site without the app has Celery and DRF, because a site that uses the app has them. The processes are fresh,
+and the byte code exists. Measured is their CPU time until the code has run, because wall-clock time depends on other
+load of the machine. The end of Python is not counted: a process of a site ends once, after hours.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A storm: 1,000 `send_message()` calls for one license. How many tasks do the workers execute for it?
 
-The wake-ups are redundant after the first: who drives the lane looks once more before it goes. Counted are the tasks
-that the workers ran, with a gateway that takes 200 ms (the lane has a backlog at once), with one that takes no time
-(the lane is empty again after each message), and for calls that were made while no worker ran.
+The wake-ups after the first are redundant, because the driver of a lane looks once more before it leaves. The row
+counts the tasks that the workers ran in three cases: with a gateway that takes 200 ms (the lane has a backlog at once),
+with one that takes no time (the lane is empty again after each message), and for calls made while no worker ran.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def measure(scale: Scale) -> list[Result]:
             results += _results(f"{calls:,} calls, 0 ms gateway", began_at)
             began_at = time.monotonic()
             _call(calls, busy)
-            # Nobody waits until all of them are sent, which takes minutes.
+            # The row does not wait until all of them are sent, which takes minutes.
             results += _results(f"{calls:,} calls, 200 ms gateway", began_at)
         empty_redis()
         _call(calls, at_once)
@@ -61,14 +61,14 @@ def _call(calls: int, license_id: int) -> None:
 
 
 def _results(name: str, began_at: float) -> list[Result]:
-    # What is still in the broker is a wake-up too many, and will be executed.
+    # Wake-ups that are still in the broker are superfluous, and will be executed.
     until(lambda: not _counter().llen("kpwa-benchmarks"))
     time.sleep(0.5)
     seconds = time.monotonic() - began_at
     tasks = int(_counter().hget(COUNTS, TASK) or 0)  # type: ignore[arg-type]
     return [
         Result(f"a storm, {name}: tasks", FLOOR, tasks, 20, unit="tasks"),
-        # One when a second begins: a storm of half a second has its one task all the same, and one of 1.7 s two.
+        # One at the beginning of each second: a storm of half a second still has one task, and one of 1.7 s has two.
         Result(f"a storm, {name}: tasks a second", FLOOR, tasks / math.ceil(seconds), 1.0, unit="a second"),
     ]
 

@@ -1,7 +1,7 @@
-"""The beat's sweep: with many licenses of which few have work, and behind a backlog, against itself without them.
+"""The beat's sweep: with many licenses of which few have work, and behind a backlog, compared with a sweep without.
 
-A hundred licenses have one message due each. Many licenses: every one has a lane that was used before. A backlog: one
-of the hundred has it, due, in a lane that may send.
+A hundred licenses have one due message each. In the first case there are many more licenses, each with a lane that was
+used before. In the second, one of the hundred has the backlog, due, in a lane that may send.
 """
 
 from __future__ import annotations

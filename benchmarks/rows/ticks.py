@@ -1,7 +1,7 @@
-"""Delivery ticks that are stored are processed: time and CPU of one of a burst, against the least code that does it.
+"""Processing stored delivery ticks: time and CPU for one of a burst, compared with the least code that does it.
 
 The floor is a loop over psycopg alone, in autocommit: claim an event, read its JSON, find the message that has that id,
-move it, record the event. It knows one spelling of a tick where ours knows many, and keeps nothing of what it read.
+move it, record the event. It knows one spelling of a tick where ours knows many, and stores nothing of what it read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The webhook's view with 8 connections, against a bare view that parses JSON and does one INSERT … ON CONFLICT.
+"""The webhook's view with 8 connections, compared with a bare view with JSON parsing and one INSERT … ON CONFLICT.
 
-The same server (gunicorn, two processes of four threads, connections kept alive), the same table, another body each
-time, the broker up and no worker. The floor knows no secret, counts no repeats and tells nobody.
+Both have the same server (gunicorn, two processes of four threads, connections kept alive), the same table, a different
+body each time, a running broker and no worker. The floor checks no secret, counts no repeats and notifies nobody.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measure(scale: Scale) -> list[Result]:
 
 
 def token(license_id: int) -> str:
-    """A webhook's token, as registering one makes it."""
+    """A webhook's token, as its registration creates it."""
     from django.utils import timezone
 
     from django_kpwa.license_actions import token_digest
@@ -83,7 +83,7 @@ def gunicorn() -> Iterator[tuple[int, int]]:
 
 
 def load(port: int, path: str, requests: int) -> tuple[float, list[float]]:
-    """Post, from a process that is not measured; returns the seconds it took, and those of each request."""
+    """Post from a process that is not measured; returns the seconds that it took, and those of each request."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load", str(port), path, str(CONNECTIONS), str(requests)],
         cwd=ROOT,

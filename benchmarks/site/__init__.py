@@ -1,1 +1,1 @@
-"""The Django site that is measured: the app as its README says to set it up, on what the environment names."""
+"""The measured Django site: the app set up as its README says, on the servers that the environment names."""

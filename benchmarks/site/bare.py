@@ -1,6 +1,6 @@
-"""The least view that takes a webhook: JSON parsed, one INSERT, an answer. The floor of the row `webhook`.
+"""The least view that accepts a webhook: JSON parsed, one INSERT, an answer. The floor of the row `webhook`.
 
-No secret, no bound, no repeats counted, nobody told.
+It has no secret and no size limit, counts no repeats, and notifies nobody.
 """
 
 from __future__ import annotations

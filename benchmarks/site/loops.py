@@ -1,6 +1,6 @@
-"""The least code that sends what waits, on each database: the floors of the lanes.
+"""The least code that sends waiting messages, on each database: the floors of the lanes.
 
-No lease, no attempts, no statistics, no doubt: what is `sending` when it dies is lost.
+It has no lease, attempts, statistics or doubt. If it dies, messages that are `sending` are lost.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def psycopg_loop(license_id: int, gateway_url: str) -> int:
 
 
 def mysqlclient_loop(license_id: int, gateway_url: str) -> int:
-    """MariaDB, over mysqlclient alone; its UPDATE gives nothing back, so that the claim is a SELECT and an UPDATE."""
+    """MariaDB, over mysqlclient alone. Its UPDATE returns no rows, so the claim is a SELECT and an UPDATE."""
     import MySQLdb
 
     parts = urlsplit(os.environ["DATABASE_URL"])
@@ -96,7 +96,7 @@ def mysqlclient_loop(license_id: int, gateway_url: str) -> int:
 
 
 def sqlite_loop(license_id: int, gateway_url: str) -> int:
-    """SQLite, over sqlite3 alone, with the journal that our README sets."""
+    """SQLite, over sqlite3 alone, with the journal mode that our README sets."""
     import sqlite3
 
     connection = sqlite3.connect(os.environ["DATABASE_URL"].removeprefix("sqlite:///"), isolation_level=None)

@@ -51,7 +51,7 @@ TEMPLATES = [
 STATIC_URL = "/static/"
 
 DATABASES = {"default": dj_database_url.parse(os.environ.get("DATABASE_URL", "sqlite:///:memory:"))}
-# As docs/running.md says: Celery would close the connection around each task otherwise, and our tasks an old one.
+# As docs/running.md says: otherwise Celery would close the connection around each task, and our tasks an old one.
 CELERY_DB_REUSE_MAX = int(os.environ.get("BENCH_DB_REUSE_MAX", "100"))
 DATABASES["default"]["CONN_MAX_AGE"] = int(os.environ.get("BENCH_CONN_MAX_AGE", "60"))
 if DATABASES["default"]["ENGINE"].endswith("mysql"):
@@ -68,7 +68,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-# A queue of its own: brokers are shared, and what others have there is not ours to run.
+# A separate queue: brokers are shared, and other sites' tasks must not run here.
 CELERY_TASK_DEFAULT_QUEUE = "kpwa-benchmarks"
 if not WITHOUT:
     from django_kpwa.schedule import beat_schedule

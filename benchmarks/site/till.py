@@ -1,8 +1,8 @@
-"""A till of the site: it queues a message every so often, each in a transaction of its own, and counts them.
+"""A till of the site: it queues a message at intervals, each in its own transaction, and counts them.
 
     python -m benchmarks.site.till NAME SECONDS EVERY_SECONDS
 
-Prints how many it queued. What fails ends it with its traceback.
+Prints how many it queued. An error ends it with its traceback.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a Django developer would build or take instead of this app. Installed where a row names it in `apps`."""
+"""What a Django developer would build or use instead of this app. Installed if a row names it in `apps`."""

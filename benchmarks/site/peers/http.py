@@ -1,4 +1,4 @@
-"""One `requests.Session` a process, made when it is first asked for: its connection outlives tasks and batches."""
+"""One `requests.Session` per process, created at first use: its connection outlives tasks and batches."""
 
 from __future__ import annotations
 

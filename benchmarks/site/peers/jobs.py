@@ -1,4 +1,4 @@
-"""The procrastinate app whose idle worker is a floor: as its own quickstart has it, with one job that nobody defers."""
+"""The procrastinate app whose idle worker is a floor: as in its quickstart, with one job that nobody defers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table that a site of its own would have: what to send, to whom, and what became of it."""
+"""The table that a site without the app would have: what to send, to whom, and the outcome."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A Celery task a message, written straightforwardly: it claims, posts and records through the ORM.
+"""A Celery task per message, written straightforwardly: it claims, posts and records through the ORM.
 
-It makes no promise beyond that: no lanes, no pace, no attempts, and what is `sending` when a worker dies stays so.
+It promises nothing more: no lanes, no pace, no attempts, and messages that are `sending` when a worker dies stay so.
 """
 
 from __future__ import annotations
