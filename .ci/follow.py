@@ -1,11 +1,11 @@
-"""Does to a site what pages say: `follow.py SITE PAGE…`.
+"""Applies the steps of documentation pages to a site: `follow.py SITE PAGE…`.
 
-Blocks of code whose first line names a file (`# shop/settings.py`, `{# sales/templates/… #}`) are appended to it. With
-`--commands`, blocks of commands (`console`) are run too, all in the order of the page, and a block of `text` after them
-is what they have to print, line by line; `…` stands for anything. A block that begins with `# in a second terminal` (or
-another) keeps running beside the others.
+A code block whose first line names a file (`# shop/settings.py`, `{# sales/templates/… #}`) is appended to that file.
+With `--commands`, blocks of commands (`console`) are run too, in the order of the page. A block of `text` after one is
+its expected output, line by line; `…` matches anything. A block that begins with `# in a second terminal` (or another)
+keeps running beside the others.
 
-`--instead 8000=8123` writes another port in all of it, where the page's own is taken.
+`--instead 8000=8123` replaces a port everywhere, in case the page's own is taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXPECTED = {
     "README.md": ["settings.py", "urls.py", "settings.py", "sales/whatsapp.py"],
     "running.md": ["shop/celery.py", "shop/__init__.py", "settings.py"],
 }
-"""What the pages name in their blocks, for those whose commands are not run."""
+"""The files that the blocks of each page name, for pages whose commands are not run."""
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 NAMED = re.compile(r"(?:# |\{# )([\w/]+\.\w+)\b")
 OTHER_TERMINAL = re.compile(r"# in a \w+ terminal\n")
@@ -56,7 +56,7 @@ class Follower:
         return named[1]
 
     def follow(self, page: str) -> None:
-        """Do all that the page says, in its order. Raises `SystemExit` for what does not come out as it says."""
+        """Do all that the page says, in its order. Raises `SystemExit` if the result differs from the page."""
         blocks = [(kind, re.sub(rf"^{indent}", "", text, flags=re.M)) for indent, kind, text in BLOCK.findall(page)]
         for (kind, text), (kind_after, text_after) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
             if kind == "console":
@@ -73,12 +73,12 @@ class Follower:
         printed, status = self.run_to_its_end(commands)
         *_, last = commands.strip().splitlines()
         while (missing := missing_in(printed, expected)) and ONLY_LOOKS.match(last) and time.monotonic() < ends_at:
-            time.sleep(1)  # what it looks at is still on its way
+            time.sleep(1)  # the result is still on its way
             again, status = self.run_to_its_end(last)
             printed += again
         print(printed, flush=True)
         if status or missing:
-            raise SystemExit(f"It ended with {status}, and did not print {missing}.")
+            raise SystemExit(f"Exit code {status}; expected lines that were not printed: {missing}")
 
     def run_to_its_end(self, commands: str) -> tuple[str, int]:
         ran = subprocess.run(
@@ -102,7 +102,7 @@ class Follower:
             time.sleep(0.2)
 
     def close(self) -> None:
-        """End what runs in the other terminals, as Ctrl-C does there."""
+        """End the processes of the other terminals, as Ctrl-C does there."""
         for terminal in self.terminals:
             if terminal.poll() is None:
                 os.killpg(terminal.pid, signal.SIGINT)
@@ -137,7 +137,7 @@ def main() -> None:
             if given.commands:
                 follower.follow(page)
             elif (named := follower.write_files(page)) != EXPECTED[path.name]:
-                raise SystemExit(f"{path} names other files in its blocks than it used to: {named}")
+                raise SystemExit(f"The blocks of {path} name other files than expected: {named}")
     finally:
         follower.close()
 

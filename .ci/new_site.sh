@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the source distribution and from it the wheel, looks what is in it, runs the tests that the former brings along
-# (those that need no server), and installs the latter into a new Django site that follows the README's steps, outside of this
-# checkout: a message and a receipt must come out.
+# Checks the built package, outside of this checkout:
+# 1. Builds the source distribution, and the wheel from it, and checks the wheel's files.
+# 2. Runs those tests of the source distribution that need no server.
+# 3. Installs the wheel into a new Django site that follows the README's steps. A message and a receipt must come out.
 # Usage: .ci/new_site.sh EMPTY_FOLDER
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -24,7 +25,7 @@ wanted_files = (
 for wanted in wanted_files:
     assert any(name.startswith(f"django_kpwa/{wanted}") for name in names), f"{wanted} is missing from the wheel"
 foreign = [name for name in names if not name.startswith(("django_kpwa/", "django_kpwa-"))]
-assert not foreign, f"The wheel holds what is not the package: {foreign}"
+assert not foreign, f"The wheel has files that do not belong to the package: {foreign}"
 EOF
 mkdir "$site/unpacked"
 tar -xzf "$site"/dist/*.tar.gz -C "$site/unpacked" --strip-components 1
@@ -63,7 +64,7 @@ from django_kpwa.outbox import send_message
 from sales.models import Sale
 assert resolve('/kpwa/webhooks/token/').view_name == 'django_kpwa:webhook'
 send_message('0812 3456 7890', 'Halo dari situs baru', idempotency_key='halo-1')
-with transaction.atomic():  # outside of one, its lines would be waited for
+with transaction.atomic():  # outside of one, the receipt would wait for the sale's lines
     Sale.objects.create(status='paid', customer_phone='0812 3456 7891')"
 "$python" manage.py kpwa dispatch | tee dispatched
 grep -q "Halo dari situs baru" dispatched
@@ -73,7 +74,7 @@ import json, sys
 messages = json.load(sys.stdin)
 assert [message['status'] for message in messages] == ['sent', 'sent'], messages
 print('The new site sent its first message and its first receipt.')"
-# The site's worker, with no broker to ask: what beat would have it run has to be there.
+# The site's worker, without a broker: it must know every task of the beat's schedule.
 "$python" manage.py shell -v 0 -c "
 from shop.celery import app
 app.loader.import_default_modules()

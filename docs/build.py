@@ -1,8 +1,8 @@
 """Builds these pages as a site: `python docs/build.py [FOLDER]`, `build/docs` if no folder is given.
 
-Warnings of Sphinx are errors. What Sphinx does not warn of is looked for in the pages that it wrote: links, pictures
-and anchors that lead nowhere, parts that a reader's browser would fetch from elsewhere, and pages without a Markdown
-twin, or one that leads nowhere. Needs the extra `docs`.
+Sphinx's warnings are errors. Sphinx misses some faults, which this script looks for in the built pages: links, pictures
+and anchors that lead nowhere, parts that a browser would fetch from other sites, pages without a Markdown twin, and
+twins with broken links. Needs the extra `docs`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def build(site: Path) -> int:
 
 
 def mend_twins(site: Path) -> None:
-    """Have the pictures and files of Markdown twins found from the twin: they are named as from the site's root."""
+    """Correct the links of Markdown twins to pictures and files, which are written as seen from the site's root."""
     for twin in site.rglob("*.html.md"):
 
         def found(link: re.Match[str], twin: Path = twin) -> str:
@@ -60,7 +60,7 @@ def mend_twins(site: Path) -> None:
 
 
 def find_faults(site: Path) -> list[str]:
-    """Return what is wrong with the site in the folder `site`, a sentence for each fault."""
+    """Return the faults of the site in the folder `site`, a sentence for each."""
     pages = {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.parts}
     faults = []
     for path, page in pages.items():
@@ -73,7 +73,7 @@ def find_faults(site: Path) -> list[str]:
         ]
         language = "id" if "pemilik" in name.parts else "en"
         if page.language != language:
-            faults.append(f"{name} says that its language is {page.language!r}, and it is {language!r}")
+            faults.append(f"{name} declares its language as {page.language!r}, but it is {language!r}")
         if name.name not in WITHOUT_TWIN and not path.with_name(f"{path.name}.md").exists():
             faults.append(f"{name} has no Markdown twin")
     for twin in sorted({*site.rglob("*.html.md"), *site.rglob("llms.txt")}):

@@ -42,7 +42,7 @@ autodoc_preserve_defaults = True
 # A Markdown twin of each page, `PAGE.html.md`, and `llms.txt`, which lists them.
 llms_txt_description = "WhatsApp receipts and notices from a Django site, through the Kasirpintar WA gateway."
 llms_txt_suffix_mode = "append"
-llms_txt_suppress_unknown_node_warnings = ["abbreviation"]  # the `*` of a signature, which is written all the same
+llms_txt_suppress_unknown_node_warnings = ["abbreviation"]  # the `*` of a signature, which is written anyway
 
 PAGE_OF = {
     "README.md": "docs/index.md",
@@ -58,7 +58,7 @@ _LINK = re.compile(r"(\]\()(?!\w+:)([^)\s#]+)")
 
 
 def with_links_of_the_site(text: str, folder: str, shown_in: str) -> str:
-    """Return `text`, written for a file in `folder`, with links as they are to be in a page in the folder `shown_in`.
+    """Return `text`, written for a file in `folder`, with links adapted to a page in the folder `shown_in`.
 
     A link to a file that a page includes leads to that page. Both folders are relative to the repository.
     """
@@ -81,7 +81,7 @@ def _included_read(app: Sphinx, path: Path, page: str, source: list[str]) -> Non
 
 
 def _page_written(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    if page.startswith("pemilik/"):  # a screen reader would read Indonesian as if it were English
+    if page.startswith("pemilik/"):  # otherwise, a screen reader would read Indonesian as English
         context["language"] = "id"
 
 
@@ -89,5 +89,5 @@ def setup(app: Sphinx) -> None:
     app.connect("html-page-context", _page_written)
     app.connect("source-read", _page_read)
     app.connect("include-read", _included_read)
-    for name in ("cron", "layers"):  # blocks that no lexer knows
+    for name in ("cron", "layers"):  # blocks for which there is no lexer
         app.add_lexer(name, TextLexer)

@@ -1,7 +1,7 @@
-"""What the reference takes from the code: docstrings, the commands' `--help`, and the tasks.
+"""The parts of the reference that come from the code: docstrings, the commands' `--help`, and the tasks.
 
-The package's docstrings are written as Markdown is, while autodoc expects reStructuredText: `as_rst()` translates what
-of Markdown they use.
+The package's docstrings are written as Markdown, while autodoc expects reStructuredText: `as_rst()` translates the
+parts of Markdown that they use.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def as_rst(lines: list[str], links: dict[str, str]) -> list[str]:
 
 
 def _without_sections(lines: list[str]) -> Iterator[str]:
-    """Write Google's sections as the other docstrings have it: a line an argument, a sentence an exception."""
+    """Rewrite Google's sections in the style of the other docstrings: a line per argument, a sentence per exception."""
     section = ""
     for line in lines:
         if line in ("Args:", "Raises:"):
@@ -103,17 +103,17 @@ def _table(rows: list[str], links: dict[str, str]) -> list[str]:
 
 
 class Help(SphinxDirective):
-    """`kpwa-help`: what `manage.py kpwa SUBCOMMAND --help` prints, for every subcommand."""
+    """`kpwa-help`: the output of `manage.py kpwa SUBCOMMAND --help`, for every subcommand."""
 
     def run(self) -> list[nodes.Node]:
         from django.core.management import load_command_class
 
-        os.environ["COLUMNS"] = "88"  # argparse's width, whatever the terminal's is
+        os.environ["COLUMNS"] = "88"  # the width of argparse, independent of the terminal
         parser: Any = load_command_class("django_kpwa", "kpwa").create_parser("manage.py", "kpwa")
         (subparsers,) = (action for action in parser._actions if hasattr(action, "_name_parser_map"))
         shown: list[nodes.Node] = []
         for name, subparser in subparsers.choices.items():
-            if name != "sandbox":  # passes all that it is given on, `--help` too
+            if name != "sandbox":  # passes on all its arguments, `--help` too
                 section = nodes.section(ids=[f"kpwa-{name}"], names=[f"kpwa {name}"])
                 section += nodes.title(text=f"kpwa {name}")
                 section += nodes.literal_block(text=subparser.format_help(), language="text")
@@ -140,7 +140,7 @@ def _sentence_of(task: Any) -> str:
 
 
 def set_up_django() -> None:
-    """Make the package importable, as a site has it installed."""
+    """Make the package importable, as if installed in a site."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     import django
     from django.conf import settings

@@ -1,8 +1,8 @@
 """Takes the pictures of README and docs from a running demo: `python -m docs.take_pictures` (needs Chromium).
 
-Starts the demo in a folder of its own, rings up sales at its till as a cashier would, answers as the customer, and
-writes PNG files into docs/images/. What the shop sent before today is made up, so that the charts have something to
-draw. The QR codes are the simulated phone's: they link nothing.
+It starts the demo in a separate folder, rings up sales at its till as a cashier would, answers as the customer, and
+writes PNG files into docs/images/. Messages of earlier days are made up, so that the charts have data. The QR codes are
+the simulated phone's: they link nothing.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ HourlyStatistic.objects.bulk_create(
 
 
 class Demo:
-    """`manage.py demo`, started fresh and stopped as Ctrl-C would."""
+    """`manage.py demo`, started fresh and stopped like with Ctrl-C."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -83,7 +83,7 @@ class Demo:
         subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, check=True)
 
     def tell_phone(self, method: str, path: str, content: dict) -> None:
-        """What a press on the phone's screen would do."""
+        """Send the request of a press on the phone's screen."""
         requests.request(method, f"{self.phone}/sandbox/api/{path}", json=content, timeout=10).raise_for_status()
 
     def _read(self) -> None:
@@ -123,7 +123,7 @@ def log_in(browser: Chromium, demo: Demo) -> None:
 
 
 def write(name: str, png: bytes) -> None:
-    """In 256 colours: half the size, and nothing that an eye would miss."""
+    """Reduce to 256 colours: half the size, without a visible difference."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(256, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
 
@@ -131,7 +131,7 @@ def write(name: str, png: bytes) -> None:
 def show_every_way(
     browser: Chromium, name: str, address: str, *, prepare: str = "", ready: str = "", desk: tuple[int, int] = DESK
 ) -> None:
-    """Pictures of a page in both languages, light and dark, on a desk and on a phone."""
+    """Pictures of a page in both languages, light and dark, on a desktop and on a phone."""
     for language in ("en", "id"):
         for dark in (False, True):
             for (width, height), device in ((desk, ""), (PHONE, "-phone")):
@@ -148,7 +148,7 @@ def show_every_way(
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    os.environ["TZ"] = "Asia/Jakarta"  # the browser's, so that phone and receipt show one time
+    os.environ["TZ"] = "Asia/Jakarta"  # the browser's time zone, so that phone and receipt show the same time
     with tempfile.TemporaryDirectory() as home:
         demo = Demo(Path(home))
         try:
@@ -183,7 +183,7 @@ def take_pictures(browser: Chromium, demo: Demo) -> None:
     for basket in BASKETS:
         ring_up(browser, *basket)
     demo.tell_phone("POST", "answer", {"chat": "6285711223344", "text": "Terima kasih!"})
-    time.sleep(3)  # the phone is another origin: whether it shows the answer cannot be asked
+    time.sleep(3)  # the phone is another origin, so the browser cannot tell if it shows the answer
     take_row_of_readme(browser, demo)
 
     for basket in MORE_BASKETS:

@@ -115,7 +115,7 @@ class Shop:
         self.use_broker(self.broker_url)
         self.empty_broker()
 
-    # --- its parts ---
+    # --- its processes ---
 
     def use_broker(self, url: str) -> None:
         """From here on this process publishes to `url`, and processes that are started use it."""
@@ -222,7 +222,7 @@ class Shop:
         app.conf.broker_url = None
         app.close()
 
-    # --- what it does ---
+    # --- its actions ---
 
     def sell(self, count: int = 1) -> list[int]:
         """Make `count` paid sales, each in its own transaction and for a different customer, as a till saves them."""
@@ -302,7 +302,7 @@ class Shop:
         self.answered[body].append(status)
         return status
 
-    # --- what became of it ---
+    # --- the outcome ---
 
     def statuses(self) -> dict[str, int]:
         return dict(Counter(OutboundMessage.objects.values_list("status", flat=True)))

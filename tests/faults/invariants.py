@@ -74,7 +74,7 @@ def check_deliveries(
         accepted = entries.pop((message.recipient, message.text, message.image_url), [])
         found += _check_message(message, accepted, resends.get(message.pk, 0), is_marked=message.pk in marked)
     for orphans in entries.values():
-        found.append(Violation("C", f"the phone accepted what no message says: {_ledger_words(orphans)}"))
+        found.append(Violation("C", f"the phone accepted something that is no message: {_ledger_words(orphans)}"))
     return found
 
 
@@ -86,15 +86,15 @@ def _check_message(
     if len(accepted) > 1 + resends:
         found.append(Violation("A", f"accepted {len(accepted)} times: {words}"))
     if message.status in ARRIVED and not accepted and not is_marked:
-        found.append(Violation("C", f"said to be {message.status}, and the phone never had it: {words}"))
+        found.append(Violation("C", f"{message.status}, but the phone never accepted it: {words}"))
     if accepted:
         allowed = {*ARRIVED, Status.UNKNOWN, *(ON_ITS_WAY if resends else ())}
         if message.status not in allowed:
-            found.append(Violation("D", f"accepted, and yet {message.status}: {words}"))
+            found.append(Violation("D", f"accepted by the phone, but {message.status}: {words}"))
     ids = {delivery["id"] for delivery in accepted}
     for attempt in message.attempts.all():
         if attempt.outcome == OutcomeKind.ACCEPTED and not (accepted or is_marked):
-            found.append(Violation("C", f"attempt {attempt.number} is accepted, and the phone never had it: {words}"))
+            found.append(Violation("C", f"attempt {attempt.number} is accepted, but the phone never had it: {words}"))
         if attempt.gateway_id and accepted and attempt.gateway_id not in ids:
             found.append(Violation("C", f"attempt {attempt.number} has the id of another delivery: {words}"))
     return found
@@ -155,20 +155,20 @@ def check_known_wait_for_nothing() -> list[Violation]:
     held = OutboundMessage.objects.filter(
         idempotency_key__startswith=KNOWN, reason__in=[HoldReason.COLD_LIMIT, HoldReason.RESTRICTED]
     )
-    return [Violation("N", f"no new customer, and waits as one: {describe(message)}") for message in held]
+    return [Violation("N", f"not to a new customer, but held like one: {describe(message)}") for message in held]
 
 
 def check_restrictions(limit: int) -> list[Violation]:
     """N. `limit`: maximum number of rejected messages per license."""
     turned_down = SendAttempt.objects.filter(cause=Cause.RESTRICTED).values_list("message__license__name")
     found = [
-        Violation("N", f"{count} messages of {name} were turned down as to new customers; at most {limit} are allowed")
+        Violation("N", f"{count} messages of {name} to new customers were rejected; at most {limit} are allowed")
         for name, count in turned_down.annotate(models.Count("pk")).order_by()
         if count > limit
     ]
     marks, doubted = kpwa_settings().RESTRICTION_MARKS, SendAttempt.objects.filter(outcome=OutcomeKind.IN_DOUBT)
     return found + [
-        Violation("N", f"turned down and yet in doubt: {describe(attempt.message)}")
+        Violation("N", f"rejected, but in doubt: {describe(attempt.message)}")
         for attempt in doubted.select_related("message")
         if has_mark(f"{attempt.words}\n{attempt.code}", marks)
     ]
@@ -193,7 +193,7 @@ def check_told(told: Iterable[int], stored: Collection[int]) -> list[Violation]:
     """T. `told`: the keys of sales whose transaction ended without an error. `stored`: the keys of those in the
     database."""
     return [
-        Violation("T", f"the till was told that sale {key} is stored, and it is not")
+        Violation("T", f"the till was told that sale {key} is stored, but it is not")
         for key in told
         if key not in stored
     ]

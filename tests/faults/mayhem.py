@@ -146,7 +146,7 @@ class Mayhem(Shop):
         waiting = OutboundMessage.objects.filter(status__in=["queued", "sending"])
         return waiting.exclude(reason__in=HoldReason.values).count()
 
-    # --- what happens to it ---
+    # --- faults and decisions ---
 
     def look_round(self) -> None:
         """Called all the time: does the next deed when its time has come, thaws processes, and makes a person's

@@ -43,7 +43,7 @@ from .harness import KEY, Shop
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(connection.vendor != "postgresql", reason="what is read is the same on all three"),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="the screens read the same on all three databases"),
 ]
 
 SHORTER = {

@@ -1,8 +1,12 @@
 """An app that makes a process of the test site fail as `KPWA_TEST_FAILPOINTS` says, and records signals.
 
-The plan is JSON. `{failpoint: {"do": action, "at": 3}}` acts the third time that any process gets there; `{failpoint:
-{"do": [actions], "rate": 0.05, "seed": 7}}` acts one time in twenty. The counts are kept in `KPWA_TEST_FOLDER`, so that
-a restarted process continues counting, and does not fail at the same place forever.
+The plan is JSON:
+
+- `{failpoint: {"do": action, "at": 3}}` acts the third time that any process gets there.
+- `{failpoint: {"do": [actions], "rate": 0.05, "seed": 7}}` acts one time in twenty.
+
+The counts are kept in `KPWA_TEST_FOLDER`, so that a restarted process continues counting, and does not fail at the same
+place forever.
 """
 
 from __future__ import annotations
@@ -34,8 +38,7 @@ class FailingConfig(AppConfig):
         from django_kpwa.dispatch import render
         from django_kpwa.store.engine import Store
 
-        # Wait of a receipt whose worker was killed while rendering it. The default of a minute would make the test that
-        # long.
+        # Wait of a receipt whose worker was killed while rendering it. The default of a minute is too long for a test.
         Store.RENDER_STEP_BACK_SECONDS = 5.0
         render._WAITS_SECONDS = (5.0, 5.0)
         folder = Path(os.environ.get(FOLDER, ""))
