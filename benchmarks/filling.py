@@ -37,8 +37,7 @@ INSERT INTO django_kpwa_sendattempt (message_id, number, started_at, outcome, ca
 SELECT id, 1, created_at, 'accepted', '', '', '', replace(idempotency_key, 'order', 'gateway'), '', ''
 FROM django_kpwa_outboundmessage
 """
-# The events of each message: it was delivered, it was read, and the customer answered. The oldest 60 were not
-# understood.
+# Three events per message: it was delivered, it was read, and the customer answered. The oldest 60 are unrecognised.
 EVENTS = """
 INSERT INTO django_kpwa_webhookevent (uuid, license_id, body, content_type, digest, received_at, last_received_at,
   times_received, status, tries, processed_at, kind, understood, sender_number, gateway_id, message_id, error)

@@ -46,8 +46,7 @@ def memory_mib(pid: int) -> float:
 
 
 class Watched:
-    """Use of CPU and memory by processes and the database during the `with` block; afterwards `sample(units)` returns
-    it."""
+    """CPU and memory that processes and the database use during the `with` block; `sample(units)` returns both."""
 
     def __init__(self, pids: Sequence[int] = (), database: str = "") -> None:
         self.pids = list(pids) or [os.getpid()]

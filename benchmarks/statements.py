@@ -17,8 +17,7 @@ _SSL, _GSS = 80877103, 80877104
 
 
 class Relay:
-    """Listens on `port` for clients of the server at `host`, `server_port`; `count` is the number of executed
-    statements."""
+    """Listens on `port` for clients of the server at `host`, `server_port`; `count`: statements executed so far."""
 
     def __init__(self, host: str, server_port: int) -> None:
         self._server = (host, server_port)

@@ -1,8 +1,7 @@
 """Two worker machines compared with one, over one PostgreSQL and one broker, with a gateway that takes 200 ms.
 
 A machine is a set of processes: a worker with threads and a prefork worker. The gateway's calls take time but no CPU.
-So the rate of two machines shows whether lanes spread and no machine waits for the other. Every message must go out
-once.
+So the rate of two machines shows whether lanes spread and no machine waits for the other. A message goes out once.
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ def _say_so(**_: Any) -> None:
 
 
 if counts_tasks_in := os.environ.get("BENCH_COUNT_TASKS"):
-    # A hash in Redis: how often the workers began each task. Only if a row asks, because it costs a round trip per
-    # task.
+    # A hash in Redis: how often workers began each task. Only if a row asks, because it costs a round trip per task.
     import redis
 
     counter = redis.Redis.from_url(os.environ["BENCH_BROKER_URL"])

@@ -66,8 +66,7 @@ FAILPOINTS = ("before_claim", "after_check", "after_claim", "mid_post", "before_
 FAILPOINT_RATE = 0.0007
 KILL_SECONDS = (2.0, 6.0)
 SALE_STATEMENTS = 12
-"""The connection is cut before one of this many statements of a sale. A sale has slightly fewer, and then nothing is
-lost."""
+"""The connection is lost before one of this many statements. A sale has slightly fewer, and may keep its connection."""
 DEPLOY_SECONDS = (0.5, 4.0)
 HELD_SECONDS = (0.5, 8.0)
 """How long a stalled transaction keeps a lane's row locked."""

@@ -137,8 +137,7 @@ class Site:
         logging.getLogger().removeHandler(self.written)
 
     def take(self, made_up: bytes) -> int:
-        """Post one input and have it processed. Returns the answer's status; raises `AssertionError` for a broken
-        promise."""
+        """Post one input and have it processed. Returns the answer's status. `AssertionError`: a broken promise."""
         from django_kpwa.models import SeenId, WebhookEvent
 
         environ, body = _request(made_up)

@@ -190,8 +190,7 @@ def check_sales(sold: Iterable[object], withdrawn: Iterable[object] = ()) -> lis
 
 
 def check_told(told: Iterable[int], stored: Collection[int]) -> list[Violation]:
-    """T. `told`: the keys of sales whose transaction ended without an error. `stored`: the keys of those in the
-    database."""
+    """T. `told`: keys of sales whose transaction ended without an error. `stored`: keys of those in the database."""
     return [
         Violation("T", f"the till was told that sale {key} is stored, but it is not")
         for key in told

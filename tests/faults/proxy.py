@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Forwards connections from a port of its own to `host:port`, until told otherwise. Closed at the end of its
-    `with`.
+    """Forwards connections from a port of its own to `host:port`, until told otherwise. Its `with` closes it.
 
     `refuse()`: nothing listens. `silence()`: connections are accepted, but nothing comes back. `cut()`: open
     connections end. `pass_on()`: works normally again.

@@ -175,7 +175,7 @@ def hold(site, admin, code, can_send, headline, counter, alert, status):
     assert done.returncode == (0 if can_send and not is_bad else 1), told
 
 
-# --- what phone, gateway, till and owner break while a sender runs ---
+# --- faults of phone, gateway, till and owner while a sender runs ---
 
 
 def as_an_owner_sets_it(name):
@@ -373,7 +373,7 @@ def test_a_site_broken_in_earnest_says_so_everywhere(make_site, admin_client, na
     hold(site, admin_client, code, can_send, headline, *others)
 
 
-# --- what becomes of a site's worker, beat, broker, and of the database ---
+# --- faults of a site's worker, beat and broker, and of the database ---
 
 NOBODY_SENDS = (False, "sending service is not running", "sending service is not running", "nobody_sends", "blocked")
 BEAT_IS_MISSED = (True, "Receipts that have to wait are not sent", "a part of the sending service", "nobody_sends")
@@ -514,8 +514,7 @@ def test_a_database_that_takes_no_changes(site, admin_client):
         )
     try:
         connection.close()
-        # An alert is a row in that database. Here the log, the health address and the dead man's switch report the
-        # fault.
+        # An alert is a row in that database. The log, the health address and the dead man's switch report it instead.
         said = "the site's database takes no changes"
         hold(site, admin_client, Problem.READ_ONLY, False, said, said, "", "blocked")
     finally:

@@ -201,8 +201,7 @@ LONG = [look_at_the_admin, show_a_login_qr, keep_house, type_commands, sell]
 BEYOND = {
     # The last function of the webhook's view. After it no code of ours is left to hide the path from Django.
     "webhooks/views.py:finalize_response",
-    # The first functions of an admin page. Before them no code of ours can hide the posted data from Django, under
-    # DEBUG.
+    # The first functions of an admin page. Before them no code of ours can hide posted data from Django (DEBUG).
     "admin/reports.py:reported",
     "admin/license/__init__.py:_hiding_filter",
     "admin/license/__init__.py:HidingFilter",
