@@ -114,7 +114,7 @@ def test_the_registered_classes_are_listed_in_words(operator, registered):
     address = registered(TicketReceipt, Ticket)
     page = operator.get(LIST).content.decode()
 
-    for part in (address, PAID, "shop/paid.txt", "A ticket to come in with.", "Indonesian", "3\N{NO-BREAK SPACE}hours"):
+    for part in (address, PAID, "shop/paid.txt", "An entrance ticket.", "Indonesian", "3\N{NO-BREAK SPACE}hours"):
         assert part in page
     assert "no limit" in page
     assert "render() writes the text" in page
