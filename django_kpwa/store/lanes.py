@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, QuerySet
 from django.db.models.functions import Coalesce
 from django.views.decorators.debug import sensitive_variables
 
@@ -44,7 +44,6 @@ from .columns import (
 from .compiled import Parameter, first_of, insert_row, update_where
 from .locks import TAKE_SECONDS
 from .new_customers import NewCustomers
-from .recipients import EXCHANGED
 from .restriction import Sign, sign_of
 from .results import (
     CONTENT_COLUMNS,
@@ -71,7 +70,7 @@ from .results import (
 _LOOKED_AT = (
     "pk", "due_at", "expires_at", "renderer", "rendered_at", "attempts_made", "attempts_spent", "in_doubt",
     *CONTENT_COLUMNS, *FACT_COLUMNS,
-    "now", "has_stops", "is_known", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
+    "now", "has_stops", "license__is_active", "license__lane__pause_reason", "license__lane__next_send_at",
     "license__lane__restricted_until",
 )  # fmt: skip
 
@@ -325,8 +324,9 @@ class Lanes(NewCustomers):
     @sensitive_variables()
     def _contact(self, lease: Lease, found: dict[str, Any]) -> Contact | None:
         """Return the recipient's `Contact`; None for a group, or if messages were exchanged with the number."""
-        if found["recipient_type"] != RecipientType.NUMBER or found["is_known"]:
+        if found["recipient_type"] != RecipientType.NUMBER:
             return None
+        # A query of its own, not a join: in an old MariaDB the two tables may have different collations.
         return self.find_contact(lease.license_id, found["recipient"], found["now"])
 
     @sensitive_variables()
@@ -581,9 +581,8 @@ _UNFINISHED = [OutcomeKind.RUNNING, OutcomeKind.IN_DOUBT]
 def _due(license_id: Any) -> QuerySet[OutboundMessage, Any]:
     """Return the columns `_LOOKED_AT` of the due messages, in the order in which they are sent."""
     due = OutboundMessage.objects.filter(license_id=license_id, status=Status.QUEUED, due_at__lte=DatabaseNow())
-    theirs = Recipient.objects.filter(EXCHANGED, license_id=OuterRef("license_id"), number=OuterRef("recipient"))
     looked_at: QuerySet[OutboundMessage, Any] = due.annotate(
-        now=DatabaseNow(), has_stops=Exists(Recipient.objects.filter(stopped_at__isnull=False)), is_known=Exists(theirs)
+        now=DatabaseNow(), has_stops=Exists(Recipient.objects.filter(stopped_at__isnull=False))
     ).values(*_LOOKED_AT)
     return looked_at.order_by("priority", "due_at", "id")
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from django.db.models import Case, F, Q, QuerySet, When
+from django.db.models import Case, F, QuerySet, When
 from django.views.decorators.debug import sensitive_variables
 
 from ..encryption import keyed_digests
@@ -40,8 +40,6 @@ def contact_of(number: str, now: datetime, known: Mapping[str, Any]) -> Contact 
     return Contact(number, now, Registration(known.get("registered") or ""), known.get("checked_at"))
 
 
-EXCHANGED = Q(first_sent_at__isnull=False) | Q(last_inbound_at__isnull=False)
-"""The recipients with whom the license has exchanged messages: `contact_of()` returns None for them."""
 KNOWN = ("first_sent_at", "last_inbound_at", "registered", "checked_at")
 
 

@@ -8,8 +8,10 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
+from django_kpwa import personal_data, statistics
 from django_kpwa.dispatch import drive, failpoints, sweep
-from django_kpwa.models import OutboundMessage, Status
+from django_kpwa.health import look
+from django_kpwa.models import License, OutboundMessage, Recipient, Status
 from django_kpwa.outbox import Message, send_message, send_messages
 from django_kpwa.store import store
 from django_kpwa.store.results import Claim
@@ -95,3 +97,46 @@ def test_a_failure_between_a_claim_and_its_call_gives_message_and_lane_back(lice
         drive(license_.pk)
     assert (fresh(message).status, fresh(message).attempts_spent) == (Status.QUEUED, 0)
     assert lane_of(license_).lease_token is None
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize("model", [Recipient, License])
+def test_tables_of_different_collations_are_never_compared(license_, model, collation_of):
+    """A table that was created by an older MariaDB, or converted, has another collation than the app's newer tables.
+
+    MariaDB then refuses to compare a column of one with a column of the other ("Illegal mix of collations").
+    """
+    collation_of(model, "utf8mb4_unicode_ci")
+    License.objects.update(in_use_since=timezone.now(), cold_limit=5)
+    messages = send_messages([Message(NUMBER, text, license=license_) for text in "ab"])
+    sweep()
+    assert drive(license_.pk).attempts == 2
+    statistics.roll_up()
+    look()
+    assert [fresh(message).status for message in messages] == [Status.SENT, Status.SENT]
+    assert personal_data.forget("6281234567890").messages == 2
+
+
+@pytest.fixture
+def collation_of():
+    """Set the collation of a model's table, for this test only."""
+    before = {}
+
+    def convert(table, collation):
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}")
+
+    def set_collation(model, collation):
+        table = model._meta.db_table
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_collation FROM information_schema.tables"
+                " WHERE table_schema = DATABASE() AND table_name = %s",
+                [table],
+            )
+            (before[table],) = cursor.fetchone()
+        convert(table, collation)
+
+    yield set_collation
+    for table, collation in before.items():
+        convert(table, collation)
