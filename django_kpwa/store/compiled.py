@@ -72,41 +72,59 @@ def update_where(connection: Any, model: type[Model], lookups: Mapping[str, Any]
 
     Returns the number of rows that matched.
     """
-    values = {f"where {name}": value for name, value in lookups.items()}
-    shape: list[tuple[str, Any]] = []
-    for name, value in columns.items():
-        shape.append((name, _shape_of(value)))
-        # The number of seconds of an `in_seconds()` is a parameter: otherwise the cache would grow with every wait.
-        values[name] = timedelta(seconds=value.seconds) if isinstance(value, InSeconds) else value
-    query = _compiled_update(connection.alias, model, tuple(lookups), tuple(shape))
+    query = _compiled_update(connection.alias, model, tuple(lookups), _shape_of(columns))
+    values = {f"where {name}": value for name, value in lookups.items()} | _values_of(columns)
     with connection.cursor() as cursor:
         query.execute(cursor, values)
         return int(cursor.rowcount)
 
 
-def _shape_of(value: Any) -> Any:
-    """Return what a compiled query depends on: the expression that `value` is, or None for a plain value.
+_Shape = tuple[tuple[str, Any], ...]
+"""What a compiled statement depends on: the name of each column with its expression, or None for a plain value."""
+_BY_CLASS = (DatabaseNow, InSeconds)
 
-    The two most frequent expressions are represented by their class, because Django computes an expression's hash from
-    its source code's signature, which takes longer than the statement. Other expressions that run for each message
-    should be constants of their module: an object computes its hash once.
+
+def _shape_of(columns: Mapping[str, Any]) -> _Shape:
+    """Return the shape of a statement that writes `columns`.
+
+    The two most frequent expressions are represented by their class, because Django hashes an expression by binding its
+    constructor's arguments, which takes longer than the statement. Other expressions that run for each message should
+    be constants of their module: an object computes its hash once.
     """
-    if type(value) in (DatabaseNow, InSeconds):
-        return type(value)
-    return value if hasattr(value, "resolve_expression") else None
+    shape: list[tuple[str, Any]] = []
+    for name, value in columns.items():
+        if type(value) in _BY_CLASS:
+            shape.append((name, type(value)))
+        else:
+            shape.append((name, value if hasattr(value, "resolve_expression") else None))
+    return tuple(shape)
 
 
-def _expression_of(shape: Any, name: str) -> Any:
-    """Return the expression for the column `name` of a compiled query, or None if its value is a parameter."""
-    if shape is InSeconds:
-        return DatabaseNow() + Parameter(name, DurationField())
-    return DatabaseNow() if shape is DatabaseNow else shape
+def _values_of(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with which a statement that writes `columns` is executed."""
+    # The number of seconds of an `in_seconds()` is a parameter: otherwise the cache would grow with every wait.
+    return {
+        name: timedelta(seconds=value.seconds) if type(value) is InSeconds else value for name, value in columns.items()
+    }
+
+
+def _written(shape: _Shape, field_of: Callable[[str], Any]) -> dict[str, Any]:
+    """Return what a compiled statement writes to each column: an expression, or the `Parameter` for its value."""
+    columns: dict[str, Any] = {}
+    for name, expression in shape:
+        if expression is None:
+            columns[name] = Parameter(name, field_of(name))
+        elif expression is DatabaseNow:
+            columns[name] = DatabaseNow()
+        elif expression is InSeconds:
+            columns[name] = DatabaseNow() + Parameter(name, DurationField())
+        else:
+            columns[name] = expression
+    return columns
 
 
 @cache
-def _compiled_update(
-    using: str, model: type[Model], lookups: tuple[str, ...], shape: tuple[tuple[str, Any], ...]
-) -> CompiledQuery:
+def _compiled_update(using: str, model: type[Model], lookups: tuple[str, ...], shape: _Shape) -> CompiledQuery:
     def field_of(name: str) -> Field[Any, Any]:
         return model._meta.pk if name == "pk" else model._meta.get_field(name)  # type: ignore[return-value]
 
@@ -114,11 +132,7 @@ def _compiled_update(
     query: Any = rows.filter(**{name: Parameter(f"where {name}", field_of(name)) for name in lookups}).query.chain(
         UpdateQuery
     )
-    columns: dict[str, Any] = {}
-    for name, shape_of_value in shape:
-        expression = _expression_of(shape_of_value, name)
-        columns[name] = Parameter(name, field_of(name)) if expression is None else expression
-    query.add_update_values(columns)
+    query.add_update_values(_written(shape, field_of))
     return CompiledQuery(query, using)
 
 
@@ -131,17 +145,16 @@ def insert_row(connection: Any, model: type[Model], columns: Mapping[str, Any]) 
 
     Raises `ValueError` if an omitted column has a default that is computed for each row.
     """
-    shape = tuple((name, _shape_of(value)) for name, value in columns.items())
-    query = _compiled_insert(connection.alias, model, shape)
+    query = _compiled_insert(connection.alias, model, _shape_of(columns))
     with connection.cursor() as cursor:
-        query.execute(cursor, columns)
+        query.execute(cursor, _values_of(columns))
         if connection.features.can_return_columns_from_insert:
             return int(cursor.fetchone()[0])
         return int(connection.ops.last_insert_id(cursor, model._meta.db_table, model._meta.pk.column))
 
 
 @cache
-def _compiled_insert(using: str, model: type[Model], shape: tuple[tuple[str, Any], ...]) -> CompiledQuery:
+def _compiled_insert(using: str, model: type[Model], shape: _Shape) -> CompiledQuery:
     fields = {field.attname: field for field in model._meta.concrete_fields if field is not model._meta.pk}
     given = dict(shape)
     computed = [
@@ -149,8 +162,7 @@ def _compiled_insert(using: str, model: type[Model], shape: tuple[tuple[str, Any
     ]
     if computed:
         raise ValueError(f"{', '.join(computed)}: the default is computed for each row, so the value has to be given.")
-    expressions = {name: _expression_of(each, name) for name, each in shape}
-    row = model(**{name: Parameter(name, fields[name]) if each is None else each for name, each in expressions.items()})
+    row = model(**_written(shape, fields.__getitem__))
     query: Any = InsertQuery(model)
     query.insert_values(list(fields.values()), [row])
     return CompiledQuery(query, using)

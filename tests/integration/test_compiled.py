@@ -93,6 +93,14 @@ def test_an_inserted_row_is_the_one_that_the_orm_would_insert(license_):
         assert abs(row.started_at - timezone.now()) < timedelta(minutes=1)
 
 
+def test_each_inserted_row_has_its_own_time_from_now(license_):
+    message = send_message(NUMBER, "struk")
+    for number, seconds in ((1, 60), (2, 3600)):
+        given = {"message_id": message.pk, "number": number, "started_at": in_seconds(seconds)}
+        row = SendAttempt.objects.get(pk=insert_row(connection, SendAttempt, given))
+        assert abs(row.started_at - timezone.now() - timedelta(seconds=seconds)) < timedelta(seconds=30)
+
+
 def test_a_default_of_each_row_has_to_be_given():
     with pytest.raises(ValueError, match="uuid"):
         insert_row(connection, License, {"name": "Toko"})
