@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from django_kpwa.models import DatabaseNow, Lane, License, OutboundMessage, SendAttempt, Status, in_seconds
 from django_kpwa.outbox import send_message
+from django_kpwa.store import compiled
 from django_kpwa.store.compiled import Parameter, first_of, insert_row, update_where
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +47,14 @@ def test_an_update_writes_the_values_of_each_time_to_the_rows_of_each_time(licen
         assert Lane.objects.get(pk=lane.pk).failures == number + 10
     other.refresh_from_db()
     assert (other.failures, other.lease_token) == (0, None)
+
+
+def test_waits_of_any_length_share_one_statement(license_, lane):
+    sizes = set()
+    for seconds in (60, 61.5, 3600):
+        update_where(connection, Lane, {"pk": lane.pk}, {"next_send_at": in_seconds(seconds)})
+        sizes.add(compiled._compiled_update.cache_info().currsize)
+    assert len(sizes) == 1
 
 
 def test_an_expression_and_a_null_are_written_as_the_orm_writes_them(license_):

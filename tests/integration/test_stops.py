@@ -91,6 +91,15 @@ def test_what_would_come_is_refused_and_nothing_is_stored(license_):
     assert (to().count(), to(OTHER).count(), Sale.objects.count()) == (before, 0, 1)
 
 
+def test_a_stop_is_found_among_more_numbers_than_one_statement_takes(license_):
+    hear(license_, "stop")
+    messages = [Message(f"0813 {number:08d}", "a") for number in range(501)]
+    with pytest.raises(RecipientStoppedError) as refused:
+        send_messages([*messages, Message(NUMBER, "b")])
+    assert refused.value.index == 501
+    assert not OutboundMessage.objects.filter(text="a").exists()
+
+
 def test_a_known_key_still_returns_its_message(license_):
     message = send_message(NUMBER, "a", idempotency_key="once")
     hear(license_, "stop")
