@@ -18,7 +18,7 @@ from ..logs import get_logger
 from ..models import DatabaseNow, Lane, License
 from ..store import choosing, store
 from ..store.choosing import GIVEN_AT_ONCE
-from ..store.decisions import may_be_ahead
+from ..store.clock_ahead import may_be_ahead
 from ..store.heartbeats import note_alive
 from ..store.locks import waited_too_long
 

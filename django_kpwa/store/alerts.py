@@ -19,7 +19,7 @@ from ..models.database import DatabaseNow, in_seconds
 from ..models.message import OutboundMessage, Status
 from ..models.statistics import Heartbeat
 from .base import StoreBase
-from .decisions import CLOCK_SECONDS
+from .clock_ahead import CLOCK_SECONDS
 
 LOOK_EVERY_SECONDS = 25.0
 """Minimum seconds between two checks of a site for alerts, however many processes it has."""
