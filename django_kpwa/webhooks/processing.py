@@ -15,6 +15,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -187,7 +188,7 @@ def _read(event: WebhookEvent, linked_number: str, clock: Callable[[], float]) -
 def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], str]:
     """Return the parts of the event; and the reason if nothing could be read, else an empty text."""
     parser = load_parser()
-    header = {"content_encoding": event.content_encoding} if _takes_encoding(parser) else {}
+    header = {"content_encoding": event.content_encoding} if _takes_encoding(type(parser)) else {}
     parsed = parser.parse(bytes(event.body), event.content_type, linked_number=linked_number, **header)
     if not isinstance(parsed, (list, tuple)) or not all(isinstance(part, ParsedEvent) for part in parsed):
         raise TypeError("The parser did not return a list of ParsedEvent.")
@@ -197,9 +198,10 @@ def _parse(event: WebhookEvent, linked_number: str) -> tuple[list[ParsedEvent], 
     return ([], why_not) if why_not else (list(parsed), "")
 
 
-def _takes_encoding(parser: Parser) -> bool:
+@cache
+def _takes_encoding(parser_class: type[Parser]) -> bool:
     """True if `parse()` takes `content_encoding`. A site's own parser may not: the argument was added later."""
-    taken = inspect.signature(parser.parse).parameters.values()
+    taken = inspect.signature(parser_class.parse).parameters.values()
     return any(one.name == "content_encoding" or one.kind == one.VAR_KEYWORD for one in taken)
 
 

@@ -52,6 +52,9 @@ class Statement:
 
     def __init__(self, sql: str, types: Mapping[str, str]) -> None:
         self._text, self._types = sql, types
+        # The names of the result's columns, once they are known. psycopg creates an object for each column whenever it
+        # is asked for them, and that takes longer than to execute a short statement.
+        self._names: tuple[str, ...] | None = None
 
     @cached_property
     def _written(self) -> _Written:
@@ -97,7 +100,7 @@ class Statement:
             # not used in a transaction either: if the statement is not prepared here, the error aborts the transaction.
             if connection.settings_dict["OPTIONS"].get("server_side_binding") or connection.in_atomic_block:
                 cursor.execute(written.sql, parameters)
-                return _by_name(cursor)
+                return self._by_name(cursor)
             known = _prepared.setdefault(connection.connection, set())
             if written.name not in known:
                 try:
@@ -116,9 +119,10 @@ class Statement:
                 if code_of(error) == _UNKNOWN:
                     known.discard(written.name)
                 cursor.execute(written.sql, parameters)
-            return _by_name(cursor)
+            return self._by_name(cursor)
 
-
-def _by_name(cursor: Any) -> list[Row]:
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    @sensitive_variables()
+    def _by_name(self, cursor: Any) -> list[Row]:
+        if self._names is None:
+            self._names = tuple(column[0] for column in cursor.description)
+        return [dict(zip(self._names, row, strict=True)) for row in cursor.fetchall()]
