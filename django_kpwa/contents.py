@@ -1,4 +1,4 @@
-"""Checks of a message's content: line feeds, whether anything is visible, and whether an image's host is public."""
+"""Checks of texts: line feeds, visible characters, what databases can store, and whether an image's host is public."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _LOCAL_NAMES = re.compile(
     r"(?:.*\.)?(?:localhost|localdomain|local|internal|intranet|private|corp|home|lan|test|invalid|home\.arpa)",
     re.IGNORECASE,
 )
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _A_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+", re.IGNORECASE)
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # NAT64: IPv6 addresses that hold an IPv4 address
 
@@ -28,6 +29,14 @@ def says_something(text: str) -> bool:
     return any(
         unicodedata.category(character) not in _UNSEEN_CATEGORIES and character not in _BLANK for character in text
     )
+
+
+def storable(text: str, max_length: int | None = None) -> str:
+    """Return `text` in a form that every database can store: NULs and lone surrogates are replaced.
+
+    `max_length`: the number of characters to which the text is cut; None: it is not cut.
+    """
+    return _UNSTORABLE.sub("\ufffd", text[:max_length])
 
 
 def is_out_of_reach(host: str) -> bool:

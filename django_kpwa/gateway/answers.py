@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from ..contents import storable
 from ..encryption import Secret
 from ..exceptions import (
     BadRequestError,
@@ -79,7 +80,6 @@ redirects, which may follow an operation that was carried out.
 """
 
 _HALVES = re.compile(r"[\ud800-\udfff]")
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _WEBHOOK_HINT = (
     " The reference is ambiguous here: its headings say /openapi/wa/webhook, its generated anchors openapi_webhook."
     " Ask the gateway's support for the path."
@@ -356,4 +356,4 @@ def _text(value: object) -> str:
     """Return a text of the gateway in full, with unstorable characters replaced. A number (an id) becomes text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else ""
+    return storable(value) if isinstance(value, str) else ""

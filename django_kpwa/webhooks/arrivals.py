@@ -12,10 +12,10 @@ from collections.abc import Callable
 from django.db import IntegrityError
 from django.views.decorators.debug import sensitive_variables
 
+from ..contents import storable
 from ..models import EventStatus, WebhookEvent, body_digest
 from ..store import store
 from ..store.events import KnownToken
-from .parsers import cleaned
 
 REPEAT_SECONDS = 600.0
 """Seconds after which a body without id and time, if it arrives again, is stored as a new event."""
@@ -58,9 +58,9 @@ def take(token_digest: str, read: Callable[[], tuple[bytes, str, str]]) -> int |
         event_id = store().insert_event(
             license_id,
             body,
-            cleaned(content_type, 255),
+            storable(content_type, 255),
             digest,
-            content_encoding=cleaned(content_encoding, 64),
+            content_encoding=storable(content_encoding, 64),
             under_token=token_digest,
         )
         if event_id is not None:
@@ -80,8 +80,8 @@ def store_event(license_id: int, body: bytes, content_type: str, content_encodin
     Returns the id of the new event, or None for a repeat, which is counted. Raises `django.db.Error` if the event could
     not be stored.
     """
-    digest, content_type = body_digest(license_id, body), cleaned(content_type, 255)
-    content_encoding = cleaned(content_encoding, 64)
+    digest, content_type = body_digest(license_id, body), storable(content_type, 255)
+    content_encoding = storable(content_encoding, 64)
     for _ in range(_TRIES):
         event_id = store().insert_event(license_id, body, content_type, digest, content_encoding=content_encoding)
         if event_id is not None:

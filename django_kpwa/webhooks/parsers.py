@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
+from ..contents import storable
 from ..gateway import session_trouble_of
 from ..models import EventKind
 from ..phone import number_of
@@ -22,7 +23,6 @@ from .kinds import Content
 from .payloads import MAX_EVENTS, MAX_IDS, MAX_TEXT, Budget, TooMuchError, read_payload
 
 _MAX_LENGTHS = {"text": 65_536, "media_url": 2000, "notes": 1000}
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class DeliveryState(str, Enum):
@@ -34,14 +34,6 @@ class DeliveryState(str, Enum):
     DELIVERED = "delivered"
     READ = "read"
     FAILED = "failed"
-
-
-def cleaned(text: str, max_length: int) -> str:
-    """Return `text` in a form that every database can store.
-
-    NULs and lone surrogates are replaced, and the text is cut to `max_length` characters.
-    """
-    return _UNSTORABLE.sub("\ufffd", text[:max_length])
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,12 +90,12 @@ class ParsedEvent:
             if field.name == "other_ids":
                 if not (isinstance(value, tuple) and all(isinstance(other, str) for other in value)):
                     raise TypeError("other_ids must be a tuple of str.")
-                object.__setattr__(self, field.name, tuple(cleaned(other, 255) for other in value))
+                object.__setattr__(self, field.name, tuple(storable(other, 255) for other in value))
                 continue
             if isinstance(field.default, str):
                 if not isinstance(value, str):
                     raise TypeError(f"{field.name} must be a str, not {type(value).__name__}.")
-                object.__setattr__(self, field.name, cleaned(value, _MAX_LENGTHS.get(field.name, 255)))
+                object.__setattr__(self, field.name, storable(value, _MAX_LENGTHS.get(field.name, 255)))
             elif not isinstance(value, bool) and value is not field.default:
                 raise TypeError(f"{field.name} must be a bool, not {type(value).__name__}.")
 

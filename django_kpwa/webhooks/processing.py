@@ -25,6 +25,7 @@ from django.utils.module_loading import import_string
 from .. import announce, phone
 from ..conf import kpwa_settings
 from ..containing import contained
+from ..contents import storable
 from ..gateway import SessionStatus, session_trouble_of
 from ..gateway.outcome import has_mark
 from ..logs import get_logger, without_controls
@@ -41,7 +42,7 @@ from ..store import store
 from ..store.locks import waited_too_long
 from ..wake import wake_license_on_commit
 from . import matching, stops
-from .parsers import ParsedEvent, Parser, Unread, cleaned, why_too_much
+from .parsers import ParsedEvent, Parser, Unread, why_too_much
 
 logger = get_logger("django_kpwa.webhooks")
 
@@ -312,7 +313,7 @@ def _note_restriction(event: WebhookEvent, parts: Sequence[ParsedEvent]) -> None
 
 
 def _give_up(event: WebhookEvent, error: str) -> None:
-    masked = cleaned(without_controls(phone.mask_numbers(error)), 2000)
+    masked = storable(without_controls(phone.mask_numbers(error)), 2000)
     store().record_event(event, {"status": EventStatus.FAILED, "error": masked}, next_try_in=None)
 
 
