@@ -3,6 +3,6 @@
 They also work on a site that has not installed Django's admin.
 """
 
-from .widgets import messages_about, prefetch_messages
+from .chips import messages_about, prefetch_messages
 
 __all__ = ["messages_about", "prefetch_messages"]

@@ -23,7 +23,7 @@ from ..models import OutboundMessage, ReceiptFailure, StopReason
 from ..receipts import registry
 from ..site_urls import find_url, is_url_of_this_site
 from ..words import FAILURES
-from .widgets import person_of
+from .chips import person_of
 
 _View = Callable[..., HttpResponse]
 

@@ -5,12 +5,14 @@
     {% kpwa_chip sale %}             the status of the sale's receipt, and buttons for users with the permissions
 
 Permissions are those of `request.user`, or of `user` in a context without `request`; without both, of nobody.
+
+Each tag imports what it shows when it is used: Django imports the tag modules of all apps with the first template of a
+process, and the chips and the banner need half of this package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from django import template
@@ -18,7 +20,7 @@ from django.db.models import Model
 from django.template import Context
 
 if TYPE_CHECKING:
-    from ..shop_counter.widgets import Person
+    from ..shop_counter.chips import Person
 
 register = template.Library()
 
@@ -26,14 +28,18 @@ register = template.Library()
 @register.inclusion_tag("django_kpwa/counter/banner.html", takes_context=True)
 def kpwa_banner(context: Context) -> dict[str, Any]:
     """Render one line for each license with a problem."""
-    lines, more = _widgets().banner(_person(context))
+    from ..shop_counter.banner import banner
+
+    lines, more = banner(_person(context))
     return {"lines": lines, "more": more}
 
 
 @register.simple_tag
 def kpwa_prefetch(objects: Iterable[Model]) -> str:
     """Fetch the messages about all `objects` at once. The chips of these instances then need no query."""
-    _widgets().prefetch_messages(objects)
+    from ..shop_counter.chips import prefetch_messages
+
+    prefetch_messages(objects)
     return ""
 
 
@@ -44,19 +50,14 @@ def kpwa_chip(context: Context, obj: Model, next: str = "") -> dict[str, Any]:
     Args:
         next: URL that the buttons redirect to afterwards; by default the page with the button.
     """
-    shown = _widgets().chip(obj, _person(context))
+    from ..shop_counter.chips import chip
+
+    shown = chip(obj, _person(context))
     return {"shown": shown, "next": next, "part": f"{obj._meta.label_lower}-{obj.pk}"}
 
 
-def _widgets() -> ModuleType:
-    """Import the widgets when the first of these tags is used: Django imports the tag modules of all apps with the
-    first template of a process, and the widgets need half of this package."""
-    from ..shop_counter import widgets
-
-    return widgets
-
-
 def _person(context: Context) -> Person:
-    request, widgets = context.get("request"), _widgets()
-    person: Person = widgets.person_of(request) if request is not None else widgets.Person(context.get("user"))
-    return person
+    from ..shop_counter.chips import Person, person_of
+
+    request = context.get("request")
+    return person_of(request) if request is not None else Person(context.get("user"))

@@ -24,7 +24,7 @@ from django_kpwa.gateway.outcome import Cause
 from django_kpwa.health import receipts_waiting
 from django_kpwa.models import Heartbeat, Lane, License, OutboundMessage, PauseReason, Status
 from django_kpwa.phone import written
-from django_kpwa.shop_counter.widgets import Person
+from django_kpwa.shop_counter.chips import Person
 from tests.shop.models import Sale
 
 pytestmark = pytest.mark.django_db

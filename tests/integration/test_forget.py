@@ -294,7 +294,7 @@ def test_lists_chips_dashboard_and_exports_show_it(known, admin_client, admin_us
         assert admin_client.get(f"/admin/django_kpwa/{page}").status_code == 200
     for event in WebhookEvent.objects.all():
         assert admin_client.get(f"/admin/django_kpwa/webhookevent/{event.pk}/change/").status_code == 200
-    [_, shown] = shop_counter.widgets.chip(known["sale"], shop_counter.widgets.Person(admin_user))
+    [_, shown] = shop_counter.chips.chip(known["sale"], shop_counter.chips.Person(admin_user))
     assert (shown.why, shown.resend_url, shown.send_to_url, shown.recipient) == ("a forgotten number", "", "", "")
     assert "a forgotten number" in kpwa("messages")[1]
     chosen = {"action": "export", "_selected_action": list(OutboundMessage.objects.values_list("pk", flat=True))}

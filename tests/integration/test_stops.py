@@ -341,7 +341,7 @@ def test_the_chip_offers_it_to_who_may_and_says_why_nothing_goes_out(license_, a
     hear(license_, "stop")
     sale = Sale.objects.create(**PAID)
     message = OutboundMessage.objects.for_source(sale).get()
-    [shown] = shop_counter.widgets.chip(sale, shop_counter.widgets.Person(admin_user))
+    [shown] = shop_counter.chips.chip(sale, shop_counter.chips.Person(admin_user))
     assert (shown.resend_url, str(shown.mark.label), shown.why) == ("", "the customer wants no messages", "")
     told = admin_client.post(f"/kpwa/messages/{message.uuid}/resend/")
     assert "the owner of this number wants no messages" in str(*get_messages(told.wsgi_request))
@@ -350,7 +350,7 @@ def test_the_chip_offers_it_to_who_may_and_says_why_nothing_goes_out(license_, a
     admin_client.post(shown.asks_again_url)
     assert store().why_stopped(NUMBER) is None
     assert log_of(message) == ["The customer asks again: pressed at the counter."]
-    [shown] = shop_counter.widgets.chip(Sale.objects.get(), shop_counter.widgets.Person(admin_user))
+    [shown] = shop_counter.chips.chip(Sale.objects.get(), shop_counter.chips.Person(admin_user))
     assert (bool(shown.resend_url), shown.asks_again_url) == (True, "")
 
 
@@ -358,7 +358,7 @@ def test_chips_of_what_arrived_ask_nothing_about_stops(license_, admin_user):
     sale = Sale.objects.create(**PAID)
     OutboundMessage.objects.update(status=Status.DELIVERED)
     with CaptureQueriesContext(connection) as queries:
-        shop_counter.widgets.chip(sale, shop_counter.widgets.Person(admin_user))
+        shop_counter.chips.chip(sale, shop_counter.chips.Person(admin_user))
     assert not [query for query in queries if "recipient_" in query["sql"] and "stopped_at" in query["sql"]]
 
 

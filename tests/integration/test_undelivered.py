@@ -18,7 +18,7 @@ from django_kpwa.dispatch import drive
 from django_kpwa.health import look
 from django_kpwa.models import HourlyStatistic, OutboundMessage, Status, StopReason
 from django_kpwa.outbox import send_message
-from django_kpwa.shop_counter.widgets import Person, chip
+from django_kpwa.shop_counter.chips import Person, chip
 from django_kpwa.statistics import roll_up
 from django_kpwa.testing import deliver
 from django_kpwa.webhooks import process_event

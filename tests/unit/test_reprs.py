@@ -14,7 +14,7 @@ SECRET = re.compile(
 )
 # Our own words, ids and numbers; a webhook without its token; and values that are already a `Secret`.
 HARMLESS = {
-    "django_kpwa.shop_counter.widgets.Shown.send_to_url",
+    "django_kpwa.shop_counter.chips.Shown.send_to_url",
     "django_kpwa.dispatch.driver.Driven.lease_token",
     "django_kpwa.health.Health.senders",
     "django_kpwa.gateway.answers.Answer.secrets",

@@ -1,8 +1,7 @@
-"""What a site's own pages show to the shop's staff: chips and the banner.
+"""The chips that a site's own pages show to the shop's staff.
 
 A chip is the status of the messages about an object, with buttons for users allowed to act on them. It shows the newest
-message, and those earlier messages that need a person's decision or help. The banner has one line for each problem
-that concerns the counter; it is empty if all is well.
+message, and those earlier messages that need a person's decision or help.
 """
 
 from __future__ import annotations
@@ -17,10 +16,8 @@ from django.db.models.functions import RowNumber
 from django.utils.translation import gettext
 
 from .. import outbox, phone, ticks
-from ..alerts import check_soon
 from ..formatting import short_time
 from ..gateway.outcome import Cause
-from ..health import STOPPED, Finding, Health, is_quiet, look
 from ..license_conditions import held_by
 from ..models import (
     UNSETTLED,
@@ -34,14 +31,12 @@ from ..models import (
 )
 from ..receipts import registry
 from ..site_urls import find_url
-from ..words import CAUSES, FAILURES, Help, Mark, Problem, Tone, reason_row, status_row
+from ..words import CAUSES, FAILURES, Mark, Tone, reason_row, status_row
 
 MAX_MESSAGES = 5
 """Maximum number of messages that are read per object, newest first."""
 MAX_SHOWN = 3
 """Maximum number of messages that a chip shows."""
-MAX_LINES = 5
-"""Maximum number of lines of the banner."""
 _MESSAGES, _FAILURES = "_kpwa_messages", "_kpwa_failures"
 """The attributes of an object in which its prefetched rows are cached."""
 
@@ -66,9 +61,6 @@ class Person(NamedTuple):
 def person_of(request: Any) -> Person:
     """Return the user of `request`; an anonymous visitor on a site without authentication."""
     return Person(getattr(request, "user", None))
-
-
-# Chips
 
 
 @dataclass(frozen=True)
@@ -257,49 +249,3 @@ def _why(message: OutboundMessage) -> str:
     why = str(reason_row(message).label) if is_told else ""
     # The mark already shows a customer's stop.
     return "" if why == str(status_row(message).label) else why
-
-
-# The banner
-
-
-def banner(person: Person) -> tuple[list[dict[str, Any]], int]:
-    """Return the `MAX_LINES` most urgent lines, and the number of problems that are not shown.
-
-    In a line, `name` is empty if the problem is not about a stopped license or if the site has only one active license,
-    and `url` is empty if the user may not fix the problem.
-    """
-    check_soon()
-    # One query while all is well, because every page at the till has a banner.
-    if is_quiet():
-        return [], 0
-    health = look()
-    told = [finding for finding in health.findings if finding.say("counter")]
-    return [_line(person, health, finding) for finding in told[:MAX_LINES]], max(len(told) - MAX_LINES, 0)
-
-
-def _line(person: Person, health: Health, finding: Finding) -> dict[str, Any]:
-    url, help_label = _help(person, finding)
-    name, said, license_ = "", finding.say("counter"), finding.license
-    if license_ is not None and finding.code == STOPPED:
-        said = health.sentence(finding)
-        if sum(each.license.is_active for each in health.licenses) > 1:
-            name = license_.name
-    return {"mark": finding.row, "name": name, "sentence": said, "url": url, "help_label": help_label}
-
-
-def _help(person: Person, finding: Finding) -> tuple[str, str]:
-    """Return the URL of the admin page that helps, and the link's label; empty if the user may not open it."""
-    if not person.is_staff:
-        return "", ""
-    license_, may_see_licenses = finding.license, person.may("view_license") or person.may("change_license")
-    if license_ is not None and finding.help in (Help.LINK, Help.PASSKEY) and person.may("link_license"):
-        url = find_url(f"admin:django_kpwa_license_{finding.help.value}", license_.pk)
-        if url:
-            return url, str(finding.help_label)
-    if license_ is not None and may_see_licenses:
-        return find_url("admin:django_kpwa_license_change", license_.pk), gettext("Open")
-    if finding.code == Problem.UNCHOSEN and may_see_licenses:
-        return find_url("admin:django_kpwa_license_changelist"), gettext("Open")
-    if person.may("view_dashboard"):
-        return find_url("admin:django_kpwa_dashboard_changelist"), gettext("Open")
-    return "", ""
