@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, time
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django.db
 from django.db.models import Sum
@@ -21,14 +21,15 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_variables
 
-from .alerts import check_soon
 from .conf import is_path_secret, kpwa_settings
 from .containing import outside_transactions
 from .encryption import Secret
-from .health import MAX_LICENSES, Health, Looked, look
 from .logs import get_logger
 from .masking import masked_traceback
 from .models import HourlyStatistic
+
+if TYPE_CHECKING:
+    from .health import Health, Looked
 
 logger = get_logger("django_kpwa.monitoring")
 
@@ -44,6 +45,10 @@ def document() -> Document:
 
     Raises `DatabaseError` if the database does not answer.
     """
+    # Imported here: they need most of the app, and each process that reads the site's URLs imports this module.
+    from .alerts import check_soon
+    from .health import look
+
     check_soon()
     found = look()
     today = _today(found)
@@ -94,7 +99,7 @@ def _today(found: Health) -> dict[int, Mapping[str, int]]:
     license_ids = [each.license.pk for each in found.licenses]
     hours = HourlyStatistic.objects.filter(hour__gte=midnight, license_id__in=license_ids).order_by()
     sums = hours.values_list("license_id").annotate(*(Sum(name) for name in RESULTS))
-    return {license_id: dict(zip(RESULTS, counts, strict=True)) for license_id, *counts in sums[:MAX_LICENSES]}
+    return {license_id: dict(zip(RESULTS, counts, strict=True)) for license_id, *counts in sums}
 
 
 # --- the same figures as Prometheus text ---

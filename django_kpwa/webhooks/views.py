@@ -25,7 +25,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from .. import alerts, wake
+from .. import wake
 from ..conf import kpwa_settings
 from ..containing import outside_transactions
 from ..encryption import Secret
@@ -82,7 +82,10 @@ class WebhookView(APIView):
             # After the commit, or at once if no middleware of the site has opened a transaction. A failure is only
             # logged, because the event is stored and the beat will find it.
             store().on_commit(lambda: wake.publish_webhook(event_id))
-            alerts.check_soon()
+            # Imported here: it needs most of the app, and each process that reads the site's URLs imports this module.
+            from ..alerts import check_soon
+
+            check_soon()
         return JsonResponse({"status": "ok"})
 
     def get(self, request: Request, token: str) -> HttpResponse:

@@ -60,7 +60,9 @@ def site(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("module", ["outbox", "receipts", "urls", "models", "testing", "signals, django_kpwa.webhooks"])
+@pytest.mark.parametrize(
+    "module", ["outbox", "receipts", "urls", "models", "testing", "signals; from django_kpwa.webhooks import Parser"]
+)
 def test_the_app_is_not_among_the_installed_ones(site, module):
     printed = site()("-c", f"import django; django.setup(); import django_kpwa.{module}")
     assert "add 'django_kpwa' to INSTALLED_APPS, then run `manage.py migrate`" in printed.splitlines()[-1]
