@@ -1,6 +1,6 @@
 """Rows 16 to 22: faults of networks and overloaded services during a call, from the worker to the database.
 
-tests/integration/test_http_gateway.py checks how the client reads each of them. Here the tests check the message.
+tests/integration/http_gateway checks how the client reads each of them. Here the tests check the message.
 """
 
 from __future__ import annotations

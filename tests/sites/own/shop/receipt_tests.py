@@ -59,7 +59,7 @@ def test_failures_do_not_reach_the_next_test(kpwa_deliver):
     assert OutboundMessage.objects.get().status == Status.UNKNOWN
 
 
-def test_what_is_sent_without_adatabase_is_nothing(kpwa_outbox):
+def test_without_a_database_nothing_is_sent(kpwa_outbox):
     assert kpwa_outbox == []
 
 
