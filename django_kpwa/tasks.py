@@ -15,7 +15,7 @@ from typing import Any
 from celery import bootsteps, shared_task, signals
 from django.db import close_old_connections
 
-from . import alerts, broker, dispatch, retention, statistics, wake, webhooks
+from . import alerts, broker, dispatch, retention, statistics, wake
 from .conf import SLICE_SECONDS
 from .exceptions import TaskFailedError
 from .logs import get_logger
@@ -27,6 +27,9 @@ from .store import store
 from .store.heartbeats import NOTE_EVERY_SECONDS, note_alive
 from .store.locks import lacks_tables, waited_too_long
 from .store.results import Lease
+
+# By the module, so that a prefork worker imports it before it forks: its children share the memory then.
+from .webhooks.processing import process_due_events, process_event
 
 # Memory that a prefork worker shares with its children. The first holds one byte, because only the parent gets the
 # shutdown signal. The second holds the time of the last sweep by `time.monotonic()`, which is the same in all of them.
@@ -193,7 +196,7 @@ def dispatch_due() -> None:
 @_task(wake.PROCESS_WEBHOOK)
 def process_webhook(event_id: int) -> None:
     """Process one stored webhook event."""
-    webhooks.process_event(event_id)
+    process_event(event_id)
 
 
 @_task(wake.PROCESS_DUE_WEBHOOKS)
@@ -203,7 +206,7 @@ def process_due_webhooks(slice_seconds: float = SLICE_SECONDS) -> None:
     These are events that arrived close together, those whose task was lost, and unmatched ones that are tried again.
     """
     ends_at = time.monotonic() + slice_seconds
-    webhooks.process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
+    process_due_events(should_stop=lambda: is_shutting_down() or time.monotonic() >= ends_at)
     if time.monotonic() >= ends_at and not is_shutting_down():
         wake.publish_due_webhooks()
 

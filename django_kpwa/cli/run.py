@@ -132,9 +132,9 @@ class _Loop:
 
     def _process_webhooks(self) -> None:
         # Imported here, because a site whose webhook is not registered never needs it.
-        from .. import webhooks
+        from ..webhooks import process_due_events
 
-        webhooks.process_due_events(should_stop=self.pool.is_stopping)
+        process_due_events(should_stop=self.pool.is_stopping)
 
 
 _ROUND_LOOK_SECONDS = 1.0
@@ -152,14 +152,14 @@ def _add_dispatch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _dispatch(console: Console, options: dict[str, Any]) -> int:
-    from .. import webhooks
+    from ..webhooks import process_due_events
 
     until = time.monotonic() + options["seconds"]
     note_alive("dispatch")
     pool = LanePool(options["threads"])
     with stopped_by_signals(pool, is_guest=True):
         try:
-            events = webhooks.process_due_events(should_stop=lambda: pool.is_stopping() or time.monotonic() >= until)
+            events = process_due_events(should_stop=lambda: pool.is_stopping() or time.monotonic() >= until)
             _drive_until_done(pool, until)
             statistics.roll_up()
             looks.look_regularly(should_stop=pool.is_stopping)

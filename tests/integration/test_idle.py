@@ -81,6 +81,19 @@ def test_the_first_template_imports_no_tag_of_the_counter_with_all_that_it_shows
     assert not imported & {f"django_kpwa.{name}" for name in ("shop_counter", "alerts", "health", "store.engine")}
 
 
+def test_the_sites_urls_import_nothing_that_only_a_request_needs(license_):
+    """Each web process reads them, and so do commands such as `check` and `migrate`."""
+    imported = modules_after("from django.urls import get_resolver; get_resolver().url_patterns")
+    assert {f"django_kpwa.{name}" for name in ("monitoring", "webhooks.views", "shop_counter.views")} <= imported
+    ours = {"health", "alerts", "store.engine", "webhooks.parsers", "webhooks.processing", "shop_counter.banner"}
+    assert not imported & {f"django_kpwa.{name}" for name in ours}
+
+
+def test_a_worker_imports_what_its_tasks_need_before_it_forks(license_):
+    ours = {"webhooks.processing", "dispatch.driver", "alerts.compare"}
+    assert {f"django_kpwa.{name}" for name in ours} <= modules_after("import django_kpwa.tasks")
+
+
 def test_a_look_for_alerts_imports_none_of_the_sites_urls(license_):
     imported = modules_after("from django_kpwa.alerts import check; check()")
     assert "django_kpwa.health" in imported

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
@@ -10,7 +12,7 @@ from django_kpwa.dispatch import drive
 from django_kpwa.gateway import locmem
 from django_kpwa.models import DatabaseNow, Lane, OutboundMessage, Recipient, Status, WebhookEvent
 from django_kpwa.outbox import send_message
-from django_kpwa.store.postgresql import prepared
+from django_kpwa.store.postgresql import events, prepared
 from django_kpwa.webhooks import process_event
 from django_kpwa.webhooks.arrivals import store_event
 
@@ -105,3 +107,19 @@ def test_in_a_transaction_of_the_sites_none_is_prepared_and_what_the_server_forg
             cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'kpwa\\_%%'")
             assert cursor.fetchone() == (0,)
     assert reprocessed(event_id)
+
+
+def test_an_event_is_planned_once_a_connection(license_, sends):
+    """PostgreSQL keeps a plan after five executions, but not for a comparison with an array."""
+    for _ in range(8):
+        sends()
+    for gateway_id in license_.messages.values_list("attempts__gateway_id", flat=True):
+        event_id = store_event(
+            license_.pk, json.dumps({"id": gateway_id, "status": "delivered"}).encode(), "application/json"
+        )
+        assert process_event(event_id)
+    assert set(license_.messages.values_list("status", flat=True)) == {Status.DELIVERED}
+    names = [statement.name for statement in (events._CLAIM, events._FIND_ONE, events._DELIVER)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE name = ANY(%s)", [names])
+        assert cursor.fetchall() == [(5, 3)] * 3

@@ -52,8 +52,8 @@ class Statement:
 
     def __init__(self, sql: str, types: Mapping[str, str]) -> None:
         self._text, self._types = sql, types
-        # The names of the result's columns, once they are known. psycopg creates an object for each column whenever it
-        # is asked for them, and that takes longer than to execute a short statement.
+        # The names of the result's columns, once they are known: psycopg creates an object for each column whenever it
+        # is asked for them.
         self._names: tuple[str, ...] | None = None
 
     @cached_property

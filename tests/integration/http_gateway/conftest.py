@@ -1,4 +1,4 @@
-"""A gateway of real sockets, and servers that misbehave."""
+"""An `HttpGateway`, and real servers that misbehave."""
 
 from __future__ import annotations
 

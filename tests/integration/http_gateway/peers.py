@@ -1,4 +1,4 @@
-"""What the gateway is asked for, and servers that answer it badly."""
+"""What these tests send, and how the servers behave that answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same over TLS."""
+"""Calls over TLS: shared connections, deadlines, lost connections and certificates."""
 
 from __future__ import annotations
 
