@@ -194,19 +194,21 @@ def test_what_is_noted_counted_and_purged_by_one_that_stands_still_stops_nobody(
     assert retention.purge().messages == 1
 
 
-def in_doubt(license_, text):
-    """Return a message that is in doubt, and a webhook event that proves that it was sent."""
+def reported_delivered(license_, text, *, is_sent=False):
+    """Return a message that is in doubt, or sent for certain, and a webhook event that says that it was delivered."""
     message = send_message(NUMBER, text, license=license_)
-    OutboundMessage.objects.filter(pk=message.pk).update(status=Status.UNKNOWN, attempts_made=1, in_doubt=True)
-    message.attempts.create(number=1, started_at=timezone.now(), outcome="in_doubt", gateway_id=f"GW-{text}")
+    status, outcome = (Status.SENT, "accepted") if is_sent else (Status.UNKNOWN, "in_doubt")
+    OutboundMessage.objects.filter(pk=message.pk).update(status=status, attempts_made=1, in_doubt=not is_sent)
+    message.attempts.create(number=1, started_at=timezone.now(), outcome=outcome, gateway_id=f"GW-{text}")
     body = {"id": f"GW-{text}", "status": "Delivered"}
     return message, store_event(license_.pk, json.dumps(body).encode(), "application/json")
 
 
+@pytest.mark.parametrize("is_sent", [False, True], ids=["in doubt", "sent"])
 @pytest.mark.parametrize("locked", ["event", "message"])
-def test_webhook_events_are_processed_but_for_the_one_whose_rows_are_locked(license_, locked, caplog):
-    held, held_event = in_doubt(license_, "held")
-    others = [in_doubt(license_, f"other-{number}")[0] for number in range(3)]
+def test_webhook_events_are_processed_but_for_the_one_whose_rows_are_locked(license_, locked, is_sent, caplog):
+    held, held_event = reported_delivered(license_, "held", is_sent=is_sent)
+    others = [reported_delivered(license_, f"other-{number}", is_sent=is_sent)[0] for number in range(3)]
     rows = WebhookEvent.objects.filter(pk=held_event)
     with frozen_with(rows if locked == "event" else OutboundMessage.objects.filter(pk=held.pk)), within(5):
         tasks.process_due_webhooks()
@@ -220,14 +222,14 @@ def test_webhook_events_are_processed_but_for_the_one_whose_rows_are_locked(lice
 
 
 def test_a_repeat_of_a_webhook_whose_row_is_locked_is_answered(license_):
-    _, event_id = in_doubt(license_, "held")
+    _, event_id = reported_delivered(license_, "held")
     body = bytes(WebhookEvent.objects.get(pk=event_id).body)
     with frozen_with(WebhookEvent.objects.filter(pk=event_id)), within(4):
         assert store_event(license_.pk, body, "application/json") is None
 
 
 def test_an_event_that_was_processed_waits_a_moment_alone_for_its_row(license_, caplog):
-    _, event_id = in_doubt(license_, "held")
+    _, event_id = reported_delivered(license_, "held")
     [claimed] = [store().claim_event(event_id, 60)[0]]
     with frozen_with(WebhookEvent.objects.filter(pk=event_id)), within(6), pytest.raises(OperationalError) as caught:
         store().record_event(claimed, {}, next_try_in=None)
