@@ -17,7 +17,7 @@ import pytest
 from django_kpwa.gateway.outcome import OutcomeKind
 from django_kpwa.models import OutboundMessage, PauseReason, SendAttempt, Status
 from tests.integration.certificates import tls_context, write_certificate
-from tests.integration.misbehaving import MisbehavingServer, answer, free_port, response
+from tests.integration.misbehaving import NO_HOST, MisbehavingServer, answer, free_port, response
 
 from .harness import is_paused, wait_for
 from .proxy import Proxy
@@ -227,7 +227,7 @@ def test_the_second_base_url_takes_over_where_the_first_cannot_be_reached(
     down = {
         "bad certificate": impostor.url,
         "refused": f"http://127.0.0.1:{free_port()}/backend",
-        "unknown host": "http://gateway.invalid/backend",
+        "unknown host": f"{NO_HOST}/backend",
         "no TLS there": phone.base_url.replace("http://", "https://"),
     }[first]
     shop = make_shop(BASE_URLS=[down, phone.base_url], CALL_DEADLINE_SECONDS=10)

@@ -14,6 +14,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+NO_HOST = f"http://{'x' * 64}.id"
+"""A host name with a label that is too long: no resolver is asked, which a network without one lets wait."""
+
 
 class HangUpError(Exception):
     """The other side has closed the connection, or the test is over."""

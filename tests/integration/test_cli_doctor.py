@@ -17,6 +17,7 @@ from django_kpwa.outbox import send_message
 from django_kpwa.receipts import registry
 from django_kpwa.testing import deliver, fail_next, unlink
 from tests.cli import kpwa, kpwa_json
+from tests.integration.misbehaving import NO_HOST
 from tests.processes import run_manage
 from tests.servers import HAS_REDIS
 from tests.shop.models import Sale
@@ -250,7 +251,7 @@ class TestLicense:
 
     def test_a_sandbox_and_a_plain_address_are_noted_outside_debug(self, healthy, settings):
         settings.KPWA = {
-            **settings.KPWA, "GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1:9/backend", "http://gateway.invalid/"]
+            **settings.KPWA, "GATEWAY": HTTP, "BASE_URLS": ["http://127.0.0.1:9/backend", NO_HOST]
         }  # fmt: skip
         told = kpwa_json("doctor")[1]
         assert {found["subject"] for found in told["findings"]} >= {"kpwa.W082", "kpwa.W083"}

@@ -109,9 +109,8 @@ def test_in_a_transaction_of_the_sites_none_is_prepared_and_what_the_server_forg
     assert reprocessed(event_id)
 
 
-def test_an_event_is_planned_once_a_connection(license_, sends):
-    """PostgreSQL keeps a plan after five executions, but not for a comparison with an array."""
-    for _ in range(8):
+def test_an_event_is_processed_by_statements_that_are_prepared_once_a_connection(license_, sends):
+    for _ in range(3):
         sends()
     for gateway_id in license_.messages.values_list("attempts__gateway_id", flat=True):
         event_id = store_event(
@@ -121,5 +120,6 @@ def test_an_event_is_planned_once_a_connection(license_, sends):
     assert set(license_.messages.values_list("status", flat=True)) == {Status.DELIVERED}
     names = [statement.name for statement in (events._CLAIM, events._FIND_ONE, events._DELIVER)]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE name = ANY(%s)", [names])
-        assert cursor.fetchall() == [(5, 3)] * 3
+        # How many of the executions planned again is PostgreSQL's decision, which also depends on its statistics.
+        cursor.execute("SELECT custom_plans + generic_plans FROM pg_prepared_statements WHERE name = ANY(%s)", [names])
+        assert cursor.fetchall() == [(3,)] * 3

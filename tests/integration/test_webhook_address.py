@@ -14,7 +14,7 @@ from django_kpwa.exceptions import KpwaError, WebhookAddressError
 from django_kpwa.models import License, WebhookToken
 from tests.cli import kpwa, kpwa_json
 from tests.integration.certificates import tls_context, write_certificate
-from tests.integration.misbehaving import MisbehavingServer, answer, free_port, response
+from tests.integration.misbehaving import NO_HOST, MisbehavingServer, answer, free_port, response
 from tests.sandbox import SandboxProcess
 
 HTTP = "django_kpwa.gateway.http.HttpGateway"
@@ -198,7 +198,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told(tmp_path):
 
 
 def test_a_name_that_does_not_resolve_is_told():
-    assert "does not resolve" in webhook_address.not_answering("http://kasir.invalid/kpwa/webhooks/x/")
+    assert "does not resolve" in webhook_address.not_answering(f"{NO_HOST}/kpwa/webhooks/x/")
 
 
 def test_no_secret_leaves_with_the_question(shop, site, public):

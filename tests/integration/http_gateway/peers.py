@@ -8,8 +8,6 @@ from ..misbehaving import answer, response
 
 KEY = "secret-key-4711"
 NUMBER = "081234567890"
-NO_HOST = "http://" + "x" * 64
-"""Too long for a label: no resolver is asked, so that the tests need no network."""
 SENT = {
     "message": "Sent",
     "result": {

@@ -10,8 +10,8 @@ import pytest
 
 from django_kpwa.exceptions import GatewayError, NotConnectedError, UnauthorizedError
 
-from ..misbehaving import answer, free_port, full_port
-from .peers import NO_HOST, SENT, hang_up, said, send
+from ..misbehaving import NO_HOST, answer, free_port, full_port
+from .peers import SENT, hang_up, said, send
 
 
 def test_the_second_base_url_is_tried_where_the_first_refuses(server, make_gateway):
