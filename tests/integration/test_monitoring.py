@@ -8,8 +8,7 @@ import sys
 from datetime import timedelta
 
 import pytest
-from django.db import connection
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connection, connections
 from django.db.utils import OperationalError
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -132,14 +131,15 @@ def test_it_takes_get_and_head_alone_and_nothing_of_a_browser(site, address):
 
 @ADDRESSES
 def test_a_database_that_is_down_is_503_under_atomic_requests_too(site, address, monkeypatch):
-    def refuse(self):
+    def refuse(*_):
         raise OperationalError(f"connection refused for {NUMBER}")
 
     monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
     assert ask(address).status_code == 200
     connection.close()
     with monkeypatch.context() as broken:
-        broken.setattr(BaseDatabaseWrapper, "connect", refuse)
+        # Not `connect`, which Django's SimpleTestCase leaves on the connection itself when it ends.
+        broken.setattr(type(connections["default"]), "get_new_connection", refuse)
         response = ask(address)
     assert response.status_code == 503
     assert response.json() == {"status": "blocked", "database": False}
