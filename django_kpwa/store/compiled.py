@@ -46,12 +46,15 @@ class CompiledQuery:
     @sensitive_variables()
     def execute(self, cursor: Any, values: Mapping[str, Any]) -> None:
         """Execute the query. `values` must have a value for the name of each `Parameter`."""
-        connection = cursor.db
-        parameters = [
+        cursor.execute(*self.with_values(values, cursor.db))
+
+    @sensitive_variables()
+    def with_values(self, values: Mapping[str, Any], connection: Any) -> tuple[str, list[Any]]:
+        """Return the SQL and its parameters, with `values` as for `execute()`."""
+        return self._sql, [
             each.output_field.get_db_prep_value(values[each.name], connection) if isinstance(each, Parameter) else each
             for each in self._parameters
         ]
-        cursor.execute(self._sql, parameters)
 
     @sensitive_variables()
     def by_name(self, row: tuple[Any, ...], connection: Any) -> dict[str, Any]:
@@ -177,7 +180,7 @@ def first_of(
     `build` is called only once for each database. Whatever varies between calls has to be a `Parameter`, with its value
     in `values`.
     """
-    query = _compiled_select(connection.alias, build)
+    query = compiled(connection.alias, build)
     with connection.cursor() as cursor:
         query.execute(cursor, values)
         row = cursor.fetchone()
@@ -185,6 +188,7 @@ def first_of(
 
 
 @cache
-def _compiled_select(using: str, build: Callable[[], QuerySet[Any, Any]]) -> CompiledQuery:
+def compiled(using: str, build: Callable[[], QuerySet[Any, Any]]) -> CompiledQuery:
+    """Return the query for the first row of `build()`, see `first_of()`."""
     query = build()[:1].using(using).query
     return CompiledQuery(query, using)

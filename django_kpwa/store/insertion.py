@@ -142,7 +142,7 @@ def insert(
     Args:
         model: The model of the rows.
         connection: The connection to the database.
-        source: VALUES or a SELECT, with its parameters.
+        source: VALUES or a SELECT, with its parameters, and with the table names of this site (`with_tables()`).
         unless_known: A column with a unique constraint.
         returning: The comma-separated output of the RETURNING clause.
 
@@ -155,7 +155,7 @@ def insert(
     head, tail = _around(model, connection.alias, unless_known, returning)
     with transaction.mark_for_rollback_on_error(connection.alias), connection.cursor() as cursor:
         try:
-            cursor.execute(f"{head} {with_tables(sql, connection.alias)}{tail}", parameters)
+            cursor.execute(f"{head} {sql}{tail}", parameters)
         except IntegrityError as error:
             if dialect_of(connection.alias).is_refusal(error):
                 return None

@@ -1,12 +1,14 @@
 """Stores messages in a site's checkout, finds them by their keys, and purges them.
 
 Nothing that a checkout calls waits for a row that a worker may have locked, or locks a row that a worker needs. The
-license and the lane are read without locks. MariaDB locks the rows that an INSERT … SELECT reads, so the portable form
-reads them by a separate SELECT before.
+license and the lane are read without locks: by the INSERT itself, or by a SELECT before it where the INSERT would lock
+the rows that it reads, as on MariaDB under REPEATABLE READ.
 
 No savepoint is needed to keep the site's transaction usable. Without an idempotency key nothing can clash. A clash of
 keys raises no error on PostgreSQL and SQLite, and on MariaDB the failed statement undoes only itself.
 """
+
+# ruff: noqa: S608 - every part of the statements stands in this package; values are parameters
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet
+from django.db.models import BooleanField, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 from django.views.decorators.debug import sensitive_variables
 
 from ..models.database import DatabaseNow, in_seconds
@@ -25,14 +27,17 @@ from ..models.license import License
 from ..models.message import NOT_KEPT, KeptKey, OutboundMessage, RecipientType, SendAttempt, Status, idempotency_digest
 from ..models.recipient import Recipient, StopReason
 from ..models.webhook_event import WebhookEvent
-from .compiled import Parameter, first_of
+from .compiled import Parameter, compiled, first_of
 from .insertion import can_write, columns_of, insert, written
 from .recipients import Recipients, forms_of
 
 MAX_ROWS_PER_STATEMENT = 500
 _ANSWERED_FOR_SECONDS = 86_400.0
-RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
+_RETURNED = "id, license_id, uuid, created_at, due_at, expires_at"
 """The columns of a message that the database computes, or that are chosen by the INSERT itself."""
+_AND_LANE = f"""{_RETURNED}, (
+  SELECT lane.lease_token IS NOT NULL AND lane.lease_expires_at > {{now}}
+  FROM django_kpwa_lane lane WHERE lane.license_id = django_kpwa_outboundmessage.license_id) AS is_driven"""
 
 
 class LaneSeen(NamedTuple):
@@ -54,7 +59,7 @@ class Messages(Recipients):
 
     def look_at_lane(self, license_id: int) -> LaneSeen | None:
         """Return the current state of a license's lane; None if there is no such license."""
-        found = first_of(self.connection, _looking("license", False, 0), {"license": license_id})
+        found = first_of(self.connection, _bound(_look, "license", False, 0), {"license": license_id})
         return None if found is None else _lane_of(found)
 
     @sensitive_variables()
@@ -76,6 +81,11 @@ class Messages(Recipients):
             was deleted, or if the recipient wants no messages (`why_stopped()`).
         """
         forms = forms_of(row.recipient) if heeds_stops and row.recipient_type == RecipientType.NUMBER else []
+        if can_write(self.connection) and self.dialect.reads_without_locks(self.connection):
+            inserted = self._choose_and_insert(row, default_name, forms)
+            if inserted is not None:
+                return inserted
+        # Nothing was inserted, either for one of the reasons to return None, or because no license can be chosen.
         found, is_kept = self._look(row, default_name, forms)
         if is_kept or (found is None and row.license_id is not None):
             return None
@@ -142,6 +152,23 @@ class Messages(Recipients):
         return skipped.union(*(self._insert(batch) for batch in self._batches(rows)))
 
     @sensitive_variables()
+    def _choose_and_insert(self, row: OutboundMessage, default_name: str, forms: Sequence[str]) -> Inserted | None:
+        """Insert the message by one statement, which also chooses the license. Returns None if it inserts nothing."""
+        values, given = written(OutboundMessage, row.__dict__, self.connection, {"license_id": ("chosen_id", [])})
+        build, asked = _asked(_choose, row, default_name, forms)
+        chosen, conditions = compiled(self.using, build).with_values(asked, self.connection)
+        # Without WHERE, SQLite would read the ON of ON CONFLICT as that of a join.
+        source = f"SELECT {values} FROM ({chosen}) chosen WHERE TRUE", [*given, *conditions]
+        stored = insert(
+            OutboundMessage, self.connection, source,
+            unless_known="idempotency_digest", returning=_AND_LANE.format(now=self.now_sql),
+        )  # fmt: skip
+        if not stored:
+            return None
+        self.keep_what_was_returned([row], stored)
+        return Inserted(LaneSeen(row.created_at, bool(stored[0]["is_driven"])))
+
+    @sensitive_variables()
     def _look(
         self, row: OutboundMessage, default_name: str, forms: Sequence[str]
     ) -> tuple[dict[str, Any] | None, bool]:
@@ -150,11 +177,9 @@ class Messages(Recipients):
         The license is None if it was deleted, or if none can be chosen. `forms`: the forms of the recipient whose stops
         apply.
         """
-        by = "license" if row.license_id is not None else "name" if default_name else "choice"
         digest = row.idempotency_digest
-        values = {"license": row.license_id, "name": default_name, "digest": digest}
-        values |= {f"form {place}": form for place, form in enumerate(forms)}
-        found = first_of(self.connection, _looking(by, digest is not None, len(forms)), values)
+        build, values = _asked(_look, row, default_name, forms)
+        found = first_of(self.connection, build, values)
         if found is None and digest is not None:
             return None, KeptKey.objects.filter(digest=digest).exists()
         return found, found is not None and digest is not None and found["is_kept"]
@@ -176,7 +201,7 @@ class Messages(Recipients):
     def _insert_source(self, source: str, parameters: list[Any]) -> list[dict[str, Any]] | None:
         return insert(
             OutboundMessage, self.connection, (source, parameters),
-            unless_known="idempotency_digest", returning=RETURNED,
+            unless_known="idempotency_digest", returning=_RETURNED,
         )  # fmt: skip
 
     @sensitive_variables()
@@ -186,7 +211,7 @@ class Messages(Recipients):
         for row in rows:
             row.pk, row._state.adding = None, True
         stored = OutboundMessage.objects.filter(uuid__in=[row.uuid for row in rows])
-        return list(stored.values(*RETURNED.split(", ")))
+        return list(stored.values(*_RETURNED.split(", ")))
 
     @sensitive_variables()
     def keep_what_was_returned(self, rows: Sequence[OutboundMessage], stored: Iterable[Mapping[str, Any]]) -> set[UUID]:
@@ -341,8 +366,11 @@ def _by_digest() -> QuerySet[OutboundMessage, Any]:
     return columns
 
 
-def _look(by: str, is_keyed: bool, forms: int) -> QuerySet[License, Any]:
-    """Return the query for the license that sends a message, with its lane's state.
+_Licenses = QuerySet[License, Any]
+
+
+def _candidates(by: str, is_keyed: bool, forms: int) -> _Licenses:
+    """Return the query for the license that sends a message, with what forbids to store it.
 
     `by`: how the license is found: `license` (by primary key), `name`, or `choice` (as by `choosing.choose()`).
     `is_keyed`: check as well whether a purged message has the idempotency key.
@@ -355,29 +383,54 @@ def _look(by: str, is_keyed: bool, forms: int) -> QuerySet[License, Any]:
     else:
         others = License.objects.active().exclude(pk=OuterRef("pk"))
         licenses = License.objects.active().filter(Q(is_default=True) | ~Exists(others))
-    is_driven = ExpressionWrapper(
-        Q(lane__lease_token__isnull=False, lane__lease_expires_at__gt=DatabaseNow()), BooleanField()
-    )
-    seen: QuerySet[License, Any] = licenses.order_by("pk").annotate(now=DatabaseNow(), is_driven=is_driven)
-    names = ["pk", "now", "is_driven", "lane__lease_taken_at"]
+    found: _Licenses = licenses.order_by("pk")
     if is_keyed:
         digest = Parameter("digest", KeptKey._meta.get_field("digest"))
-        seen = seen.annotate(is_kept=Exists(KeptKey.objects.filter(digest=digest)))
-        names.append("is_kept")
+        found = found.annotate(is_kept=Exists(KeptKey.objects.filter(digest=digest)))
     if forms:
         number = Recipient._meta.get_field("number")
         numbers = [Parameter(f"form {place}", number) for place in range(forms)]
-        stops = Recipient.objects.filter(number__in=numbers, stopped_at__isnull=False)
-        seen = seen.annotate(is_stopped=Exists(stops))
-        names.append("is_stopped")
-    found: QuerySet[License, Any] = seen.values(*names)
+        found = found.annotate(
+            is_stopped=Exists(Recipient.objects.filter(number__in=numbers, stopped_at__isnull=False))
+        )
+    return found
+
+
+def _look(by: str, is_keyed: bool, forms: int) -> _Licenses:
+    """Return the query for a license with its lane's state. For arguments see `_candidates()`."""
+    is_driven = ExpressionWrapper(
+        Q(lane__lease_token__isnull=False, lane__lease_expires_at__gt=DatabaseNow()), BooleanField()
+    )
+    seen: _Licenses = _candidates(by, is_keyed, forms).annotate(now=DatabaseNow(), is_driven=is_driven)
+    forbidden = (["is_kept"] if is_keyed else []) + (["is_stopped"] if forms else [])
+    found: _Licenses = seen.values("pk", "now", "is_driven", "lane__lease_taken_at", *forbidden)
+    return found
+
+
+def _choose(by: str, is_keyed: bool, forms: int) -> _Licenses:
+    """Return the query for a license, without a row if the message must not be stored. Arguments as above."""
+    forbidden = {"is_kept": False} if is_keyed else {}
+    if forms:
+        forbidden["is_stopped"] = False
+    found: _Licenses = _candidates(by, is_keyed, forms).filter(**forbidden).values(chosen_id=F("pk"))
     return found
 
 
 @cache
-def _looking(by: str, is_keyed: bool, forms: int) -> Callable[[], QuerySet[License, Any]]:
-    """Return `_look()` with these arguments, always as the same object, so that its query is compiled only once."""
-    return partial(_look, by, is_keyed, forms)
+def _bound(query: Callable[..., _Licenses], by: str, is_keyed: bool, forms: int) -> Callable[[], _Licenses]:
+    """Return `query` with these arguments, always as the same object, so that it is compiled only once."""
+    return partial(query, by, is_keyed, forms)
+
+
+def _asked(
+    query: Callable[..., _Licenses], row: OutboundMessage, default_name: str, forms: Sequence[str]
+) -> tuple[Callable[[], _Licenses], dict[str, Any]]:
+    """Return `query`, `_look()` or `_choose()`, for this message, and the values of its parameters."""
+    by = "license" if row.license_id is not None else "name" if default_name else "choice"
+    digest = row.idempotency_digest
+    values = {"license": row.license_id, "name": default_name, "digest": digest}
+    values |= {f"form {place}": form for place, form in enumerate(forms)}
+    return _bound(query, by, digest is not None, len(forms)), values
 
 
 def _lane_of(found: Mapping[str, Any]) -> LaneSeen:

@@ -31,6 +31,11 @@ class Dialect:
     """True if a transaction sees only what was committed before its first read."""
 
     @staticmethod
+    def reads_without_locks(connection: Any) -> bool:
+        """True if an INSERT … SELECT locks none of the rows that it reads."""
+        return True
+
+    @staticmethod
     def placeholder(field: Any, connection: Any) -> tuple[str, str]:
         """Return a new row's placeholder for `field`, and the type to which it is cast (empty: no cast)."""
         return "%s", ""
@@ -101,6 +106,12 @@ class MySQL(Dialect):
     _SHORTEN = "SET @kpwa_lock_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = {:d}"
     _RESTORE = "SET SESSION innodb_lock_wait_timeout = @kpwa_lock_wait"
     _DUPLICATE = 1062
+
+    @staticmethod
+    def reads_without_locks(connection: Any) -> bool:
+        # Only at the two lower levels, of which Django's default is one; see https://mariadb.com/kb/en/innodb-lock-modes/.
+        # The attribute is missing until the connection is opened, and None if the server's own default applies.
+        return getattr(connection, "isolation_level", None) in ("read committed", "read uncommitted")
 
     @staticmethod
     def placeholder(field: Any, connection: Any) -> tuple[str, str]:

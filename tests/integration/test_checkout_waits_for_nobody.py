@@ -36,13 +36,15 @@ def lane(license_):
 @pytest.fixture
 def isolation(request):
     """Run the test under each of these transaction isolation levels, if the database has levels."""
-    if connection.vendor == "mysql":
-        connection.isolation_level = request.param
-        connection.close()
-    yield request.param
-    if connection.vendor == "mysql":
-        del connection.isolation_level
-        connection.close()
+    if connection.vendor != "mysql":
+        yield
+        return
+    options = connection.settings_dict["OPTIONS"]
+    connection.settings_dict["OPTIONS"] = {**options, "isolation_level": request.param}
+    connection.close()
+    yield
+    connection.settings_dict["OPTIONS"] = options
+    connection.close()
 
 
 def be_impatient():
@@ -51,8 +53,6 @@ def be_impatient():
             cursor.execute("SET lock_timeout = '1s'")
         elif connection.vendor == "mysql":
             cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
-            if hasattr(connection, "isolation_level"):
-                cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {connection.isolation_level}")
 
 
 @contextmanager
@@ -283,10 +283,11 @@ def test_a_key_stored_after_the_snapshot_returns_its_message(isolation, many):
         thread = threading.Thread(target=first)
         thread.start()
         thread.join(30)
-        # Meanwhile a worker changes the row.
+        # Meanwhile a worker changes the row. By its key: an UPDATE of all rows also locks the place of every new one.
         with another_session() as worker:
             worker.execute("BEGIN")
-            worker.execute("UPDATE django_kpwa_outboundmessage SET attempts_made = 1")
+            worker.execute("SELECT MIN(id) FROM django_kpwa_outboundmessage")
+            worker.execute("UPDATE django_kpwa_outboundmessage SET attempts_made = 1 WHERE id = %s", worker.fetchone())
             known = store("second")
             worker.execute("ROLLBACK")
         sale = Sale.objects.create()
