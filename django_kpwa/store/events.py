@@ -23,7 +23,7 @@ from .base import StoreBase
 from .compiled import Parameter, first_of
 from .insertion import Column, can_write, columns_of, insert
 from .locks import brief_statements, waited_too_long
-from .sql import now_sql
+from .sql import now_sql, with_tables
 
 OLD_TOKEN_DAYS = 1
 _MYSQL_DEADLOCK = 1213
@@ -145,7 +145,8 @@ class Events(StoreBase):
         parameters = [column.prepared(given[column.field.attname], connection) for column in columns]
         source = f"SELECT {values} WHERE TRUE"
         if under_token:
-            source = f"SELECT {values} {_WHILE_GOOD.format(now=self.now_sql)}"
+            is_good = with_tables(_WHILE_GOOD.format(now=self.now_sql), self.using)
+            source = f"SELECT {values} {is_good}"
             parameters += [under_token, license_id]
         stored = insert(WebhookEvent, connection, (source, parameters), unless_known="digest", returning="id")
         return int(stored[0]["id"]) if stored else None
