@@ -189,10 +189,14 @@ class Messages(Recipients):
         """Insert the rows whose key is not known; returns the `uuid` of each row that was not inserted."""
         stored = None
         if can_write(self.connection):
-            made = [written(OutboundMessage, row.__dict__, self.connection, {}) for row in rows]
-            source = "VALUES " + ", ".join(f"({sql})" for sql, _ in made)
-            parameters = [value for _, values in made for value in values]
-            stored = self._insert_source(source, parameters)
+            # Without a generator: Django's report of an error would show the values in its frame.
+            lists: list[str] = []
+            parameters: list[Any] = []
+            for row in rows:
+                sql, values = written(OutboundMessage, row.__dict__, self.connection, {})
+                lists.append(f"({sql})")
+                parameters += values
+            stored = self._insert_source(f"VALUES {', '.join(lists)}", parameters)
         if stored is None and (len(rows) > 1 or not can_write(self.connection)):
             # MariaDB has refused all of several rows because one is known; MySQL cannot return rows at all.
             stored = self._insert_portably(rows)
