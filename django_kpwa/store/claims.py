@@ -116,6 +116,7 @@ class Claims(NewCustomers):
             begun = OutboundMessage.objects.filter(pk=found.message_id, status=Status.QUEUED, renderings_begun__gt=0)
             return bool(begun.update(**hold_columns(hold), renderings_begun=F("renderings_begun") - 1))
 
+    @sensitive_variables()
     def _claim(self, lease: Lease, first_id: int | None = None) -> Step:
         """Find and claim the next due message, and expire the overdue ones before it.
 
